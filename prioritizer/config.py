@@ -1,0 +1,327 @@
+"""One frozen Settings, read from TOML. All faults are reported together, each with its line and the nearest known key.
+
+Environment variables override single values: PRIORITIZER_DATABASE__URL, PRIORITIZER_WEB__PORT (two underscores between levels).
+"""
+
+from __future__ import annotations
+
+import difflib
+import ipaddress
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic.fields import FieldInfo
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+
+from prioritizer.eligibility import Strictness
+from prioritizer.errors import ConfigError
+from prioritizer.ranking import Stage
+
+AETitle = Annotated[str, Field(min_length=1, max_length=16, pattern=r"^[\x21-\x5b\x5d-\x7e]([\x20-\x5b\x5d-\x7e]*[\x21-\x5b\x5d-\x7e])?$")]
+Port = Annotated[int, Field(ge=0, le=65535)]
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class Section(BaseModel):
+    """A table of the TOML file: frozen, unknown keys are errors."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class Site(Section):
+    """Who and where this is."""
+
+    name: Annotated[str, Field(min_length=1, max_length=64)] = "unnamed site"
+    """Goes into every result UID: two sites never make the same UID."""
+    stage: Stage = Stage.SHADOW
+    """shadow: scores, list stays in order of arrival. pilot: marks shown, order of arrival. active: list re-ordered."""
+
+
+class Listener(Section):
+    """The DICOM receiver."""
+
+    ae_title: AETitle = "PRIORITIZER"
+    """What modalities must call. Checked."""
+    host: str = "127.0.0.1"
+    """Address to bind. Anything but loopback needs at least one [[peers]]."""
+    port: Port = 11112
+    max_associations: Annotated[int, Field(ge=1, le=512)] = 32
+    """Associations at once, counted after the request was read."""
+    max_per_address: Annotated[int, Field(ge=1, le=512)] = 16
+    """Connections at once from one address."""
+    pdu_size: Annotated[int, Field(ge=4096, le=1048576)] = 131072
+    """Bytes. 131072 halves the protocol cost against 16384; more gains nothing."""
+    request_timeout_s: Annotated[float, Field(gt=0)] = 5.0
+    """Seconds from TCP connection to a whole association request."""
+    network_timeout_s: Annotated[float, Field(gt=0)] = 60.0
+    """Seconds without a message before an association is ended."""
+    max_message_mib: Annotated[int, Field(ge=1, le=4096)] = 256
+    """MiB of one data set; more is refused."""
+    min_free_mib: Annotated[int, Field(ge=0)] = 1024
+    """MiB free on the spool's disk below which storing is refused with 0xA700."""
+    min_free_share: Share = 0.02
+    """Share of the spool's disk, likewise."""
+    accept_and_ignore: tuple[Literal["sc", "sr", "gsps", "kos", "pdf"], ...] = ("sc", "sr", "gsps", "kos")
+    """Other objects that are acknowledged, recorded and never scored."""
+
+
+class Peer(Section):
+    """A modality or PACS that may send to us."""
+
+    ae_title: AETitle
+    host: str
+    """Address it calls from, or "*" for any address (say so only where the network is closed)."""
+    score_secondary_capture: bool = False
+    """This peer sends its radiographs in the Secondary Capture SOP class: score them."""
+    note: str = ""
+
+
+class Destination(Section):
+    """A PACS that gets the result objects."""
+
+    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,31}$")]
+    ae_title: AETitle
+    host: str
+    port: Annotated[int, Field(ge=1, le=65535)]
+    calling_ae_title: AETitle | None = None
+    """How we call ourselves to it; default: the listener's AE title."""
+
+
+class Store(Section):
+    """Where everything is kept."""
+
+    data: Path = Path("var")
+    """Folder of the spool and of the SQLite file. Relative to the configuration file."""
+    url: str = ""
+    """SQLAlchemy URL of a Postgres database; empty: SQLite in `data`."""
+    keep_read_days: Annotated[float, Field(ge=1)] = 14
+    """Days after reading and delivery before pixels leave the spool. Nothing undelivered or unread is ever deleted."""
+
+
+class Model(Section):
+    """The bundle and how it is run."""
+
+    bundle: Path | None = None
+    """Folder of the bundle; default: the one that ships with prioritizer."""
+    engine: Literal["openvino"] = "openvino"
+    precision: Literal["f32", "bf16"] = "f32"
+    """bf16 is faster on processors with AMX and differs by up to 5e-3 in probability."""
+    threads: Annotated[int, Field(ge=0, le=128)] = 0
+    """Processor threads for the network; 0: all."""
+    decode_workers: Annotated[int, Field(ge=1, le=32)] = 2
+    """Sandboxed processes that read pixels."""
+    decode_timeout_s: Annotated[float, Field(gt=0)] = 10.0
+    """Seconds one image may take before its process is killed."""
+    decode_memory_mib: Annotated[int, Field(ge=512)] = 2048
+    """MiB of address space of one such process."""
+
+
+class Scope(Section):
+    """What is done when an image is outside the model's scope: enforce, flag or off."""
+
+    modality: Strictness = Strictness.ENFORCE
+    body_part: Strictness = Strictness.ENFORCE
+    view: Strictness = Strictness.ENFORCE
+    age: Strictness = Strictness.ENFORCE
+    image_type: Strictness = Strictness.ENFORCE
+    species: Strictness = Strictness.ENFORCE
+
+
+class Ranking(Section):
+    """The virtual deadlines. Size the windows near the usual backlog."""
+
+    high_minutes: Annotated[float, Field(ge=0)] = 30
+    neutral_minutes: Annotated[float, Field(gt=0)] = 120
+    low_minutes: Annotated[float, Field(gt=0)] = 180
+    demote_low: bool = False
+    """Let AI move studies below their place by arrival, by at most low - neutral."""
+    max_high_share: Share = 0.4
+    """More raised studies than this among the last `last_n` suspends raising: a drift accident must not re-order everything."""
+    last_n: Annotated[int, Field(ge=5, le=10000)] = 50
+    expire_after_hours: Annotated[float, Field(gt=0)] = 72
+    """Hours after which an unread study moves to its own view, with an alarm."""
+    claim_minutes: Annotated[float, Field(gt=0)] = 30
+    """Minutes a reader's claim lasts."""
+
+
+class Publish(Section):
+    """What goes back to the PACS."""
+
+    overlay: Literal["off", "preview", "heatmap"] = "heatmap"
+    """off: nothing is sent. preview: radiograph with mark and legend. heatmap: with the saliency."""
+    encoding: Literal["jpeg", "native"] = "jpeg"
+    quiet_seconds: Annotated[float, Field(ge=0)] = 60
+    """Seconds without a new instance before a study is published."""
+    ceiling_seconds: Annotated[float, Field(gt=0)] = 600
+    """Seconds after the first instance when it is published anyway."""
+
+
+class Web(Section):
+    """The read-only page and the figures."""
+
+    host: str = "127.0.0.1"
+    port: Port = 8042
+    time_zone: str = ""
+    """IANA name such as Europe/Berlin for the times on pages; empty: the machine's."""
+
+
+class Log(Section):
+    """Log lines on standard error. They hold UIDs, never patient data."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    format: Literal["text", "json"] = "text"
+
+
+class Settings(BaseSettings):
+    """The whole configuration."""
+
+    model_config = SettingsConfigDict(frozen=True, extra="forbid", env_prefix="PRIORITIZER_", env_nested_delimiter="__")
+
+    site: Site = Site()
+    listener: Listener = Listener()
+    peers: tuple[Peer, ...] = ()
+    destinations: tuple[Destination, ...] = ()
+    store: Store = Store()
+    model: Model = Model()
+    scope: Scope = Scope()
+    ranking: Ranking = Ranking()
+    publish: Publish = Publish()
+    web: Web = Web()
+    log: Log = Log()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Environment over the values given (which come from the TOML file)."""
+        return env_settings, init_settings
+
+    @property
+    def database_url(self) -> str:
+        """The store's SQLAlchemy URL."""
+        return self.store.url or f"sqlite:///{self.store.data / 'ledger.sqlite3'}"
+
+    @property
+    def spool_folder(self) -> Path:
+        """Where received objects lie."""
+        return self.store.data / "spool"
+
+    def peer(self, ae_title: str) -> Peer | None:
+        """The first peer with this AE title."""
+        return next((peer for peer in self.peers if peer.ae_title == ae_title), None)
+
+
+def read_settings(path: Path | None) -> Settings:
+    """The settings in `path`, or the defaults; raises ConfigError with every fault found."""
+    if path is None:
+        return _validated({}, None, "")
+    if not path.is_file():
+        raise ConfigError((f"{path}: no such file; `prioritizer init` writes one",))
+    text = path.read_text(encoding="utf-8")
+    try:
+        values = TomlConfigSettingsSource(Settings, path)()
+    except ValueError as error:
+        raise ConfigError((f"{path}: not valid TOML: {error}",)) from error
+    return _validated(values, path, text)
+
+
+def _validated(values: dict[str, Any], path: Path | None, text: str) -> Settings:
+    """Settings from parsed TOML, with relative folders resolved against the file."""
+    try:
+        settings = Settings(**values)
+    except ValidationError as error:
+        raise ConfigError(tuple(_fault(path, text, dict(e)) for e in error.errors())) from error
+    base = path.resolve().parent if path is not None else Path.cwd()
+    store = settings.store.model_copy(update={"data": base / settings.store.data})
+    bundle = base / settings.model.bundle if settings.model.bundle is not None else None
+    settings = settings.model_copy(update={"store": store, "model": settings.model.model_copy(update={"bundle": bundle})})
+    faults = unsafe(settings)
+    if faults:
+        raise ConfigError(tuple(f"{path or 'defaults'}{line_suffix(text, where)}: {said}" for where, said in faults))
+    return settings
+
+
+def unsafe(settings: Settings) -> list[tuple[tuple[str | int, ...], str]]:
+    """What is valid by type and must not be started: (key path, sentence)."""
+    faults: list[tuple[tuple[str | int, ...], str]] = []
+    if not is_loopback(settings.listener.host) and not settings.peers:
+        faults.append((("listener", "host"), "listener.host is not loopback and no [[peers]] is listed; name who may send"))
+    if not is_loopback(settings.web.host):
+        faults.append((("web", "host"), "web.host must be loopback: the page has no sign-in yet; reach it through an authenticating proxy"))
+    ranking = settings.ranking
+    if ranking.high_minutes >= ranking.neutral_minutes:
+        faults.append((("ranking", "high_minutes"), "ranking.high_minutes must be below neutral_minutes, or nothing is raised"))
+    if ranking.low_minutes < ranking.neutral_minutes:
+        faults.append((("ranking", "low_minutes"), "ranking.low_minutes must not be below neutral_minutes"))
+    names = [destination.name for destination in settings.destinations]
+    for index, destination in enumerate(settings.destinations):
+        where = ("destinations", index, "name")
+        if names.index(destination.name) != index:
+            faults.append((where, f"destinations: the name {destination.name!r} is used twice"))
+        same_host = destination.host == settings.listener.host or (is_loopback(destination.host) and is_loopback(settings.listener.host))
+        if same_host and destination.port == settings.listener.port:
+            faults.append((where, f"destination {destination.name!r} is our own listener: results would come back to us"))
+    if settings.publish.ceiling_seconds < settings.publish.quiet_seconds:
+        faults.append((("publish", "ceiling_seconds"), "publish.ceiling_seconds must not be below quiet_seconds"))
+    return faults
+
+
+def is_loopback(host: str) -> bool:
+    """True for localhost and the loopback ranges."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _fault(path: Path | None, text: str, error: dict[str, Any]) -> str:
+    """One validation error as `file:line: key: what is wrong; the mend`."""
+    where: tuple[str | int, ...] = error["loc"]
+    key = ".".join(str(part) for part in where)
+    head = f"{path or 'environment'}{line_suffix(text, where)}: {key}"
+    if error["type"] == "extra_forbidden":
+        near = difflib.get_close_matches(str(where[-1]), _known_keys(where[:-1]), n=1)
+        return f"{head}: unknown key" + (f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(_known_keys(where[:-1]))}")
+    return f"{head}: {error['msg']}"
+
+
+def _known_keys(where: tuple[str | int, ...]) -> list[str]:
+    """The keys that may stand in the table at `where`."""
+    fields: dict[str, FieldInfo] = dict(Settings.model_fields)
+    for part in where:
+        if isinstance(part, int) or part not in fields:
+            continue
+        annotation = fields[part].annotation
+        inner = getattr(annotation, "__args__", (annotation,))[0]
+        if isinstance(inner, type) and issubclass(inner, BaseModel):
+            fields = dict(inner.model_fields)
+    return sorted(fields)
+
+
+def line_suffix(text: str, where: tuple[str | int, ...]) -> str:
+    """`:LINE` of the key at `where` in the TOML text, or of its table; empty when neither is written there."""
+    tables = [part for part in where if isinstance(part, str)]
+    wanted_index = next((part for part in where if isinstance(part, int)), 0)
+    table, key = tables[0] if tables else "", tables[-1] if len(tables) > 1 else ""
+    current, seen, table_line = "", -1, 0
+    for number, line in enumerate(text.splitlines(), start=1):
+        header = re.match(r"\s*\[\[?\s*([\w.-]+)\s*\]?\]", line)
+        if header:
+            current = header.group(1)
+            seen += current == table
+            if current == table and (seen == wanted_index or "[[" not in line):
+                table_line = number
+        elif current == table and table_line and key and re.match(rf"\s*{re.escape(key)}\s*=", line):
+            return f":{number}"
+        elif not current and re.match(rf"\s*{re.escape(table)}\s*=", line):
+            return f":{number}"
+    return f":{table_line}" if table_line else ""

@@ -1,0 +1,1 @@
+"""The ledger: SQLAlchemy is imported in this folder only."""

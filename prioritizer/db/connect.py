@@ -1,0 +1,70 @@
+"""Engines and transactions: SQLite in WAL with full durability, Postgres through psycopg 3."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy import event
+from sqlalchemy.exc import DBAPIError, OperationalError
+
+from prioritizer.errors import ConfigError, Transient
+
+BUSY_MS = 15_000
+"""Milliseconds a SQLite writer waits for another before it gives up."""
+
+
+def open_ledger(url: str) -> sa.Engine:
+    """An engine for `url`. SQLite: WAL, synchronous FULL, foreign keys, every write transaction takes the lock at its start."""
+    parsed = sa.make_url(url)
+    if parsed.get_backend_name() == "sqlite":
+        if parsed.database:
+            Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
+        engine = sa.create_engine(parsed, connect_args={"timeout": BUSY_MS / 1000}, pool_size=8, max_overflow=16)
+        event.listen(engine, "connect", _set_up_sqlite)
+        event.listen(engine, "begin", _begin)
+        return engine
+    if parsed.get_backend_name() == "postgresql":
+        return sa.create_engine(parsed.set(drivername="postgresql+psycopg"), pool_pre_ping=True, connect_args={"connect_timeout": 5})
+    raise ConfigError((f"store.url: {parsed.get_backend_name()} is not supported; use postgresql:// or leave it empty for SQLite",))
+
+
+def _set_up_sqlite(connection: Any, record: Any) -> None:
+    # The driver must not begin transactions on its own: BEGIN IMMEDIATE is ours, so that a writer never upgrades mid-way.
+    connection.isolation_level = None
+    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", f"busy_timeout={BUSY_MS}"):
+        connection.execute(f"PRAGMA {pragma}")
+
+
+def _begin(connection: sa.Connection) -> None:
+    readonly = connection.get_execution_options().get("prioritizer_readonly")
+    connection.exec_driver_sql("BEGIN" if readonly else "BEGIN IMMEDIATE")
+
+
+@contextmanager
+def writing(engine: sa.Engine) -> Iterator[sa.Connection]:
+    """One write transaction, committed at the end. A database that cannot be reached is Transient."""
+    with _as_transient(), engine.begin() as tx:
+        yield tx
+
+
+@contextmanager
+def reading(engine: sa.Engine) -> Iterator[sa.Connection]:
+    """One consistent read. A database that cannot be reached is Transient."""
+    with _as_transient(), engine.connect().execution_options(prioritizer_readonly=True) as tx:
+        yield tx
+
+
+@contextmanager
+def _as_transient() -> Iterator[None]:
+    try:
+        yield
+    except OperationalError as error:
+        raise Transient(f"the database cannot be used now ({type(error.orig).__name__})") from error
+    except DBAPIError as error:
+        if error.connection_invalidated:
+            raise Transient("the connection to the database was lost") from error
+        raise

@@ -1,0 +1,231 @@
+"""Result objects: built once, their bytes stored, the same bytes sent until each destination has them."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+import sqlalchemy as sa
+
+from prioritizer.db import claims, connect
+from prioritizer.db.events import Kind, record
+from prioritizer.db.tables import deliveries, instances, results, scores, studies
+from prioritizer.errors import NotAllowed, NotFound
+from prioritizer.study import AIState, DeliveryState, InstanceState
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClaimedStudy:
+    """A study to publish: the deciding image's score, as it stood when claimed."""
+
+    study_uid: str
+    revision: int
+    worker: str
+    attempts: int
+    band: str
+    source_instance_uid: str
+    bundle_digest: str
+    calibration_id: str
+    probability: float
+    saliency: bytes
+    scored_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """A built object, ready to send."""
+
+    sop_instance_uid: str
+    sop_class_uid: str
+    transfer_syntax_uid: str
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClaimedDelivery:
+    """One result on its way to one destination."""
+
+    id: int
+    worker: str
+    attempts: int
+    study_uid: str
+    destination: str
+    result: Result
+
+
+def claim_study(engine: sa.Engine, worker: str, lease: timedelta, now: datetime) -> ClaimedStudy | None:
+    """The next quiet study with something new to publish; None when there is none."""
+    waiting = (
+        sa.select(sa.literal(1))
+        .where(instances.c.study_uid == studies.c.study_uid, instances.c.state == InstanceState.RECEIVED)
+        .exists()
+    )
+    wanted = sa.and_(
+        studies.c.revision > studies.c.published_revision,
+        studies.c.ai_state == AIState.SCORED,
+        sa.or_(~waiting, studies.c.publish_by <= now),
+    )
+    with connect.writing(engine) as tx:
+        row = claims.claim_one(tx, studies, wanted, [studies.c.attempts, studies.c.not_before], worker, lease)
+        if row is None:
+            return None
+        score = tx.execute(
+            sa.select(scores).where(scores.c.sop_instance_uid == row.deciding_instance).order_by(scores.c.id.desc()).limit(1)
+        ).one()
+    return ClaimedStudy(
+        study_uid=row.study_uid,
+        revision=row.revision,
+        worker=worker,
+        attempts=row.attempts,
+        band=row.band,
+        source_instance_uid=row.deciding_instance,
+        bundle_digest=score.bundle_digest,
+        calibration_id=score.calibration_id,
+        probability=score.probability,
+        saliency=score.saliency,
+        scored_at=score.scored_at,
+    )
+
+
+def finish_published(
+    engine: sa.Engine, claim: ClaimedStudy, result: Result | None, destinations: Sequence[str], now: datetime
+) -> bool:
+    """Store the result and its deliveries and retract unsent older ones, in one commit; False when the claim was lost."""
+    with connect.writing(engine) as tx:
+        done = tx.execute(
+            studies.update()
+            .where(claims.owned(studies, claim.study_uid, claim.worker))
+            .values(published_revision=claim.revision, claimed_by=None, claimed_until=None, attempts=0, publish_error="")
+        )
+        if done.rowcount != 1:
+            return False
+        if result is not None:
+            _store_result(tx, claim, result, destinations, now)
+    return True
+
+
+def _store_result(
+    tx: sa.Connection, claim: ClaimedStudy, result: Result, destinations: Sequence[str], now: datetime
+) -> None:
+    if tx.scalar(sa.select(sa.literal(1)).where(results.c.sop_instance_uid == result.sop_instance_uid)):
+        return  # a late instance that changed nothing: the PACS has this very object, or it is on its way
+    _retract_unsent(tx, claim.study_uid, now)
+    tx.execute(
+        results.insert().values(
+            sop_instance_uid=result.sop_instance_uid,
+            sop_class_uid=result.sop_class_uid,
+            transfer_syntax_uid=result.transfer_syntax_uid,
+            study_uid=claim.study_uid,
+            source_instance_uid=claim.source_instance_uid,
+            revision=claim.revision,
+            built_at=now,
+            sha256=hashlib.sha256(result.data).hexdigest(),
+            data=result.data,
+        )
+    )
+    for name in destinations:
+        tx.execute(
+            deliveries.insert().values(
+                result_uid=result.sop_instance_uid, study_uid=claim.study_uid, destination=name, created_at=now
+            )
+        )
+    said = f"result {result.sop_instance_uid} built for {', '.join(destinations) or 'no destination'}"
+    record(tx, Kind.PUBLISHED, said, now, study=claim.study_uid, instance=claim.source_instance_uid)
+
+
+def _retract_unsent(tx: sa.Connection, study_uid: str, now: datetime) -> None:
+    unsent = [DeliveryState.PENDING, DeliveryState.REJECTED]
+    done = tx.execute(
+        deliveries.update()
+        .where(deliveries.c.study_uid == study_uid, deliveries.c.state.in_(unsent))
+        .values(state=DeliveryState.RETRACTED, reason_text="replaced by a newer revision before it was sent", claimed_by=None)
+    )
+    if done.rowcount:
+        record(tx, Kind.RETRACTED, f"{done.rowcount} unsent older results retracted", now, study=study_uid)
+
+
+def put_study_back(engine: sa.Engine, claim: ClaimedStudy, delay: timedelta, said: str, now: datetime) -> None:
+    """The result could not be built now; tried again after `delay`."""
+    with connect.writing(engine) as tx:
+        tx.execute(
+            studies.update()
+            .where(claims.owned(studies, claim.study_uid, claim.worker))
+            .values(claimed_by=None, claimed_until=None, not_before=now + delay, publish_error=said)
+        )
+
+
+def claim_delivery(engine: sa.Engine, destination: str, worker: str, lease: timedelta) -> ClaimedDelivery | None:
+    """The next object for `destination`: new before retried, then oldest first; None when there is none."""
+    wanted = sa.and_(deliveries.c.state == DeliveryState.PENDING, deliveries.c.destination == destination)
+    order = [deliveries.c.attempts, deliveries.c.created_at]
+    with connect.writing(engine) as tx:
+        row = claims.claim_one(tx, deliveries, wanted, order, worker, lease)
+        if row is None:
+            return None
+        result = tx.execute(sa.select(results).where(results.c.sop_instance_uid == row.result_uid)).one()
+    return ClaimedDelivery(
+        id=row.id,
+        worker=worker,
+        attempts=row.attempts,
+        study_uid=row.study_uid,
+        destination=destination,
+        result=Result(
+            sop_instance_uid=result.sop_instance_uid,
+            sop_class_uid=result.sop_class_uid,
+            transfer_syntax_uid=result.transfer_syntax_uid,
+            data=result.data,
+        ),
+    )
+
+
+def finish_delivery(engine: sa.Engine, claim: ClaimedDelivery, state: DeliveryState, text: str, now: datetime) -> bool:
+    """SENT, or REJECTED with the destination's reason; False when the claim was lost or retracted meanwhile."""
+    with connect.writing(engine) as tx:
+        done = tx.execute(
+            deliveries.update()
+            .where(claims.owned(deliveries, claim.id, claim.worker), deliveries.c.state == DeliveryState.PENDING)
+            .values(
+                state=state,
+                reason_text=text,
+                claimed_by=None,
+                claimed_until=None,
+                sent_at=now if state is DeliveryState.SENT else None,
+            )
+        )
+        if done.rowcount != 1:
+            return False
+        sent = state is DeliveryState.SENT
+        said = f"result stored by {claim.destination}" if sent else f"{claim.destination} refused the result for good: {text}"
+        kind = Kind.SENT if sent else Kind.REJECTED
+        record(tx, kind, said, now, study=claim.study_uid, instance=claim.result.sop_instance_uid)
+    return True
+
+
+def put_delivery_back(engine: sa.Engine, claim: ClaimedDelivery, delay: timedelta, text: str, now: datetime) -> None:
+    """The destination could not take it now; the same bytes are sent again after `delay`."""
+    with connect.writing(engine) as tx:
+        tx.execute(
+            deliveries.update()
+            .where(claims.owned(deliveries, claim.id, claim.worker))
+            .values(claimed_by=None, claimed_until=None, not_before=now + delay, reason_text=text)
+        )
+
+
+def requeue_deliveries(engine: sa.Engine, study_uid: str, actor: str, now: datetime) -> int:
+    """Send again what was refused for good or is waiting for its next try; returns how many deliveries."""
+    with connect.writing(engine) as tx:
+        if not tx.scalar(sa.select(sa.literal(1)).where(studies.c.study_uid == study_uid)):
+            raise NotFound(f"no study {study_uid} in the ledger")
+        again = deliveries.c.state.in_([DeliveryState.REJECTED, DeliveryState.PENDING])
+        done = tx.execute(
+            deliveries.update()
+            .where(deliveries.c.study_uid == study_uid, again)
+            .values(state=DeliveryState.PENDING, attempts=0, not_before=None, reason_text="", claimed_by=None, claimed_until=None)
+        )
+        if not done.rowcount:
+            raise NotAllowed(f"study {study_uid} has no refused or waiting delivery")
+        record(tx, Kind.REQUEUED, f"{done.rowcount} deliveries to be sent again", now, study=study_uid, actor=actor)
+        return done.rowcount

@@ -1,0 +1,65 @@
+"""What happened, in words: every sentence that the ledger writes about a study stands in this file.
+
+Sentences hold no patient data. They are what `worklist --why` and the study page show.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+import sqlalchemy as sa
+
+from prioritizer.db.tables import events
+
+
+class Kind(StrEnum):
+    """The kinds of event; filters and figures count by them."""
+
+    ARRIVED = "arrived"
+    LATE = "late-instance"
+    SCORED = "scored"
+    INELIGIBLE = "not-scored"
+    FAILED = "failed"
+    PLACED = "placed"
+    PINNED = "pinned"
+    UNPINNED = "unpinned"
+    CLAIMED = "claimed"
+    RELEASED = "released"
+    TAKEN_OVER = "taken-over"
+    LEASE_ENDED = "lease-ended"
+    OPENED = "opened"
+    REVEALED = "revealed"
+    SKIPPED = "skipped"
+    READ = "read"
+    OVERDUE = "overdue"
+    EXPIRED = "expired"
+    PUBLISHED = "published"
+    SENT = "sent"
+    REJECTED = "rejected"
+    RETRACTED = "retracted"
+    REQUEUED = "requeued"
+    CONFLICT = "conflict"
+    RERANKED = "reranked"
+    SUSPENDED = "raising-suspended"
+    PIXELS_DELETED = "pixels-deleted"
+
+
+def record(
+    tx: sa.Connection,
+    kind: Kind,
+    said: str,
+    now: datetime,
+    *,
+    study: str | None = None,
+    instance: str | None = None,
+    actor: str = "prioritizer",
+    **detail: Any,
+) -> None:
+    """One event in the caller's transaction."""
+    tx.execute(
+        events.insert().values(
+            at=now, kind=kind, study_uid=study, sop_instance_uid=instance, actor=actor, said=said, detail=detail
+        )
+    )

@@ -1,0 +1,76 @@
+"""Alarms that stand until their cause is gone, and retention by state."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+
+import sqlalchemy as sa
+
+from prioritizer.db import connect
+from prioritizer.db.events import Kind, record
+from prioritizer.db.tables import alarms, deliveries, instances, studies
+from prioritizer.study import DeliveryState, InstanceState, ReadingState
+
+
+def set_alarm(engine: sa.Engine, name: str, said: str, mend: str, now: datetime) -> None:
+    """The alarm stands, since the first time it was set; its text is the newest."""
+    with connect.writing(engine) as tx:
+        done = tx.execute(alarms.update().where(alarms.c.name == name).values(said=said, mend=mend))
+        if not done.rowcount:
+            tx.execute(alarms.insert().values(name=name, since=now, said=said, mend=mend))
+
+
+def clear_alarm(engine: sa.Engine, name: str) -> None:
+    """The cause is gone."""
+    with connect.writing(engine) as tx:
+        tx.execute(alarms.delete().where(alarms.c.name == name))
+
+
+def deletable_pixels(engine: sa.Engine, read_before: datetime, limit: int = 100) -> list[tuple[str, str]]:
+    """Instances of studies read before `read_before` with nothing left to score or send: (SOP instance UID, study UID), oldest first."""
+    unsent = (
+        sa.select(sa.literal(1))
+        .where(
+            deliveries.c.study_uid == studies.c.study_uid,
+            deliveries.c.state.in_([DeliveryState.PENDING, DeliveryState.REJECTED]),
+        )
+        .exists()
+    )
+    query = (
+        sa.select(instances.c.sop_instance_uid, instances.c.study_uid)
+        .join(studies, studies.c.study_uid == instances.c.study_uid)
+        .where(
+            studies.c.reading_state == ReadingState.READ,
+            studies.c.read_at < read_before,
+            sa.or_(studies.c.revision == studies.c.published_revision, studies.c.ai_state != "SCORED"),
+            instances.c.state != InstanceState.RECEIVED,
+            instances.c.pixels_deleted_at.is_(None),
+            ~unsent,
+        )
+        .order_by(studies.c.read_at)
+        .limit(limit)
+    )
+    with connect.reading(engine) as tx:
+        return [(row.sop_instance_uid, row.study_uid) for row in tx.execute(query)]
+
+
+def mark_pixels_deleted(engine: sa.Engine, deleted: Sequence[tuple[str, str]], now: datetime) -> None:
+    """The ledger no longer expects these files in the spool."""
+    with connect.writing(engine) as tx:
+        for uid, study_uid in deleted:
+            tx.execute(instances.update().where(instances.c.sop_instance_uid == uid).values(pixels_deleted_at=now))
+            record(tx, Kind.PIXELS_DELETED, "pixels deleted after reading and delivery", now, study=study_uid, instance=uid)
+
+
+def digest_of(engine: sa.Engine, after_uid: str) -> tuple[str, str] | None:
+    """The next instance whose file can be checked: (SOP instance UID, SHA-256); None at the end."""
+    query = (
+        sa.select(instances.c.sop_instance_uid, instances.c.sha256)
+        .where(instances.c.sop_instance_uid > after_uid, instances.c.pixels_deleted_at.is_(None))
+        .order_by(instances.c.sop_instance_uid)
+        .limit(1)
+    )
+    with connect.reading(engine) as tx:
+        row = tx.execute(query).one_or_none()
+    return None if row is None else (row.sop_instance_uid, row.sha256)

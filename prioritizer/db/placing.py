@@ -1,0 +1,110 @@
+"""A study's risk, AI state and place, recomputed from its instances inside the caller's transaction."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+import sqlalchemy as sa
+
+from prioritizer import ranking
+from prioritizer.db.events import Kind, record
+from prioritizer.db.tables import instances, scores, studies
+from prioritizer.ranking import Band, Policy, Standing
+from prioritizer.study import AIState, InstanceState
+
+
+def standing_of(row: sa.Row[tuple[object, ...]]) -> Standing:
+    """What ranking needs of a row of `studies`."""
+    m = row._mapping
+    return Standing(
+        study_uid=m["study_uid"],
+        first_received_at=m["first_received_at"],
+        stat=m["stat"] or m["pinned_by"] is not None,
+        ai_state=AIState(m["ai_state"]),
+        risk=m["risk"],
+    )
+
+
+def high_suspended(tx: sa.Connection, policy: Policy) -> bool:
+    """True when the share of HIGH among the last N scored studies is over the site's limit."""
+    recent = tx.scalars(
+        sa.select(studies.c.band)
+        .where(studies.c.ai_state == AIState.SCORED)
+        .order_by(studies.c.first_received_at.desc())
+        .limit(policy.last_n)
+    )
+    return ranking.high_is_suspended([Band(band) for band in recent], policy)
+
+
+def latest_scores(tx: sa.Connection, study_uid: str) -> list[tuple[str, float]]:
+    """The newest probability of every scored instance of the study: (SOP instance UID, probability)."""
+    newest = (
+        sa.select(sa.func.max(scores.c.id))
+        .join(instances, instances.c.sop_instance_uid == scores.c.sop_instance_uid)
+        .where(instances.c.study_uid == study_uid, instances.c.state == InstanceState.SCORED)
+        .group_by(scores.c.sop_instance_uid)
+    )
+    rows = tx.execute(sa.select(scores.c.sop_instance_uid, scores.c.probability).where(scores.c.id.in_(newest)))
+    return [(row.sop_instance_uid, row.probability) for row in rows]
+
+
+def _ai_reason(tx: sa.Connection, study_uid: str, state: AIState) -> str:
+    """Why the study has no probability, or what of it could not be scored."""
+    wanted = [InstanceState.FAILED] if state is AIState.SCORED else [InstanceState.FAILED, InstanceState.INELIGIBLE]
+    rows = tx.execute(
+        sa.select(instances.c.reason_text, instances.c.state)
+        .where(instances.c.study_uid == study_uid, instances.c.state.in_(wanted))
+        .order_by(instances.c.received_at)
+    ).all()
+    failed_first = sorted(rows, key=lambda row: row.state != InstanceState.FAILED)
+    return "; ".join(dict.fromkeys(row.reason_text for row in failed_first))[:500]
+
+
+def replace_study(tx: sa.Connection, study_uid: str, policy: Policy, now: datetime) -> None:
+    """Recompute AI state, risk and place of a study, and say so in an event when its place changed."""
+    counts = dict.fromkeys(InstanceState, 0)
+    for state, count in tx.execute(
+        sa.select(instances.c.state, sa.func.count()).where(instances.c.study_uid == study_uid).group_by(instances.c.state)
+    ):
+        counts[InstanceState(state)] = count
+    found = latest_scores(tx, study_uid)
+    decider, risk = max(found, key=lambda pair: (pair[1], pair[0]), default=(None, None))
+    ai_state = ranking.study_ai_state(
+        counts[InstanceState.RECEIVED], len(found), counts[InstanceState.FAILED], counts[InstanceState.INELIGIBLE]
+    )
+    tx.execute(
+        studies.update()
+        .where(studies.c.study_uid == study_uid)
+        .values(ai_state=ai_state, ai_reason=_ai_reason(tx, study_uid, ai_state), risk=risk, deciding_instance=decider)
+    )
+    put_in_place(tx, study_uid, policy, now)
+
+
+def put_in_place(tx: sa.Connection, study_uid: str, policy: Policy, now: datetime, *, suspended: bool | None = None) -> bool:
+    """Give the study the band and deadline of its standing; True when they changed."""
+    row = tx.execute(sa.select(studies).where(studies.c.study_uid == study_uid)).one()
+    standing = standing_of(row)
+    if suspended is None:
+        suspended = ranking.band_of(standing, policy) is Band.HIGH and high_suspended(tx, policy)
+    place = ranking.place(standing, policy, high_suspended=suspended)
+    if (row.band, row.due_at, row.place_reason) == (place.band, place.due_at, place.reason):
+        return False
+    tx.execute(
+        studies.update()
+        .where(studies.c.study_uid == study_uid)
+        .values(band=place.band, due_at=place.due_at, place_reason=place.reason, overdue_at=None)
+    )
+    overtaken = tx.scalar(
+        sa.select(sa.func.count())
+        .select_from(studies)
+        .where(
+            studies.c.listed,
+            studies.c.reading_state != "READ",
+            ~studies.c.stat,
+            studies.c.first_received_at < row.first_received_at,
+            studies.c.due_at > place.due_at,
+        )
+    )
+    said = place.reason + (f"; stands before {overtaken} that arrived earlier" if overtaken else "")
+    record(tx, Kind.PLACED, said, now, study=study_uid, band=place.band, due_at=place.due_at.isoformat(), overtaken=overtaken)
+    return True

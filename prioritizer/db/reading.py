@@ -1,0 +1,139 @@
+"""What readers do: claim, release, read, pin. One compare-and-set each; the loser is told who won."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Any
+
+import sqlalchemy as sa
+
+from prioritizer.db import connect
+from prioritizer.db.events import Kind, record
+from prioritizer.db.placing import put_in_place
+from prioritizer.db.tables import instances, studies
+from prioritizer.errors import NotAllowed, NotFound
+from prioritizer.ranking import Policy
+from prioritizer.study import ReadingState
+
+NO_READER: dict[str, Any] = {"reader": None, "reader_since": None, "reader_until": None}
+
+
+def _study(tx: sa.Connection, study_uid: str) -> sa.Row[Any]:
+    row = tx.execute(sa.select(studies).where(studies.c.study_uid == study_uid).with_for_update()).one_or_none()
+    if row is None:
+        raise NotFound(f"no study {study_uid} in the ledger")
+    return row
+
+
+def _set(tx: sa.Connection, study_uid: str, **values: Any) -> None:
+    tx.execute(studies.update().where(studies.c.study_uid == study_uid).values(**values))
+
+
+def _held(row: sa.Row[Any], now: datetime) -> bool:
+    return row.reading_state == ReadingState.CLAIMED and row.reader_until is not None and row.reader_until > now
+
+
+def claim(
+    engine: sa.Engine, study_uid: str, reader: str, lease: timedelta, now: datetime, *, take_over: bool = False
+) -> None:
+    """`reader` has the study until `now + lease`; claiming one's own again renews it. Raises NotAllowed with the holder's name."""
+    with connect.writing(engine) as tx:
+        row = _study(tx, study_uid)
+        if row.reading_state == ReadingState.READ:
+            raise NotAllowed(f"the study was read at {row.read_at:%H:%M} by {row.reader}")
+        other = _held(row, now) and row.reader != reader
+        if other and not take_over:
+            raise NotAllowed(f"{row.reader} has had this study since {row.reader_since:%H:%M} UTC; take it over with --take-over")
+        renewed = _held(row, now) and row.reader == reader
+        since = row.reader_since if renewed else now
+        _set(tx, study_uid, reading_state=ReadingState.CLAIMED, reader=reader, reader_since=since, reader_until=now + lease)
+        if other:
+            record(tx, Kind.TAKEN_OVER, f"taken over from {row.reader}", now, study=study_uid, actor=reader)
+        elif not renewed:
+            record(tx, Kind.CLAIMED, "claimed", now, study=study_uid, actor=reader)
+
+
+def release(engine: sa.Engine, study_uid: str, reader: str, now: datetime, *, force: bool = False) -> None:
+    """The study is open again; only its reader may, or anyone with `force`."""
+    with connect.writing(engine) as tx:
+        row = _study(tx, study_uid)
+        if row.reading_state != ReadingState.CLAIMED:
+            raise NotAllowed("the study is not claimed")
+        if row.reader != reader and not force:
+            raise NotAllowed(f"{row.reader} has this study, not {reader}")
+        _set(tx, study_uid, reading_state=ReadingState.OPEN, **NO_READER)
+        record(tx, Kind.RELEASED, "released", now, study=study_uid, actor=reader)
+
+
+def read(engine: sa.Engine, study_uid: str, reader: str, now: datetime) -> None:
+    """The study leaves the list. Raises NotAllowed while another reader has it, or when it was read before."""
+    with connect.writing(engine) as tx:
+        row = _study(tx, study_uid)
+        if row.reading_state == ReadingState.READ:
+            raise NotAllowed(f"the study was read before, by {row.reader}")
+        if _held(row, now) and row.reader != reader:
+            raise NotAllowed(f"{row.reader} has this study; claim it with --take-over first")
+        _set(tx, study_uid, reading_state=ReadingState.READ, reader=reader, reader_until=None, read_at=now)
+        record(tx, Kind.READ, "read", now, study=study_uid, actor=reader)
+
+
+def pin(engine: sa.Engine, study_uid: str, actor: str, policy: Policy, now: datetime, *, remove: bool = False) -> None:
+    """A person puts the study into class STAT, or takes that back. An order's own STAT cannot be taken back."""
+    with connect.writing(engine) as tx:
+        row = _study(tx, study_uid)
+        if remove and row.pinned_by is None:
+            raise NotAllowed("the study is not pinned" + ("; its order is STAT" if row.stat else ""))
+        if remove:
+            _set(tx, study_uid, pinned_by=None, stat=_ordered_stat(tx, study_uid))
+        else:
+            _set(tx, study_uid, pinned_by=actor, stat=True)
+        record(tx, Kind.UNPINNED if remove else Kind.PINNED, "unpinned" if remove else "pinned", now, study=study_uid, actor=actor)
+        put_in_place(tx, study_uid, policy, now)
+
+
+def _ordered_stat(tx: sa.Connection, study_uid: str) -> bool:
+    """True when an instance of the study carries an order priority of STAT or HIGH."""
+    attributes = tx.scalars(sa.select(instances.c.attributes).where(instances.c.study_uid == study_uid))
+    return any(str(a.get("priority", "")).upper() in ("STAT", "HIGH") for a in attributes)
+
+
+def end_expired_claims(engine: sa.Engine, now: datetime) -> int:
+    """Claims whose lease ran out become OPEN again; returns how many."""
+    with connect.writing(engine) as tx:
+        rows = tx.execute(
+            sa.select(studies.c.study_uid, studies.c.reader).where(
+                studies.c.reading_state == ReadingState.CLAIMED, studies.c.reader_until < now
+            )
+        ).all()
+        for row in rows:
+            _set(tx, row.study_uid, reading_state=ReadingState.OPEN, **NO_READER)
+            record(tx, Kind.LEASE_ENDED, f"the claim of {row.reader} ran out", now, study=row.study_uid)
+        return len(rows)
+
+
+def mark_overdue(engine: sa.Engine, now: datetime) -> int:
+    """Unread studies past their deadline are marked and told once; returns how many are newly overdue."""
+    with connect.writing(engine) as tx:
+        late = sa.and_(
+            studies.c.listed, studies.c.reading_state != ReadingState.READ, studies.c.overdue_at.is_(None),
+            ~studies.c.stat, studies.c.due_at < now,
+        )  # fmt: skip
+        rows = tx.scalars(sa.select(studies.c.study_uid).where(late)).all()
+        for uid in rows:
+            _set(tx, uid, overdue_at=now)
+            record(tx, Kind.OVERDUE, "overdue", now, study=uid)
+        return len(rows)
+
+
+def expire(engine: sa.Engine, older_than: datetime, now: datetime) -> int:
+    """Studies open since before `older_than` move to their own view, with an alarm; returns how many are newly there."""
+    with connect.writing(engine) as tx:
+        old = sa.and_(
+            studies.c.listed, studies.c.reading_state != ReadingState.READ, studies.c.expired_at.is_(None),
+            studies.c.first_received_at < older_than,
+        )  # fmt: skip
+        rows = tx.scalars(sa.select(studies.c.study_uid).where(old)).all()
+        for uid in rows:
+            _set(tx, uid, expired_at=now)
+            record(tx, Kind.EXPIRED, "open for longer than the site allows: moved to the view of expired studies", now, study=uid)
+        return len(rows)

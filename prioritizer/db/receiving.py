@@ -1,0 +1,155 @@
+"""Received instances enter the ledger; the receive station's only write."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+import sqlalchemy as sa
+
+from prioritizer import ranking
+from prioritizer.db import connect
+from prioritizer.db.events import Kind, record
+from prioritizer.db.placing import put_in_place, replace_study
+from prioritizer.db.tables import instances, notices, studies
+from prioritizer.ranking import Policy, Standing
+from prioritizer.study import Instance, InstanceState, ReadingState
+
+NOT_IN_ATTRIBUTES = (
+    "sop_instance_uid", "study_uid", "series_uid", "sop_class_uid", "transfer_syntax_uid",
+    "calling_ae", "called_ae", "address", "received_at", "sha256", "size",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Arrival:
+    """One instance as read from the spool; `unreadable` says why its header could not be read."""
+
+    instance: Instance
+    unreadable: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Quiet:
+    """When a study is ready to publish: seconds without a new instance, and the ceiling."""
+
+    quiet: timedelta
+    ceiling: timedelta
+
+
+def receive(engine: sa.Engine, arrivals: Sequence[Arrival], policy: Policy, quiet: Quiet, now: datetime) -> int:
+    """Enter the arrivals, each once however often it is handed in; returns how many were new."""
+    with connect.writing(engine) as tx:
+        return sum(_receive_one(tx, arrival, policy, quiet, now) for arrival in arrivals)
+
+
+def _receive_one(tx: sa.Connection, arrival: Arrival, policy: Policy, quiet: Quiet, now: datetime) -> bool:
+    instance = arrival.instance
+    known = tx.scalar(sa.select(sa.literal(1)).where(instances.c.sop_instance_uid == instance.sop_instance_uid))
+    if known:
+        return False
+    study = tx.execute(sa.select(studies).where(studies.c.study_uid == instance.study_uid)).one_or_none()
+    if study is None:
+        _open_study(tx, instance, policy, now)
+    else:
+        _add_to_study(tx, study, instance, policy, quiet, now)
+    tx.execute(instances.insert().values(**_instance_row(arrival)))
+    if arrival.unreadable:
+
+
+        replace_study(tx, instance.study_uid, policy, now)
+    return True
+
+
+def _instance_row(arrival: Arrival) -> dict[str, Any]:
+    values = asdict(arrival.instance)
+    attributes = {key: value for key, value in values.items() if key not in NOT_IN_ATTRIBUTES}
+    row = {key: values[key] for key in NOT_IN_ATTRIBUTES} | {"attributes": attributes}
+    if arrival.unreadable:
+        row |= {"state": InstanceState.FAILED, "reason": "header", "reason_text": arrival.unreadable}
+    return row
+
+
+def _open_study(tx: sa.Connection, instance: Instance, policy: Policy, now: datetime) -> None:
+    standing = Standing(study_uid=instance.study_uid, first_received_at=instance.received_at, stat=instance.stat)
+    place = ranking.place(standing, policy)
+    tx.execute(
+        studies.insert().values(
+            study_uid=instance.study_uid,
+            **_study_texts(instance),
+            calling_ae=instance.calling_ae,
+            first_received_at=instance.received_at,
+            last_received_at=instance.received_at,
+            instances=1,
+            listed=not instance.made_by_us,
+            stat=instance.stat,
+            band=place.band,
+            due_at=place.due_at,
+            place_reason=place.reason,
+        )
+    )
+    record(tx, Kind.ARRIVED, f"arrived from {instance.calling_ae}; {place.reason}", now, study=instance.study_uid)
+
+
+def _study_texts(instance: Instance) -> dict[str, Any]:
+    """What the list shows of patient and study."""
+    return {
+        "patient_id": instance.patient_id,
+        "patient_name": instance.patient_name,
+        "patient_birth_date": instance.patient_birth_date,
+        "patient_sex": instance.patient_sex,
+        "age_years": instance.age_years,
+        "accession_number": instance.accession_number,
+        "study_description": instance.study_description,
+        "modality": instance.modality,
+    }
+
+
+def _add_to_study(
+    tx: sa.Connection, study: sa.Row[Any], instance: Instance, policy: Policy, quiet: Quiet, now: datetime
+) -> None:
+    if instance.made_by_us:  # our own object coming back from the PACS: recorded, and nothing else changes
+        return
+    new: dict[str, Any] = {
+        "instances": studies.c.instances + 1,
+        "last_received_at": max(study.last_received_at, instance.received_at),
+        "listed": True,
+        "stat": study.stat or instance.stat,
+    }
+    if not study.listed:
+        new |= _study_texts(instance) | {"first_received_at": instance.received_at}
+    if study.revision > study.published_revision and study.publish_by is not None:
+        new["not_before"] = min(now + quiet.quiet, study.publish_by)
+    if study.reading_state == ReadingState.READ:
+        new |= {"reading_state": ReadingState.OPEN, "reader": None, "reader_since": None, "reader_until": None, "read_at": None}
+        record(tx, Kind.LATE, "another image arrived after the study was read: open again", now, study=instance.study_uid)
+    tx.execute(studies.update().where(studies.c.study_uid == instance.study_uid).values(**new))
+    if new["stat"] != study.stat or not study.listed:
+
+
+        put_in_place(tx, instance.study_uid, policy, now)
+
+
+def record_notice(engine: sa.Engine, name: str, notice: Mapping[str, Any], at: datetime, now: datetime) -> None:
+    """Enter one notice of the listener (refusal, quarantine, conflict), once however often it is handed in."""
+    columns = ("kind", "address", "calling_ae", "called_ae", "reason")
+    with connect.writing(engine) as tx:
+        if tx.scalar(sa.select(sa.literal(1)).where(notices.c.name == name)):
+            return
+        texts = {key: str(notice.get(key) or "")[:500] for key in columns}
+        detail = {key: value for key, value in notice.items() if key not in columns}
+        tx.execute(notices.insert().values(name=name, at=at, detail=detail, **texts))
+        uid = notice.get("sop_instance_uid")
+        if notice.get("kind") == "conflict" and uid:
+            study = tx.scalar(sa.select(instances.c.study_uid).where(instances.c.sop_instance_uid == uid))
+            said = "the same SOP instance arrived again with other bytes: the first stays, the other is kept as a conflict"
+            record(tx, Kind.CONFLICT, said, now, study=study, instance=uid)
+
+
+def known_instances(engine: sa.Engine) -> dict[str, bool]:
+    """Every SOP instance UID of the ledger, with whether its pixels should still be in the spool."""
+    with connect.reading(engine) as tx:
+        rows = tx.execute(sa.select(instances.c.sop_instance_uid, instances.c.pixels_deleted_at.is_(None)))
+        return {uid: present for uid, present in rows}

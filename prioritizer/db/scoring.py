@@ -1,0 +1,184 @@
+"""The scoring of instances: claim, then exactly one of scored, ineligible, failed or put back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from datetime import datetime, timedelta
+from typing import Any
+
+import sqlalchemy as sa
+
+from prioritizer.db import claims, connect
+from prioritizer.db.events import Kind, record
+from prioritizer.db.placing import high_suspended, put_in_place, replace_study
+from prioritizer.db.receiving import NOT_IN_ATTRIBUTES, Quiet
+from prioritizer.db.tables import instances, scores, studies
+from prioritizer.errors import NotAllowed, NotFound
+from prioritizer.ranking import Policy
+from prioritizer.study import INSTANCE_TRANSITIONS, Instance, InstanceState, ReadingState, Score
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClaimedInstance:
+    """An instance that `worker` may score until its lease runs out."""
+
+    instance: Instance
+    worker: str
+    attempts: int
+
+
+def instance_of(row: sa.Row[Any]) -> Instance:
+    """The Instance of a row of `instances`."""
+    m = row._mapping
+    values = {key: m[key] for key in NOT_IN_ATTRIBUTES} | dict(m["attributes"])
+    known = {field.name for field in fields(Instance)}
+    return Instance(**{key: tuple(v) if isinstance(v, list) else v for key, v in values.items() if key in known})
+
+
+def claim_instance(engine: sa.Engine, worker: str, lease: timedelta) -> ClaimedInstance | None:
+    """The next instance to score: new before retried, then in order of arrival; None when there is none."""
+    with connect.writing(engine) as tx:
+        wanted = instances.c.state == InstanceState.RECEIVED
+        row = claims.claim_one(tx, instances, wanted, [instances.c.attempts, instances.c.received_at], worker, lease)
+    return None if row is None else ClaimedInstance(instance=instance_of(row), worker=worker, attempts=row.attempts)
+
+
+def _leave(tx: sa.Connection, claim: ClaimedInstance, state: InstanceState, reason: str = "", text: str = "") -> bool:
+    """Move the claimed instance out of RECEIVED; False when the claim was lost meanwhile."""
+    uid = claim.instance.sop_instance_uid
+    done = tx.execute(
+        instances.update()
+        .where(claims.owned(instances, uid, claim.worker), instances.c.state == InstanceState.RECEIVED)
+        .values(state=state, reason=reason, reason_text=text, claimed_by=None, claimed_until=None)
+    )
+    return done.rowcount == 1
+
+
+def finish_scored(
+    engine: sa.Engine, claim: ClaimedInstance, score: Score, policy: Policy, quiet: Quiet, now: datetime
+) -> bool:
+    """Score, state, study risk and place in one commit; False when the claim was lost meanwhile."""
+    instance = claim.instance
+    with connect.writing(engine) as tx:
+        if not _leave(tx, claim, InstanceState.SCORED):
+            return False
+        _store_score(tx, instance.sop_instance_uid, score, now)
+        said = f"scored {score.probability:.3f} by {score.bundle_digest[:12]} / {score.calibration_id}"
+        if score.warnings:
+            said += f" ({'; '.join(score.warnings)})"
+        record(tx, Kind.SCORED, said, now, study=instance.study_uid, instance=instance.sop_instance_uid)
+        replace_study(tx, instance.study_uid, policy, now)
+        _bump_revision(tx, instance.study_uid, quiet, now)
+    return True
+
+
+def _store_score(tx: sa.Connection, uid: str, score: Score, now: datetime) -> None:
+    same = sa.and_(
+        scores.c.sop_instance_uid == uid,
+        scores.c.bundle_digest == score.bundle_digest,
+        scores.c.calibration_id == score.calibration_id,
+        scores.c.preprocessing_id == score.preprocessing_id,
+        scores.c.engine == score.engine,
+        scores.c.precision == score.precision,
+    )
+    tx.execute(scores.delete().where(same))  # the same instance gives the same numbers: the later row stands
+    tx.execute(
+        scores.insert().values(
+            sop_instance_uid=uid,
+            bundle_digest=score.bundle_digest,
+            calibration_id=score.calibration_id,
+            preprocessing_id=score.preprocessing_id,
+            engine=score.engine,
+            precision=score.precision,
+            logit=score.logit,
+            probability=score.probability,
+            saliency=score.saliency,
+            embedding=score.embedding,
+            warnings=list(score.warnings),
+            scored_at=now,
+        )
+    )
+
+
+def _bump_revision(tx: sa.Connection, study_uid: str, quiet: Quiet, now: datetime) -> None:
+    """The study has something new to publish, after the quiet time and at the latest at the ceiling."""
+    row = tx.execute(
+        sa.select(studies.c.revision, studies.c.published_revision, studies.c.publish_by).where(studies.c.study_uid == study_uid)
+    ).one()
+    waiting = row.revision > row.published_revision and row.publish_by is not None
+    publish_by = row.publish_by if waiting else now + quiet.ceiling
+    tx.execute(
+        studies.update()
+        .where(studies.c.study_uid == study_uid)
+        .values(
+            revision=row.revision + 1,
+            publish_by=publish_by,
+            not_before=min(now + quiet.quiet, publish_by),
+            attempts=0,
+            publish_error="",
+        )
+    )
+
+
+def finish_unscored(
+    engine: sa.Engine, claim: ClaimedInstance, state: InstanceState, reason: str, text: str, policy: Policy, now: datetime
+) -> bool:
+    """INELIGIBLE or FAILED with its reason; the study stays on the list. False when the claim was lost meanwhile."""
+    kind = Kind.INELIGIBLE if state is InstanceState.INELIGIBLE else Kind.FAILED
+    instance = claim.instance
+    with connect.writing(engine) as tx:
+        if not _leave(tx, claim, state, reason, text):
+            return False
+        words = "not scored" if state is InstanceState.INELIGIBLE else "could not be scored"
+        record(tx, kind, f"{words}: {text}", now, study=instance.study_uid, instance=instance.sop_instance_uid, rule=reason)
+        replace_study(tx, instance.study_uid, policy, now)
+    return True
+
+
+def put_back(engine: sa.Engine, claim: ClaimedInstance, delay: timedelta, now: datetime) -> None:
+    """Give the claim up; the instance is tried again after `delay`."""
+    with connect.writing(engine) as tx:
+        tx.execute(
+            instances.update()
+            .where(claims.owned(instances, claim.instance.sop_instance_uid, claim.worker))
+            .values(claimed_by=None, claimed_until=None, not_before=now + delay)
+        )
+
+
+def requeue(engine: sa.Engine, uid: str, actor: str, policy: Policy, now: datetime) -> int:
+    """Score again what is FAILED or INELIGIBLE of a study (or one instance); returns how many instances."""
+    with connect.writing(engine) as tx:
+        rows = tx.execute(
+            sa.select(instances.c.sop_instance_uid, instances.c.study_uid, instances.c.state, instances.c.pixels_deleted_at).where(
+                sa.or_(instances.c.study_uid == uid, instances.c.sop_instance_uid == uid)
+            )
+        ).all()
+        if not rows:
+            raise NotFound(f"no study or instance {uid} in the ledger")
+        again = [row for row in rows if InstanceState.RECEIVED in INSTANCE_TRANSITIONS[InstanceState(row.state)]]
+        if not again:
+            raise NotAllowed(f"{uid} holds no failed or unscored instance; there is nothing to score again")
+        gone = [row for row in again if row.pixels_deleted_at is not None]
+        if gone:
+            raise NotAllowed(f"the pixels of {uid} were deleted after reading; send the study again")
+        for row in again:
+            tx.execute(
+                instances.update()
+                .where(instances.c.sop_instance_uid == row.sop_instance_uid)
+                .values(state=InstanceState.RECEIVED, reason="", reason_text="", attempts=0, not_before=None)
+            )
+            record(tx, Kind.REQUEUED, "to be scored again", now, study=row.study_uid, instance=row.sop_instance_uid, actor=actor)
+        for study_uid in {row.study_uid for row in again}:
+            replace_study(tx, study_uid, policy, now)
+        return len(again)
+
+
+def rerank_open(engine: sa.Engine, policy: Policy, why: str, now: datetime, actor: str = "prioritizer") -> int:
+    """Every unread study takes the place that `policy` gives it, in one transaction; returns how many moved."""
+    with connect.writing(engine) as tx:
+        suspended = high_suspended(tx, policy)
+        open_ones = tx.scalars(sa.select(studies.c.study_uid).where(studies.c.reading_state != ReadingState.READ)).all()
+        moved = sum(put_in_place(tx, uid, policy, now, suspended=suspended) for uid in open_ones)
+        if moved:
+            record(tx, Kind.RERANKED, f"{moved} studies re-ranked: {why}", now, actor=actor)
+        return moved

@@ -1,0 +1,240 @@
+"""The tables of the ledger, the same on SQLite and Postgres. Alembic's revisions in `migrations/` build exactly these."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy import CheckConstraint, Column, ForeignKey, Index, MetaData, Table, UniqueConstraint
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.functions import FunctionElement
+
+from prioritizer.ranking import Band
+from prioritizer.study import AIState, DeliveryState, InstanceState, ReadingState
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+MICROSECOND = timedelta(microseconds=1)
+
+
+class Instant(sa.types.TypeDecorator[datetime]):
+    """A moment as microseconds since 1970 UTC: sorts and compares alike on every database."""
+
+    impl = sa.BigInteger
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: sa.Dialect) -> int | None:
+        return None if value is None else (value - EPOCH) // MICROSECOND
+
+    def process_result_value(self, value: int | None, dialect: sa.Dialect) -> datetime | None:
+        return None if value is None else EPOCH + value * MICROSECOND
+
+
+class database_now(FunctionElement[datetime]):  # noqa: N801 - reads as the SQL function it is
+    """The database's own clock: leases of several hosts are compared on one clock."""
+
+    type = Instant()
+    inherit_cache = True
+
+
+@compiles(database_now, "sqlite")
+def _sqlite_now(element: database_now, compiler: Any, **kw: Any) -> str:
+    return "CAST((julianday('now') - 2440587.5) * 86400000000.0 AS INTEGER)"
+
+
+@compiles(database_now, "postgresql")
+def _postgres_now(element: database_now, compiler: Any, **kw: Any) -> str:
+    return "CAST(extract(epoch FROM clock_timestamp()) * 1000000 AS bigint)"
+
+
+def one_of(column: str, values: type[StrEnum]) -> CheckConstraint:
+    """A CHECK that `column` holds a member of `values`."""
+    listed = ", ".join(f"'{value}'" for value in values)
+    return CheckConstraint(f"{column} IN ({listed})", name=f"{column}_known")
+
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "ck": "ck_%(table_name)s_%(constraint_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+studies = Table(
+    "studies",
+    metadata,
+    Column("study_uid", sa.String(80), primary_key=True),
+    Column("patient_id", sa.Text, nullable=False, default=""),
+    Column("patient_name", sa.Text, nullable=False, default=""),
+    Column("patient_birth_date", sa.Text, nullable=False, default=""),
+    Column("patient_sex", sa.Text, nullable=False, default=""),
+    Column("age_years", sa.Float),
+    Column("accession_number", sa.Text, nullable=False, default=""),
+    Column("study_description", sa.Text, nullable=False, default=""),
+    Column("modality", sa.Text, nullable=False, default=""),
+    Column("calling_ae", sa.Text, nullable=False, default=""),
+    Column("first_received_at", Instant, nullable=False),
+    Column("last_received_at", Instant, nullable=False),
+    Column("instances", sa.Integer, nullable=False, default=0),
+    Column("listed", sa.Boolean, nullable=False, default=True),
+    # ranking
+    Column("stat", sa.Boolean, nullable=False, default=False),
+    Column("pinned_by", sa.Text),
+    Column("ai_state", sa.String(16), nullable=False, default=AIState.WAITING),
+    Column("ai_reason", sa.Text, nullable=False, default=""),
+    Column("risk", sa.Float),
+    Column("deciding_instance", sa.String(64)),
+    Column("band", sa.String(8), nullable=False, default=Band.NEUTRAL),
+    Column("due_at", Instant, nullable=False),
+    Column("place_reason", sa.Text, nullable=False, default=""),
+    Column("overdue_at", Instant),
+    Column("expired_at", Instant),
+    # reading
+    Column("reading_state", sa.String(16), nullable=False, default=ReadingState.OPEN),
+    Column("reader", sa.Text),
+    Column("reader_since", Instant),
+    Column("reader_until", Instant),
+    Column("read_at", Instant),
+    # publishing
+    Column("revision", sa.Integer, nullable=False, default=0),
+    Column("published_revision", sa.Integer, nullable=False, default=0),
+    Column("publish_by", Instant),
+    Column("claimed_by", sa.Text),
+    Column("claimed_until", Instant),
+    Column("attempts", sa.Integer, nullable=False, default=0),
+    Column("not_before", Instant),
+    Column("publish_error", sa.Text, nullable=False, default=""),
+    one_of("ai_state", AIState),
+    one_of("band", Band),
+    one_of("reading_state", ReadingState),
+    Index("ix_studies_order", "listed", "reading_state", sa.text("stat DESC"), "due_at", "first_received_at", "study_uid"),
+    Index("ix_studies_arrival", "listed", "reading_state", sa.text("stat DESC"), "first_received_at", "study_uid"),
+    Index("ix_studies_unpublished", "not_before", sqlite_where=sa.text("revision > published_revision"),
+          postgresql_where=sa.text("revision > published_revision")),
+    Index("ix_studies_scored", "ai_state", "first_received_at"),
+)
+
+instances = Table(
+    "instances",
+    metadata,
+    Column("sop_instance_uid", sa.String(64), primary_key=True),
+    Column("study_uid", sa.String(80), ForeignKey("studies.study_uid"), nullable=False, index=True),
+    Column("series_uid", sa.String(64), nullable=False, default=""),
+    Column("sop_class_uid", sa.String(64), nullable=False),
+    Column("transfer_syntax_uid", sa.String(64), nullable=False),
+    Column("calling_ae", sa.String(16), nullable=False),
+    Column("called_ae", sa.String(16), nullable=False),
+    Column("address", sa.Text, nullable=False, default=""),
+    Column("received_at", Instant, nullable=False),
+    Column("sha256", sa.String(64), nullable=False),
+    Column("size", sa.BigInteger, nullable=False),
+    Column("attributes", sa.JSON, nullable=False),
+    Column("state", sa.String(16), nullable=False, default=InstanceState.RECEIVED),
+    Column("reason", sa.String(32), nullable=False, default=""),
+    Column("reason_text", sa.Text, nullable=False, default=""),
+    Column("claimed_by", sa.Text),
+    Column("claimed_until", Instant),
+    Column("attempts", sa.Integer, nullable=False, default=0),
+    Column("not_before", Instant),
+    Column("pixels_deleted_at", Instant),
+    one_of("state", InstanceState),
+    Index("ix_instances_waiting", "attempts", "received_at", sqlite_where=sa.text("state = 'RECEIVED'"),
+          postgresql_where=sa.text("state = 'RECEIVED'")),
+)
+
+scores = Table(
+    "scores",
+    metadata,
+    Column("id", sa.Integer, primary_key=True),
+    Column("sop_instance_uid", sa.String(64), ForeignKey("instances.sop_instance_uid"), nullable=False),
+    Column("bundle_digest", sa.String(64), nullable=False),
+    Column("calibration_id", sa.Text, nullable=False),
+    Column("preprocessing_id", sa.Text, nullable=False),
+    Column("engine", sa.Text, nullable=False),
+    Column("precision", sa.Text, nullable=False),
+    Column("logit", sa.Float, nullable=False),
+    Column("probability", sa.Float, nullable=False),
+    Column("saliency", sa.LargeBinary, nullable=False),
+    Column("embedding", sa.LargeBinary, nullable=False),
+    Column("warnings", sa.JSON, nullable=False),
+    Column("scored_at", Instant, nullable=False),
+    CheckConstraint("probability >= 0 AND probability <= 1", name="probability_range"),
+    UniqueConstraint("sop_instance_uid", "bundle_digest", "calibration_id", "preprocessing_id", "engine", "precision"),
+)
+
+results = Table(
+    "results",
+    metadata,
+    Column("sop_instance_uid", sa.String(64), primary_key=True),
+    Column("sop_class_uid", sa.String(64), nullable=False),
+    Column("transfer_syntax_uid", sa.String(64), nullable=False),
+    Column("study_uid", sa.String(80), ForeignKey("studies.study_uid"), nullable=False, index=True),
+    Column("source_instance_uid", sa.String(64), nullable=False),
+    Column("revision", sa.Integer, nullable=False),
+    Column("built_at", Instant, nullable=False),
+    Column("sha256", sa.String(64), nullable=False),
+    Column("data", sa.LargeBinary, nullable=False),
+)
+
+deliveries = Table(
+    "deliveries",
+    metadata,
+    Column("id", sa.Integer, primary_key=True),
+    Column("result_uid", sa.String(64), ForeignKey("results.sop_instance_uid"), nullable=False),
+    Column("study_uid", sa.String(80), ForeignKey("studies.study_uid"), nullable=False, index=True),
+    Column("destination", sa.String(32), nullable=False),
+    Column("state", sa.String(16), nullable=False, default=DeliveryState.PENDING),
+    Column("reason_text", sa.Text, nullable=False, default=""),
+    Column("created_at", Instant, nullable=False),
+    Column("sent_at", Instant),
+    Column("claimed_by", sa.Text),
+    Column("claimed_until", Instant),
+    Column("attempts", sa.Integer, nullable=False, default=0),
+    Column("not_before", Instant),
+    one_of("state", DeliveryState),
+    UniqueConstraint("result_uid", "destination"),
+    Index("ix_deliveries_pending", "destination", "attempts", "created_at", sqlite_where=sa.text("state = 'PENDING'"),
+          postgresql_where=sa.text("state = 'PENDING'")),
+)
+
+events = Table(
+    "events",
+    metadata,
+    Column("id", sa.Integer, primary_key=True),
+    Column("at", Instant, nullable=False),
+    Column("kind", sa.String(32), nullable=False),
+    Column("study_uid", sa.String(80), index=True),
+    Column("sop_instance_uid", sa.String(64)),
+    Column("actor", sa.Text, nullable=False),
+    Column("said", sa.Text, nullable=False),
+    Column("detail", sa.JSON, nullable=False),
+    Index("ix_events_kind_at", "kind", "at"),
+)
+
+notices = Table(
+    "notices",
+    metadata,
+    Column("id", sa.Integer, primary_key=True),
+    Column("name", sa.String(80), nullable=False, unique=True),
+    Column("at", Instant, nullable=False),
+    Column("kind", sa.String(32), nullable=False),
+    Column("address", sa.Text, nullable=False, default=""),
+    Column("calling_ae", sa.Text, nullable=False, default=""),
+    Column("called_ae", sa.Text, nullable=False, default=""),
+    Column("reason", sa.Text, nullable=False, default=""),
+    Column("detail", sa.JSON, nullable=False),
+    Index("ix_notices_kind_at", "kind", "at"),
+)
+
+alarms = Table(
+    "alarms",
+    metadata,
+    Column("name", sa.String(80), primary_key=True),
+    Column("since", Instant, nullable=False),
+    Column("said", sa.Text, nullable=False),
+    Column("mend", sa.Text, nullable=False, default=""),
+)

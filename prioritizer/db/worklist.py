@@ -1,0 +1,290 @@
+"""The reading worklist, read only: ranked rows, one study's history, counts. Keyset paging on the order index."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+import sqlalchemy as sa
+
+from prioritizer.db import connect
+from prioritizer.db.tables import alarms, deliveries, events, instances, notices, results, scores, studies
+from prioritizer.errors import NotFound
+from prioritizer.study import DeliveryState, InstanceState, ReadingState
+
+
+class Order(StrEnum):
+    """By deadline (STAT, due_at, arrival), or by arrival alone after STAT."""
+
+    DEADLINE = "deadline"
+    ARRIVAL = "arrival"
+
+
+class View(StrEnum):
+    """Which studies: the list, those open for too long, those read."""
+
+    OPEN = "open"
+    EXPIRED = "expired"
+    READ = "read"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One study as the list shows it. Moments are UTC."""
+
+    study_uid: str
+    patient_id: str
+    patient_name: str
+    patient_birth_date: str
+    patient_sex: str
+    age_years: float | None
+    accession_number: str
+    study_description: str
+    modality: str
+    calling_ae: str
+    first_received_at: datetime
+    instances: int
+    stat: bool
+    pinned_by: str | None
+    ai_state: str
+    ai_reason: str
+    risk: float | None
+    band: str
+    due_at: datetime
+    overdue_at: datetime | None
+    place_reason: str
+    reading_state: str
+    reader: str | None
+    reader_since: datetime | None
+    reader_until: datetime | None
+    read_at: datetime | None
+
+
+FIELDS = tuple(Row.__dataclass_fields__)
+COLUMNS = [studies.c[name] for name in FIELDS]
+
+
+def _in_view(view: View) -> sa.ColumnElement[bool]:
+    unread = [ReadingState.OPEN, ReadingState.CLAIMED]
+    if view is View.READ:
+        return sa.and_(studies.c.listed, studies.c.reading_state == ReadingState.READ)
+    expired = studies.c.expired_at.is_not(None) if view is View.EXPIRED else studies.c.expired_at.is_(None)
+    return sa.and_(studies.c.listed, studies.c.reading_state.in_(unread), expired)
+
+
+def _keys(order: Order) -> list[sa.ColumnElement[Any]]:
+    arrival: list[sa.ColumnElement[Any]] = [studies.c.first_received_at, studies.c.study_uid]
+    return arrival if order is Order.ARRIVAL else [studies.c.due_at, *arrival]
+
+
+def rows(
+    engine: sa.Engine,
+    *,
+    order: Order = Order.DEADLINE,
+    view: View = View.OPEN,
+    limit: int = 200,
+    after: Row | None = None,
+) -> list[Row]:
+    """The next `limit` rows in `order` after the row `after`."""
+    keys = _keys(order)
+    query = sa.select(*COLUMNS).where(_in_view(view)).order_by(studies.c.stat.desc(), *keys).limit(limit)
+    if after is not None:
+        last = [getattr(after, key.key) for key in keys]  # type: ignore[attr-defined]
+        beyond = sa.tuple_(*keys) > sa.tuple_(*(sa.literal(value, key.type) for value, key in zip(last, keys, strict=True)))
+        same_class = sa.and_(studies.c.stat == after.stat, beyond)
+        query = query.where(sa.or_(same_class, ~studies.c.stat) if after.stat else same_class)
+    with connect.reading(engine) as tx:
+        return [Row(**row._mapping) for row in tx.execute(query)]
+
+
+def study(engine: sa.Engine, study_uid: str) -> Row:
+    """One study. Raises NotFound."""
+    with connect.reading(engine) as tx:
+        row = tx.execute(sa.select(*COLUMNS).where(studies.c.study_uid == study_uid)).one_or_none()
+    if row is None:
+        raise NotFound(f"no study {study_uid} in the ledger; `prioritizer worklist --json` lists the UIDs")
+    return Row(**row._mapping)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """One line of a study's history."""
+
+    at: datetime
+    kind: str
+    actor: str
+    said: str
+    sop_instance_uid: str | None
+
+
+def why(engine: sa.Engine, study_uid: str) -> list[Event]:
+    """Everything that happened to a study, oldest first. Raises NotFound."""
+    study(engine, study_uid)
+    query = sa.select(events).where(events.c.study_uid == study_uid).order_by(events.c.at, events.c.id)
+    with connect.reading(engine) as tx:
+        return [
+            Event(at=e.at, kind=e.kind, actor=e.actor, said=e.said, sop_instance_uid=e.sop_instance_uid) for e in tx.execute(query)
+        ]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InstanceRow:
+    """One instance of a study with its newest score."""
+
+    sop_instance_uid: str
+    state: str
+    reason: str
+    reason_text: str
+    probability: float | None
+    logit: float | None
+    bundle_digest: str | None
+    calibration_id: str | None
+    engine: str | None
+    precision: str | None
+    warnings: list[str] | None
+    received_at: datetime
+
+
+def study_instances(engine: sa.Engine, study_uid: str) -> list[InstanceRow]:
+    """The instances of a study in order of arrival."""
+    newest = sa.select(sa.func.max(scores.c.id)).group_by(scores.c.sop_instance_uid)
+    joined = instances.outerjoin(scores, sa.and_(scores.c.sop_instance_uid == instances.c.sop_instance_uid, scores.c.id.in_(newest)))
+    names = [name for name in InstanceRow.__dataclass_fields__]
+    columns = [instances.c[name] if name in instances.c else scores.c[name] for name in names]
+    query = sa.select(*columns).select_from(joined).where(instances.c.study_uid == study_uid).order_by(instances.c.received_at)
+    with connect.reading(engine) as tx:
+        return [InstanceRow(**row._mapping) for row in tx.execute(query)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Counts:
+    """The figures above the list."""
+
+    open: int
+    overdue: int
+    raised: int
+    waiting: int
+    not_scored: int
+    failed: int
+    expired: int
+    unsent: int
+    rejected: int
+    oldest: datetime | None
+    last_arrival: datetime | None
+
+
+def counts(engine: sa.Engine) -> Counts:
+    """Counts over the open list, the deliveries and the last arrival."""
+    def when(condition: sa.ColumnElement[bool]) -> sa.ColumnElement[int]:
+        return sa.func.coalesce(sa.func.sum(sa.case((condition, 1), else_=0)), 0)
+
+    with connect.reading(engine) as tx:
+        listed = tx.execute(
+            sa.select(
+                sa.func.count(),
+                when(studies.c.overdue_at.is_not(None)),
+                when(studies.c.band == "HIGH"),
+                when(studies.c.ai_state == "WAITING"),
+                when(studies.c.ai_state == "NOT_SCORED"),
+                when(studies.c.ai_state == "FAILED"),
+                sa.func.min(studies.c.first_received_at),
+            ).where(_in_view(View.OPEN))
+        ).one()
+        expired = tx.scalar(sa.select(sa.func.count()).select_from(studies).where(_in_view(View.EXPIRED)))
+        sent = dict(
+            tx.execute(sa.select(deliveries.c.state, sa.func.count()).group_by(deliveries.c.state)).tuples().all()
+        )
+        last = tx.scalar(sa.select(sa.func.max(studies.c.last_received_at)))
+    return Counts(
+        open=listed[0], overdue=listed[1], raised=listed[2], waiting=listed[3], not_scored=listed[4], failed=listed[5],
+        oldest=listed[6], expired=expired or 0, unsent=sent.get(DeliveryState.PENDING, 0),
+        rejected=sent.get(DeliveryState.REJECTED, 0), last_arrival=last,
+    )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeliveryRow:
+    """One result on its way to one destination."""
+
+    study_uid: str
+    result_uid: str
+    destination: str
+    state: str
+    attempts: int
+    reason_text: str
+    created_at: datetime
+    sent_at: datetime | None
+    not_before: datetime | None
+
+
+def unfinished_deliveries(engine: sa.Engine, study_uid: str | None = None) -> list[DeliveryRow]:
+    """Deliveries that are waiting or refused; of one study: all of them."""
+    columns = [deliveries.c[name] for name in DeliveryRow.__dataclass_fields__]
+    query = sa.select(*columns).order_by(deliveries.c.created_at)
+    if study_uid is not None:
+        query = query.where(deliveries.c.study_uid == study_uid)
+    else:
+        query = query.where(deliveries.c.state.in_([DeliveryState.PENDING, DeliveryState.REJECTED]))
+    with connect.reading(engine) as tx:
+        return [DeliveryRow(**row._mapping) for row in tx.execute(query)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FailedInstance:
+    """An instance that could not be scored, for the operator."""
+
+    study_uid: str
+    sop_instance_uid: str
+    calling_ae: str
+    reason: str
+    reason_text: str
+    received_at: datetime
+
+
+def failed_instances(engine: sa.Engine, limit: int = 200) -> list[FailedInstance]:
+    """The newest FAILED instances."""
+    columns = [instances.c[name] for name in FailedInstance.__dataclass_fields__]
+    query = sa.select(*columns).where(instances.c.state == InstanceState.FAILED).order_by(instances.c.received_at.desc()).limit(limit)
+    with connect.reading(engine) as tx:
+        return [FailedInstance(**row._mapping) for row in tx.execute(query)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NoticeRow:
+    """A refusal, quarantine or conflict that the listener told."""
+
+    at: datetime
+    kind: str
+    address: str
+    calling_ae: str
+    called_ae: str
+    reason: str
+    detail: dict[str, Any]
+
+
+def recent_notices(engine: sa.Engine, kinds: Sequence[str] | None = None, limit: int = 100) -> list[NoticeRow]:
+    """The newest notices, of the given kinds."""
+    columns = [notices.c[name] for name in NoticeRow.__dataclass_fields__]
+    query = sa.select(*columns).order_by(notices.c.at.desc(), notices.c.id.desc()).limit(limit)
+    if kinds is not None:
+        query = query.where(notices.c.kind.in_(kinds))
+    with connect.reading(engine) as tx:
+        return [NoticeRow(**row._mapping) for row in tx.execute(query)]
+
+
+def result_bytes(engine: sa.Engine, result_uid: str) -> bytes:
+    """The stored Part 10 bytes of a result object. Raises NotFound."""
+    with connect.reading(engine) as tx:
+        data: bytes | None = tx.scalar(sa.select(results.c.data).where(results.c.sop_instance_uid == result_uid))
+    if data is None:
+        raise NotFound(f"no result {result_uid} in the ledger")
+    return data
+
+
+def standing_alarms(engine: sa.Engine) -> list[tuple[str, datetime, str, str]]:
+    """Alarms that are on: name, since, what, mend."""
+    with connect.reading(engine) as tx:
+        return [(row.name, row.since, row.said, row.mend) for row in tx.execute(sa.select(alarms).order_by(alarms.c.since))]

@@ -1,0 +1,1 @@
+"""The DICOM world: pydicom and pynetdicom are imported in this folder only."""

@@ -1,0 +1,158 @@
+"""Who may talk to the listener, and how much: its settings and the rule by which an association is admitted."""
+
+from __future__ import annotations
+
+import dataclasses
+import ipaddress
+import json
+import socket
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Final
+
+from prioritizer.dicom.contexts import DEFAULT_IGNORABLE
+from prioritizer.errors import ConfigError
+
+ANY: Final = "*"
+MEBIBYTE: Final = 1 << 20
+_Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PeerRule:
+    """One peer: its AE title and its address, network or host name. `*` admits any, and only when written out."""
+
+    ae_title: str
+    host: str
+    may_send: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListenerSettings:
+    """Everything the listener process is told; it reads no file and no environment."""
+
+    spool: str
+    ae_title: str = "PRIORITIZER"
+    host: str = "127.0.0.1"
+    port: int = 11112
+    peers: tuple[PeerRule, ...] = ()
+    # True answers to any called AE title, for modalities whose configuration cannot be changed.
+    accept_any_called: bool = False
+    ignorable: tuple[str, ...] = DEFAULT_IGNORABLE
+    # UIDs of the encapsulated transfer syntaxes whose decoder passed the start-up self-test.
+    decodable: tuple[str, ...] = ()
+    max_associations: int = 32
+    max_per_address: int = 16
+    # Connections that have not yet sent a whole association request, in all and from one address.
+    max_pending: int = 64
+    max_pending_per_address: int = 32
+    # 128 KiB halves the cost of 16 KiB; more gains nothing, and 0 (no limit) would be a hole in memory.
+    pdu_size: int = 131_072
+    max_message_bytes: int = 256 * MEBIBYTE
+    # Seconds from connection to a whole association request.
+    request_timeout: float = 5.0
+    # Seconds an association may rest between two messages.
+    network_timeout: float = 60.0
+    # Seconds from the first to the last byte of one PDU, and for a peer to take our answer.
+    pdu_timeout: float = 15.0
+    # Seconds between two PDUs of one message.
+    dimse_timeout: float = 30.0
+    # Seconds for the peer to close after a rejection, an abort or a release (ARTIM, PS3.8 9.1.5).
+    acse_timeout: float = 2.0
+    # Bytes a second a message must keep up with, once it is `rate_grace` seconds old.
+    min_rate: int = 4096
+    rate_grace: float = 20.0
+    # Below either watermark new instances are answered 0xA700.
+    min_free_bytes: int = 2048 * MEBIBYTE
+    min_free_fraction: float = 0.02
+    # Seconds that running associations have to finish after SIGTERM or end of input.
+    drain_seconds: float = 5.0
+    counters_seconds: float = 5.0
+
+    def to_json(self) -> str:
+        """One line, to be written to the listener's standard input."""
+        return json.dumps(dataclasses.asdict(self))
+
+    @classmethod
+    def from_json(cls, line: str) -> ListenerSettings:
+        """Settings from such a line; ConfigError names what is wrong."""
+        try:
+            told = json.loads(line)
+            told["peers"] = read_peers(told.get("peers", ()))
+            for name in ("ignorable", "decodable"):
+                if name in told:
+                    told[name] = tuple(told[name])
+            settings = cls(**told)
+        except (ValueError, TypeError, AttributeError) as exc:
+            raise ConfigError((f"the listener's settings are not readable: {exc}",)) from exc
+        settings.check()
+        return settings
+
+    def check(self) -> None:
+        """Refuse, with ConfigError, to listen beyond this machine without a list of peers."""
+        faults = []
+        if not self.peers and not _is_loopback(self.host):
+            faults.append(f"listening on {self.host} without any peer: add a [[peers]] entry or listen on 127.0.0.1")
+        if not 4096 <= self.pdu_size <= MEBIBYTE:
+            faults.append(f"pdu_size {self.pdu_size} is outside 4096..{MEBIBYTE}")
+        if self.max_message_bytes <= 0 or self.max_associations <= 0:
+            faults.append("max_message_bytes and max_associations must be positive")
+        if faults:
+            raise ConfigError(tuple(faults))
+
+
+def read_peers(told: Iterable[dict[str, Any]]) -> tuple[PeerRule, ...]:
+    """Peer rules from their JSON form; ValueError or TypeError when one is malformed."""
+    peers = tuple(PeerRule(**each) for each in told)
+    if any(not peer.ae_title.strip() or not peer.host.strip() for peer in peers):
+        raise ValueError("a peer needs an ae_title and a host; write * to admit any")
+    return peers
+
+
+def plain_address(address: str) -> str:
+    """The peer's address as an operator would write it: IPv4 inside IPv6 is unwrapped, a zone dropped."""
+    parsed = ipaddress.ip_address(address.partition("%")[0])
+    mapped = parsed.ipv4_mapped if isinstance(parsed, ipaddress.IPv6Address) else None
+    return str(mapped or parsed)
+
+
+class Doorkeeper:
+    """The peer list, with host names resolved once; replaced as a whole when peers are reloaded."""
+
+    def __init__(self, peers: Iterable[PeerRule]) -> None:
+        self._rules = tuple((peer, _networks(peer.host)) for peer in peers)
+
+    def rules(self, calling_ae: str, address: str) -> tuple[PeerRule, ...]:
+        """The rules that admit this calling AE title from this address; none means it is a stranger."""
+        where = ipaddress.ip_address(address)
+        return tuple(
+            peer
+            for peer, networks in self._rules
+            if peer.ae_title.strip() in (calling_ae, ANY) and (peer.host == ANY or any(where in network for network in networks))
+        )
+
+    def knows_title(self, calling_ae: str) -> bool:
+        """True when some rule has this AE title, so that only the address is strange."""
+        return any(peer.ae_title.strip() == calling_ae for peer, _ in self._rules)
+
+
+def _networks(host: str) -> tuple[_Network, ...]:
+    if host == ANY:
+        return ()
+    try:
+        return (ipaddress.ip_network(host, strict=False),)
+    except ValueError:
+        pass
+    try:
+        found = {str(entry[4][0]).partition("%")[0] for entry in socket.getaddrinfo(host, None)}
+    except OSError:
+        # A name that cannot be resolved admits nobody; the refusal's notice will name the address that knocked.
+        return ()
+    return tuple(ipaddress.ip_network(address) for address in sorted(found))
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

@@ -1,0 +1,247 @@
+"""One association, from its acceptance to its end: PDUs in, fragments to disk, responses out (PS3.8 section 9.2).
+
+One thread, one buffer of one PDU, no polling: what a peer sends goes from the socket to the file with one copy.
+Every wait has a deadline that the peer cannot push back.
+"""
+
+from __future__ import annotations
+
+import select
+import socket
+import struct
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Final
+
+from prioritizer.dicom import association, commands, notices, status
+from prioritizer.dicom.association import AbortReason, AcceptedContext, AssociationRequest
+from prioritizer.dicom.commands import Command
+from prioritizer.dicom.contexts import VERIFICATION
+from prioritizer.dicom.intake import Intake, Party, Reception
+
+_PDV: Final = struct.Struct(">IBB")
+_COMMAND, _LAST = 0b01, 0b10
+# A-RELEASE and A-ABORT carry four bytes; no other PDU is due on a running association.
+_MAX_CONTROL_BYTES: Final = 64
+
+
+class _PeerGone(Exception):
+    """The peer closed the connection or aborted: there is nobody left to answer."""
+
+
+class _Abort(Exception):
+    """The association ends with an A-ABORT of ours."""
+
+    def __init__(self, reason: AbortReason, sentence: str = "", *, by_user: bool = False) -> None:
+        super().__init__(sentence)
+        self.reason, self.sentence, self.by_user = reason, sentence, by_user
+
+
+class Conversation:
+    """Serves one accepted association until it is released, aborted, silent for too long, or told to stop."""
+
+    def __init__(
+        self,
+        connection: socket.socket,
+        request: AssociationRequest,
+        accepted: Mapping[int, AcceptedContext],
+        party: Party,
+        intake: Intake,
+        stopping: int,
+    ) -> None:
+        """`stopping` is a descriptor that becomes readable when the listener drains."""
+        self._socket, self._request, self._accepted = connection, request, accepted
+        self._party, self._intake, self._stopping = party, intake, stopping
+        self._settings = intake.settings
+        self._buffer = memoryview(bytearray(self._settings.pdu_size))
+        self._command_bytes = bytearray()
+        self._context_id = 0
+        self._command: Command | None = None
+        self._reception: Reception | None = None
+        self._began_at: float | None = None
+        self._message_bytes = 0
+
+    def run(self, acceptance: bytes) -> None:
+        """Send the A-ASSOCIATE-AC, then serve; the socket is closed when this returns."""
+        try:
+            self._send(acceptance)
+            while self._serve_pdu():
+                pass
+            self._await_close()
+        except _Abort as abort:
+            self._abort(abort)
+        except (_PeerGone, OSError):
+            self._intake.count("broken" if self._began_at is not None else "ended")
+        finally:
+            if self._reception is not None:
+                self._reception.discard()
+            self.close()
+
+    def close(self) -> None:
+        """End the connection at once, from any thread."""
+        with suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
+        self._socket.close()
+
+    def cut(self) -> None:
+        """Make every wait of this conversation end; its own thread does the rest."""
+        with suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
+
+    def _serve_pdu(self) -> bool:
+        """Read and act on one PDU; False after an orderly release."""
+        kind, body = self._read_pdu()
+        if kind == association.P_DATA:
+            self._take_data(body)
+            self._check_rate()
+            return True
+        if kind == association.ABORT:
+            raise _PeerGone
+        if kind == association.RELEASE_RQ and self._began_at is None:
+            self._send(association.encode_release_reply())
+            return False
+        if 0x01 <= kind <= 0x07:
+            raise _Abort(AbortReason.UNEXPECTED_PDU, "a PDU came that was not due")
+        raise _Abort(AbortReason.UNRECOGNISED_PDU, "a PDU of unknown type came")
+
+    # --- reading ------------------------------------------------------------------------------------------------
+
+    def _read_pdu(self) -> tuple[int, memoryview]:
+        self._await_first_byte()
+        deadline = time.monotonic() + self._settings.pdu_timeout
+        self._fill(self._buffer[:6], deadline)
+        kind, length = association.PDU_HEADER.unpack_from(self._buffer)
+        limit = self._settings.pdu_size if kind == association.P_DATA else _MAX_CONTROL_BYTES
+        if length > limit:
+            raise _Abort(AbortReason.INVALID_PARAMETER, "a PDU is longer than was announced")
+        body = self._buffer[:length]
+        self._fill(body, deadline)
+        return kind, body
+
+    def _await_first_byte(self) -> None:
+        waits = select.poll()
+        waits.register(self._socket, select.POLLIN)
+        if self._began_at is None:
+            waits.register(self._stopping, select.POLLIN)
+        seconds = self._settings.network_timeout if self._began_at is None else self._settings.dimse_timeout
+        ready = {descriptor for descriptor, _ in waits.poll(seconds * 1000)}
+        if self._stopping in ready:
+            raise _Abort(AbortReason.NOT_SPECIFIED, by_user=True)
+        if not ready:
+            raise _Abort(AbortReason.NOT_SPECIFIED, "" if self._began_at is None else "a message stopped half way", by_user=True)
+
+    def _fill(self, view: memoryview, deadline: float) -> None:
+        """Fill the view before the deadline, however the peer slices its bytes."""
+        while view:
+            left = deadline - time.monotonic()
+            if left <= 0:
+                raise _Abort(AbortReason.NOT_SPECIFIED, "a PDU took too long", by_user=True)
+            self._socket.settimeout(left)
+            try:
+                number = self._socket.recv_into(view)
+            except TimeoutError:
+                continue
+            if number == 0:
+                raise _PeerGone
+            view = view[number:]
+
+    def _check_rate(self) -> None:
+        """Abort a message that drips: each PDU in time, the whole never."""
+        if self._began_at is None:
+            return
+        if self._message_bytes > self._settings.max_message_bytes:
+            raise _Abort(AbortReason.NOT_SPECIFIED, "a message is longer than max_message_bytes", by_user=True)
+        seconds = time.monotonic() - self._began_at - self._settings.rate_grace
+        if seconds > 0 and self._message_bytes < seconds * self._settings.min_rate:
+            raise _Abort(AbortReason.NOT_SPECIFIED, "a message came slower than min_rate", by_user=True)
+
+    # --- messages -----------------------------------------------------------------------------------------------
+
+    def _take_data(self, body: memoryview) -> None:
+        """Walk the presentation data values of one P-DATA-TF (PS3.8 9.3.5)."""
+        position = 0
+        while position < len(body):
+            if position + _PDV.size > len(body):
+                raise _Abort(AbortReason.INVALID_PARAMETER, "a presentation data value is cut short")
+            length, context_id, control = _PDV.unpack_from(body, position)
+            end = position + 4 + length
+            if length < 2 or end > len(body):
+                raise _Abort(AbortReason.INVALID_PARAMETER, "a presentation data value is longer than its PDU")
+            self._take_fragment(context_id, control, body[position + _PDV.size : end])
+            position = end
+
+    def _take_fragment(self, context_id: int, control: int, fragment: memoryview) -> None:
+        if context_id not in self._accepted:
+            raise _Abort(AbortReason.INVALID_PARAMETER, "data came on a presentation context that was not accepted")
+        if self._began_at is None:
+            self._began_at, self._context_id, self._message_bytes = time.monotonic(), context_id, 0
+        elif context_id != self._context_id:
+            raise _Abort(AbortReason.INVALID_PARAMETER, "one message came on two presentation contexts")
+        self._message_bytes += len(fragment)
+        if control & _COMMAND:
+            self._take_command(fragment, is_last=bool(control & _LAST))
+        else:
+            self._take_data_set(fragment, is_last=bool(control & _LAST))
+
+    def _take_command(self, fragment: memoryview, *, is_last: bool) -> None:
+        if self._command is not None or len(self._command_bytes) + len(fragment) > commands.MAX_COMMAND_BYTES:
+            raise _Abort(AbortReason.INVALID_PARAMETER, "a command came twice or without end")
+        self._command_bytes += fragment
+        if not is_last:
+            return
+        try:
+            self._command = command = commands.parse(bytes(self._command_bytes))
+        except ValueError as exc:
+            raise _Abort(AbortReason.INVALID_PARAMETER, str(exc)) from exc
+        if command.field & 0x8000:
+            raise _Abort(AbortReason.UNEXPECTED_PARAMETER, "a response came, and nothing had been asked")
+        if command.field == commands.C_STORE_RQ:
+            self._reception = self._intake.begin(command, self._accepted[self._context_id], self._party)
+        if not command.has_data_set:
+            self._answer(command)
+
+    def _take_data_set(self, fragment: memoryview, *, is_last: bool) -> None:
+        if self._command is None:
+            raise _Abort(AbortReason.INVALID_PARAMETER, "a data set came without its command")
+        if self._reception is not None:
+            self._reception.take(fragment)
+        if is_last:
+            self._answer(self._command)
+
+    def _answer(self, command: Command) -> None:
+        """Act on a whole message, respond, and be ready for the next."""
+        if self._reception is not None:
+            code = self._reception.finish()
+        elif command.field == commands.C_ECHO_RQ and self._accepted[self._context_id].abstract_syntax == VERIFICATION:
+            code = status.SUCCESS
+            self._intake.count("echoes")
+        else:
+            code = status.UNRECOGNISED_OPERATION
+        if command.field != commands.C_CANCEL_RQ:
+            comment = "" if code == status.SUCCESS else status.describe(code)
+            self._send(commands.encode_response(command, self._context_id, code, self._request.peer_max_length, comment))
+        self._command = self._reception = self._began_at = None
+        self._command_bytes.clear()
+
+    # --- writing and ending ---------------------------------------------------------------------------------------
+
+    def _send(self, data: bytes) -> None:
+        self._socket.settimeout(self._settings.pdu_timeout)
+        self._socket.sendall(data)
+
+    def _abort(self, abort: _Abort) -> None:
+        self._intake.count("aborted")
+        if abort.sentence:
+            self._intake.notice(notices.REFUSED_OBJECT, self._party, "aborted", abort.sentence)
+        with suppress(OSError, _PeerGone, _Abort):
+            self._send(association.encode_abort(abort.reason, by_user=abort.by_user))
+            self._socket.shutdown(socket.SHUT_WR)
+            self._await_close()
+
+    def _await_close(self) -> None:
+        """Let the peer close first, for a moment: closing over unread bytes would destroy our last PDU on its way."""
+        deadline = time.monotonic() + self._settings.acse_timeout
+        with suppress(_PeerGone, _Abort):
+            while True:
+                self._fill(self._buffer, deadline)

@@ -1,0 +1,298 @@
+"""Part 10 files on disk: written, fsynced and named so that what was acknowledged outlives any crash.
+
+    partial/      being written; swept at start-up
+    inbox/        durable and acknowledged, the ledger does not know it yet
+    objects/xx/   the ledger knows it (xx: first two digits of the SHA-256 of the SOP Instance UID)
+    conflicts/    other bytes under a SOP Instance UID we already hold; the first stays
+    quarantine/   what could not be understood, each with a JSON file that says why
+    notices/      what the ledger must be told (notices.py)
+
+All of it lies on one file system. A name never appears before its bytes and its folder entry are on disk.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import os
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from datetime import UTC, datetime
+from enum import Enum
+from pathlib import Path
+from typing import Any, Final
+
+from prioritizer.dicom import notices, status
+from prioritizer.dicom.durable import sync_folder, write_durably
+from prioritizer.dicom.part10 import Receipt, data_set_digest, encode_header, read_receipt, same_data_set, valid_uid
+from prioritizer.errors import Refused
+
+_FOLDERS: Final = ("partial", "inbox", "objects", "conflicts", "quarantine", "notices")
+_FAILURES_UNTIL_CLOSED: Final = 2
+_PROBE_SECONDS: Final = 1.0
+
+
+class Outcome(Enum):
+    """What became of an instance that may be acknowledged."""
+
+    STORED = "stored"
+    DUPLICATE = "duplicate"
+    CONFLICT = "conflict"
+
+
+class Partial:
+    """One file under `partial/`: takes bytes as they arrive, and is nothing to anybody until it is stored."""
+
+    def __init__(self, path: Path, receipt: Receipt) -> None:
+        self.path, self.receipt = path, receipt
+        self.written = 0
+        self._descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o640)
+        self.write(encode_header(receipt))
+
+    def write(self, data: bytes | memoryview) -> None:
+        """Append all of `data`; OSError when the disk will not take it."""
+        view = memoryview(data)
+        while view:
+            done = os.write(self._descriptor, view)
+            self.written += done
+            view = view[done:]
+
+    def seal(self) -> None:
+        """Every byte is on disk when this returns. After an error the descriptor is gone: Linux would lie to a second fsync."""
+        descriptor, self._descriptor = self._descriptor, -1
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def discard(self) -> None:
+        """Forget the file; may be called at any time and more than once."""
+        if self._descriptor >= 0:
+            descriptor, self._descriptor = self._descriptor, -1
+            os.close(descriptor)
+        self.path.unlink(missing_ok=True)
+
+
+class Spool:
+    """The folders under one root; safe for many threads of one listener beside the stations' process."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        for name in _FOLDERS:
+            (root / name).mkdir(parents=True, exist_ok=True, mode=0o750)
+        self.partial, self._inbox, self.objects = root / "partial", root / "inbox", root / "objects"
+        self._conflicts, self._quarantine = root / "conflicts", root / "quarantine"
+        self.board = notices.NoticeBoard(root / "notices")
+        self._numbers = itertools.count()
+        # One writer at a time per SOP Instance UID: a second sender of the same instance must neither be
+        # acknowledged before the first is durable, nor lose its file to the first one's failure.
+        self._stripes = tuple(threading.Lock() for _ in range(64))
+        self._failures = 0
+        self._probe_at = 0.0
+
+    # --- the listener's side -------------------------------------------------------------------------------------
+
+    def begin(self, receipt: Receipt) -> Partial:
+        """An empty file for this instance, its header written. Refused (0xA700) when the disk will not have it."""
+        if not self.accepting():
+            raise Refused(status.OUT_OF_RESOURCES, "the spool's disk failed to make files durable")
+        try:
+            return Partial(self.partial / f"{os.getpid()}-{next(self._numbers)}", receipt)
+        except OSError as exc:
+            raise Refused(status.OUT_OF_RESOURCES, "the spool cannot open a file") from exc
+
+    def store(self, partial: Partial) -> Outcome:
+        """Make the instance durable under its name: after this returns, 0x0000 may be sent. Refused (0xA700) otherwise."""
+        uid = partial.receipt.sop_instance_uid
+        try:
+            partial.seal()
+            with self._stripes[hash(uid) % len(self._stripes)]:
+                outcome = self._place(partial.path, uid)
+        except OSError as exc:
+            self._failures += 1
+            raise Refused(status.OUT_OF_RESOURCES, "the spool could not make the object durable") from exc
+        finally:
+            partial.discard()
+        self._failures = 0
+        return outcome
+
+    def _place(self, path: Path, uid: str) -> Outcome:
+        target = self._inbox / f"{_file_stem(uid)}.dcm"
+        known = self.object_path(uid)
+        if not known.exists():
+            try:
+                os.link(path, target)
+            except FileExistsError:
+                known = target
+            else:
+                self._sync_or_withdraw(target)
+                return Outcome.STORED
+        return self._beside(path, known, uid)
+
+    def _sync_or_withdraw(self, target: Path) -> None:
+        """The folder entry is on disk, or it is gone again: the sender will hear 0xA700 and keep its copy."""
+        try:
+            sync_folder(target.parent)
+        except OSError:
+            target.unlink(missing_ok=True)
+            raise
+
+    def _beside(self, path: Path, known: Path, uid: str) -> Outcome:
+        """Acknowledge an instance we already hold; keep it as a conflict when its bytes differ."""
+        try:
+            same = same_data_set(path, known)
+        except FileNotFoundError:
+            # The receive station moved it to objects/ meanwhile.
+            same = same_data_set(path, self.object_path(uid))
+        if same:
+            # A listener killed before its own fsync of the folder may have left the name it placed unsynced.
+            sync_folder(self._inbox)
+            return Outcome.DUPLICATE
+        self._keep_conflict(path, uid)
+        return Outcome.CONFLICT
+
+    def _keep_conflict(self, path: Path, uid: str) -> None:
+        target = self._conflicts / f"{_file_stem(uid)}.{data_set_digest(path)[:12]}.dcm"
+        try:
+            os.link(path, target)
+        except FileExistsError:
+            return
+        self._sync_or_withdraw(target)
+        receipt = read_receipt(target)
+        self.board.post(
+            notices.CONFLICT,
+            address=receipt.address,
+            calling_ae=receipt.calling_ae,
+            called_ae=receipt.called_ae,
+            sop_instance_uid=uid,
+            file=target.name,
+            reason="other bytes arrived under a SOP Instance UID that is already held; the first stays",
+        )
+
+    def accepting(self) -> bool:
+        """False after two failures in a row, until a probe file reaches the disk; probes at most once a second."""
+        if self._failures < _FAILURES_UNTIL_CLOSED:
+            return True
+        if time.monotonic() < self._probe_at:
+            return False
+        self._probe_at = time.monotonic() + _PROBE_SECONDS
+        probe = self.partial / f"{os.getpid()}-probe-{next(self._numbers)}"
+        try:
+            write_durably(probe, b"probe")
+        except OSError:
+            return False
+        finally:
+            with suppress(OSError):
+                probe.unlink(missing_ok=True)
+        self._failures = 0
+        return True
+
+    def sweep_partials(self) -> int:
+        """Delete what a crash left half written (never acknowledged); only before the listener opens its port."""
+        swept = 0
+        for path in self.partial.iterdir():
+            path.unlink(missing_ok=True)
+            swept += 1
+        return swept
+
+    def free_bytes(self) -> int:
+        """Bytes this process may still write here."""
+        room = os.statvfs(self.root)
+        return room.f_bavail * room.f_frsize
+
+    def free_fraction(self) -> float:
+        """Share of the file system still free for us, 0..1."""
+        room = os.statvfs(self.root)
+        return room.f_bavail / max(room.f_blocks, 1)
+
+    # --- the stations' side --------------------------------------------------------------------------------------
+
+    def inbox(self) -> Iterator[Path]:
+        """Every acknowledged instance that is not settled, oldest first."""
+        found = []
+        with os.scandir(self._inbox) as entries:
+            for entry in entries:
+                with suppress(FileNotFoundError):
+                    found.append((entry.stat().st_mtime_ns, entry.name))
+        for _, name in sorted(found):
+            yield self._inbox / name
+
+    def settle(self, path: Path) -> Path:
+        """Move an inbox file to its place in objects/, once the ledger has committed it; returns where its instance lies.
+
+        May be repeated after a crash. Bytes that differ from what objects/ holds go to conflicts/, and the first stays.
+        """
+        uid = read_receipt(path).sop_instance_uid
+        target = self.object_path(uid)
+        if not target.parent.exists():
+            target.parent.mkdir(mode=0o750, exist_ok=True)
+            sync_folder(self.objects)
+        try:
+            os.link(path, target)
+        except FileExistsError:
+            if not target.samefile(path) and not same_data_set(path, target):
+                self._keep_conflict(path, uid)
+        sync_folder(target.parent)
+        # Not synced: should power fail now the inbox name comes back, and settling it again changes nothing.
+        path.unlink(missing_ok=True)
+        return target
+
+    def object_path(self, uid: str) -> Path:
+        """Where this SOP instance lies, or would lie, once settled."""
+        return self.objects / hashlib.sha256(uid.encode()).hexdigest()[:2] / f"{_file_stem(uid)}.dcm"
+
+    def find(self, uid: str) -> Path | None:
+        """The file of this SOP instance, settled or not; None when it is not held."""
+        places = (self.object_path(uid), self._inbox / f"{_file_stem(uid)}.dcm")
+        # objects/ twice: the file may move there between the two looks.
+        return next((path for path in (*places, places[0]) if path.exists()), None)
+
+    def quarantine(self, source: Path | bytes, reason: str, **facts: Any) -> Path:
+        """Put a file, or bytes, durably aside with the reason beside it, and post a notice; the source path is gone after."""
+        digest = hashlib.sha256(source).hexdigest() if isinstance(source, bytes) else data_set_digest(source)
+        target = self._quarantine / f"{digest[:32]}.dcm"
+        is_new = not target.exists()
+        if isinstance(source, bytes):
+            write_durably(target, source)
+        else:
+            with suppress(FileExistsError):
+                os.link(source, target)
+        if is_new:
+            told = {"reason": reason, "at": datetime.now(UTC).isoformat(), **facts}
+            write_durably(target.with_suffix(".json"), json.dumps(told).encode())
+        sync_folder(self._quarantine)
+        if isinstance(source, Path):
+            source.unlink(missing_ok=True)
+        if is_new:
+            self.board.post(notices.QUARANTINED, reason=reason, file=target.name, **facts)
+        return target
+
+    def quarantined(self) -> Iterator[tuple[Path, dict[str, Any]]]:
+        """Every file set aside, with its `reason`, `at` and what was known of its sender."""
+        for path in sorted(self._quarantine.glob("*.dcm")):
+            try:
+                yield path, json.loads(path.with_suffix(".json").read_bytes())
+            except (FileNotFoundError, ValueError):
+                yield path, {"reason": "set aside when the machine stopped; the reason was not written"}
+
+    def conflicts(self) -> Iterator[tuple[str, Path]]:
+        """(SOP Instance UID, file) of every differing copy that was kept beside the first."""
+        for path in sorted(self._conflicts.glob("*.dcm")):
+            with suppress(FileNotFoundError, ValueError):
+                yield read_receipt(path).sop_instance_uid, path
+
+    def notices(self) -> Iterator[tuple[Path, dict[str, Any]]]:
+        """Unread notices, oldest first; hand the path to `acknowledge` once the row is committed."""
+        return self.board.unread()
+
+    def acknowledge(self, path: Path) -> None:
+        """Forget a notice."""
+        self.board.acknowledge(path)
+
+
+def _file_stem(uid: str) -> str:
+    """The UID, or a digest of whatever a peer called one: peer text never becomes a path."""
+    return uid if valid_uid(uid) else hashlib.sha256(uid.encode("utf-8", "replace")).hexdigest()

@@ -1,0 +1,121 @@
+"""Every error of the product, split by what happens next.
+
+ConfigError    the operator mends a file, then starts again.
+Refused        a peer is told no, with a named DIMSE status; nothing was kept or it was quarantined.
+Unprocessable  this object will never work: the study stays listed with the reason.
+Transient      the same work may succeed later: it is tried again with back-off.
+ModelError     no score may be given at all: the list falls back to STAT and order of arrival.
+
+Each holds fields; the text for people is built in ``__str__`` and never holds patient data.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+class PrioritizerError(Exception):
+    """Root of all errors that prioritizer raises on purpose."""
+
+    code = "PRI-0000"
+
+
+@dataclass(eq=False)
+class ConfigError(PrioritizerError):
+    """One or several faults of the configuration, all found in one pass."""
+
+    faults: tuple[str, ...]
+    code = "PRI-1001"
+
+    def __str__(self) -> str:
+        return "\n".join(self.faults)
+
+
+@dataclass(eq=False)
+class Refused(PrioritizerError):
+    """A peer's request is answered with a failure status."""
+
+    status: int
+    reason: str
+    code = "PRI-2001"
+
+    def __str__(self) -> str:
+        return f"refused with status 0x{self.status:04X}: {self.reason}"
+
+
+@dataclass(eq=False)
+class Unprocessable(PrioritizerError):
+    """This object can never be scored; `reason` is a sentence for people, `slug` a word for filters."""
+
+    slug: str
+    reason: str
+    code = "PRI-3001"
+
+    def __str__(self) -> str:
+        return self.reason
+
+    def __reduce__(self) -> tuple[type[Unprocessable], tuple[str, str]]:
+        return type(self), (self.slug, self.reason)
+
+
+@dataclass(eq=False)
+class Transient(PrioritizerError):
+    """The work may succeed when repeated."""
+
+    reason: str
+    code = "PRI-4001"
+
+    def __str__(self) -> str:
+        return self.reason
+
+    def __reduce__(self) -> tuple[type[Transient], tuple[str]]:
+        return type(self), (self.reason,)
+
+
+@dataclass(eq=False)
+class PermanentRefusal(PrioritizerError):
+    """A destination said no in a way that repeating will not change."""
+
+    status: int
+    reason: str
+    code = "PRI-4002"
+
+    def __str__(self) -> str:
+        return f"refused for good (0x{self.status:04X}): {self.reason}"
+
+
+@dataclass(eq=False)
+class ModelError(PrioritizerError):
+    """The bundle, its self-test or its engine cannot be trusted."""
+
+    what: str
+    mend: str
+    code = "PRI-5001"
+
+    def __str__(self) -> str:
+        return f"{self.what}. {self.mend}"
+
+    def __reduce__(self) -> tuple[type[ModelError], tuple[str, str]]:
+        return type(self), (self.what, self.mend)
+
+
+@dataclass(eq=False)
+class NotFound(PrioritizerError):
+    """What the person named does not exist in the ledger."""
+
+    what: str
+    code = "PRI-6001"
+
+    def __str__(self) -> str:
+        return self.what
+
+
+@dataclass(eq=False)
+class NotAllowed(PrioritizerError):
+    """The state machine has no such step; `why` says what stands in the way."""
+
+    why: str
+    code = "PRI-6002"
+
+    def __str__(self) -> str:
+        return self.why

@@ -1,0 +1,1 @@
+"""Bundles, engines and the processes they run in. Serving here never imports torch."""

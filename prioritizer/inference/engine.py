@@ -1,0 +1,82 @@
+"""Arrays to logit, saliency and embedding, on OpenVINO. Importing this module imports no torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import openvino
+from numpy.typing import NDArray
+
+from prioritizer import pixels
+from prioritizer.inference.bundle import TOLERANCE, Bundle
+from prioritizer.errors import ModelError
+
+Float32 = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outputs:
+    """What the network says of N images."""
+
+    logit: Float32
+    """Shape (N,)."""
+    saliency: Float32
+    """Shape (N, 7, 7): each cell's contribution to the logit; the sum plus the bias is the logit."""
+    embedding: Float32
+    """Shape (N, D)."""
+
+
+class Engine:
+    """A compiled bundle. `name`, `precision` and the bundle's digest are part of every score."""
+
+    def __init__(self, bundle: Bundle, *, precision: str = "f32", threads: int = 0) -> None:
+        self.bundle = bundle
+        self.precision = precision
+        self.name = f"openvino-{openvino.__version__.split('-')[0]}"
+        core = openvino.Core()
+        try:
+            # Read from memory: a graph with external data or a foreign operator does not load.
+            model = core.read_model(model=bundle.model_file.read_bytes(), weights=b"")
+            config = {
+                "PERFORMANCE_HINT": "LATENCY",
+                "INFERENCE_PRECISION_HINT": precision,
+                "NUM_STREAMS": "1",
+                **({"INFERENCE_NUM_THREADS": threads} if threads else {}),
+            }
+            self._request = core.compile_model(model, "CPU", config).create_infer_request()
+        except RuntimeError as error:
+            raise ModelError(f"{bundle.model_file} cannot be compiled", "Copy the bundle again, or report it with `check`") from error
+
+    def infer(self, images: Float32) -> Outputs:
+        """Outputs for model input float32 (N, 3, S, S)."""
+        answer = self._request.infer({0: images})
+        logit, saliency, embedding = (np.array(answer[name], dtype=np.float32) for name in ("logit", "saliency", "embedding"))
+        return Outputs(logit=logit, saliency=saliency, embedding=embedding)
+
+    def score_picture(self, picture: Float32) -> Outputs:
+        """Outputs for one picture float32 (S, S), 0..1."""
+        return self.infer(pixels.normalised(picture[None], self.bundle.preprocessing))
+
+    def prove(self) -> float:
+        """The largest difference in probability on the golden inputs. Raises ModelError when it is over the tolerance."""
+        golden = self.bundle.golden()
+        worst = 0.0
+        for picture, logit, saliency in zip(golden.pictures, golden.logit, golden.saliency, strict=True):
+            outputs = self.score_picture(picture.astype(np.float32) / np.float32(255))
+            calibrate = self.bundle.calibration.probability
+            worst = max(worst, abs(calibrate(float(outputs.logit[0])) - calibrate(float(logit))))
+            self._prove_saliency(outputs, saliency)
+        if not worst <= TOLERANCE[self.precision]:
+            raise ModelError(
+                f"self-test failed: probability differs by {worst:.2g} from the bundle's golden outputs ({self.precision})",
+                "Set model.precision to \"f32\"; if it fails there too, this processor or OpenVINO build cannot be trusted",
+            )
+        return worst
+
+    def _prove_saliency(self, outputs: Outputs, expected: Float32) -> None:
+        """The map is the golden one and sums with the bias to the logit, within the precision."""
+        limit = {"f32": 1e-3, "bf16": 0.25}[self.precision]
+        gap = abs(float(outputs.saliency.sum()) + self.bundle.bias - float(outputs.logit[0]))
+        if not (gap <= limit and float(np.abs(outputs.saliency[0] - expected).max()) <= limit):
+            raise ModelError("self-test failed: the saliency is not that of the bundle's golden outputs", "Copy the bundle again")

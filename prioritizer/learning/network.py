@@ -1,0 +1,33 @@
+"""The network as trained and as exported: features -> global average pool -> one linear layer -> logit.
+
+For such a network Grad-CAM has a closed form (Selvaraju et al. 2017; Zhou et al. 2016): the gradient of the logit with respect to
+feature map k is w_k / (H*W) at every cell, so the map is sum_k w_k * A_k / (H*W). Before its ReLU its sum plus the bias is the logit.
+"""
+
+from __future__ import annotations
+
+import timm
+import torch
+from torch import Tensor, nn
+
+
+def build(architecture: str) -> nn.Module:
+    """A timm network with one output and random weights; nothing is fetched."""
+    return timm.create_model(architecture, pretrained=False, num_classes=1)
+
+
+class Explained(nn.Module):
+    """The exported graph: (N, 3, S, S) -> logit (N,), saliency (N, h, w) summing with the bias to the logit, embedding (N, D)."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+        self.head: nn.Linear = network.get_classifier()
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        features = self.network.forward_features(images)
+        cells = features.shape[-2] * features.shape[-1]
+        saliency = torch.einsum("nkhw,k->nhw", features, self.head.weight[0]) / cells
+        embedding = features.mean(dim=(-2, -1))
+        logit = embedding @ self.head.weight[0] + self.head.bias[0]
+        return logit, saliency, embedding

@@ -1,0 +1,136 @@
+"""Virtual deadlines: where a study stands, and why. DESIGN section 3.
+
+The order is `stat DESC, due_at, first_received_at, study_uid`, and `due_at` is arrival plus the window of the band. Keys never
+change with time, so a study is overtaken only by studies that arrive within window(own) - window(HIGH) after it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+
+from prioritizer.study import AIState
+
+
+class Band(StrEnum):
+    """Where the deadline comes from. NEUTRAL holds everything that is not known to be otherwise."""
+
+    HIGH = "HIGH"
+    NEUTRAL = "NEUTRAL"
+    LOW = "LOW"
+
+
+class Stage(StrEnum):
+    """How far the site has come: scores only, marks shown, or the list re-ordered."""
+
+    SHADOW = "shadow"
+    PILOT = "pilot"
+    ACTIVE = "active"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Policy:
+    """The site's ranking rules, with the thresholds of the active calibration."""
+
+    high: timedelta = timedelta(minutes=30)
+    neutral: timedelta = timedelta(minutes=120)
+    low: timedelta = timedelta(minutes=180)
+    t_high: float = 0.5
+    t_low: float = 0.0
+    demote_low: bool = False
+    stage: Stage = Stage.ACTIVE
+    max_high_share: float = 0.4
+    last_n: int = 50
+
+    def window(self, band: Band) -> timedelta:
+        """Time from arrival to `due_at` in this band."""
+        return {Band.HIGH: self.high, Band.NEUTRAL: self.neutral, Band.LOW: self.low}[band]
+
+    @property
+    def bound(self) -> timedelta:
+        """The most by which AI can put a later arrival ahead of a study that is not demoted."""
+        return self.neutral - self.high
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Band, deadline and the sentence that explains them."""
+
+    band: Band
+    due_at: datetime
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """What ranking needs to know of a study."""
+
+    study_uid: str
+    first_received_at: datetime
+    stat: bool = False
+    ai_state: AIState = AIState.WAITING
+    risk: float | None = None
+
+
+def band_of(standing: Standing, policy: Policy) -> Band:
+    """The band that the risk alone gives; pending, ineligible and failed studies are NEUTRAL."""
+    if standing.ai_state is not AIState.SCORED or standing.risk is None:
+        return Band.NEUTRAL
+    if standing.risk >= policy.t_high:
+        return Band.HIGH
+    if policy.demote_low and standing.risk < policy.t_low:
+        return Band.LOW
+    return Band.NEUTRAL
+
+
+def place(standing: Standing, policy: Policy, *, high_suspended: bool = False) -> Place:
+    """Band and deadline of a study. In shadow and pilot every deadline is arrival + the neutral window: the list is FIFO."""
+    band = band_of(standing, policy)
+    arrival = standing.first_received_at
+    neutral = arrival + policy.neutral
+    if standing.stat:
+        return Place(band=band, due_at=arrival, reason="STAT: first, in order of arrival")
+    if policy.stage is not Stage.ACTIVE:
+        return Place(band=band, due_at=neutral, reason=f"order of arrival (stage {policy.stage})")
+    if band is Band.HIGH and high_suspended:
+        share = f"{policy.max_high_share:.0%} of the last {policy.last_n}"
+        return Place(band=band, due_at=neutral, reason=f"order of arrival: more than {share} studies were raised, raising is suspended")
+    if band is Band.HIGH:
+        return Place(band=band, due_at=arrival + policy.high, reason=f"raised: due {minutes(policy.high)} after arrival")
+    if band is Band.LOW:
+        return Place(band=band, due_at=arrival + policy.low, reason=f"due {minutes(policy.low)} after arrival (site demotes)")
+    return Place(band=band, due_at=neutral, reason=f"order of arrival: due {minutes(policy.neutral)} after arrival")
+
+
+def sort_key(standing: Standing, due_at: datetime) -> tuple[bool, datetime, datetime, str]:
+    """The total order of the list; the database sorts by the same four columns."""
+    return (not standing.stat, due_at, standing.first_received_at, standing.study_uid)
+
+
+def high_is_suspended(recent_bands: Sequence[Band], policy: Policy) -> bool:
+    """True when more than `max_high_share` of the last N scored studies are HIGH; needs at least N of them to judge."""
+    if len(recent_bands) < policy.last_n:
+        return False
+    share = sum(band is Band.HIGH for band in recent_bands) / len(recent_bands)
+    return share > policy.max_high_share
+
+
+def study_risk(probabilities: Sequence[float]) -> float | None:
+    """The highest calibrated probability over the eligible frontal images; None when there is none."""
+    return max(probabilities, default=None)
+
+
+def study_ai_state(received: int, scored: int, failed: int, ineligible: int) -> AIState:
+    """The AI column from the counts of instances in each state."""
+    if scored:
+        return AIState.SCORED
+    if received:
+        return AIState.WAITING
+    return AIState.FAILED if failed else AIState.NOT_SCORED
+
+
+def minutes(span: timedelta) -> str:
+    """A span in whole minutes, in words."""
+    return f"{round(span.total_seconds() / 60)} min"

@@ -1,0 +1,170 @@
+"""Instance, study and delivery: what they hold and the three state machines they walk.
+
+Each machine is one table in the database, one TRANSITIONS table here and one CHECK constraint. A claim is columns, not a state:
+a worker that dies leaves a lease that runs out, never a row that nobody may touch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import NewType
+
+StudyUID = NewType("StudyUID", str)
+SOPInstanceUID = NewType("SOPInstanceUID", str)
+Logit = NewType("Logit", float)
+Probability = NewType("Probability", float)
+
+
+class InstanceState(StrEnum):
+    """The scoring of one instance.
+
+    RECEIVED    The receive station enters it, with the ledger row. The score station leaves it. A crash leaves the row
+                RECEIVED under a lease; when the lease runs out the instance is scored again, to the same numbers.
+    SCORED      The score station enters it in the same commit as the score and the new place. Nothing leaves it.
+    INELIGIBLE  Outside the model's scope, or not a radiograph; `reason` says which rule. An operator's requeue leaves it.
+    FAILED      The pixels could not be read, or the sandbox died twice on them. An operator's requeue leaves it.
+    """
+
+    RECEIVED = "RECEIVED"
+    SCORED = "SCORED"
+    INELIGIBLE = "INELIGIBLE"
+    FAILED = "FAILED"
+
+
+INSTANCE_TRANSITIONS: Mapping[InstanceState, frozenset[InstanceState]] = {
+    InstanceState.RECEIVED: frozenset({InstanceState.SCORED, InstanceState.INELIGIBLE, InstanceState.FAILED}),
+    InstanceState.SCORED: frozenset(),
+    InstanceState.INELIGIBLE: frozenset({InstanceState.RECEIVED}),
+    InstanceState.FAILED: frozenset({InstanceState.RECEIVED}),
+}
+
+
+class ReadingState(StrEnum):
+    """The reading of one study.
+
+    OPEN     The first instance enters it; so does a released or expired claim, and a late instance after READ. A reader's
+             claim leaves it. A crash leaves it OPEN.
+    CLAIMED  One reader has it, until `reader_until`. Reading or releasing leaves it. A crash leaves the lease to run out.
+    READ     The reader said so. Only a late instance leaves it, and the study is then open again with that reason.
+    """
+
+    OPEN = "OPEN"
+    CLAIMED = "CLAIMED"
+    READ = "READ"
+
+
+READING_TRANSITIONS: Mapping[ReadingState, frozenset[ReadingState]] = {
+    ReadingState.OPEN: frozenset({ReadingState.CLAIMED, ReadingState.READ}),
+    ReadingState.CLAIMED: frozenset({ReadingState.OPEN, ReadingState.READ}),
+    ReadingState.READ: frozenset({ReadingState.OPEN}),
+}
+
+
+class DeliveryState(StrEnum):
+    """One result object on its way to one destination.
+
+    PENDING    The publish station enters it, in the commit that stores the bytes. A crash while sending leaves it PENDING
+               under a lease; the same bytes are sent again and the PACS recognises the same UID.
+    SENT       The destination answered Success. Storage commitment leaves it, where the destination offers that.
+    COMMITTED  The destination took responsibility. Nothing leaves it.
+    REJECTED   A refusal that repeating will not change. An operator's requeue leaves it.
+    RETRACTED  A newer revision replaced it before it was sent. Nothing leaves it.
+    """
+
+    PENDING = "PENDING"
+    SENT = "SENT"
+    COMMITTED = "COMMITTED"
+    REJECTED = "REJECTED"
+    RETRACTED = "RETRACTED"
+
+
+DELIVERY_TRANSITIONS: Mapping[DeliveryState, frozenset[DeliveryState]] = {
+    DeliveryState.PENDING: frozenset({DeliveryState.SENT, DeliveryState.REJECTED, DeliveryState.RETRACTED}),
+    DeliveryState.SENT: frozenset({DeliveryState.COMMITTED}),
+    DeliveryState.COMMITTED: frozenset(),
+    DeliveryState.REJECTED: frozenset({DeliveryState.PENDING, DeliveryState.RETRACTED}),
+    DeliveryState.RETRACTED: frozenset(),
+}
+
+
+class AIState(StrEnum):
+    """What the AI column of a study says; derived from its instances, worst news never hidden behind good news.
+
+    WAITING     at least one instance is still to be scored and none is scored yet
+    SCORED      at least one eligible frontal image has a probability
+    NOT_SCORED  every instance is out of scope, with a reason
+    FAILED      an instance failed and none is scored
+    """
+
+    WAITING = "WAITING"
+    SCORED = "SCORED"
+    NOT_SCORED = "NOT_SCORED"
+    FAILED = "FAILED"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Instance:
+    """What prioritizer reads of one SOP instance. Texts are as sent, decoded; absent elements are empty."""
+
+    sop_instance_uid: SOPInstanceUID
+    sop_class_uid: str
+    study_uid: StudyUID
+    series_uid: str
+    transfer_syntax_uid: str
+    calling_ae: str
+    called_ae: str
+    address: str
+    received_at: datetime
+    sha256: str
+    size: int
+    """Bytes of the whole file."""
+    patient_id: str = ""
+    patient_name: str = ""
+    patient_birth_date: str = ""
+    patient_sex: str = ""
+    age_years: float | None = None
+    accession_number: str = ""
+    study_description: str = ""
+    series_description: str = ""
+    protocol_name: str = ""
+    modality: str = ""
+    body_part: str = ""
+    view_position: str = ""
+    view_codes: tuple[str, ...] = ()
+    patient_orientation: tuple[str, ...] = ()
+    image_type: tuple[str, ...] = ()
+    photometric: str = ""
+    presentation_intent: str = ""
+    species: str = ""
+    manufacturer: str = ""
+    station_name: str = ""
+    priority: str = ""
+    number_of_frames: int = 1
+    has_pixels: bool = True
+    made_by_us: bool = False
+
+    @property
+    def stat(self) -> bool:
+        """The order asks for priority (PS3.3 C.4.11 Requested Procedure Priority)."""
+        return self.priority.upper() in ("STAT", "HIGH")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Score:
+    """One probability with everything that is needed to give it again."""
+
+    bundle_digest: str
+    calibration_id: str
+    preprocessing_id: str
+    engine: str
+    precision: str
+    logit: Logit
+    probability: Probability
+    saliency: bytes
+    """float32 little-endian, (7, 7), contributions to the logit before any ReLU."""
+    embedding: bytes
+    """float16 little-endian, (D,)."""
+    warnings: tuple[str, ...] = ()

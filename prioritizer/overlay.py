@@ -39,7 +39,7 @@ def overlay_picture(
     The first of `lines` is drawn large.
     """
     film = _at_least(picture, SMALLEST_SIDE)
-    strength = None if saliency is None else _strength(saliency, scale, film.shape, padded)
+    strength = None if saliency is None else _strength(saliency, scale, film.shape, padded=padded)
     coloured = _tinted(film, strength)
     return np.vstack([coloured, _strip(film.shape[1], lines, scale if saliency is not None else None)])
 
@@ -53,7 +53,7 @@ def _at_least(picture: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
     return np.asarray(Image.fromarray(picture).resize(size, Image.Resampling.BICUBIC))
 
 
-def _strength(saliency: Float32, scale: float, shape: tuple[int, ...], padded: bool) -> Float32:
+def _strength(saliency: Float32, scale: float, shape: tuple[int, ...], *, padded: bool) -> Float32:
     """Positive contributions as a share of the scale, smoothly enlarged to the film: float32 (rows, columns), 0..1."""
     rows, columns = shape[:2]
     height, width = (max(rows, columns),) * 2 if padded else (rows, columns)
@@ -71,7 +71,8 @@ def _tinted(film: NDArray[np.uint8], strength: Float32 | None) -> Rgb:
     light = 0.45 + 0.55 * film[:, :, None].astype(np.float32) / 255.0
     alpha = np.float32(STRONGEST) * strength[:, :, None]
     blended = grey * (1.0 - alpha) + np.asarray(AMBER, dtype=np.float32) * light * alpha
-    return np.rint(blended).clip(0, 255).astype(np.uint8)
+    tinted: Rgb = np.rint(blended).clip(0, 255).astype(np.uint8)
+    return tinted
 
 
 def _strip(width: int, lines: Sequence[str], scale: float | None) -> Rgb:
@@ -88,7 +89,7 @@ def _strip(width: int, lines: Sequence[str], scale: float | None) -> Rgb:
         draw.text((margin, y), text, font=ImageFont.load_default(size), fill=_TEXT if size == large or i == 1 else _FAINT)
         y += round(size * 1.45)
     if scale is not None:
-        _scale_bar(strip, draw, width - margin - bar_width, margin, bar_width, small, scale)
+        strip.paste(_scale_bar(bar_width, small, scale), (width - margin - bar_width, margin))
     return np.asarray(strip)
 
 
@@ -108,15 +109,17 @@ def _wrapped(lines: Sequence[str], room: int, large: int, small: int) -> list[tu
     return rows
 
 
-def _scale_bar(strip: Image.Image, draw: ImageDraw.ImageDraw, left: int, top: int, width: int, size: int, scale: float) -> None:
+def _scale_bar(width: int, size: int, scale: float) -> Image.Image:
     """The colours as they look on mid-grey, from no contribution to the scale, with its legend."""
     font = ImageFont.load_default(size)
     ramp = np.linspace(0.0, 1.0, width, dtype=np.float32)[None, :].repeat(round(size * 0.9), axis=0)
     bar = Image.fromarray(_tinted(np.full(ramp.shape, 128, dtype=np.uint8), ramp))
-    draw.text((left, top), LEGEND, font=font, fill=_FAINT)
-    bar_top = top + round(size * 1.6)
-    strip.paste(bar, (left, bar_top))
-    below = bar_top + bar.height + round(size * 0.3)
+    panel = Image.new("RGB", (width, 5 * size), _STRIP)
+    draw = ImageDraw.Draw(panel)
+    draw.text((0, 0), LEGEND, font=font, fill=_FAINT)
+    panel.paste(bar, (0, round(size * 1.6)))
+    below = round(size * 1.9) + bar.height
     most = f"+{scale:.2g} or more"
-    draw.text((left, below), "0", font=font, fill=_FAINT)
-    draw.text((left + width - font.getlength(most), below), most, font=font, fill=_FAINT)
+    draw.text((0, below), "0", font=font, fill=_FAINT)
+    draw.text((width - font.getlength(most), below), most, font=font, fill=_FAINT)
+    return panel

@@ -91,14 +91,22 @@ def claim_study(engine: sa.Engine, worker: str, lease: timedelta, now: datetime)
 
 
 def finish_published(
-    engine: sa.Engine, claim: ClaimedStudy, result: Result | None, destinations: Sequence[str], now: datetime
+    engine: sa.Engine,
+    claim: ClaimedStudy,
+    result: Result | None,
+    destinations: Sequence[str],
+    now: datetime,
+    error: str = "",
 ) -> bool:
-    """Store the result and its deliveries and retract unsent older ones, in one commit; False when the claim was lost."""
+    """Store the result and its deliveries and retract unsent older ones, in one commit; False when the claim was lost.
+
+    Without a result, `error` says why there is none; the study page and `status` show it.
+    """
     with connect.writing(engine) as tx:
         done = tx.execute(
             studies.update()
             .where(claims.owned(studies, claim.study_uid, claim.worker))
-            .values(published_revision=claim.revision, claimed_by=None, claimed_until=None, attempts=0, publish_error="")
+            .values(published_revision=claim.revision, claimed_by=None, claimed_until=None, attempts=0, publish_error=error)
         )
         if done.rowcount != 1:
             return False

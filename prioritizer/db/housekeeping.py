@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
 
 import sqlalchemy as sa
@@ -13,18 +14,29 @@ from prioritizer.db.tables import alarms, deliveries, instances, studies
 from prioritizer.study import DeliveryState, InstanceState, ReadingState
 
 
-def set_alarm(engine: sa.Engine, name: str, said: str, mend: str, now: datetime) -> None:
-    """The alarm stands, since the first time it was set; its text is the newest."""
-    with connect.writing(engine) as tx:
-        done = tx.execute(alarms.update().where(alarms.c.name == name).values(said=said, mend=mend))
-        if not done.rowcount:
-            tx.execute(alarms.insert().values(name=name, since=now, said=said, mend=mend))
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Alarm:
+    """What an operator must know, and the mend."""
+
+    name: str
+    said: str
+    mend: str
 
 
-def clear_alarm(engine: sa.Engine, name: str) -> None:
-    """The cause is gone."""
+def stand(engine: sa.Engine, managed: Sequence[str], standing: Sequence[Alarm], now: datetime) -> None:
+    """Of the alarms named in `managed`, exactly `standing` stand after this; each since the first time it was set."""
+    wanted = {alarm.name: alarm for alarm in standing}
+    with connect.reading(engine) as tx:
+        before = {row.name: row for row in tx.execute(sa.select(alarms).where(alarms.c.name.in_(managed)))}
+    same = all(name in before and (before[name].said, before[name].mend) == (a.said, a.mend) for name, a in wanted.items())
+    if same and before.keys() == wanted.keys():
+        return
     with connect.writing(engine) as tx:
-        tx.execute(alarms.delete().where(alarms.c.name == name))
+        tx.execute(alarms.delete().where(alarms.c.name.in_(managed), alarms.c.name.not_in(list(wanted))))
+        for name, alarm in wanted.items():
+            done = tx.execute(alarms.update().where(alarms.c.name == name).values(said=alarm.said, mend=alarm.mend))
+            if not done.rowcount:
+                tx.execute(alarms.insert().values(name=name, since=now, said=alarm.said, mend=alarm.mend))
 
 
 def deletable_pixels(engine: sa.Engine, read_before: datetime, limit: int = 100) -> list[tuple[str, str]]:

@@ -63,10 +63,11 @@ def finish_scored(
         if not _leave(tx, claim, InstanceState.SCORED):
             return False
         _store_score(tx, instance.sop_instance_uid, score, now)
-        said = f"scored {score.probability:.3f} by {score.bundle_digest[:12]} / {score.calibration_id}"
+        said = f"scored by bundle {score.bundle_digest[:12]}, calibration {score.calibration_id}"
         if score.warnings:
             said += f" ({'; '.join(score.warnings)})"
-        record(tx, Kind.SCORED, said, now, study=instance.study_uid, instance=instance.sop_instance_uid)
+        uid = instance.sop_instance_uid
+        record(tx, Kind.SCORED, said, now, study=instance.study_uid, instance=uid, probability=score.probability)
         replace_study(tx, instance.study_uid, policy, now)
         _bump_revision(tx, instance.study_uid, quiet, now)
     return True

@@ -11,8 +11,10 @@ from typing import Any
 import sqlalchemy as sa
 
 from prioritizer.db import connect
+from prioritizer.db.placing import high_suspended
 from prioritizer.db.tables import alarms, deliveries, events, instances, notices, results, scores, studies
 from prioritizer.errors import NotFound
+from prioritizer.ranking import Policy
 from prioritizer.study import DeliveryState, InstanceState, ReadingState
 
 
@@ -288,3 +290,9 @@ def standing_alarms(engine: sa.Engine) -> list[tuple[str, datetime, str, str]]:
     """Alarms that are on: name, since, what, mend."""
     with connect.reading(engine) as tx:
         return [(row.name, row.since, row.said, row.mend) for row in tx.execute(sa.select(alarms).order_by(alarms.c.since))]
+
+
+def raising_is_suspended(engine: sa.Engine, policy: Policy) -> bool:
+    """True while the share of HIGH among the last N scored studies is over the site's limit."""
+    with connect.reading(engine) as tx:
+        return high_suspended(tx, policy)

@@ -1,8 +1,8 @@
 """Proof at start-up that every transfer syntax we offer is decoded, and decoded right.
 
 The listener accepts what passes here and nothing else: a codec that failed to install, or that an update broke, is then a named
-refusal in the association instead of studies that cannot be scored. The frames below are one synthetic ramp of 16 x 16, encoded once
-with DCMTK, OpenJPEG, OpenJPH, CharLS and libjpeg-turbo, so that the proof needs no encoder.
+refusal in the association instead of studies that cannot be scored. The frames below are one synthetic ramp of 16 x 16, encoded
+once with DCMTK, OpenJPEG, OpenJPH, CharLS and libjpeg-turbo, so that the proof needs no encoder.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The one table of encodings: which library decodes which transfer syntax, and what its bitstream header must agree with.
 
-Order of choice is safety on mutated frames, then speed: OpenJPEG and the RLE library survived thousands of mutants; GDCM died on one
-in 47 of its JPEG lossless ones, so it decodes only what nothing else can, and all of this runs in a child process.
+Order of choice is safety on mutated frames, then speed: OpenJPEG and the RLE library survived thousands of mutants; GDCM died on
+one in 47 of its JPEG lossless ones, so it decodes only what nothing else can, and all of this runs in a child process.
 """
 
 from __future__ import annotations
@@ -67,11 +67,22 @@ class Bitstream:
 
 
 @dataclass(frozen=True, slots=True)
+class Encoded:
+    """A frame on its way into a decoder; `bits` is the precision that its bitstream states."""
+
+    frame: bytes
+    shape: ImageShape
+    syntax: str
+    bits: int
+
+
+@dataclass(frozen=True, slots=True)
 class Codec:
     """One row of the table."""
 
-    bitstream: Callable[[bytes], Bitstream | None]
-    decode: Callable[[bytes, ImageShape, str, int], NDArray[np.integer]]
+    header: Callable[[bytes], Bitstream | None] | None
+    """None where the encoding states no dimensions (RLE): its decoder compares the decoded length."""
+    decode: Callable[[Encoded], NDArray[np.integer]]
     lossless: bool
 
 
@@ -83,7 +94,7 @@ def _jpeg_header(frame: bytes) -> Bitstream | None:
         if marker == 0xFF:
             position += 1
             continue
-        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC) or marker == 0xF7:
+        if (0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC)) or marker == 0xF7:
             bits, rows, columns, samples = struct.unpack_from(">BHHB", frame, position + 4)
             return Bitstream(rows, columns, bits, samples)
         position += 2 + int.from_bytes(frame[position + 2 : position + 4], "big")
@@ -100,60 +111,60 @@ def _jpeg2000_header(frame: bytes) -> Bitstream | None:
     return Bitstream(bottom - top, right - left, (depth & 0x7F) + 1, samples)
 
 
-def _no_header(frame: bytes) -> Bitstream | None:
-    """RLE states no dimensions; its decoder compares the decoded length itself."""
-    return None
-
-
-def _decode_rle(frame: bytes, shape: ImageShape, syntax: str, bits: int) -> NDArray[np.integer]:
+def _decode_rle(encoded: Encoded) -> NDArray[np.integer]:
     from rle.utils import decode_pixel_data
 
     data = decode_pixel_data(
-        frame, version=2, rows=shape.rows, columns=shape.columns, bits_allocated=shape.bits_allocated, byteorder="<"
+        encoded.frame,
+        version=2,
+        rows=encoded.shape.rows,
+        columns=encoded.shape.columns,
+        bits_allocated=encoded.shape.bits_allocated,
+        byteorder="<",
     )
-    return np.frombuffer(data, dtype=f"<u{shape.bits_allocated // 8}")
+    return np.frombuffer(data, dtype=f"<u{encoded.shape.bits_allocated // 8}")
 
 
-def _decode_jpeg8(frame: bytes, shape: ImageShape, syntax: str, bits: int) -> NDArray[np.integer]:
+def _decode_jpeg8(encoded: Encoded) -> NDArray[np.integer]:
     import simplejpeg
 
-    decoded: NDArray[np.integer] = simplejpeg.decode_jpeg(frame, colorspace="GRAY")
+    decoded: NDArray[np.integer] = simplejpeg.decode_jpeg(encoded.frame, colorspace="GRAY")
     return decoded
 
 
-def _decode_jpeg_extended(frame: bytes, shape: ImageShape, syntax: str, bits: int) -> NDArray[np.integer]:
+def _decode_jpeg_extended(encoded: Encoded) -> NDArray[np.integer]:
     """Process 2 (8 bit) is what libjpeg-turbo reads; process 4 (12 bit) needs GDCM."""
-    return (_decode_jpeg8 if bits == 8 else _decode_jpeg_lossless)(frame, shape, syntax, bits)
+    return (_decode_jpeg8 if encoded.bits == 8 else _decode_jpeg_lossless)(encoded)
 
 
-def _decode_jpeg_lossless(frame: bytes, shape: ImageShape, syntax: str, bits: int) -> NDArray[np.integer]:
+def _decode_jpeg_lossless(encoded: Encoded) -> NDArray[np.integer]:
     """By pylibjpeg-libjpeg where a site installed it (GPL, hence not ours to ship), by GDCM elsewhere."""
     if importlib.util.find_spec("libjpeg") is not None:
         import libjpeg
 
-        data = libjpeg.decode_pixel_data(frame, version=2, photometric_interpretation="MONOCHROME2")
+        data = libjpeg.decode_pixel_data(encoded.frame, version=2, photometric_interpretation="MONOCHROME2")
     else:
-        data = _gdcm_buffer(frame, shape, syntax, bits)
-    return np.frombuffer(data, dtype="<u1" if bits <= 8 else "<u2")
+        data = _gdcm_buffer(encoded)
+    return np.frombuffer(data, dtype="<u1" if encoded.bits <= 8 else "<u2")
 
 
-def _gdcm_buffer(frame: bytes, shape: ImageShape, syntax: str, bits: int) -> bytes:
+def _gdcm_buffer(encoded: Encoded) -> bytes:
     """Decoded bytes. pydicom refuses GDCM for 12-bit JPEG; with the precision of the frame in the pixel format it is exact."""
     import gdcm
 
     fragment = gdcm.Fragment()
-    fragment.SetByteStringValue(frame)
+    fragment.SetByteStringValue(encoded.frame)
     sequence = gdcm.SequenceOfFragments.New()
     sequence.AddFragment(fragment)
     element = gdcm.DataElement(gdcm.Tag(0x7FE0, 0x0010))
     element.SetValue(sequence.__ref__())
     image = gdcm.Image()
     image.SetNumberOfDimensions(2)
-    image.SetDimensions((shape.columns, shape.rows, 1))
+    image.SetDimensions((encoded.shape.columns, encoded.shape.rows, 1))
     image.SetDataElement(element)
     image.SetPhotometricInterpretation(gdcm.PhotometricInterpretation(gdcm.PhotometricInterpretation.MONOCHROME2))
-    image.SetTransferSyntax(gdcm.TransferSyntax(gdcm.TransferSyntax.GetTSType(syntax)))
-    image.SetPixelFormat(gdcm.PixelFormat(1, 8 if bits <= 8 else 16, bits, bits - 1, 0))
+    image.SetTransferSyntax(gdcm.TransferSyntax(gdcm.TransferSyntax.GetTSType(encoded.syntax)))
+    image.SetPixelFormat(gdcm.PixelFormat(1, 8 if encoded.bits <= 8 else 16, encoded.bits, encoded.bits - 1, 0))
     decoded = image.GetBuffer()
     if decoded is None:
         raise ValueError("GDCM returned nothing")
@@ -161,21 +172,21 @@ def _gdcm_buffer(frame: bytes, shape: ImageShape, syntax: str, bits: int) -> byt
     return bytes(decoded.encode("utf-8", "surrogateescape"))
 
 
-def _decode_jpeg_ls(frame: bytes, shape: ImageShape, syntax: str, bits: int) -> NDArray[np.integer]:
+def _decode_jpeg_ls(encoded: Encoded) -> NDArray[np.integer]:
     import jpeg_ls
 
-    data, _ = jpeg_ls.decode_pixel_data(frame)
-    return np.frombuffer(data, dtype="<u1" if bits <= 8 else "<u2")
+    data, _ = jpeg_ls.decode_pixel_data(encoded.frame)
+    return np.frombuffer(data, dtype="<u1" if encoded.bits <= 8 else "<u2")
 
 
-def _decode_jpeg2000(frame: bytes, shape: ImageShape, syntax: str, bits: int) -> NDArray[np.integer]:
+def _decode_jpeg2000(encoded: Encoded) -> NDArray[np.integer]:
     from openjpeg.utils import decode_pixel_data
 
-    return np.frombuffer(decode_pixel_data(frame, version=2), dtype="<u1" if bits <= 8 else "<u2")
+    return np.frombuffer(decode_pixel_data(encoded.frame, version=2), dtype="<u1" if encoded.bits <= 8 else "<u2")
 
 
 CODECS: dict[str, Codec] = {
-    uid.RLELossless: Codec(_no_header, _decode_rle, True),
+    uid.RLELossless: Codec(None, _decode_rle, True),
     uid.JPEGBaseline8Bit: Codec(_jpeg_header, _decode_jpeg8, False),
     uid.JPEGExtended12Bit: Codec(_jpeg_header, _decode_jpeg_extended, False),
     uid.JPEGLossless: Codec(_jpeg_header, _decode_jpeg_lossless, True),
@@ -200,12 +211,11 @@ NATIVE = (
 def decode_frame(frame: bytes, shape: ImageShape, syntax: str) -> Pixels:
     """The decoded frame, shape (rows, columns); Unprocessable says why it cannot be."""
     codec = CODECS[syntax]
-    bitstream = codec.bitstream(frame)
-    if bitstream is None and codec.bitstream is not _no_header:
-        raise Unprocessable("codec-header", "the compressed frame has no readable header")
-    bits = shape.bits_stored if bitstream is None else _agreed_bits(bitstream, shape)
+    bits = shape.bits_stored
+    if codec.header is not None:
+        bits = _agreed_bits(codec.header(frame), shape)
     try:
-        decoded = codec.decode(frame, shape, str(syntax), bits)
+        decoded = codec.decode(Encoded(frame, shape, str(syntax), bits))
         pixels = decoded.reshape(shape.rows, shape.columns)
     except CODEC_FAILURES as error:
         reason = f"the compressed frame cannot be decoded ({uid.UID(syntax).name})"
@@ -220,11 +230,13 @@ def _sign_extended(pixels: NDArray[np.integer], bits: int) -> NDArray[np.integer
     return (signed << unused) >> unused if unused else signed
 
 
-def _agreed_bits(bitstream: Bitstream, shape: ImageShape) -> int:
+def _agreed_bits(bitstream: Bitstream | None, shape: ImageShape) -> int:
     """Bits per sample, once the bitstream agrees with the DICOM header; they may be fewer or more than Bits Stored.
 
     The size class must agree: an 8-bit frame under a 12-bit header would be drawn black by its window and scored so.
     """
+    if bitstream is None:
+        raise Unprocessable("codec-header", "the compressed frame has no readable header")
     if (bitstream.rows, bitstream.columns) != (shape.rows, shape.columns):
         raise Unprocessable("codec-header", "the compressed frame has other dimensions than Rows and Columns")
     if bitstream.samples != 1:

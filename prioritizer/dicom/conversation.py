@@ -26,11 +26,11 @@ _COMMAND, _LAST = 0b01, 0b10
 _MAX_CONTROL_BYTES: Final = 64
 
 
-class _PeerGone(Exception):
+class _PeerGoneError(Exception):
     """The peer closed the connection or aborted: there is nobody left to answer."""
 
 
-class _Abort(Exception):
+class _AbortError(Exception):
     """The association ends with an A-ABORT of ours."""
 
     def __init__(self, reason: AbortReason, sentence: str = "", *, by_user: bool = False) -> None:
@@ -44,13 +44,14 @@ class Conversation:
     def __init__(
         self,
         connection: socket.socket,
+        *,
         request: AssociationRequest,
         accepted: Mapping[int, AcceptedContext],
         party: Party,
         intake: Intake,
         stopping: int,
     ) -> None:
-        """`stopping` is a descriptor that becomes readable when the listener drains."""
+        """Take over an accepted connection; `stopping` is a descriptor that becomes readable when the listener drains."""
         self._socket, self._request, self._accepted = connection, request, accepted
         self._party, self._intake, self._stopping = party, intake, stopping
         self._settings = intake.settings
@@ -69,9 +70,9 @@ class Conversation:
             while self._serve_pdu():
                 pass
             self._await_close()
-        except _Abort as abort:
+        except _AbortError as abort:
             self._abort(abort)
-        except (_PeerGone, OSError):
+        except (_PeerGoneError, OSError):
             self._intake.count("broken" if self._began_at is not None else "ended")
         finally:
             if self._reception is not None:
@@ -97,13 +98,13 @@ class Conversation:
             self._check_rate()
             return True
         if kind == association.ABORT:
-            raise _PeerGone
+            raise _PeerGoneError
         if kind == association.RELEASE_RQ and self._began_at is None:
             self._send(association.encode_release_reply())
             return False
         if 0x01 <= kind <= 0x07:
-            raise _Abort(AbortReason.UNEXPECTED_PDU, "a PDU came that was not due")
-        raise _Abort(AbortReason.UNRECOGNISED_PDU, "a PDU of unknown type came")
+            raise _AbortError(AbortReason.UNEXPECTED_PDU, "a PDU came that was not due")
+        raise _AbortError(AbortReason.UNRECOGNISED_PDU, "a PDU of unknown type came")
 
     # --- reading ------------------------------------------------------------------------------------------------
 
@@ -114,7 +115,7 @@ class Conversation:
         kind, length = association.PDU_HEADER.unpack_from(self._buffer)
         limit = self._settings.pdu_size if kind == association.P_DATA else _MAX_CONTROL_BYTES
         if length > limit:
-            raise _Abort(AbortReason.INVALID_PARAMETER, "a PDU is longer than was announced")
+            raise _AbortError(AbortReason.INVALID_PARAMETER, "a PDU is longer than was announced")
         body = self._buffer[:length]
         self._fill(body, deadline)
         return kind, body
@@ -127,23 +128,25 @@ class Conversation:
         seconds = self._settings.network_timeout if self._began_at is None else self._settings.dimse_timeout
         ready = {descriptor for descriptor, _ in waits.poll(seconds * 1000)}
         if self._stopping in ready:
-            raise _Abort(AbortReason.NOT_SPECIFIED, by_user=True)
+            raise _AbortError(AbortReason.NOT_SPECIFIED, by_user=True)
         if not ready:
-            raise _Abort(AbortReason.NOT_SPECIFIED, "" if self._began_at is None else "a message stopped half way", by_user=True)
+            # An association left open between messages is everyday; only a message that stops is worth a notice.
+            sentence = "" if self._began_at is None else "a message stopped half way"
+            raise _AbortError(AbortReason.NOT_SPECIFIED, sentence, by_user=True)
 
     def _fill(self, view: memoryview, deadline: float) -> None:
         """Fill the view before the deadline, however the peer slices its bytes."""
         while view:
             left = deadline - time.monotonic()
             if left <= 0:
-                raise _Abort(AbortReason.NOT_SPECIFIED, "a PDU took too long", by_user=True)
+                raise _AbortError(AbortReason.NOT_SPECIFIED, "a PDU took too long", by_user=True)
             self._socket.settimeout(left)
             try:
                 number = self._socket.recv_into(view)
             except TimeoutError:
                 continue
             if number == 0:
-                raise _PeerGone
+                raise _PeerGoneError
             view = view[number:]
 
     def _check_rate(self) -> None:
@@ -151,33 +154,35 @@ class Conversation:
         if self._began_at is None:
             return
         if self._message_bytes > self._settings.max_message_bytes:
-            raise _Abort(AbortReason.NOT_SPECIFIED, "a message is longer than max_message_bytes", by_user=True)
+            raise _AbortError(AbortReason.NOT_SPECIFIED, "a message is longer than max_message_bytes", by_user=True)
         seconds = time.monotonic() - self._began_at - self._settings.rate_grace
         if seconds > 0 and self._message_bytes < seconds * self._settings.min_rate:
-            raise _Abort(AbortReason.NOT_SPECIFIED, "a message came slower than min_rate", by_user=True)
+            raise _AbortError(AbortReason.NOT_SPECIFIED, "a message came slower than min_rate", by_user=True)
 
     # --- messages -----------------------------------------------------------------------------------------------
 
     def _take_data(self, body: memoryview) -> None:
-        """Walk the presentation data values of one P-DATA-TF (PS3.8 9.3.5)."""
+        """Walk the presentation data values of one P-DATA-TF (PS3.8 9.3.5); there is at least one."""
+        if not body:
+            raise _AbortError(AbortReason.INVALID_PARAMETER, "a P-DATA-TF without data came")
         position = 0
         while position < len(body):
             if position + _PDV.size > len(body):
-                raise _Abort(AbortReason.INVALID_PARAMETER, "a presentation data value is cut short")
+                raise _AbortError(AbortReason.INVALID_PARAMETER, "a presentation data value is cut short")
             length, context_id, control = _PDV.unpack_from(body, position)
             end = position + 4 + length
             if length < 2 or end > len(body):
-                raise _Abort(AbortReason.INVALID_PARAMETER, "a presentation data value is longer than its PDU")
+                raise _AbortError(AbortReason.INVALID_PARAMETER, "a presentation data value is longer than its PDU")
             self._take_fragment(context_id, control, body[position + _PDV.size : end])
             position = end
 
     def _take_fragment(self, context_id: int, control: int, fragment: memoryview) -> None:
         if context_id not in self._accepted:
-            raise _Abort(AbortReason.INVALID_PARAMETER, "data came on a presentation context that was not accepted")
+            raise _AbortError(AbortReason.INVALID_PARAMETER, "data came on a presentation context that was not accepted")
         if self._began_at is None:
             self._began_at, self._context_id, self._message_bytes = time.monotonic(), context_id, 0
         elif context_id != self._context_id:
-            raise _Abort(AbortReason.INVALID_PARAMETER, "one message came on two presentation contexts")
+            raise _AbortError(AbortReason.INVALID_PARAMETER, "one message came on two presentation contexts")
         self._message_bytes += len(fragment)
         if control & _COMMAND:
             self._take_command(fragment, is_last=bool(control & _LAST))
@@ -186,16 +191,16 @@ class Conversation:
 
     def _take_command(self, fragment: memoryview, *, is_last: bool) -> None:
         if self._command is not None or len(self._command_bytes) + len(fragment) > commands.MAX_COMMAND_BYTES:
-            raise _Abort(AbortReason.INVALID_PARAMETER, "a command came twice or without end")
+            raise _AbortError(AbortReason.INVALID_PARAMETER, "a command came twice or without end")
         self._command_bytes += fragment
         if not is_last:
             return
         try:
             self._command = command = commands.parse(bytes(self._command_bytes))
         except ValueError as exc:
-            raise _Abort(AbortReason.INVALID_PARAMETER, str(exc)) from exc
+            raise _AbortError(AbortReason.INVALID_PARAMETER, str(exc)) from exc
         if command.field & 0x8000:
-            raise _Abort(AbortReason.UNEXPECTED_PARAMETER, "a response came, and nothing had been asked")
+            raise _AbortError(AbortReason.UNEXPECTED_PARAMETER, "a response came, and nothing had been asked")
         if command.field == commands.C_STORE_RQ:
             self._reception = self._intake.begin(command, self._accepted[self._context_id], self._party)
         if not command.has_data_set:
@@ -203,7 +208,7 @@ class Conversation:
 
     def _take_data_set(self, fragment: memoryview, *, is_last: bool) -> None:
         if self._command is None:
-            raise _Abort(AbortReason.INVALID_PARAMETER, "a data set came without its command")
+            raise _AbortError(AbortReason.INVALID_PARAMETER, "a data set came without its command")
         if self._reception is not None:
             self._reception.take(fragment)
         if is_last:
@@ -230,11 +235,14 @@ class Conversation:
         self._socket.settimeout(self._settings.pdu_timeout)
         self._socket.sendall(data)
 
-    def _abort(self, abort: _Abort) -> None:
+    def _abort(self, abort: _AbortError) -> None:
         self._intake.count("aborted")
+        # Before anything is said: the disk an endless message took is free again when the peer hears of it.
+        if self._reception is not None:
+            self._reception.discard()
         if abort.sentence:
             self._intake.notice(notices.REFUSED_OBJECT, self._party, "aborted", abort.sentence)
-        with suppress(OSError, _PeerGone, _Abort):
+        with suppress(OSError, _PeerGoneError, _AbortError):
             self._send(association.encode_abort(abort.reason, by_user=abort.by_user))
             self._socket.shutdown(socket.SHUT_WR)
             self._await_close()
@@ -242,6 +250,6 @@ class Conversation:
     def _await_close(self) -> None:
         """Let the peer close first, for a moment: closing over unread bytes would destroy our last PDU on its way."""
         deadline = time.monotonic() + self._settings.acse_timeout
-        with suppress(_PeerGone, _Abort):
+        with suppress(_PeerGoneError, _AbortError):
             while True:
                 self._fill(self._buffer, deadline)

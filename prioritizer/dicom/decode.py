@@ -8,7 +8,6 @@ Sources: PS3.3 C.7.6.3 (Image Pixel), C.11.1 (Modality LUT), C.11.2 (VOI LUT), C
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -20,6 +19,7 @@ from pydicom.filereader import read_dataset
 from pydicom.tag import BaseTag, Tag
 
 from prioritizer.dicom.codecs import CODEC_FAILURES, CODECS, NATIVE, ImageShape, Pixels, decode_frame
+from prioritizer.dicom.quiet import quietly
 from prioritizer.dicom.structure import Buffer, Layout, fragments, layout_of, map_file
 from prioritizer.errors import Unprocessable
 from prioritizer.pixels import GreyScale, Lut, Window
@@ -71,9 +71,7 @@ def frame_of(buffer: Buffer) -> Frame:
     _require_decodable(layout.transfer_syntax)
     if layout.pixel_start is None:
         raise Unprocessable("no-pixels", "the object holds no Pixel Data")
-    with warnings.catch_warnings():
-        # pydicom quotes offending values in its warnings, and they may be a patient's.
-        warnings.simplefilter("ignore")
+    with quietly():
         try:
             header = _header(layout)
             shape = _shape(header)

@@ -51,7 +51,7 @@ class Gate:
         self._lock = threading.Lock()
         # One byte in this pair stops the loop and every idle conversation; it is never read, so all of them see it.
         self._stopping, self._stop = socket.socketpair()
-        self._listening: socket.socket | None = None
+        self._listening = socket.socket()
 
     def open(self) -> int:
         """Bind and listen; returns the port, which matters when port 0 was asked for."""
@@ -63,6 +63,7 @@ class Gate:
         listening.bind(where)
         listening.listen(_BACKLOG)
         listening.setblocking(False)
+        self._listening.close()
         self._selector.register(listening, selectors.EVENT_READ)
         self._selector.register(self._stopping, selectors.EVENT_READ)
         self._listening = listening
@@ -78,8 +79,7 @@ class Gate:
             self._stop.send(b"x")
 
     def serve(self) -> None:
-        """Admit associations until `stop`."""
-        assert self._listening is not None, "open() comes first"
+        """Admit associations until `stop`; `open` comes first."""
         next_counters = 0.0
         while True:
             if time.monotonic() >= next_counters:
@@ -96,9 +96,8 @@ class Gate:
 
     def drain(self) -> None:
         """Close the door, let messages under way finish for `drain_seconds`, then cut what is left."""
-        if self._listening is not None:
-            self._selector.unregister(self._listening)
-            self._listening.close()
+        self._selector.unregister(self._listening)
+        self._listening.close()
         for pending in list(self._pending):
             self._drop(pending)
         if not self._wait_until_empty(self._settings.drain_seconds):
@@ -121,7 +120,6 @@ class Gate:
         return max(0.0, min([next_counters, *deadlines]) - time.monotonic())
 
     def _accept(self) -> None:
-        assert self._listening is not None
         for _ in range(_ACCEPTS_A_TURN):
             try:
                 connection, where = self._listening.accept()
@@ -218,20 +216,26 @@ class Gate:
         self._say_no(pending, association.encode_reject(rejection))
 
     def _objection(self, request: AssociationRequest, party: Party, *, is_listed: bool) -> tuple[Rejection, str, str] | None:
+        """Why this request is rejected: the answer, a code and a sentence for the notice; None when it is welcome."""
         if not request.protocol_version & 1:
             return association.PROTOCOL_VERSION_NOT_SUPPORTED, "protocol-version", "the peer does not speak protocol version 1"
         if request.application_context != contexts.APPLICATION_CONTEXT:
             return association.APPLICATION_CONTEXT_NOT_SUPPORTED, "application-context", "not the DICOM application context"
-        if not is_listed and self._doorkeeper.knows_title(party.calling_ae):
-            return association.CALLING_AE_NOT_RECOGNISED, "address", "this calling AE title is listed, but not from this address"
         if not is_listed:
-            return association.CALLING_AE_NOT_RECOGNISED, "calling-ae", "this calling AE title is not in the peer list"
+            if self._doorkeeper.knows_title(party.calling_ae):
+                code, reason = "address", "this calling AE title is listed, but not from this address"
+            else:
+                code, reason = "calling-ae", "this calling AE title is not in the peer list"
+            return association.CALLING_AE_NOT_RECOGNISED, code, reason
         if not self._settings.accept_any_called and party.called_ae != self._settings.ae_title.strip():
             return association.CALLED_AE_NOT_RECOGNISED, "called-ae", f"the called AE title is not {self._settings.ae_title}"
+        return self._over_limit(party)
+
+    def _over_limit(self, party: Party) -> tuple[Rejection, str, str] | None:
         with self._lock:
-            from_here = sum(1 for address in self._running.values() if address == party.address)
-            if len(self._running) >= self._settings.max_associations:
-                return association.LOCAL_LIMIT_EXCEEDED, "limit", "max_associations are running"
+            everywhere, from_here = len(self._running), sum(1 for each in self._running.values() if each == party.address)
+        if everywhere >= self._settings.max_associations:
+            return association.LOCAL_LIMIT_EXCEEDED, "limit", "max_associations are running"
         if from_here >= self._settings.max_per_address:
             return association.LOCAL_LIMIT_EXCEEDED, "limit-address", "max_per_address associations run from this address"
         return None
@@ -244,12 +248,24 @@ class Gate:
             reason = "none of the proposed SOP classes and transfer syntaxes is accepted"
             self._intake.notice(notices.REFUSED_ASSOCIATION, party, "no-context", reason, sop_class_uids=classes)
         pending.connection.setblocking(True)
-        conversation = Conversation(pending.connection, request, accepted, party, self._intake, self._stopping.fileno())
+        conversation = Conversation(
+            pending.connection,
+            request=request,
+            accepted=accepted,
+            party=party,
+            intake=self._intake,
+            stopping=self._stopping.fileno(),
+        )
         with self._lock:
             self._running[conversation] = party.address
         self._intake.count("associations_accepted")
         acceptance = association.encode_accept(request, accepted, self._offered, self._settings.pdu_size)
-        threading.Thread(target=self._converse, args=(conversation, acceptance), name="association", daemon=True).start()
+        try:
+            threading.Thread(target=self._converse, args=(conversation, acceptance), name="association", daemon=True).start()
+        except RuntimeError:
+            # No thread to be had: this peer is told nothing and tries again; the gate itself must go on.
+            del self._running[conversation]
+            conversation.close()
 
     def _converse(self, conversation: Conversation, acceptance: bytes) -> None:
         try:

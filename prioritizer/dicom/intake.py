@@ -13,7 +13,7 @@ from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Final
 
 from prioritizer.dicom import notices, status
 from prioritizer.dicom.admission import ListenerSettings
@@ -45,7 +45,7 @@ class Announcer:
     def __init__(self, descriptor: int) -> None:
         self._descriptor, self._lock = descriptor, threading.Lock()
 
-    def tell(self, event: str, **facts: Any) -> None:
+    def tell(self, event: str, **facts: object) -> None:
         """One JSON line, or nothing at all."""
         line = json.dumps({"event": event, **facts}).encode() + b"\n"
         with self._lock, suppress(OSError, ValueError):
@@ -64,7 +64,7 @@ class Intake:
         self._counts: Counter[str] = Counter()
         self._lock = threading.Lock()
         self._repeats = notices.RepeatFilter()
-        self._posts: queue.Queue[tuple[str, dict[str, Any]] | None] = queue.Queue(maxsize=256)
+        self._posts: queue.Queue[tuple[str, dict[str, object]] | None] = queue.Queue(maxsize=256)
         self._writer = threading.Thread(target=self._write_notices, name="notices", daemon=True)
         self._writer.start()
 
@@ -108,7 +108,7 @@ class Intake:
         with self._lock:
             self._counts[what] += number
 
-    def tell(self, event: str, **facts: Any) -> None:
+    def tell(self, event: str, **facts: object) -> None:
         """Tell the parent process, if it listens."""
         self._announcer.tell(event, **facts)
 
@@ -118,7 +118,7 @@ class Intake:
             counts = dict(self._counts)
         self.tell("counters", **counts, **gauges)
 
-    def notice(self, kind: str, party: Party, code: str, reason: str, **facts: Any) -> None:
+    def notice(self, kind: str, party: Party, code: str, reason: str, **facts: object) -> None:
         """Leave a notice for the ledger; equal ones within a minute are counted, not repeated."""
         number = self._repeats.count((party.address, party.calling_ae, party.called_ae, code), time.monotonic())
         if number:
@@ -175,7 +175,7 @@ class Reception:
             return self._store()
         except Refused as refusal:
             return self._refuse(refusal)
-        except Exception as exc:  # the C-STORE border: no fault of ours may end an association without a status
+        except Exception as exc:  # noqa: BLE001 - the C-STORE border: no fault of ours may end an association without a status
             print(f"intake: {type(exc).__name__} while storing", file=sys.stderr, flush=True)
             return self._refuse(Refused(status.PROCESSING_FAILURE, "an internal fault; the sender may try again"))
         finally:
@@ -223,10 +223,8 @@ class Reception:
     def _refuse(self, refusal: Refused) -> int:
         self._intake.count("refused")
         if refusal.status not in _UNDERSTANDING:
-            facts: dict[str, Any] = {"status": refusal.status, "sop_class_uid": self._command.sop_class_uid}
-            facts["sop_instance_uid"] = self._command.sop_instance_uid
-            known = {name: value for name, value in facts.items() if name == "status" or valid_uid(value)}
-            self._intake.notice(notices.REFUSED_OBJECT, self._party, f"{refusal.status:04X}", refusal.reason, **known)
+            uids = {"sop_class_uid": self._command.sop_class_uid, "sop_instance_uid": self._command.sop_instance_uid}
+            sound = {name: uid for name, uid in uids.items() if valid_uid(uid)}
+            code = f"{refusal.status:04X}"
+            self._intake.notice(notices.REFUSED_OBJECT, self._party, code, refusal.reason, status=refusal.status, **sound)
         return refusal.status
-
-

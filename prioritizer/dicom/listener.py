@@ -1,4 +1,6 @@
-"""The listener process: Verification and Storage SCP that spools and returns. ``python -m prioritizer.dicom.listener``
+"""The listener process: Verification and Storage SCP that spools and returns.
+
+Started as ``python -m prioritizer.dicom.listener``:
 
     standard input    first line: the settings; later lines {"peers": [...]} replace the peer list; its end means stop
     standard output   one JSON object a line: listening, stored, notice, counters (the heartbeat), fault
@@ -40,10 +42,11 @@ def main() -> int:
     try:
         settings = ListenerSettings.from_json(sys.stdin.readline())
         spool = Spool(Path(settings.spool))
-        spool.sweep_partials()
         intake = Intake(settings, spool, announcer)
         gate = Gate(intake)
         port = gate.open()
+        # Only with the port in hand: a second listener started by mistake must not sweep the first one's files away.
+        spool.sweep_partials()
     except (ConfigError, OSError) as exc:
         announcer.tell("fault", reason=str(exc)[:2000])
         print(f"listener: {exc}", file=sys.stderr, flush=True)

@@ -32,7 +32,7 @@ class NoticeBoard:
     folder: Path
     _numbers: Iterator[int] = field(default_factory=itertools.count)
 
-    def post(self, kind: str, **facts: Any) -> Path | None:
+    def post(self, kind: str, **facts: object) -> Path | None:
         """Write one notice durably and return its path; None when too many lie unread."""
         if kind not in KINDS:
             raise ValueError(f"no such kind of notice: {kind}")

@@ -14,13 +14,11 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-import json
 import os
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import suppress
-from datetime import UTC, datetime
 from enum import Enum
 from pathlib import Path
 from typing import Any, Final
@@ -28,6 +26,7 @@ from typing import Any, Final
 from prioritizer.dicom import notices, status
 from prioritizer.dicom.durable import sync_folder, write_durably
 from prioritizer.dicom.part10 import Receipt, data_set_digest, encode_header, read_receipt, same_data_set, valid_uid
+from prioritizer.dicom.quarantine import Quarantine
 from prioritizer.errors import Refused
 
 _FOLDERS: Final = ("partial", "inbox", "objects", "conflicts", "quarantine", "notices")
@@ -84,8 +83,9 @@ class Spool:
         for name in _FOLDERS:
             (root / name).mkdir(parents=True, exist_ok=True, mode=0o750)
         self.partial, self._inbox, self.objects = root / "partial", root / "inbox", root / "objects"
-        self._conflicts, self._quarantine = root / "conflicts", root / "quarantine"
+        self._conflicts = root / "conflicts"
         self.board = notices.NoticeBoard(root / "notices")
+        self._quarantine = Quarantine(root / "quarantine", self.board)
         self._numbers = itertools.count()
         # One writer at a time per SOP Instance UID: a second sender of the same instance must neither be
         # acknowledged before the first is durable, nor lose its file to the first one's failure.
@@ -191,7 +191,7 @@ class Spool:
         return True
 
     def sweep_partials(self) -> int:
-        """Delete what a crash left half written (never acknowledged); only before the listener opens its port."""
+        """Delete what a crash left half written (never acknowledged); only before the listener serves."""
         swept = 0
         for path in self.partial.iterdir():
             path.unlink(missing_ok=True)
@@ -250,33 +250,25 @@ class Spool:
         # objects/ twice: the file may move there between the two looks.
         return next((path for path in (*places, places[0]) if path.exists()), None)
 
-    def quarantine(self, source: Path | bytes, reason: str, **facts: Any) -> Path:
+    def held(self) -> Iterator[Path]:
+        """Every settled instance, in no order: with the inbox, all that a ledger is rebuilt from."""
+        return self.objects.glob("*/*.dcm")
+
+    def remove(self, uid: str) -> bool:
+        """Delete a settled instance that retention has done with; False when it was not there."""
+        try:
+            self.object_path(uid).unlink()
+        except FileNotFoundError:
+            return False
+        return True
+
+    def quarantine(self, source: Path | bytes, reason: str, **facts: object) -> Path:
         """Put a file, or bytes, durably aside with the reason beside it, and post a notice; the source path is gone after."""
-        digest = hashlib.sha256(source).hexdigest() if isinstance(source, bytes) else data_set_digest(source)
-        target = self._quarantine / f"{digest[:32]}.dcm"
-        is_new = not target.exists()
-        if isinstance(source, bytes):
-            write_durably(target, source)
-        else:
-            with suppress(FileExistsError):
-                os.link(source, target)
-        if is_new:
-            told = {"reason": reason, "at": datetime.now(UTC).isoformat(), **facts}
-            write_durably(target.with_suffix(".json"), json.dumps(told).encode())
-        sync_folder(self._quarantine)
-        if isinstance(source, Path):
-            source.unlink(missing_ok=True)
-        if is_new:
-            self.board.post(notices.QUARANTINED, reason=reason, file=target.name, **facts)
-        return target
+        return self._quarantine.take(source, reason, **facts)
 
     def quarantined(self) -> Iterator[tuple[Path, dict[str, Any]]]:
         """Every file set aside, with its `reason`, `at` and what was known of its sender."""
-        for path in sorted(self._quarantine.glob("*.dcm")):
-            try:
-                yield path, json.loads(path.with_suffix(".json").read_bytes())
-            except (FileNotFoundError, ValueError):
-                yield path, {"reason": "set aside when the machine stopped; the reason was not written"}
+        return self._quarantine.listing()
 
     def conflicts(self) -> Iterator[tuple[str, Path]]:
         """(SOP Instance UID, file) of every differing copy that was kept beside the first."""

@@ -23,6 +23,7 @@ from pydicom.uid import (
     ImplicitVRLittleEndian,
 )
 
+from prioritizer.dicom.quiet import IGNORE_INVALID
 from prioritizer.errors import Unprocessable
 
 Buffer = bytes | mmap.mmap
@@ -106,8 +107,7 @@ def layout_of(buffer: Buffer) -> Layout:
 
 def fragments(layout: Layout) -> bytes:
     """The fragments of a single encapsulated frame, joined; the Basic Offset Table is left out (PS3.5 A.4)."""
-    buffer, position, parts = layout.buffer, layout.pixel_start, list[bytes]()
-    assert position is not None
+    buffer, position, parts = layout.buffer, layout.pixel_start or 0, list[bytes]()
     while len(parts) <= MAX_ELEMENTS:
         if position + 8 > len(buffer):
             raise Unprocessable("truncated", "the file ends inside its Pixel Data")
@@ -149,7 +149,7 @@ def _from_meta(buffer: Buffer, position: int) -> tuple[UID, int]:
         walk.skip(length, None)
     if not syntax:
         raise Unprocessable("no-transfer-syntax", "the file meta information has no Transfer Syntax UID")
-    return UID(syntax), walk.position
+    return UID(syntax, IGNORE_INVALID), walk.position
 
 
 def _inflate(buffer: Buffer, start: int) -> bytes:

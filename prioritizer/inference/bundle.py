@@ -41,6 +41,7 @@ class Bundle:
 
     folder: Path
     name: str
+    title: str
     digest: str
     preprocessing: Preprocessing
     scope: Scope
@@ -86,6 +87,7 @@ def open_bundle(folder: Path | None) -> Bundle:
         return Bundle(
             folder=folder,
             name=card["name"],
+            title=card["title"],
             digest=hashlib.sha256(content).hexdigest(),
             preprocessing=preprocessing_of(card["preprocessing"]),
             scope=scope_of(card["scope"]),

@@ -18,6 +18,7 @@ from torch.nn import functional
 
 from prioritizer import __version__
 from prioritizer.learning import data, network
+from prioritizer.learning.evaluate import roc_auc
 from prioritizer.learning.recipes import Recipe
 
 Say = Callable[[str], None]
@@ -33,18 +34,6 @@ class Epoch:
     calib_loss: float
     calib_auc: float
     seconds: float
-
-
-def roc_auc(labels: np.ndarray, scores: np.ndarray) -> float:
-    """Area under the ROC curve by ranks (Mann-Whitney), ties counted half."""
-    order = np.argsort(scores, kind="stable")
-    _, inverse, counts = np.unique(scores[order], return_inverse=True, return_counts=True)
-    ends = np.cumsum(counts)
-    ranks = np.empty(len(scores))
-    ranks[order] = (ends - (counts - 1) / 2.0)[inverse]
-    positive = labels == 1
-    n_pos, n_neg = int(positive.sum()), int((~positive).sum())
-    return float((ranks[positive].sum() - n_pos * (n_pos + 1) / 2) / (n_pos * n_neg))
 
 
 def augmented(pictures: Tensor, recipe: Recipe, rng: torch.Generator) -> Tensor:
@@ -181,7 +170,7 @@ class Run:
                 epoch=self.done,
                 train_loss=train_loss,
                 calib_loss=calib_loss,
-                calib_auc=roc_auc(calib_labels, logits),
+                calib_auc=roc_auc(calib_labels.astype(np.float64), logits),
                 seconds=time.monotonic() - started,
             )
             with (self.folder / "log.jsonl").open("a", encoding="utf-8") as log:

@@ -1,0 +1,186 @@
+"""`prioritizer check`: prove everything that a running daemon needs, start nothing, and name the mend of every fault."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from prioritizer.config import Destination as ConfiguredDestination
+from prioritizer.config import Settings, is_loopback
+from prioritizer.errors import ModelError, PermanentRefusal, PrioritizerError, Transient
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Proof:
+    """One thing proved or not. `warning` says: works, and is likely not meant."""
+
+    what: str
+    ok: bool
+    said: str
+    mend: str = ""
+    warning: bool = False
+
+
+def prove(settings: Settings, config_file: Path | None) -> Iterator[Proof]:
+    """Every proof, in the order of the chain; none stops the next."""
+    yield Proof(what="configuration", ok=True, said=str(config_file or "defaults"))
+    yield from _meant(settings)
+    yield from _disk(settings)
+    yield from _database(settings)
+    yield from _codecs()
+    yield from _model(settings)
+    yield from _peers(settings)
+    yield from _port(settings)
+    for destination in settings.destinations:
+        yield _echo(destination, settings.listener.ae_title)
+
+
+def _meant(settings: Settings) -> Iterator[Proof]:
+    """Valid and perhaps not meant."""
+    if not settings.peers:
+        yield Proof(
+            what="peers", ok=True, warning=True, said="no [[peers]]: every association will be refused",
+            mend='Add [[peers]] with ae_title and host for each modality; refusals in `prioritizer status` show what to paste',
+        )  # fmt: skip
+    open_to_all = [peer.ae_title for peer in settings.peers if peer.host == "*" and not is_loopback(settings.listener.host)]
+    if open_to_all:
+        yield Proof(
+            what="peers", ok=True, warning=True, said=f"{', '.join(open_to_all)} may call from any address",
+            mend="Name their addresses",
+        )  # fmt: skip
+    if settings.publish.overlay != "off" and not settings.destinations:
+        yield Proof(
+            what="destinations", ok=True, warning=True, said="publish.overlay is on and there is no [[destinations]]",
+            mend='Add the PACS as [[destinations]], or set publish.overlay = "off"',
+        )  # fmt: skip
+    data = settings.store.data
+    parent = next(folder for folder in (data, *data.parents) if folder.exists())
+    if parent.stat().st_dev == Path("/").stat().st_dev:
+        yield Proof(
+            what="disk", ok=True, warning=True, said=f"{data} is on the same file system as /",
+            mend="Give store.data a file system of its own, so that a full log never stops intake",
+        )  # fmt: skip
+
+
+def _disk(settings: Settings) -> Iterator[Proof]:
+    data = settings.store.data
+    try:
+        data.mkdir(parents=True, exist_ok=True)
+        probe = data / ".check"
+        probe.write_bytes(b"x")
+        probe.unlink()
+    except OSError as error:
+        yield Proof(what="disk", ok=False, said=f"{data}: {error.strerror}", mend="Let the service's user write there")
+        return
+    free = shutil.disk_usage(data).free >> 20
+    needed = settings.listener.min_free_mib
+    yield Proof(
+        what="disk", ok=free > needed, said=f"{data}: {free} MiB free, watermark {needed} MiB", mend="Free the disk or lower the watermark"
+    )
+
+
+def _database(settings: Settings) -> Iterator[Proof]:
+    from sqlalchemy.exc import SQLAlchemyError
+
+    from prioritizer.db import connect, migrations
+
+    try:
+        engine = connect.open_ledger(settings.database_url)
+        revision, head = migrations.current(engine), migrations.head()
+    except PrioritizerError as error:
+        yield Proof(what="database", ok=False, said=str(error), mend="Mend store.url")
+        return
+    except (SQLAlchemyError, ImportError) as error:
+        yield Proof(
+            what="database", ok=False, said=f"cannot be opened ({type(error).__name__})",
+            mend='Is the server up and store.url right? Postgres needs `pip install "prioritizer[postgres]"`',
+        )  # fmt: skip
+        return
+    name = engine.dialect.name
+    fresh_sqlite = name == "sqlite" and revision is None
+    yield Proof(
+        what="database",
+        ok=revision == head or fresh_sqlite,
+        said=f"{name}, " + ("new: `serve` creates it" if fresh_sqlite else f"revision {revision}, this version wants {head}"),
+        mend="Run `prioritizer migrate`",
+    )
+
+
+def _codecs() -> Iterator[Proof]:
+    from prioritizer.dicom.codec_selftest import codec_selftest
+    from prioritizer.dicom.contexts import SYNTAX_BY_UID
+
+    found = codec_selftest()
+    faults = {uid: fault for uid, fault in found.items() if fault}
+    for uid, fault in faults.items():
+        name = SYNTAX_BY_UID[uid].name if uid in SYNTAX_BY_UID else uid
+        yield Proof(
+            what="codec", ok=True, warning=True, said=f"{name} is not accepted: {fault}", mend="Install the codec if a device sends it"
+        )
+    yield Proof(what="codecs", ok=len(faults) < len(found), said=f"{len(found) - len(faults)} of {len(found)} transfer syntaxes decode")
+
+
+def _model(settings: Settings) -> Iterator[Proof]:
+    from prioritizer.inference.bundle import open_bundle
+    from prioritizer.inference.engine import Engine
+
+    try:
+        bundle = open_bundle(settings.model.bundle)
+        yield Proof(what="bundle", ok=True, said=f"{bundle.name} {bundle.digest[:12]}, every digest matches")
+        calibration = bundle.calibration
+        yield Proof(
+            what="calibration", ok=calibration.t_low <= calibration.t_high,
+            said=f"{calibration.id}, t_high {calibration.t_high:.3f}", mend="t_low is above t_high: export the bundle again",
+        )  # fmt: skip
+        engine = Engine(bundle, precision=settings.model.precision, threads=settings.model.threads)
+        worst = engine.prove()
+        yield Proof(what="self-test", ok=True, said=f"{engine.name} {engine.precision}: golden inputs within {worst:.1e} in probability")
+    except ModelError as error:
+        yield Proof(what="bundle", ok=False, said=error.what, mend=error.mend)
+
+
+def _peers(settings: Settings) -> Iterator[Proof]:
+    for peer in settings.peers:
+        if peer.host == "*" or "/" in peer.host:
+            continue
+        try:
+            socket.getaddrinfo(peer.host, None)
+        except OSError:
+            yield Proof(
+                what=f"peer {peer.ae_title}", ok=False, said=f"{peer.host} does not resolve", mend="Write its address instead of a name"
+            )
+
+
+def _port(settings: Settings) -> Iterator[Proof]:
+    listener = settings.listener
+    probe = socket.socket(socket.AF_INET6 if ":" in listener.host else socket.AF_INET)
+    probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    with probe:
+        try:
+            probe.bind((listener.host, listener.port))
+            yield Proof(what="listener", ok=True, said=f"{listener.ae_title} can bind {listener.host}:{listener.port}")
+        except OSError as error:
+            yield Proof(
+                what="listener", ok=True, warning=True, said=f"{listener.host}:{listener.port}: {error.strerror}",
+                mend="Right when the daemon is running; else choose another listener.port",
+            )  # fmt: skip
+
+
+def _echo(configured: ConfiguredDestination, our_title: str) -> Proof:
+    from prioritizer.dicom.sender import Destination, Sender
+
+    where = f"{configured.ae_title}@{configured.host}:{configured.port}"
+    what = f"destination {configured.name}"
+    calling = configured.calling_ae_title or our_title
+    try:
+        Sender().echo(
+            Destination(name=configured.name, ae_title=configured.ae_title, host=configured.host, port=configured.port, calling_ae=calling)
+        )
+    except (Transient, PermanentRefusal) as error:
+        return Proof(
+            what=what, ok=False, said=f"{where}: {error}", mend=f"Is it up, and does it know {calling} at this machine's address?"
+        )
+    return Proof(what=what, ok=True, said=f"{where} answers C-ECHO to {calling}")

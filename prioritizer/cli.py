@@ -1,0 +1,418 @@
+"""The command line: one thin command per verb. Data goes to standard output, talk to standard error.
+
+Exit codes: 0 done; 1 a fault was found or the work failed; 2 the command line is wrong; 3 not found; 4 not allowed in this state;
+5 the configuration has faults; 6 something is not available now, try again.
+"""
+
+from __future__ import annotations
+
+import getpass
+import json
+import os
+import sys
+from collections.abc import Callable
+from datetime import timedelta
+from functools import wraps
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, ParamSpec
+
+import typer
+from rich.console import Console
+
+from prioritizer import __version__
+from prioritizer.errors import ConfigError, NotAllowed, NotFound, PrioritizerError, Transient
+
+if TYPE_CHECKING:
+    import sqlalchemy as sa
+
+    from prioritizer.config import Settings
+    from prioritizer.ranking import Policy
+
+P = ParamSpec("P")
+
+HELP = """Orders a chest radiograph reading worklist by calibrated risk, under a bound. Triage support, never a diagnosis.
+
+First steps: prioritizer init  ->  prioritizer check  ->  prioritizer serve, and in another window  prioritizer demo."""
+app = typer.Typer(help=HELP, no_args_is_help=True, add_completion=True, pretty_exceptions_enable=False, rich_markup_mode="rich")
+talk = Console(stderr=True)
+out = Console()
+
+ConfigFile = Annotated[
+    Path | None,
+    typer.Option("--config", "-c", envvar="PRIORITIZER_CONFIG", help="TOML file. Default: ./prioritizer.toml, then /etc/prioritizer/prioritizer.toml."),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="JSON on standard output, also for errors.")]
+Reader = Annotated[str, typer.Option("--as", help="Who is reading.", show_default="the user signed in here")]
+STANDARD_FILES = (Path("prioritizer.toml"), Path("/etc/prioritizer/prioritizer.toml"))
+EXIT_CODES: tuple[tuple[type[PrioritizerError], int], ...] = ((ConfigError, 5), (NotFound, 3), (NotAllowed, 4), (Transient, 6))
+
+
+def exit_code(error: PrioritizerError) -> int:
+    """The documented exit code of an error."""
+    return next((code for kind, code in EXIT_CODES if isinstance(error, kind)), 1)
+
+
+def verb(command: Callable[P, None]) -> Callable[P, None]:
+    """The border of every verb: an expected error becomes a sentence and an exit code, an unexpected one a report."""
+
+    @wraps(command)
+    def guarded(*args: P.args, **kwargs: P.kwargs) -> None:
+        try:
+            command(*args, **kwargs)
+        except PrioritizerError as error:
+            _tell_error(error.code, str(error), bool(kwargs.get("as_json")))
+            raise typer.Exit(exit_code(error)) from error
+        except KeyboardInterrupt:
+            raise typer.Exit(130) from None
+        except BrokenPipeError:
+            os._exit(141)
+        except (typer.Exit, typer.Abort):
+            raise
+        except Exception as error:
+            if os.environ.get("PRIORITIZER_TRACE"):
+                raise
+            said = f"a fault of prioritizer itself ({type(error).__name__}: {error}); PRIORITIZER_TRACE=1 shows where"
+            _tell_error("PRI-9999", said, bool(kwargs.get("as_json")))
+            raise typer.Exit(1) from error
+
+    return guarded
+
+
+def _tell_error(code: str, said: str, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps({"error": {"code": code, "said": said}}))
+    else:
+        talk.print(f"{code}: {said}", style="bold red", markup=False, highlight=False, soft_wrap=True)
+
+
+def settings_of(config: Path | None) -> tuple[Settings, Path | None]:
+    """The settings and the file they came from."""
+    from prioritizer.config import read_settings
+
+    path = config or next((file for file in STANDARD_FILES if file.is_file()), None)
+    return read_settings(path), path
+
+
+def ledger_of(config: Path | None) -> tuple[sa.Engine, Settings]:
+    """The ledger of the configured site, at this version's revision."""
+    from sqlalchemy.exc import SQLAlchemyError
+
+    from prioritizer.db import connect, migrations
+
+    settings, _ = settings_of(config)
+    engine = connect.open_ledger(settings.database_url)
+    try:
+        revision = migrations.current(engine)
+    except SQLAlchemyError as error:
+        raise Transient(f"the database cannot be opened now ({type(error).__name__}); is it up, and is store.url right?") from error
+    if revision != migrations.head():
+        raise ConfigError((f"the database is at revision {revision}, this version wants {migrations.head()}; run `prioritizer migrate`",))
+    return engine, settings
+
+
+def policy_for(settings: Settings) -> Policy:
+    """The ranking policy with the bundle's thresholds; raises ModelError when the bundle cannot be trusted."""
+    from prioritizer.inference.bundle import open_bundle
+    from prioritizer.stations import policy_of
+
+    return policy_of(settings, open_bundle(settings.model.bundle))
+
+
+def print_json(value: Any) -> None:
+    """One JSON document on standard output; moments in ISO 8601."""
+    print(json.dumps(value, default=str, indent=1))
+
+
+@app.callback(invoke_without_command=True)
+def main(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+    """Shared options."""
+    if version:
+        print(__version__)
+        raise typer.Exit
+
+
+# --- the daemon ------------------------------------------------------------------------------------------------
+
+
+@app.command()
+@verb
+def serve(config: ConfigFile = None) -> None:
+    """Run the daemon: listener, scoring, publishing, page. SIGTERM drains, SIGHUP reloads the configuration."""
+    from prioritizer.daemon import serve as run
+
+    run(*settings_of(config))
+
+
+@app.command()
+@verb
+def check(config: ConfigFile = None, as_json: AsJson = False) -> None:
+    """Prove configuration, database, bundle, codecs, disk and peers; start nothing. Exit 1 when anything is wrong."""
+    from dataclasses import asdict
+
+    from prioritizer.checking import prove
+
+    settings, path = settings_of(config)
+    proofs = []
+    for proof in prove(settings, path):
+        proofs.append(proof)
+        if not as_json:
+            mark = "FAULT  " if not proof.ok else "warning" if proof.warning else "ok     "
+            style = "bold red" if not proof.ok else "yellow" if proof.warning else None
+            out.print(f"{mark} {proof.what}: {proof.said}", style=style, markup=False, highlight=False, soft_wrap=True)
+            if proof.mend and (not proof.ok or proof.warning):
+                out.print(f"        -> {proof.mend}", markup=False, highlight=False, soft_wrap=True)
+    if as_json:
+        print_json([asdict(proof) for proof in proofs])
+    if not all(proof.ok for proof in proofs):
+        raise typer.Exit(1)
+
+
+@app.command()
+@verb
+def migrate(config: ConfigFile = None) -> None:
+    """Bring the database to this version's revision. Back it up first; `serve` does this by itself for SQLite only."""
+    from prioritizer.db import connect, migrations
+
+    settings, _ = settings_of(config)
+    engine = connect.open_ledger(settings.database_url)
+    before = migrations.current(engine)
+    migrations.upgrade(engine)
+    talk.print(f"{engine.dialect.name}: revision {before or 'none'} -> {migrations.current(engine)}")
+
+
+@app.command()
+@verb
+def init(
+    target: Annotated[Path, typer.Argument(help="File to write.")] = Path("prioritizer.toml"),
+    ae_title: Annotated[str | None, typer.Option(help="What modalities will call.")] = None,
+    port: Annotated[int | None, typer.Option(help="DICOM port.")] = None,
+    peer: Annotated[list[str] | None, typer.Option(help="AE@host of a modality; may be repeated.")] = None,
+    pacs: Annotated[str | None, typer.Option(help="AE@host:port of the PACS that gets the results; empty for none.")] = None,
+    data: Annotated[Path | None, typer.Option(help="Folder for everything that is kept.")] = None,
+) -> None:
+    """Write a commented configuration. Asks for what is not given, on a terminal."""
+    from prioritizer.initialise import Answers, write_configuration
+
+    def ask(given: Any, question: str, default: str) -> str:
+        if given is not None:
+            return str(given)
+        return str(typer.prompt(question, default=default)) if sys.stdin.isatty() else default
+
+    answers = Answers(
+        ae_title=ask(ae_title, "AE title that modalities call", "PRIORITIZER"),
+        port=int(ask(port, "DICOM port", "11112")),
+        peers=tuple(peer) if peer is not None else tuple(ask(None, "Modalities, AE@host separated by blanks", "").split()),
+        pacs=ask(pacs, "PACS for the results, AE@host:port", ""),
+        data=Path(ask(data, "Folder for everything that is kept", "var")),
+    )
+    write_configuration(target, answers)
+    talk.print(f"{target} written. Next: prioritizer check --config {target}")
+
+
+# --- the list --------------------------------------------------------------------------------------------------
+
+
+@app.command()
+@verb
+def worklist(
+    config: ConfigFile = None,
+    as_json: AsJson = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="CSV on standard output.")] = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Show it anew every 2 seconds until Ctrl-C.")] = False,
+    fifo: Annotated[bool, typer.Option("--fifo", help="In order of arrival (STAT first).")] = False,
+    why: Annotated[str | None, typer.Option("--why", metavar="STUDY_UID", help="Everything that happened to one study.")] = None,
+    view: Annotated[str, typer.Option(help="open, expired or read.")] = "open",
+    limit: Annotated[int, typer.Option(min=1, max=10000)] = 100,
+) -> None:
+    """The reading worklist, in the order to read it."""
+    from prioritizer import listing
+
+    engine, settings = ledger_of(config)
+    if why is not None:
+        listing.show_why(engine, why, as_json=as_json, out=out)
+        return
+    if view not in ("open", "expired", "read"):
+        raise typer.BadParameter(f"{view!r} is none of open, expired, read", param_hint="--view")
+    if watch:
+        listing.watch(engine, settings, fifo=fifo, view=view, limit=limit)
+        return
+    listing.show(engine, settings, fifo=fifo, view=view, limit=limit, form="json" if as_json else "csv" if as_csv else "table", out=out)
+
+
+@app.command()
+@verb
+def status(config: ConfigFile = None, as_json: AsJson = False) -> None:
+    """What needs a person: alarms, failed images, results not sent, refusals with the TOML that would admit the peer."""
+    from prioritizer import listing
+
+    engine, settings = ledger_of(config)
+    listing.show_status(engine, settings, as_json=as_json, out=out)
+
+
+@app.command()
+@verb
+def claim(
+    study_uid: str,
+    reader: Reader = getpass.getuser(),
+    take_over: Annotated[bool, typer.Option("--take-over", help="Take it from the reader who has it.")] = False,
+    release: Annotated[bool, typer.Option("--release", help="Give it back.")] = False,
+    config: ConfigFile = None,
+) -> None:
+    """Claim a study for reading; the claim runs out by itself after ranking.claim_minutes."""
+    from prioritizer.db import reading
+    from prioritizer.stations import utc_now
+
+    engine, settings = ledger_of(config)
+    if release:
+        reading.release(engine, study_uid, reader, utc_now())
+        talk.print("released")
+        return
+    lease = timedelta(minutes=settings.ranking.claim_minutes)
+    reading.claim(engine, study_uid, reader, lease, utc_now(), take_over=take_over)
+    talk.print(f"claimed by {reader} for {settings.ranking.claim_minutes:g} min")
+
+
+@app.command()
+@verb
+def read(study_uid: str, reader: Reader = getpass.getuser(), config: ConfigFile = None) -> None:
+    """Mark a study as read: it leaves the list."""
+    from prioritizer.db import reading
+    from prioritizer.stations import utc_now
+
+    engine, _ = ledger_of(config)
+    reading.read(engine, study_uid, reader, utc_now())
+    talk.print("read")
+
+
+@app.command()
+@verb
+def pin(
+    study_uid: str,
+    reader: Reader = getpass.getuser(),
+    remove: Annotated[bool, typer.Option("--remove", help="Take the pin away.")] = False,
+    config: ConfigFile = None,
+) -> None:
+    """Put a study into class STAT: first on the list, whatever AI says."""
+    from prioritizer.db import reading
+    from prioritizer.stations import utc_now
+
+    engine, settings = ledger_of(config)
+    reading.pin(engine, study_uid, reader, policy_for(settings), utc_now(), remove=remove)
+    talk.print("unpinned" if remove else "pinned: first on the list")
+
+
+@app.command()
+@verb
+def requeue(
+    uid: Annotated[str, typer.Argument(help="Study or SOP Instance UID.")],
+    deliveries: Annotated[bool, typer.Option("--deliveries", help="Send results again instead of scoring again.")] = False,
+    config: ConfigFile = None,
+) -> None:
+    """Score again what failed or was not scored, or send again what a destination refused."""
+    from prioritizer.db import delivering, scoring
+    from prioritizer.stations import utc_now
+
+    engine, settings = ledger_of(config)
+    who = getpass.getuser()
+    if deliveries:
+        talk.print(f"{delivering.requeue_deliveries(engine, uid, who, utc_now())} results will be sent again")
+    else:
+        talk.print(f"{scoring.requeue(engine, uid, who, policy_for(settings), utc_now())} images will be scored again")
+
+
+# --- files -----------------------------------------------------------------------------------------------------
+
+
+@app.command()
+@verb
+def score(
+    paths: Annotated[list[Path], typer.Argument(help="DICOM, PNG or JPEG files, or folders of them.")],
+    overlay: Annotated[Path | None, typer.Option(help="Write the radiograph with its heat map here (one file only).")] = None,
+    ignore_scope: Annotated[bool, typer.Option("--ignore-scope", help="Score what is out of scope too: for evaluation only.")] = False,
+    config: ConfigFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Score files without a daemon. --json: one object a line: file, state, reason, logit, probability, band."""
+    from prioritizer.filescore import score_files
+
+    settings, _ = settings_of(config)
+    failed = score_files(paths, settings, overlay=overlay, ignore_scope=ignore_scope, as_json=as_json, out=out, talk=talk)
+    if failed:
+        raise typer.Exit(1)
+
+
+@app.command()
+@verb
+def send(
+    paths: Annotated[list[Path], typer.Argument(help="DICOM files or folders.")],
+    to: Annotated[str, typer.Option("--to", metavar="AE@HOST:PORT", help="Where to send.")],
+    calling: Annotated[str, typer.Option("--from", help="Our AE title.")] = "PRIORITIZER_SCU",
+    as_json: AsJson = False,
+) -> None:
+    """Send DICOM files by C-STORE, like a small modality. Exit 1 when any was refused."""
+    from prioritizer.sending import send_paths
+
+    if not send_paths(paths, to, calling, as_json=as_json, out=out, talk=talk):
+        raise typer.Exit(1)
+
+
+@app.command()
+@verb
+def demo(
+    config: ConfigFile = None,
+    studies: Annotated[int, typer.Option(min=1, max=200, help="Phantom studies to send.")] = 8,
+    pacs_port: Annotated[int, typer.Option(help="Port of the PACS stand-in; a destination must point to it.")] = 11113,
+    keep: Annotated[Path, typer.Option(help="Folder for the overlays that came back.")] = Path("demo-results"),
+) -> None:
+    """Send phantom radiographs into a running daemon over real C-STORE and show the list and what the PACS got."""
+    from prioritizer.demo import run_demo
+
+    engine, settings = ledger_of(config)
+    if not run_demo(engine, settings, studies=studies, pacs_port=pacs_port, keep=keep, out=out, talk=talk):
+        raise typer.Exit(1)
+
+
+# --- learning --------------------------------------------------------------------------------------------------
+
+
+@app.command()
+@verb
+def train(
+    data: Annotated[Path, typer.Option(help="Folder with NORMAL/ and PNEUMONIA/.")],
+    run: Annotated[Path, typer.Option(help="Folder of the run: recipe, split, checkpoints, figures.")],
+    recipe: Annotated[Path | None, typer.Option(help="TOML recipe. Default: the recipe's own defaults (config/recipes/plain.toml).")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue after the last finished epoch.")] = False,
+) -> None:
+    """Train a network from a recipe. Needs the extra `train`."""
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from prioritizer.learning.recipes import Recipe, read_recipe
+    from prioritizer.learning.train import train as run_training
+
+    with Progress(TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn(), console=talk) as progress:
+        bar = progress.add_task("reading images", total=None)
+        run_training(
+            data,
+            run,
+            read_recipe(recipe) if recipe else Recipe(),
+            resume=resume,
+            say=lambda said: progress.console.print(said, markup=False, highlight=False),
+            tick=lambda done, of, said: progress.update(bar, completed=done, total=of, description=said),
+        )
+
+
+@app.command()
+@verb
+def export(
+    run: Annotated[Path, typer.Argument(help="Folder of a finished run.")],
+    data: Annotated[Path, typer.Option(help="The folder it was trained on.")],
+    statement: Annotated[Path, typer.Option(help="TOML with what a person must state: intended use, scope, limits.")],
+    target: Annotated[Path, typer.Option(help="Bundle folder to write.")],
+    external: Annotated[list[str] | None, typer.Option(metavar="NAME=DIR", help="Cohort with labels.csv, for evaluation only.")] = None,
+) -> None:
+    """Write the bundle of a finished run: calibrate, measure, export, prove. Needs the extra `train`."""
+    from prioritizer.learning.export import export as write_bundle
+    from prioritizer.learning.export import read_statement
+
+    cohorts = {name: Path(folder) for name, _, folder in (pair.partition("=") for pair in external or [])}
+    write_bundle(run, data, target, read_statement(statement), cohorts, say=lambda said: talk.print(said, markup=False))

@@ -1,0 +1,380 @@
+"""The daemon: build the parts, prove them ready, run them, drain them.
+
+Order of a start: database, listener (so that intake never waits for the model), sandbox, engine proved, stations, page, READY.
+A bundle or engine that cannot be trusted does not stop the daemon: the list is then STAT and order of arrival, and says so.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import random
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+import sdnotify
+import sqlalchemy as sa
+from apscheduler.schedulers.background import BackgroundScheduler
+from numpy.typing import NDArray
+
+from prioritizer import __version__, stations
+from prioritizer.chores import Chores
+from prioritizer.config import Settings, read_settings
+from prioritizer.db import connect, migrations, scoring
+from prioritizer.dicom import develop
+from prioritizer.dicom.codec_selftest import codec_selftest
+from prioritizer.dicom.secondary_capture import CaptureFacts, CaptureObject
+from prioritizer.dicom.sender import Destination, Sender
+from prioritizer.dicom.spool import Spool
+from prioritizer.errors import ConfigError, ModelError, Transient
+from prioritizer.figures import LedgerCollector, exposition
+from prioritizer.inference.bundle import Bundle, open_bundle
+from prioritizer.inference.sandbox import Sandbox
+from prioritizer.inference.worker import EngineProcess
+from prioritizer.listening import ListenerProcess, listener_settings, peer_rules
+from prioritizer.pixels import Preprocessing
+from prioritizer.stations import DeliverStation, PublishStation, Receive, ScoreStation, Station, utc_now
+from prioritizer.web.app import Page, page_app
+from prioritizer.web.server import WebServer
+
+log = logging.getLogger(__name__)
+
+RECYCLE_DECODERS_AFTER = 500
+"""Images one sandboxed process reads before it is replaced: native codecs leak."""
+CODEC_TEST_TIMEOUT_S = 60.0
+NEEDS_RESTART = ("site", "store", "model", "web", "log", "listener", "destinations")
+
+
+class SandboxedDarkroom:
+    """Pixels in the sandboxed children, within the site's time limit."""
+
+    def __init__(self, sandbox: Sandbox, timeout_s: float, spec: Preprocessing) -> None:
+        self._sandbox, self._timeout_s, self._spec = sandbox, timeout_s, spec
+
+    def model_picture(self, path: Path) -> NDArray[np.float32]:
+        """The picture the network sees."""
+        return self._sandbox.run(develop.model_picture, self._timeout_s, path, self._spec)
+
+    def capture(self, path: Path, saliency: NDArray[np.float32] | None, facts: CaptureFacts) -> CaptureObject:
+        """The result object."""
+        return self._sandbox.run(develop.capture, self._timeout_s * 2, path, saliency, facts)
+
+
+class JsonLines(logging.Formatter):
+    """One JSON object a line."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Level, logger, sentence, event and UIDs."""
+        line = {"at": utc_now().isoformat(), "level": record.levelname.lower(), "from": record.name, "said": record.getMessage()}
+        line |= {key: getattr(record, key) for key in ("event", "study", "instance") if hasattr(record, key)}
+        if record.exc_info:
+            line["trace"] = self.formatException(record.exc_info)
+        return json.dumps(line)
+
+
+def set_up_logging(settings: Settings) -> None:
+    """Log to standard error, as the site asked."""
+    handler = logging.StreamHandler(sys.stderr)
+    text = logging.Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s")
+    handler.setFormatter(JsonLines() if settings.log.format == "json" else text)
+    logging.basicConfig(level=settings.log.level.upper(), handlers=[handler], force=True)
+    for chatty in ("apscheduler", "pynetdicom", "uvicorn.access", "pydicom"):
+        logging.getLogger(chatty).setLevel(logging.ERROR)
+
+
+class Daemon:
+    """Every running part. `settings` is replaced as a whole when the configuration is reloaded."""
+
+    def __init__(self, settings: Settings, config_file: Path | None) -> None:
+        self.settings, self.config_file = settings, config_file
+        self.engine: sa.Engine = connect.open_ledger(settings.database_url)
+        self.spool = Spool(settings.spool_folder)
+        self.bundle: Bundle | None = None
+        self.scorer: EngineProcess | None = None
+        self.ai_off = "starting"
+        self.ai_off_since: datetime = utc_now()
+        self.stopping = threading.Event()
+        self.stations: list[Station] = []
+        self._works: list[Receive | ScoreStation | PublishStation] = []
+        self._notifier = sdnotify.SystemdNotifier()
+        self._worker = f"{socket.gethostname()}:{os.getpid()}"
+
+    def run(self) -> None:
+        """Run until SIGTERM or SIGINT."""
+        self._prepare_ledger()
+        memory = self.settings.model.decode_memory_mib << 20
+        self.sandbox = Sandbox(
+            self.settings.model.decode_workers,
+            memory_bytes=memory,
+            recycle_after=RECYCLE_DECODERS_AFTER,
+            prepare=develop.warm_up,
+        )
+        self._start_listener()
+        self._start_model()
+        self._start_stations()
+        self._start_page()
+        self._start_chores()
+        signal.signal(signal.SIGTERM, lambda *_: self.stopping.set())
+        signal.signal(signal.SIGINT, lambda *_: self.stopping.set())
+        signal.signal(signal.SIGHUP, lambda *_: self._reload_soon())
+        self._await_listener()
+        self._say_ready()
+        while not self.stopping.wait(0.5):
+            if self._reload_wanted.is_set():
+                self._reload_wanted.clear()
+                self.reload()
+        self.drain()
+
+    _reload_wanted = threading.Event()
+
+    def _reload_soon(self) -> None:
+        self._reload_wanted.set()
+
+    # --- start -------------------------------------------------------------------------------------------------
+
+    def _prepare_ledger(self) -> None:
+        """The embedded SQLite is migrated here; a Postgres only by `migrate`. An unreachable one does not stop intake."""
+        try:
+            if self.engine.dialect.name == "sqlite":
+                migrations.upgrade(self.engine)
+            elif migrations.current(self.engine) != migrations.head():
+                raise ConfigError(("the database is not at this version's revision; run `prioritizer migrate`",))
+        except sa.exc.OperationalError:
+            log.error("the database does not answer; intake goes on, the list catches up", extra={"event": "ledger-down"})
+
+    def _start_listener(self) -> None:
+        found = self.sandbox.run(codec_selftest, CODEC_TEST_TIMEOUT_S)
+        for uid, fault in found.items():
+            if fault:
+                log.warning("transfer syntax %s is not accepted: %s", uid, fault, extra={"event": "codec-fault"})
+        decodable = tuple(uid for uid, fault in found.items() if not fault)
+        self.listener = ListenerProcess(listener_settings(self.settings, decodable), self._arrived)
+        self.listener.start()
+
+    def _arrived(self) -> None:
+        for station in self.stations[:1]:
+            station.wake()
+
+    def _start_model(self) -> None:
+        model = self.settings.model
+        try:
+            self.bundle = open_bundle(model.bundle)
+            self.scorer = EngineProcess(self.bundle.folder, precision=model.precision, threads=model.threads)
+            self.ai_off = ""
+            log.info("bundle %s %s proved on %s", self.bundle.name, self.bundle.digest[:12], self.scorer.name, extra={"event": "ai-on"})
+        except ModelError as error:
+            self.turn_ai_off(error)
+
+    def turn_ai_off(self, error: ModelError) -> None:
+        """No more scores: the list is STAT and order of arrival, and every page says why."""
+        if not self.ai_off or self.ai_off == "starting":
+            self.ai_off_since = utc_now()
+        self.ai_off = str(error)
+        log.error("AI is off: %s", error, extra={"event": "ai-off"})
+        for work in self._works:
+            work.policy = stations.policy_of(self.settings, None)  # type: ignore[union-attr]
+        try:
+            scoring.rerank_open(self.engine, stations.policy_of(self.settings, None), "AI is off", utc_now())
+        except Transient:
+            log.warning("re-ranking waits for the database", extra={"event": "ledger-down"})
+
+    def _start_stations(self) -> None:
+        policy, quiet = stations.policy_of(self.settings, self.bundle), stations.quiet_of(self.settings)
+        receive = Receive(engine=self.engine, spool=self.spool, policy=policy, quiet=quiet)
+        self._works = [receive]
+        try:
+            scoring.rerank_open(self.engine, policy, "prioritizer started", utc_now())
+        except Transient:
+            log.warning("re-ranking waits for the database", extra={"event": "ledger-down"})
+        score_stations = self._score_stations()
+        self._add("receive", lambda: self._wake_after(receive.step, score_stations), idle_s=0.25)
+        self.stations += score_stations
+        if self.bundle is not None:
+            self._add("publish", self._publisher(self.bundle).step, idle_s=0.5)
+        for destination in self.settings.destinations:
+            work = DeliverStation(
+                engine=self.engine,
+                sender=Sender(),
+                destination=Destination(
+                    name=destination.name,
+                    ae_title=destination.ae_title,
+                    host=destination.host,
+                    port=destination.port,
+                    calling_ae=destination.calling_ae_title or self.settings.listener.ae_title,
+                ),
+                worker=f"{self._worker}:send:{destination.name}",
+                rng=random.Random(),
+            )
+            self._add(f"deliver-{destination.name}", work.step, idle_s=1.0)
+        for station in self.stations:
+            station.start()
+
+    def _add(self, name: str, step: Callable[[], bool], *, idle_s: float) -> Station:
+        station = Station(name, step, idle_s=idle_s, on_model_error=self.turn_ai_off)
+        self.stations.append(station)
+        return station
+
+    def _wake_after(self, step: Callable[[], bool], others: list[Station]) -> bool:
+        did = step()
+        if did:
+            for station in others:
+                station.wake()
+        return did
+
+    def _score_stations(self) -> list[Station]:
+        if self.bundle is None or self.scorer is None:
+            return []
+        found = []
+        for number in range(self.settings.model.decode_workers):
+            work = ScoreStation(
+                engine=self.engine,
+                spool=self.spool,
+                bundle=self.bundle,
+                darkroom=self._darkroom(self.bundle),
+                scorer=self.scorer,
+                settings=self.settings,
+                policy=stations.policy_of(self.settings, self.bundle),
+                quiet=stations.quiet_of(self.settings),
+                worker=f"{self._worker}:score:{number}",
+            )
+            self._works.append(work)
+            step = self._while_ai_is_on(work.step)
+            found.append(Station(f"score-{number}", step, idle_s=1.0, on_model_error=self.turn_ai_off))
+        return found
+
+    def _while_ai_is_on(self, step: Callable[[], bool]) -> Callable[[], bool]:
+        return lambda: not self.ai_off and step()
+
+    def _darkroom(self, bundle: Bundle) -> SandboxedDarkroom:
+        return SandboxedDarkroom(self.sandbox, self.settings.model.decode_timeout_s, bundle.preprocessing)
+
+    def _publisher(self, bundle: Bundle) -> PublishStation:
+        work = PublishStation(
+            engine=self.engine,
+            spool=self.spool,
+            bundle=bundle,
+            darkroom=self._darkroom(bundle),
+            settings=self.settings,
+            software_version=__version__,
+            worker=f"{self._worker}:publish",
+            rng=random.Random(),
+        )
+        self._works.append(work)
+        return work
+
+    def _start_page(self) -> None:
+        collector = LedgerCollector(self.engine, lambda: self.listener.counters, lambda: not self.ai_off)
+        page = Page(
+            engine=self.engine,
+            settings=lambda: self.settings,
+            metrics=lambda: exposition(collector),
+            ai_off=lambda: (self.ai_off, self.ai_off_since),
+            listening=lambda: self.listener.alive,
+            ready=self.ready,
+            now=utc_now,
+        )
+        self.web = WebServer(page_app(page), self.settings.web.host, self.settings.web.port)
+        self.web.start()
+
+    def _start_chores(self) -> None:
+        self.chores = Chores(self.engine, self.spool, lambda: self.settings, self)
+        self.scheduler = BackgroundScheduler(timezone="UTC")
+        for job, seconds in self.chores.jobs():
+            self.scheduler.add_job(job, "interval", seconds=seconds, max_instances=1, coalesce=True, next_run_time=utc_now())
+        self.scheduler.start()
+
+    def _await_listener(self) -> None:
+        while not self.listener.listening.wait(0.1):
+            if self.listener.fault:
+                self.drain()
+                raise ConfigError((f"listener: {self.listener.fault}",))
+            if self.stopping.is_set():
+                return
+
+    def _say_ready(self) -> None:
+        state = f"AI is off: {self.ai_off}" if self.ai_off else f"scoring with {self.bundle.name if self.bundle else '?'}"
+        self._notifier.notify(f"READY=1\nSTATUS=port {self.listener.port}, {state}")
+        log.info(
+            "ready: DICOM %s port %s, page http://%s:%s/, stage %s, %s",
+            self.settings.listener.ae_title,
+            self.listener.port,
+            self.settings.web.host,
+            self.web.port,
+            self.settings.site.stage,
+            state,
+            extra={"event": "ready"},
+        )
+
+    # --- while running -----------------------------------------------------------------------------------------
+
+    def ready(self) -> list[str]:
+        """What stands in the way of full service; empty when nothing does."""
+        faults = [] if self.listener.alive else [f"the listener is not running {self.listener.fault}".strip()]
+        if self.ai_off:
+            faults.append(f"AI is off: {self.ai_off}")
+        limit = utc_now() - timedelta(minutes=5)
+        faults += [f"station {s.name} has not turned since {s.last_turn:%H:%M:%S} UTC" for s in self.stations if s.last_turn < limit]
+        return faults
+
+    def pat_watchdog(self) -> None:
+        """Tell systemd that every station turns and the listener lives."""
+        if self.listener.alive and all(station.is_alive() for station in self.stations):
+            self._notifier.notify("WATCHDOG=1")
+
+    def reload(self) -> None:
+        """Take up what of the changed configuration can be taken up; a faulty one leaves the old one running."""
+        self._notifier.notify("RELOADING=1")
+        try:
+            new = read_settings(self.config_file)
+        except ConfigError as error:
+            log.error("the configuration was not reloaded, the old one runs on:\n%s", error, extra={"event": "reload-failed"})
+            self._notifier.notify("READY=1\nSTATUS=configuration not reloaded: it has faults")
+            return
+        later = [name for name in NEEDS_RESTART if getattr(new, name) != getattr(self.settings, name)]
+        taken = new.model_copy(update={name: getattr(self.settings, name) for name in later if name != "site"})
+        if new.site.name != self.settings.site.name:
+            taken = taken.model_copy(update={"site": new.site.model_copy(update={"name": self.settings.site.name})})
+        self.settings = taken
+        self.listener.tell_peers(peer_rules(taken))
+        policy, quiet = stations.policy_of(taken, None if self.ai_off else self.bundle), stations.quiet_of(taken)
+        for work in self._works:
+            for name, value in (("settings", taken), ("policy", policy), ("quiet", quiet)):
+                if hasattr(work, name):
+                    setattr(work, name, value)
+        moved = scoring.rerank_open(self.engine, policy, "the configuration was reloaded", utc_now(), actor="configuration")
+        later = [name for name in later if name != "site" or new.site.name != taken.site.name]
+        wants = f"; needs a restart: {', '.join(later)}" if later else ""
+        log.info("configuration reloaded, %s studies moved%s", moved, wants, extra={"event": "reloaded"})
+        self._notifier.notify(f"READY=1\nSTATUS=configuration reloaded{wants}")
+
+    def drain(self) -> None:
+        """Stop intake first, then the stations after the step under way, then the rest; seconds, not minutes."""
+        self._notifier.notify("STOPPING=1")
+        log.info("draining", extra={"event": "draining"})
+        self.listener.stop()
+        for station in self.stations:
+            station.stop()
+        for station in self.stations:
+            station.join(timeout=5)
+        if hasattr(self, "scheduler"):
+            self.scheduler.shutdown(wait=False)
+        if hasattr(self, "web"):
+            self.web.stop()
+        if self.scorer is not None:
+            self.scorer.close()
+        self.sandbox.close()
+        self.engine.dispose()
+        log.info("stopped", extra={"event": "stopped"})
+
+
+def serve(settings: Settings, config_file: Path | None) -> None:
+    """Run the daemon in the foreground until it is told to stop."""
+    set_up_logging(settings)
+    Daemon(settings, config_file).run()

@@ -1,0 +1,59 @@
+"""What could not be understood, kept durably with the reason beside it: listed for people, never deleted by itself."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from prioritizer.dicom import notices
+from prioritizer.dicom.durable import sync_folder, write_durably
+from prioritizer.dicom.part10 import data_set_digest
+
+
+@dataclass(frozen=True, slots=True)
+class Quarantine:
+    """A folder of pairs: the bytes as NAME.dcm, why they are here as NAME.json; NAME is a digest of the data set."""
+
+    folder: Path
+    board: notices.NoticeBoard
+
+    def take(self, source: Path | bytes, reason: str, **facts: object) -> Path:
+        """Put a file, or bytes, aside and post a notice; the source path is gone after. The same data set is taken once."""
+        digest = hashlib.sha256(source).hexdigest() if isinstance(source, bytes) else data_set_digest(source)
+        target = self.folder / f"{digest[:32]}.dcm"
+        is_new = not target.exists()
+        if is_new:
+            # The reason first: a crash between the two leaves a reason without bytes, never bytes without a reason.
+            told = {"reason": reason, "at": datetime.now(UTC).isoformat(), **facts}
+            write_durably(target.with_suffix(".json"), json.dumps(told).encode())
+            self._place(source, target)
+        sync_folder(self.folder)
+        if isinstance(source, Path):
+            source.unlink(missing_ok=True)
+        if is_new:
+            self.board.post(notices.QUARANTINED, reason=reason, file=target.name, **facts)
+        return target
+
+    def _place(self, source: Path | bytes, target: Path) -> None:
+        if isinstance(source, Path):
+            with suppress(FileExistsError):
+                os.link(source, target)
+            return
+        whole = target.with_suffix(".tmp")
+        write_durably(whole, source)
+        whole.rename(target)
+
+    def listing(self) -> Iterator[tuple[Path, dict[str, Any]]]:
+        """Every file set aside, with its `reason`, `at` and what was known of its sender."""
+        for path in sorted(self.folder.glob("*.dcm")):
+            try:
+                yield path, json.loads(path.with_suffix(".json").read_bytes())
+            except (FileNotFoundError, ValueError):
+                yield path, {"reason": "the file that said why is lost"}

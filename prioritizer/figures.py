@@ -1,0 +1,45 @@
+"""What Prometheus scrapes, read from the ledger and the listener at the moment of the scrape. UIDs and counts, never patients."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import sqlalchemy as sa
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import GaugeMetricFamily, Metric
+
+from prioritizer.db import worklist
+from prioritizer.errors import Transient
+
+
+class LedgerCollector:
+    """Gauges over the open list and the deliveries, and the listener's own counters."""
+
+    def __init__(self, engine: sa.Engine, listener_counters: Callable[[], dict[str, object]], ai_on: Callable[[], bool]) -> None:
+        self._engine, self._listener_counters, self._ai_on = engine, listener_counters, ai_on
+
+    def collect(self) -> Iterator[Metric]:
+        """The families of this scrape; without a database only those that need none."""
+        yield GaugeMetricFamily("prioritizer_ai_on", "1 when studies are being scored", value=float(self._ai_on()))
+        for name, value in self._listener_counters().items():
+            if isinstance(value, (int, float)) and not isinstance(value, bool):
+                yield GaugeMetricFamily(f"prioritizer_listener_{name}", f"The listener's {name}", value=float(value))
+        try:
+            counts = worklist.counts(self._engine)
+        except Transient:
+            yield GaugeMetricFamily("prioritizer_ledger_up", "1 when the database answers", value=0.0)
+            return
+        yield GaugeMetricFamily("prioritizer_ledger_up", "1 when the database answers", value=1.0)
+        for name in ("open", "overdue", "raised", "waiting", "not_scored", "failed", "expired"):
+            family = GaugeMetricFamily(f"prioritizer_studies_{name}", f"Studies on the list: {name.replace('_', ' ')}")
+            family.add_metric([], float(getattr(counts, name)))
+            yield family
+        yield GaugeMetricFamily("prioritizer_deliveries_unsent", "Results waiting for a destination", value=float(counts.unsent))
+        yield GaugeMetricFamily("prioritizer_deliveries_rejected", "Results refused for good", value=float(counts.rejected))
+
+
+def exposition(collector: LedgerCollector) -> bytes:
+    """The text format of one scrape."""
+    registry = CollectorRegistry()
+    registry.register(collector)  # type: ignore[arg-type]
+    return generate_latest(registry)

@@ -1,0 +1,171 @@
+"""The listener process as the daemon holds it: started, told its peers, restarted when it dies."""
+
+from __future__ import annotations
+
+import json
+import logging
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+from prioritizer.config import Settings
+from prioritizer.dicom import contexts
+from prioritizer.dicom.listener import ListenerSettings, PeerRule, spawn_environment
+from prioritizer.errors import ConfigError
+
+log = logging.getLogger(__name__)
+
+MEBIBYTE = 1 << 20
+IGNORABLE = {
+    "sc": ("sc",),
+    "gsps": ("gsps",),
+    "kos": ("kos",),
+    "pdf": ("pdf",),
+    "sr": ("sr-basic", "sr-enhanced", "sr-comprehensive", "sr-dose"),
+}
+
+
+def peer_rules(settings: Settings) -> tuple[PeerRule, ...]:
+    """The peers as the listener knows them."""
+    return tuple(PeerRule(ae_title=peer.ae_title, host=peer.host) for peer in settings.peers)
+
+
+def listener_settings(settings: Settings, decodable: tuple[str, ...]) -> ListenerSettings:
+    """What the listener process is told of the configuration."""
+    listener = settings.listener
+    accepted = set(listener.accept_and_ignore)
+    if any(peer.score_secondary_capture for peer in settings.peers):
+        accepted.add("sc")
+    return ListenerSettings(
+        spool=str(settings.spool_folder),
+        ae_title=listener.ae_title,
+        host=listener.host,
+        port=listener.port,
+        peers=peer_rules(settings),
+        ignorable=tuple(word for name in sorted(accepted) for word in IGNORABLE[name]),
+        decodable=decodable,
+        max_associations=listener.max_associations,
+        max_per_address=listener.max_per_address,
+        pdu_size=listener.pdu_size,
+        max_message_bytes=listener.max_message_mib * MEBIBYTE,
+        request_timeout=listener.request_timeout_s,
+        network_timeout=listener.network_timeout_s,
+        min_free_bytes=listener.min_free_mib * MEBIBYTE,
+        min_free_fraction=listener.min_free_share,
+    )
+
+
+class ListenerProcess:
+    """Keeps one listener process running. `on_arrival` is called when something was stored or told."""
+
+    def __init__(self, settings: ListenerSettings, on_arrival: Callable[[], None]) -> None:
+        self._settings, self._on_arrival = settings, on_arrival
+        self._stopping = threading.Event()
+        self.listening = threading.Event()
+        self.port = settings.port
+        self.fault = ""
+        self.restarts = 0
+        self.counters: dict[str, Any] = {}
+        self._process: subprocess.Popen[str] | None = None
+        self._lock = threading.Lock()
+        self._thread = threading.Thread(target=self._keep_running, name="listener", daemon=True)
+
+    def start(self) -> None:
+        """Start it; `listening` is set when its socket answers."""
+        self._thread.start()
+
+    def tell_peers(self, peers: tuple[PeerRule, ...]) -> None:
+        """Replace the peers without ending an association."""
+        with self._lock:
+            self._settings = ListenerSettings.from_json(
+                json.dumps({**json.loads(self._settings.to_json()), "peers": [_as_dict(peer) for peer in peers]})
+            )
+            process = self._process
+        if process is not None and process.stdin is not None:
+            process.stdin.write(json.dumps({"peers": [_as_dict(peer) for peer in peers]}) + "\n")
+            process.stdin.flush()
+
+    def stop(self, timeout_s: float = 8.0) -> None:
+        """Refuse new associations, let the running ones finish, end the process."""
+        self._stopping.set()
+        process = self._process
+        if process is not None and process.poll() is None:
+            process.terminate()
+            try:
+                process.wait(timeout_s)
+            except subprocess.TimeoutExpired:
+                process.kill()
+        self._thread.join(timeout_s)
+
+    @property
+    def alive(self) -> bool:
+        """The process runs and has said that it listens."""
+        return self.listening.is_set() and self._process is not None and self._process.poll() is None
+
+    def _keep_running(self) -> None:
+        while not self._stopping.is_set():
+            started = time.monotonic()
+            self._run_once()
+            self.listening.clear()
+            if self._stopping.is_set():
+                return
+            self.restarts += 1
+            log.error("the listener ended; starting it again", extra={"event": "listener-restart"})
+            self._stopping.wait(0.1 if time.monotonic() - started > 10 else 1.0)
+
+    def _run_once(self) -> None:
+        with self._lock:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "prioritizer.dicom.listener"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
+                env=spawn_environment(),
+            )
+            self._process = process
+            settings = self._settings
+        assert process.stdin is not None and process.stdout is not None
+        try:
+            process.stdin.write(settings.to_json() + "\n")
+            process.stdin.flush()
+        except BrokenPipeError:
+            pass
+        for line in process.stdout:
+            self._hear(line)
+        process.wait()
+        process.stdin.close()
+
+    def _hear(self, line: str) -> None:
+        try:
+            told = json.loads(line)
+        except ValueError:
+            return
+        match told.get("event"):
+            case "listening":
+                self.port, self.fault = int(told["port"]), ""
+                self.listening.set()
+                log.info("listening on port %s", self.port, extra={"event": "listening"})
+            case "fault":
+                self.fault = str(told.get("reason", ""))
+                log.error("listener: %s", self.fault, extra={"event": "listener-fault"})
+            case "counters":
+                self.counters = told
+            case "stored" | "notice":
+                self._on_arrival()
+
+
+def _as_dict(peer: PeerRule) -> dict[str, Any]:
+    return {"ae_title": peer.ae_title, "host": peer.host}
+
+
+def decodable_syntaxes() -> tuple[tuple[str, ...], dict[str, str]]:
+    """Transfer syntaxes whose codec passed the self-test here, and those that failed with the reason."""
+    from prioritizer.dicom.codec_selftest import codec_selftest
+
+    found = codec_selftest()
+    if not set(contexts.NATIVE_SYNTAXES) - {uid for uid, fault in found.items() if fault}:
+        raise ConfigError(("no transfer syntax can be decoded; install prioritizer again",))
+    return tuple(uid for uid, fault in found.items() if not fault), {uid: fault for uid, fault in found.items() if fault}

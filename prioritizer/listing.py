@@ -1,0 +1,143 @@
+"""The worklist, one study's history and the operator's status, as table, JSON or CSV."""
+
+from __future__ import annotations
+
+import csv
+import json
+import sys
+import time
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import Any
+
+import sqlalchemy as sa
+from rich.console import Console, Group
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from prioritizer.config import Settings
+from prioritizer.db import worklist
+from prioritizer.db.worklist import NoticeRow, Order, Row, View
+from prioritizer.ranking import Stage
+from prioritizer.web import words
+
+FOOT = "Triage support, never a diagnosis. No mark means order of arrival only."
+TONES = {"alarm": "bold red", "raised": "bold yellow", "neutral": "", "read": "dim"}
+FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+
+
+def plain(value: Any) -> Any:
+    """A value for JSON and CSV: moments as ISO 8601 UTC."""
+    return value.isoformat() if isinstance(value, datetime) else value
+
+
+def fetch(engine: sa.Engine, *, fifo: bool, view: str, limit: int) -> list[Row]:
+    """The rows that the verb shows."""
+    return worklist.rows(engine, order=Order.ARRIVAL if fifo else Order.DEADLINE, view=View(view), limit=limit)
+
+
+def show(engine: sa.Engine, settings: Settings, *, fifo: bool, view: str, limit: int, form: str, out: Console) -> None:
+    """The list in one form."""
+    rows = fetch(engine, fifo=fifo, view=view, limit=limit)
+    if form == "json":
+        print(json.dumps([{key: plain(value) for key, value in asdict(row).items()} for row in rows], indent=1))
+    elif form == "csv":
+        writer = csv.writer(sys.stdout)
+        writer.writerow(worklist.FIELDS)
+        writer.writerows([_cell(plain(getattr(row, name))) for name in worklist.FIELDS] for row in rows)
+    else:
+        out.print(as_table(engine, rows, settings, fifo=fifo))
+
+
+def _cell(value: Any) -> Any:
+    """A peer's text that a spreadsheet would run as a formula is made text."""
+    return f"'{value}" if isinstance(value, str) and value.startswith(FORMULA_STARTS) else value
+
+
+def as_table(engine: sa.Engine, rows: list[Row], settings: Settings, *, fifo: bool) -> Group:
+    """The list for people, with the stage above and the caution below."""
+    now = datetime.now(UTC)
+    stage = settings.site.stage
+    counts = worklist.counts(engine)
+    order = "order of arrival (FIFO)" if fifo or stage is not Stage.ACTIVE else "deadline"
+    head = Text(f"{settings.site.name} · stage {stage} · by {order} · open {counts.open}, overdue {counts.overdue}", style="bold")
+    table = Table(expand=False)
+    for name in ("Due", "Patient", "Study", "From", "Arrived", "AI", "Reader", "Study UID"):
+        table.add_column(name, no_wrap=name == "Due", overflow="fold")
+    for row in rows:
+        line = words.line(row, now, marks=stage is not Stage.SHADOW)
+        cells = (f"{line.mark} {line.due}".strip(), line.patient, line.study, line.sender, f"{line.arrived.astimezone():%H:%M:%S}",
+                 line.ai, line.reader, line.study_uid)  # fmt: skip
+        table.add_row(*(Text(cell) for cell in cells), style=TONES[line.tone])
+    alarms = [Text(f"!! {said}. {mend}.", style="bold red") for _, _, said, mend in worklist.standing_alarms(engine)]
+    return Group(head, *alarms, table if rows else Text("No studies here."), Text(FOOT, style="dim"))
+
+
+def watch(engine: sa.Engine, settings: Settings, *, fifo: bool, view: str, limit: int) -> None:
+    """The list, anew every two seconds, until Ctrl-C."""
+    with Live(screen=True, auto_refresh=False) as live:
+        while True:
+            rows = fetch(engine, fifo=fifo, view=view, limit=limit)
+            live.update(as_table(engine, rows, settings, fifo=fifo), refresh=True)
+            time.sleep(2)
+
+
+def show_why(engine: sa.Engine, study_uid: str, *, as_json: bool, out: Console) -> None:
+    """Everything that happened to one study, and where it stands."""
+    row, events = worklist.study(engine, study_uid), worklist.why(engine, study_uid)
+    if as_json:
+        told = {
+            "study": {key: plain(value) for key, value in asdict(row).items()},
+            "events": [{key: plain(value) for key, value in asdict(event).items()} for event in events],
+            "instances": [{key: plain(value) for key, value in asdict(i).items()} for i in worklist.study_instances(engine, study_uid)],
+            "deliveries": [
+                {key: plain(value) for key, value in asdict(d).items()} for d in worklist.unfinished_deliveries(engine, study_uid)
+            ],
+        }
+        print(json.dumps(told, indent=1))
+        return
+    out.print(Text(f"due {row.due_at.astimezone():%H:%M}: {row.place_reason}", style="bold"))
+    for event in events:
+        instance = f"  [{event.sop_instance_uid}]" if event.sop_instance_uid else ""
+        out.print(Text(f"{event.at.astimezone():%Y-%m-%d %H:%M:%S}  {event.actor}: {event.said}{instance}"), soft_wrap=True)
+
+
+def admitting_toml(notice: NoticeRow) -> str:
+    """The lines that would admit a refused peer, ready to paste; empty where a peer entry is not the mend."""
+    if notice.kind != "refused-association" or notice.detail.get("code") not in ("calling-ae", "peer", "address"):
+        return ""
+    return f'[[peers]]\nae_title = "{notice.calling_ae}"\nhost = "{notice.address}"'
+
+
+def show_status(engine: sa.Engine, settings: Settings, *, as_json: bool, out: Console) -> None:
+    """Alarms, failed images, unsent results, refusals."""
+    notices = worklist.recent_notices(engine, limit=20)
+    told = {
+        "site": settings.site.name,
+        "stage": str(settings.site.stage),
+        "counts": {key: plain(value) for key, value in asdict(worklist.counts(engine)).items()},
+        "alarms": [{"name": n, "since": plain(s), "said": t, "mend": m} for n, s, t, m in worklist.standing_alarms(engine)],
+        "failed": [{key: plain(value) for key, value in asdict(f).items()} for f in worklist.failed_instances(engine, 20)],
+        "deliveries": [{key: plain(value) for key, value in asdict(d).items()} for d in worklist.unfinished_deliveries(engine)],
+        "refusals": [{**{key: plain(v) for key, v in asdict(n).items()}, "toml": admitting_toml(n)} for n in notices],
+    }
+    if as_json:
+        print(json.dumps(told, indent=1))
+        return
+    counts = worklist.counts(engine)
+    out.print(Text(f"{settings.site.name} · stage {settings.site.stage} · open {counts.open} · overdue {counts.overdue}", style="bold"))
+    for alarm in told["alarms"]:
+        out.print(Text(f"!! {alarm['said']} (since {alarm['since'][:16]}). {alarm['mend']}.", style="bold red"), soft_wrap=True)
+    for failed in told["failed"]:
+        out.print(Text(f"not scored  {failed['study_uid']}: {failed['reason_text']}"), soft_wrap=True)
+    for delivery in told["deliveries"]:
+        said = f"{delivery['state'].lower()}  {delivery['destination']}  study {delivery['study_uid']}, {delivery['attempts']} tries"
+        out.print(Text(f"{said}: {delivery['reason_text'] or 'waiting'}"), soft_wrap=True)
+    for notice in notices:
+        head = f"{notice.at.astimezone():%Y-%m-%d %H:%M:%S} {notice.kind} {notice.address} {notice.calling_ae} -> {notice.called_ae}"
+        out.print(Text(f"{head}: {notice.reason}"), soft_wrap=True)
+        if admitting_toml(notice):
+            out.print(Text("  to admit it, add to the configuration and reload:\n" + admitting_toml(notice), style="dim"), soft_wrap=True)
+    if not any(told[key] for key in ("alarms", "failed", "deliveries", "refusals")):
+        out.print("Nothing needs you.")

@@ -1,0 +1,357 @@
+"""Receive, score, publish, deliver: each claims one piece of work, does it, commits it, and says whether there may be more.
+
+A station's `step` holds no state between calls: kill the process between any two lines and the ledger's leases and the spool's
+inbox bring the work back.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import sqlalchemy as sa
+from numpy.typing import NDArray
+
+from prioritizer import eligibility
+from prioritizer.config import Settings
+from prioritizer.db import delivering, receiving, scoring
+from prioritizer.db.receiving import Arrival, Quiet
+from prioritizer.db.scoring import ClaimedInstance
+from prioritizer.dicom import attributes, develop
+from prioritizer.dicom.secondary_capture import CaptureFacts, CaptureObject
+from prioritizer.dicom.sender import Destination, Sender, next_attempt_delay
+from prioritizer.dicom.spool import Spool
+from prioritizer.eligibility import Rules
+from prioritizer.errors import ModelError, PermanentRefusal, PrioritizerError, Transient, Unprocessable
+from prioritizer.inference.bundle import Bundle
+from prioritizer.inference.engine import Outputs
+from prioritizer.inference.sandbox import ChildDied
+from prioritizer.ranking import Band, Policy, Stage
+from prioritizer.study import DeliveryState, InstanceState, Logit, Probability, Score
+
+log = logging.getLogger(__name__)
+Clock = Callable[[], datetime]
+
+RECEIVE_BATCH = 16
+"""Instances a commit: one durable commit costs 4-6 ms, sixteen rows in it 0.3 ms each."""
+SCORE_LEASE = timedelta(seconds=60)
+PUBLISH_LEASE = timedelta(seconds=120)
+SEND_LEASE = timedelta(seconds=180)
+MAX_DEATHS = 2
+"""A file on which the sandbox dies twice is FAILED: it would die again."""
+MAX_ATTEMPTS = 6
+"""An instance that keeps failing for an unforeseen reason is FAILED and shown, not tried for ever."""
+
+
+def utc_now() -> datetime:
+    """The moment, aware, UTC."""
+    return datetime.now(UTC)
+
+
+class Darkroom(Protocol):
+    """Where pixels become pictures: the sandbox in service, in-process in tests."""
+
+    def model_picture(self, path: Path) -> NDArray[np.float32]: ...
+
+    def capture(self, path: Path, saliency: NDArray[np.float32] | None, facts: CaptureFacts) -> CaptureObject: ...
+
+
+class Scorer(Protocol):
+    """The network: a supervised child in service."""
+
+    name: str
+    precision: str
+
+    def score(self, picture: NDArray[np.float32]) -> Outputs: ...
+
+
+def policy_of(settings: Settings, bundle: Bundle | None) -> Policy:
+    """The site's ranking rules with the thresholds of the bundle's calibration."""
+    ranking = settings.ranking
+    return Policy(
+        high=timedelta(minutes=ranking.high_minutes),
+        neutral=timedelta(minutes=ranking.neutral_minutes),
+        low=timedelta(minutes=ranking.low_minutes),
+        t_high=bundle.calibration.t_high if bundle else 2.0,
+        t_low=bundle.calibration.t_low if bundle else 0.0,
+        demote_low=ranking.demote_low,
+        stage=settings.site.stage,
+        max_high_share=ranking.max_high_share,
+        last_n=ranking.last_n,
+    )
+
+
+def rules_of(settings: Settings) -> Rules:
+    """The site's strictness per scope rule."""
+    return Rules(**settings.scope.model_dump())
+
+
+def quiet_of(settings: Settings) -> Quiet:
+    """When a study is ready to publish."""
+    publish = settings.publish
+    return Quiet(quiet=timedelta(seconds=publish.quiet_seconds), ceiling=timedelta(seconds=publish.ceiling_seconds))
+
+
+def read_arrival(path: Path) -> Arrival:
+    """Header and digest of a spooled file; an unreadable header is an arrival too, with its reason."""
+    try:
+        return Arrival(instance=attributes.read_instance(path))
+    except Unprocessable as error:
+        return Arrival(instance=attributes.bare_instance(path), unreadable=error.reason)
+
+
+@dataclass(slots=True, kw_only=True)
+class Receive:
+    """Spool inbox to ledger: header, digest, row, then the file settles. Also takes in the listener's notices."""
+
+    engine: sa.Engine
+    spool: Spool
+    policy: Policy
+    quiet: Quiet
+    clock: Clock = utc_now
+
+    def step(self) -> bool:
+        """Enter the oldest arrivals; True when there were any."""
+        paths = [path for path, _ in zip(self.spool.inbox(), range(RECEIVE_BATCH), strict=False)]
+        arrivals = [read_arrival(path) for path in paths]
+        if arrivals:
+            receiving.receive(self.engine, arrivals, self.policy, self.quiet, self.clock())
+            for path in paths:
+                self.spool.settle(path)
+        return self._take_notices() or bool(arrivals)
+
+    def _take_notices(self) -> bool:
+        taken = 0
+        for path, notice in self.spool.notices():
+            at = datetime.fromisoformat(str(notice.get("at"))) if notice.get("at") else self.clock()
+            receiving.record_notice(self.engine, path.name, notice, at, self.clock())
+            self.spool.acknowledge(path)
+            taken += 1
+        return taken > 0
+
+
+@dataclass(slots=True, kw_only=True)
+class ScoreStation:
+    """One claimed instance to a probability, or to the reason why there is none."""
+
+    engine: sa.Engine
+    spool: Spool
+    bundle: Bundle
+    darkroom: Darkroom
+    scorer: Scorer
+    settings: Settings
+    policy: Policy
+    quiet: Quiet
+    worker: str
+    clock: Clock = utc_now
+
+    def step(self) -> bool:
+        """Score the next instance; True when there was one."""
+        claim = scoring.claim_instance(self.engine, self.worker, SCORE_LEASE)
+        if claim is None:
+            return False
+        if claim.attempts > MAX_ATTEMPTS:
+            self._unscored(claim, InstanceState.FAILED, "gave-up", f"scoring it failed {MAX_ATTEMPTS} times; the log says why")
+            return True
+        peer = self.settings.peer(claim.instance.calling_ae)
+        verdict = eligibility.judge(
+            claim.instance,
+            self.bundle.scope,
+            rules_of(self.settings),
+            scores_secondary_capture=peer is not None and peer.score_secondary_capture,
+        )
+        if verdict.reason is not None:
+            self._unscored(claim, InstanceState.INELIGIBLE, verdict.reason.rule, verdict.reason.sentence)
+            return True
+        try:
+            self._score(claim, verdict.warnings)
+        except Unprocessable as error:
+            self._unscored(claim, InstanceState.FAILED, error.slug, error.reason)
+        except ChildDied as error:
+            self._died(claim, str(error))
+        return True
+
+    def _score(self, claim: ClaimedInstance, warnings: tuple[str, ...]) -> None:
+        uid = claim.instance.sop_instance_uid
+        path = self.spool.find(uid)
+        if path is None:
+            raise Unprocessable("file-missing", "its file is not in the spool")
+        outputs = self.scorer.score(self.darkroom.model_picture(path))
+        calibration = self.bundle.calibration
+        logit = float(outputs.logit[0])
+        if not np.isfinite(logit):
+            raise ModelError(f"the network answered {logit} for instance {uid}", "Run `prioritizer check`")
+        score = Score(
+            bundle_digest=self.bundle.digest,
+            calibration_id=calibration.id,
+            preprocessing_id=self.bundle.preprocessing.id,
+            engine=self.scorer.name,
+            precision=self.scorer.precision,
+            logit=Logit(logit),
+            probability=Probability(calibration.probability(logit)),
+            saliency=outputs.saliency[0].astype("<f4").tobytes(),
+            embedding=outputs.embedding[0].astype("<f2").tobytes(),
+            warnings=warnings,
+        )
+        scoring.finish_scored(self.engine, claim, score, self.policy, self.quiet, self.clock())
+        log.info("scored", extra={"event": "scored", "study": claim.instance.study_uid, "instance": uid})
+
+    def _unscored(self, claim: ClaimedInstance, state: InstanceState, rule: str, sentence: str) -> None:
+        scoring.finish_unscored(self.engine, claim, state, rule, sentence, self.policy, self.clock())
+        log.info("not scored: %s", rule, extra={"event": "not-scored", "instance": claim.instance.sop_instance_uid})
+
+    def _died(self, claim: ClaimedInstance, how: str) -> None:
+        if claim.attempts >= MAX_DEATHS:
+            self._unscored(claim, InstanceState.FAILED, "sandbox", f"reading its pixels {how}, {claim.attempts} times")
+        else:
+            scoring.put_back(self.engine, claim, timedelta(seconds=1), self.clock())
+
+
+@dataclass(slots=True, kw_only=True)
+class PublishStation:
+    """A quiet scored study to its Secondary Capture: bytes and deliveries in one commit."""
+
+    engine: sa.Engine
+    spool: Spool
+    bundle: Bundle
+    darkroom: Darkroom
+    settings: Settings
+    software_version: str
+    worker: str
+    clock: Clock = utc_now
+    rng: random.Random
+
+    def step(self) -> bool:
+        """Build the next study's result; True when there was one."""
+        if self.settings.site.stage is Stage.SHADOW or self.settings.publish.overlay == "off":
+            return False
+        claim = delivering.claim_study(self.engine, self.worker, PUBLISH_LEASE, self.clock())
+        if claim is None:
+            return False
+        try:
+            result = self._build(claim)
+        except (Unprocessable, ChildDied) as error:
+            said = f"its result object could not be built: {error}"
+            if claim.attempts < MAX_DEATHS:
+                delay = timedelta(seconds=next_attempt_delay(claim.attempts, self.rng))
+                delivering.put_study_back(self.engine, claim, delay, said, self.clock())
+                return True
+            log.warning(said, extra={"event": "publish-failed", "study": claim.study_uid})
+            delivering.finish_published(self.engine, claim, None, (), self.clock(), said)
+            return True
+        names = [destination.name for destination in self.settings.destinations]
+        delivering.finish_published(self.engine, claim, result, names, self.clock())
+        return True
+
+    def _build(self, claim: delivering.ClaimedStudy) -> delivering.Result:
+        path = self.spool.find(claim.source_instance_uid)
+        if path is None:
+            raise Unprocessable("file-missing", "the deciding image is not in the spool")
+        heatmap = self.settings.publish.overlay == "heatmap"
+        cells = np.frombuffer(claim.saliency, dtype="<f4")
+        side = int(len(cells) ** 0.5)
+        facts = CaptureFacts(
+            site=self.settings.site.name,
+            study_uid=claim.study_uid,
+            kind=self.settings.publish.overlay,
+            band="RAISED - placed earlier in the worklist" if claim.band == Band.HIGH else "Order of arrival",
+            bundle_id=self.bundle.name,
+            bundle_digest=claim.bundle_digest,
+            calibration_id=claim.calibration_id,
+            scale=self.bundle.saliency_scale,
+            software_version=self.software_version,
+            content_time=claim.scored_at,
+            encoding=self.settings.publish.encoding,
+            padded=self.bundle.preprocessing.resize == "pad",
+        )
+        built = self.darkroom.capture(path, cells.reshape(side, side).astype(np.float32) if heatmap else None, facts)
+        return delivering.Result(
+            sop_instance_uid=built.sop_instance_uid,
+            sop_class_uid=built.sop_class_uid,
+            transfer_syntax_uid=built.transfer_syntax_uid,
+            data=built.data,
+        )
+
+
+@dataclass(slots=True, kw_only=True)
+class DeliverStation:
+    """Stored results to one destination. Each destination has a station of its own, so a dead PACS delays no other."""
+
+    engine: sa.Engine
+    sender: Sender
+    destination: Destination
+    worker: str
+    clock: Clock = utc_now
+    rng: random.Random
+
+    def step(self) -> bool:
+        """Send the next result; True when it went through or was refused for good."""
+        claim = delivering.claim_delivery(self.engine, self.destination.name, self.worker, SEND_LEASE)
+        if claim is None:
+            return False
+        try:
+            self.sender.send(self.destination, claim.result.data)
+        except Transient as error:
+            delay = timedelta(seconds=next_attempt_delay(claim.attempts, self.rng))
+            delivering.put_delivery_back(self.engine, claim, delay, str(error), self.clock())
+            log.warning("%s: %s", self.destination.name, error, extra={"event": "send-later", "study": claim.study_uid})
+            return False
+        except PermanentRefusal as error:
+            delivering.finish_delivery(self.engine, claim, DeliveryState.REJECTED, str(error), self.clock())
+            log.error("%s: %s", self.destination.name, error, extra={"event": "send-refused", "study": claim.study_uid})
+            return True
+        delivering.finish_delivery(self.engine, claim, DeliveryState.SENT, "", self.clock())
+        log.info("result stored by %s", self.destination.name, extra={"event": "sent", "study": claim.study_uid})
+        return True
+
+
+class Station(threading.Thread):
+    """Runs `step` until told to stop: again at once while there is work, else when woken or after `idle_s`."""
+
+    def __init__(self, name: str, step: Callable[[], bool], *, idle_s: float, on_model_error: Callable[[ModelError], None]) -> None:
+        super().__init__(name=name, daemon=True)
+        self._step, self._idle_s, self._on_model_error = step, idle_s, on_model_error
+        self._wake, self._stopping = threading.Event(), threading.Event()
+        self.last_turn = utc_now()
+        self.failures = 0
+
+    def wake(self) -> None:
+        """There may be work now."""
+        self._wake.set()
+
+    def stop(self) -> None:
+        """End after the step under way."""
+        self._stopping.set()
+        self._wake.set()
+
+    def run(self) -> None:
+        """The station loop: one of the three places that catch everything."""
+        while not self._stopping.is_set():
+            self._wake.clear()
+            self.last_turn = utc_now()
+            if not self._turn():
+                self._wake.wait(self._idle_s if not self.failures else min(30.0, 0.5 * 2**self.failures))
+
+    def _turn(self) -> bool:
+        try:
+            more = self._step()
+            self.failures = 0
+            return more
+        except Transient as error:
+            log.warning("%s: %s; trying again", self.name, error, extra={"event": "station-waits"})
+        except ModelError as error:
+            log.error("%s: %s", self.name, error, extra={"event": "model-error"})
+            self._on_model_error(error)
+        except PrioritizerError as error:
+            log.error("%s: %s", self.name, error, extra={"event": "station-error"})
+        except Exception:
+            log.exception("%s: a fault of prioritizer itself; the work stays queued", self.name, extra={"event": "station-fault"})
+        self.failures = min(self.failures + 1, 6)
+        return False

@@ -1,0 +1,45 @@
+"""uvicorn in a thread of the daemon, on loopback, ended within seconds."""
+
+from __future__ import annotations
+
+import socket
+import threading
+
+import uvicorn
+from fastapi import FastAPI
+
+from prioritizer.errors import ConfigError
+
+
+class WebServer:
+    """Serves the application until `stop`."""
+
+    def __init__(self, app: FastAPI, host: str, port: int) -> None:
+        self._socket = self._bind(host, port)
+        self.port = int(self._socket.getsockname()[1])
+        config = uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=2, server_header=False)
+        self._server = uvicorn.Server(config)
+        self._thread = threading.Thread(target=self._serve, name="web", daemon=True)
+
+    def _bind(self, host: str, port: int) -> socket.socket:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        bound = socket.socket(family, socket.SOCK_STREAM)
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            bound.bind((host, port))
+        except OSError as error:
+            bound.close()
+            raise ConfigError((f"web.port: {host}:{port} cannot be used ({error.strerror}); choose another web.port",)) from error
+        return bound
+
+    def _serve(self) -> None:
+        self._server.run(sockets=[self._socket])
+
+    def start(self) -> None:
+        """Start serving."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Finish the requests under way and end."""
+        self._server.should_exit = True
+        self._thread.join(timeout=4)

@@ -63,8 +63,10 @@ def fit_temperature(logits: Float64, labels: Float64) -> float:
 def threshold_at_sensitivity(probabilities: Float64, labels: Float64, target: float) -> float:
     """The highest threshold whose sensitivity on these cases is at least `target`."""
     positive = np.sort(probabilities[labels == 1])
+    if not len(positive):
+        raise ValueError("no positive case: no threshold has a sensitivity")
     allowed_misses = int(np.floor((1 - target) * len(positive) + 1e-9))
-    return float(positive[allowed_misses])
+    return float(positive[min(allowed_misses, len(positive) - 1)])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

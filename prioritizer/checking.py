@@ -43,7 +43,7 @@ def _meant(settings: Settings) -> Iterator[Proof]:
     if not settings.peers:
         yield Proof(
             what="peers", ok=True, warning=True, said="no [[peers]]: every association will be refused",
-            mend='Add [[peers]] with ae_title and host for each modality; refusals in `prioritizer status` show what to paste',
+            mend="Add [[peers]] with ae_title and host for each modality; refusals in `prioritizer status` show what to paste",
         )  # fmt: skip
     open_to_all = [peer.ae_title for peer in settings.peers if peer.host == "*" and not is_loopback(settings.listener.host)]
     if open_to_all:
@@ -180,7 +180,5 @@ def _echo(configured: ConfiguredDestination, our_title: str) -> Proof:
             Destination(name=configured.name, ae_title=configured.ae_title, host=configured.host, port=configured.port, calling_ae=calling)
         )
     except (Transient, PermanentRefusal) as error:
-        return Proof(
-            what=what, ok=False, said=f"{where}: {error}", mend=f"Is it up, and does it know {calling} at this machine's address?"
-        )
+        return Proof(what=what, ok=False, said=f"{where}: {error}", mend=f"Is it up, and does it know {calling} at this machine's address?")
     return Proof(what=what, ok=True, said=f"{where} answers C-ECHO to {calling}")

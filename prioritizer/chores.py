@@ -23,9 +23,11 @@ log = logging.getLogger(__name__)
 class Watched(Protocol):
     """What chores ask of the daemon."""
 
-    def ready(self) -> list[str]: ...
+    def ready(self) -> list[str]:
+        """What stands in the way of full service."""
 
-    def pat_watchdog(self) -> None: ...
+    def pat_watchdog(self) -> None:
+        """Tell the supervisor that all is alive."""
 
 
 class Chores:

@@ -11,6 +11,7 @@ import json
 import os
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import timedelta
 from functools import wraps
 from pathlib import Path
@@ -35,11 +36,16 @@ HELP = """Orders a chest radiograph reading worklist by calibrated risk, under a
 First steps: prioritizer init  ->  prioritizer check  ->  prioritizer serve, and in another window  prioritizer demo."""
 app = typer.Typer(help=HELP, no_args_is_help=True, add_completion=True, pretty_exceptions_enable=False, rich_markup_mode="rich")
 talk = Console(stderr=True)
-out = Console()
+out = Console(width=None if sys.stdout.isatty() else 160)
 
 ConfigFile = Annotated[
     Path | None,
-    typer.Option("--config", "-c", envvar="PRIORITIZER_CONFIG", help="TOML file. Default: ./prioritizer.toml, then /etc/prioritizer/prioritizer.toml."),
+    typer.Option(
+        "--config",
+        "-c",
+        envvar="PRIORITIZER_CONFIG",
+        help="TOML file. Default: ./prioritizer.toml, then /etc/prioritizer/prioritizer.toml.",
+    ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="JSON on standard output, also for errors.")]
 Reader = Annotated[str, typer.Option("--as", help="Who is reading.", show_default="the user signed in here")]
@@ -131,6 +137,16 @@ def main(version: Annotated[bool, typer.Option("--version", help="Print the vers
         raise typer.Exit
 
 
+StudyName = Annotated[str, typer.Argument(metavar="STUDY", help="Study UID, the end of it, or the accession number.")]
+
+
+def study_uid_of(engine: sa.Engine, text: str) -> str:
+    """The UID of the study that a person means."""
+    from prioritizer.db import worklist
+
+    return worklist.find(engine, text).study_uid
+
+
 # --- the daemon ------------------------------------------------------------------------------------------------
 
 
@@ -220,7 +236,7 @@ def worklist(
     as_csv: Annotated[bool, typer.Option("--csv", help="CSV on standard output.")] = False,
     watch: Annotated[bool, typer.Option("--watch", help="Show it anew every 2 seconds until Ctrl-C.")] = False,
     fifo: Annotated[bool, typer.Option("--fifo", help="In order of arrival (STAT first).")] = False,
-    why: Annotated[str | None, typer.Option("--why", metavar="STUDY_UID", help="Everything that happened to one study.")] = None,
+    why: Annotated[str | None, typer.Option("--why", metavar="STUDY", help="Everything that happened to one study.")] = None,
     view: Annotated[str, typer.Option(help="open, expired or read.")] = "open",
     limit: Annotated[int, typer.Option(min=1, max=10000)] = 100,
 ) -> None:
@@ -252,7 +268,7 @@ def status(config: ConfigFile = None, as_json: AsJson = False) -> None:
 @app.command()
 @verb
 def claim(
-    study_uid: str,
+    study: StudyName,
     reader: Reader = getpass.getuser(),
     take_over: Annotated[bool, typer.Option("--take-over", help="Take it from the reader who has it.")] = False,
     release: Annotated[bool, typer.Option("--release", help="Give it back.")] = False,
@@ -264,30 +280,30 @@ def claim(
 
     engine, settings = ledger_of(config)
     if release:
-        reading.release(engine, study_uid, reader, utc_now())
+        reading.release(engine, study_uid_of(engine, study), reader, utc_now())
         talk.print("released")
         return
     lease = timedelta(minutes=settings.ranking.claim_minutes)
-    reading.claim(engine, study_uid, reader, lease, utc_now(), take_over=take_over)
+    reading.claim(engine, study_uid_of(engine, study), reader, lease, utc_now(), take_over=take_over)
     talk.print(f"claimed by {reader} for {settings.ranking.claim_minutes:g} min")
 
 
 @app.command()
 @verb
-def read(study_uid: str, reader: Reader = getpass.getuser(), config: ConfigFile = None) -> None:
+def read(study: StudyName, reader: Reader = getpass.getuser(), config: ConfigFile = None) -> None:
     """Mark a study as read: it leaves the list."""
     from prioritizer.db import reading
     from prioritizer.stations import utc_now
 
     engine, _ = ledger_of(config)
-    reading.read(engine, study_uid, reader, utc_now())
+    reading.read(engine, study_uid_of(engine, study), reader, utc_now())
     talk.print("read")
 
 
 @app.command()
 @verb
 def pin(
-    study_uid: str,
+    study: StudyName,
     reader: Reader = getpass.getuser(),
     remove: Annotated[bool, typer.Option("--remove", help="Take the pin away.")] = False,
     config: ConfigFile = None,
@@ -297,14 +313,14 @@ def pin(
     from prioritizer.stations import utc_now
 
     engine, settings = ledger_of(config)
-    reading.pin(engine, study_uid, reader, policy_for(settings), utc_now(), remove=remove)
+    reading.pin(engine, study_uid_of(engine, study), reader, policy_for(settings), utc_now(), remove=remove)
     talk.print("unpinned" if remove else "pinned: first on the list")
 
 
 @app.command()
 @verb
 def requeue(
-    uid: Annotated[str, typer.Argument(help="Study or SOP Instance UID.")],
+    uid: Annotated[str, typer.Argument(metavar="STUDY", help="Study UID, the end of it, accession number, or an SOP Instance UID.")],
     deliveries: Annotated[bool, typer.Option("--deliveries", help="Send results again instead of scoring again.")] = False,
     config: ConfigFile = None,
 ) -> None:
@@ -314,6 +330,8 @@ def requeue(
 
     engine, settings = ledger_of(config)
     who = getpass.getuser()
+    with suppress(NotFound):  # an SOP Instance UID names one image
+        uid = study_uid_of(engine, uid)
     if deliveries:
         talk.print(f"{delivering.requeue_deliveries(engine, uid, who, utc_now())} results will be sent again")
     else:
@@ -380,7 +398,9 @@ def demo(
 def train(
     data: Annotated[Path, typer.Option(help="Folder with NORMAL/ and PNEUMONIA/.")],
     run: Annotated[Path, typer.Option(help="Folder of the run: recipe, split, checkpoints, figures.")],
-    recipe: Annotated[Path | None, typer.Option(help="TOML recipe. Default: the recipe's own defaults (config/recipes/plain.toml).")] = None,
+    recipe: Annotated[
+        Path | None, typer.Option(help="TOML recipe. Default: the recipe's own defaults (config/recipes/plain.toml).")
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue after the last finished epoch.")] = False,
 ) -> None:
     """Train a network from a recipe. Needs the extra `train`."""

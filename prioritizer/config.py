@@ -1,19 +1,21 @@
 """One frozen Settings, read from TOML. All faults are reported together, each with its line and the nearest known key.
 
-Environment variables override single values: PRIORITIZER_DATABASE__URL, PRIORITIZER_WEB__PORT (two underscores between levels).
+Environment variables override single values: PRIORITIZER_STORE__URL, PRIORITIZER_WEB__PORT (two underscores between levels).
 """
 
 from __future__ import annotations
 
 import difflib
 import ipaddress
+import os
 import re
+import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 from pydantic.fields import FieldInfo
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from prioritizer.eligibility import Strictness
 from prioritizer.errors import ConfigError
@@ -45,8 +47,9 @@ class Listener(Section):
     ae_title: AETitle = "PRIORITIZER"
     """What modalities must call. Checked."""
     host: str = "127.0.0.1"
-    """Address to bind. Anything but loopback needs at least one [[peers]]."""
+    """Address to bind, 0.0.0.0 for every one. Anything but loopback needs at least one [[peers]]."""
     port: Port = 11112
+    """TCP port; 0 takes a free one, for tests."""
     max_associations: Annotated[int, Field(ge=1, le=512)] = 32
     """Associations at once, counted after the request was read."""
     max_per_address: Annotated[int, Field(ge=1, le=512)] = 16
@@ -71,20 +74,26 @@ class Peer(Section):
     """A modality or PACS that may send to us."""
 
     ae_title: AETitle
+    """How it calls itself: its calling AE title."""
     host: str
     """Address it calls from, or "*" for any address (say so only where the network is closed)."""
     score_secondary_capture: bool = False
     """This peer sends its radiographs in the Secondary Capture SOP class: score them."""
     note: str = ""
+    """For people: room, device, whom to ring."""
 
 
 class Destination(Section):
     """A PACS that gets the result objects."""
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,31}$")]
+    """How pages and logs name it: small letters, digits, - and _. Waiting results belong to this name."""
     ae_title: AETitle
+    """What we call: its AE title."""
     host: str
+    """Its name or address."""
     port: Annotated[int, Field(ge=1, le=65535)]
+    """Its TCP port."""
     calling_ae_title: AETitle | None = None
     """How we call ourselves to it; default: the listener's AE title."""
 
@@ -104,8 +113,9 @@ class Model(Section):
     """The bundle and how it is run."""
 
     bundle: Path | None = None
-    """Folder of the bundle; default: the one that ships with prioritizer."""
+    """Folder of the bundle, relative to the configuration file; empty: the one that ships with prioritizer."""
     engine: Literal["openvino"] = "openvino"
+    """What runs the network."""
     precision: Literal["f32", "bf16"] = "f32"
     """bf16 is faster on processors with AMX and differs by up to 5e-3 in probability."""
     threads: Annotated[int, Field(ge=0, le=128)] = 0
@@ -117,29 +127,44 @@ class Model(Section):
     decode_memory_mib: Annotated[int, Field(ge=512)] = 2048
     """MiB of address space of one such process."""
 
+    @field_validator("bundle", mode="before")
+    @classmethod
+    def _empty_is_the_shipped_one(cls, value: object) -> object:
+        return None if value == "" else value
+
 
 class Scope(Section):
     """What is done when an image is outside the model's scope: enforce, flag or off."""
 
     modality: Strictness = Strictness.ENFORCE
+    """(0008,0060) Modality is one that the bundle's card names."""
     body_part: Strictness = Strictness.ENFORCE
+    """Body part and descriptions name no other part than the chest."""
     view: Strictness = Strictness.ENFORCE
+    """View position, view code, orientation and descriptions name no lateral view."""
     age: Strictness = Strictness.ENFORCE
+    """The patient's age lies in the card's range. `flag` scores adults too: the card says what that is worth."""
     image_type: Strictness = Strictness.ENFORCE
+    """(0008,0008) Image Type does not say SECONDARY, an image made from another."""
     species: Strictness = Strictness.ENFORCE
+    """(0010,2201) Patient Species, where stated, is human."""
 
 
 class Ranking(Section):
     """The virtual deadlines. Size the windows near the usual backlog."""
 
     high_minutes: Annotated[float, Field(ge=0)] = 30
+    """Minutes from arrival to the deadline of a raised study."""
     neutral_minutes: Annotated[float, Field(gt=0)] = 120
+    """Minutes of every other study. Neutral less high is the most that AI lets a later arrival go first."""
     low_minutes: Annotated[float, Field(gt=0)] = 180
+    """Minutes of a study below the low threshold, where demote_low is set."""
     demote_low: bool = False
     """Let AI move studies below their place by arrival, by at most low - neutral."""
     max_high_share: Share = 0.4
     """More raised studies than this among the last `last_n` suspends raising: a drift accident must not re-order everything."""
     last_n: Annotated[int, Field(ge=5, le=10000)] = 50
+    """Scored studies over which that share is taken."""
     expire_after_hours: Annotated[float, Field(gt=0)] = 72
     """Hours after which an unread study moves to its own view, with an alarm."""
     claim_minutes: Annotated[float, Field(gt=0)] = 30
@@ -152,6 +177,7 @@ class Publish(Section):
     overlay: Literal["off", "preview", "heatmap"] = "heatmap"
     """off: nothing is sent. preview: radiograph with mark and legend. heatmap: with the saliency."""
     encoding: Literal["jpeg", "native"] = "jpeg"
+    """jpeg: about 100 KB an object. native: uncompressed, for a PACS that takes no JPEG."""
     quiet_seconds: Annotated[float, Field(ge=0)] = 60
     """Seconds without a new instance before a study is published."""
     ceiling_seconds: Annotated[float, Field(gt=0)] = 600
@@ -162,7 +188,9 @@ class Web(Section):
     """The read-only page and the figures."""
 
     host: str = "127.0.0.1"
+    """Address to bind; loopback only, the page has no sign-in yet."""
     port: Port = 8042
+    """TCP port; 0 takes a free one, for tests."""
     time_zone: str = ""
     """IANA name such as Europe/Berlin for the times on pages; empty: the machine's."""
 
@@ -171,7 +199,9 @@ class Log(Section):
     """Log lines on standard error. They hold UIDs, never patient data."""
 
     level: Literal["debug", "info", "warning", "error"] = "info"
+    """The least urgent that is written."""
     format: Literal["text", "json"] = "text"
+    """text for people and the journal; json: one object a line, for a collector."""
 
 
 class Settings(BaseSettings):
@@ -214,8 +244,9 @@ class Settings(BaseSettings):
         return self.store.data / "spool"
 
     def peer(self, ae_title: str) -> Peer | None:
-        """The first peer with this AE title."""
-        return next((peer for peer in self.peers if peer.ae_title == ae_title), None)
+        """The first peer with this AE title, else the first that stands for any."""
+        named = [peer for peer in self.peers if peer.ae_title == ae_title]
+        return next(iter(named or [peer for peer in self.peers if peer.ae_title == "*"]), None)
 
 
 def read_settings(path: Path | None) -> Settings:
@@ -224,9 +255,11 @@ def read_settings(path: Path | None) -> Settings:
         return _validated({}, None, "")
     if not path.is_file():
         raise ConfigError((f"{path}: no such file; `prioritizer init` writes one",))
-    text = path.read_text(encoding="utf-8")
     try:
-        values = TomlConfigSettingsSource(Settings, path)()
+        text = path.read_text(encoding="utf-8")
+        values = tomllib.loads(text)
+    except OSError as error:
+        raise ConfigError((f"{path}: cannot be read: {error.strerror}",)) from error
     except ValueError as error:
         raise ConfigError((f"{path}: not valid TOML: {error}",)) from error
     return _validated(values, path, text)
@@ -265,8 +298,7 @@ def unsafe(settings: Settings) -> list[tuple[tuple[str | int, ...], str]]:
         where = ("destinations", index, "name")
         if names.index(destination.name) != index:
             faults.append((where, f"destinations: the name {destination.name!r} is used twice"))
-        same_host = destination.host == settings.listener.host or (is_loopback(destination.host) and is_loopback(settings.listener.host))
-        if same_host and destination.port == settings.listener.port:
+        if reaches(destination.host, settings.listener.host) and destination.port == settings.listener.port:
             faults.append((where, f"destination {destination.name!r} is our own listener: results would come back to us"))
     if settings.publish.ceiling_seconds < settings.publish.quiet_seconds:
         faults.append((("publish", "ceiling_seconds"), "publish.ceiling_seconds must not be below quiet_seconds"))
@@ -283,14 +315,23 @@ def is_loopback(host: str) -> bool:
         return False
 
 
+def reaches(host: str, bound: str) -> bool:
+    """True when a connection to `host` surely arrives at a socket of this machine bound to `bound`."""
+    return host == bound or (is_loopback(host) and (is_loopback(bound) or bound in ("0.0.0.0", "::")))
+
+
 def _fault(path: Path | None, text: str, error: dict[str, Any]) -> str:
     """One validation error as `file:line: key: what is wrong; the mend`."""
     where: tuple[str | int, ...] = error["loc"]
     key = ".".join(str(part) for part in where)
-    head = f"{path or 'environment'}{line_suffix(text, where)}: {key}"
+    variable = "PRIORITIZER_" + "__".join(str(part) for part in where).upper()
+    source = variable if variable in os.environ else f"{path or 'environment'}{line_suffix(text, where)}"
+    head = f"{source}: {key}"
     if error["type"] == "extra_forbidden":
         near = difflib.get_close_matches(str(where[-1]), _known_keys(where[:-1]), n=1)
         return f"{head}: unknown key" + (f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(_known_keys(where[:-1]))}")
+    if error["type"] == "string_pattern_mismatch" and where[-1] in ("ae_title", "calling_ae_title"):
+        return f"{head}: an AE title has 1 to 16 printable ASCII characters, no backslash and no blank at either end"
     return f"{head}: {error['msg']}"
 
 
@@ -320,8 +361,8 @@ def line_suffix(text: str, where: tuple[str | int, ...]) -> str:
             seen += current == table
             if current == table and (seen == wanted_index or "[[" not in line):
                 table_line = number
-        elif current == table and table_line and key and re.match(rf"\s*{re.escape(key)}\s*=", line):
-            return f":{number}"
-        elif not current and re.match(rf"\s*{re.escape(table)}\s*=", line):
+        elif (current == table and table_line and key and re.match(rf"\s*{re.escape(key)}\s*=", line)) or (
+            not current and re.match(rf"\s*{re.escape(table)}\s*=", line)
+        ):
             return f":{number}"
     return f":{table_line}" if table_line else ""

@@ -76,4 +76,4 @@ def _toml(value: Any) -> str:
         value = str(value)
     if isinstance(value, (tuple, list)):
         return "[" + ", ".join(_toml(one) for one in value) + "]"
-    return json.dumps(value) if isinstance(value, str) else f"{value}"
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, str) else f"{value}"

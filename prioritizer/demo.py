@@ -26,9 +26,7 @@ SCORING_PATIENCE_S = 60.0
 PUBLISHING_PATIENCE_S = 90.0
 
 
-def run_demo(
-    engine: sa.Engine, settings: Settings, *, studies: int, pacs_port: int, keep: Path, out: Console, talk: Console
-) -> bool:
+def run_demo(engine: sa.Engine, settings: Settings, *, studies: int, pacs_port: int, keep: Path, out: Console, talk: Console) -> bool:
     """Send `studies` phantoms, show the list before and after scoring, and what came back; True when all of it happened."""
     pacs = _destination_on(settings, pacs_port)
     host = settings.listener.host if settings.listener.host != "0.0.0.0" else "127.0.0.1"

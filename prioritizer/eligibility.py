@@ -21,18 +21,31 @@ RADIOGRAPH_CLASSES = frozenset(
 )
 SECONDARY_CAPTURE_CLASS = "1.2.840.10008.5.1.4.1.1.7"
 
-CHEST_WORDS = re.compile(r"\b(chest|thorax|thoracic|cxr|lungs?|pulmonary|poumon|brust|torace|torax|tórax)\b", re.IGNORECASE)
-OTHER_BODY_WORDS = re.compile(
-    r"\b(hip|knee|hand|foot|ankle|wrist|elbow|shoulder|humerus|femur|tibia|fibula|forearm|finger|toe|skull|head|teeth|dental"
-    r"|panoram\w*|abdomen|abdominal|pelvis|l-?spine|c-?spine|lumbar|cervical|breast|extremity|leg|arm|clavicle|sinus\w*)\b",
-    re.IGNORECASE,
+
+def words(*alternatives: str) -> re.Pattern[str]:
+    """Any of these as whole words; devices write CHEST_PA and Thorax.AP, so an underscore parts words too."""
+    return re.compile(rf"(?<![^\W_])(?:{'|'.join(alternatives)})(?![^\W_])", re.IGNORECASE)
+
+
+CHEST_WORDS = words("chest", "thorax", r"thoracic(?!\W*spine)", "cxr", "lungs?", "pulmonary", "poumon", "brust", "torace", "torax", "tórax")
+OTHER_BODY_WORDS = words(
+    *("hips?", "knees?", "hands?", "foot", "feet", "ankles?", "wrists?", "elbows?", "shoulders?", "humerus", "femur", "tibia", "fibula"),
+    *("forearms?", "fingers?", "toes?", "skull", "head", "teeth", "dental", r"panoram\w*", "abdomen", "abdominal", "pelvis"),
+    *("[clt]?-?spine", "lumbar", "cervical", "breasts?", "extremity", "legs?", "arms?", "clavicles?", r"sinus\w*"),
 )
-LATERAL_WORDS = re.compile(r"\b(lat|lateral|latl|ll|rl|seitlich|lateraal|profil)\b", re.IGNORECASE)
-FRONTAL_VIEWS = frozenset({"AP", "PA"})
+LATERAL_WORDS = words("lat", "lateral", "latl", "ll", "rl", "seitlich", "lateraal", "profil")
 LATERAL_VIEWS = frozenset({"LL", "RL", "LAT", "LATERAL", "LLD", "RLD"})
-FRONTAL_CODES = frozenset({"R-10206", "R-10214", "399348003", "399173006"})  # AP, PA in SNOMED RT and CT (CID 4010)
-LATERAL_CODES = frozenset({"R-10236", "R-10232", "399260004", "399198007", "R-10228"})
-CHEST_BODY_PARTS = frozenset({"CHEST", "THORAX", "LUNG", "LUNGS", "PORT CHEST", "NON GRID CHEST", "PORTABLE CHEST", "CHEST PA", "CHEST AP"})
+# PS3.16 CID 4010 DX View, in SNOMED RT and SNOMED CT.
+FRONTAL_CODES = {"R-10206": "AP", "399348003": "AP", "R-10214": "PA", "272479007": "PA"}
+LATERAL_CODES = frozenset(
+    {
+        *("R-10236", "399173006"),  # left lateral
+        *("R-10232", "399198007"),  # right lateral
+        "399067008",  # lateral
+        *("R-10228", "399352003"),  # lateral-medial
+        *("R-10224", "399260004"),  # medial-lateral
+    }
+)
 
 
 class Strictness(StrEnum):
@@ -95,8 +108,8 @@ def not_a_radiograph(instance: Instance, scores_secondary_capture: bool) -> Find
     if instance.sop_class_uid not in wanted:
         mend = ""
         if instance.sop_class_uid == SECONDARY_CAPTURE_CLASS:
-            mend = "; if this peer sends its radiographs so, set score_secondary_capture = true for it"
-        return Finding(rule="object-class", sentence=f"not a radiograph by its SOP class{mend}")
+            mend = " (where a peer sends its radiographs so: score_secondary_capture = true)"
+        return Finding(rule="object-class", sentence=f"no radiograph by its SOP class{mend}")
     if not instance.has_pixels:
         return Finding(rule="no-pixels", sentence="the object holds no Pixel Data")
     if instance.number_of_frames != 1:
@@ -118,7 +131,7 @@ def check_image_type(instance: Instance, scope: Scope) -> Finding | None:
         return Finding(
             rule="image_type",
             sentence="Image Type says SECONDARY, an image made from another"
-            "; where a device marks its own films so, set scope.image_type = \"flag\"",
+            '; where a device marks its own films so, set scope.image_type = "flag"',
         )
     return None
 
@@ -135,14 +148,17 @@ def descriptions(instance: Instance) -> str:
     return " ".join((instance.study_description, instance.series_description, instance.protocol_name))
 
 
+def coded_views(instance: Instance) -> frozenset[str]:
+    """The frontal views that (0054,0220) View Code Sequence names."""
+    return frozenset(FRONTAL_CODES[code] for code in instance.view_codes if code in FRONTAL_CODES)
+
+
 def check_body_part(instance: Instance, scope: Scope) -> Finding | None:
     """(0018,0015) Body Part Examined or a description says chest, or nothing says otherwise."""
-    part = instance.body_part.strip().upper()
-    if part in CHEST_BODY_PARTS or CHEST_WORDS.search(instance.body_part):
-        return None
     said = descriptions(instance)
-    if CHEST_WORDS.search(said):
+    if CHEST_WORDS.search(instance.body_part) or CHEST_WORDS.search(said):
         return None
+    part = instance.body_part.strip().upper()
     if part:
         return Finding(rule="body_part", sentence=f"Body Part Examined is {printable(part)}, not the chest")
     other = OTHER_BODY_WORDS.search(said)
@@ -154,12 +170,16 @@ def check_body_part(instance: Instance, scope: Scope) -> Finding | None:
 def check_view(instance: Instance, scope: Scope) -> Finding | None:
     """(0018,5101) View Position, View Code, Patient Orientation and descriptions do not say lateral."""
     view = instance.view_position.strip().upper()
-    if view in FRONTAL_VIEWS or FRONTAL_CODES.intersection(instance.view_codes):
+    coded = coded_views(instance)
+    if view in scope.views or coded.intersection(scope.views):
         return None
+    allowed = " or ".join(scope.views)
     if view in LATERAL_VIEWS or LATERAL_CODES.intersection(instance.view_codes):
         return Finding(rule="view", sentence="lateral view; the model reads frontal views only (card scope.views)")
     if view:
-        return Finding(rule="view", sentence=f"View Position {printable(view)} is neither AP nor PA (card scope.views)")
+        return Finding(rule="view", sentence=f"View Position {printable(view)} is not {allowed} (card scope.views)")
+    if coded:
+        return Finding(rule="view", sentence=f"View Code says {', '.join(sorted(coded))}, not {allowed} (card scope.views)")
     if instance.patient_orientation and instance.patient_orientation[0][:1] in ("A", "P"):
         return Finding(rule="view", sentence="Patient Orientation says a lateral view; the model reads frontal views only")
     if LATERAL_WORDS.search(f"{instance.series_description} {instance.protocol_name}"):
@@ -191,9 +211,9 @@ def unstated(instance: Instance) -> tuple[str, ...]:
     """Warnings for what the header leaves open; the image is scored all the same."""
     said = f"{instance.body_part} {descriptions(instance)}"
     warnings = []
-    if not CHEST_WORDS.search(said) and not instance.body_part.strip():
+    if not instance.body_part.strip() and not CHEST_WORDS.search(said):
         warnings.append("body part not stated")
-    if not instance.view_position.strip() and not FRONTAL_CODES.intersection(instance.view_codes):
+    if not instance.view_position.strip() and not coded_views(instance):
         warnings.append("view not stated")
     return tuple(warnings)
 

@@ -41,5 +41,5 @@ class LedgerCollector:
 def exposition(collector: LedgerCollector) -> bytes:
     """The text format of one scrape."""
     registry = CollectorRegistry()
-    registry.register(collector)  # type: ignore[arg-type]
+    registry.register(collector)
     return generate_latest(registry)

@@ -30,10 +30,8 @@ from prioritizer.stations import policy_of, rules_of
 from prioritizer.study import AIState
 
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg")
-NO_HEADER = Finding(
-    rule="no-header", sentence="a picture file states neither age nor view; --ignore-scope scores it for evaluation"
-)
-ALL_OFF = Rules(**{name: Strictness.OFF for name in Rules.__dataclass_fields__})
+NO_HEADER = Finding(rule="no-header", sentence="a picture file states neither age nor view; --ignore-scope scores it for evaluation")
+ALL_OFF = Rules(**dict.fromkeys(Rules.__dataclass_fields__, Strictness.OFF))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,9 +133,7 @@ def _score_one(
     return Answer(file=str(file), state="scored", logit=logit, probability=probability, band=str(band), warnings=warnings)
 
 
-def _scope(
-    file: Path, bundle: Bundle, settings: Settings, *, is_picture: bool, ignore_scope: bool
-) -> tuple[str, tuple[str, ...]]:
+def _scope(file: Path, bundle: Bundle, settings: Settings, *, is_picture: bool, ignore_scope: bool) -> tuple[str, tuple[str, ...]]:
     """The reason why the file is out of scope, or empty, and the warnings."""
     if is_picture:
         return ("" if ignore_scope else NO_HEADER.sentence), ("scope not checked",)

@@ -37,8 +37,6 @@ def title_at_host(text: str, *, with_port: bool) -> tuple[str, str, int]:
 
 def write_configuration(target: Path, answers: Answers) -> None:
     """Write the file, readable by the service's group only; nothing is overwritten. Raises ConfigError."""
-    if target.exists():
-        raise ConfigError((f"{target} exists already; it was not touched. Choose another file name",))
     peers = [dict(zip(("ae_title", "host"), title_at_host(peer, with_port=False)[:2], strict=True)) for peer in answers.peers]
     beyond_loopback = any(not is_loopback(peer["host"]) for peer in peers)
     chosen: dict[str, Any] = {
@@ -49,7 +47,12 @@ def write_configuration(target: Path, answers: Answers) -> None:
     if answers.pacs:
         ae_title, host, port = title_at_host(answers.pacs, with_port=True)
         chosen["destinations"] = [{"name": "pacs", "ae_title": ae_title, "host": host, "port": port}]
-    descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o640)
+    try:
+        descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o640)
+    except FileExistsError as error:
+        raise ConfigError((f"{target} exists already; it was not touched. Choose another file name",)) from error
+    except OSError as error:
+        raise ConfigError((f"{target} cannot be written: {error.strerror}",)) from error
     with os.fdopen(descriptor, "w", encoding="utf-8") as file:
         file.write(configuration_text(chosen))
     try:

@@ -22,7 +22,17 @@ from prioritizer.db.worklist import NoticeRow, Order, Row, View
 from prioritizer.ranking import Stage
 from prioritizer.web import words
 
-FOOT = "Triage support, never a diagnosis. No mark means order of arrival only."
+FOOT = (
+    "Triage support, never a diagnosis. No mark means order of arrival only. "
+    "The last column is the end of the Study UID; claim, read, pin, requeue and --why understand it."
+)
+UID_END = 10
+"""Digits of the Study UID that the table shows; the verbs accept any ending that only one listed study has."""
+COLUMNS = ("Due", "Patient", "Study", "From", "Arrived", "AI", "Reader", "UID")
+NARROW_COLUMNS = ("Due", "Patient", "AI", "Reader", "UID")
+FIXED_WIDTHS = {"Due": 23, "From": 8, "Arrived": 8, "Reader": 6, "UID": 12, "AI": 10}
+WIDE = 120
+"""Characters from which every column is shown."""
 TONES = {"alarm": "bold red", "raised": "bold yellow", "neutral": "", "read": "dim"}
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 
@@ -47,7 +57,7 @@ def show(engine: sa.Engine, settings: Settings, *, fifo: bool, view: str, limit:
         writer.writerow(worklist.FIELDS)
         writer.writerows([_cell(plain(getattr(row, name))) for name in worklist.FIELDS] for row in rows)
     else:
-        out.print(as_table(engine, rows, settings, fifo=fifo))
+        out.print(as_table(engine, rows, settings, fifo=fifo, width=out.width))
 
 
 def _cell(value: Any) -> Any:
@@ -55,21 +65,38 @@ def _cell(value: Any) -> Any:
     return f"'{value}" if isinstance(value, str) and value.startswith(FORMULA_STARTS) else value
 
 
-def as_table(engine: sa.Engine, rows: list[Row], settings: Settings, *, fifo: bool) -> Group:
+def as_table(engine: sa.Engine, rows: list[Row], settings: Settings, *, fifo: bool, width: int) -> Group:
     """The list for people, with the stage above and the caution below."""
     now = datetime.now(UTC)
     stage = settings.site.stage
     counts = worklist.counts(engine)
     order = "order of arrival (FIFO)" if fifo or stage is not Stage.ACTIVE else "deadline"
     head = Text(f"{settings.site.name} · stage {stage} · by {order} · open {counts.open}, overdue {counts.overdue}", style="bold")
-    table = Table(expand=False)
-    for name in ("Due", "Patient", "Study", "From", "Arrived", "AI", "Reader", "Study UID"):
-        table.add_column(name, no_wrap=name == "Due", overflow="fold")
+    table = Table(expand=True)
+    names = COLUMNS if width >= WIDE else NARROW_COLUMNS
+    for name in names:
+        # The AI column takes what is left; the others keep their words, long names and descriptions end in an ellipsis.
+        table.add_column(
+            name,
+            no_wrap=True,
+            overflow="ellipsis",
+            ratio=1 if name == "AI" else None,
+            min_width=FIXED_WIDTHS.get(name),
+            max_width=28 if name in ("Patient", "Study") else None,
+        )
     for row in rows:
         line = words.line(row, now, marks=stage is not Stage.SHADOW)
-        cells = (f"{line.mark} {line.due}".strip(), line.patient, line.study, line.sender, f"{line.arrived.astimezone():%H:%M:%S}",
-                 line.ai, line.reader, line.study_uid)  # fmt: skip
-        table.add_row(*(Text(cell) for cell in cells), style=TONES[line.tone])
+        cells = {
+            "Due": f"{line.mark} {line.due}".strip(),
+            "Patient": line.patient,
+            "Study": line.study,
+            "From": line.sender,
+            "Arrived": f"{line.arrived.astimezone():%H:%M:%S}",
+            "AI": line.ai,
+            "Reader": line.reader,
+            "UID": f"..{line.study_uid[-UID_END:]}",
+        }
+        table.add_row(*(Text(cells[name]) for name in names), style=TONES[line.tone])
     alarms = [Text(f"!! {said}. {mend}.", style="bold red") for _, _, said, mend in worklist.standing_alarms(engine)]
     return Group(head, *alarms, table if rows else Text("No studies here."), Text(FOOT, style="dim"))
 
@@ -79,13 +106,15 @@ def watch(engine: sa.Engine, settings: Settings, *, fifo: bool, view: str, limit
     with Live(screen=True, auto_refresh=False) as live:
         while True:
             rows = fetch(engine, fifo=fifo, view=view, limit=limit)
-            live.update(as_table(engine, rows, settings, fifo=fifo), refresh=True)
+            live.update(as_table(engine, rows, settings, fifo=fifo, width=live.console.width), refresh=True)
             time.sleep(2)
 
 
 def show_why(engine: sa.Engine, study_uid: str, *, as_json: bool, out: Console) -> None:
     """Everything that happened to one study, and where it stands."""
-    row, events = worklist.study(engine, study_uid), worklist.why(engine, study_uid)
+    row = worklist.find(engine, study_uid)
+    study_uid = row.study_uid
+    events = worklist.why(engine, study_uid)
     if as_json:
         told = {
             "study": {key: plain(value) for key, value in asdict(row).items()},
@@ -113,7 +142,7 @@ def admitting_toml(notice: NoticeRow) -> str:
 def show_status(engine: sa.Engine, settings: Settings, *, as_json: bool, out: Console) -> None:
     """Alarms, failed images, unsent results, refusals."""
     notices = worklist.recent_notices(engine, limit=20)
-    told = {
+    told: dict[str, Any] = {
         "site": settings.site.name,
         "stage": str(settings.site.stage),
         "counts": {key: plain(value) for key, value in asdict(worklist.counts(engine)).items()},

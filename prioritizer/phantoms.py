@@ -34,10 +34,10 @@ DRAWN_SIDE = 448
 
 def _film(rows: int, columns: int, seed: int, *, opacity: bool) -> Float64:
     """0 (black, air) .. 1 (white, dense), with the grain of a full-size detector."""
-    rng = np.random.default_rng([20261122, seed])
+    rng, noise = np.random.default_rng([20261122, seed]), np.random.default_rng([20261122, seed, 1])
     drawn = _anatomy(min(rows, DRAWN_SIDE), min(columns, DRAWN_SIDE), rng, opacity=opacity).astype(np.float32)
     film = np.asarray(Image.fromarray(drawn).resize((columns, rows), Image.Resampling.BICUBIC), dtype=np.float64)
-    return np.clip(film + rng.normal(0.0, 0.008, film.shape), 0.0, 1.0)
+    return np.clip(film + noise.normal(0.0, 0.008, film.shape), 0.0, 1.0)
 
 
 def _anatomy(rows: int, columns: int, rng: np.random.Generator, *, opacity: bool) -> Float64:

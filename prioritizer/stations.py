@@ -24,7 +24,7 @@ from prioritizer.config import Settings
 from prioritizer.db import delivering, receiving, scoring
 from prioritizer.db.receiving import Arrival, Quiet
 from prioritizer.db.scoring import ClaimedInstance
-from prioritizer.dicom import attributes, develop
+from prioritizer.dicom import attributes
 from prioritizer.dicom.secondary_capture import CaptureFacts, CaptureObject
 from prioritizer.dicom.sender import Destination, Sender, next_attempt_delay
 from prioritizer.dicom.spool import Spool
@@ -58,9 +58,11 @@ def utc_now() -> datetime:
 class Darkroom(Protocol):
     """Where pixels become pictures: the sandbox in service, in-process in tests."""
 
-    def model_picture(self, path: Path) -> NDArray[np.float32]: ...
+    def model_picture(self, path: Path) -> NDArray[np.float32]:
+        """The picture the network sees: float32 (S, S), 0..1."""
 
-    def capture(self, path: Path, saliency: NDArray[np.float32] | None, facts: CaptureFacts) -> CaptureObject: ...
+    def capture(self, path: Path, saliency: NDArray[np.float32] | None, facts: CaptureFacts) -> CaptureObject:
+        """The result object of a scored instance."""
 
 
 class Scorer(Protocol):
@@ -69,7 +71,8 @@ class Scorer(Protocol):
     name: str
     precision: str
 
-    def score(self, picture: NDArray[np.float32]) -> Outputs: ...
+    def score(self, picture: NDArray[np.float32]) -> Outputs:
+        """What the network says of one picture."""
 
 
 def policy_of(settings: Settings, bundle: Bundle | None) -> Policy:
@@ -295,6 +298,7 @@ class DeliverStation:
         """Send the next result; True when it went through or was refused for good."""
         claim = delivering.claim_delivery(self.engine, self.destination.name, self.worker, SEND_LEASE)
         if claim is None:
+            self.sender.release_idle()
             return False
         try:
             self.sender.send(self.destination, claim.result.data)

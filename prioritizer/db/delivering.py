@@ -6,7 +6,6 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
 
 import sqlalchemy as sa
 
@@ -59,9 +58,7 @@ class ClaimedDelivery:
 def claim_study(engine: sa.Engine, worker: str, lease: timedelta, now: datetime) -> ClaimedStudy | None:
     """The next quiet study with something new to publish; None when there is none."""
     waiting = (
-        sa.select(sa.literal(1))
-        .where(instances.c.study_uid == studies.c.study_uid, instances.c.state == InstanceState.RECEIVED)
-        .exists()
+        sa.select(sa.literal(1)).where(instances.c.study_uid == studies.c.study_uid, instances.c.state == InstanceState.RECEIVED).exists()
     )
     wanted = sa.and_(
         studies.c.revision > studies.c.published_revision,
@@ -115,9 +112,7 @@ def finish_published(
     return True
 
 
-def _store_result(
-    tx: sa.Connection, claim: ClaimedStudy, result: Result, destinations: Sequence[str], now: datetime
-) -> None:
+def _store_result(tx: sa.Connection, claim: ClaimedStudy, result: Result, destinations: Sequence[str], now: datetime) -> None:
     if tx.scalar(sa.select(sa.literal(1)).where(results.c.sop_instance_uid == result.sop_instance_uid)):
         return  # a late instance that changed nothing: the PACS has this very object, or it is on its way
     _retract_unsent(tx, claim.study_uid, now)
@@ -136,9 +131,7 @@ def _store_result(
     )
     for name in destinations:
         tx.execute(
-            deliveries.insert().values(
-                result_uid=result.sop_instance_uid, study_uid=claim.study_uid, destination=name, created_at=now
-            )
+            deliveries.insert().values(result_uid=result.sop_instance_uid, study_uid=claim.study_uid, destination=name, created_at=now)
         )
     said = f"result {result.sop_instance_uid} built for {', '.join(destinations) or 'no destination'}"
     record(tx, Kind.PUBLISHED, said, now, study=claim.study_uid, instance=claim.source_instance_uid)

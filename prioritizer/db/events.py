@@ -58,8 +58,4 @@ def record(
     **detail: Any,
 ) -> None:
     """One event in the caller's transaction."""
-    tx.execute(
-        events.insert().values(
-            at=now, kind=kind, study_uid=study, sop_instance_uid=instance, actor=actor, said=said, detail=detail
-        )
-    )
+    tx.execute(events.insert().values(at=now, kind=kind, study_uid=study, sop_instance_uid=instance, actor=actor, said=said, detail=detail))

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from prioritizer.db import connect
 from prioritizer.db.events import Kind, record
 from prioritizer.db.tables import alarms, deliveries, instances, studies
-from prioritizer.study import DeliveryState, InstanceState, ReadingState
+from prioritizer.study import AIState, DeliveryState, InstanceState, ReadingState
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,8 +39,13 @@ def stand(engine: sa.Engine, managed: Sequence[str], standing: Sequence[Alarm], 
                 tx.execute(alarms.insert().values(name=name, since=now, said=alarm.said, mend=alarm.mend))
 
 
-def deletable_pixels(engine: sa.Engine, read_before: datetime, limit: int = 100) -> list[tuple[str, str]]:
-    """Instances of studies read before `read_before` with nothing left to score or send: (SOP instance UID, study UID), oldest first."""
+def deletable_pixels(
+    engine: sa.Engine, read_before: datetime, limit: int = 100, *, publishes: bool = True
+) -> list[tuple[str, str]]:
+    """Instances of studies read before `read_before` with nothing left to score or send: (SOP instance UID, study UID), oldest first.
+
+    Where a site publishes nothing (`publishes` false: stage shadow, or overlay off) no result is waited for.
+    """
     unsent = (
         sa.select(sa.literal(1))
         .where(
@@ -49,13 +54,14 @@ def deletable_pixels(engine: sa.Engine, read_before: datetime, limit: int = 100)
         )
         .exists()
     )
+    settled = sa.or_(studies.c.revision == studies.c.published_revision, studies.c.ai_state != AIState.SCORED)
     query = (
         sa.select(instances.c.sop_instance_uid, instances.c.study_uid)
         .join(studies, studies.c.study_uid == instances.c.study_uid)
         .where(
             studies.c.reading_state == ReadingState.READ,
             studies.c.read_at < read_before,
-            sa.or_(studies.c.revision == studies.c.published_revision, studies.c.ai_state != "SCORED"),
+            sa.true() if not publishes else settled,
             instances.c.state != InstanceState.RECEIVED,
             instances.c.pixels_deleted_at.is_(None),
             ~unsent,

@@ -10,7 +10,10 @@ from prioritizer import ranking
 from prioritizer.db.events import Kind, record
 from prioritizer.db.tables import instances, scores, studies
 from prioritizer.ranking import Band, Policy, Standing
-from prioritizer.study import AIState, InstanceState
+from prioritizer.study import AIState, InstanceState, ReadingState
+
+OWN_OBJECT = "own-object"
+"""The reason of an instance that prioritizer made itself: it says nothing about the study."""
 
 
 def standing_of(row: sa.Row[tuple[object, ...]]) -> Standing:
@@ -36,6 +39,11 @@ def high_suspended(tx: sa.Connection, policy: Policy) -> bool:
     return ranking.high_is_suspended([Band(band) for band in recent], policy)
 
 
+def lock_study(tx: sa.Connection, study_uid: str) -> sa.Row[tuple[object, ...]]:
+    """The study's row, held until the commit: two instances of one study finished at once would each overlook the other."""
+    return tx.execute(sa.select(studies).where(studies.c.study_uid == study_uid).with_for_update()).one()
+
+
 def latest_scores(tx: sa.Connection, study_uid: str) -> list[tuple[str, float]]:
     """The newest probability of every scored instance of the study: (SOP instance UID, probability)."""
     newest = (
@@ -53,7 +61,7 @@ def _ai_reason(tx: sa.Connection, study_uid: str, state: AIState) -> str:
     wanted = [InstanceState.FAILED] if state is AIState.SCORED else [InstanceState.FAILED, InstanceState.INELIGIBLE]
     rows = tx.execute(
         sa.select(instances.c.reason_text, instances.c.state)
-        .where(instances.c.study_uid == study_uid, instances.c.state.in_(wanted))
+        .where(instances.c.study_uid == study_uid, instances.c.state.in_(wanted), instances.c.reason != OWN_OBJECT)
         .order_by(instances.c.received_at)
     ).all()
     failed_first = sorted(rows, key=lambda row: row.state != InstanceState.FAILED)
@@ -62,6 +70,7 @@ def _ai_reason(tx: sa.Connection, study_uid: str, state: AIState) -> str:
 
 def replace_study(tx: sa.Connection, study_uid: str, policy: Policy, now: datetime) -> None:
     """Recompute AI state, risk and place of a study, and say so in an event when its place changed."""
+    lock_study(tx, study_uid)
     counts = dict.fromkeys(InstanceState, 0)
     for state, count in tx.execute(
         sa.select(instances.c.state, sa.func.count()).where(instances.c.study_uid == study_uid).group_by(instances.c.state)
@@ -82,7 +91,7 @@ def replace_study(tx: sa.Connection, study_uid: str, policy: Policy, now: dateti
 
 def put_in_place(tx: sa.Connection, study_uid: str, policy: Policy, now: datetime, *, suspended: bool | None = None) -> bool:
     """Give the study the band and deadline of its standing; True when they changed."""
-    row = tx.execute(sa.select(studies).where(studies.c.study_uid == study_uid)).one()
+    row = lock_study(tx, study_uid)
     standing = standing_of(row)
     if suspended is None:
         suspended = ranking.band_of(standing, policy) is Band.HIGH and high_suspended(tx, policy)
@@ -92,19 +101,31 @@ def put_in_place(tx: sa.Connection, study_uid: str, policy: Policy, now: datetim
     tx.execute(
         studies.update()
         .where(studies.c.study_uid == study_uid)
-        .values(band=place.band, due_at=place.due_at, place_reason=place.reason, overdue_at=None)
+        .values(
+            band=place.band,
+            due_at=place.due_at,
+            place_reason=place.reason,
+            overdue_at=row.overdue_at if place.due_at == row.due_at else None,
+        )
     )
-    overtaken = tx.scalar(
+    overtaken = _overtaken(tx, standing, place.due_at)
+    said = place.reason + (f"; stands before {overtaken} that arrived earlier" if overtaken else "")
+    record(tx, Kind.PLACED, said, now, study=study_uid, band=place.band, due_at=place.due_at.isoformat(), overtaken=overtaken)
+    return True
+
+
+def _overtaken(tx: sa.Connection, standing: Standing, due_at: datetime) -> int:
+    """How many unread studies that arrived earlier stand behind a study with this deadline."""
+    behind = sa.true() if standing.stat else studies.c.due_at > due_at
+    count = tx.scalar(
         sa.select(sa.func.count())
         .select_from(studies)
         .where(
             studies.c.listed,
-            studies.c.reading_state != "READ",
+            studies.c.reading_state != ReadingState.READ,
             ~studies.c.stat,
-            studies.c.first_received_at < row.first_received_at,
-            studies.c.due_at > place.due_at,
+            studies.c.first_received_at < standing.first_received_at,
+            behind,
         )
     )
-    said = place.reason + (f"; stands before {overtaken} that arrived earlier" if overtaken else "")
-    record(tx, Kind.PLACED, said, now, study=study_uid, band=place.band, due_at=place.due_at.isoformat(), overtaken=overtaken)
-    return True
+    return count or 0

@@ -10,12 +10,10 @@ import sqlalchemy as sa
 from prioritizer.db import connect
 from prioritizer.db.events import Kind, record
 from prioritizer.db.placing import put_in_place
-from prioritizer.db.tables import instances, studies
+from prioritizer.db.tables import NO_READER, instances, studies
 from prioritizer.errors import NotAllowed, NotFound
 from prioritizer.ranking import Policy
 from prioritizer.study import ReadingState
-
-NO_READER: dict[str, Any] = {"reader": None, "reader_since": None, "reader_until": None}
 
 
 def _study(tx: sa.Connection, study_uid: str) -> sa.Row[Any]:
@@ -33,9 +31,7 @@ def _held(row: sa.Row[Any], now: datetime) -> bool:
     return row.reading_state == ReadingState.CLAIMED and row.reader_until is not None and row.reader_until > now
 
 
-def claim(
-    engine: sa.Engine, study_uid: str, reader: str, lease: timedelta, now: datetime, *, take_over: bool = False
-) -> None:
+def claim(engine: sa.Engine, study_uid: str, reader: str, lease: timedelta, now: datetime, *, take_over: bool = False) -> None:
     """`reader` has the study until `now + lease`; claiming one's own again renews it. Raises NotAllowed with the holder's name."""
     with connect.writing(engine) as tx:
         row = _study(tx, study_uid)
@@ -97,13 +93,19 @@ def _ordered_stat(tx: sa.Connection, study_uid: str) -> bool:
     return any(str(a.get("priority", "")).upper() in ("STAT", "HIGH") for a in attributes)
 
 
+def _each_held(wanted: sa.ColumnElement[bool]) -> sa.Select[tuple[str]]:
+    """The UIDs of these studies, their rows held in one order: two jobs that hold many never wait for each other in a ring."""
+    return sa.select(studies.c.study_uid).where(wanted).order_by(studies.c.study_uid).with_for_update()
+
+
 def end_expired_claims(engine: sa.Engine, now: datetime) -> int:
     """Claims whose lease ran out become OPEN again; returns how many."""
     with connect.writing(engine) as tx:
         rows = tx.execute(
-            sa.select(studies.c.study_uid, studies.c.reader).where(
-                studies.c.reading_state == ReadingState.CLAIMED, studies.c.reader_until < now
-            )
+            sa.select(studies.c.study_uid, studies.c.reader)
+            .where(studies.c.reading_state == ReadingState.CLAIMED, studies.c.reader_until <= now)
+            .order_by(studies.c.study_uid)
+            .with_for_update()
         ).all()
         for row in rows:
             _set(tx, row.study_uid, reading_state=ReadingState.OPEN, **NO_READER)
@@ -118,7 +120,7 @@ def mark_overdue(engine: sa.Engine, now: datetime) -> int:
             studies.c.listed, studies.c.reading_state != ReadingState.READ, studies.c.overdue_at.is_(None),
             ~studies.c.stat, studies.c.due_at < now,
         )  # fmt: skip
-        rows = tx.scalars(sa.select(studies.c.study_uid).where(late)).all()
+        rows = tx.scalars(_each_held(late)).all()
         for uid in rows:
             _set(tx, uid, overdue_at=now)
             record(tx, Kind.OVERDUE, "overdue", now, study=uid)
@@ -126,13 +128,13 @@ def mark_overdue(engine: sa.Engine, now: datetime) -> int:
 
 
 def expire(engine: sa.Engine, older_than: datetime, now: datetime) -> int:
-    """Studies open since before `older_than` move to their own view, with an alarm; returns how many are newly there."""
+    """Studies whose last image arrived before `older_than` and that nobody read move to their own view, with an alarm; returns how many are newly there."""
     with connect.writing(engine) as tx:
         old = sa.and_(
             studies.c.listed, studies.c.reading_state != ReadingState.READ, studies.c.expired_at.is_(None),
-            studies.c.first_received_at < older_than,
+            studies.c.last_received_at < older_than,
         )  # fmt: skip
-        rows = tx.scalars(sa.select(studies.c.study_uid).where(old)).all()
+        rows = tx.scalars(_each_held(old)).all()
         for uid in rows:
             _set(tx, uid, expired_at=now)
             record(tx, Kind.EXPIRED, "open for longer than the site allows: moved to the view of expired studies", now, study=uid)

@@ -8,14 +8,16 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.exc import IntegrityError
 
 from prioritizer import ranking
 from prioritizer.db import connect
 from prioritizer.db.events import Kind, record
-from prioritizer.db.placing import put_in_place, replace_study
-from prioritizer.db.tables import instances, notices, studies
+from prioritizer.db.placing import OWN_OBJECT, put_in_place, replace_study
+from prioritizer.db.tables import NO_READER, instances, notices, studies
+from prioritizer.errors import Transient
 from prioritizer.ranking import Policy, Standing
-from prioritizer.study import Instance, InstanceState, ReadingState
+from prioritizer.study import AIState, Instance, InstanceState, ReadingState
 
 NOT_IN_ATTRIBUTES = (
     "sop_instance_uid", "study_uid", "series_uid", "sop_class_uid", "transfer_syntax_uid",
@@ -41,8 +43,11 @@ class Quiet:
 
 def receive(engine: sa.Engine, arrivals: Sequence[Arrival], policy: Policy, quiet: Quiet, now: datetime) -> int:
     """Enter the arrivals, each once however often it is handed in; returns how many were new."""
-    with connect.writing(engine) as tx:
-        return sum(_receive_one(tx, arrival, policy, quiet, now) for arrival in arrivals)
+    try:
+        with connect.writing(engine) as tx:
+            return sum(_receive_one(tx, arrival, policy, quiet, now) for arrival in arrivals)
+    except IntegrityError as error:
+        raise Transient("another process entered the same study at the same moment; its arrivals are looked at again") from error
 
 
 def _receive_one(tx: sa.Connection, arrival: Arrival, policy: Policy, quiet: Quiet, now: datetime) -> bool:
@@ -50,15 +55,14 @@ def _receive_one(tx: sa.Connection, arrival: Arrival, policy: Policy, quiet: Qui
     known = tx.scalar(sa.select(sa.literal(1)).where(instances.c.sop_instance_uid == instance.sop_instance_uid))
     if known:
         return False
-    study = tx.execute(sa.select(studies).where(studies.c.study_uid == instance.study_uid)).one_or_none()
+    study = tx.execute(sa.select(studies).where(studies.c.study_uid == instance.study_uid).with_for_update()).one_or_none()
     if study is None:
         _open_study(tx, instance, policy, now)
-    else:
+    elif not instance.made_by_us:  # our own object coming back from the PACS is recorded, and nothing else changes
         _add_to_study(tx, study, instance, policy, quiet, now)
     tx.execute(instances.insert().values(**_instance_row(arrival)))
-    if arrival.unreadable:
-
-
+    ai_is_done = study is not None and study.ai_state in (AIState.NOT_SCORED, AIState.FAILED)
+    if arrival.unreadable or (ai_is_done and not instance.made_by_us):
         replace_study(tx, instance.study_uid, policy, now)
     return True
 
@@ -69,6 +73,9 @@ def _instance_row(arrival: Arrival) -> dict[str, Any]:
     row = {key: values[key] for key in NOT_IN_ATTRIBUTES} | {"attributes": attributes}
     if arrival.unreadable:
         row |= {"state": InstanceState.FAILED, "reason": "header", "reason_text": arrival.unreadable}
+    elif arrival.instance.made_by_us:
+        own = "made by prioritizer itself: recorded, never scored"
+        row |= {"state": InstanceState.INELIGIBLE, "reason": OWN_OBJECT, "reason_text": own}
     return row
 
 
@@ -107,11 +114,7 @@ def _study_texts(instance: Instance) -> dict[str, Any]:
     }
 
 
-def _add_to_study(
-    tx: sa.Connection, study: sa.Row[Any], instance: Instance, policy: Policy, quiet: Quiet, now: datetime
-) -> None:
-    if instance.made_by_us:  # our own object coming back from the PACS: recorded, and nothing else changes
-        return
+def _add_to_study(tx: sa.Connection, study: sa.Row[Any], instance: Instance, policy: Policy, quiet: Quiet, now: datetime) -> None:
     new: dict[str, Any] = {
         "instances": studies.c.instances + 1,
         "last_received_at": max(study.last_received_at, instance.received_at),
@@ -123,12 +126,10 @@ def _add_to_study(
     if study.revision > study.published_revision and study.publish_by is not None:
         new["not_before"] = min(now + quiet.quiet, study.publish_by)
     if study.reading_state == ReadingState.READ:
-        new |= {"reading_state": ReadingState.OPEN, "reader": None, "reader_since": None, "reader_until": None, "read_at": None}
+        new |= {"reading_state": ReadingState.OPEN, "read_at": None, "expired_at": None, **NO_READER}
         record(tx, Kind.LATE, "another image arrived after the study was read: open again", now, study=instance.study_uid)
     tx.execute(studies.update().where(studies.c.study_uid == instance.study_uid).values(**new))
     if new["stat"] != study.stat or not study.listed:
-
-
         put_in_place(tx, instance.study_uid, policy, now)
 
 
@@ -138,7 +139,8 @@ def record_notice(engine: sa.Engine, name: str, notice: Mapping[str, Any], at: d
     with connect.writing(engine) as tx:
         if tx.scalar(sa.select(sa.literal(1)).where(notices.c.name == name)):
             return
-        texts = {key: str(notice.get(key) or "")[:500] for key in columns}
+        # Postgres takes no NUL in a text, and a hostile peer's AE title may hold one.
+        texts = {key: str(notice.get(key) or "").replace("\0", "\N{REPLACEMENT CHARACTER}")[:500] for key in columns}
         detail = {key: value for key, value in notice.items() if key not in columns}
         tx.execute(notices.insert().values(name=name, at=at, detail=detail, **texts))
         uid = notice.get("sop_instance_uid")

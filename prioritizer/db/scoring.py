@@ -54,9 +54,7 @@ def _leave(tx: sa.Connection, claim: ClaimedInstance, state: InstanceState, reas
     return done.rowcount == 1
 
 
-def finish_scored(
-    engine: sa.Engine, claim: ClaimedInstance, score: Score, policy: Policy, quiet: Quiet, now: datetime
-) -> bool:
+def finish_scored(engine: sa.Engine, claim: ClaimedInstance, score: Score, policy: Policy, quiet: Quiet, now: datetime) -> bool:
     """Score, state, study risk and place in one commit; False when the claim was lost meanwhile."""
     instance = claim.instance
     with connect.writing(engine) as tx:
@@ -178,7 +176,8 @@ def rerank_open(engine: sa.Engine, policy: Policy, why: str, now: datetime, acto
     """Every unread study takes the place that `policy` gives it, in one transaction; returns how many moved."""
     with connect.writing(engine) as tx:
         suspended = high_suspended(tx, policy)
-        open_ones = tx.scalars(sa.select(studies.c.study_uid).where(studies.c.reading_state != ReadingState.READ)).all()
+        unread = sa.select(studies.c.study_uid).where(studies.c.reading_state != ReadingState.READ)
+        open_ones = tx.scalars(unread.order_by(studies.c.study_uid).with_for_update()).all()
         moved = sum(put_in_place(tx, uid, policy, now, suspended=suspended) for uid in open_ones)
         if moved:
             record(tx, Kind.RERANKED, f"{moved} studies re-ranked: {why}", now, actor=actor)

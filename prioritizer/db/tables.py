@@ -14,6 +14,8 @@ from sqlalchemy.sql.functions import FunctionElement
 from prioritizer.ranking import Band
 from prioritizer.study import AIState, DeliveryState, InstanceState, ReadingState
 
+NO_READER: dict[str, None] = {"reader": None, "reader_since": None, "reader_until": None}
+"""The columns of a study that nobody has claimed or read."""
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
 
@@ -113,8 +115,12 @@ studies = Table(
     one_of("reading_state", ReadingState),
     Index("ix_studies_order", "listed", "reading_state", sa.text("stat DESC"), "due_at", "first_received_at", "study_uid"),
     Index("ix_studies_arrival", "listed", "reading_state", sa.text("stat DESC"), "first_received_at", "study_uid"),
-    Index("ix_studies_unpublished", "not_before", sqlite_where=sa.text("revision > published_revision"),
-          postgresql_where=sa.text("revision > published_revision")),
+    Index(
+        "ix_studies_unpublished",
+        "not_before",
+        sqlite_where=sa.text("revision > published_revision"),
+        postgresql_where=sa.text("revision > published_revision"),
+    ),
     Index("ix_studies_scored", "ai_state", "first_received_at"),
 )
 
@@ -142,8 +148,13 @@ instances = Table(
     Column("not_before", Instant),
     Column("pixels_deleted_at", Instant),
     one_of("state", InstanceState),
-    Index("ix_instances_waiting", "attempts", "received_at", sqlite_where=sa.text("state = 'RECEIVED'"),
-          postgresql_where=sa.text("state = 'RECEIVED'")),
+    Index(
+        "ix_instances_waiting",
+        "attempts",
+        "received_at",
+        sqlite_where=sa.text("state = 'RECEIVED'"),
+        postgresql_where=sa.text("state = 'RECEIVED'"),
+    ),
 )
 
 scores = Table(
@@ -197,8 +208,14 @@ deliveries = Table(
     Column("not_before", Instant),
     one_of("state", DeliveryState),
     UniqueConstraint("result_uid", "destination"),
-    Index("ix_deliveries_pending", "destination", "attempts", "created_at", sqlite_where=sa.text("state = 'PENDING'"),
-          postgresql_where=sa.text("state = 'PENDING'")),
+    Index(
+        "ix_deliveries_pending",
+        "destination",
+        "attempts",
+        "created_at",
+        sqlite_where=sa.text("state = 'PENDING'"),
+        postgresql_where=sa.text("state = 'PENDING'"),
+    ),
 )
 
 events = Table(

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from prioritizer.db import connect
 from prioritizer.db.placing import high_suspended
 from prioritizer.db.tables import alarms, deliveries, events, instances, notices, results, scores, studies
-from prioritizer.errors import NotFound
+from prioritizer.errors import NotAllowed, NotFound
 from prioritizer.ranking import Policy
 from prioritizer.study import DeliveryState, InstanceState, ReadingState
 
@@ -111,6 +111,19 @@ def study(engine: sa.Engine, study_uid: str) -> Row:
     return Row(**row._mapping)
 
 
+def find(engine: sa.Engine, text: str) -> Row:
+    """The study that a person means: its UID, its accession number, or the end of its UID. Raises NotFound, NotAllowed."""
+    endings = sa.and_(studies.c.listed, studies.c.study_uid.endswith(text, autoescape=True))
+    for meant in (studies.c.study_uid == text, studies.c.accession_number == text, endings):
+        with connect.reading(engine) as tx:
+            found = tx.execute(sa.select(*COLUMNS).where(meant).limit(2)).all()
+        if len(found) == 1:
+            return Row(**found[0]._mapping)
+        if found:
+            raise NotAllowed(f"{text} means several studies; give more of the Study UID")
+    raise NotFound(f"no study {text} in the ledger; `prioritizer worklist --json` lists the UIDs")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Event:
     """One line of a study's history."""
@@ -127,9 +140,7 @@ def why(engine: sa.Engine, study_uid: str) -> list[Event]:
     study(engine, study_uid)
     query = sa.select(events).where(events.c.study_uid == study_uid).order_by(events.c.at, events.c.id)
     with connect.reading(engine) as tx:
-        return [
-            Event(at=e.at, kind=e.kind, actor=e.actor, said=e.said, sop_instance_uid=e.sop_instance_uid) for e in tx.execute(query)
-        ]
+        return [Event(at=e.at, kind=e.kind, actor=e.actor, said=e.said, sop_instance_uid=e.sop_instance_uid) for e in tx.execute(query)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -152,10 +163,10 @@ class InstanceRow:
 
 def study_instances(engine: sa.Engine, study_uid: str) -> list[InstanceRow]:
     """The instances of a study in order of arrival."""
-    newest = sa.select(sa.func.max(scores.c.id)).group_by(scores.c.sop_instance_uid)
+    of_study = sa.select(instances.c.sop_instance_uid).where(instances.c.study_uid == study_uid)
+    newest = sa.select(sa.func.max(scores.c.id)).where(scores.c.sop_instance_uid.in_(of_study)).group_by(scores.c.sop_instance_uid)
     joined = instances.outerjoin(scores, sa.and_(scores.c.sop_instance_uid == instances.c.sop_instance_uid, scores.c.id.in_(newest)))
-    names = [name for name in InstanceRow.__dataclass_fields__]
-    columns = [instances.c[name] if name in instances.c else scores.c[name] for name in names]
+    columns = [instances.c[name] if name in instances.c else scores.c[name] for name in InstanceRow.__dataclass_fields__]
     query = sa.select(*columns).select_from(joined).where(instances.c.study_uid == study_uid).order_by(instances.c.received_at)
     with connect.reading(engine) as tx:
         return [InstanceRow(**row._mapping) for row in tx.execute(query)]
@@ -180,6 +191,7 @@ class Counts:
 
 def counts(engine: sa.Engine) -> Counts:
     """Counts over the open list, the deliveries and the last arrival."""
+
     def when(condition: sa.ColumnElement[bool]) -> sa.ColumnElement[int]:
         return sa.func.coalesce(sa.func.sum(sa.case((condition, 1), else_=0)), 0)
 
@@ -196,9 +208,7 @@ def counts(engine: sa.Engine) -> Counts:
             ).where(_in_view(View.OPEN))
         ).one()
         expired = tx.scalar(sa.select(sa.func.count()).select_from(studies).where(_in_view(View.EXPIRED)))
-        sent = dict(
-            tx.execute(sa.select(deliveries.c.state, sa.func.count()).group_by(deliveries.c.state)).tuples().all()
-        )
+        sent = dict(tx.execute(sa.select(deliveries.c.state, sa.func.count()).group_by(deliveries.c.state)).tuples().all())
         last = tx.scalar(sa.select(sa.func.max(studies.c.last_received_at)))
     return Counts(
         open=listed[0], overdue=listed[1], raised=listed[2], waiting=listed[3], not_scored=listed[4], failed=listed[5],

@@ -189,9 +189,7 @@ def encode_accept(
     return _pdu(ASSOCIATE_AC, body + _item(_USER_ITEM, user))
 
 
-def _context_result(
-    proposal: ProposedContext, accepted: Mapping[int, AcceptedContext], offered: Mapping[str, tuple[str, ...]]
-) -> bytes:
+def _context_result(proposal: ProposedContext, accepted: Mapping[int, AcceptedContext], offered: Mapping[str, tuple[str, ...]]) -> bytes:
     context = accepted.get(proposal.context_id)
     if context is not None:
         result, syntax = 0, context.transfer_syntax

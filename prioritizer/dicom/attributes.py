@@ -33,11 +33,14 @@ KEYWORDS = (
     "PatientAge", "PatientSpeciesDescription", "BodyPartExamined", "ProtocolName", "ViewPosition", "StudyInstanceUID",
     "SeriesInstanceUID", "PatientOrientation", "PhotometricInterpretation", "NumberOfFrames", "ViewCodeSequence",
     "StudyPriorityID", "RequestedProcedurePriority", "RequestAttributesSequence", "ContributingEquipmentSequence",
+    "AnatomicRegionSequence",
 )  # fmt: skip
 NO_STUDY = "no-study-uid."
 """Prefix of the study key of an instance that names no study; its SOP Instance UID follows, so that it is listed alone."""
 AGE_UNITS = {"Y": 1.0, "M": 1 / 12, "W": 7 / 365.25, "D": 1 / 365.25}
 OLDEST = 120.0
+CHEST_REGIONS = frozenset({"T-D3000", "51185008", "816094009", "T-28000", "39607008"})
+"""Chest and lung in SNOMED RT and CT (PS3.16 CID 4031), whatever language their meaning is written in."""
 MANUFACTURER = "prioritizer"
 """What (0018,A001) Contributing Equipment of our own results says."""
 MAX_TEXT = 400
@@ -134,7 +137,7 @@ def _values(header: Dataset, layout: Layout) -> dict[str, Any]:
         "series_description": _text(header, "SeriesDescription"),
         "protocol_name": _text(header, "ProtocolName"),
         "modality": _text(header, "Modality")[:16],
-        "body_part": _text(header, "BodyPartExamined")[:64],
+        "body_part": _body_part(header)[:64],
         "view_position": _text(header, "ViewPosition")[:16],
         "view_codes": _codes(header),
         "patient_orientation": _texts(header, "PatientOrientation"),
@@ -181,6 +184,15 @@ def printable(text: str) -> str:
 def _items(header: Dataset, keyword: str) -> Sequence[Dataset]:
     value = _value(header, keyword)
     return list(value) if isinstance(value, DicomSequence) else []
+
+
+def _body_part(header: Dataset) -> str:
+    """(0018,0015) Body Part Examined, or else the first (0008,2218) Anatomic Region, which DX requires instead."""
+    regions = [
+        "CHEST" if _text(item, "CodeValue") in CHEST_REGIONS else _text(item, "CodeMeaning")
+        for item in _items(header, "AnatomicRegionSequence")
+    ]
+    return _text(header, "BodyPartExamined") or next(iter(regions), "")
 
 
 def _codes(header: Dataset) -> tuple[str, ...]:

@@ -132,9 +132,7 @@ def _sample_file(syntax: str, bits: int) -> bytes:
     sample.SamplesPerPixel, sample.PhotometricInterpretation, sample.PixelRepresentation = 1, "MONOCHROME2", 0
     sample.BitsAllocated, sample.BitsStored, sample.HighBit = (16, 12, 11) if bits == 12 else (8, 8, 7)
     order = ">" if syntax == uid.ExplicitVRBigEndian else "<"
-    sample.PixelData = (
-        encapsulate([base64.b64decode(SAMPLES[syntax])]) if syntax in CODECS else ramp(bits).astype(f"{order}u2").tobytes()
-    )
+    sample.PixelData = encapsulate([base64.b64decode(SAMPLES[syntax])]) if syntax in CODECS else ramp(bits).astype(f"{order}u2").tobytes()
     sample["PixelData"].VR = "OB" if syntax in CODECS else "OW"
     file = BytesIO()
     sample.save_as(file, enforce_file_format=True)

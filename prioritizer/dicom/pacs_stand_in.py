@@ -14,9 +14,9 @@ from pydicom.dataset import Dataset
 from pydicom.encaps import generate_frames
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian, JPEGBaseline8Bit, SecondaryCaptureImageStorage
 from pynetdicom import AE, evt
-from pynetdicom.sop_class import Verification
 
 from prioritizer.dicom import status
+from prioritizer.dicom.contexts import VERIFICATION
 from prioritizer.errors import ConfigError
 
 
@@ -63,13 +63,13 @@ def running_pacs(ae_title: str, host: str, port: int) -> Iterator[PacsStandIn]:
     """A PACS stand-in that answers while the context is open. Raises ConfigError when the port is taken."""
     stand_in = PacsStandIn()
     entity = AE(ae_title=ae_title)
-    entity.add_supported_context(Verification)
+    entity.add_supported_context(VERIFICATION)
     entity.add_supported_context(SecondaryCaptureImageStorage, [JPEGBaseline8Bit, ExplicitVRLittleEndian, ImplicitVRLittleEndian])
     try:
-        server = entity.start_server((host, port), block=False, evt_handlers=[(evt.EVT_C_STORE, stand_in.keep)])
+        entity.start_server((host, port), block=False, evt_handlers=[(evt.EVT_C_STORE, stand_in.keep)])
     except OSError as error:
         raise ConfigError((f"port {port} for the PACS stand-in cannot be used ({error.strerror})",)) from error
     try:
         yield stand_in
     finally:
-        server.shutdown()
+        entity.shutdown()

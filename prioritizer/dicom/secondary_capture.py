@@ -89,9 +89,7 @@ def result_uid(*parts: str) -> str:
     return f"2.25.{UUID(bytes=digest.digest()[:16], version=5).int}"
 
 
-def build(
-    source_path: Path, picture: NDArray[np.uint8], saliency: NDArray[np.float32] | None, facts: CaptureFacts
-) -> CaptureObject:
+def build(source_path: Path, picture: NDArray[np.uint8], saliency: NDArray[np.float32] | None, facts: CaptureFacts) -> CaptureObject:
     """The Secondary Capture of one scored instance; the same arguments give the same bytes. Raises Unprocessable.
 
     `picture` is uint8 (rows, columns) as `pixels.display_picture` draws it, `saliency` float32 (h, w) in logit units or None.

@@ -23,6 +23,7 @@ from pydicom.uid import UID, MediaStorageDirectoryStorage
 from prioritizer.dicom import status
 from prioritizer.dicom.codecs import CODEC_FAILURES
 from prioritizer.dicom.contexts import IMPLEMENTATION_CLASS_UID
+from prioritizer.dicom.quiet import quietly
 from prioritizer.dicom.sender import MAX_CONTEXTS, REPLY_SECONDS, Destination, file_context, open_association, store
 from prioritizer.dicom.structure import layout_of, map_file
 from prioritizer.errors import PermanentRefusal, Transient, Unprocessable
@@ -76,6 +77,9 @@ def _files(paths: Iterable[Path]) -> Iterator[Path]:
 
 def _ready(path: Path, folder: Path) -> _Ready:
     buffer = map_file(path)
+    if len(buffer) % 2:
+        # Peers abort the association over a fragment of odd length, which would cost the whole batch.
+        raise Unprocessable("odd-length", "the data set has an odd number of bytes, which DICOM forbids (PS3.5 7.1.1)")
     has_meta = buffer[128:134] == _META_FOLLOWS
     sendable = path if has_meta else _with_head(path, folder)
     sop_class, syntax = file_context(sendable)
@@ -90,9 +94,7 @@ def _with_head(path: Path, folder: Path) -> Path:
     header = BytesIO(layout.buffer[layout.start : layout.header_end])
     try:
         with quietly():
-            named = read_dataset(
-                header, layout.implicit, layout.little_endian, specific_tags=[Tag("SOPClassUID"), Tag("SOPInstanceUID")]
-            )
+            named = read_dataset(header, layout.implicit, layout.little_endian, specific_tags=[Tag("SOPClassUID"), Tag("SOPInstanceUID")])
         meta = FileMetaDataset()
         meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID = named.SOPClassUID, named.SOPInstanceUID
         meta.TransferSyntaxUID, meta.ImplementationClassUID = layout.transfer_syntax, UID(IMPLEMENTATION_CLASS_UID)

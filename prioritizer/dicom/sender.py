@@ -15,9 +15,11 @@ import threading
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Final
 
+from pydicom.errors import InvalidDicomError
 from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian, JPEGBaseline8Bit, SecondaryCaptureImageStorage
 from pynetdicom import AE, _config, evt
 from pynetdicom.association import Association
@@ -26,6 +28,7 @@ from pynetdicom.presentation import PresentationContext, build_context
 
 from prioritizer.dicom import status
 from prioritizer.dicom.contexts import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
+from prioritizer.dicom.quiet import quietly
 from prioritizer.errors import PermanentRefusal, Transient
 
 # Files go out as they lie on disk, in pieces, instead of being decoded and encoded again.
@@ -170,6 +173,7 @@ def open_association(destination: Destination, contexts: Iterable[tuple[UID, UID
     entity.network_timeout = max(reply_seconds, 2 * IDLE_SECONDS)
     # One syntax a context: with several the acceptor would choose, and the bytes would no longer fit.
     requested: list[PresentationContext] = [build_context(sop_class, syntax) for sop_class, syntax in contexts]
+    opened: list[datetime] = []
     try:
         association = entity.associate(
             destination.host,
@@ -177,30 +181,27 @@ def open_association(destination: Destination, contexts: Iterable[tuple[UID, UID
             contexts=requested,
             ae_title=destination.ae_title,
             max_pdu=PDU_BYTES,
-            evt_handlers=[(evt.EVT_CONN_OPEN, _without_delay)],
+            evt_handlers=[(evt.EVT_CONN_OPEN, _without_delay), (evt.EVT_CONN_OPEN, lambda event: opened.append(event.timestamp))],
         )
     except (OSError, ValueError) as error:
         raise Transient(f"{destination.name} cannot be reached: {error}") from error
     if not association.is_established:
-        raise _why_not_established(destination, association)
+        raise _why_not_established(destination, association, connected=bool(opened))
     return association
 
 
 def accepts(association: Association, sop_class: UID, syntax: UID) -> bool:
     """True where the peer accepted this SOP class in this transfer syntax."""
-    return any(
-        context.abstract_syntax == sop_class and syntax in context.transfer_syntax for context in association.accepted_contexts
-    )
+    return any(context.abstract_syntax == sop_class and syntax in context.transfer_syntax for context in association.accepted_contexts)
 
 
 def store(destination: Destination, association: Association, path: Path, sop_class: UID, syntax: UID) -> None:
     """One C-STORE of the file; returns where the peer keeps it, raises Transient or PermanentRefusal."""
     if not accepts(association, sop_class, syntax):
-        raise PermanentRefusal(
-            status.SOP_CLASS_NOT_SUPPORTED, f"{destination.name} does not accept {sop_class.name} in {syntax.name}"
-        )
+        raise PermanentRefusal(status.SOP_CLASS_NOT_SUPPORTED, f"{destination.name} does not accept {sop_class.name} in {syntax.name}")
     try:
-        response = association.send_c_store(path)
+        with quietly():
+            response = association.send_c_store(path)
     except (OSError, RuntimeError, ValueError, AttributeError) as error:
         raise Transient(f"the association with {destination.name} broke: {type(error).__name__}") from error
     judge(destination, response.get("Status"))
@@ -220,9 +221,10 @@ def judge(destination: Destination, answer: int | None) -> None:
 def file_context(path: Path) -> tuple[UID, UID]:
     """SOP class and transfer syntax of a Part 10 file, from its file meta information."""
     try:
-        meta, _ = split_dataset(path)
-        return UID(meta.MediaStorageSOPClassUID), UID(meta.TransferSyntaxUID)
-    except (OSError, ValueError, AttributeError, NotImplementedError, KeyError, EOFError) as error:
+        with quietly():
+            meta, _ = split_dataset(path)
+            return UID(meta.MediaStorageSOPClassUID), UID(meta.TransferSyntaxUID)
+    except (OSError, ValueError, AttributeError, NotImplementedError, KeyError, EOFError, InvalidDicomError) as error:
         raise PermanentRefusal(status.CANNOT_UNDERSTAND, "the object has no readable file meta information") from error
 
 
@@ -233,7 +235,7 @@ def _without_delay(event: evt.Event) -> None:
         transport.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
 
-def _why_not_established(destination: Destination, association: Association) -> Transient | PermanentRefusal:
+def _why_not_established(destination: Destination, association: Association, *, connected: bool) -> Transient | PermanentRefusal:
     """A-ASSOCIATE-RJ with result 1 is for good (a wrong AE title, mostly); all else may pass."""
     if association.is_rejected:
         reply = association.acceptor.primitive
@@ -242,7 +244,9 @@ def _why_not_established(destination: Destination, association: Association) -> 
         if result == REJECTED_PERMANENTLY:
             return PermanentRefusal(status.NOT_AUTHORISED, f"{destination.name} rejected the association{reason}")
         return Transient(f"{destination.name} rejected the association for now{reason}")
-    if association.is_aborted:
+    if association.rejected_contexts and not association.accepted_contexts:
+        return PermanentRefusal(status.SOP_CLASS_NOT_SUPPORTED, f"{destination.name} accepts nothing of what was proposed")
+    if connected:
         return Transient(f"{destination.name} aborted the association or did not answer in time")
     return Transient(f"{destination.name} cannot be reached")
 

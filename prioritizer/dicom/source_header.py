@@ -194,9 +194,7 @@ def encoded(dataset: Dataset) -> dict[int, bytes]:
 
 def _read(layout: Layout) -> Dataset:
     tags: list[BaseTag | int] = [Tag(keyword) for keyword in COPIED + _READ_ONLY]
-    return read_dataset(
-        BytesIO(layout.buffer[layout.start : layout.header_end]), layout.implicit, layout.little_endian, specific_tags=tags
-    )
+    return read_dataset(BytesIO(layout.buffer[layout.start : layout.header_end]), layout.implicit, layout.little_endian, specific_tags=tags)
 
 
 def _copied(header: Dataset) -> dict[int, bytes]:

@@ -9,8 +9,8 @@ import openvino
 from numpy.typing import NDArray
 
 from prioritizer import pixels
-from prioritizer.inference.bundle import TOLERANCE, Bundle
 from prioritizer.errors import ModelError
+from prioritizer.inference.bundle import TOLERANCE, Bundle
 
 Float32 = NDArray[np.float32]
 
@@ -70,7 +70,7 @@ class Engine:
         if not worst <= TOLERANCE[self.precision]:
             raise ModelError(
                 f"self-test failed: probability differs by {worst:.2g} from the bundle's golden outputs ({self.precision})",
-                "Set model.precision to \"f32\"; if it fails there too, this processor or OpenVINO build cannot be trusted",
+                'Set model.precision to "f32"; if it fails there too, this processor or OpenVINO build cannot be trusted',
             )
         return worst
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import resource
 import signal
 from collections.abc import Callable
@@ -42,6 +43,8 @@ class Sandbox:
         prepare: Callable[..., None] | None = None,
         arguments: tuple[Any, ...] = (),
     ) -> None:
+        # One picture is one thread's work: BLAS threads of several children fight for the same cores (275 ms instead of 12).
+        os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
         self._pool = ProcessPool(
             max_workers=workers,
             max_tasks=recycle_after,
@@ -65,7 +68,7 @@ class Sandbox:
 
     def close(self) -> None:
         """Stop at once; tasks under way are killed."""
-        self._pool.stop()
+        self._pool.stop()  # type: ignore[no-untyped-call]
         self._pool.join(timeout=5)
 
 
@@ -73,6 +76,8 @@ def _enter_child(memory_bytes: int | None, prepare: Callable[..., None] | None, 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's: it drains, then stops us
     if memory_bytes is not None:
         resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
+        # Native codecs write to standard error as they please; what matters comes back as an exception.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     if prepare is not None:
         prepare(*arguments)

@@ -83,8 +83,8 @@ def calibration_line(probabilities: Float64, labels: Float64) -> tuple[float, fl
 def figures(cases: Cases, threshold: float, seed: int = 0) -> dict[str, Figure]:
     """All figures of a split at a threshold that was fixed elsewhere."""
     measures: dict[str, Callable[[Float64, Float64], float]] = {
-        "roc_auc": lambda y, p: roc_auc(y, p),
-        "pr_auc": lambda y, p: average_precision(y, p),
+        "roc_auc": roc_auc,
+        "pr_auc": average_precision,
         "sensitivity": lambda y, p: sensitivity(y, p >= threshold),
         "specificity": lambda y, p: specificity(y, p >= threshold),
         "share_raised": lambda y, p: float((p >= threshold).mean()),

@@ -158,9 +158,7 @@ def external_images(folder: Path) -> tuple[data.LabelledImage, ...]:
         )
 
 
-def measure(
-    model: torch.nn.Module, images: tuple[data.LabelledImage, ...], recipe: Recipe, fitted: Calibration
-) -> dict[str, Figure]:
+def measure(model: torch.nn.Module, images: tuple[data.LabelledImage, ...], recipe: Recipe, fitted: Calibration) -> dict[str, Figure]:
     """All figures of `images` under a calibration and threshold fitted elsewhere."""
     pictures, labels = data.load_pictures(images, recipe.preprocessing)
     logits = predict(model, pictures, recipe, torch.device("cpu"))
@@ -206,11 +204,12 @@ def export(
     export_graph(model, recipe, target / "model.onnx")
     _save_weights(model, target / "weights.safetensors")
     golden = golden_pictures(recipe.size)
-    np.savez_compressed(target / "golden.npz", pictures=golden, **golden_outputs(model, golden, recipe))
+    outputs: dict[str, Any] = dict(golden_outputs(model, golden, recipe))
+    np.savez_compressed(target / "golden.npz", pictures=golden, **outputs)
     say("measuring val_report and the external sets")
     measured = {"val_report": measure(model, split_images(run, root, "val_report"), recipe, fitted)}
     measured |= {name: measure(model, external_images(folder), recipe, fitted) for name, folder in external.items()}
-    card = _card(statement, recipe, facts, measured, scale, float(model.get_classifier().bias[0]), target)
+    card = _card(statement, recipe, facts, measured, scale, float(network.linear_head(model).bias[0]), target)
     (target / CARD).write_text(tomlkit.dumps(card), encoding="utf-8")
     write_card_page(card, asdict(fitted), target / "CARD.md")
     worst = Engine(open_bundle(target)).prove()
@@ -218,9 +217,7 @@ def export(
 
 
 def _save_weights(model: torch.nn.Module, target: Path) -> None:
-    state = {
-        name: (tensor.half() if tensor.numel() > LARGE else tensor).contiguous().cpu() for name, tensor in model.state_dict().items()
-    }
+    state = {name: (tensor.half() if tensor.numel() > LARGE else tensor).contiguous().cpu() for name, tensor in model.state_dict().items()}
     save_file(state, str(target))
 
 
@@ -268,7 +265,5 @@ def _card(
             split: {name: [round(f.value, 4), round(f.low, 4), round(f.high, 4)] for name, f in found.items()}
             for split, found in measured.items()
         },
-        "files": {
-            name: sha256_of(target / name) for name in ("model.onnx", "weights.safetensors", "calibration.json", "golden.npz")
-        },
+        "files": {name: sha256_of(target / name) for name in ("model.onnx", "weights.safetensors", "calibration.json", "golden.npz")},
     }

@@ -54,7 +54,7 @@ class Recipe:
 
 def read_recipe(path: Path) -> Recipe:
     """The recipe in a TOML file; an unknown key or a wrong type is an error that names the nearest key."""
-    known = {field.name: type(field.default) for field in fields(Recipe)}
+    known: dict[str, type] = {field.name: type(field.default) for field in fields(Recipe)}
     faults, values = [], {}
     for key, value in tomllib.loads(path.read_text(encoding="utf-8")).items():
         if key not in known:

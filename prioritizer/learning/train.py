@@ -84,7 +84,7 @@ class Run:
         self.rng = torch.Generator().manual_seed(recipe.seed)
         images = data.read_folder(root)
         self.splits = data.split_by_patient(images, recipe.seed)
-        self.model = network.build(recipe.architecture).to(device, memory_format=torch.channels_last)
+        self.model = network.build(recipe.architecture).to(device).to(memory_format=torch.channels_last)
         self.optimiser = torch.optim.AdamW(self.model.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
         self.steps = math.ceil(len(self.splits["train"]) / recipe.batch_size)
         self.schedule = torch.optim.lr_scheduler.OneCycleLR(
@@ -147,7 +147,7 @@ class Run:
                 logits = self.model(normalised(batch, self.recipe).to(self.device)).squeeze(1)
             loss = functional.binary_cross_entropy_with_logits(logits.float(), truth, pos_weight=pos_weight)
             self.optimiser.zero_grad(set_to_none=True)
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             self.optimiser.step()
             self.schedule.step()
             total += loss.item() * len(chosen)

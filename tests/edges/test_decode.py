@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 import warnings
-from datetime import datetime
+from datetime import UTC, datetime
 from io import BytesIO
 from pathlib import Path
 
@@ -17,16 +17,15 @@ from pydicom import uid
 from pydicom.dataset import Dataset
 from pydicom.encaps import encapsulate
 
-from tests.edges.pacs import shared_dicom
 from prioritizer import phantoms
 from prioritizer.dicom.codec_selftest import SAMPLES, codec_selftest, ramp
 from prioritizer.dicom.codecs import CODECS, NATIVE
 from prioritizer.dicom.decode import Frame, frame_of, read_frame
 from prioritizer.dicom.phantom_files import PhantomPatient, phantom_file
 from prioritizer.errors import Unprocessable
-from prioritizer.pixels import grey_table
+from tests.edges.pacs import shared_dicom
 
-FILM = PhantomPatient(number=1, taken_at=datetime(2026, 11, 22, 9, 30), rows=48, columns=40)
+FILM = PhantomPatient(number=1, taken_at=datetime(2026, 11, 22, 9, 30, tzinfo=UTC), rows=48, columns=40)
 WRITTEN = (*NATIVE, uid.RLELossless, uid.JPEGLSLossless, uid.JPEG2000Lossless)
 
 
@@ -41,6 +40,14 @@ def changed(syntax: str = uid.ExplicitVRLittleEndian, **attributes: object) -> b
     file = BytesIO()
     film.save_as(file)
     return file.getvalue()
+
+
+def outcome(data: bytes) -> Frame | Unprocessable:
+    """The frame or the refusal; any other exception fails the test."""
+    try:
+        return frame_of(data)
+    except Unprocessable as refusal:
+        return refusal
 
 
 def slug_of(data: bytes) -> str:
@@ -81,10 +88,9 @@ def test_a_native_frame_is_the_mapped_file_and_not_a_copy(tmp_path: Path):
 
 @pytest.mark.parametrize("path", shared_dicom("everyday"), ids=lambda path: path.stem)
 def test_everyday_files_decode_as_pydicom_decodes_them(path: Path):
-    try:
-        frame = read_frame(path)
-    except Unprocessable as error:
-        assert error.slug in {"no-pixels", "colour", "multi-frame"}
+    frame = outcome(path.read_bytes())
+    if isinstance(frame, Unprocessable):
+        assert frame.slug in {"no-pixels", "colour", "multi-frame"}
         return
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -98,13 +104,12 @@ def test_everyday_files_decode_as_pydicom_decodes_them(path: Path):
 
 @pytest.mark.parametrize("path", shared_dicom("hostile"), ids=lambda path: path.stem)
 def test_hostile_files_give_a_frame_or_a_sentence_and_nothing_else(path: Path):
-    try:
-        frame = read_frame(path)
-        assert isinstance(frame, Frame)
-        grey_table(frame.grey)
-    except Unprocessable as error:
-        assert error.slug
-        assert len(error.reason) < 200
+    result = outcome(path.read_bytes())
+    if isinstance(result, Unprocessable):
+        assert result.slug
+        assert len(result.reason) < 200
+    else:
+        assert result.pixels.ndim == 2
 
 
 @pytest.mark.parametrize(
@@ -262,11 +267,12 @@ def test_the_ramp_of_the_self_test_uses_all_its_bits():
 
 
 @settings(max_examples=150, suppress_health_check=[HealthCheck.too_slow], deadline=None)
-@given(st.integers(0, 10**6), st.integers(0, 255), st.sampled_from((uid.ExplicitVRLittleEndian, uid.ImplicitVRLittleEndian, uid.RLELossless)))
+@given(
+    st.integers(0, 10**6),
+    st.integers(0, 255),
+    st.sampled_from((uid.ExplicitVRLittleEndian, uid.ImplicitVRLittleEndian, uid.RLELossless)),
+)
 def test_one_changed_byte_gives_a_frame_or_a_sentence(place: int, value: int, syntax: str):
     data = bytearray(phantom_file(FILM, syntax))
     data[place % min(len(data), 1600)] = value
-    try:
-        assert isinstance(frame_of(bytes(data)), Frame)
-    except Unprocessable as error:
-        assert error.reason
+    assert isinstance(outcome(bytes(data)), (Frame, Unprocessable))

@@ -20,7 +20,7 @@ from prioritizer.dicom.sender import Destination, Sender
 from prioritizer.pixels import display_picture
 from tests.edges.pacs import Orthanc, orthanc, program, shared_dicom  # noqa: F401
 
-FILM = PhantomPatient(number=3, taken_at=datetime(2026, 11, 22, 9, 30), rows=256, columns=224)
+FILM = PhantomPatient(number=3, taken_at=datetime(2026, 11, 22, 9, 30, tzinfo=UTC), rows=256, columns=224)
 FACTS = CaptureFacts(
     site="St. Elsewhere",
     study_uid="2.25.1",
@@ -115,7 +115,7 @@ def test_it_says_what_it_is_and_where_it_came_from(source: Path):
     assert reference.PurposeOfReferenceCodeSequence[0].CodeValue == "121322"
     (equipment,) = result.ContributingEquipmentSequence
     assert equipment.PurposeOfReferenceCodeSequence[0].CodeValue == "109102"
-    assert equipment.DeviceUID and equipment.Manufacturer and equipment.ManufacturerModelName and equipment.SoftwareVersions
+    assert all(equipment[keyword].value for keyword in ("DeviceUID", "Manufacturer", "ManufacturerModelName", "SoftwareVersions"))
 
 
 def test_it_invents_neither_geometry_nor_acquisition(source: Path):
@@ -142,10 +142,10 @@ def test_the_encoded_picture_shows_the_drawn_one(source: Path):
 
 
 ODD_VALUES = {
-    0x00100010: (b"PHANTOM^THREE ", b"\xc4\xe9^\xff\x00\x1b[31m^  "),
+    0x00100010: (b"PHANTOM^THREE ", b"\xc4\xe9^\xff\x00\x1b[31m^   "),
     0x00100020: (b"PHANTOM-0003", b" <script>\\a "),
     0x00080050: (b"PH000003", b"../../et"),
-    0x00081030: (b"Phantom chest ", b"Ph\xe4ntom\x00hest "),
+    0x00081030: (b"Phantom chest ", b"Ph\xe4ntom\x00hest  "),
 }
 
 
@@ -154,6 +154,7 @@ def test_patient_and_study_are_copied_byte_for_byte(tmp_path: Path, syntax: str)
     data = phantom_file(FILM, syntax)
     for plain, odd in ODD_VALUES.values():
         assert plain in data
+        assert len(plain) == len(odd)
         data = data.replace(plain, odd)
     path = tmp_path / "odd.dcm"
     path.write_bytes(data)

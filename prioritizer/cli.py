@@ -50,6 +50,7 @@ ConfigFile = Annotated[
 AsJson = Annotated[bool, typer.Option("--json", help="JSON on standard output, also for errors.")]
 Reader = Annotated[str, typer.Option("--as", help="Who is reading.", show_default="the user signed in here")]
 STANDARD_FILES = (Path("prioritizer.toml"), Path("/etc/prioritizer/prioritizer.toml"))
+EXTRA_MODULES = {name: "train" for name in ("torch", "timm", "onnx", "safetensors", "tomlkit")} | {"psycopg": "postgres"}
 EXIT_CODES: tuple[tuple[type[PrioritizerError], int], ...] = ((ConfigError, 5), (NotFound, 3), (NotAllowed, 4), (Transient, 6))
 
 
@@ -68,6 +69,12 @@ def verb(command: Callable[P, None]) -> Callable[P, None]:
         except PrioritizerError as error:
             _tell_error(error.code, str(error), bool(kwargs.get("as_json")))
             raise typer.Exit(exit_code(error)) from error
+        except ModuleNotFoundError as error:
+            if error.name not in EXTRA_MODULES:
+                raise
+            said = f"{error.name} is not installed; this verb needs: pip install 'prioritizer[{EXTRA_MODULES[error.name]}]'"
+            _tell_error("PRI-1002", said, bool(kwargs.get("as_json")))
+            raise typer.Exit(5) from error
         except KeyboardInterrupt:
             raise typer.Exit(130) from None
         except BrokenPipeError:
@@ -436,3 +443,12 @@ def export(
 
     cohorts = {name: Path(folder) for name, _, folder in (pair.partition("=") for pair in external or [])}
     write_bundle(run, data, target, read_statement(statement), cohorts, say=lambda said: talk.print(said, markup=False))
+
+
+@app.command()
+@verb
+def conformance() -> None:
+    """The DICOM conformance statement of this version, as Markdown."""
+    from prioritizer.conformance import statement
+
+    print(statement(), end="")

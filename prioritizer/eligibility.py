@@ -34,6 +34,7 @@ OTHER_BODY_WORDS = words(
     *("[clt]?-?spine", "lumbar", "cervical", "breasts?", "extremity", "legs?", "arms?", "clavicles?", r"sinus\w*"),
 )
 LATERAL_WORDS = words("lat", "lateral", "latl", "ll", "rl", "seitlich", "lateraal", "profil")
+ANIMAL_WORDS = words("canine", "dog", "feline", "equine", "bovine", "veterinary")
 LATERAL_VIEWS = frozenset({"LL", "RL", "LAT", "LATERAL", "LLD", "RLD"})
 # PS3.16 CID 4010 DX View, in SNOMED RT and SNOMED CT.
 FRONTAL_CODES = {"R-10206": "AP", "399348003": "AP", "R-10214": "PA", "272479007": "PA"}
@@ -137,15 +138,23 @@ def check_image_type(instance: Instance, scope: Scope) -> Finding | None:
 
 
 def check_species(instance: Instance, scope: Scope) -> Finding | None:
-    """(0010,2201) Patient Species Description, where stated, is human."""
+    """(0010,2201) Patient Species Description, where stated, is human, and no description names an animal."""
     if instance.species and not re.search(r"homo|human", instance.species, re.IGNORECASE):
         return Finding(rule="species", sentence="Patient Species is not human")
+    animal = ANIMAL_WORDS.search(descriptions(instance))
+    if animal:
+        return Finding(rule="species", sentence=f"the description says {printable(animal.group())}, not a human patient")
     return None
 
 
 def descriptions(instance: Instance) -> str:
-    """Study, series and protocol description in one text."""
-    return " ".join((instance.study_description, instance.series_description, instance.protocol_name))
+    """Study, series, protocol and processing description in one text."""
+    return " ".join((instance.study_description, image_descriptions(instance)))
+
+
+def image_descriptions(instance: Instance) -> str:
+    """What is said of this image and not of the whole study."""
+    return " ".join((instance.series_description, instance.protocol_name, instance.processing_description))
 
 
 def coded_views(instance: Instance) -> frozenset[str]:
@@ -182,7 +191,7 @@ def check_view(instance: Instance, scope: Scope) -> Finding | None:
         return Finding(rule="view", sentence=f"View Code says {', '.join(sorted(coded))}, not {allowed} (card scope.views)")
     if instance.patient_orientation and instance.patient_orientation[0][:1] in ("A", "P"):
         return Finding(rule="view", sentence="Patient Orientation says a lateral view; the model reads frontal views only")
-    if LATERAL_WORDS.search(f"{instance.series_description} {instance.protocol_name}"):
+    if LATERAL_WORDS.search(image_descriptions(instance)):
         return Finding(rule="view", sentence="the description says lateral; the model reads frontal views only")
     return None
 

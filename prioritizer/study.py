@@ -130,6 +130,8 @@ class Instance:
     study_description: str = ""
     series_description: str = ""
     protocol_name: str = ""
+    processing_description: str = ""
+    """(0018,1400) Acquisition Device Processing Description: where CR readers write the exposure menu."""
     modality: str = ""
     body_part: str = ""
     view_position: str = ""

@@ -33,7 +33,7 @@ KEYWORDS = (
     "PatientAge", "PatientSpeciesDescription", "BodyPartExamined", "ProtocolName", "ViewPosition", "StudyInstanceUID",
     "SeriesInstanceUID", "PatientOrientation", "PhotometricInterpretation", "NumberOfFrames", "ViewCodeSequence",
     "StudyPriorityID", "RequestedProcedurePriority", "RequestAttributesSequence", "ContributingEquipmentSequence",
-    "AnatomicRegionSequence",
+    "AnatomicRegionSequence", "AcquisitionDeviceProcessingDescription",
 )  # fmt: skip
 NO_STUDY = "no-study-uid."
 """Prefix of the study key of an instance that names no study; its SOP Instance UID follows, so that it is listed alone."""
@@ -136,6 +136,7 @@ def _values(header: Dataset, layout: Layout) -> dict[str, Any]:
         "study_description": _text(header, "StudyDescription"),
         "series_description": _text(header, "SeriesDescription"),
         "protocol_name": _text(header, "ProtocolName"),
+        "processing_description": _text(header, "AcquisitionDeviceProcessingDescription"),
         "modality": _text(header, "Modality")[:16],
         "body_part": _body_part(header)[:64],
         "view_position": _text(header, "ViewPosition")[:16],

@@ -33,7 +33,8 @@ def _head(card: dict[str, Any]) -> list[str]:
         f"**Intended use.** {card['intended_use']}",
         "",
         f"**Scope.** {', '.join(scope['modalities'])}, {scope['body_part'].lower()}, views {' and '.join(scope['views'])}, "
-        f"ages {scope['min_age_years']:g} to {int(scope['max_age_years'])} years (trained on {scope['training_ages']}), {scope['species']}.",
+        f"ages {scope['min_age_years']:g} to {int(scope['max_age_years'])} years (trained on {scope['training_ages']}), "
+        f"{scope['species']}.",
         "",
         "**Limits.**",
         "",
@@ -49,7 +50,7 @@ def _figures(card: dict[str, Any], calibration: dict[str, Any]) -> list[str]:
         "",
         f"Calibration `{calibration['id']}` ({calibration['method']}, slope {calibration['slope']:.4f}) and the threshold "
         f"t_high = {calibration['t_high']:.4f} were fitted on the calib split ({calibration['n']} images), before the figures below were "
-        "made. Bootstrap 95 % intervals, resampled by patient. The weights are those of the last epoch; nothing was selected on these data.",
+        "made. Bootstrap 95 % intervals, resampled by patient. The weights are those of the last epoch; nothing was selected on them.",
         "",
         "| | " + " | ".join(splits) + " |",
         "|---" * (len(splits) + 1) + "|",

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from prioritizer import __version__
+from prioritizer.errors import ConfigError
 from prioritizer.learning import data, network
 from prioritizer.learning.evaluate import roc_auc
 from prioritizer.learning.recipes import Recipe
@@ -190,7 +191,7 @@ def train(
 ) -> None:
     """Train `recipe` on `root` (NORMAL/, PNEUMONIA/) into the run folder `folder`."""
     if (folder / "run.json").exists() and not resume:
-        raise FileExistsError(f"{folder} already holds a run; choose another folder or continue it with --resume")
+        raise ConfigError((f"{folder} already holds a run; choose another folder or continue it with --resume",))
     folder.mkdir(parents=True, exist_ok=True)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     run = Run(recipe, folder, root, device, say, tick)

@@ -44,7 +44,7 @@ def same(first: np.ndarray, second: np.ndarray) -> bool:
 
 
 def pillow(picture: np.ndarray, height: int, width: int) -> np.ndarray:
-    return np.asarray(Image.fromarray(picture.astype(np.float32), mode=None).resize((width, height), Image.Resampling.BILINEAR))
+    return np.asarray(Image.fromarray(picture.astype(np.float32)).resize((width, height), Image.Resampling.BILINEAR))
 
 
 # --- pairs that show the same picture ------------------------------------------------------------------------
@@ -64,7 +64,7 @@ def test_monochrome1_is_inverted_after_the_window():
 
 
 def test_twelve_bits_in_sixteen_are_eight_bits_scaled():
-    # 4095 / 255 is no whole number, 17 x 241 is: bits 8 and window chosen so that both spread 0..255 over black to white.
+    # 255 x 16 = 4080: this window spreads the twelve-bit values over black to white as the eight-bit ones are.
     twelve = square_picture(FILM8.astype(np.uint16) * 16, replace(GREY12, window=Window(center=2040, width=4080, function="LINEAR_EXACT")), SPEC)
     assert same(twelve, square_picture(FILM8, GREY8, SPEC))
 

@@ -1,0 +1,110 @@
+"""The DICOM conformance statement, written from the tables that the code runs on (PS3.2)."""
+
+from __future__ import annotations
+
+from prioritizer import __version__
+from prioritizer.dicom import contexts, secondary_capture, sender
+from prioritizer.dicom.admission import ListenerSettings
+
+
+def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> list[str]:
+    lines = [head, tuple("---" for _ in head), *rows]
+    return ["| " + " | ".join(row) + " |" for row in lines] + [""]
+
+
+def statement() -> str:
+    """The whole document as Markdown."""
+    defaults = ListenerSettings(spool="")
+    scp = [("Verification", contexts.VERIFICATION, "SCP", "answered")]
+    scp += [(each.name, each.uid, "SCP", "received, listed, scored") for each in contexts.RADIOGRAPHS]
+    scp += [
+        (each.name, each.uid, "SCP", "received, recorded, not scored" + (" *" if each.word == "sc" else ""))
+        for each in contexts.IGNORABLE
+        if each.word in contexts.DEFAULT_IGNORABLE
+    ]
+    syntaxes = [(each.name, each.uid, "native" if each.codec is None else each.codec) for each in contexts.TRANSFER_SYNTAXES]
+    scu = [("Secondary Capture Image Storage", contexts.SECONDARY_CAPTURE, contexts.SYNTAX_BY_UID[str(syntax)].name)
+           for _, syntax in sender.RESULT_CONTEXTS]  # fmt: skip
+    return "\n".join(
+        [
+            "# DICOM conformance statement",
+            "",
+            f"prioritizer {__version__}. Written by `prioritizer conformance` from the tables that the program runs on.",
+            "",
+            "## Implementation",
+            "",
+            *_table(
+                ("item", "value"),
+                [
+                    ("Implementation Class UID", f"`{contexts.IMPLEMENTATION_CLASS_UID}`"),
+                    ("Implementation Version Name", contexts.IMPLEMENTATION_VERSION_NAME),
+                    ("Application context", f"`{contexts.APPLICATION_CONTEXT}`"),
+                    ("Maximum PDU announced", f"{defaults.pdu_size} bytes (`listener.pdu_size`)"),
+                    ("Asynchronous operations", "not offered"),
+                    ("Roles, extended negotiation, user identity", "not negotiated"),
+                    ("Secure transport", "none of its own: bind to a closed network or put a TLS proxy in front"),
+                ],
+            ),
+            "## Receiving (SCP)",
+            "",
+            "The calling AE title and its address must be listed in `[[peers]]`; the called AE title must be ours. Otherwise the association is",
+            "rejected with result 1, source 1, reason 3 (calling) or 7 (called), and recorded with the configuration that would admit it.",
+            f"At most {defaults.max_associations} associations (`listener.max_associations`), {defaults.max_per_address} from one address.",
+            "",
+            *_table(("SOP class", "UID", "role", "what happens"), scp),
+            "\\* A peer with `score_secondary_capture = true` has its Secondary Captures scored when they are radiographs (Modality CR or DX).",
+            "",
+            "Radiographs are accepted in these transfer syntaxes, those with a codec only while it passes the start-up self-test. Other objects",
+            "are accepted in any of them.",
+            "",
+            *_table(("transfer syntax", "UID", "codec"), syntaxes),
+            "### Status codes of C-STORE",
+            "",
+            *_table(
+                ("status", "meaning"),
+                [
+                    ("0x0000", "the object is on disk: file and folder synced. Also for an object that is held already"),
+                    ("0xA700", "below the disk watermark, or the disk failed; nothing was kept, send again later"),
+                    ("0xA900", "SOP Class or SOP Instance UID of the data set differ from the command's"),
+                    ("0xC000 to 0xC0FF", "the data set cannot be parsed; the bytes are in quarantine with the reason"),
+                    ("0x0117", "a UID of the command is not a UID"),
+                    ("0x0122", "the SOP class is not the one of the presentation context"),
+                    ("0x0124", "this peer may not send"),
+                ],
+            ),
+            "Different bytes under a SOP Instance UID that is held are acknowledged, kept beside as a conflict and shown; the first stays.",
+            "",
+            "## Sending (SCU)",
+            "",
+            "Results go to each `[[destinations]]` over one association that is kept and released after "
+            f"{sender.IDLE_SECONDS:g} s without use. Verification (C-ECHO) is used by `check`.",
+            "",
+            *_table(("SOP class", "UID", "transfer syntax"), scu),
+            "Statuses 0xA7xx and network faults are tried again with back-off; other failures are parked with an alarm until a person requeues",
+            "them. Warnings (0xBxxx) count as stored.",
+            "",
+            "## The result object",
+            "",
+            "Secondary Capture Image IOD. Patient and General Study modules and Specific Character Set are copied byte for byte from the deciding",
+            "image (an invalid Patient's Age is left out).",
+            "",
+            *_table(
+                ("attribute", "value"),
+                [
+                    ("(0008,0060) Modality", "OT"),
+                    ("(0008,0064) Conversion Type", "WSD"),
+                    ("(0008,0008) Image Type", "DERIVED\\SECONDARY\\OTHER"),
+                    ("(0020,0011) Series Number", str(secondary_capture.SERIES_NUMBER)),
+                    ("(0028,0301) Burned In Annotation", "YES: no patient data, the words of the strip"),
+                    ("(0008,2112) Source Image Sequence", "the deciding image, purpose (121322, DCM)"),
+                    ("(0018,A001) Contributing Equipment Sequence", "(109102, DCM), manufacturer, model, version, device UID"),
+                    ("(0028,2110) Lossy Image Compression", "01 with ratio and method when the result or its source is lossy"),
+                    ("SOP Instance UID", "2.25: a function of site, kind, study, source instance, bundle, calibration, revision and content"),
+                ],
+            ),
+            "## Character sets",
+            "",
+            "Every Specific Character Set that pydicom decodes is shown; results keep the bytes and the character set of their source.",
+            "",
+        ]
+    )

@@ -1,0 +1,52 @@
+"""Documents say what the program does: they are compared with it."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from prioritizer import chores, conformance
+from prioritizer.cli import app
+from prioritizer.dicom import contexts
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def test_the_conformance_statement_is_the_one_this_version_writes() -> None:
+    assert (ROOT / "docs" / "conformance.md").read_text() == conformance.statement()
+
+
+def test_the_conformance_statement_names_every_class_and_syntax_that_is_accepted() -> None:
+    text = conformance.statement()
+    accepted = contexts.accepted_contexts([syntax.uid for syntax in contexts.TRANSFER_SYNTAXES])
+    named = set(accepted) | {uid for syntaxes in accepted.values() for uid in syntaxes}
+    assert {uid for uid in named if uid not in text} == set()
+
+
+def test_the_readme_names_every_verb() -> None:
+    verbs = {command.name or command.callback.__name__ for command in app.registered_commands}
+    readme = (ROOT / "README.md").read_text() + (ROOT / "docs" / "conformance.md").read_text()
+    assert {verb for verb in verbs if f"`{verb}" not in readme and f"prioritizer {verb}" not in readme} == set()
+
+
+def test_the_operating_page_names_every_alarm() -> None:
+    text = (ROOT / "docs" / "operating.md").read_text()
+    assert {alarm for alarm in chores.ALARMS if f"`{alarm}`" not in text} == set()
+
+
+def test_every_link_in_the_documents_leads_somewhere() -> None:
+    missing = []
+    for page in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]:
+        for target in re.findall(r"\]\((?!http)([^)#]+)", page.read_text()):
+            if not (page.parent / target).exists():
+                missing.append(f"{page.name}: {target}")
+    assert missing == []
+
+
+def test_the_exit_codes_of_the_readme_are_those_of_the_command_line() -> None:
+    from prioritizer.cli import EXIT_CODES
+
+    readme = (ROOT / "README.md").read_text()
+    assert {code for _, code in EXIT_CODES} == {3, 4, 5, 6}
+    for words in ("3 not found", "4 not allowed in this state", "5 the configuration has faults", "6 not available now"):
+        assert words in " ".join(readme.split())

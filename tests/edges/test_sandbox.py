@@ -1,0 +1,87 @@
+"""The supervised children: what they cost when they hang, crash or grow."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+
+from prioritizer.errors import ModelError, Unprocessable
+from prioritizer.inference.bundle import default_folder
+from prioritizer.inference.sandbox import ChildDied, Sandbox
+from prioritizer.inference.worker import EngineProcess
+
+LIMIT = 1 << 30
+
+
+def double(number: int) -> int:
+    return number * 2
+
+
+def hang() -> None:
+    time.sleep(60)
+
+
+def crash() -> None:
+    os.kill(os.getpid(), signal.SIGSEGV)
+
+
+def grow() -> int:
+    return len(bytearray(4 << 30))
+
+
+def refuse() -> None:
+    raise Unprocessable("bits", "Bits Stored does not fit")
+
+
+@pytest.fixture(scope="module")
+def sandbox() -> Iterator[Sandbox]:
+    made = Sandbox(1, memory_bytes=LIMIT)
+    yield made
+    made.close()
+
+
+def test_a_child_returns_what_the_work_returns(sandbox: Sandbox) -> None:
+    assert sandbox.run(double, 30, 21) == 42
+
+
+def test_a_child_that_hangs_is_stopped_and_the_next_task_is_done(sandbox: Sandbox) -> None:
+    with pytest.raises(ChildDied, match="longer than"):
+        sandbox.run(hang, 1)
+    assert sandbox.run(double, 30, 1) == 2
+
+
+def test_a_child_that_crashes_costs_its_task_only(sandbox: Sandbox) -> None:
+    with pytest.raises(ChildDied, match="died"):
+        sandbox.run(crash, 30)
+    assert sandbox.run(double, 30, 2) == 4
+
+
+def test_a_child_cannot_grow_beyond_its_limit(sandbox: Sandbox) -> None:
+    with pytest.raises(ChildDied, match="memory"):
+        sandbox.run(grow, 30)
+
+
+def test_the_error_of_the_work_comes_back_as_it_was_raised(sandbox: Sandbox) -> None:
+    with pytest.raises(Unprocessable) as caught:
+        sandbox.run(refuse, 30)
+    assert (caught.value.slug, caught.value.reason) == ("bits", "Bits Stored does not fit")
+
+
+def test_an_engine_process_is_proved_before_it_scores() -> None:
+    engine = EngineProcess(default_folder(), precision="f32", threads=0)
+    try:
+        outputs = engine.score(np.zeros((224, 224), dtype=np.float32))
+        assert outputs.saliency.shape == (1, 7, 7)
+        assert engine.name.startswith("openvino-")
+    finally:
+        engine.close()
+
+
+def test_a_bundle_that_cannot_be_trusted_gives_no_engine(tmp_path) -> None:
+    with pytest.raises(ModelError, match=r"card\.toml"):
+        EngineProcess(tmp_path, precision="f32", threads=0)

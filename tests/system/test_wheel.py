@@ -1,0 +1,53 @@
+"""The built wheel in an empty environment outside the checkout: it serves, and holds no torch."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the environment's programs."""
+    folder = tmp_path_factory.mktemp("wheel")
+    subprocess.run([sys.executable, "-m", "build", "--wheel", "--outdir", str(folder), str(ROOT)], check=True, capture_output=True)
+    subprocess.run([sys.executable, "-m", "venv", str(folder / "venv")], check=True)
+    wheel = next(folder.glob("prioritizer-*.whl"))
+    pip = [str(folder / "venv" / "bin" / "pip"), "install", "--quiet", "--disable-pip-version-check", "-c", str(ROOT / "constraints.txt")]
+    subprocess.run([*pip, str(wheel)], check=True)
+    return folder / "venv" / "bin"
+
+
+def run(program: Path, *arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    environment = {key: value for key, value in os.environ.items() if not key.startswith(("PYTHON", "PRIORITIZER"))}
+    return subprocess.run([str(program), *arguments], capture_output=True, text=True, cwd=cwd, env=environment, check=False)
+
+
+@pytest.mark.timeout(600)
+def test_the_wheel_carries_bundle_template_and_migrations_and_proves_itself(installed: Path, tmp_path: Path) -> None:
+    told = run(installed / "prioritizer", "check", "--json", cwd=tmp_path)
+    proofs = {proof["what"]: proof for proof in json.loads(told.stdout)}
+    assert told.returncode == 0, told.stdout + told.stderr
+    assert proofs["self-test"]["ok"]
+    assert run(installed / "prioritizer", "migrate", cwd=tmp_path).returncode == 0
+    assert run(installed / "prioritizer", "worklist", "--json", cwd=tmp_path).stdout.strip() == "[]"
+
+
+@pytest.mark.timeout(600)
+def test_the_serving_install_holds_no_torch(installed: Path, tmp_path: Path) -> None:
+    told = run(installed / "python", "-c", "import importlib.util as u; print(u.find_spec('torch'), u.find_spec('timm'))", cwd=tmp_path)
+    assert told.stdout.split() == ["None", "None"]
+
+
+@pytest.mark.timeout(600)
+def test_train_in_a_serving_install_says_what_is_missing(installed: Path, tmp_path: Path) -> None:
+    told = run(installed / "prioritizer", "train", "--data", str(tmp_path), "--run", str(tmp_path / "run"), cwd=tmp_path)
+    assert told.returncode == 5
+    assert "prioritizer[train]" in told.stderr

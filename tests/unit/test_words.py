@@ -1,0 +1,140 @@
+"""What people read: no number, no finding, nothing that says normal."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from prioritizer.db.worklist import Row
+from prioritizer.ranking import Band, Policy, Stage, Standing, place
+from prioritizer.study import AIState, ReadingState
+from prioritizer.web.words import Line, ai_words, due_words, line, patient_words, reader_words, span, study_words
+
+NOON = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
+FORBIDDEN = re.compile(r"\b(normal|negative|low|clear|unremarkable|no finding|pneumonia|healthy|probab\w*|0\.\d+)\b", re.IGNORECASE)
+
+
+def row(**values: object) -> Row:
+    """A scored study that arrived half an hour ago; `values` say what is different."""
+    usual: dict[str, object] = {
+        "study_uid": "1.2.3", "patient_id": "4711", "patient_name": "Muster^Anna^^Dr", "patient_birth_date": "20230101",
+        "patient_sex": "F", "age_years": 3.0, "accession_number": "A1", "study_description": "Thorax", "modality": "CR",
+        "calling_ae": "DX1", "first_received_at": NOON - timedelta(minutes=30), "instances": 2, "stat": False, "pinned_by": None,
+        "ai_state": "SCORED", "ai_reason": "", "risk": 0.03, "band": "NEUTRAL", "due_at": NOON + timedelta(minutes=90),
+        "overdue_at": None, "place_reason": "order of arrival", "reading_state": "OPEN", "reader": None, "reader_since": None,
+        "reader_until": None, "read_at": None,
+    }  # fmt: skip
+    return Row(**(usual | values))
+
+
+def texts(found: Line) -> str:
+    return " | ".join(str(getattr(found, name)) for name in Line.__dataclass_fields__ if name != "arrived")
+
+
+@given(
+    st.sampled_from(AIState),
+    st.sampled_from(Band),
+    st.sampled_from(ReadingState),
+    st.booleans(),
+    st.booleans(),
+    st.integers(-600, 600),
+    st.floats(0, 1),
+    st.sampled_from(Stage),
+)
+def test_nothing_says_normal_or_a_finding(ai: AIState, band: Band, reading: ReadingState, stat: bool, marks: bool, left: int, risk: float, stage: Stage):
+    standing = Standing(study_uid="1.2.3", first_received_at=NOON, stat=stat, ai_state=ai, risk=risk)
+    reason = place(standing, Policy(t_high=0.7, t_low=0.3, demote_low=True, stage=stage)).reason
+    shown = row(
+        ai_state=ai, band=band, reading_state=reading, stat=stat, risk=risk, place_reason=reason, reader="Dr. A",
+        due_at=NOON + timedelta(minutes=left), reader_since=NOON, reader_until=NOON + timedelta(minutes=5), read_at=NOON,
+    )  # fmt: skip
+    assert not FORBIDDEN.search(texts(line(shown, NOON, marks=marks)))
+
+
+@given(st.sampled_from(AIState), st.sampled_from(Band), st.integers(-600, 600))
+def test_without_marks_nothing_is_raised(ai: AIState, band: Band, left: int):
+    shown = line(row(ai_state=ai, band=band, due_at=NOON + timedelta(minutes=left)), NOON, marks=False)
+    assert "raised" not in texts(shown).lower()
+    assert shown.tone != "raised"
+
+
+@pytest.mark.parametrize("band", ["NEUTRAL", "LOW"])
+def test_neutral_and_low_studies_look_the_same(band: str):
+    assert line(row(band=band), NOON, marks=True) == line(row(band="NEUTRAL"), NOON, marks=True)
+
+
+@pytest.mark.parametrize(
+    ("values", "marks", "words"),
+    [
+        ({"band": "HIGH"}, True, (">^", "raised", "RAISED due in 1 h 30")),
+        ({"band": "HIGH"}, False, ("", "neutral", "due in 1 h 30")),
+        ({}, True, ("", "neutral", "due in 1 h 30")),
+        ({"stat": True, "due_at": NOON - timedelta(hours=1)}, True, ("!!", "alarm", "STAT now")),
+        ({"due_at": NOON - timedelta(minutes=12)}, True, ("!!", "alarm", "OVERDUE 12 min")),
+        ({"due_at": NOON}, True, ("", "neutral", "due in 0 s")),
+        ({"reading_state": "READ", "read_at": NOON - timedelta(seconds=5), "stat": True}, True, ("", "read", "read 5 s ago")),
+        ({"reading_state": "READ"}, True, ("", "read", "read")),
+    ],
+)
+def test_glyph_tone_and_deadline_go_together(values: dict[str, object], marks: bool, words: tuple[str, str, str]):
+    assert due_words(row(**values), NOON, marks=marks) == words
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"ai_state": "WAITING"}, "waiting"),
+        ({"ai_state": "FAILED", "ai_reason": "no pixels"}, "failed: no pixels"),
+        ({"ai_state": "NOT_SCORED", "ai_reason": "lateral view"}, "not scored: lateral view"),
+        ({"band": "HIGH"}, "raised"),
+        ({}, "-"),
+        ({"ai_reason": "no pixels"}, "- (one image failed: no pixels)"),
+    ],
+)
+def test_the_ai_column_gives_a_state_or_a_reason(values: dict[str, object], words: str):
+    assert ai_words(row(**values), marks=True) == words
+
+
+@pytest.mark.parametrize(
+    ("name", "age", "sex", "words"),
+    [
+        ("Muster^Anna", 3.0, "F", "Muster, Anna  3 years F"),
+        ("Yamada^Tarou=山田^太郎=やまだ^たろう", 1.5, "M", "Yamada, Tarou  18 months M"),
+        ("", None, "", "(no name)  age ?"),
+        ("^^^", 0.0, "", "(no name)  0 days"),
+    ],
+)
+def test_a_patient_is_named_as_the_hospital_writes_it(name: str, age: float | None, sex: str, words: str):
+    assert patient_words(row(patient_name=name, age_years=age, patient_sex=sex)) == words
+
+
+@pytest.mark.parametrize(("instances", "words"), [(1, "CR Thorax 1 image"), (2, "CR Thorax 2 images")])
+def test_a_study_is_said_with_its_images(instances: int, words: str):
+    assert study_words(row(instances=instances)) == words
+
+
+CLAIM = {"reading_state": "CLAIMED", "reader": "Dr. A", "reader_since": NOON - timedelta(minutes=3)}
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({}, ""),
+        ({**CLAIM, "reader_until": NOON + timedelta(minutes=1)}, "Dr. A 3 min"),
+        ({**CLAIM, "reader_until": NOON - timedelta(minutes=1)}, ""),
+        ({"reading_state": "READ", "reader": "Dr. A", "read_at": NOON - timedelta(hours=2)}, "Dr. A 2 h 00"),
+    ],
+)
+def test_a_reader_is_shown_while_the_claim_lasts(values: dict[str, object], words: str):
+    assert reader_words(row(**values), NOON) == words
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"), [(-5, "0 s"), (40, "40 s"), (60, "1 min"), (719, "11 min"), (6480, "1 h 48"), (266400, "3 d 2 h")]
+)
+def test_a_span_has_two_units_at_most(seconds: int, words: str):
+    assert span(timedelta(seconds=seconds)) == words

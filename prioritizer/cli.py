@@ -10,7 +10,7 @@ import getpass
 import json
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from datetime import timedelta
 from functools import wraps
@@ -26,6 +26,7 @@ from prioritizer.errors import ConfigError, NotAllowed, NotFound, PrioritizerErr
 if TYPE_CHECKING:
     import sqlalchemy as sa
 
+    from prioritizer.checking import Proof
     from prioritizer.config import Settings
     from prioritizer.ranking import Policy
 
@@ -162,21 +163,32 @@ def study_uid_of(engine: sa.Engine, text: str) -> str:
 def serve(config: ConfigFile = None) -> None:
     """Run the daemon: listener, scoring, publishing, page. SIGTERM drains, SIGHUP reloads the configuration."""
     from prioritizer.daemon import serve as run
+    from prioritizer.daemon import serve_in_recovery
 
-    run(*settings_of(config))
+    try:
+        settings, path = settings_of(config)
+    except ConfigError as fault:
+        serve_in_recovery(fault, config or next((file for file in STANDARD_FILES if file.is_file()), None))
+        return
+    run(settings, path)
 
 
 @app.command()
 @verb
 def check(config: ConfigFile = None, as_json: AsJson = False) -> None:
     """Prove configuration, database, bundle, codecs, disk and peers; start nothing. Exit 1 when anything is wrong."""
-    from dataclasses import asdict
-
     from prioritizer.checking import prove
 
     settings, path = settings_of(config)
+    print_proofs(prove(settings, path), as_json=as_json)
+
+
+def print_proofs(found: Iterable[Proof], *, as_json: bool) -> None:
+    """One line a proof as it comes, with the mend below; exit 1 when any failed."""
+    from dataclasses import asdict
+
     proofs = []
-    for proof in prove(settings, path):
+    for proof in found:
         proofs.append(proof)
         if not as_json:
             mark = "FAULT  " if not proof.ok else "warning" if proof.warning else "ok     "
@@ -452,3 +464,17 @@ def conformance() -> None:
     from prioritizer.conformance import statement
 
     print(statement(), end="")
+
+
+@app.command()
+@verb
+def doctor(
+    send_images: Annotated[bool, typer.Option("--send", help="Send a phantom image to the listener and to every destination.")] = False,
+    config: ConfigFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Walk each chain of a live system from the bottom up, and stop at the first broken layer with its mend."""
+    from prioritizer.doctor import examine
+
+    settings, _ = settings_of(config)
+    print_proofs(examine(settings, send=send_images), as_json=as_json)

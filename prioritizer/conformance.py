@@ -99,7 +99,10 @@ def statement() -> str:
                     ("(0008,2112) Source Image Sequence", "the deciding image, purpose (121322, DCM)"),
                     ("(0018,A001) Contributing Equipment Sequence", "(109102, DCM), manufacturer, model, version, device UID"),
                     ("(0028,2110) Lossy Image Compression", "01 with ratio and method when the result or its source is lossy"),
-                    ("SOP Instance UID", "2.25: a function of site, kind, study, source instance, bundle, calibration, revision and content"),
+                    (
+                        "SOP Instance UID",
+                        "2.25: a function of site, kind, study, source instance, bundle, calibration, revision and content",
+                    ),
                 ],
             ),
             "## Character sets",

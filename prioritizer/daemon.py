@@ -24,10 +24,10 @@ import sqlalchemy as sa
 from apscheduler.schedulers.background import BackgroundScheduler
 from numpy.typing import NDArray
 
-from prioritizer import __version__, stations
+from prioritizer import __version__, recovery, stations
 from prioritizer.chores import Chores
 from prioritizer.config import Settings, read_settings
-from prioritizer.db import connect, migrations, scoring
+from prioritizer.db import connect, housekeeping, migrations, scoring
 from prioritizer.dicom import develop
 from prioritizer.dicom.codec_selftest import codec_selftest
 from prioritizer.dicom.secondary_capture import CaptureFacts, CaptureObject
@@ -92,8 +92,8 @@ def set_up_logging(settings: Settings) -> None:
 class Daemon:
     """Every running part. `settings` is replaced as a whole when the configuration is reloaded."""
 
-    def __init__(self, settings: Settings, config_file: Path | None) -> None:
-        self.settings, self.config_file = settings, config_file
+    def __init__(self, settings: Settings, config_file: Path | None, *, fault: ConfigError | None = None) -> None:
+        self.settings, self.config_file, self.fault = settings, config_file, fault
         self.engine: sa.Engine = connect.open_ledger(settings.database_url)
         self.spool = Spool(settings.spool_folder)
         self.bundle: Bundle | None = None
@@ -116,8 +116,11 @@ class Daemon:
             recycle_after=RECYCLE_DECODERS_AFTER,
             prepare=develop.warm_up,
         )
+        # The engine compiles while the listener starts: a film may arrive first, and then waits in the spool.
+        proving = threading.Thread(target=self._start_model, name="proving")
+        proving.start()
         self._start_listener()
-        self._start_model()
+        proving.join()
         self._start_stations()
         self._start_page()
         self._start_chores()
@@ -164,6 +167,9 @@ class Daemon:
 
     def _start_model(self) -> None:
         model = self.settings.model
+        if self.fault is not None:
+            self.turn_ai_off(ModelError(f"the configuration has faults: {self.fault}", "Mend the file and restart"))
+            return
         try:
             self.bundle = open_bundle(model.bundle)
             self.scorer = EngineProcess(self.bundle.folder, precision=model.precision, threads=model.threads)
@@ -190,11 +196,18 @@ class Daemon:
         receive = Receive(engine=self.engine, spool=self.spool, policy=policy, quiet=quiet)
         self._works = [receive]
         try:
+            self._end_claims_of_the_dead()
             scoring.rerank_open(self.engine, policy, "prioritizer started", utc_now())
         except Transient:
             log.warning("re-ranking waits for the database", extra={"event": "ledger-down"})
         score_stations = self._score_stations()
-        self._add("receive", lambda: self._wake_after(receive.step, score_stations), idle_s=0.25)
+
+        def wake_scoring() -> None:
+            for station in score_stations:
+                station.wake()
+
+        receive.entered = wake_scoring
+        self._add("receive", receive.step, idle_s=0.25)
         self.stations += score_stations
         if self.bundle is not None:
             self._add("publish", self._publisher(self.bundle).step, idle_s=0.5)
@@ -216,17 +229,16 @@ class Daemon:
         for station in self.stations:
             station.start()
 
+    def _end_claims_of_the_dead(self) -> None:
+        """What a killed predecessor on this machine was doing is done now, not when its leases run out."""
+        gone = [worker for worker in housekeeping.claim_holders(self.engine) if is_gone(worker)]
+        if gone and (ended := housekeeping.end_claims(self.engine, gone)):
+            log.warning("%s claims of a process that is gone were ended", ended, extra={"event": "claims-ended"})
+
     def _add(self, name: str, step: Callable[[], bool], *, idle_s: float) -> Station:
         station = Station(name, step, idle_s=idle_s, on_model_error=self.turn_ai_off)
         self.stations.append(station)
         return station
-
-    def _wake_after(self, step: Callable[[], bool], others: list[Station]) -> bool:
-        did = step()
-        if did:
-            for station in others:
-                station.wake()
-        return did
 
     def _score_stations(self) -> list[Station]:
         if self.bundle is None or self.scorer is None:
@@ -299,6 +311,8 @@ class Daemon:
                 return
 
     def _say_ready(self) -> None:
+        if self.fault is None:
+            recovery.remember(self.settings)
         state = f"AI is off: {self.ai_off}" if self.ai_off else f"scoring with {self.bundle.name if self.bundle else '?'}"
         self._notifier.notify(f"READY=1\nSTATUS=port {self.listener.port}, {state}")
         log.info(
@@ -374,7 +388,32 @@ class Daemon:
         log.info("stopped", extra={"event": "stopped"})
 
 
+def is_gone(worker: str) -> bool:
+    """True when the worker `host:pid:...` ran on this machine and cannot be running now; call before own work begins."""
+    host, _, rest = worker.partition(":")
+    pid = rest.partition(":")[0]
+    if host != socket.gethostname() or not pid.isdecimal():
+        return False
+    if int(pid) == os.getpid():
+        return True
+    try:
+        os.kill(int(pid), 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:
+        return False
+    return False
+
+
 def serve(settings: Settings, config_file: Path | None) -> None:
     """Run the daemon in the foreground until it is told to stop."""
     set_up_logging(settings)
     Daemon(settings, config_file).run()
+
+
+def serve_in_recovery(fault: ConfigError, config_file: Path | None) -> None:
+    """Run on the last good configuration with AI off. Raises `fault` when there is none."""
+    settings = recovery.last_good(config_file, fault)
+    set_up_logging(settings)
+    log.error("the configuration has faults; running on the last good one with AI off:\n%s", fault, extra={"event": "recovery"})
+    Daemon(settings, config_file, fault=fault).run()

@@ -118,6 +118,8 @@ class Receive:
     spool: Spool
     policy: Policy
     quiet: Quiet
+    entered: Callable[[], None] = lambda: None
+    """Called when rows are committed: scoring need not wait until the files have settled."""
     clock: Clock = utc_now
 
     def step(self) -> bool:
@@ -126,6 +128,7 @@ class Receive:
         arrivals = [read_arrival(path) for path in paths]
         if arrivals:
             receiving.receive(self.engine, arrivals, self.policy, self.quiet, self.clock())
+            self.entered()
             for path in paths:
                 self.spool.settle(path)
         return self._take_notices() or bool(arrivals)
@@ -179,14 +182,15 @@ class ScoreStation:
             self._unscored(claim, InstanceState.FAILED, error.slug, error.reason)
         except ChildDied as error:
             self._died(claim, str(error))
+        except (Transient, ModelError):
+            # The claim is given back at once; otherwise the image would wait for its lease to run out.
+            scoring.put_back(self.engine, claim, timedelta(seconds=1), self.clock())
+            raise
         return True
 
     def _score(self, claim: ClaimedInstance, warnings: tuple[str, ...]) -> None:
         uid = claim.instance.sop_instance_uid
-        path = self.spool.find(uid)
-        if path is None:
-            raise Unprocessable("file-missing", "its file is not in the spool")
-        outputs = self.scorer.score(self.darkroom.model_picture(path))
+        outputs = self.scorer.score(self._picture(uid))
         calibration = self.bundle.calibration
         logit = float(outputs.logit[0])
         if not np.isfinite(logit):
@@ -205,6 +209,19 @@ class ScoreStation:
         )
         scoring.finish_scored(self.engine, claim, score, self.policy, self.quiet, self.clock())
         log.info("scored", extra={"event": "scored", "study": claim.instance.study_uid, "instance": uid})
+
+    def _picture(self, uid: str) -> NDArray[np.float32]:
+        """The picture the network sees. The file may settle, that is move, between finding and opening it: then it is found again."""
+        for _ in range(2):
+            path = self.spool.find(uid)
+            if path is None:
+                break
+            try:
+                return self.darkroom.model_picture(path)
+            except Unprocessable:
+                if path.exists():
+                    raise
+        raise Unprocessable("file-missing", "its file is not in the spool")
 
     def _unscored(self, claim: ClaimedInstance, state: InstanceState, rule: str, sentence: str) -> None:
         scoring.finish_unscored(self.engine, claim, state, rule, sentence, self.policy, self.clock())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -12,6 +12,8 @@ from prioritizer.db import connect
 from prioritizer.db.events import Kind, record
 from prioritizer.db.tables import alarms, deliveries, instances, studies
 from prioritizer.study import AIState, DeliveryState, InstanceState, ReadingState
+
+CLAIMABLE = (instances, studies, deliveries)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,9 +41,7 @@ def stand(engine: sa.Engine, managed: Sequence[str], standing: Sequence[Alarm], 
                 tx.execute(alarms.insert().values(name=name, since=now, said=alarm.said, mend=alarm.mend))
 
 
-def deletable_pixels(
-    engine: sa.Engine, read_before: datetime, limit: int = 100, *, publishes: bool = True
-) -> list[tuple[str, str]]:
+def deletable_pixels(engine: sa.Engine, read_before: datetime, limit: int = 100, *, publishes: bool = True) -> list[tuple[str, str]]:
     """Instances of studies read before `read_before` with nothing left to score or send: (SOP instance UID, study UID), oldest first.
 
     Where a site publishes nothing (`publishes` false: stage shadow, or overlay off) no result is waited for.
@@ -71,6 +71,22 @@ def deletable_pixels(
     )
     with connect.reading(engine) as tx:
         return [(row.sop_instance_uid, row.study_uid) for row in tx.execute(query)]
+
+
+def claim_holders(engine: sa.Engine) -> set[str]:
+    """Every worker that holds a claim on an instance, a study or a delivery."""
+    with connect.reading(engine) as tx:
+        held = [sa.select(table.c.claimed_by).where(table.c.claimed_by.is_not(None)) for table in CLAIMABLE]
+        return {worker for query in held for worker in tx.scalars(query)}
+
+
+def end_claims(engine: sa.Engine, workers: Collection[str]) -> int:
+    """Give back at once what these workers hold, for they are gone; returns how many claims."""
+    with connect.writing(engine) as tx:
+        return sum(
+            tx.execute(table.update().where(table.c.claimed_by.in_(workers)).values(claimed_by=None, claimed_until=None)).rowcount
+            for table in CLAIMABLE
+        )
 
 
 def mark_pixels_deleted(engine: sa.Engine, deleted: Sequence[tuple[str, str]], now: datetime) -> None:

@@ -208,7 +208,9 @@ def counts(engine: sa.Engine) -> Counts:
             ).where(_in_view(View.OPEN))
         ).one()
         expired = tx.scalar(sa.select(sa.func.count()).select_from(studies).where(_in_view(View.EXPIRED)))
-        sent: dict[str, int] = {row[0]: row[1] for row in tx.execute(sa.select(deliveries.c.state, sa.func.count()).group_by(deliveries.c.state))}
+        sent: dict[str, int] = {
+            row[0]: row[1] for row in tx.execute(sa.select(deliveries.c.state, sa.func.count()).group_by(deliveries.c.state))
+        }
         last = tx.scalar(sa.select(sa.func.max(studies.c.last_received_at)))
     return Counts(
         open=listed[0], overdue=listed[1], raised=listed[2], waiting=listed[3], not_scored=listed[4], failed=listed[5],

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import os
 import random
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.error
 import urllib.request
@@ -397,6 +399,61 @@ def running_orthanc(folder: Path, port: int, http_port: int) -> Iterator[Orthanc
             process.kill()  # asked politely it would wait for our idle association
 
 
+@dataclass
+class Postgres:
+    """A cluster of its own on a free port, with one empty database at a time."""
+
+    folder: Path
+    port: int
+    user: str | None
+
+    def run(self, name: str, *arguments: str) -> None:
+        done = subprocess.run(
+            [postgres_program(name), *arguments], capture_output=True, text=True, check=False, timeout=60, user=self.user, cwd=self.folder
+        )
+        assert done.returncode == 0, done.stderr
+
+    def start(self) -> None:
+        options = f"-p {self.port} -c listen_addresses=127.0.0.1 -c unix_socket_directories={self.folder} -c shared_buffers=16MB"
+        self.run("pg_ctl", "-D", str(self.folder / "data"), "-l", str(self.folder / "log"), "-o", options, "-w", "start")
+
+    def stop(self) -> None:
+        self.run("pg_ctl", "-D", str(self.folder / "data"), "-m", "immediate", "-w", "stop")
+
+    def database(self, name: str) -> str:
+        """The URL of a new database."""
+        self.run("createdb", "-h", "127.0.0.1", "-p", str(self.port), "-U", "test", name)
+        return f"postgresql://test@127.0.0.1:{self.port}/{name}"
+
+
+def postgres_program(name: str) -> str:
+    """A program of the installed PostgreSQL, which Debian keeps out of the path."""
+    folders = sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
+    found = next((folder / name for folder in folders if (folder / name).exists()), None)
+    return str(found) if found else program(name)
+
+
+@contextmanager
+def running_postgres() -> Iterator[Postgres]:
+    """A PostgreSQL server that trusts this machine; it refuses to run as root, so root lends it to another user."""
+    postgres_program("initdb")
+    user = "postgres" if os.geteuid() == 0 else None
+    folder = Path(tempfile.mkdtemp(prefix="prioritizer-postgres-"))
+    try:
+        if user:
+            shutil.chown(folder, user)
+        server = Postgres(folder, free_port(), user)
+        server.run("initdb", "-D", str(folder / "data"), "-U", "test", "-A", "trust", "-N")
+        server.start()
+        try:
+            yield server
+        finally:
+            with suppress(AssertionError):  # a test may have stopped it
+                server.stop()
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
 def stored_in(orthanc: Orthanc) -> list[dict[str, str]]:
     """Every instance Orthanc holds: sop, study, series number, and its own name for it."""
     found = []
@@ -416,6 +473,6 @@ def download(orthanc: Orthanc, name: str, target: Path) -> Path:
 
 
 __all__ = [
-    "Daemon", "download", "free_port", "phantom", "phantom_study_uid", "prioritizer", "running_daemon", "running_orthanc", "sections",
-    "sends", "stored_in", "storescu", "toml", "uid_of", "wait_until",
+    "Daemon", "download", "free_port", "phantom", "phantom_study_uid", "prioritizer", "running_daemon", "running_orthanc",
+    "running_postgres", "sections", "sends", "stored_in", "storescu", "toml", "uid_of", "wait_until",
 ]  # fmt: skip

@@ -1,0 +1,145 @@
+"""`prioritizer doctor`: walk each chain of a live system from the bottom up and stop at the first broken layer, with its mend."""
+
+from __future__ import annotations
+
+import socket
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from prioritizer.checking import Proof
+from prioritizer.config import Destination as ConfiguredDestination
+from prioritizer.config import Settings
+from prioritizer.db import worklist
+from prioritizer.dicom.phantom_files import PhantomPatient, phantom_file
+from prioritizer.dicom.sender import Destination, Sender
+from prioritizer.errors import PermanentRefusal, PrioritizerError, Transient
+
+CONNECT_S = 5.0
+TEST_NUMBER = 999_999
+"""The phantom patient of the test image: PHANTOM^999999, never a person."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Layer:
+    """One layer of a chain: what it proves, how, and the mend when it is broken."""
+
+    what: str
+    prove: Callable[[], str]
+    """Returns what was seen; raises OSError or PrioritizerError."""
+    mend: str
+
+
+def examine(settings: Settings, *, send: bool) -> Iterator[Proof]:
+    """Our own chain, then one chain a destination; with `send`, a phantom image travels each of them."""
+    yield from walk(our_chain(settings, send=send))
+    for destination in settings.destinations:
+        yield from walk(destination_chain(destination, settings.listener.ae_title, send=send))
+
+
+def walk(chain: list[Layer]) -> Iterator[Proof]:
+    """The layers up to and including the first broken one."""
+    for layer in chain:
+        try:
+            said = layer.prove()
+        except (OSError, PrioritizerError) as error:
+            yield Proof(what=layer.what, ok=False, said=str(error), mend=layer.mend)
+            return
+        yield Proof(what=layer.what, ok=True, said=said)
+
+
+def our_chain(settings: Settings, *, send: bool) -> list[Layer]:
+    """Database, page, listener socket, association, and a test image through to the list."""
+    listener = settings.listener
+    host = "127.0.0.1" if listener.host in ("0.0.0.0", "") else listener.host
+    calling = next((peer.ae_title for peer in settings.peers if peer.ae_title != "*"), "DOCTOR")
+    us = Destination(name="listener", ae_title=listener.ae_title, host=host, port=listener.port, calling_ae=calling)
+    chain = [
+        Layer(what="ledger", prove=lambda: _ledger(settings), mend="Run `prioritizer check`"),
+        Layer(what="daemon", prove=lambda: _ready(settings), mend="Start it: systemctl start prioritizer; the journal says why it stopped"),
+        Layer(
+            what="listener: TCP", prove=lambda: _connect(host, listener.port), mend="journalctl -u prioritizer names the listener's fault"
+        ),
+        Layer(
+            what=f"listener: C-ECHO as {calling}",
+            prove=lambda: _echo(us),
+            mend="`prioritizer status` shows the refusal. From this machine only a peer whose host is this machine's address is admitted",
+        ),
+    ]
+    if send:
+        chain.append(
+            Layer(what="listener: test image", prove=lambda: _store(us), mend="The status names the reason; see docs/operating.md")
+        )
+    return chain
+
+
+def destination_chain(configured: ConfiguredDestination, our_title: str, *, send: bool) -> list[Layer]:
+    """Name, TCP, association and, with `send`, a test image to one destination."""
+    name = configured.name
+    calling = configured.calling_ae_title or our_title
+    there = Destination(name=name, ae_title=configured.ae_title, host=configured.host, port=configured.port, calling_ae=calling)
+    chain = [
+        Layer(what=f"{name}: name", prove=lambda: _resolve(configured.host), mend="Write its address, or mend the DNS"),
+        Layer(
+            what=f"{name}: TCP",
+            prove=lambda: _connect(configured.host, configured.port),
+            mend="Is the PACS up, the port right, a firewall or the unit's IPAddressAllow in between?",
+        ),
+        Layer(
+            what=f"{name}: C-ECHO",
+            prove=lambda: _echo(there),
+            mend=f"The PACS must know {calling} at this machine's address and be called {configured.ae_title}",
+        ),
+    ]
+    if send:
+        chain.append(
+            Layer(what=f"{name}: test image", prove=lambda: _store(there), mend="Let the PACS accept CR images from us for the test")
+        )
+    return chain
+
+
+def _ledger(settings: Settings) -> str:
+    from prioritizer.db import connect
+
+    counts = worklist.counts(connect.open_ledger(settings.database_url))
+    return f"{counts.open} open studies, {counts.unsent} results waiting, {counts.rejected} refused"
+
+
+def _ready(settings: Settings) -> str:
+    url = f"http://{settings.web.host}:{settings.web.port}/readyz"
+    try:
+        with urllib.request.urlopen(url, timeout=CONNECT_S):
+            return "ready"
+    except urllib.error.HTTPError as error:
+        raise Transient(error.read().decode("utf-8", "replace")[:500]) from error
+
+
+def _resolve(host: str) -> str:
+    return str(socket.getaddrinfo(host, None)[0][4][0])
+
+
+def _connect(host: str, port: int) -> str:
+    with socket.create_connection((host, port), timeout=CONNECT_S) as connection:
+        return f"{connection.getpeername()[0]}:{port} answers"
+
+
+def _echo(there: Destination) -> str:
+    sender = Sender()
+    try:
+        sender.echo(there)
+    finally:
+        sender.close()
+    return f"{there.ae_title} answers {there.calling_ae}"
+
+
+def _store(there: Destination) -> str:
+    sender = Sender()
+    try:
+        sender.send(there, phantom_file(PhantomPatient(number=TEST_NUMBER, taken_at=datetime.now(UTC), rows=256, columns=224)))
+    except PermanentRefusal as error:
+        raise Transient(str(error)) from error
+    finally:
+        sender.close()
+    return f"PHANTOM^{TEST_NUMBER} stored; read it away from the list"

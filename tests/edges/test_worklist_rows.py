@@ -1,0 +1,192 @@
+"""What the list shows: the right studies, in the right order, page by page, with their history."""
+
+from __future__ import annotations
+
+import random
+from datetime import datetime, timedelta
+
+import pytest
+import sqlalchemy as sa
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from prioritizer.db import connect, reading, scoring, worklist
+from prioritizer.db.tables import studies
+from prioritizer.db.worklist import Order, Row, View
+from prioritizer.errors import NotFound
+from prioritizer.ranking import Policy, Standing, place, sort_key
+from prioritizer.study import AIState, InstanceState
+from tests.edges.ledgers import LEASE, NOW, POLICY, deliver, film, kinds, ledger, listed, publish, receive, scored  # noqa: F401
+
+
+def fill(ledger: sa.Engine, count: int, seed: int = 1) -> list[dict[str, object]]:
+    """Many studies at random places, arrival times and deadlines often equal."""
+    rng = random.Random(seed)
+    rows: list[dict[str, object]] = [
+        {
+            "study_uid": f"1.2.{number}", "first_received_at": NOW - timedelta(minutes=rng.randrange(200)), "last_received_at": NOW,
+            "due_at": NOW + timedelta(minutes=rng.randrange(100)), "stat": rng.random() < 0.1, "instances": 1,
+            "reading_state": rng.choice(["OPEN", "OPEN", "CLAIMED", "READ"]), "listed": rng.random() < 0.95,
+            "expired_at": NOW if rng.random() < 0.1 else None,
+        }
+        for number in range(count)
+    ]  # fmt: skip
+    rng.shuffle(rows)
+    with connect.writing(ledger) as tx:
+        tx.execute(studies.insert(), rows)
+    return rows
+
+
+def by_pages(ledger: sa.Engine, order: Order, view: View, size: int) -> list[Row]:
+    found: list[Row] = []
+    while page := worklist.rows(ledger, order=order, view=view, limit=size, after=found[-1] if found else None):
+        found += page
+    return found
+
+
+@pytest.mark.parametrize("order", Order)
+def test_pages_together_are_the_whole_list(ledger: sa.Engine, order: Order):
+    fill(ledger, 1000)
+    for view in View:
+        whole = worklist.rows(ledger, order=order, view=view, limit=5000)
+        assert len(whole) > 20
+        assert by_pages(ledger, order, view, 37) == whole
+
+
+def test_the_views_share_no_study_and_lose_none(ledger: sa.Engine):
+    rows = fill(ledger, 300)
+    shown = [uid for view in View for uid in listed(ledger, view=view, limit=1000)]
+    assert sorted(shown) == sorted(str(row["study_uid"]) for row in rows if row["listed"])
+
+
+@pytest.mark.parametrize("order", Order)
+def test_the_database_sorts_as_the_ranking_says(ledger: sa.Engine, order: Order):
+    fill(ledger, 300)
+
+    def key(row: Row) -> tuple[bool, datetime, datetime, str]:
+        standing = Standing(study_uid=row.study_uid, first_received_at=row.first_received_at, stat=row.stat)
+        return sort_key(standing, row.due_at if order is Order.DEADLINE else row.first_received_at)
+
+    found = worklist.rows(ledger, order=order, limit=1000)
+    assert found == sorted(found, key=key)
+
+
+def test_moments_come_back_as_they_went_in(ledger: sa.Engine):
+    at = NOW.replace(microsecond=123457)
+    receive(ledger, film(at=at))
+    assert worklist.study(ledger, "1.2.3").first_received_at == at
+
+
+ARRIVALS = st.lists(st.tuples(st.integers(0, 300), st.none() | st.floats(0, 1), st.booleans()), min_size=1, max_size=8)
+
+
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(ARRIVALS, st.booleans())
+def test_the_list_is_the_ranking_of_what_arrived(ledger: sa.Engine, arrivals: list[tuple[int, float | None, bool]], demote: bool):
+    policy = Policy(t_high=0.5, t_low=0.2, demote_low=demote, last_n=50)
+    with connect.writing(ledger) as tx:
+        for table in ("scores", "events", "instances", "studies"):
+            tx.exec_driver_sql(f"DELETE FROM {table}")
+    expected = []
+    for number, (minute, risk, stat) in enumerate(arrivals):
+        uid, at = f"1.2.{number}", NOW + timedelta(minutes=minute)
+        receive(ledger, film(1, uid, at, priority="STAT" if stat else ""), policy=policy)
+        claim = scoring.claim_instance(ledger, "w", LEASE)
+        assert claim is not None
+        if risk is None:
+            scoring.finish_unscored(ledger, claim, InstanceState.FAILED, "x", "x", policy, NOW)
+        else:
+            from tests.edges.ledgers import AT_ONCE, score_of
+
+            scoring.finish_scored(ledger, claim, score_of(risk), policy, AT_ONCE, NOW)
+        state = AIState.FAILED if risk is None else AIState.SCORED
+        standing = Standing(study_uid=uid, first_received_at=at, stat=stat, ai_state=state, risk=risk)
+        expected.append((sort_key(standing, place(standing, policy).due_at), uid))
+    assert listed(ledger) == [uid for _, uid in sorted(expected)]
+
+
+# --- STAT and pins -------------------------------------------------------------------------------------------------------
+
+
+def test_a_stat_order_stands_first_although_it_came_last(ledger: sa.Engine):
+    scored(ledger, "1.2.1", 0.9, NOW)
+    receive(ledger, film(1, "1.2.2", NOW + timedelta(minutes=1), priority="STAT"))
+    assert listed(ledger) == ["1.2.2", "1.2.1"]
+
+
+def test_a_pinned_study_stands_with_the_stat_ones_in_order_of_arrival(ledger: sa.Engine):
+    for number, priority in ((1, ""), (2, "STAT"), (3, ""), (4, "HIGH")):
+        receive(ledger, film(1, f"1.2.{number}", NOW + timedelta(minutes=number), priority=priority))
+    reading.pin(ledger, "1.2.3", "Dr. A", POLICY, NOW)
+    assert listed(ledger) == ["1.2.2", "1.2.3", "1.2.4", "1.2.1"]
+
+
+def test_the_first_in_first_out_view_keeps_stat_first(ledger: sa.Engine):
+    scored(ledger, "1.2.1", 0.1, NOW)
+    scored(ledger, "1.2.2", 0.9, NOW + timedelta(minutes=1))
+    receive(ledger, film(1, "1.2.3", NOW + timedelta(minutes=2), priority="STAT"))
+    assert listed(ledger, order=Order.ARRIVAL) == ["1.2.3", "1.2.1", "1.2.2"]
+    assert listed(ledger) == ["1.2.3", "1.2.2", "1.2.1"]
+
+
+# --- words and figures -------------------------------------------------------------------------------------------------------
+
+
+def test_why_tells_the_story_of_a_study(ledger: sa.Engine):
+    receive(ledger, film(1, "1.2.1", NOW - timedelta(minutes=10)))
+    scored(ledger, "1.2.3", 0.9)
+    assert kinds(ledger) == ["arrived", "scored", "placed"]
+    assert worklist.why(ledger, "1.2.3")[-1].said == "raised: due 30 min after arrival; stands before 1 that arrived earlier"
+
+
+def test_a_stat_study_says_before_how_many_it_stands(ledger: sa.Engine):
+    receive(ledger, film(1, "1.2.1", NOW - timedelta(days=1)), film(1, "1.2.2", NOW - timedelta(minutes=1)), film())
+    reading.pin(ledger, "1.2.3", "Dr. A", POLICY, NOW)
+    assert worklist.why(ledger, "1.2.3")[-1].said == "STAT: first, in order of arrival; stands before 2 that arrived earlier"
+
+
+@pytest.mark.parametrize("ask", [worklist.study, worklist.why])
+def test_an_unknown_study_is_not_found(ledger: sa.Engine, ask):
+    with pytest.raises(NotFound, match=r"no study 9\.9"):
+        ask(ledger, "9.9")
+
+
+def test_an_instance_is_shown_with_its_newest_score(ledger: sa.Engine):
+    scored(ledger)
+    receive(ledger, film(2, at=NOW + timedelta(seconds=1)))
+    first, second = worklist.study_instances(ledger, "1.2.3")
+    assert (first.state, first.probability, first.calibration_id) == ("SCORED", 0.2, "c1")
+    assert (second.state, second.probability) == ("RECEIVED", None)
+
+
+def test_counts_are_those_of_the_open_list(ledger: sa.Engine):
+    scored(ledger, "1.2.1", 0.9)
+    scored(ledger, "1.2.2", 0.9, NOW - timedelta(hours=9))
+    receive(ledger, film(1, "1.2.4"), unreadable="no header")
+    receive(ledger, film(1, "1.2.5", NOW + timedelta(minutes=1)))
+    reading.mark_overdue(ledger, NOW)
+    publish(ledger)
+    counts = worklist.counts(ledger)
+    assert (counts.open, counts.overdue, counts.raised, counts.waiting, counts.failed) == (4, 1, 2, 1, 1)
+    assert (counts.unsent, counts.rejected, counts.expired) == (1, 0, 0)
+    assert (counts.oldest, counts.last_arrival) == (NOW - timedelta(hours=9), NOW + timedelta(minutes=1))
+
+
+def test_an_empty_ledger_counts_nothing(ledger: sa.Engine):
+    counts = worklist.counts(ledger)
+    assert (counts.open, counts.overdue, counts.oldest, counts.last_arrival) == (0, 0, None, None)
+
+
+def test_the_bytes_of_a_result_are_kept(ledger: sa.Engine):
+    scored(ledger)
+    publish(ledger, "2.25.7")
+    deliver(ledger)
+    assert worklist.result_bytes(ledger, "2.25.7") == b"2.25.7"
+    with pytest.raises(NotFound):
+        worklist.result_bytes(ledger, "2.25.8")
+
+
+def test_failed_instances_are_listed_with_their_reason(ledger: sa.Engine):
+    receive(ledger, film(), unreadable="the header cannot be read")
+    (failed,) = worklist.failed_instances(ledger)
+    assert (failed.sop_instance_uid, failed.reason, failed.reason_text) == ("1.2.3.1", "header", "the header cannot be read")

@@ -51,7 +51,7 @@ ConfigFile = Annotated[
 AsJson = Annotated[bool, typer.Option("--json", help="JSON on standard output, also for errors.")]
 Reader = Annotated[str, typer.Option("--as", help="Who is reading.", show_default="the user signed in here")]
 STANDARD_FILES = (Path("prioritizer.toml"), Path("/etc/prioritizer/prioritizer.toml"))
-EXTRA_MODULES = {name: "train" for name in ("torch", "timm", "onnx", "safetensors", "tomlkit")} | {"psycopg": "postgres"}
+EXTRA_MODULES = dict.fromkeys(("torch", "timm", "onnx", "safetensors", "tomlkit"), "train") | {"psycopg": "postgres"}
 EXIT_CODES: tuple[tuple[type[PrioritizerError], int], ...] = ((ConfigError, 5), (NotFound, 3), (NotAllowed, 4), (Transient, 6))
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from prioritizer import __version__
 from prioritizer.dicom import contexts, secondary_capture, sender
 from prioritizer.dicom.admission import ListenerSettings
 
 
-def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> list[str]:
+def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> list[str]:
     lines = [head, tuple("---" for _ in head), *rows]
     return ["| " + " | ".join(row) + " |" for row in lines] + [""]
 
@@ -47,15 +49,17 @@ def statement() -> str:
             ),
             "## Receiving (SCP)",
             "",
-            "The calling AE title and its address must be listed in `[[peers]]`; the called AE title must be ours. Otherwise the association is",
-            "rejected with result 1, source 1, reason 3 (calling) or 7 (called), and recorded with the configuration that would admit it.",
+            "The calling AE title and its address must be listed in `[[peers]]`; the called AE title must be ours. Otherwise the",
+            "association is rejected with result 1, source 1, reason 3 (calling) or 7 (called), and recorded with the configuration",
+            "that would admit it.",
             f"At most {defaults.max_associations} associations (`listener.max_associations`), {defaults.max_per_address} from one address.",
             "",
             *_table(("SOP class", "UID", "role", "what happens"), scp),
-            "\\* A peer with `score_secondary_capture = true` has its Secondary Captures scored when they are radiographs (Modality CR or DX).",
+            "\\* A peer with `score_secondary_capture = true` has its Secondary Captures scored when they are radiographs",
+            "(Modality CR or DX).",
             "",
-            "Radiographs are accepted in these transfer syntaxes, those with a codec only while it passes the start-up self-test. Other objects",
-            "are accepted in any of them.",
+            "Radiographs are accepted in these transfer syntaxes, those with a codec only while it passes the start-up self-test.",
+            "Other objects are accepted in any of them.",
             "",
             *_table(("transfer syntax", "UID", "codec"), syntaxes),
             "### Status codes of C-STORE",
@@ -80,13 +84,13 @@ def statement() -> str:
             f"{sender.IDLE_SECONDS:g} s without use. Verification (C-ECHO) is used by `check`.",
             "",
             *_table(("SOP class", "UID", "transfer syntax"), scu),
-            "Statuses 0xA7xx and network faults are tried again with back-off; other failures are parked with an alarm until a person requeues",
-            "them. Warnings (0xBxxx) count as stored.",
+            "Statuses 0xA7xx and network faults are tried again with back-off; other failures are parked with an alarm until a",
+            "person requeues them. Warnings (0xBxxx) count as stored.",
             "",
             "## The result object",
             "",
-            "Secondary Capture Image IOD. Patient and General Study modules and Specific Character Set are copied byte for byte from the deciding",
-            "image (an invalid Patient's Age is left out).",
+            "Secondary Capture Image IOD. Patient and General Study modules and Specific Character Set are copied byte for byte from",
+            "the deciding image (an invalid Patient's Age is left out).",
             "",
             *_table(
                 ("attribute", "value"),

@@ -127,7 +127,8 @@ class ListenerProcess:
             )
             self._process = process
             settings = self._settings
-        assert process.stdin is not None and process.stdout is not None
+        assert process.stdin is not None
+        assert process.stdout is not None
         try:
             process.stdin.write(settings.to_json() + "\n")
             process.stdin.flush()

@@ -1,7 +1,7 @@
 """The last configuration that worked, kept beside the data, so that a broken file never stops intake.
 
-With faults in the configuration `serve` comes up on the last good one with AI off: the listener takes and spools, the list is STAT and order
-of arrival, and every page names the faults.
+With faults in the configuration `serve` comes up on the last good one with AI off: the listener takes and spools, the list is
+STAT and order of arrival, and every page names the faults.
 """
 
 from __future__ import annotations

@@ -46,15 +46,30 @@ class Page:
     ready: Callable[[], list[str]]
     now: Callable[[], datetime]
 
+    @property
+    def marks(self) -> bool:
+        """Whether raised studies may be shown as such."""
+        return self.settings().site.stage is not Stage.SHADOW
+
 
 def page_app(page: Page) -> FastAPI:
     """The application; it binds to no address itself."""
     app = FastAPI(title="prioritizer", version=__version__, docs_url=None, redoc_url=None)
+    app.mount("/static", StaticFiles(directory=HERE / "static"), name="static")
+    render = _renderer(page)
+    _harden(app)
+    _explain_errors(app, render)
+    _add_pages(app, page, render)
+    _add_machine_answers(app, page)
+    return app
+
+
+def _renderer(page: Page) -> Callable[..., HTMLResponse]:
+    """A function from template name and values to a page with the frame around it."""
     templates = Environment(loader=FileSystemLoader(HERE / "templates"), autoescape=select_autoescape(default=True))
     zone = ZoneInfo(page.settings().web.time_zone) if page.settings().web.time_zone else None
     templates.filters["clock"] = lambda at: at.astimezone(zone).strftime("%H:%M")
     templates.filters["moment"] = lambda at: at.astimezone(zone).strftime("%Y-%m-%d %H:%M:%S")
-    app.mount("/static", StaticFiles(directory=HERE / "static"), name="static")
 
     def render(name: str, **values: Any) -> HTMLResponse:
         off, since = page.ai_off()
@@ -69,6 +84,10 @@ def page_app(page: Page) -> FastAPI:
         }
         return HTMLResponse(templates.get_template(name).render(**frame, **values))
 
+    return render
+
+
+def _harden(app: FastAPI) -> None:
     @app.middleware("http")
     async def harden(request: Request, call_next: Any) -> Response:
         """Every answer carries the security headers."""
@@ -76,6 +95,8 @@ def page_app(page: Page) -> FastAPI:
         response.headers.update(HEADERS)
         return response
 
+
+def _explain_errors(app: FastAPI, render: Callable[..., HTMLResponse]) -> None:
     @app.exception_handler(NotFound)
     def not_found(request: Request, error: NotFound) -> Response:
         """A page that says what is missing."""
@@ -91,16 +112,17 @@ def page_app(page: Page) -> FastAPI:
         answer.status_code = 503
         return answer
 
+
+def _add_pages(app: FastAPI, page: Page, render: Callable[..., HTMLResponse]) -> None:
     @app.get("/", response_class=HTMLResponse)
     def show_list(order: Order = Order.DEADLINE, view: View = View.OPEN, after: str = "") -> HTMLResponse:
         """The worklist. The URL carries order, view and page, so reload and a pasted link show the same."""
         last = worklist.study(page.engine, after) if after else None
         rows = worklist.rows(page.engine, order=order, view=view, limit=PAGE_ROWS + 1, after=last)
         shown = rows[:PAGE_ROWS]
-        lines = [words.line(row, page.now(), marks=page.settings().site.stage is not Stage.SHADOW) for row in shown]
         return render(
             "worklist.html",
-            lines=lines,
+            lines=[words.line(row, page.now(), marks=page.marks) for row in shown],
             order=order,
             view=view,
             counts=worklist.counts(page.engine),
@@ -115,13 +137,15 @@ def page_app(page: Page) -> FastAPI:
         row = worklist.study(page.engine, study_uid)
         return render(
             "study.html",
-            line=words.line(row, page.now(), marks=page.settings().site.stage is not Stage.SHADOW),
+            line=words.line(row, page.now(), marks=page.marks),
             row=row,
             events=worklist.why(page.engine, study_uid),
             instances=worklist.study_instances(page.engine, study_uid),
             deliveries=worklist.unfinished_deliveries(page.engine, study_uid),
         )
 
+
+def _add_machine_answers(app: FastAPI, page: Page) -> None:
     @app.get("/api/worklist")
     def api_worklist(order: Order = Order.DEADLINE, view: View = View.OPEN, limit: int = 200) -> list[dict[str, Any]]:
         """The list as JSON, moments in ISO 8601 UTC."""
@@ -142,8 +166,6 @@ def page_app(page: Page) -> FastAPI:
         """200 when everything works, else 503 with each reason."""
         faults = page.ready()
         return JSONResponse({"ready": not faults, "faults": faults}, status_code=503 if faults else 200)
-
-    return app
 
 
 def as_json(row: Row) -> dict[str, Any]:

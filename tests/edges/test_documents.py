@@ -35,11 +35,9 @@ def test_the_operating_page_names_every_alarm() -> None:
 
 
 def test_every_link_in_the_documents_leads_somewhere() -> None:
-    missing = []
-    for page in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]:
-        for target in re.findall(r"\]\((?!http)([^)#]+)", page.read_text()):
-            if not (page.parent / target).exists():
-                missing.append(f"{page.name}: {target}")
+    pages = [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]
+    links = [(page, target) for page in pages for target in re.findall(r"\]\((?!http)([^)#]+)", page.read_text())]
+    missing = [f"{page.name}: {target}" for page, target in links if not (page.parent / target).exists()]
     assert missing == []
 
 
@@ -50,3 +48,13 @@ def test_the_exit_codes_of_the_readme_are_those_of_the_command_line() -> None:
     assert {code for _, code in EXIT_CODES} == {3, 4, 5, 6}
     for words in ("3 not found", "4 not allowed in this state", "5 the configuration has faults", "6 not available now"):
         assert words in " ".join(readme.split())
+
+
+def test_every_error_code_has_a_line_in_the_error_page() -> None:
+    from prioritizer import errors
+    from prioritizer.inference.sandbox import ChildDied
+
+    kinds = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, errors.PrioritizerError)]
+    codes = {kind.code for kind in (*kinds, ChildDied)} - {errors.PrioritizerError.code}
+    text = (ROOT / "docs" / "errors.md").read_text()
+    assert {code for code in codes | {"PRI-1002", "PRI-9999"} if code not in text} == set()

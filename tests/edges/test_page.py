@@ -22,7 +22,7 @@ from prioritizer.web.app import Page, page_app
 from prioritizer.web.server import WebServer
 
 NOW = datetime(2026, 11, 22, 14, 0, tzinfo=UTC)
-MARKUP = "<script>alert(1)</script>^\"><img src=x onerror=alert(2)>"
+MARKUP = '<script>alert(1)</script>^"><img src=x onerror=alert(2)>'
 
 
 def instance(number: int, **more: object) -> Instance:
@@ -112,7 +112,11 @@ def test_a_real_browser_draws_the_list(server: str, tmp_path: Path) -> None:
         pytest.skip("chromium is not installed")
     flags = "--headless --no-sandbox --disable-gpu --no-first-run --disable-background-networking --disable-sync --disable-component-update"
     dumped = subprocess.run(
-        [chromium, *flags.split(), f"--user-data-dir={tmp_path}", "--dump-dom", server], capture_output=True, text=True, timeout=120, check=True
+        [chromium, *flags.split(), f"--user-data-dir={tmp_path}", "--dump-dom", server],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
     ).stdout
     assert dumped.count("<tr") == 101
     assert "STAT, CASE" in dumped

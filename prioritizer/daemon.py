@@ -101,6 +101,7 @@ class Daemon:
         self.ai_off = "starting"
         self.ai_off_since: datetime = utc_now()
         self.stopping = threading.Event()
+        self._reload_wanted = threading.Event()
         self.stations: list[Station] = []
         self._works: list[Receive | ScoreStation | PublishStation] = []
         self._notifier = sdnotify.SystemdNotifier()
@@ -126,7 +127,7 @@ class Daemon:
         self._start_chores()
         signal.signal(signal.SIGTERM, lambda *_: self.stopping.set())
         signal.signal(signal.SIGINT, lambda *_: self.stopping.set())
-        signal.signal(signal.SIGHUP, lambda *_: self._reload_soon())
+        signal.signal(signal.SIGHUP, lambda *_: self._reload_wanted.set())
         self._await_listener()
         self._say_ready()
         while not self.stopping.wait(0.5):
@@ -134,11 +135,6 @@ class Daemon:
                 self._reload_wanted.clear()
                 self.reload()
         self.drain()
-
-    _reload_wanted = threading.Event()
-
-    def _reload_soon(self) -> None:
-        self._reload_wanted.set()
 
     # --- start -------------------------------------------------------------------------------------------------
 

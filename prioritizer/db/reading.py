@@ -98,6 +98,13 @@ def _each_held(wanted: sa.ColumnElement[bool]) -> sa.Select[tuple[str]]:
     return sa.select(studies.c.study_uid).where(wanted).order_by(studies.c.study_uid).with_for_update()
 
 
+def opened(engine: sa.Engine, study_uid: str, actor: str, now: datetime) -> None:
+    """A person looked at the study: what a reader had seen cannot be added truthfully later. Raises NotFound."""
+    with connect.writing(engine) as tx:
+        _study(tx, study_uid)
+        record(tx, Kind.OPENED, "opened", now, study=study_uid, actor=actor)
+
+
 def end_expired_claims(engine: sa.Engine, now: datetime) -> int:
     """Claims whose lease ran out become OPEN again; returns how many."""
     with connect.writing(engine) as tx:

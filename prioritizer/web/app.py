@@ -17,7 +17,7 @@ from jinja2 import Environment, FileSystemLoader, select_autoescape
 
 from prioritizer import __version__
 from prioritizer.config import Settings
-from prioritizer.db import worklist
+from prioritizer.db import reading, worklist
 from prioritizer.db.worklist import Order, Row, View
 from prioritizer.errors import NotFound, Transient
 from prioritizer.ranking import Stage
@@ -25,6 +25,8 @@ from prioritizer.web import words
 
 HERE = Path(__file__).parent
 PAGE_ROWS = 100
+NOT_SIGNED_IN = "page, not signed in"
+"""Who opened a study, until the page has a sign-in: the event is recorded from the first release all the same."""
 HEADERS = {
     "Content-Security-Policy": "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'; base-uri 'none'; "
     "frame-ancestors 'none'",
@@ -134,6 +136,7 @@ def _add_pages(app: FastAPI, page: Page, render: Callable[..., HTMLResponse]) ->
     @app.get("/study/{study_uid}", response_class=HTMLResponse)
     def show_study(study_uid: str) -> HTMLResponse:
         """Why the study stands where it does: its place, its instances, its deliveries, everything that happened."""
+        reading.opened(page.engine, study_uid, NOT_SIGNED_IN, page.now())
         row = worklist.study(page.engine, study_uid)
         return render(
             "study.html",

@@ -12,7 +12,7 @@ import pytest
 import sqlalchemy as sa
 
 from prioritizer.db import delivering, reading, scoring, worklist
-from prioritizer.errors import NotAllowed
+from prioritizer.errors import NotAllowed, Transient
 from prioritizer.study import DeliveryState, InstanceState
 from tests.edges.ledgers import (
     AT_ONCE,
@@ -123,8 +123,6 @@ def test_eight_readers_read_and_one_has_read_it(ledger: sa.Engine):
 
 
 def test_the_same_file_received_twice_at_once_is_entered_once(ledger: sa.Engine):
-    from prioritizer.errors import Transient
-
     def enter() -> int:
         try:
             return receive(ledger, film())

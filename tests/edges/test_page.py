@@ -90,6 +90,11 @@ def test_what_does_not_exist_is_said_and_nothing_breaks(server: str, path: str, 
     assert httpx.get(server + path).status_code == status
 
 
+def test_opening_a_study_is_recorded(server: str) -> None:
+    httpx.get(f"{server}/study/1.2.9.2")
+    assert "opened" in httpx.get(f"{server}/study/1.2.9.2").text
+
+
 def test_nothing_can_be_changed_over_http(server: str) -> None:
     assert {httpx.request(method, f"{server}/study/1.2.9.1").status_code for method in ("POST", "PUT", "DELETE", "PATCH")} == {405}
 

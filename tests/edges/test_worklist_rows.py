@@ -16,7 +16,21 @@ from prioritizer.db.worklist import Order, Row, View
 from prioritizer.errors import NotFound
 from prioritizer.ranking import Policy, Standing, place, sort_key
 from prioritizer.study import AIState, InstanceState
-from tests.edges.ledgers import LEASE, NOW, POLICY, deliver, film, kinds, ledger, listed, publish, receive, scored  # noqa: F401
+from tests.edges.ledgers import (
+    AT_ONCE,
+    LEASE,
+    NOW,
+    POLICY,
+    deliver,
+    film,
+    kinds,
+    ledger,  # noqa: F401
+    listed,
+    publish,
+    receive,
+    score_of,
+    scored,
+)
 
 
 def fill(ledger: sa.Engine, count: int, seed: int = 1) -> list[dict[str, object]]:
@@ -96,8 +110,6 @@ def test_the_list_is_the_ranking_of_what_arrived(ledger: sa.Engine, arrivals: li
         if risk is None:
             scoring.finish_unscored(ledger, claim, InstanceState.FAILED, "x", "x", policy, NOW)
         else:
-            from tests.edges.ledgers import AT_ONCE, score_of
-
             scoring.finish_scored(ledger, claim, score_of(risk), policy, AT_ONCE, NOW)
         state = AIState.FAILED if risk is None else AIState.SCORED
         standing = Standing(study_uid=uid, first_received_at=at, stat=stat, ai_state=state, risk=risk)
@@ -133,7 +145,7 @@ def test_the_first_in_first_out_view_keeps_stat_first(ledger: sa.Engine):
 
 
 def test_why_tells_the_story_of_a_study(ledger: sa.Engine):
-    receive(ledger, film(1, "1.2.1", NOW - timedelta(minutes=10)))
+    scored(ledger, "1.2.1", 0.1, NOW - timedelta(minutes=10))
     scored(ledger, "1.2.3", 0.9)
     assert kinds(ledger) == ["arrived", "scored", "placed"]
     assert worklist.why(ledger, "1.2.3")[-1].said == "raised: due 30 min after arrival; stands before 1 that arrived earlier"

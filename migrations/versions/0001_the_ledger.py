@@ -107,9 +107,7 @@ def upgrade() -> None:
     op.create_index(
         "ix_studies_order", "studies", ["listed", "reading_state", sa.text("stat DESC"), "due_at", "first_received_at", "study_uid"]
     )
-    op.create_index(
-        "ix_studies_arrival", "studies", ["listed", "reading_state", sa.text("stat DESC"), "first_received_at", "study_uid"]
-    )
+    op.create_index("ix_studies_arrival", "studies", ["listed", "reading_state", sa.text("stat DESC"), "first_received_at", "study_uid"])
     op.create_table(
         "instances",
         sa.Column("sop_instance_uid", sa.String(length=64), nullable=False),
@@ -176,9 +174,7 @@ def upgrade() -> None:
         sa.Column("claimed_until", sa.BigInteger(), nullable=True),
         sa.Column("attempts", sa.Integer(), nullable=False),
         sa.Column("not_before", sa.BigInteger(), nullable=True),
-        sa.CheckConstraint(
-            "state IN ('PENDING', 'SENT', 'COMMITTED', 'REJECTED', 'RETRACTED')", name=op.f("ck_deliveries_state_known")
-        ),
+        sa.CheckConstraint("state IN ('PENDING', 'SENT', 'COMMITTED', 'REJECTED', 'RETRACTED')", name=op.f("ck_deliveries_state_known")),
         sa.ForeignKeyConstraint(["result_uid"], ["results.sop_instance_uid"], name=op.f("fk_deliveries_result_uid")),
         sa.ForeignKeyConstraint(["study_uid"], ["studies.study_uid"], name=op.f("fk_deliveries_study_uid")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_deliveries")),

@@ -171,7 +171,9 @@ def scored(ledger: sa.Engine, study: str = "1.2.3", probability: float = 0.2, at
 
 def result_of(uid: str = "2.25.1") -> Result:
     """A built object."""
-    return Result(sop_instance_uid=uid, sop_class_uid="1.2.840.10008.5.1.4.1.1.7", transfer_syntax_uid="1.2.840.10008.1.2.1", data=uid.encode())
+    return Result(
+        sop_instance_uid=uid, sop_class_uid="1.2.840.10008.5.1.4.1.1.7", transfer_syntax_uid="1.2.840.10008.1.2.1", data=uid.encode()
+    )
 
 
 def publish(ledger: sa.Engine, uid: str = "2.25.1", destinations: tuple[str, ...] = ("pacs",)) -> None:

@@ -420,6 +420,10 @@ class Postgres:
     def stop(self) -> None:
         self.run("pg_ctl", "-D", str(self.folder / "data"), "-m", "immediate", "-w", "stop")
 
+    def stopped(self) -> bool:
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", self.port)) != 0
+
     def database(self, name: str) -> str:
         """The URL of a new database."""
         self.run("createdb", "-h", "127.0.0.1", "-p", str(self.port), "-U", "test", name)
@@ -473,6 +477,6 @@ def download(orthanc: Orthanc, name: str, target: Path) -> Path:
 
 
 __all__ = [
-    "Daemon", "download", "free_port", "phantom", "phantom_study_uid", "prioritizer", "running_daemon", "running_orthanc",
+    "Daemon", "Postgres", "download", "free_port", "phantom", "phantom_study_uid", "prioritizer", "running_daemon", "running_orthanc",
     "running_postgres", "sections", "sends", "stored_in", "storescu", "toml", "uid_of", "wait_until",
 ]  # fmt: skip

@@ -11,9 +11,7 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).resolve().parents[2] / "prioritizer"
-PURE = frozenset(
-    {"study", "eligibility", "pixels", "calibration", "ranking", "config", "config_template", "errors", "overlay", "phantoms"}
-)
+PURE = frozenset({"study", "eligibility", "pixels", "calibration", "ranking", "config", "config_template", "errors", "overlay", "phantoms"})
 EDGES = frozenset({"dicom", "inference", "db", "web", "learning"})
 # learning -> inference: an export proves its bundle with the very engine that will serve it.
 ALLOWED_EDGE_ARROWS = frozenset({("web", "db"), ("learning", "inference")})

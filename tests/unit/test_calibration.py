@@ -57,7 +57,9 @@ def test_log_loss_is_sklearns():
 @pytest.mark.parametrize("temperature", [0.4, 1.0, 3.0])
 def test_the_temperature_is_scipys_minimum(seed: int, temperature: float):
     logits, labels = cases(seed, temperature=temperature)
-    oracle = minimize_scalar(lambda s: log_loss(np.exp(s) * logits, labels), bounds=(np.log(0.01), np.log(100)), method="bounded", options={"xatol": 1e-10})
+    oracle = minimize_scalar(
+        lambda s: log_loss(np.exp(s) * logits, labels), bounds=(np.log(0.01), np.log(100)), method="bounded", options={"xatol": 1e-10}
+    )
     assert fit_temperature(logits, labels) == pytest.approx(np.exp(oracle.x), rel=1e-5)
 
 

@@ -134,7 +134,18 @@ def test_a_description_that_says_chest_heals_an_empty_or_wrong_body_part(said: s
 
 
 @pytest.mark.parametrize(
-    "said", ["Hip left", "KNEE_AP", "Panoramic", "cervical spine", "thoracic spine", "Thoracic-Spine AP", "T-SPINE", "Both hands", "ABDOMEN supine"]
+    "said",
+    [
+        "Hip left",
+        "KNEE_AP",
+        "Panoramic",
+        "cervical spine",
+        "thoracic spine",
+        "Thoracic-Spine AP",
+        "T-SPINE",
+        "Both hands",
+        "ABDOMEN supine",
+    ],
 )
 def test_a_description_of_another_part_refuses_an_empty_body_part(said: str):
     assert refused_by(body_part="", protocol_name=said) == "body_part"
@@ -188,7 +199,9 @@ def test_view_codes_are_those_of_the_standard():
     # pydicom's copy of PS3.16 CID 4010 is the oracle; it holds the SNOMED CT half.
     views = codes.cid4010
     frontal = {views.AnteroPosterior.value: "AP", views.PosteroAnterior.value: "PA"}
-    lateral = {v.value for v in (views.LeftLateral, views.RightLateral, views.LateralProjection, views.LateralMedial, views.MedioLateralProjection)}
+    lateral = {
+        v.value for v in (views.LeftLateral, views.RightLateral, views.LateralProjection, views.LateralMedial, views.MedioLateralProjection)
+    }
     assert {code: view for code, view in FRONTAL_CODES.items() if code.isdigit()} == frontal
     assert {code for code in LATERAL_CODES if code.isdigit()} == lateral
 
@@ -281,7 +294,9 @@ def test_other_ages_are_refused_with_their_age(years: float | None, sentence: st
     assert reason.sentence == sentence
 
 
-@pytest.mark.parametrize(("years", "said"), [(9 / 365.25, "9 days"), (1.5, "18 months"), (0.5, "6 months"), (2.0, "2 years"), (17.9, "17 years")])
+@pytest.mark.parametrize(
+    ("years", "said"), [(9 / 365.25, "9 days"), (1.5, "18 months"), (0.5, "6 months"), (2.0, "2 years"), (17.9, "17 years")]
+)
 def test_ages_are_said_as_a_clinician_says_them(years: float, said: str):
     assert age_words(years) == said
 

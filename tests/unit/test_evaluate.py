@@ -69,7 +69,9 @@ def test_the_same_seed_gives_the_same_intervals():
 def test_patients_are_resampled_whole():
     one = cases(60, seed=1)
     doubled = Cases(
-        probabilities=np.repeat(one.probabilities, 4), labels=np.repeat(one.labels, 4), patients=[f"p{i}" for i in range(60) for _ in range(4)]
+        probabilities=np.repeat(one.probabilities, 4),
+        labels=np.repeat(one.labels, 4),
+        patients=[f"p{i}" for i in range(60) for _ in range(4)],
     )
     independent = Cases(probabilities=doubled.probabilities, labels=doubled.labels, patients=[str(i) for i in range(240)])
     by_patient, by_image = figures(doubled, threshold=0.5)["roc_auc"], figures(independent, threshold=0.5)["roc_auc"]

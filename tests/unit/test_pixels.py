@@ -65,12 +65,16 @@ def test_monochrome1_is_inverted_after_the_window():
 
 def test_twelve_bits_in_sixteen_are_eight_bits_scaled():
     # 255 x 16 = 4080: this window spreads the twelve-bit values over black to white as the eight-bit ones are.
-    twelve = square_picture(FILM8.astype(np.uint16) * 16, replace(GREY12, window=Window(center=2040, width=4080, function="LINEAR_EXACT")), SPEC)
+    twelve = square_picture(
+        FILM8.astype(np.uint16) * 16, replace(GREY12, window=Window(center=2040, width=4080, function="LINEAR_EXACT")), SPEC
+    )
     assert same(twelve, square_picture(FILM8, GREY8, SPEC))
 
 
 def test_sixteen_bits_are_eight_bits_times_257():
-    sixteen = GreyScale(bits_allocated=16, bits_stored=16, signed=False, window=Window(center=32767.5, width=65535, function="LINEAR_EXACT"))
+    sixteen = GreyScale(
+        bits_allocated=16, bits_stored=16, signed=False, window=Window(center=32767.5, width=65535, function="LINEAR_EXACT")
+    )
     assert same(square_picture(FILM8.astype(np.uint16) * 257, sixteen, SPEC), square_picture(FILM8, GREY8, SPEC))
 
 
@@ -202,7 +206,9 @@ def test_a_lut_may_begin_below_zero():
     assert through_lut(np.array([-3.0, -2.0, -1.0, 0.0, 1.0]), lut).tolist() == [1, 1, 2, 3, 3]
 
 
-@pytest.mark.parametrize("lut", [Lut(first=0, entries=np.array([], dtype=np.uint16), bits=16), Lut(first=0, entries=np.ones(2, np.uint16), bits=0)])
+@pytest.mark.parametrize(
+    "lut", [Lut(first=0, entries=np.array([], dtype=np.uint16), bits=16), Lut(first=0, entries=np.ones(2, np.uint16), bits=0)]
+)
 def test_an_empty_lut_is_unprocessable(lut: Lut):
     with pytest.raises(Unprocessable):
         grey_table(replace(GREY12, voi_lut=lut))
@@ -277,9 +283,7 @@ def test_a_film_of_padding_alone_is_black():
 # --- resampling ------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("height", "width"), [(224, 224), (225, 223), (448, 448), (100, 50), (1, 1), (2, 500), (1955, 1841), (223, 1)]
-)
+@pytest.mark.parametrize(("height", "width"), [(224, 224), (225, 223), (448, 448), (100, 50), (1, 1), (2, 500), (1955, 1841), (223, 1)])
 def test_resampling_is_pillow_bilinear(height: int, width: int):
     film = np.random.default_rng(height).integers(0, 256, (height, width)).astype(np.uint8)
     found = shrink(film, grey_table(GREY8), 224, 224)
@@ -364,7 +368,10 @@ def test_training_reads_the_picture_that_serving_sees(tmp_path: Path, shape: tup
     st.integers(1, 16),
     st.booleans(),
     st.booleans(),
-    st.none() | st.builds(Window, center=st.floats(-1e6, 1e6), width=st.floats(1, 1e6), function=st.sampled_from(["LINEAR", "LINEAR_EXACT", "SIGMOID"])),
+    st.none()
+    | st.builds(
+        Window, center=st.floats(-1e6, 1e6), width=st.floats(1, 1e6), function=st.sampled_from(["LINEAR", "LINEAR_EXACT", "SIGMOID"])
+    ),
     st.floats(-1e4, 1e4).filter(lambda slope: abs(slope) > 1e-6),
 )
 def test_every_film_becomes_a_picture_from_black_to_white(

@@ -121,7 +121,9 @@ def test_a_dead_model_gives_stat_and_order_of_arrival(studies: list[Standing], p
 
 @given(standings(), policies(), st.sampled_from([AIState.WAITING, AIState.NOT_SCORED, AIState.FAILED]))
 def test_studies_without_a_score_stand_in_order_of_arrival(studies: list[Standing], policy: Policy, state: AIState):
-    unscored = [Standing(study_uid=s.study_uid, first_received_at=s.first_received_at, stat=s.stat, ai_state=state, risk=s.risk) for s in studies]
+    unscored = [
+        Standing(study_uid=s.study_uid, first_received_at=s.first_received_at, stat=s.stat, ai_state=state, risk=s.risk) for s in studies
+    ]
     assert ranked(unscored, policy) == stat_then_fifo(unscored)
 
 

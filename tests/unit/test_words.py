@@ -45,7 +45,9 @@ def texts(found: Line) -> str:
     st.floats(0, 1),
     st.sampled_from(Stage),
 )
-def test_nothing_says_normal_or_a_finding(ai: AIState, band: Band, reading: ReadingState, stat: bool, marks: bool, left: int, risk: float, stage: Stage):
+def test_nothing_says_normal_or_a_finding(
+    ai: AIState, band: Band, reading: ReadingState, stat: bool, marks: bool, left: int, risk: float, stage: Stage
+):
     standing = Standing(study_uid="1.2.3", first_received_at=NOON, stat=stat, ai_state=ai, risk=risk)
     reason = place(standing, Policy(t_high=0.7, t_low=0.3, demote_low=True, stage=stage)).reason
     shown = row(

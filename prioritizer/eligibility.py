@@ -149,12 +149,12 @@ def check_species(instance: Instance, scope: Scope) -> Finding | None:
 
 def descriptions(instance: Instance) -> str:
     """Study, series, protocol and processing description in one text."""
-    return " ".join((instance.study_description, image_descriptions(instance)))
+    return f"{instance.study_description} {image_descriptions(instance)}"
 
 
 def image_descriptions(instance: Instance) -> str:
     """What is said of this image and not of the whole study."""
-    return " ".join((instance.series_description, instance.protocol_name, instance.processing_description))
+    return f"{instance.series_description} {instance.protocol_name} {instance.processing_description}"
 
 
 def coded_views(instance: Instance) -> frozenset[str]:
@@ -177,23 +177,29 @@ def check_body_part(instance: Instance, scope: Scope) -> Finding | None:
 
 
 def check_view(instance: Instance, scope: Scope) -> Finding | None:
-    """(0018,5101) View Position, View Code, Patient Orientation and descriptions do not say lateral."""
+    """(0018,5101) View Position, View Code, Patient Orientation and descriptions do not say lateral; tags that disagree refuse."""
+    lateral = _says_lateral(instance)
+    if lateral:
+        return Finding(rule="view", sentence=f"{lateral}; the model reads frontal views only (card scope.views)")
     view = instance.view_position.strip().upper()
-    coded = coded_views(instance)
-    if view in scope.views or coded.intersection(scope.views):
-        return None
-    allowed = " or ".join(scope.views)
-    if view in LATERAL_VIEWS or LATERAL_CODES.intersection(instance.view_codes):
-        return Finding(rule="view", sentence="lateral view; the model reads frontal views only (card scope.views)")
-    if view:
-        return Finding(rule="view", sentence=f"View Position {printable(view)} is not {allowed} (card scope.views)")
-    if coded:
-        return Finding(rule="view", sentence=f"View Code says {', '.join(sorted(coded))}, not {allowed} (card scope.views)")
-    if instance.patient_orientation and instance.patient_orientation[0][:1] in ("A", "P"):
-        return Finding(rule="view", sentence="Patient Orientation says a lateral view; the model reads frontal views only")
-    if LATERAL_WORDS.search(image_descriptions(instance)):
-        return Finding(rule="view", sentence="the description says lateral; the model reads frontal views only")
+    stated = {view} if view else set(coded_views(instance))
+    if stated and not stated.intersection(scope.views):
+        said = f"View Position {printable(view)}" if view else f"View Code {', '.join(sorted(stated))}"
+        return Finding(rule="view", sentence=f"{said} is not {' or '.join(scope.views)} (card scope.views)")
+    if not stated and LATERAL_WORDS.search(image_descriptions(instance)):
+        return Finding(rule="view", sentence="the description says lateral; the model reads frontal views only (card scope.views)")
     return None
+
+
+def _says_lateral(instance: Instance) -> str:
+    """Which tag says that the film was taken from the side; empty when none does."""
+    if instance.view_position.strip().upper() in LATERAL_VIEWS:
+        return "lateral view"
+    if LATERAL_CODES.intersection(instance.view_codes):
+        return "View Code says a lateral view"
+    if instance.patient_orientation and instance.patient_orientation[0][:1] in ("A", "P"):
+        return "Patient Orientation says a lateral view"
+    return ""
 
 
 def check_age(instance: Instance, scope: Scope) -> Finding | None:

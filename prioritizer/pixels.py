@@ -89,11 +89,12 @@ def stored_values(grey: GreyScale) -> NDArray[np.int64]:
         raise Unprocessable("bits", f"Bits Allocated {grey.bits_allocated} is not 8 or 16")
     if not 1 <= grey.bits_stored <= grey.bits_allocated:
         raise Unprocessable("bits", f"Bits Stored {grey.bits_stored} does not fit Bits Allocated {grey.bits_allocated}")
-    words = np.arange(2**grey.bits_allocated, dtype=np.int64) & (2**grey.bits_stored - 1)
+    words: NDArray[np.int64] = np.arange(2**grey.bits_allocated, dtype=np.int64) & (2**grey.bits_stored - 1)
     if not grey.signed:
         return words
     half = 2 ** (grey.bits_stored - 1)
-    return np.where(words >= half, words - 2 * half, words)
+    signed: NDArray[np.int64] = np.where(words >= half, words - 2 * half, words)
+    return signed
 
 
 def through_lut(values: Float64, lut: Lut) -> Float64:
@@ -101,7 +102,8 @@ def through_lut(values: Float64, lut: Lut) -> Float64:
     if not len(lut.entries) or not 1 <= lut.bits <= 16:
         raise Unprocessable("lut", f"a look-up table of {len(lut.entries)} entries of {lut.bits} bits is not allowed")
     index = np.clip(np.rint(values) - lut.first, 0, len(lut.entries) - 1).astype(np.int64)
-    return lut.entries[index].astype(np.float64)
+    mapped: Float64 = lut.entries[index].astype(np.float64)
+    return mapped
 
 
 def modality_values(grey: GreyScale, stored: NDArray[np.int64]) -> Float64:
@@ -111,7 +113,7 @@ def modality_values(grey: GreyScale, stored: NDArray[np.int64]) -> Float64:
     limit = 1e30  # a float64 holds the whole pipeline below it without overflow
     if not (0 < abs(grey.slope) < limit and abs(grey.intercept) < limit):
         raise Unprocessable("rescale", "Rescale Slope or Intercept is zero or not a number")
-    return stored * grey.slope + grey.intercept
+    return stored.astype(np.float64) * grey.slope + grey.intercept
 
 
 def through_window(values: Float64, window: Window) -> Float64:
@@ -273,4 +275,5 @@ def display_picture(pixels: NDArray[np.generic], grey: GreyScale, longest_side: 
     table = grey_table(grey, robust_range(words, grey))
     factor = min(1.0, longest_side / max(words.shape))
     height, width = (max(round(side * factor), 1) for side in words.shape)
-    return np.rint(shrink(words, table, height, width) * 255.0).clip(0, 255).astype(np.uint8)
+    shown: NDArray[np.uint8] = np.rint(shrink(words, table, height, width) * 255.0).clip(0, 255).astype(np.uint8)
+    return shown

@@ -250,11 +250,13 @@ class PublishStation:
 
     def step(self) -> bool:
         """Build the next study's result; True when there was one."""
-        if self.settings.site.stage is Stage.SHADOW or self.settings.publish.overlay == "off":
-            return False
         claim = delivering.claim_study(self.engine, self.worker, PUBLISH_LEASE, self.clock())
         if claim is None:
             return False
+        if self.settings.site.stage is Stage.SHADOW or self.settings.publish.overlay == "off":
+            # Done with, not put off: going from shadow to pilot must not send the whole past to the PACS.
+            delivering.finish_published(self.engine, claim, None, (), self.clock())
+            return True
         try:
             result = self._build(claim)
         except (Unprocessable, ChildDied) as error:

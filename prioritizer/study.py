@@ -10,12 +10,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import NewType
+from typing import NewType, TypeVar
 
 StudyUID = NewType("StudyUID", str)
 SOPInstanceUID = NewType("SOPInstanceUID", str)
 Logit = NewType("Logit", float)
 Probability = NewType("Probability", float)
+State = TypeVar("State", bound=StrEnum)
 
 
 class InstanceState(StrEnum):
@@ -88,6 +89,11 @@ DELIVERY_TRANSITIONS: Mapping[DeliveryState, frozenset[DeliveryState]] = {
     DeliveryState.REJECTED: frozenset({DeliveryState.PENDING, DeliveryState.RETRACTED}),
     DeliveryState.RETRACTED: frozenset(),
 }
+
+
+def states_before(transitions: Mapping[State, frozenset[State]], state: State) -> list[State]:
+    """The states from which a machine may enter `state`; the ledger's updates ask for them, so the table is the rule."""
+    return [start for start, ends in transitions.items() if state in ends]
 
 
 class AIState(StrEnum):

@@ -13,7 +13,7 @@ from prioritizer.db import claims, connect
 from prioritizer.db.events import Kind, record
 from prioritizer.db.tables import deliveries, instances, results, scores, studies
 from prioritizer.errors import NotAllowed, NotFound
-from prioritizer.study import AIState, DeliveryState, InstanceState
+from prioritizer.study import DELIVERY_TRANSITIONS, AIState, DeliveryState, InstanceState, states_before
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,7 +138,7 @@ def _store_result(tx: sa.Connection, claim: ClaimedStudy, result: Result, destin
 
 
 def _retract_unsent(tx: sa.Connection, study_uid: str, now: datetime) -> None:
-    unsent = [DeliveryState.PENDING, DeliveryState.REJECTED]
+    unsent = states_before(DELIVERY_TRANSITIONS, DeliveryState.RETRACTED)
     done = tx.execute(
         deliveries.update()
         .where(deliveries.c.study_uid == study_uid, deliveries.c.state.in_(unsent))
@@ -187,7 +187,10 @@ def finish_delivery(engine: sa.Engine, claim: ClaimedDelivery, state: DeliverySt
     with connect.writing(engine) as tx:
         done = tx.execute(
             deliveries.update()
-            .where(claims.owned(deliveries, claim.id, claim.worker), deliveries.c.state == DeliveryState.PENDING)
+            .where(
+                claims.owned(deliveries, claim.id, claim.worker),
+                deliveries.c.state.in_(states_before(DELIVERY_TRANSITIONS, state)),
+            )
             .values(
                 state=state,
                 reason_text=text,

@@ -41,11 +41,8 @@ def stand(engine: sa.Engine, managed: Sequence[str], standing: Sequence[Alarm], 
                 tx.execute(alarms.insert().values(name=name, since=now, said=alarm.said, mend=alarm.mend))
 
 
-def deletable_pixels(engine: sa.Engine, read_before: datetime, limit: int = 100, *, publishes: bool = True) -> list[tuple[str, str]]:
-    """Instances of studies read before `read_before` with nothing left to score or send: (SOP instance UID, study UID), oldest first.
-
-    Where a site publishes nothing (`publishes` false: stage shadow, or overlay off) no result is waited for.
-    """
+def deletable_pixels(engine: sa.Engine, read_before: datetime, limit: int = 100) -> list[tuple[str, str]]:
+    """Instances of studies read before `read_before` with nothing left to score or send: (SOP instance UID, study UID), oldest first."""
     unsent = (
         sa.select(sa.literal(1))
         .where(
@@ -61,7 +58,7 @@ def deletable_pixels(engine: sa.Engine, read_before: datetime, limit: int = 100,
         .where(
             studies.c.reading_state == ReadingState.READ,
             studies.c.read_at < read_before,
-            sa.true() if not publishes else settled,
+            settled,
             instances.c.state != InstanceState.RECEIVED,
             instances.c.pixels_deleted_at.is_(None),
             ~unsent,

@@ -77,7 +77,8 @@ def replace_study(tx: sa.Connection, study_uid: str, policy: Policy, now: dateti
     ):
         counts[InstanceState(state)] = count
     found = latest_scores(tx, study_uid)
-    decider, risk = max(found, key=lambda pair: (pair[1], pair[0]), default=(None, None))
+    risk = ranking.study_risk([probability for _, probability in found])
+    decider = max((uid for uid, probability in found if probability == risk), default=None)
     ai_state = ranking.study_ai_state(
         counts[InstanceState.RECEIVED], len(found), counts[InstanceState.FAILED], counts[InstanceState.INELIGIBLE]
     )

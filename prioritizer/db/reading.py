@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -93,9 +94,9 @@ def _ordered_stat(tx: sa.Connection, study_uid: str) -> bool:
     return any(str(a.get("priority", "")).upper() in ("STAT", "HIGH") for a in attributes)
 
 
-def _each_held(wanted: sa.ColumnElement[bool]) -> sa.Select[tuple[str]]:
+def _held_in_order(tx: sa.Connection, wanted: sa.ColumnElement[bool]) -> Sequence[str]:
     """The UIDs of these studies, their rows held in one order: two jobs that hold many never wait for each other in a ring."""
-    return sa.select(studies.c.study_uid).where(wanted).order_by(studies.c.study_uid).with_for_update()
+    return tx.scalars(sa.select(studies.c.study_uid).where(wanted).order_by(studies.c.study_uid).with_for_update()).all()
 
 
 def opened(engine: sa.Engine, study_uid: str, actor: str, now: datetime) -> None:
@@ -127,7 +128,7 @@ def mark_overdue(engine: sa.Engine, now: datetime) -> int:
             studies.c.listed, studies.c.reading_state != ReadingState.READ, studies.c.overdue_at.is_(None),
             ~studies.c.stat, studies.c.due_at < now,
         )  # fmt: skip
-        rows = tx.scalars(_each_held(late)).all()
+        rows = _held_in_order(tx, late)
         for uid in rows:
             _set(tx, uid, overdue_at=now)
             record(tx, Kind.OVERDUE, "overdue", now, study=uid)
@@ -135,13 +136,13 @@ def mark_overdue(engine: sa.Engine, now: datetime) -> int:
 
 
 def expire(engine: sa.Engine, older_than: datetime, now: datetime) -> int:
-    """Studies whose last image arrived before `older_than` and that nobody read move to their own view, with an alarm; returns how many are newly there."""
+    """Unread studies whose last image arrived before `older_than` move to their own view, with an alarm; returns how many do now."""
     with connect.writing(engine) as tx:
         old = sa.and_(
             studies.c.listed, studies.c.reading_state != ReadingState.READ, studies.c.expired_at.is_(None),
             studies.c.last_received_at < older_than,
         )  # fmt: skip
-        rows = tx.scalars(_each_held(old)).all()
+        rows = _held_in_order(tx, old)
         for uid in rows:
             _set(tx, uid, expired_at=now)
             record(tx, Kind.EXPIRED, "open for longer than the site allows: moved to the view of expired studies", now, study=uid)

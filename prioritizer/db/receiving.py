@@ -154,4 +154,4 @@ def known_instances(engine: sa.Engine) -> dict[str, bool]:
     """Every SOP instance UID of the ledger, with whether its pixels should still be in the spool."""
     with connect.reading(engine) as tx:
         rows = tx.execute(sa.select(instances.c.sop_instance_uid, instances.c.pixels_deleted_at.is_(None)))
-        return {uid: present for uid, present in rows}
+        return {row[0]: row[1] for row in rows}

@@ -15,7 +15,7 @@ from prioritizer.db.receiving import NOT_IN_ATTRIBUTES, Quiet
 from prioritizer.db.tables import instances, scores, studies
 from prioritizer.errors import NotAllowed, NotFound
 from prioritizer.ranking import Policy
-from prioritizer.study import INSTANCE_TRANSITIONS, Instance, InstanceState, ReadingState, Score
+from prioritizer.study import INSTANCE_TRANSITIONS, Instance, InstanceState, ReadingState, Score, states_before
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,9 +30,10 @@ class ClaimedInstance:
 def instance_of(row: sa.Row[Any]) -> Instance:
     """The Instance of a row of `instances`."""
     m = row._mapping
-    values = {key: m[key] for key in NOT_IN_ATTRIBUTES} | dict(m["attributes"])
+    values: dict[str, Any] = {key: m[key] for key in NOT_IN_ATTRIBUTES} | dict(m["attributes"])
     known = {field.name for field in fields(Instance)}
-    return Instance(**{key: tuple(v) if isinstance(v, list) else v for key, v in values.items() if key in known})
+    fitting: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in values.items() if key in known}
+    return Instance(**fitting)
 
 
 def claim_instance(engine: sa.Engine, worker: str, lease: timedelta) -> ClaimedInstance | None:
@@ -48,7 +49,7 @@ def _leave(tx: sa.Connection, claim: ClaimedInstance, state: InstanceState, reas
     uid = claim.instance.sop_instance_uid
     done = tx.execute(
         instances.update()
-        .where(claims.owned(instances, uid, claim.worker), instances.c.state == InstanceState.RECEIVED)
+        .where(claims.owned(instances, uid, claim.worker), instances.c.state.in_(states_before(INSTANCE_TRANSITIONS, state)))
         .values(state=state, reason=reason, reason_text=text, claimed_by=None, claimed_until=None)
     )
     return done.rowcount == 1
@@ -72,15 +73,6 @@ def finish_scored(engine: sa.Engine, claim: ClaimedInstance, score: Score, polic
 
 
 def _store_score(tx: sa.Connection, uid: str, score: Score, now: datetime) -> None:
-    same = sa.and_(
-        scores.c.sop_instance_uid == uid,
-        scores.c.bundle_digest == score.bundle_digest,
-        scores.c.calibration_id == score.calibration_id,
-        scores.c.preprocessing_id == score.preprocessing_id,
-        scores.c.engine == score.engine,
-        scores.c.precision == score.precision,
-    )
-    tx.execute(scores.delete().where(same))  # the same instance gives the same numbers: the later row stands
     tx.execute(
         scores.insert().values(
             sop_instance_uid=uid,

@@ -27,9 +27,11 @@ class Instant(sa.types.TypeDecorator[datetime]):
     cache_ok = True
 
     def process_bind_param(self, value: datetime | None, dialect: sa.Dialect) -> int | None:
+        """Aware moment to microseconds."""
         return None if value is None else (value - EPOCH) // MICROSECOND
 
     def process_result_value(self, value: int | None, dialect: sa.Dialect) -> datetime | None:
+        """Microseconds to an aware moment in UTC."""
         return None if value is None else EPOCH + value * MICROSECOND
 
 

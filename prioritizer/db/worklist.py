@@ -94,7 +94,7 @@ def rows(
     keys = _keys(order)
     query = sa.select(*COLUMNS).where(_in_view(view)).order_by(studies.c.stat.desc(), *keys).limit(limit)
     if after is not None:
-        last = [getattr(after, key.key) for key in keys]  # type: ignore[attr-defined]
+        last = [getattr(after, str(key.key)) for key in keys]
         beyond = sa.tuple_(*keys) > sa.tuple_(*(sa.literal(value, key.type) for value, key in zip(last, keys, strict=True)))
         same_class = sa.and_(studies.c.stat == after.stat, beyond)
         query = query.where(sa.or_(same_class, ~studies.c.stat) if after.stat else same_class)

@@ -28,12 +28,12 @@ from prioritizer.errors import Unprocessable
 from prioritizer.study import Instance, SOPInstanceUID, StudyUID
 
 KEYWORDS = (
-    "SpecificCharacterSet", "SOPClassUID", "SOPInstanceUID", "ImageType", "StudyDate", "AccessionNumber", "Modality", "PresentationIntentType", "Manufacturer",
-    "StationName", "StudyDescription", "SeriesDescription", "PatientName", "PatientID", "PatientBirthDate", "PatientSex",
-    "PatientAge", "PatientSpeciesDescription", "BodyPartExamined", "ProtocolName", "ViewPosition", "StudyInstanceUID",
-    "SeriesInstanceUID", "PatientOrientation", "PhotometricInterpretation", "NumberOfFrames", "ViewCodeSequence",
+    "SpecificCharacterSet", "SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "StudyDate", "AccessionNumber",
+    "PatientName", "PatientID", "PatientBirthDate", "PatientSex", "PatientAge", "PatientSpeciesDescription",
+    "StudyDescription", "SeriesDescription", "ProtocolName", "AcquisitionDeviceProcessingDescription",
+    "Modality", "Manufacturer", "StationName", "ImageType", "PresentationIntentType", "PhotometricInterpretation", "NumberOfFrames",
+    "BodyPartExamined", "AnatomicRegionSequence", "ViewPosition", "ViewCodeSequence", "PatientOrientation",
     "StudyPriorityID", "RequestedProcedurePriority", "RequestAttributesSequence", "ContributingEquipmentSequence",
-    "AnatomicRegionSequence", "AcquisitionDeviceProcessingDescription",
 )  # fmt: skip
 NO_STUDY = "no-study-uid."
 """Prefix of the study key of an instance that names no study; its SOP Instance UID follows, so that it is listed alone."""

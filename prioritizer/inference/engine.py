@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 
 import numpy as np
-import openvino
 from numpy.typing import NDArray
 
 from prioritizer import pixels
 from prioritizer.errors import ModelError
 from prioritizer.inference.bundle import TOLERANCE, Bundle
+
+# Nothing leaves the house: reading a model, OpenVINO reports to its maker by HTTPS, unless this module cannot be imported.
+sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
+import openvino  # noqa: E402
 
 Float32 = NDArray[np.float32]
 

@@ -1,21 +1,30 @@
-"""Work in supervised child processes with a time and a memory limit: a child that dies costs its task, nothing else."""
+"""Work in supervised child processes with a time and a memory limit: a child that dies costs its task, nothing else.
+
+Each child has a pipe of its own. A pool whose children share one queue stands still for ever when the child that holds the
+queue's lock is killed while it waits, and the kernel does just that to the largest idle process when memory runs out.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
+import queue
 import resource
 import signal
+import threading
+import time
 from collections.abc import Callable
-from concurrent.futures import TimeoutError as FutureTimeout
-from typing import Any, ParamSpec, TypeVar
+from multiprocessing.connection import Connection
+from typing import Any, Final, ParamSpec, TypeVar
 
-from pebble import ProcessExpired, ProcessPool
-
-from prioritizer.errors import PrioritizerError
+from prioritizer.errors import PrioritizerError, Transient
 
 P = ParamSpec("P")
 R = TypeVar("R")
+START_TIMEOUT_S: Final = 120.0
+"""Seconds a child may take to start and prepare: compiling the network on a busy machine."""
+_SPAWN: Final = multiprocessing.get_context("spawn")
 
 
 class ChildDied(PrioritizerError):
@@ -29,6 +38,62 @@ class ChildDied(PrioritizerError):
 
     def __str__(self) -> str:
         return self.how
+
+
+class _Child:
+    """One process and our end of its pipe; used by one thread at a time."""
+
+    def __init__(self, arguments: tuple[Any, ...]) -> None:
+        self._pipe, theirs = _SPAWN.Pipe()
+        self._process = _SPAWN.Process(target=_live, args=(theirs, *arguments), daemon=True)
+        self._process.start()
+        theirs.close()
+        self.prepared = False
+        self.tasks = 0
+
+    @property
+    def alive(self) -> bool:
+        return self._process.is_alive()
+
+    def prepare(self) -> None:
+        """Wait until it has prepared itself; ChildDied when it never does."""
+        if not self.prepared:
+            self._answer(START_TIMEOUT_S)
+            self.prepared = True
+
+    def do(self, task: tuple[Any, ...], timeout_s: float) -> Any:
+        """What the task returned, as (came well, value); ChildDied when the child did not live to say."""
+        self.tasks += 1
+        try:
+            self._pipe.send(task)
+        except OSError as error:
+            raise self._died() from error
+        return self._answer(timeout_s)
+
+    def _answer(self, timeout_s: float) -> Any:
+        try:
+            if self._pipe.poll(timeout_s):
+                return self._pipe.recv()
+        except (OSError, EOFError) as error:
+            raise self._died() from error
+        self.kill()
+        raise ChildDied(f"took longer than {timeout_s:g} s and was stopped")
+
+    def _died(self) -> ChildDied:
+        self._process.join(timeout=5)
+        return ChildDied(f"the process that read it died (exit code {self._process.exitcode})")
+
+    def kill(self) -> None:
+        """End it at once, whatever it does."""
+        self._process.kill()
+        self._process.join(timeout=5)
+
+    def close(self) -> None:
+        """End it and free what it held here."""
+        self.kill()
+        self._pipe.close()
+        with contextlib.suppress(ValueError):  # a process in an uninterruptible wait is left to the kernel
+            self._process.close()
 
 
 class Sandbox:
@@ -45,31 +110,84 @@ class Sandbox:
     ) -> None:
         # One picture is one thread's work: BLAS threads of several children fight for the same cores (275 ms instead of 12).
         os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-        self._pool = ProcessPool(
-            max_workers=workers,
-            max_tasks=recycle_after,
-            initializer=_enter_child,
-            initargs=(memory_bytes, prepare, arguments),
-            context=multiprocessing.get_context("spawn"),
-        )
+        self._birth = (memory_bytes, prepare, arguments)
+        self._recycle_after = recycle_after
+        self._closing = threading.Event()
+        self._all = {_Child(self._birth) for _ in range(workers)}
+        self._free: queue.SimpleQueue[_Child] = queue.SimpleQueue()
+        self._lock = threading.Lock()
+        for child in self._all:
+            self._free.put(child)
 
     def run(self, work: Callable[P, R], timeout_s: float, *args: P.args, **kwargs: P.kwargs) -> R:
-        """The result of `work`, done in a child. Raises ChildDied, or what the work itself raised."""
-        future = self._pool.schedule(work, args=args, kwargs=kwargs, timeout=timeout_s)
+        """The result of `work`, done in a child. Raises ChildDied, what the work itself raised, or Transient after `close`."""
+        child = self._taken()
         try:
-            result: R = future.result()
-        except FutureTimeout as error:
-            raise ChildDied(f"took longer than {timeout_s:g} s and was stopped") from error
-        except ProcessExpired as error:
-            raise ChildDied(f"the process that read it died (exit code {error.exitcode})") from error
-        except MemoryError as error:
-            raise ChildDied("needed more memory than a sandboxed process may take") from error
-        return result
+            if not child.alive:  # it died while it had nothing to do: that costs nobody a task
+                child = self._replaced(child)
+            child.prepare()
+            well, value = child.do((work, args, kwargs), timeout_s)
+        except ChildDied as error:
+            if self._closing.is_set():
+                raise Transient("prioritizer is stopping") from error
+            raise
+        finally:
+            if not child.alive or (self._recycle_after and child.tasks >= self._recycle_after):
+                child = self._replaced(child)
+            self._free.put(child)
+        if well:
+            result: R = value
+            return result
+        if isinstance(value, MemoryError):
+            raise ChildDied("needed more memory than a sandboxed process may take") from value
+        raise value
+
+    def _taken(self) -> _Child:
+        while not self._closing.is_set():
+            with contextlib.suppress(queue.Empty):
+                return self._free.get(timeout=0.5)
+        raise Transient("prioritizer is stopping")
+
+    def _replaced(self, child: _Child) -> _Child:
+        """A new child in the place of this one; after `close` the dead one stays."""
+        with self._lock:
+            if self._closing.is_set():
+                return child
+            fresh = _Child(self._birth)
+            self._all.remove(child)
+            self._all.add(fresh)
+        child.close()
+        return fresh
 
     def close(self) -> None:
         """Stop at once; tasks under way are killed."""
-        self._pool.stop()  # type: ignore[no-untyped-call]
-        self._pool.join(timeout=5)
+        with self._lock:
+            self._closing.set()
+        for child in self._all:
+            child.kill()
+        deadline = time.monotonic() + 5
+        closed = 0
+        while closed < len(self._all) and time.monotonic() < deadline:  # each comes back from the thread that used it
+            with contextlib.suppress(queue.Empty):
+                self._free.get(timeout=0.2).close()
+                closed += 1
+
+
+def _live(pipe: Connection, memory_bytes: int | None, prepare: Callable[..., None] | None, arguments: tuple[Any, ...]) -> None:
+    """The child's life: prepare, then one task after the other until the parent is gone."""
+    _enter_child(memory_bytes, prepare, arguments)
+    with contextlib.suppress(EOFError, BrokenPipeError):
+        pipe.send(None)
+        while True:
+            work, args, kwargs = pipe.recv()
+            try:
+                answer = True, work(*args, **kwargs)
+            except Exception as error:  # noqa: BLE001 - whatever the work raised is its answer
+                answer = False, error.with_traceback(None)
+            try:
+                pipe.send(answer)
+            except (TypeError, ValueError, AttributeError) as error:
+                pipe.send((False, RuntimeError(f"the answer cannot be sent: {type(error).__name__}")))
 
 
 def _enter_child(memory_bytes: int | None, prepare: Callable[..., None] | None, arguments: tuple[Any, ...]) -> None:

@@ -105,8 +105,8 @@ MEMORY_DISK = Path("/dev/shm")
 """A file system whose fsync costs nothing: no test here cuts the power, and the commits are hundreds."""
 
 
-@pytest.fixture(params=BACKENDS)
-def ledger(request: pytest.FixtureRequest) -> Iterator[sa.Engine]:
+@pytest.fixture(name="ledger", params=BACKENDS)
+def ledger_fixture(request: pytest.FixtureRequest) -> Iterator[sa.Engine]:
     """An empty ledger at the newest revision, once on each database."""
     if request.param == "sqlite":
         with tempfile.TemporaryDirectory(dir=MEMORY_DISK if MEMORY_DISK.is_dir() else None) as folder:

@@ -23,7 +23,7 @@ from tests.edges.ledgers import (
     deliveries_of,
     film,
     kinds,
-    ledger,  # noqa: F401
+    ledger_fixture,  # noqa: F401
     listed,
     publish,
     receive,

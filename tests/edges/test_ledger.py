@@ -38,7 +38,7 @@ from tests.edges.ledgers import (
     deliveries_of,
     film,
     kinds,
-    ledger,  # noqa: F401
+    ledger_fixture,  # noqa: F401
     listed,
     opened_again,
     publish,
@@ -179,6 +179,15 @@ def test_a_delivery_walks_exactly_as_its_table_says(ledger: sa.Engine):
                 verb(ledger, claim)
             seen.add((start, DeliveryState(deliveries_of(ledger)["2.25.1"])))
     assert {(a, b) for a, b in seen if a != b} == arrows(DELIVERY_TRANSITIONS)
+
+
+def test_a_delivery_is_not_committed_before_it_was_sent(ledger: sa.Engine):
+    scored(ledger)
+    publish(ledger)
+    claim = delivering.claim_delivery(ledger, "pacs", "w", LEASE)
+    assert claim is not None
+    assert not delivering.finish_delivery(ledger, claim, DeliveryState.COMMITTED, "", NOW)
+    assert deliveries_of(ledger) == {"2.25.1": "PENDING"}
 
 
 @pytest.mark.parametrize(
@@ -687,8 +696,8 @@ def test_a_sent_delivery_is_not_requeued(ledger: sa.Engine):
 # --- retention and alarms ---------------------------------------------------------------------------------------------------------
 
 
-def deletable(ledger: sa.Engine, *, publishes: bool = True) -> list[tuple[str, str]]:
-    return housekeeping.deletable_pixels(ledger, LATER, publishes=publishes)
+def deletable(ledger: sa.Engine) -> list[tuple[str, str]]:
+    return housekeeping.deletable_pixels(ledger, LATER)
 
 
 def test_pixels_of_a_read_and_delivered_study_may_go(ledger: sa.Engine):
@@ -723,7 +732,10 @@ def test_where_nothing_is_published_no_result_is_waited_for(ledger: sa.Engine):
     scored(ledger)
     reading.read(ledger, "1.2.3", "Dr. A", NOW)
     assert deletable(ledger) == []
-    assert deletable(ledger, publishes=False) == [("1.2.3.1", "1.2.3")]
+    claim = delivering.claim_study(ledger, "w", timedelta(seconds=60), LATER)
+    assert claim is not None
+    delivering.finish_published(ledger, claim, None, (), LATER)
+    assert deletable(ledger) == [("1.2.3.1", "1.2.3")]
 
 
 def test_deleted_pixels_are_told_and_not_returned_again(ledger: sa.Engine):

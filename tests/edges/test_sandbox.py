@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 import time
 from collections.abc import Iterator
 
 import numpy as np
 import pytest
 
-from prioritizer.errors import ModelError, Unprocessable
+from prioritizer.errors import ModelError, Transient, Unprocessable
 from prioritizer.inference.bundle import default_folder
 from prioritizer.inference.sandbox import ChildDied, Sandbox
 from prioritizer.inference.worker import EngineProcess
@@ -85,3 +86,39 @@ def test_an_engine_process_is_proved_before_it_scores() -> None:
 def test_a_bundle_that_cannot_be_trusted_gives_no_engine(tmp_path) -> None:
     with pytest.raises(ModelError, match=r"card\.toml"):
         EngineProcess(tmp_path, precision="f32", threads=0)
+
+
+def test_a_child_killed_while_it_waits_costs_no_task(sandbox: Sandbox) -> None:
+    pid = sandbox.run(os.getpid, 30)
+    os.kill(pid, signal.SIGKILL)
+    time.sleep(0.2)
+    assert sandbox.run(double, 30, 3) == 6
+    assert sandbox.run(os.getpid, 30) != pid
+
+
+def test_a_child_is_replaced_after_its_number_of_tasks() -> None:
+    made = Sandbox(1, recycle_after=2)
+    try:
+        pids = [made.run(os.getpid, 30) for _ in range(4)]
+    finally:
+        made.close()
+    assert pids[0] == pids[1] != pids[2] == pids[3]
+
+
+def test_closing_ends_a_task_under_way() -> None:
+    made = Sandbox(1)
+    assert made.run(double, 30, 1) == 2
+    ended: list[str] = []
+
+    def work() -> None:
+        try:
+            made.run(hang, 60)
+        except Transient as error:
+            ended.append(str(error))
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    time.sleep(0.3)
+    made.close()
+    thread.join(timeout=20)
+    assert ended == ["prioritizer is stopping"]

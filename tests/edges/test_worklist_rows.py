@@ -24,7 +24,7 @@ from tests.edges.ledgers import (
     deliver,
     film,
     kinds,
-    ledger,  # noqa: F401
+    ledger_fixture,  # noqa: F401
     listed,
     publish,
     receive,

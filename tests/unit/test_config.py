@@ -7,6 +7,7 @@ import os
 import re
 import stat
 import tomllib
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -174,10 +175,8 @@ def test_a_pacs_on_this_machine_with_another_port_is_fine(tmp_path: Path):
 def test_no_text_breaks_the_reader_otherwise(tmp_path_factory: pytest.TempPathFactory, text: str):
     file = tmp_path_factory.mktemp("config") / "p.toml"
     file.write_bytes(text.encode("utf-8", "surrogatepass"))
-    try:
-        read_settings(file)
-    except ConfigError as error:
-        assert error.faults
+    with suppress(ConfigError):
+        assert isinstance(read_settings(file), Settings)
 
 
 # --- the template ----------------------------------------------------------------------------------------------------

@@ -27,6 +27,7 @@ from prioritizer.eligibility import (
 from tests.unit.archives import SECONDARY_CAPTURE, indiana, instance, rsna, shared_data
 
 SCOPE = Scope()
+ENFORCED = Rules()
 FLAG_AGE = Rules(age=Strictness.FLAG)
 OUTSIDE = {
     "modality": {"modality": "MG"},
@@ -38,7 +39,7 @@ OUTSIDE = {
 }
 
 
-def verdict(rules: Rules = Rules(), **values: object) -> Verdict:
+def verdict(rules: Rules = ENFORCED, **values: object) -> Verdict:
     return judge(instance(**values), SCOPE, rules)
 
 
@@ -209,6 +210,11 @@ def test_view_codes_are_those_of_the_standard():
 @pytest.mark.parametrize("row", ["A", "P", "AF"])
 def test_a_patient_orientation_that_looks_from_the_side_is_refused(row: str):
     assert refused_by(view_position="", patient_orientation=(row, "F")) == "view"
+
+
+@pytest.mark.parametrize("values", [{"view_codes": ("399173006",)}, {"patient_orientation": ("A", "F")}])
+def test_tags_that_disagree_about_the_view_refuse(values: dict[str, object]):
+    assert refused_by(view_position="PA", **values) == "view"
 
 
 def test_a_patient_orientation_that_looks_from_the_front_is_scored():

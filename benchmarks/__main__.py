@@ -14,7 +14,7 @@ from typing import Any
 from benchmarks import decode, engine, intake, line
 
 TARGET = Path(__file__).resolve().parents[1] / "docs" / "benchmarks.md"
-PACKAGES = ("openvino", "numpy", "pydicom", "pynetdicom", "pillow", "torch", "grad-cam", "sqlalchemy", "pebble")
+PACKAGES = ("openvino", "numpy", "pydicom", "pynetdicom", "pillow", "torch", "grad-cam", "sqlalchemy")
 
 
 def _version(command: list[str]) -> str:

@@ -80,7 +80,7 @@ def verb(command: Callable[P, None]) -> Callable[P, None]:
             raise typer.Exit(130) from None
         except BrokenPipeError:
             os._exit(141)
-        except (typer.Exit, typer.Abort):
+        except (typer.Exit, typer.Abort, typer.BadParameter):
             raise
         except Exception as error:
             if os.environ.get("PRIORITIZER_TRACE"):
@@ -339,22 +339,32 @@ def pin(
 @app.command()
 @verb
 def requeue(
-    uid: Annotated[str, typer.Argument(metavar="STUDY", help="Study UID, the end of it, accession number, or an SOP Instance UID.")],
+    uid: Annotated[str, typer.Argument(metavar="[STUDY]", help="Study UID, the end of it, accession number, or an SOP Instance UID.")] = "",
+    everything: Annotated[bool, typer.Option("--all", help="Every image that failed, or with --deliveries every refused result.")] = False,
     deliveries: Annotated[bool, typer.Option("--deliveries", help="Send results again instead of scoring again.")] = False,
     config: ConfigFile = None,
 ) -> None:
     """Score again what failed or was not scored, or send again what a destination refused."""
-    from prioritizer.db import delivering, scoring
+    from prioritizer.db import delivering, scoring, worklist
     from prioritizer.stations import utc_now
 
+    if bool(uid) == everything:
+        raise typer.BadParameter("name one study, or say --all", param_hint="STUDY")
     engine, settings = ledger_of(config)
     who = getpass.getuser()
-    with suppress(NotFound):  # an SOP Instance UID names one image
-        uid = study_uid_of(engine, uid)
-    if deliveries:
-        talk.print(f"{delivering.requeue_deliveries(engine, uid, who, utc_now())} results will be sent again")
+    uids = {uid}
+    if everything:
+        waiting = worklist.unfinished_deliveries(engine)
+        failed = worklist.failed_instances(engine, limit=100_000)
+        uids = {row.study_uid for row in waiting if row.state == "REJECTED"} if deliveries else {row.study_uid for row in failed}
     else:
-        talk.print(f"{scoring.requeue(engine, uid, who, policy_for(settings), utc_now())} images will be scored again")
+        with suppress(NotFound):  # an SOP Instance UID names one image
+            uids = {study_uid_of(engine, uid)}
+    if deliveries:
+        talk.print(f"{sum(delivering.requeue_deliveries(engine, one, who, utc_now()) for one in uids)} results will be sent again")
+    else:
+        policy = policy_for(settings)
+        talk.print(f"{sum(scoring.requeue(engine, one, who, policy, utc_now()) for one in uids)} images will be scored again")
 
 
 # --- files -----------------------------------------------------------------------------------------------------

@@ -6,31 +6,27 @@ A bundle or engine that cannot be trusted does not stop the daemon: the list is 
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import random
 import signal
 import socket
-import sys
 import threading
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from pathlib import Path
 
-import numpy as np
 import sdnotify
 import sqlalchemy as sa
 from apscheduler.schedulers.background import BackgroundScheduler
-from numpy.typing import NDArray
 
 from prioritizer import __version__, recovery, stations
 from prioritizer.chores import Chores
 from prioritizer.config import Settings, read_settings
+from prioritizer.darkroom import SandboxedDarkroom
 from prioritizer.db import connect, housekeeping, migrations, scoring
 from prioritizer.dicom import develop
 from prioritizer.dicom.codec_selftest import codec_selftest
-from prioritizer.dicom.secondary_capture import CaptureFacts, CaptureObject
 from prioritizer.dicom.sender import Destination, Sender
 from prioritizer.dicom.spool import Spool
 from prioritizer.errors import ConfigError, ModelError, Transient
@@ -39,7 +35,7 @@ from prioritizer.inference.bundle import Bundle, open_bundle
 from prioritizer.inference.sandbox import Sandbox
 from prioritizer.inference.worker import EngineProcess
 from prioritizer.listening import ListenerProcess, listener_settings, peer_rules
-from prioritizer.pixels import Preprocessing
+from prioritizer.logs import set_up_logging
 from prioritizer.stations import DeliverStation, PublishStation, Receive, ScoreStation, Station, utc_now
 from prioritizer.web.app import Page, page_app
 from prioritizer.web.server import WebServer
@@ -50,43 +46,6 @@ RECYCLE_DECODERS_AFTER = 500
 """Images one sandboxed process reads before it is replaced: native codecs leak."""
 CODEC_TEST_TIMEOUT_S = 60.0
 NEEDS_RESTART = ("site", "store", "model", "web", "log", "listener", "destinations")
-
-
-class SandboxedDarkroom:
-    """Pixels in the sandboxed children, within the site's time limit."""
-
-    def __init__(self, sandbox: Sandbox, timeout_s: float, spec: Preprocessing) -> None:
-        self._sandbox, self._timeout_s, self._spec = sandbox, timeout_s, spec
-
-    def model_picture(self, path: Path) -> NDArray[np.float32]:
-        """The picture the network sees."""
-        return self._sandbox.run(develop.model_picture, self._timeout_s, path, self._spec)
-
-    def capture(self, path: Path, saliency: NDArray[np.float32] | None, facts: CaptureFacts) -> CaptureObject:
-        """The result object."""
-        return self._sandbox.run(develop.capture, self._timeout_s * 2, path, saliency, facts)
-
-
-class JsonLines(logging.Formatter):
-    """One JSON object a line."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        """Level, logger, sentence, event and UIDs."""
-        line = {"at": utc_now().isoformat(), "level": record.levelname.lower(), "from": record.name, "said": record.getMessage()}
-        line |= {key: getattr(record, key) for key in ("event", "study", "instance") if hasattr(record, key)}
-        if record.exc_info:
-            line["trace"] = self.formatException(record.exc_info)
-        return json.dumps(line)
-
-
-def set_up_logging(settings: Settings) -> None:
-    """Log to standard error, as the site asked."""
-    handler = logging.StreamHandler(sys.stderr)
-    text = logging.Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s")
-    handler.setFormatter(JsonLines() if settings.log.format == "json" else text)
-    logging.basicConfig(level=settings.log.level.upper(), handlers=[handler], force=True)
-    for chatty in ("apscheduler", "pynetdicom", "uvicorn.access", "pydicom"):
-        logging.getLogger(chatty).setLevel(logging.ERROR)
 
 
 class Daemon:
@@ -103,6 +62,7 @@ class Daemon:
         self.stopping = threading.Event()
         self._reload_wanted = threading.Event()
         self.stations: list[Station] = []
+        self._senders: list[Sender] = []
         self._works: list[Receive | ScoreStation | PublishStation] = []
         self._notifier = sdnotify.SystemdNotifier()
         self._worker = f"{socket.gethostname()}:{os.getpid()}"
@@ -210,7 +170,7 @@ class Daemon:
         for destination in self.settings.destinations:
             work = DeliverStation(
                 engine=self.engine,
-                sender=Sender(),
+                sender=self._sender(),
                 destination=Destination(
                     name=destination.name,
                     ae_title=destination.ae_title,
@@ -224,6 +184,10 @@ class Daemon:
             self._add(f"deliver-{destination.name}", work.step, idle_s=1.0)
         for station in self.stations:
             station.start()
+
+    def _sender(self) -> Sender:
+        self._senders.append(Sender())
+        return self._senders[-1]
 
     def _end_claims_of_the_dead(self) -> None:
         """What a killed predecessor on this machine was doing is done now, not when its leases run out."""
@@ -329,6 +293,8 @@ class Daemon:
         faults = [] if self.listener.alive else [f"the listener is not running {self.listener.fault}".strip()]
         if self.ai_off:
             faults.append(f"AI is off: {self.ai_off}")
+        if not connect.answers(self.engine):
+            faults.append("the database does not answer: intake goes on, the list catches up")
         limit = utc_now() - timedelta(minutes=5)
         faults += [f"station {s.name} has not turned since {s.last_turn:%H:%M:%S} UTC" for s in self.stations if s.last_turn < limit]
         return faults
@@ -373,6 +339,7 @@ class Daemon:
             station.stop()
         for station in self.stations:
             station.join(timeout=5)
+        self._hang_up()
         if hasattr(self, "scheduler"):
             self.scheduler.shutdown(wait=False)
         if hasattr(self, "web"):
@@ -382,6 +349,14 @@ class Daemon:
         self.sandbox.close()
         self.engine.dispose()
         log.info("stopped", extra={"event": "stopped"})
+
+    def _hang_up(self) -> None:
+        """Release the associations with the destinations, politely but not for long: one may not be answering."""
+        threads = [threading.Thread(target=sender.close, daemon=True) for sender in self._senders]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(timeout=3)
 
 
 def is_gone(worker: str) -> bool:
@@ -405,6 +380,15 @@ def serve(settings: Settings, config_file: Path | None) -> None:
     """Run the daemon in the foreground until it is told to stop."""
     set_up_logging(settings)
     Daemon(settings, config_file).run()
+    _leave()
+
+
+def _leave() -> None:
+    """End the process now that it is drained, whatever threads a library left behind."""
+    if any(not thread.daemon for thread in threading.enumerate() if thread is not threading.main_thread()):
+        # An association with a PACS that does not answer lives in threads that Python would wait for.
+        logging.shutdown()
+        os._exit(0)
 
 
 def serve_in_recovery(fault: ConfigError, config_file: Path | None) -> None:
@@ -413,3 +397,4 @@ def serve_in_recovery(fault: ConfigError, config_file: Path | None) -> None:
     set_up_logging(settings)
     log.error("the configuration has faults; running on the last good one with AI off:\n%s", fault, extra={"event": "recovery"})
     Daemon(settings, config_file, fault=fault).run()
+    _leave()

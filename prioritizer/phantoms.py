@@ -22,9 +22,14 @@ def picture(size: int, *, opacity: bool = False, seed: int = 0) -> NDArray[np.ui
     return np.rint(_film(size, size, seed, opacity=opacity) * 255.0).astype(np.uint8)
 
 
-def stored_pixels(rows: int, columns: int, *, bits: int = 12, opacity: bool = False, seed: int = 0) -> NDArray[np.uint16]:
-    """The same kind of film as MONOCHROME2 stored values of `bits` bits: uint16 (rows, columns)."""
-    stored: NDArray[np.uint16] = np.rint(_film(rows, columns, seed, opacity=opacity) * (2**bits - 1)).astype(np.uint16)
+def stored_pixels(
+    rows: int, columns: int, *, bits: int = 12, opacity: bool = False, seed: int = 0, grain: float = 0.0
+) -> NDArray[np.uint16]:
+    """The same kind of film as MONOCHROME2 stored values of `bits` bits: uint16 (rows, columns).
+
+    `grain` is the standard deviation of coarse noise, as of a film with too little dose; 0..1 of the whole range.
+    """
+    stored: NDArray[np.uint16] = np.rint(_film(rows, columns, seed, opacity=opacity, grain=grain) * (2**bits - 1)).astype(np.uint16)
     return stored
 
 
@@ -32,12 +37,20 @@ DRAWN_SIDE = 448
 """The anatomy is drawn at most this large and enlarged: it holds no finer detail, and a full film would take seconds."""
 
 
-def _film(rows: int, columns: int, seed: int, *, opacity: bool) -> Float64:
+GRAIN_SIDE = 224
+"""Grains a side: coarse enough to outlive the shrinking to what a network sees."""
+
+
+def _film(rows: int, columns: int, seed: int, *, opacity: bool, grain: float = 0.0) -> Float64:
     """0 (black, air) .. 1 (white, dense), with the grain of a full-size detector."""
     rng, noise = np.random.default_rng([20261122, seed]), np.random.default_rng([20261122, seed, 1])
     drawn = _anatomy(min(rows, DRAWN_SIDE), min(columns, DRAWN_SIDE), rng, opacity=opacity).astype(np.float32)
     film = np.asarray(Image.fromarray(drawn).resize((columns, rows), Image.Resampling.BICUBIC), dtype=np.float64)
-    return np.clip(film + noise.normal(0.0, 0.008, film.shape), 0.0, 1.0)
+    film = film + noise.normal(0.0, 0.008, film.shape)
+    if grain:
+        coarse = noise.normal(0.0, grain, (GRAIN_SIDE, GRAIN_SIDE)).astype(np.float32)
+        film = film + np.asarray(Image.fromarray(coarse).resize((columns, rows), Image.Resampling.BILINEAR))
+    return np.clip(film, 0.0, 1.0)
 
 
 def _anatomy(rows: int, columns: int, rng: np.random.Generator, *, opacity: bool) -> Float64:

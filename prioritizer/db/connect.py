@@ -58,6 +58,16 @@ def reading(engine: sa.Engine) -> Iterator[sa.Connection]:
         yield tx
 
 
+def answers(engine: sa.Engine) -> bool:
+    """True when the database can be used now."""
+    try:
+        with reading(engine) as tx:
+            tx.execute(sa.select(sa.literal(1)))
+    except Transient:
+        return False
+    return True
+
+
 @contextmanager
 def _as_transient() -> Iterator[None]:
     try:

@@ -33,6 +33,7 @@ class PhantomPatient:
     """Names patient, study and every UID: the same number and instance give the same object."""
     taken_at: datetime
     opacity: bool = False
+    grain: float = 0.0
     instance: int = 1
     age: str = "004Y"
     sex: str = "O"
@@ -56,7 +57,9 @@ def phantom_file(patient: PhantomPatient, transfer_syntax: str = uid.ExplicitVRL
     """A whole Part 10 file; raises Unprocessable where we have no encoder for the syntax."""
     syntax = uid.UID(transfer_syntax)
     bits = 8 if syntax == uid.JPEGBaseline8Bit else patient.bits
-    pixels = phantoms.stored_pixels(patient.rows, patient.columns, bits=bits, opacity=patient.opacity, seed=patient.number)
+    pixels = phantoms.stored_pixels(
+        patient.rows, patient.columns, bits=bits, opacity=patient.opacity, seed=patient.number, grain=patient.grain
+    )
     if patient.inverted:
         pixels = (2**bits - 1 - pixels).astype(np.uint16)
     film = _film(patient, bits)

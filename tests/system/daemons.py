@@ -34,7 +34,7 @@ from prioritizer.dicom.phantom_files import PhantomPatient, phantom_file, phanto
 from tests.edges.pacs import Orthanc, program, running, wait_for_port
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-PATIENCE_S = 90.0
+PATIENCE_S = 60.0
 """Generous: it bounds a hang on a busy machine, and proves nothing about speed."""
 TAKEN_AT = datetime(2026, 3, 4, 8, 30, tzinfo=UTC)
 

@@ -105,11 +105,10 @@ def test_a_killed_listener_is_restarted_and_serves_again(daemon: Daemon, tmp_pat
 
 def test_after_the_decoding_and_scoring_processes_are_killed_the_next_film_is_scored(daemon: Daemon, tmp_path: Path) -> None:
     a_film_is_scored(daemon, tmp_path)  # so that the processes are there
-    victims = [child for child in daemon.children("spawn_main")]
+    victims = daemon.children("spawn_main")
     assert len(victims) >= 2
     for victim in victims:
         victim.kill()
-        psutil.wait_procs([victim], timeout=10)
         assert a_film_is_scored(daemon, tmp_path)
     assert daemon.get("/readyz")[0] == 200
 
@@ -122,6 +121,17 @@ def test_sigterm_ends_everything_in_order_with_exit_code_0(tmp_path: Path) -> No
         assert daemon.events("stopped")
         _, alive = psutil.wait_procs(everybody, timeout=10)
         assert not alive
+
+
+def test_an_open_association_with_the_pacs_does_not_hold_up_the_end(tmp_path: Path) -> None:
+    port = free_port()
+    with running_pacs("PACS", "127.0.0.1", port) as pacs, running_daemon(tmp_path, sections(port, "PACS")) as daemon:
+        a_film_is_scored(daemon, tmp_path)
+        assert pacs.wait_for(1, 60)
+        process = daemon.process
+        assert process is not None
+        process.terminate()
+        assert process.wait(timeout=20) == 0  # pynetdicom alone would wait 40 s for its peer
 
 
 # --- SIGHUP ------------------------------------------------------------------------------------------------------
@@ -210,6 +220,8 @@ def test_without_its_database_films_are_acknowledged_and_listed_when_it_is_back(
         assert daemon.get("/readyz")[0] == 503
         assert "prioritizer_ledger_up 0.0" in daemon.get("/metrics")[1]
         assert daemon.cli("worklist", "--json").returncode == 6
+
+        assert "database does not answer" in daemon.get("/readyz")[1]
 
         daemon.kill()
         daemon.start(ready=False)  # it starts without its database, too

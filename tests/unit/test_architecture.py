@@ -19,7 +19,7 @@ ROOMS_OF_LIBRARIES = {
     "dicom": {"pydicom", "pynetdicom", "highdicom", "gdcm", "openjpeg", "rle", "jpeg_ls", "simplejpeg", "pylibjpeg"},
     "db": {"sqlalchemy", "alembic", "psycopg"},
     "learning": {"torch", "torchvision", "timm", "onnx", "onnxscript", "safetensors", "sklearn", "scipy", "pytorch_grad_cam"},
-    "inference": {"openvino", "pebble"},
+    "inference": {"openvino"},
     "web": {"fastapi", "starlette", "uvicorn", "jinja2"},
 }
 # An Engine is handed from the daemon to every part that keeps or reads the ledger: its type may be named, no SQL is written.

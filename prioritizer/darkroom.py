@@ -1,0 +1,28 @@
+"""Where pixels become pictures: the sandboxed children, within the site's time limit."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from prioritizer.dicom import develop
+from prioritizer.dicom.secondary_capture import CaptureFacts, CaptureObject
+from prioritizer.inference.sandbox import Sandbox
+from prioritizer.pixels import Preprocessing
+
+
+class SandboxedDarkroom:
+    """Pixels in the sandboxed children, within the site's time limit."""
+
+    def __init__(self, sandbox: Sandbox, timeout_s: float, spec: Preprocessing) -> None:
+        self._sandbox, self._timeout_s, self._spec = sandbox, timeout_s, spec
+
+    def model_picture(self, path: Path) -> NDArray[np.float32]:
+        """The picture the network sees."""
+        return self._sandbox.run(develop.model_picture, self._timeout_s, path, self._spec)
+
+    def capture(self, path: Path, saliency: NDArray[np.float32] | None, facts: CaptureFacts) -> CaptureObject:
+        """The result object."""
+        return self._sandbox.run(develop.capture, self._timeout_s * 2, path, saliency, facts)

@@ -69,13 +69,20 @@ def calibration_line(probabilities: Float64, labels: Float64) -> tuple[float, fl
     """Calibration slope and intercept: the logistic regression of the label on the logit of the probability (Cox 1958)."""
     clipped = np.clip(probabilities, 1e-6, 1 - 1e-6)
     x = np.stack([np.log(clipped / (1 - clipped)), np.ones_like(clipped)], axis=1)
-    weights = np.array([1.0, 0.0])
-    for _ in range(50):
+
+    def loss(at: Float64) -> float:
+        return calibration.log_loss(x @ at, labels)
+
+    # From zero, where every case has weight; from slope 1 a confident and wrong model has no curvature to step by.
+    weights = np.zeros(2)
+    for _ in range(100):
         p = calibration.sigmoid(x @ weights)
-        hessian = (x * (p * (1 - p))[:, None]).T @ x + 1e-9 * np.eye(2)
-        step = np.linalg.solve(hessian, x.T @ (p - labels))
-        weights = weights - np.clip(step, -2, 2)
-        if np.abs(step).max() < 1e-9:
+        hessian = (x * (p * (1 - p))[:, None]).T @ x / len(labels) + 1e-9 * np.eye(2)
+        step = np.linalg.solve(hessian, x.T @ (p - labels) / len(labels))
+        while loss(weights - step) > loss(weights) and np.abs(step).max() > 1e-10:
+            step = step / 2
+        weights = weights - step
+        if np.abs(step).max() < 1e-8:
             break
     return float(weights[0]), float(weights[1])
 

@@ -71,9 +71,7 @@ def test_a_dcmtk_echo_is_answered(listener: ListenerProcess) -> None:
         (DeflatedExplicitVRLittleEndian, "-xd"),
     ],
 )
-def test_every_plain_transfer_syntax_arrives_byte_for_byte(
-    listener: ListenerProcess, tmp_path: Path, syntax: str, option: str
-) -> None:
+def test_every_plain_transfer_syntax_arrives_byte_for_byte(listener: ListenerProcess, tmp_path: Path, syntax: str, option: str) -> None:
     path = tmp_path / "image.dcm"
     uid = radiograph(path, syntax=ExplicitVRLittleEndian if syntax == ExplicitVRBigEndian else syntax)
     if syntax == ExplicitVRBigEndian:
@@ -102,9 +100,7 @@ def test_a_stored_file_names_its_sender_receiver_time_and_address(listener: List
 def test_dcmtk_finds_no_fault_in_our_file_meta(listener: ListenerProcess, tmp_path: Path) -> None:
     uid = radiograph(tmp_path / "a.dcm")
     storescu(listener.port, tmp_path / "a.dcm")
-    done = subprocess.run(
-        [peer_program("dcmdump"), str(listener.spool.find(uid))], capture_output=True, text=True, check=False, timeout=20
-    )
+    done = subprocess.run([peer_program("dcmdump"), str(listener.spool.find(uid))], capture_output=True, text=True, check=False, timeout=20)
     assert (done.returncode, done.stderr) == (0, "")
 
 
@@ -277,9 +273,7 @@ def test_a_second_listener_on_the_same_port_ends_with_a_fault_and_sweeps_nothing
     half.write_bytes(b"under way")
     settings = ListenerSettings(spool=str(listener.spool.root), port=listener.port, peers=(TRUSTED,))
     command = [sys.executable, "-m", "prioritizer.dicom.listener"]
-    done = subprocess.run(
-        command, cwd=REPOSITORY, input=settings.to_json() + "\n", capture_output=True, text=True, check=False, timeout=30
-    )
+    done = subprocess.run(command, cwd=REPOSITORY, input=settings.to_json() + "\n", capture_output=True, text=True, check=False, timeout=30)
     assert (done.returncode, json.loads(done.stdout)["event"]) == (2, "fault")
     assert half.exists()
 
@@ -435,9 +429,7 @@ def test_settings_survive_their_line_of_json() -> None:
     assert ListenerSettings.from_json(settings.to_json()) == settings
 
 
-@pytest.mark.parametrize(
-    "line", ["", "[]", "{}", '{"spool": "s", "prot": 1}', '{"spool": "s", "peers": [{"ae_title": "A", "host": ""}]}']
-)
+@pytest.mark.parametrize("line", ["", "[]", "{}", '{"spool": "s", "prot": 1}', '{"spool": "s", "peers": [{"ae_title": "A", "host": ""}]}'])
 def test_settings_that_make_no_sense_are_a_configuration_error(line: str) -> None:
     with pytest.raises(ConfigError):
         ListenerSettings.from_json(line)

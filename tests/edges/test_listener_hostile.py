@@ -152,9 +152,7 @@ def test_any_bytes_as_command_are_parsed_or_refused(encoded: bytes) -> None:
 # --- the connection ---------------------------------------------------------------------------------------------
 
 
-def test_two_hundred_idle_connections_cost_no_thread_and_no_modality_its_association(
-    listener: ListenerProcess, tmp_path: Path
-) -> None:
+def test_two_hundred_idle_connections_cost_no_thread_and_no_modality_its_association(listener: ListenerProcess, tmp_path: Path) -> None:
     idle = [RawPeer(listener.port) for _ in range(200)]
     try:
         assert still_serves(listener, tmp_path)
@@ -353,9 +351,7 @@ def test_fragments_may_be_cut_anywhere(listener: ListenerProcess) -> None:
 # --- real hostile files -----------------------------------------------------------------------------------------
 
 
-def test_every_hostile_file_is_acknowledged_or_refused_and_the_next_good_one_is_stored(
-    listener: ListenerProcess, tmp_path: Path
-) -> None:
+def test_every_hostile_file_is_acknowledged_or_refused_and_the_next_good_one_is_stored(listener: ListenerProcess, tmp_path: Path) -> None:
     folder = shared_dicom() / "hostile"
     sent = 0
     for path in sorted(folder.glob("*.dcm")):

@@ -49,6 +49,19 @@ def scored(daemon: Daemon, tmp_path_factory: pytest.TempPathFactory) -> str:
     return phantom_study_uid(number)
 
 
+def test_requeue_all_takes_every_failed_image_and_wants_no_study_beside_it(daemon: Daemon, tmp_path: Path) -> None:
+    number = next(NUMBERS)
+    sends(daemon, phantom(tmp_path, number, changes={"BitsStored": 13, "BitsAllocated": 16, "HighBit": 11}))
+    study = phantom_study_uid(number)
+    failed = lambda: [row for row in json.loads(daemon.cli("status", "--json").stdout)["failed"] if row["study_uid"] == study]  # noqa: E731
+    wait_until(failed, "the image with a wrong High Bit has failed")
+    done = daemon.cli("requeue", "--all")
+    assert (done.returncode, "images will be scored again" in done.stderr) == (0, True)
+    assert "to be scored again" in daemon.cli("worklist", "--why", study).stdout
+    assert daemon.cli("requeue").returncode == daemon.cli("requeue", study, "--all").returncode == 2
+    wait_until(failed, "it has failed again, for the same reason")
+
+
 # --- exit codes and streams --------------------------------------------------------------------------------------
 
 

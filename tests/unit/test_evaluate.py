@@ -80,3 +80,16 @@ def test_patients_are_resampled_whole():
 
 def test_a_figure_is_written_with_its_interval():
     assert str(Figure(value=0.9512, low=0.9, high=0.98)) == "0.951 (0.900-0.980)"
+
+
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+def test_the_calibration_line_of_a_confident_model_is_that_of_an_unpenalised_logistic_regression(sign: float) -> None:
+
+    rng = np.random.default_rng(7)
+    labels = rng.integers(0, 2, 300).astype(float)
+    logits = sign * 4.0 * (labels - 0.5) + rng.normal(0, 3.0, 300)
+    oracle = LogisticRegression(C=np.inf, tol=1e-10, max_iter=1000).fit(logits[:, None], labels)
+    slope, intercept = calibration_line(1 / (1 + np.exp(-logits)), labels)
+    assert slope == pytest.approx(oracle.coef_[0, 0], abs=1e-3)
+    assert intercept == pytest.approx(oracle.intercept_[0], abs=1e-3)
+    assert np.sign(slope) == sign

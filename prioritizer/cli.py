@@ -1,43 +1,30 @@
-"""The command line: one thin command per verb. Data goes to standard output, talk to standard error.
-
-Exit codes: 0 done; 1 a fault was found or the work failed; 2 the command line is wrong; 3 not found; 4 not allowed in this state;
-5 the configuration has faults; 6 something is not available now, try again.
-"""
+"""The command line: one thin command per verb. What all of them promise (streams, exit codes, errors) stands in `contract`."""
 
 from __future__ import annotations
 
 import getpass
-import json
-import os
 import sys
-from collections.abc import Callable, Iterable
 from contextlib import suppress
 from datetime import timedelta
-from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ParamSpec
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 
 from prioritizer import __version__
-from prioritizer.errors import ConfigError, NotAllowed, NotFound, PrioritizerError, Transient
+from prioritizer.contract import out, print_proofs, talk, verb
+from prioritizer.errors import ConfigError, NotFound, Transient
 
 if TYPE_CHECKING:
     import sqlalchemy as sa
 
-    from prioritizer.checking import Proof
     from prioritizer.config import Settings
     from prioritizer.ranking import Policy
-
-P = ParamSpec("P")
 
 HELP = """Orders a chest radiograph reading worklist by calibrated risk, under a bound. Triage support, never a diagnosis.
 
 First steps: prioritizer init  ->  prioritizer check  ->  prioritizer serve, and in another window  prioritizer demo."""
 app = typer.Typer(help=HELP, no_args_is_help=True, add_completion=True, pretty_exceptions_enable=False, rich_markup_mode="rich")
-talk = Console(stderr=True)
-out = Console(width=None if sys.stdout.isatty() else 160)
 
 ConfigFile = Annotated[
     Path | None,
@@ -51,52 +38,6 @@ ConfigFile = Annotated[
 AsJson = Annotated[bool, typer.Option("--json", help="JSON on standard output, also for errors.")]
 Reader = Annotated[str, typer.Option("--as", help="Who is reading.", show_default="the user signed in here")]
 STANDARD_FILES = (Path("prioritizer.toml"), Path("/etc/prioritizer/prioritizer.toml"))
-EXTRA_MODULES = dict.fromkeys(("torch", "timm", "onnx", "safetensors", "tomlkit"), "train") | {"psycopg": "postgres"}
-EXIT_CODES: tuple[tuple[type[PrioritizerError], int], ...] = ((ConfigError, 5), (NotFound, 3), (NotAllowed, 4), (Transient, 6))
-
-
-def exit_code(error: PrioritizerError) -> int:
-    """The documented exit code of an error."""
-    return next((code for kind, code in EXIT_CODES if isinstance(error, kind)), 1)
-
-
-def verb(command: Callable[P, None]) -> Callable[P, None]:
-    """The border of every verb: an expected error becomes a sentence and an exit code, an unexpected one a report."""
-
-    @wraps(command)
-    def guarded(*args: P.args, **kwargs: P.kwargs) -> None:
-        try:
-            command(*args, **kwargs)
-        except PrioritizerError as error:
-            _tell_error(error.code, str(error), bool(kwargs.get("as_json")))
-            raise typer.Exit(exit_code(error)) from error
-        except ModuleNotFoundError as error:
-            if error.name not in EXTRA_MODULES:
-                raise
-            said = f"{error.name} is not installed; this verb needs: pip install 'prioritizer[{EXTRA_MODULES[error.name]}]'"
-            _tell_error("PRI-1002", said, bool(kwargs.get("as_json")))
-            raise typer.Exit(5) from error
-        except KeyboardInterrupt:
-            raise typer.Exit(130) from None
-        except BrokenPipeError:
-            os._exit(141)
-        except (typer.Exit, typer.Abort, typer.BadParameter):
-            raise
-        except Exception as error:
-            if os.environ.get("PRIORITIZER_TRACE"):
-                raise
-            said = f"a fault of prioritizer itself ({type(error).__name__}: {error}); PRIORITIZER_TRACE=1 shows where"
-            _tell_error("PRI-9999", said, bool(kwargs.get("as_json")))
-            raise typer.Exit(1) from error
-
-    return guarded
-
-
-def _tell_error(code: str, said: str, as_json: bool) -> None:
-    if as_json:
-        print(json.dumps({"error": {"code": code, "said": said}}))
-    else:
-        talk.print(f"{code}: {said}", style="bold red", markup=False, highlight=False, soft_wrap=True)
 
 
 def settings_of(config: Path | None) -> tuple[Settings, Path | None]:
@@ -130,11 +71,6 @@ def policy_for(settings: Settings) -> Policy:
     from prioritizer.stations import policy_of
 
     return policy_of(settings, open_bundle(settings.model.bundle))
-
-
-def print_json(value: Any) -> None:
-    """One JSON document on standard output; moments in ISO 8601."""
-    print(json.dumps(value, default=str, indent=1))
 
 
 @app.callback(invoke_without_command=True)
@@ -181,25 +117,6 @@ def check(config: ConfigFile = None, as_json: AsJson = False) -> None:
 
     settings, path = settings_of(config)
     print_proofs(prove(settings, path), as_json=as_json)
-
-
-def print_proofs(found: Iterable[Proof], *, as_json: bool) -> None:
-    """One line a proof as it comes, with the mend below; exit 1 when any failed."""
-    from dataclasses import asdict
-
-    proofs = []
-    for proof in found:
-        proofs.append(proof)
-        if not as_json:
-            mark = "FAULT  " if not proof.ok else "warning" if proof.warning else "ok     "
-            style = "bold red" if not proof.ok else "yellow" if proof.warning else None
-            out.print(f"{mark} {proof.what}: {proof.said}", style=style, markup=False, highlight=False, soft_wrap=True)
-            if proof.mend and (not proof.ok or proof.warning):
-                out.print(f"        -> {proof.mend}", markup=False, highlight=False, soft_wrap=True)
-    if as_json:
-        print_json([asdict(proof) for proof in proofs])
-    if not all(proof.ok for proof in proofs):
-        raise typer.Exit(1)
 
 
 @app.command()

@@ -42,7 +42,7 @@ def test_every_link_in_the_documents_leads_somewhere() -> None:
 
 
 def test_the_exit_codes_of_the_readme_are_those_of_the_command_line() -> None:
-    from prioritizer.cli import EXIT_CODES
+    from prioritizer.contract import EXIT_CODES
 
     readme = (ROOT / "README.md").read_text()
     assert {code for _, code in EXIT_CODES} == {3, 4, 5, 6}

@@ -186,12 +186,12 @@ def test_the_cards_views_decide():
     assert not judge(instance(view_position="", view_codes=("399348003",)), only_pa, Rules()).eligible
 
 
-@pytest.mark.parametrize("code", FRONTAL_CODES)
+@pytest.mark.parametrize("code", sorted(FRONTAL_CODES))
 def test_a_frontal_view_code_is_scored(code: str):
     assert verdict(view_position="", view_codes=(code,)).warnings == ()
 
 
-@pytest.mark.parametrize("code", LATERAL_CODES)
+@pytest.mark.parametrize("code", sorted(LATERAL_CODES))
 def test_a_lateral_view_code_is_refused(code: str):
     assert refused_by(view_position="", view_codes=(code,)) == "view"
 

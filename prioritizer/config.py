@@ -117,7 +117,7 @@ class Model(Section):
     engine: Literal["openvino"] = "openvino"
     """What runs the network."""
     precision: Literal["f32", "bf16"] = "f32"
-    """bf16 is faster on processors with AMX and differs by up to 5e-3 in probability."""
+    """bf16 is faster on some processors. It is refused at the start where it differs by more than 5e-3 in probability."""
     threads: Annotated[int, Field(ge=0, le=128)] = 0
     """Processor threads for the network; 0: all."""
     decode_workers: Annotated[int, Field(ge=1, le=32)] = 2

@@ -42,6 +42,9 @@ class Engine:
         try:
             # Read from memory: a graph with external data or a foreign operator does not load.
             model = core.read_model(model=bundle.model_file.read_bytes(), weights=b"")
+            # One image at a time: a fixed shape is a quarter faster than a free one, and batches gain nothing on a CPU.
+            side = bundle.preprocessing.size
+            model.reshape({0: [1, 3, side, side]})
             config = {
                 "PERFORMANCE_HINT": "LATENCY",
                 "INFERENCE_PRECISION_HINT": precision,
@@ -54,9 +57,13 @@ class Engine:
 
     def infer(self, images: Float32) -> Outputs:
         """Outputs for model input float32 (N, 3, S, S)."""
-        answer = self._request.infer({0: images})
-        logit, saliency, embedding = (np.array(answer[name], dtype=np.float32) for name in ("logit", "saliency", "embedding"))
+        answers = [self._infer_one(images[i : i + 1]) for i in range(len(images))]
+        logit, saliency, embedding = (np.concatenate(parts) for parts in zip(*answers, strict=True))
         return Outputs(logit=logit, saliency=saliency, embedding=embedding)
+
+    def _infer_one(self, image: Float32) -> tuple[Float32, ...]:
+        answer = self._request.infer({0: image})
+        return tuple(np.array(answer[name], dtype=np.float32) for name in ("logit", "saliency", "embedding"))
 
     def score_picture(self, picture: Float32) -> Outputs:
         """Outputs for one picture float32 (S, S), 0..1."""

@@ -102,6 +102,13 @@ def quiet_of(settings: Settings) -> Quiet:
     return Quiet(quiet=timedelta(seconds=publish.quiet_seconds), ceiling=timedelta(seconds=publish.ceiling_seconds))
 
 
+def mark_words(band: Band, stage: Stage) -> str:
+    """The mark as the result picture states it; what is not raised carries none."""
+    if band is not Band.HIGH:
+        return "none - order of arrival"
+    return "RAISED - placed earlier in the worklist" if stage is Stage.ACTIVE else "RAISED - pilot, the worklist is in order of arrival"
+
+
 def read_arrival(path: Path) -> Arrival:
     """Header and digest of a spooled file; an unreadable header is an arrival too, with its reason."""
     try:
@@ -283,7 +290,7 @@ class PublishStation:
             site=self.settings.site.name,
             study_uid=claim.study_uid,
             kind=self.settings.publish.overlay,
-            band="RAISED - placed earlier in the worklist" if claim.band == Band.HIGH else "Order of arrival",
+            band=mark_words(Band(claim.band), self.settings.site.stage),
             bundle_id=self.bundle.name,
             bundle_digest=claim.bundle_digest,
             calibration_id=claim.calibration_id,

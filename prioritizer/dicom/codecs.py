@@ -10,6 +10,7 @@ import importlib.util
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass
+from types import TracebackType
 
 import numpy as np
 from numpy.typing import NDArray
@@ -208,18 +209,32 @@ NATIVE = (
 )
 
 
+class _Refusing:
+    """Whatever a codec raises inside becomes Unprocessable with `reason`.
+
+    A codec written in Rust that panics raises a class of its own that is no Exception, so no `except Exception` would see it.
+    """
+
+    def __init__(self, reason: str) -> None:
+        self._reason = reason
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if isinstance(error, CODEC_FAILURES) or (kind is not None and kind.__name__ == "PanicException"):
+            raise Unprocessable("codec", self._reason) from error
+
+
 def decode_frame(frame: bytes, shape: ImageShape, syntax: str) -> Pixels:
     """The decoded frame, shape (rows, columns); Unprocessable says why it cannot be."""
     codec = CODECS[syntax]
     bits = shape.bits_stored
     if codec.header is not None:
         bits = _agreed_bits(codec.header(frame), shape)
-    try:
+    with _Refusing(f"the compressed frame cannot be decoded ({uid.UID(syntax).name})"):
         decoded = codec.decode(Encoded(frame, shape, str(syntax), bits))
         pixels = decoded.reshape(shape.rows, shape.columns)
-    except CODEC_FAILURES as error:
-        reason = f"the compressed frame cannot be decoded ({uid.UID(syntax).name})"
-        raise Unprocessable("codec", reason) from error
     return _sign_extended(pixels, bits) if shape.signed else pixels
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pydicom
 import pytest
+import rle.utils
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydicom import uid
@@ -18,6 +19,7 @@ from pydicom.dataset import Dataset
 from pydicom.encaps import encapsulate
 
 from prioritizer import phantoms
+from prioritizer.dicom import codecs
 from prioritizer.dicom.codec_selftest import SAMPLES, codec_selftest, ramp
 from prioritizer.dicom.codecs import CODECS, NATIVE
 from prioritizer.dicom.decode import Frame, frame_of, read_frame
@@ -276,3 +278,16 @@ def test_one_changed_byte_gives_a_frame_or_a_sentence(place: int, value: int, sy
     data = bytearray(phantom_file(FILM, syntax))
     data[place % min(len(data), 1600)] = value
     assert isinstance(outcome(bytes(data)), (Frame, Unprocessable))
+
+
+def test_a_codec_that_panics_gives_a_sentence() -> None:
+    ramp = np.arange(256, dtype="<u2").reshape(16, 16)
+    frame = bytearray(
+        rle.utils.encode_pixel_data(
+            ramp.tobytes(), bits_allocated=16, bits_stored=16, rows=16, columns=16, samples_per_pixel=1, number_of_frames=1, byteorder="<"
+        )
+    )
+    frame[8] = 129  # the second segment starts elsewhere: the Rust decoder runs over its own array
+    shape = codecs.ImageShape(rows=16, columns=16, bits_allocated=16, bits_stored=16, signed=False)
+    with pytest.raises(Unprocessable, match="cannot be decoded"):
+        codecs.decode_frame(bytes(frame), shape, uid.RLELossless)

@@ -1,0 +1,11 @@
+"""Hypothesis explores on a developer's machine and repeats the same examples in CI: a landing does not depend on luck."""
+
+from __future__ import annotations
+
+import os
+
+from hypothesis import settings
+
+settings.register_profile("ci", derandomize=True)
+if os.environ.get("CI"):
+    settings.load_profile("ci")

@@ -12,6 +12,9 @@ from prioritizer.config import Destination as ConfiguredDestination
 from prioritizer.config import Settings, is_loopback
 from prioritizer.errors import ModelError, PermanentRefusal, PrioritizerError, Transient
 
+CODEC_TEST_MEMORY = 2 << 30
+CODEC_TEST_TIMEOUT_S = 60.0
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Proof:
@@ -112,8 +115,14 @@ def _database(settings: Settings) -> Iterator[Proof]:
 def _codecs() -> Iterator[Proof]:
     from prioritizer.dicom.codec_selftest import codec_selftest
     from prioritizer.dicom.contexts import SYNTAX_BY_UID
+    from prioritizer.inference.sandbox import Sandbox
 
-    found = codec_selftest()
+    # In a child, as in service: native codecs talk on standard error, and may crash.
+    sandbox = Sandbox(1, memory_bytes=CODEC_TEST_MEMORY)
+    try:
+        found = sandbox.run(codec_selftest, CODEC_TEST_TIMEOUT_S)
+    finally:
+        sandbox.close()
     faults = {uid: fault for uid, fault in found.items() if fault}
     for uid, fault in faults.items():
         name = SYNTAX_BY_UID[uid].name if uid in SYNTAX_BY_UID else uid

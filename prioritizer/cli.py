@@ -143,7 +143,7 @@ def init(
     data: Annotated[Path | None, typer.Option(help="Folder for everything that is kept.")] = None,
 ) -> None:
     """Write a commented configuration. Asks for what is not given, on a terminal."""
-    from prioritizer.initialise import Answers, write_configuration
+    from prioritizer.initialise import Answers, data_beside, write_configuration
 
     def ask(given: Any, question: str, default: str) -> str:
         if given is not None:
@@ -155,7 +155,7 @@ def init(
         port=int(ask(port, "DICOM port", "11112")),
         peers=tuple(peer) if peer is not None else tuple(ask(None, "Modalities, AE@host separated by blanks", "").split()),
         pacs=ask(pacs, "PACS for the results, AE@host:port", ""),
-        data=Path(ask(data, "Folder for everything that is kept", "var")),
+        data=Path(ask(data, "Folder for everything that is kept", str(data_beside(target)))),
     )
     write_configuration(target, answers)
     talk.print(f"{target} written. Next: prioritizer check --config {target}")

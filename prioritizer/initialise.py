@@ -35,8 +35,13 @@ def title_at_host(text: str, *, with_port: bool) -> tuple[str, str, int]:
     return match["ae"], match["host"], int(match["port"] or 0)
 
 
+def data_beside(target: Path) -> Path:
+    """Where the data belongs: the service's state folder for a configuration in /etc, else a folder beside the file."""
+    return Path("/var/lib/prioritizer") if target.resolve().is_relative_to("/etc") else Path("var")
+
+
 def write_configuration(target: Path, answers: Answers) -> None:
-    """Write the file, readable by the service's group only; nothing is overwritten. Raises ConfigError."""
+    """Write the file; nothing is overwritten. The service's user must read it, so it holds no secret. Raises ConfigError."""
     peers = [dict(zip(("ae_title", "host"), title_at_host(peer, with_port=False)[:2], strict=True)) for peer in answers.peers]
     beyond_loopback = any(not is_loopback(peer["host"]) for peer in peers)
     chosen: dict[str, Any] = {
@@ -48,11 +53,12 @@ def write_configuration(target: Path, answers: Answers) -> None:
         ae_title, host, port = title_at_host(answers.pacs, with_port=True)
         chosen["destinations"] = [{"name": "pacs", "ae_title": ae_title, "host": host, "port": port}]
     try:
-        descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o640)
+        descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
     except FileExistsError as error:
         raise ConfigError((f"{target} exists already; it was not touched. Choose another file name",)) from error
     except OSError as error:
         raise ConfigError((f"{target} cannot be written: {error.strerror}",)) from error
+    os.fchmod(descriptor, 0o644)
     with os.fdopen(descriptor, "w", encoding="utf-8") as file:
         file.write(configuration_text(chosen))
     try:

@@ -249,9 +249,9 @@ def test_init_without_peers_listens_on_loopback_only(tmp_path: Path):
     assert read_settings(tmp_path / "p.toml").listener.host == "127.0.0.1"
 
 
-def test_init_leaves_the_file_to_owner_and_group(tmp_path: Path):
+def test_init_lets_the_user_of_the_service_read_the_file_and_only_the_owner_write_it(tmp_path: Path):
     write_configuration(tmp_path / "p.toml", answers())
-    assert stat.S_IMODE((tmp_path / "p.toml").stat().st_mode) & 0o137 == 0
+    assert stat.S_IMODE((tmp_path / "p.toml").stat().st_mode) == 0o644
 
 
 def test_init_overwrites_nothing(tmp_path: Path):
@@ -276,3 +276,10 @@ def test_init_leaves_no_file_that_would_not_start(tmp_path: Path):
 def test_a_pacs_that_is_not_understood_is_answered_with_an_example(text: str):
     with pytest.raises(ConfigError, match=r"write it like PACS@10\.1\.2\.9:104"):
         title_at_host(text, with_port=True)
+
+
+def test_init_keeps_the_data_of_a_service_in_its_state_folder(tmp_path: Path) -> None:
+    from prioritizer.initialise import data_beside
+
+    assert data_beside(Path("/etc/prioritizer/prioritizer.toml")) == Path("/var/lib/prioritizer")
+    assert data_beside(tmp_path / "prioritizer.toml") == Path("var")

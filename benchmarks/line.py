@@ -143,13 +143,13 @@ def film_of_10_mb(path: Path) -> Dataset:
     return dcmread(path)
 
 
-def parts_ms(path: Path) -> float:
-    """Median milliseconds of file -> input + engine in this process, as idle as the daemon is when its latency is measured."""
+def parts_ms(path: Path, pause_s: float) -> float:
+    """Median milliseconds of file -> input + engine in this process, with so many seconds of rest before each film."""
     bundle = open_bundle(None)
     engine = Engine(bundle)
     times = []
     for _ in range(23):
-        time.sleep(IDLE_PAUSE_S)
+        time.sleep(pause_s)
         begin = time.perf_counter()
         frame = read_frame(path)
         engine.score_picture(square_picture(frame.pixels, frame.grey, bundle.preprocessing))
@@ -162,10 +162,10 @@ def run() -> list[dict[str, Any]]:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "film.dcm"
         film = film_of_10_mb(path)
-        parts = parts_ms(path)
+        parts = {"as idle as the whole": parts_ms(path, IDLE_PAUSE_S), "back to back, caches warm": parts_ms(path, 0.0)}
         with running() as daemon:
             modality = Modality(daemon.port, film)
-            rows = [_start_row(daemon), *_latency_row(daemon, modality, parts)]
+            rows = [_start_row(daemon), *_latency_rows(daemon, modality, parts)]
             idle = statistics.quantiles([modality.send()[1] for _ in range(40)], n=100)[98]
             daemon.await_idle()
             modality.close()
@@ -184,7 +184,7 @@ def _start_row(daemon: Daemon) -> dict[str, Any]:
     }
 
 
-def _latency_row(daemon: Daemon, modality: Modality, parts: float) -> list[dict[str, Any]]:
+def _latency_rows(daemon: Daemon, modality: Modality, parts: dict[str, float]) -> list[dict[str, Any]]:
     times = []
     for turn in range(23):
         uid, _ = modality.send()
@@ -193,16 +193,17 @@ def _latency_row(daemon: Daemon, modality: Modality, parts: float) -> list[dict[
         if turn >= 3:
             times.append((time.perf_counter() - begin) * 1000)
         time.sleep(IDLE_PAUSE_S)
-    ratio = statistics.median(times) / parts
+    median = statistics.median(times)
     return [
         {
-            "what": "received -> re-ranked, idle, 10 MB",
+            "what": f"received -> re-ranked, idle, 10 MB; parts {how}",
             "required": f"<= {LATENCY_RATIO:g} x (file -> input + engine)",
-            "ratio": ratio,
-            "median": f"{statistics.median(times):.0f} ms against {parts:.0f} ms",
+            "ratio": median / part,
+            "median": f"{median:.0f} ms against {part:.0f} ms",
             "spread": f"{min(times):.0f}-{max(times):.0f} ms",
-            "met": ratio <= LATENCY_RATIO,
+            "met": median <= LATENCY_RATIO * part,
         }
+        for how, part in parts.items()
     ]
 
 

@@ -141,7 +141,8 @@ class Daemon:
         self.ai_off = str(error)
         log.error("AI is off: %s", error, extra={"event": "ai-off"})
         for work in self._works:
-            work.policy = stations.policy_of(self.settings, None)  # type: ignore[union-attr]
+            if not isinstance(work, PublishStation):
+                work.policy = stations.policy_of(self.settings, None)
         try:
             scoring.rerank_open(self.engine, stations.policy_of(self.settings, None), "AI is off", utc_now())
         except Transient:

@@ -12,9 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 from prioritizer.config import Settings
-from prioritizer.dicom import contexts
 from prioritizer.dicom.listener import ListenerSettings, PeerRule, spawn_environment
-from prioritizer.errors import ConfigError
 
 log = logging.getLogger(__name__)
 
@@ -160,13 +158,3 @@ class ListenerProcess:
 
 def _as_dict(peer: PeerRule) -> dict[str, Any]:
     return {"ae_title": peer.ae_title, "host": peer.host}
-
-
-def decodable_syntaxes() -> tuple[tuple[str, ...], dict[str, str]]:
-    """Transfer syntaxes whose codec passed the self-test here, and those that failed with the reason."""
-    from prioritizer.dicom.codec_selftest import codec_selftest
-
-    found = codec_selftest()
-    if not set(contexts.NATIVE_SYNTAXES) - {uid for uid, fault in found.items() if fault}:
-        raise ConfigError(("no transfer syntax can be decoded; install prioritizer again",))
-    return tuple(uid for uid, fault in found.items() if not fault), {uid: fault for uid, fault in found.items() if fault}

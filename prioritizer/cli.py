@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from prioritizer import __version__
+from prioritizer import __version__, cli_learning, cli_site
+from prioritizer.cli_options import STANDARD_FILES, AsJson, ConfigFile, Reader, ledger_of, settings_of
 from prioritizer.contract import out, print_proofs, talk, verb
-from prioritizer.errors import ConfigError, NotFound, Transient
+from prioritizer.errors import ConfigError, NotFound
 
 if TYPE_CHECKING:
     import sqlalchemy as sa
@@ -25,44 +26,8 @@ HELP = """Orders a chest radiograph reading worklist by calibrated risk, under a
 
 First steps: prioritizer init  ->  prioritizer check  ->  prioritizer serve, and in another window  prioritizer demo."""
 app = typer.Typer(help=HELP, no_args_is_help=True, add_completion=True, pretty_exceptions_enable=False, rich_markup_mode="rich")
-
-ConfigFile = Annotated[
-    Path | None,
-    typer.Option(
-        "--config",
-        "-c",
-        envvar="PRIORITIZER_CONFIG",
-        help="TOML file. Default: ./prioritizer.toml, then /etc/prioritizer/prioritizer.toml.",
-    ),
-]
-AsJson = Annotated[bool, typer.Option("--json", help="JSON on standard output, also for errors.")]
-Reader = Annotated[str, typer.Option("--as", help="Who is reading.", show_default="the user signed in here")]
-STANDARD_FILES = (Path("prioritizer.toml"), Path("/etc/prioritizer/prioritizer.toml"))
-
-
-def settings_of(config: Path | None) -> tuple[Settings, Path | None]:
-    """The settings and the file they came from."""
-    from prioritizer.config import read_settings
-
-    path = config or next((file for file in STANDARD_FILES if file.is_file()), None)
-    return read_settings(path), path
-
-
-def ledger_of(config: Path | None) -> tuple[sa.Engine, Settings]:
-    """The ledger of the configured site, at this version's revision."""
-    from sqlalchemy.exc import SQLAlchemyError
-
-    from prioritizer.db import connect, migrations
-
-    settings, _ = settings_of(config)
-    engine = connect.open_ledger(settings.database_url)
-    try:
-        revision = migrations.current(engine)
-    except SQLAlchemyError as error:
-        raise Transient(f"the database cannot be opened now ({type(error).__name__}); is it up, and is store.url right?") from error
-    if revision != migrations.head():
-        raise ConfigError((f"the database is at revision {revision}, this version wants {migrations.head()}; run `prioritizer migrate`",))
-    return engine, settings
+app.add_typer(cli_learning.app)
+app.add_typer(cli_site.app)
 
 
 def policy_for(settings: Settings) -> Policy:
@@ -334,54 +299,6 @@ def demo(
     engine, settings = ledger_of(config)
     if not run_demo(engine, settings, studies=studies, pacs_port=pacs_port, keep=keep, out=out, talk=talk):
         raise typer.Exit(1)
-
-
-# --- learning --------------------------------------------------------------------------------------------------
-
-
-@app.command()
-@verb
-def train(
-    data: Annotated[Path, typer.Option(help="Folder with NORMAL/ and PNEUMONIA/.")],
-    run: Annotated[Path, typer.Option(help="Folder of the run: recipe, split, checkpoints, figures.")],
-    recipe: Annotated[
-        Path | None, typer.Option(help="TOML recipe. Default: the recipe's own defaults (config/recipes/plain.toml).")
-    ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Continue after the last finished epoch.")] = False,
-) -> None:
-    """Train a network from a recipe. Needs the extra `train`."""
-    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
-    from prioritizer.learning.recipes import Recipe, read_recipe
-    from prioritizer.learning.train import train as run_training
-
-    with Progress(TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn(), console=talk) as progress:
-        bar = progress.add_task("reading images", total=None)
-        run_training(
-            data,
-            run,
-            read_recipe(recipe) if recipe else Recipe(),
-            resume=resume,
-            say=lambda said: progress.console.print(said, markup=False, highlight=False),
-            tick=lambda done, of, said: progress.update(bar, completed=done, total=of, description=said),
-        )
-
-
-@app.command()
-@verb
-def export(
-    run: Annotated[Path, typer.Argument(help="Folder of a finished run.")],
-    data: Annotated[Path, typer.Option(help="The folder it was trained on.")],
-    statement: Annotated[Path, typer.Option(help="TOML with what a person must state: intended use, scope, limits.")],
-    target: Annotated[Path, typer.Option(help="Bundle folder to write.")],
-    external: Annotated[list[str] | None, typer.Option(metavar="NAME=DIR", help="Cohort with labels.csv, for evaluation only.")] = None,
-) -> None:
-    """Write the bundle of a finished run: calibrate, measure, export, prove. Needs the extra `train`."""
-    from prioritizer.learning.export import export as write_bundle
-    from prioritizer.learning.export import read_statement
-
-    cohorts = {name: Path(folder) for name, _, folder in (pair.partition("=") for pair in external or [])}
-    write_bundle(run, data, target, read_statement(statement), cohorts, say=lambda said: talk.print(said, markup=False))
 
 
 @app.command()

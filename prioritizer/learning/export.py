@@ -26,9 +26,9 @@ from prioritizer.inference.bundle import CARD, open_bundle, sha256_of
 from prioritizer.inference.engine import Engine
 from prioritizer.learning import data, network
 from prioritizer.learning.card import write_card_page
-from prioritizer.learning.evaluate import Cases, Figure, figures
 from prioritizer.learning.recipes import Recipe
 from prioritizer.learning.train import normalised, predict
+from prioritizer.measures import Cases, Figure, figures
 
 TARGET_SENSITIVITY = 0.95
 """Sensitivity on the calib split at which `t_high` is set, stated before any figure is looked at."""

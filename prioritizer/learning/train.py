@@ -19,8 +19,8 @@ from torch.nn import functional
 from prioritizer import __version__
 from prioritizer.errors import ConfigError
 from prioritizer.learning import data, network
-from prioritizer.learning.evaluate import roc_auc
 from prioritizer.learning.recipes import Recipe
+from prioritizer.measures import roc_auc
 
 Say = Callable[[str], None]
 Tick = Callable[[int, int, str], None]

@@ -11,16 +11,34 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).resolve().parents[2] / "prioritizer"
-PURE = frozenset({"study", "eligibility", "pixels", "calibration", "ranking", "config", "config_template", "errors", "overlay", "phantoms"})
-EDGES = frozenset({"dicom", "inference", "db", "web", "learning"})
+PURE = frozenset(
+    {
+        "study",
+        "eligibility",
+        "pixels",
+        "calibration",
+        "ranking",
+        "config",
+        "config_template",
+        "errors",
+        "overlay",
+        "phantoms",
+        "measures",
+        "recalibration",
+        "simulation",
+    }
+)
+EDGES = frozenset({"dicom", "inference", "db", "web", "learning", "reports"})
 # learning -> inference: an export proves its bundle with the very engine that will serve it.
-ALLOWED_EDGE_ARROWS = frozenset({("web", "db"), ("learning", "inference")})
+# learning -> reports: what was learned is told on a page.
+ALLOWED_EDGE_ARROWS = frozenset({("web", "db"), ("learning", "inference"), ("learning", "reports")})
 ROOMS_OF_LIBRARIES = {
     "dicom": {"pydicom", "pynetdicom", "highdicom", "gdcm", "openjpeg", "rle", "jpeg_ls", "simplejpeg", "pylibjpeg"},
     "db": {"sqlalchemy", "alembic", "psycopg"},
     "learning": {"torch", "torchvision", "timm", "onnx", "onnxscript", "safetensors", "sklearn", "scipy", "pytorch_grad_cam"},
     "inference": {"openvino"},
     "web": {"fastapi", "starlette", "uvicorn", "jinja2"},
+    "reports": {"matplotlib", "jinja2", "markupsafe"},
 }
 # An Engine is handed from the daemon to every part that keeps or reads the ledger: its type may be named, no SQL is written.
 MAY_BE_NAMED_OUTSIDE = {"sqlalchemy": ("top", "web")}

@@ -1,0 +1,53 @@
+"""What the verbs share: the configuration they work on, the ledger of the site, who is asking."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from prioritizer.errors import ConfigError, Transient
+
+if TYPE_CHECKING:
+    import sqlalchemy as sa
+
+    from prioritizer.config import Settings
+
+ConfigFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--config",
+        "-c",
+        envvar="PRIORITIZER_CONFIG",
+        help="TOML file. Default: ./prioritizer.toml, then /etc/prioritizer/prioritizer.toml.",
+    ),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="JSON on standard output, also for errors.")]
+Reader = Annotated[str, typer.Option("--as", help="Who is reading.", show_default="the user signed in here")]
+STANDARD_FILES = (Path("prioritizer.toml"), Path("/etc/prioritizer/prioritizer.toml"))
+
+
+def settings_of(config: Path | None) -> tuple[Settings, Path | None]:
+    """The settings and the file they came from."""
+    from prioritizer.config import read_settings
+
+    path = config or next((file for file in STANDARD_FILES if file.is_file()), None)
+    return read_settings(path), path
+
+
+def ledger_of(config: Path | None) -> tuple[sa.Engine, Settings]:
+    """The ledger of the configured site, at this version's revision."""
+    from sqlalchemy.exc import SQLAlchemyError
+
+    from prioritizer.db import connect, migrations
+
+    settings, _ = settings_of(config)
+    engine = connect.open_ledger(settings.database_url)
+    try:
+        revision = migrations.current(engine)
+    except SQLAlchemyError as error:
+        raise Transient(f"the database cannot be opened now ({type(error).__name__}); is it up, and is store.url right?") from error
+    if revision != migrations.head():
+        raise ConfigError((f"the database is at revision {revision}, this version wants {migrations.head()}; run `prioritizer migrate`",))
+    return engine, settings

@@ -109,7 +109,7 @@ _pages = jinja2.Environment(
     trim_blocks=True,
     lstrip_blocks=True,
 )
-_pages.filters |= {"shown": shown, "drawing": Markup}  # noqa: S704 - drawn by `plots`, which escapes every text
+_pages.filters |= {"shown": shown, "drawing": Markup}
 
 
 def html(report: Report) -> str:

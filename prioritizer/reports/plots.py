@@ -6,7 +6,7 @@ import io
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#7b5aa6", "#8a6d00", "#444444")
 """Okabe and Ito's palette, its pale members darkened for white ground."""
-LOOK = {
+LOOK: dict[Any, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "prioritizer",
     "font.family": "sans-serif",
@@ -104,7 +104,7 @@ def histograms(
     """Shares of each sample over one axis, as outlines that do not hide each other."""
     with drawing(*size) as (figure, axes):
         every = np.concatenate([values for _, values in samples]) if samples else np.zeros(1)
-        edges = np.histogram_bin_edges(every, bins=bins, range=x_range)
+        edges = np.histogram_bin_edges(every, bins=bins, range=x_range).tolist()
         for (name, values), colour in zip(samples, _colours(len(samples)), strict=True):
             if len(values):
                 weights = np.full(len(values), 1 / len(values))

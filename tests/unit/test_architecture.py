@@ -24,8 +24,6 @@ PURE = frozenset(
         "overlay",
         "phantoms",
         "measures",
-        "recalibration",
-        "simulation",
     }
 )
 EDGES = frozenset({"dicom", "inference", "db", "web", "learning", "reports"})

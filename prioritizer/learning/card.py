@@ -1,9 +1,21 @@
-"""CARD.md for people, generated from the card so that the two cannot disagree."""
+"""The card of a bundle, and CARD.md for people, generated from it so that the two cannot disagree."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from prioritizer.calibration_choice import Choice
+from prioritizer.inference.bundle import GUARD, sha256_of
+from prioritizer.learning.recipes import Recipe
+from prioritizer.measures import Figure
+
+if TYPE_CHECKING:
+    from prioritizer.learning.export import Statement
+
+FILES = ("model.onnx", "weights.safetensors", "calibration.json", "golden.npz", GUARD)
 
 MEASURES = {
     "roc_auc": "ROC-AUC",
@@ -16,6 +28,80 @@ MEASURES = {
     "calibration_slope": "Calibration slope (1 is ideal)",
     "calibration_intercept": "Calibration intercept (0 is ideal)",
 }
+
+
+def card(
+    statement: Statement,
+    recipe: Recipe,
+    facts: Mapping[str, Any],
+    *,
+    metrics: Mapping[str, Mapping[str, Figure]],
+    refused: Mapping[str, float],
+    choice: Choice,
+    scale: float,
+    bias: float,
+    false_alarms: float,
+    target: Path,
+) -> dict[str, Any]:
+    """Everything a bundle says of itself, for `card.toml`; the digests are of the files in `target`."""
+    spec = recipe.preprocessing
+    weights = facts["initial_weights"]
+    return {
+        "name": statement.name,
+        "title": statement.title,
+        "created": datetime.now(UTC).date().isoformat(),
+        "intended_use": statement.intended_use,
+        "limits": list(statement.limits),
+        "architecture": {
+            "timm": recipe.architecture,
+            "outputs": recipe.outputs,
+            "weights": f"from {weights['file']} ({weights['sha256'][:12]})" if weights else "from scratch",
+            "stored": "half precision",
+        },
+        "preprocessing": {
+            "id": spec.id,
+            "size": spec.size,
+            "resize": spec.resize,
+            "tone": spec.tone,
+            "mean": list(spec.mean),
+            "std": list(spec.std),
+        },
+        "scope": {
+            "modalities": ["CR", "DX"],
+            "body_part": "CHEST",
+            "views": ["AP", "PA"],
+            "species": "human",
+            "min_age_years": statement.min_age_years,
+            "max_age_years": statement.max_age_years,
+            "training_ages": statement.training_ages,
+        },
+        "saliency": {"scale": scale, "bias": bias},
+        "guard": {"false_alarms_set": false_alarms, "refused": {name: round(share, 4) for name, share in refused.items()}},
+        "calibration": {
+            "rule": choice.rule,
+            "compared_on_val_report": {
+                c.fitted.method: {"brier": round(c.brier, 5), "ece": round(c.ece, 5), "ece_equal_mass": round(c.ece_equal_mass, 5)}
+                for c in choice.candidates
+            },
+        },
+        "data": {
+            "source": statement.data_source,
+            "licence": statement.data_licence,
+            "sha256": facts["data_sha256"],
+            "images": facts["images"],
+            "patients": facts["patients"],
+            "pneumonia": facts["pneumonia"],
+        },
+        "training": {
+            **{key: facts[key] for key in ("prioritizer", "torch", "timm", "epochs_done", "epoch_kept")},
+            "recipe": facts["recipe"],
+        },
+        "metrics": {
+            split: {name: [round(f.value, 4), round(f.low, 4), round(f.high, 4)] for name, f in found.items()}
+            for split, found in metrics.items()
+        },
+        "files": {name: sha256_of(target / name) for name in FILES},
+    }
 
 
 def write_card_page(card: dict[str, Any], calibration: dict[str, Any], target: Path) -> None:
@@ -48,9 +134,8 @@ def _figures(card: dict[str, Any], calibration: dict[str, Any]) -> list[str]:
     lines = [
         "## Figures",
         "",
-        f"Calibration `{calibration['id']}` ({calibration['method']}, slope {calibration['slope']:.4f}) and the threshold "
-        f"t_high = {calibration['t_high']:.4f} were fitted on the calib split ({calibration['n']} images), before the figures below were "
-        "made. Bootstrap 95 % intervals, resampled by patient. The weights are those of the last epoch; nothing was selected on them.",
+        f"Calibration `{calibration['id']}` ({calibration['method']}) and the threshold t_high = {calibration['t_high']:.4f} were fitted "
+        f"on the calib split ({calibration['n']} images). Bootstrap 95 % intervals, resampled by patient.",
         "",
         "| | " + " | ".join(splits) + " |",
         "|---" * (len(splits) + 1) + "|",
@@ -58,7 +143,23 @@ def _figures(card: dict[str, Any], calibration: dict[str, Any]) -> list[str]:
     for key, title in MEASURES.items():
         cells = ["{:.3f} ({:.3f} to {:.3f})".format(*card["metrics"][split][key]) for split in splits]
         lines.append(f"| {title} | " + " | ".join(cells) + " |")
-    return [*lines, ""]
+    refused = card["guard"]["refused"]
+    lines.append("| Refused by the guard as unlike the training data | " + " | ".join(f"{refused[split]:.1%}" for split in splits) + " |")
+    return [*lines, "", *_calibrations(card), ""]
+
+
+def _calibrations(card: dict[str, Any]) -> list[str]:
+    """How the calibration was chosen."""
+    compared = card["calibration"]["compared_on_val_report"]
+    return [
+        "### Calibration",
+        "",
+        f"Rule: {card['calibration']['rule']}",
+        "",
+        "| map | Brier | ECE, equal width | ECE, equal mass |",
+        "|---|---|---|---|",
+        *(f"| {name} | {c['brier']:.4f} | {c['ece']:.4f} | {c['ece_equal_mass']:.4f} |" for name, c in compared.items()),
+    ]
 
 
 def _making(card: dict[str, Any]) -> list[str]:
@@ -67,11 +168,13 @@ def _making(card: dict[str, Any]) -> list[str]:
         f"{split}: {data['images'][split]} images of {data['patients'][split]} patients, {data['pneumonia'][split]} with pneumonia"
         for split in data["images"]
     )
+    kept = {"last": "the last", "roc-auc": "the best ROC-AUC on the select split", "unlinked": "the best figure without shortcuts"}
     return [
         "## Data and training",
         "",
         f"{data['source']} Licence: {data['licence']}. Split by patient: {counts}.",
         "",
         f"{card['architecture']['timm']} (timm {training['timm']}, torch {training['torch']}), {card['architecture']['weights']}, "
-        f"{training['epochs_done']} epochs. The whole recipe is in `card.toml`.",
+        f"{training['epochs_done']} epochs, kept: epoch {training['epoch_kept']} ({kept[training['recipe']['select']]}). "
+        "The whole recipe is in `card.toml`.",
     ]

@@ -1,41 +1,40 @@
-"""From a run folder to a bundle: weights rounded, ONNX verified against torch, calibrated on `calib`, reported on `val_report`."""
+"""From a run folder to a bundle: graph, guard, calibration and figures, all made with the engine that will serve it."""
 
 from __future__ import annotations
 
-import csv
 import json
-import warnings
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 import tomlkit
 import torch
 from numpy.typing import NDArray
-from onnx import TensorProto, helper, numpy_helper
-from safetensors.torch import save_file
 
-from prioritizer import phantoms
-from prioritizer.calibration import Calibration, fit_temperature, sigmoid, threshold_at_sensitivity
-from prioritizer.errors import ConfigError, ModelError
-from prioritizer.inference.bundle import CARD, open_bundle, sha256_of
+from prioritizer import calibration_choice, likeness
+from prioritizer.calibration import Calibration, as_document, threshold_at_sensitivity
+from prioritizer.eligibility import Scope
+from prioritizer.errors import ConfigError
+from prioritizer.inference.bundle import CARD, GUARD, Bundle, open_bundle
 from prioritizer.inference.engine import Engine
-from prioritizer.learning import data, network
-from prioritizer.learning.card import write_card_page
+from prioritizer.learning import card, graph, network
+from prioritizer.learning.cohorts import LabelledImage, read_cohort
+from prioritizer.learning.journal import BEST, Journal
+from prioritizer.learning.pictures import read_picture
 from prioritizer.learning.recipes import Recipe
-from prioritizer.learning.train import normalised, predict
+from prioritizer.learning.splits import Splits, read_splits
+from prioritizer.likeness import Likeness
 from prioritizer.measures import Cases, Figure, figures
 
 TARGET_SENSITIVITY = 0.95
 """Sensitivity on the calib split at which `t_high` is set, stated before any figure is looked at."""
-LARGE = 4096
-"""Tensors with more elements than this are kept in half precision."""
-OPSET = 18
+LOW_SENSITIVITY = 0.99
+GUARD_IMAGES = 1500
+"""Training images that the guard is fitted on: more move its limits by less than their own uncertainty."""
 Say = Callable[[str], None]
+Tick = Callable[[int, int, str], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,131 +61,97 @@ def read_statement(path: Path) -> Statement:
         raise ConfigError((f"{path}: {error}",)) from error
 
 
-def rounded(model: torch.nn.Module) -> None:
-    """Round every large weight to half precision in place, so that all figures are those of the shipped weights."""
-    with torch.no_grad():
-        for tensor in model.state_dict().values():
-            if tensor.numel() > LARGE and tensor.dtype == torch.float32:
-                tensor.copy_(tensor.half().float())
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Answers:
+    """What the engine says of a set of images, in their order."""
 
+    images: tuple[LabelledImage, ...]
+    logits: NDArray[np.float64]
+    saliency: NDArray[np.float32]
+    embeddings: NDArray[np.float32]
 
-def export_graph(model: torch.nn.Module, recipe: Recipe, target: Path) -> None:
-    """`model.onnx`: one graph with logit, saliency and embedding; large weights stored in half precision and cast back."""
-    example = torch.zeros(2, 3, recipe.size, recipe.size)
-    with warnings.catch_warnings():
-        # The tracing exporter is announced as the old one; it is the one that writes this graph operator by operator, without
-        # folding batch norm, and what it writes is proved against torch on the golden inputs.
-        warnings.simplefilter("ignore", DeprecationWarning)
-        torch.onnx.export(
-            network.Explained(model).eval(),
-            (example,),
-            str(target),
-            input_names=["images"],
-            output_names=["logit", "saliency", "embedding"],
-            dynamic_axes={name: {0: "n"} for name in ("images", "logit", "saliency", "embedding")},
-            opset_version=OPSET,
-            # Not fused: batch norm folded into a rounded convolution would be rounded a second time.
-            training=torch.onnx.TrainingMode.PRESERVE,
-            do_constant_folding=False,
-            dynamo=False,
-        )
-    graph = onnx.load(str(target))
-    _halve_large_weights(graph)
-    onnx.checker.check_model(graph)
-    if any(node.domain not in ("", "ai.onnx") for node in graph.graph.node):
-        raise ModelError("the exported graph uses a custom operator", "Use an architecture of standard operators")
-    onnx.save(graph, str(target))
+    @property
+    def labels(self) -> NDArray[np.float64]:
+        """Labels (N,), 0 or 1."""
+        return np.array([image.label for image in self.images], dtype=np.float64)
 
-
-def _halve_large_weights(graph: onnx.ModelProto) -> None:
-    casts = []
-    for tensor in graph.graph.initializer:
-        if tensor.data_type != TensorProto.FLOAT or int(np.prod(tensor.dims)) <= LARGE:
-            continue
-        name, values = tensor.name, numpy_helper.to_array(tensor).astype(np.float16)
-        tensor.CopyFrom(numpy_helper.from_array(values, f"{name}.half"))
-        casts.append(helper.make_node("Cast", [f"{name}.half"], [name], to=TensorProto.FLOAT))
-    for cast in reversed(casts):
-        graph.graph.node.insert(0, cast)
-
-
-def golden_pictures(size: int) -> NDArray[np.uint8]:
-    """Inputs that are no patient's: phantoms with and without opacity, black, white, and noise; uint8 (N, size, size)."""
-    rng = np.random.default_rng(20261122)
-    drawn = [phantoms.picture(size, opacity=opacity, seed=seed) for seed, opacity in enumerate((False, True, False, True))]
-    flat = [np.full((size, size), value, dtype=np.uint8) for value in (0, 255)]
-    return np.stack([*drawn, *flat, rng.integers(0, 256, (size, size), dtype=np.uint8)])
-
-
-@torch.no_grad()
-def golden_outputs(model: torch.nn.Module, pictures: NDArray[np.uint8], recipe: Recipe) -> dict[str, NDArray[np.float32]]:
-    """What torch float32 answers to the golden inputs."""
-    images = torch.from_numpy(pictures.astype(np.float32) / np.float32(255))[:, None]
-    outputs = network.Explained(model).eval()(normalised(images, recipe))
-    return {name: value.numpy() for name, value in zip(("logit", "saliency", "embedding"), outputs, strict=True)}
-
-
-@torch.no_grad()
-def saliency_scale(model: torch.nn.Module, pictures: NDArray[np.float32], recipe: Recipe) -> float:
-    """The contribution of one cell that is drawn at full strength: 95th percentile over images of their strongest cell."""
-    explained = network.Explained(model).eval()
-    strongest = [
-        explained(normalised(torch.from_numpy(pictures[i : i + 32])[:, None], recipe))[1].amax(dim=(1, 2)).numpy()
-        for i in range(0, len(pictures), 32)
-    ]
-    return float(np.percentile(np.concatenate(strongest), 95))
+    def figures(self, fitted: Calibration) -> dict[str, Figure]:
+        """All figures under a calibration and threshold fitted elsewhere."""
+        patients = [image.patient for image in self.images]
+        return figures(Cases(probabilities=fitted.probabilities(self.logits), labels=self.labels, patients=patients), fitted.t_high)
 
 
 def load_run(folder: Path) -> tuple[Recipe, torch.nn.Module, dict[str, Any]]:
-    """Recipe, trained network with rounded weights, and the facts of a run."""
-    facts = json.loads((folder / "run.json").read_text(encoding="utf-8"))
-    recipe = Recipe(**facts["recipe"])
-    model = network.build(recipe.architecture)
-    state = torch.load(folder / "last.pt", map_location="cpu", weights_only=True)
-    model.load_state_dict(state["model"])
+    """Recipe, the network that the recipe's rule kept, with rounded weights, and the facts of a run."""
+    journal = Journal(folder)
+    recipe, state = journal.recipe(), journal.load(name=BEST)
+    model = network.build(recipe.architecture, recipe.outputs, recipe.picture.size)
+    model.load_state_dict(state["kept"])
     model.eval()
-    rounded(model)
-    return recipe, model, facts | {"epochs_done": state["done"]}
+    graph.rounded(model)
+    return recipe, model, journal.facts() | {"epoch_kept": state["epoch"], "epochs_done": len(journal.epochs())}
 
 
-def split_images(run: Path, root: Path, split: str) -> tuple[data.LabelledImage, ...]:
-    """The images of a split as the run wrote it down."""
-    rows = json.loads((run / "splits.json").read_text(encoding="utf-8"))[split]
-    return tuple(data.LabelledImage(path=root / name, label=label, patient=patient) for name, label, patient in rows)
+def answers(engine: Engine, images: Sequence[LabelledImage], tick: Callable[[], None] = lambda: None) -> Answers:
+    """Every image read and scored as in service. Raises Unprocessable at a file that cannot be read."""
+    spec = engine.bundle.preprocessing
+    found = []
+    for image in images:
+        found.append(engine.score_picture(read_picture(image, spec)))
+        tick()
+    return Answers(
+        images=tuple(images),
+        logits=np.concatenate([outputs.logit for outputs in found]).astype(np.float64),
+        saliency=np.concatenate([outputs.saliency for outputs in found]),
+        embeddings=np.concatenate([outputs.embedding for outputs in found]),
+    )
 
 
-def external_images(folder: Path) -> tuple[data.LabelledImage, ...]:
-    """A cohort with `labels.csv` (file, label, patient_id): for evaluation only."""
-    with (folder / "labels.csv").open(newline="", encoding="utf-8") as file:
-        return tuple(
-            data.LabelledImage(path=folder / row["file"], label=int(row["label"]), patient=row["patient_id"])
-            for row in csv.DictReader(file)
-        )
-
-
-def measure(model: torch.nn.Module, images: tuple[data.LabelledImage, ...], recipe: Recipe, fitted: Calibration) -> dict[str, Figure]:
-    """All figures of `images` under a calibration and threshold fitted elsewhere."""
-    pictures, labels = data.load_pictures(images, recipe.preprocessing)
-    logits = predict(model, pictures, recipe, torch.device("cpu"))
-    probabilities = sigmoid(fitted.slope * logits + fitted.intercept)
-    cases = Cases(probabilities=probabilities, labels=labels.astype(np.float64), patients=[i.patient for i in images])
-    return figures(cases, fitted.t_high)
-
-
-def calibrate(logits: NDArray[np.float64], labels: NDArray[np.float64], name: str) -> Calibration:
-    """Temperature scaling with thresholds from the same split: never from the data reported on."""
-    slope = fit_temperature(logits, labels)
-    probabilities = sigmoid(slope * logits)
-    return Calibration(
-        id=f"{name}-temperature",
-        method="temperature",
-        slope=slope,
-        intercept=0.0,
-        t_high=threshold_at_sensitivity(probabilities, labels, TARGET_SENSITIVITY),
-        t_low=threshold_at_sensitivity(probabilities, labels, 0.99),
+def chosen_calibration(calib: Answers, report: Answers, name: str) -> tuple[Calibration, calibration_choice.Choice]:
+    """The map that the stated rule takes, with thresholds from the calib split: never from the data reported on."""
+    choice = calibration_choice.choose(calib.logits, calib.labels, report.logits, report.labels)
+    winner = choice.winner
+    probabilities = winner.probabilities(calib.logits)
+    fitted = replace(
+        winner,
+        id=f"{name}-{winner.method}",
+        t_high=threshold_at_sensitivity(probabilities, calib.labels, TARGET_SENSITIVITY),
+        t_low=threshold_at_sensitivity(probabilities, calib.labels, LOW_SENSITIVITY),
         fitted_on="calib split of the training data",
-        n=len(labels),
-        events=int(labels.sum()),
+        n=len(calib.labels),
+        events=int(calib.labels.sum()),
+    )
+    return fitted, choice
+
+
+def guard_images(splits: Splits, seed: int) -> tuple[LabelledImage, ...]:
+    """The training images that the guard is fitted on."""
+    train = splits["train"]
+    chosen = np.random.default_rng(seed).permutation(len(train))[:GUARD_IMAGES]
+    return tuple(train[index] for index in sorted(chosen))
+
+
+def save_guard(guard: Likeness, target: Path) -> None:
+    """`guard.npz`; directions in half precision."""
+    arrays: dict[str, Any] = asdict(guard)
+    arrays["directions"] = guard.directions.astype(np.float16)
+    np.savez_compressed(target, **arrays)
+
+
+def draft_bundle(folder: Path, recipe: Recipe, model: torch.nn.Module) -> Bundle:
+    """The bundle as far as it is known when only its graph is written: enough for the engine."""
+    nothing = Calibration(id="none", method="none", slope=1.0, intercept=0.0, t_high=1.0, t_low=0.0)
+    return Bundle(
+        folder=folder,
+        name="draft",
+        title="draft",
+        digest="",
+        preprocessing=recipe.preprocessing,
+        scope=Scope(),
+        calibration=nothing,
+        saliency_scale=1.0,
+        bias=float(network.direction(model)[1].item()),
+        card={},
     )
 
 
@@ -196,80 +161,63 @@ def export(
     target: Path,
     statement: Statement,
     external: Mapping[str, Path],
+    *,
+    labels: Path | None = None,
     say: Say = print,
+    tick: Tick = lambda done, of, text: None,
 ) -> None:
     """Write the bundle of a finished run into `target` and prove it with the serving engine."""
     recipe, model, facts = load_run(run)
+    splits = read_splits(run / "splits.json", read_cohort(root, labels).images, root)
+    sets = {"guard": guard_images(splits, recipe.seed), "calib": splits["calib"], "val_report": splits["val_report"]}
+    sets |= {name: read_cohort(folder).images for name, folder in external.items()}
     target.mkdir(parents=True, exist_ok=True)
-    calib_images = split_images(run, root, "calib")
-    pictures, labels = data.load_pictures(calib_images, recipe.preprocessing)
-    say(f"calibrating on {len(labels)} images")
-    fitted = calibrate(predict(model, pictures, recipe, torch.device("cpu")), labels.astype(np.float64), statement.name)
-    scale = saliency_scale(model, pictures, recipe)
-    (target / "calibration.json").write_text(json.dumps(asdict(fitted), indent=1) + "\n", encoding="utf-8")
-    export_graph(model, recipe, target / "model.onnx")
-    _save_weights(model, target / "weights.safetensors")
-    golden = golden_pictures(recipe.size)
-    outputs: dict[str, Any] = dict(golden_outputs(model, golden, recipe))
-    np.savez_compressed(target / "golden.npz", pictures=golden, **outputs)
-    say("measuring val_report and the external sets")
-    measured = {"val_report": measure(model, split_images(run, root, "val_report"), recipe, fitted)}
-    measured |= {name: measure(model, external_images(folder), recipe, fitted) for name, folder in external.items()}
-    card = _card(statement, recipe, facts, measured, scale, network.linear_head(model).bias[0].item(), target)
-    (target / CARD).write_text(tomlkit.dumps(card), encoding="utf-8")
-    write_card_page(card, asdict(fitted), target / "CARD.md")
+    (target / GUARD).unlink(missing_ok=True)
+    graph.export_graph(model, recipe, target / "model.onnx")
+    draft = draft_bundle(target, recipe, model)
+    found = _answers_of_sets(Engine(draft), sets, tick)
+    fitted, choice = chosen_calibration(found["calib"], found["val_report"], statement.name)
+    say(f"calibration: {fitted.method} ({choice.rule})")
+    guard = likeness.fit(found["guard"].embeddings, found["calib"].embeddings)
+    save_guard(guard, target / GUARD)
+    _write_rest(target, model, recipe, fitted)
+    reported = {name: found[name] for name in ("val_report", *external)}
+    content = card.card(
+        statement,
+        recipe,
+        facts,
+        metrics={name: answered.figures(fitted) for name, answered in reported.items()},
+        refused={name: float((guard.distance(answered.embeddings) > 1).mean()) for name, answered in reported.items()},
+        choice=choice,
+        scale=float(np.percentile(found["calib"].saliency.max(axis=(1, 2)), 95)),
+        bias=draft.bias,
+        false_alarms=guard.false_alarms,
+        target=target,
+    )
+    (target / CARD).write_text(tomlkit.dumps(content), encoding="utf-8")
+    card.write_card_page(content, as_document(fitted), target / "CARD.md")
     worst = Engine(open_bundle(target)).prove()
     say(f"{target}: the serving engine differs from torch by {worst:.1e} in probability on the golden inputs")
 
 
-def _save_weights(model: torch.nn.Module, target: Path) -> None:
-    state = {name: (tensor.half() if tensor.numel() > LARGE else tensor).contiguous().cpu() for name, tensor in model.state_dict().items()}
-    save_file(state, str(target))
+def _answers_of_sets(engine: Engine, sets: Mapping[str, Sequence[LabelledImage]], tick: Tick) -> dict[str, Answers]:
+    total, done = sum(len(images) for images in sets.values()), 0
+    found = {}
+    for name, images in sets.items():
+
+        def one_more(name: str = name) -> None:
+            nonlocal done
+            done += 1
+            tick(done, total, f"scoring {name}")
+
+        found[name] = answers(engine, images, one_more)
+    return found
 
 
-def _card(
-    statement: Statement,
-    recipe: Recipe,
-    facts: dict[str, Any],
-    measured: Mapping[str, dict[str, Figure]],
-    scale: float,
-    bias: float,
-    target: Path,
-) -> dict[str, Any]:
-    spec = recipe.preprocessing
-    return {
-        "name": statement.name,
-        "title": statement.title,
-        "created": datetime.now(UTC).date().isoformat(),
-        "intended_use": statement.intended_use,
-        "limits": list(statement.limits),
-        "architecture": {"timm": recipe.architecture, "outputs": 1, "weights": "from scratch", "stored": "half precision"},
-        "preprocessing": {"id": spec.id, "size": spec.size, "resize": spec.resize, "mean": list(spec.mean), "std": list(spec.std)},
-        "scope": {
-            "modalities": ["CR", "DX"],
-            "body_part": "CHEST",
-            "views": ["AP", "PA"],
-            "species": "human",
-            "min_age_years": statement.min_age_years,
-            "max_age_years": statement.max_age_years,
-            "training_ages": statement.training_ages,
-        },
-        "saliency": {"scale": scale, "bias": bias},
-        "data": {
-            "source": statement.data_source,
-            "licence": statement.data_licence,
-            "sha256": facts["data_sha256"],
-            "images": facts["images"],
-            "patients": facts["patients"],
-            "pneumonia": facts["pneumonia"],
-        },
-        "training": {
-            **{key: facts[key] for key in ("prioritizer", "torch", "timm", "epochs_done")},
-            "recipe": facts["recipe"],
-        },
-        "metrics": {
-            split: {name: [round(f.value, 4), round(f.low, 4), round(f.high, 4)] for name, f in found.items()}
-            for split, found in measured.items()
-        },
-        "files": {name: sha256_of(target / name) for name in ("model.onnx", "weights.safetensors", "calibration.json", "golden.npz")},
-    }
+def _write_rest(target: Path, model: torch.nn.Module, recipe: Recipe, fitted: Calibration) -> None:
+    """Calibration, weights and golden inputs."""
+    (target / "calibration.json").write_text(json.dumps(as_document(fitted), indent=1) + "\n", encoding="utf-8")
+    graph.save_weights(model, target / "weights.safetensors")
+    golden = graph.golden_pictures(recipe.picture.size)
+    outputs: dict[str, Any] = dict(graph.golden_outputs(model, golden, recipe))
+    np.savez_compressed(target / "golden.npz", pictures=golden, **outputs)

@@ -1,69 +1,183 @@
-"""A training recipe: one TOML file, one frozen dataclass, every field with unit and reason."""
+"""A training recipe: one TOML file, one frozen model, every field with unit and reason, every fault named with the nearest key."""
 
 from __future__ import annotations
 
 import difflib
 import tomllib
-from dataclasses import dataclass, fields
+from importlib import resources
 from pathlib import Path
+from typing import Any, Literal, Self
 
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from prioritizer import pixels
 from prioritizer.errors import ConfigError
-from prioritizer.pixels import Preprocessing
+
+Share = Field(default=0.0, ge=0, le=1)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Recipe:
-    """How a network is trained. Rates are per step, angles in degrees, shifts as a share of the side."""
+class Table(BaseModel):
+    """A table of the file: frozen, and a key it does not know is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Picture(Table):
+    """What the network is fed, in training and in service."""
+
+    size: int = Field(default=224, ge=32, le=1024)
+    """Side in pixels."""
+    resize: Literal["squash", "pad"] = "squash"
+    """`squash`: the aspect is lost, as in the public training files. `pad`: black bars keep it."""
+    tone: Literal["as-is", "equalised"] = "as-is"
+    """`equalised`: every picture gets the same distribution of grey, so that no window or tone curve of a device is left."""
+    mean: float = 0.5
+    std: float = Field(default=0.25, gt=0)
+
+
+class Augment(Table):
+    """How each training picture is changed at random. All of it off by default."""
+
+    rotation: float = Field(default=0.0, ge=0, le=45)
+    """Degrees, either way."""
+    shift: float = Field(default=0.0, ge=0, le=0.5)
+    """Share of the side, either way; brings black borders in and cuts markers off."""
+    scale: float = Field(default=0.0, ge=0, le=0.5)
+    """Share, either way."""
+    aspect: float = Field(default=0.0, ge=0, le=0.5)
+    """Natural logarithm of the stretch of width against height, either way: squashed files of two aspects differ in it."""
+    flip: float = Share
+    """Chance of a left-right mirror image: no side marker helps any more."""
+    brightness: float = Field(default=0.0, ge=0, le=0.5)
+    """Added to the picture (0..1), either way."""
+    contrast: float = Field(default=0.0, ge=0, le=0.9)
+    """Share, either way, about mid-grey."""
+    gamma: float = Field(default=0.0, ge=0, le=1)
+    """Natural logarithm of the exponent of the tone curve, either way."""
+    blur: float = Share
+    """Chance of a Gaussian blur of 0.4 to 1.8 pixels at 224: sharpness tells how the file was made."""
+    jpeg: float = Share
+    """Chance of a JPEG round trip at quality 15 to 90."""
+    noise: float = Field(default=0.0, ge=0, le=0.3)
+    """Largest standard deviation of added Gaussian noise (0..1)."""
+    erase: int = Field(default=0, ge=0, le=8)
+    """Up to so many rectangles painted over, six in ten at a corner, where markers stand."""
+    mix_spectra: float = Share
+    """Chance that a batch swaps its Fourier amplitudes in part, phases kept: texture no longer goes with the label (Xu et al. 2021)."""
+
+
+class Phase(Table):
+    """A stretch of epochs with its own rate, size and trainable part."""
+
+    epochs: int = Field(gt=0)
+    learning_rate: float = Field(gt=0)
+    """Peak of `one-cycle`, start of the others."""
+    schedule: Literal["one-cycle", "constant", "plateau", "continue"] = "one-cycle"
+    """`plateau` divides the rate by ten after two epochs without a better ROC-AUC on `select` (ReduceLROnPlateau). `continue`
+    goes on with optimiser and rate of the phase before, whose one cycle then spans both: only the size changes."""
+    trainable: Literal["all", "last-block", "head"] = "all"
+    """What learns. A body with random weights is never frozen: with no initial weights this reads as `all`, and the run says so."""
+    size: int = Field(default=0, ge=0)
+    """Side of the training pictures in this phase; 0 is the full size. Small pictures first is faster and coarser."""
+
+
+class Recipe(Table):
+    """How a network is trained."""
 
     architecture: str = "densenet121"
-    """Any timm name that ends in global average pooling and one linear layer."""
+    """Any timm name."""
+    outputs: Literal[1, 2] = 1
+    """1: a sigmoid. 2: a softmax; its logit is the difference of the two."""
     seed: int = 20261122
-    epochs: int = 10
-    """Fixed beforehand: nothing is selected on a split that is reported."""
-    batch_size: int = 32
-    """Images a step."""
-    learning_rate: float = 1e-3
-    """Peak of the one-cycle schedule."""
-    weight_decay: float = 1e-2
-    rotation: float = 5.0
-    """Degrees, either way."""
-    shift: float = 0.05
-    """Share of the side, either way."""
-    scale: float = 0.08
-    """Share, either way."""
-    brightness: float = 0.15
-    """Added to the picture (0..1), either way."""
-    contrast: float = 0.2
-    """Share, either way, about mid-grey."""
-    size: int = 224
-    resize: str = "squash"
-    mean: float = 0.5
-    std: float = 0.25
+    batch_size: int = Field(default=32, gt=0)
+    """Images a step, over all processes."""
+    drop_rate: float = Field(default=0.0, ge=0, lt=1)
+    """Dropout before the head."""
+    weight_decay: float = Field(default=1e-2, ge=0)
+    label_smoothing: float = Field(default=0.0, ge=0, lt=0.5)
+    """Labels become s and 1 - s."""
+    pos_weight: bool = False
+    """Weigh positives by negatives / positives. Shifts P(positive); the calibration's free intercept undoes it."""
+    sampler: Literal["shuffle", "balanced", "unlinked"] = "shuffle"
+    """`balanced`: both classes alike often (WeightedRandomSampler). `unlinked`: pictures are drawn so that file statistics
+    (bytes, sharpness, brightness) say less about the label: by the inverse of P(label | statistics), at most ten fold."""
+    clip: float = Field(default=0.0, ge=0)
+    """Largest norm of the gradient; 0 is no limit."""
+    average: float = Field(default=0.0, ge=0, lt=1)
+    """Decay a step of the exponential moving average of the weights, which is then what is kept; 0 is none."""
+    select: Literal["last", "roc-auc", "unlinked"] = "last"
+    """Which epoch is kept: the last; the best ROC-AUC on the `select` split; or the best mean there of the ROC-AUC matched by
+    file statistics and of the ROC-AUCs on blurred, re-compressed, noisy and darkened copies, so that selection sees a shortcut."""
+    patience: int = Field(default=0, ge=0)
+    """Stop after so many epochs without a better selection figure; 0 is never."""
+    picture: Picture = Picture()
+    augment: Augment = Augment(rotation=5.0, shift=0.05, scale=0.08, brightness=0.15, contrast=0.2)
+    phases: tuple[Phase, ...] = (Phase(epochs=10, learning_rate=1e-3),)
+
+    @model_validator(mode="after")
+    def _phases_fit(self) -> Self:
+        if not self.phases:
+            raise ValueError("a recipe needs at least one [[phases]]")
+        if self.phases[0].schedule == "continue":
+            raise ValueError("the first phase has none before it to continue")
+        if any(phase.size > self.picture.size for phase in self.phases):
+            raise ValueError("the size of a phase is above picture.size")
+        return self
 
     @property
-    def preprocessing(self) -> Preprocessing:
-        """What the network will be fed, in training and in service."""
-        return Preprocessing(
-            id=f"grey-{self.resize}-{self.size}-v1",
-            size=self.size,
-            resize=self.resize,
-            mean=(self.mean,) * 3,
-            std=(self.std,) * 3,
+    def epochs(self) -> int:
+        """Epochs of all phases."""
+        return sum(phase.epochs for phase in self.phases)
+
+    @property
+    def preprocessing(self) -> pixels.Preprocessing:
+        """What the network will be fed; the id names every choice, so that two of them never share one."""
+        p = self.picture
+        toned = "" if p.tone == "as-is" else f"-{p.tone}"
+        return pixels.Preprocessing(
+            id=f"grey-{p.resize}-{p.size}{toned}-v1", size=p.size, resize=p.resize, mean=(p.mean,) * 3, std=(p.std,) * 3, tone=p.tone
         )
 
 
+def shipped_folder() -> Path:
+    """The recipes that ship with prioritizer: inside an installed package, or the checkout's `config/recipes/`."""
+    packed = Path(str(resources.files("prioritizer"))) / "_data" / "config" / "recipes"
+    return packed if packed.is_dir() else Path(__file__).resolve().parents[2] / "config" / "recipes"
+
+
+def shipped_names() -> list[str]:
+    """Names of the shipped recipes."""
+    return sorted(path.stem for path in shipped_folder().glob("*.toml") if not path.stem.endswith("-statement"))
+
+
+def find_recipe(name: str) -> Recipe:
+    """The shipped recipe of this name, or the one in the TOML file of this path. Raises ConfigError."""
+    if name in shipped_names():
+        return read_recipe(shipped_folder() / f"{name}.toml")
+    if not Path(name).is_file():
+        raise ConfigError((f"{name}: neither a file nor a shipped recipe ({', '.join(shipped_names())})",))
+    return read_recipe(Path(name))
+
+
 def read_recipe(path: Path) -> Recipe:
-    """The recipe in a TOML file; an unknown key or a wrong type is an error that names the nearest key."""
-    known: dict[str, type] = {field.name: type(field.default) for field in fields(Recipe)}
-    faults, values = [], {}
-    for key, value in tomllib.loads(path.read_text(encoding="utf-8")).items():
-        if key not in known:
-            near = difflib.get_close_matches(key, known, n=1)
-            faults.append(f"{path}: unknown key {key!r}" + (f"; did you mean {near[0]!r}?" if near else ""))
-        elif not isinstance(value, known[key]) and not (known[key] is float and isinstance(value, int)):
-            faults.append(f"{path}: {key} must be {known[key].__name__}, not {type(value).__name__}")
-        else:
-            values[key] = known[key](value)
-    if faults:
-        raise ConfigError(tuple(faults))
-    return Recipe(**values)
+    """The recipe in a TOML file; raises ConfigError with every fault."""
+    try:
+        return Recipe(**tomllib.loads(path.read_text(encoding="utf-8")))
+    except OSError as error:
+        raise ConfigError((f"{path}: cannot be read: {error.strerror}",)) from error
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError((f"{path}: not valid TOML: {error}",)) from error
+    except ValidationError as error:
+        raise ConfigError(tuple(_fault(path, dict(e)) for e in error.errors())) from error
+
+
+def _fault(path: Path, error: dict[str, Any]) -> str:
+    """One validation error as `file: key: what is wrong; did you mean`."""
+    where = [str(part) for part in error["loc"]]
+    if error["type"] != "extra_forbidden":
+        return f"{path}: {'.'.join(where) or 'recipe'}: {error['msg'].removeprefix('Value error, ')}"
+    tables: dict[str, type[Table]] = {"picture": Picture, "augment": Augment, "phases": Phase}
+    table = tables.get(where[0], Recipe) if len(where) > 1 else Recipe
+    near = difflib.get_close_matches(where[-1], table.model_fields, n=1)
+    mend = f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(sorted(table.model_fields))}"
+    return f"{path}: unknown key {'.'.join(where)!r}{mend}"

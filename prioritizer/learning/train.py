@@ -1,202 +1,167 @@
-"""Train one network from a recipe. A run is a folder: recipe, split, checkpoints, a line of figures an epoch."""
+"""`prioritizer train`: read and check the data, split it, write down what a repetition needs, then run."""
 
 from __future__ import annotations
 
-import json
-import math
 import platform
-import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import timm
 import torch
-from torch import Tensor, nn
-from torch.nn import functional
 
 from prioritizer import __version__
 from prioritizer.errors import ConfigError
-from prioritizer.learning import data, network
+from prioritizer.inference.bundle import sha256_of
+from prioritizer.learning import data, duplicates, shortcuts
+from prioritizer.learning.cohorts import Cohort, LabelledImage, read_cohort
+from prioritizer.learning.filefacts import FILE_NAMES, read_facts
+from prioritizer.learning.journal import Journal
+from prioritizer.learning.processes import Place, take_place
 from prioritizer.learning.recipes import Recipe
-from prioritizer.measures import roc_auc
+from prioritizer.learning.run import SMOKE_STEPS, Material, Run, Say, Tick
+from prioritizer.learning.watching import Watched
 
-Say = Callable[[str], None]
-Tick = Callable[[int, int, str], None]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Epoch:
-    """Figures of one pass over the training split. The calib split is watched, never selected on."""
-
-    epoch: int
-    train_loss: float
-    calib_loss: float
-    calib_auc: float
-    seconds: float
-
-
-def augmented(pictures: Tensor, recipe: Recipe, rng: torch.Generator) -> Tensor:
-    """Pictures (N, 1, S, S), 0..1, each turned, shifted, scaled, brightened and stretched at random; black outside."""
-    n = len(pictures)
-
-    def uniform(limit: float) -> Tensor:
-        return (torch.rand(n, generator=rng) * 2 - 1) * limit
-
-    angle = uniform(math.radians(recipe.rotation))
-    scale = 1 + uniform(recipe.scale)
-    theta = torch.stack(
-        [
-            torch.stack([scale * angle.cos(), -scale * angle.sin(), uniform(2 * recipe.shift)], dim=1),
-            torch.stack([scale * angle.sin(), scale * angle.cos(), uniform(2 * recipe.shift)], dim=1),
-        ],
-        dim=1,
-    )
-    grid = functional.affine_grid(theta, list(pictures.shape), align_corners=False)
-    moved = functional.grid_sample(pictures, grid, align_corners=False)
-    contrast = (1 + uniform(recipe.contrast)).view(n, 1, 1, 1)
-    brightness = uniform(recipe.brightness).view(n, 1, 1, 1)
-    return ((moved - 0.5) * contrast + 0.5 + brightness).clamp(0, 1)
-
-
-def normalised(pictures: Tensor, recipe: Recipe) -> Tensor:
-    """Pictures (N, 1, S, S) to network input (N, 3, S, S), the arithmetic of `pixels.normalised`."""
-    return ((pictures - recipe.mean) / recipe.std).expand(-1, 3, -1, -1).contiguous(memory_format=torch.channels_last)
-
-
-@torch.no_grad()
-def predict(model: nn.Module, pictures: np.ndarray, recipe: Recipe, device: torch.device, batch: int = 64) -> np.ndarray:
-    """Logits float64 (N,) in evaluation mode, float32 arithmetic."""
-    model.eval()
-    parts = []
-    for start in range(0, len(pictures), batch):
-        images = normalised(torch.from_numpy(pictures[start : start + batch])[:, None], recipe).to(device)
-        parts.append(model(images).squeeze(1).double().cpu().numpy())
-    return np.concatenate(parts)
-
-
-class Run:
-    """One training: model, optimiser, schedule and random state, all of it in the checkpoint."""
-
-    def __init__(self, recipe: Recipe, folder: Path, root: Path, device: torch.device, say: Say, tick: Tick) -> None:
-        self.recipe, self.folder, self.root, self.device, self.say, self.tick = recipe, folder, root, device, say, tick
-        torch.manual_seed(recipe.seed)
-        self.rng = torch.Generator().manual_seed(recipe.seed)
-        images = data.read_folder(root)
-        self.splits = data.split_by_patient(images, recipe.seed)
-        self.model = network.build(recipe.architecture).to(device).to(memory_format=torch.channels_last)
-        self.optimiser = torch.optim.AdamW(self.model.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
-        self.steps = math.ceil(len(self.splits["train"]) / recipe.batch_size)
-        self.schedule = torch.optim.lr_scheduler.OneCycleLR(
-            self.optimiser, max_lr=recipe.learning_rate, total_steps=self.steps * recipe.epochs
-        )
-        self.done = 0
-
-    def describe(self) -> None:
-        """What is needed to repeat the run, written before the first step."""
-        data.write_splits(self.splits, self.root, self.folder / "splits.json")
-        facts = {
-            "recipe": asdict(self.recipe),
-            "prioritizer": __version__,
-            "torch": torch.__version__,
-            "timm": timm.__version__,
-            "python": platform.python_version(),
-            "machine": platform.processor() or platform.machine(),
-            "device": str(self.device),
-            "data_sha256": data.fingerprint([image for images in self.splits.values() for image in images]),
-            "images": {name: len(images) for name, images in self.splits.items()},
-            "patients": {name: len({image.patient for image in images}) for name, images in self.splits.items()},
-            "pneumonia": {name: sum(image.label for image in images) for name, images in self.splits.items()},
-        }
-        (self.folder / "run.json").write_text(json.dumps(facts, indent=1), encoding="utf-8")
-
-    def save(self) -> None:
-        """`last.pt`, replaced in one step so that an interruption leaves the previous one."""
-        state = {
-            "model": self.model.state_dict(),
-            "optimiser": self.optimiser.state_dict(),
-            "schedule": self.schedule.state_dict(),
-            "rng": self.rng.get_state(),
-            "torch_rng": torch.get_rng_state(),
-            "done": self.done,
-        }
-        partial = self.folder / "last.pt.partial"
-        torch.save(state, partial)
-        partial.replace(self.folder / "last.pt")
-
-    def resume(self) -> None:
-        """Continue after the last finished epoch, to the numbers an uninterrupted run would give."""
-        state = torch.load(self.folder / "last.pt", map_location=self.device, weights_only=True)
-        self.model.load_state_dict(state["model"])
-        self.optimiser.load_state_dict(state["optimiser"])
-        self.schedule.load_state_dict(state["schedule"])
-        self.rng.set_state(state["rng"].cpu())
-        torch.set_rng_state(state["torch_rng"].cpu())
-        self.done = state["done"]
-
-    def one_epoch(self, pictures: np.ndarray, labels: np.ndarray, pos_weight: Tensor) -> float:
-        """One pass over the training split in random order; the mean loss."""
-        self.model.train()
-        order = torch.randperm(len(pictures), generator=self.rng).numpy()
-        total = 0.0
-        for step in range(self.steps):
-            chosen = order[step * self.recipe.batch_size : (step + 1) * self.recipe.batch_size]
-            batch = augmented(torch.from_numpy(pictures[chosen])[:, None], self.recipe, self.rng)
-            truth = torch.from_numpy(labels[chosen]).to(self.device)
-            with torch.autocast(self.device.type, dtype=torch.bfloat16):
-                logits = self.model(normalised(batch, self.recipe).to(self.device)).squeeze(1)
-            loss = functional.binary_cross_entropy_with_logits(logits.float(), truth, pos_weight=pos_weight)
-            self.optimiser.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
-            self.optimiser.step()
-            self.schedule.step()
-            total += loss.item() * len(chosen)
-            self.tick(step + 1, self.steps, f"epoch {self.done + 1}/{self.recipe.epochs} loss {loss.item():.3f}")
-        return total / len(pictures)
-
-    def train(self) -> None:
-        """All remaining epochs, a checkpoint and a line in `log.jsonl` after each."""
-        spec = self.recipe.preprocessing
-        pictures, labels = data.load_pictures(self.splits["train"], spec)
-        calib, calib_labels = data.load_pictures(self.splits["calib"], spec)
-        pos_weight = torch.tensor((labels == 0).sum() / (labels == 1).sum(), device=self.device)
-        while self.done < self.recipe.epochs:
-            started = time.monotonic()
-            train_loss = self.one_epoch(pictures, labels, pos_weight)
-            logits = predict(self.model, calib, self.recipe, self.device)
-            calib_loss = float(np.mean(np.logaddexp(0, logits) - calib_labels * logits))
-            self.done += 1
-            figures = Epoch(
-                epoch=self.done,
-                train_loss=train_loss,
-                calib_loss=calib_loss,
-                calib_auc=roc_auc(calib_labels.astype(np.float64), logits),
-                seconds=time.monotonic() - started,
-            )
-            with (self.folder / "log.jsonl").open("a", encoding="utf-8") as log:
-                log.write(json.dumps(asdict(figures)) + "\n")
-            self.save()
-            self.say(f"epoch {self.done}: train loss {train_loss:.4f}, calib loss {calib_loss:.4f}, calib ROC-AUC {figures.calib_auc:.4f}")
+Splits = dict[str, tuple[LabelledImage, ...]]
+SHARES = {"train": 0.72, "select": 0.08, "calib": 0.10, "val_report": 0.10}
+"""`select` chooses the epoch, `calib` fits calibration and thresholds, `val_report` is looked at once, at the end."""
+MOST_OFTEN = 10.0
+"""How much oftener than the average a picture may be drawn by the sampler `unlinked`."""
+MAKING = (*FILE_NAMES, "log sharpness", "share white", "share black", "standard deviation", "border mean")
+"""Statistics of how a file was made. Brightness of the centre and the middle percentiles are left out: an opacity is bright too."""
 
 
 def train(
     root: Path,
     folder: Path,
-    recipe: Recipe,
+    recipe: Recipe | None,
     *,
+    labels: Path | None = None,
+    weights: Path | None = None,
     resume: bool = False,
+    smoke: bool = False,
     say: Say = print,
     tick: Tick = lambda done, of, text: None,
 ) -> None:
-    """Train `recipe` on `root` (NORMAL/, PNEUMONIA/) into the run folder `folder`."""
-    if (folder / "run.json").exists() and not resume:
-        raise ConfigError((f"{folder} already holds a run; choose another folder or continue it with --resume",))
-    folder.mkdir(parents=True, exist_ok=True)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    run = Run(recipe, folder, root, device, say, tick)
+    """Train `recipe` on the cohort below `root` into the run folder `folder`; with `resume`, go on with the run that is there."""
+    journal, place = Journal(folder), take_place()
     if resume:
-        run.resume()
+        recipe, splits = _taken_up(journal, read_cohort(root, labels), recipe)
     else:
-        run.describe()
-    run.train()
+        recipe = recipe or Recipe()
+        splits = split(read_cohort(root, labels), recipe.seed, say)
+        if place.writes:
+            journal.open_new(recipe, facts(recipe, splits, place, weights))
+            data.write_splits(splits, root, folder / "splits.json")
+    run = Run(recipe, journal, place, initial=weights, smoke=smoke, say=say, tick=tick)
+    material = gather(splits, recipe, smoke=smoke, tick=tick)
+    if resume:
+        run.resume(run.steps(material))
+    run.train(material)
+
+
+def _taken_up(journal: Journal, cohort: Cohort, asked: Recipe | None) -> tuple[Recipe, Splits]:
+    """Recipe and split of a run that is to go on; the data must be the data it began with."""
+    found, recipe = journal.facts(), journal.recipe()
+    if asked is not None and asked != recipe:
+        raise ConfigError((f"{journal.folder} was started with another recipe; leave --recipe out, or choose another folder",))
+    splits = data.read_splits(journal.folder / "splits.json", cohort.images, cohort.root)
+    if data.fingerprint(image for images in splits.values() for image in images) != found["data_sha256"]:
+        raise ConfigError((f"{cohort.root} is not the data that {journal.folder} was started on (its fingerprint differs)",))
+    return recipe, splits
+
+
+def split(cohort: Cohort, seed: int, say: Say) -> Splits:
+    """`train`, `select`, `calib` and `val_report`, by patient; what cannot be used is said, and copies of a film stay together."""
+    say(f"{cohort.form}: {len(cohort.images)} images")
+    for what, count in cohort.fault_counts.items():
+        say(f"not used or doubtful: {count} x {what} (`prioritizer data describe` lists them)")
+    facts, unreadable = read_facts(cohort.images, cohort.root)
+    for fault in unreadable:
+        say(f"left out: {fault.file}: {fault.said}")
+    images = [fact.image for fact in facts]
+    same = duplicates.pairs(images, [fact.sha256 for fact in facts], np.stack([fact.thumbnail for fact in facts]))
+    for pair in same:
+        if pair.contradictory:
+            say(f"one film with both labels: {pair.one.path.name} and {pair.other.path.name}")
+    splits = data.split_by_patient(images, seed, SHARES, [pair.paths for pair in same])
+    lacking = [name for name, found in splits.items() if len({image.label for image in found}) < 2]
+    if lacking:
+        mend = "give more patients of both classes; files that hold one film count as one patient"
+        raise ConfigError((f"{cohort.root}: the split {', '.join(lacking)} would hold one class only; {mend}",))
+    return splits
+
+
+def facts(recipe: Recipe, splits: Splits, place: Place, weights: Path | None) -> dict[str, Any]:
+    """What is needed to repeat a run and to judge it, written before the first step."""
+    return {
+        "prioritizer": __version__,
+        "torch": torch.__version__,
+        "timm": timm.__version__,
+        "python": platform.python_version(),
+        "machine": platform.processor() or platform.machine(),
+        "device": str(place.device),
+        "processes": place.world,
+        "initial_weights": None if weights is None else {"file": weights.name, "sha256": sha256_of(weights)},
+        "preprocessing": recipe.preprocessing.id,
+        "data_sha256": data.fingerprint(image for images in splits.values() for image in images),
+        "images": {name: len(images) for name, images in splits.items()},
+        "patients": {name: len({image.patient for image in images}) for name, images in splits.items()},
+        "pneumonia": {name: sum(image.label for image in images) for name, images in splits.items()},
+    }
+
+
+def gather(splits: Splits, recipe: Recipe, *, smoke: bool, tick: Tick) -> Material:
+    """The pictures of `train` and `select`, read through the serving pixel path, and what the file statistics say of them."""
+    chosen = _first_of_each(splits["train"], SMOKE_STEPS * recipe.batch_size) if smoke else splits["train"]
+    total = len(chosen) + len(splits["select"])
+    pictures, labels = _loaded(chosen, recipe, tick, 0, total)
+    watched, watched_labels = _loaded(splits["select"], recipe, tick, len(chosen), total)
+    linked = recipe.sampler == "unlinked" or recipe.select == "unlinked"
+    every = [*chosen, *splits["select"]]
+    propensity = _propensity(every, recipe.seed) if linked else np.full(len(every), 0.5)
+    return Material(
+        pictures=pictures,
+        labels=labels,
+        chances=chances(labels.numpy(), propensity[: len(chosen)], recipe),
+        watched=Watched(pictures=watched, labels=watched_labels.double().numpy(), propensity=propensity[len(chosen) :]),
+    )
+
+
+def chances(labels: np.ndarray, propensity: np.ndarray, recipe: Recipe) -> torch.Tensor | None:
+    """The weight of each picture (N,) for the recipe's sampler; None for a plain shuffle."""
+    if recipe.sampler == "shuffle":
+        return None
+    positive = labels == 1
+    if recipe.sampler == "balanced":
+        weights = np.where(positive, 1 / positive.mean(), 1 / (1 - positive.mean()))
+    else:
+        weights = np.where(positive, positive.mean() / propensity, (1 - positive.mean()) / (1 - propensity))
+        weights = np.minimum(weights / weights.mean(), MOST_OFTEN)
+    return torch.from_numpy(weights / weights.sum())
+
+
+def _propensity(images: Sequence[LabelledImage], seed: int) -> np.ndarray:
+    """P(pneumonia | how the file was made) of each image, from a logistic regression that did not see its patient."""
+    labels = np.array([image.label for image in images])
+    made = shortcuts.file_statistics(images).only(MAKING)
+    return shortcuts.propensity(made.values, labels, [image.patient for image in images], seed, trees=False)
+
+
+def _first_of_each(images: Sequence[LabelledImage], count: int) -> tuple[LabelledImage, ...]:
+    """About `count` images, both classes alike."""
+    halves = [[image for image in images if image.label == label][: count // 2] for label in (0, 1)]
+    return tuple(image for half in halves for image in half)
+
+
+def _loaded(images: Sequence[LabelledImage], recipe: Recipe, tick: Tick, before: int, total: int) -> tuple[torch.Tensor, torch.Tensor]:
+    done = before
+
+    def one_more() -> None:
+        nonlocal done
+        done += 1
+        tick(done, total, "reading images")
+
+    pictures, labels = data.load_pictures(images, recipe.preprocessing, one_more)
+    return torch.from_numpy(pictures)[:, None], torch.from_numpy(labels)

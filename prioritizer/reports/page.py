@@ -15,8 +15,14 @@ from markupsafe import Markup
 
 from prioritizer import __version__
 
-VERDICT_TONES = {"fit to activate": "good", "activate with care": "care", "do not activate": "bad"}
-"""The three verdicts that a report on a model may give; any other word is shown without a tone."""
+VERDICT_TONES = {
+    "fit to activate": "good",
+    "activate with care": "care",
+    "do not activate": "bad",
+    "shortcuts found": "care",
+    "mend the data": "bad",
+}
+"""The three verdicts that a report on a model may give, and two on data; any other word is shown without a tone."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -113,7 +113,7 @@ def histograms(
         if vertical is not None:
             axes.axvline(vertical, color="#444444", linewidth=1, linestyle="--")
         axes.set(xlabel=x, ylabel="share")
-        axes.legend(loc="best")
+        axes.legend(loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0.2)  # above the axes, where it hides no bar
         return as_svg(figure)
 
 
@@ -128,6 +128,22 @@ def bars(groups: Sequence[str], series: Sequence[tuple[str, Sequence[float]]], *
         axes.grid(visible=False, axis="x")
         if len(series) > 1:
             axes.legend(loc="best")
+        return as_svg(figure)
+
+
+def intervals(
+    rows: Sequence[tuple[str, float, float, float]], *, x: str, x_range: tuple[float, float] | None = None, vertical: float | None = None
+) -> str:
+    """One line a row, the first on top: its name, its value as a point and its interval as a bar."""
+    with drawing(6.4, 0.9 + 0.24 * len(rows)) as (figure, axes):
+        places = np.arange(len(rows))[::-1]
+        for place, (_, value, low, high) in zip(places, rows, strict=True):
+            axes.plot([low, high], [place, place], color=COLOURS[0], linewidth=2, solid_capstyle="butt")
+            axes.plot([value], [place], "o", color=COLOURS[0], markersize=5)
+        if vertical is not None:
+            axes.axvline(vertical, color="#444444", linewidth=1, linestyle="--")
+        axes.set_yticks(places, [name for name, *_ in rows])
+        axes.set(xlabel=x, ylim=(-0.7, len(rows) - 0.3), **({"xlim": x_range} if x_range else {}))
         return as_svg(figure)
 
 

@@ -1,36 +1,29 @@
-"""Training and export on phantoms: small enough to run everywhere, real enough to make a bundle."""
+"""Training on phantoms: small enough to run everywhere, real enough to be resumed, repeated and watched."""
 
 from __future__ import annotations
 
+import csv
 import json
-from dataclasses import replace
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+import torch
+from safetensors.torch import save_file
 
-from prioritizer import phantoms
 from prioritizer.errors import ConfigError
-from prioritizer.inference.bundle import open_bundle
-from prioritizer.inference.engine import Engine
-from prioritizer.learning import data, export, train
-from prioritizer.learning.recipes import Recipe, read_recipe
-
-TINY = Recipe(architecture="test_resnet.r160_in1k", epochs=2, batch_size=8, size=64, learning_rate=1e-3)
+from prioritizer.learning import data, network, train
+from prioritizer.learning.journal import Journal
+from prioritizer.learning.recipes import Augment, Phase, Recipe
+from tests.edges.training import EVERY_CHANGE, TINY, phantom_cohort
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("phantoms")
-    for label, name in enumerate(("NORMAL", "PNEUMONIA")):
-        (root / name).mkdir()
-        for patient in range(24):
-            for shot in range(1 + patient % 2):
-                stem = f"person{patient}_bacteria_{shot}" if label else f"IM-{patient:04d}-{shot:04d}"
-                picture = phantoms.picture(64, opacity=bool(label), seed=1000 * label + 10 * patient + shot)
-                Image.fromarray(picture).save(root / name / f"{stem}.png")
-    return root
+    return phantom_cohort(tmp_path_factory.mktemp("phantoms"))
 
 
 @pytest.fixture(scope="module")
@@ -40,88 +33,218 @@ def run(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return target
 
 
-def test_no_patient_stands_in_two_splits(folder: Path) -> None:
-    splits = data.split_by_patient(data.read_folder(folder), seed=1)
-    patients = [{image.patient for image in images} for images in splits.values()]
-    assert all(not a & b for i, a in enumerate(patients) for b in patients[i + 1 :])
-    assert sum(len(images) for images in splits.values()) == len(data.read_folder(folder))
-    assert all({image.label for image in images} == {0, 1} for images in splits.values())
+def weights_of(folder: Path, name: str = "last.pt") -> dict[str, torch.Tensor]:
+    state = torch.load(folder / name, weights_only=True)
+    return state["average"] or state["model"] if name == "last.pt" else state["kept"]
 
 
-@pytest.mark.parametrize(
-    ("name", "patient"),
-    [
-        ("person1000_bacteria_2931.jpeg", "person1000"),
-        ("person1000_virus_1681.jpeg", "person1000"),
-        ("IM-0115-0001.jpeg", "IM-0115"),
-        ("NORMAL2-IM-1427-0001.jpeg", "NORMAL2-IM-1427"),
-        ("whatever.png", "whatever"),
-    ],
-)
-def test_the_patient_is_read_from_the_file_name(name: str, patient: str) -> None:
-    assert data.patient_of(name) == patient
+def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
+    return all(torch.equal(one[name], other[name]) for name in one)
 
 
-def test_an_interrupted_run_ends_with_the_weights_of_an_uninterrupted_one(folder: Path, run: Path, tmp_path: Path) -> None:
-    import torch
+def interrupted(folder: Path, target: Path, recipe: Recipe, epoch: int, step: int) -> None:
+    def tick(done: int, of: int, said: str) -> None:
+        if said.startswith(f"epoch {epoch}/") and done == step:
+            raise KeyboardInterrupt
 
-    class Interrupted(Exception):
-        pass
-
-    def stop_in_the_second_epoch(done: int, of: int, said: str) -> None:
-        if said.startswith("epoch 2"):
-            raise Interrupted
-
-    target = tmp_path / "parts"
-    with pytest.raises(Interrupted):
-        train.train(folder, target, TINY, say=lambda said: None, tick=stop_in_the_second_epoch)
-    train.train(folder, target, TINY, resume=True, say=lambda said: None)
-    whole, parts = (torch.load(r / "last.pt", weights_only=True)["model"] for r in (run, target))
-    assert all(torch.equal(whole[name], parts[name]) for name in whole)
+    with pytest.raises(KeyboardInterrupt):
+        train.train(folder, target, recipe, say=lambda said: None, tick=tick)
 
 
-def test_a_run_is_never_overwritten(folder: Path, run: Path) -> None:
+@pytest.mark.parametrize(("epoch", "step"), [(1, 1), (2, 3), (3, 2), (4, 1)])
+def test_a_run_stopped_at_any_step_ends_with_the_weights_of_an_unstopped_one(
+    folder: Path, run: Path, tmp_path: Path, epoch: int, step: int
+):
+    interrupted(folder, tmp_path / "parts", TINY, epoch, step)
+    train.train(folder, tmp_path / "parts", None, resume=True, say=lambda said: None)
+    assert same(weights_of(run), weights_of(tmp_path / "parts"))
+    assert same(weights_of(run, "best.pt"), weights_of(tmp_path / "parts", "best.pt"))
+
+
+def test_the_same_recipe_and_data_give_the_same_weights(folder: Path, run: Path, tmp_path: Path):
+    train.train(folder, tmp_path / "again", Journal(run).recipe(), say=lambda said: None)
+    assert same(weights_of(run), weights_of(tmp_path / "again"))
+
+
+def test_a_run_is_never_overwritten(folder: Path, run: Path):
     with pytest.raises(ConfigError, match="--resume"):
         train.train(folder, run, TINY, say=lambda said: None)
 
 
-def test_a_run_says_what_is_needed_to_repeat_it(folder: Path, run: Path) -> None:
+def test_a_run_does_not_go_on_with_another_recipe_or_other_data(folder: Path, run: Path, tmp_path: Path):
+    with pytest.raises(ConfigError, match="another recipe"):
+        train.train(folder, run, TINY.model_copy(update={"seed": 1}), resume=True, say=lambda said: None)
+    other = phantom_cohort(tmp_path / "other", first_seed=7)
+    with pytest.raises(ConfigError, match="not the data"):
+        train.train(other, run, None, resume=True, say=lambda said: None)
+
+
+def test_a_run_says_what_is_needed_to_repeat_it(folder: Path, run: Path):
     facts = json.loads((run / "run.json").read_text())
     assert Recipe(**facts["recipe"]) == TINY
-    assert facts["data_sha256"] == data.fingerprint(
-        [i for s in data.split_by_patient(data.read_folder(folder), TINY.seed).values() for i in s]
+    splits = data.read_splits(run / "splits.json", data.read_folder(folder), folder)
+    assert facts["data_sha256"] == data.fingerprint(image for images in splits.values() for image in images)
+    assert set(splits) == {"train", "select", "calib", "val_report"}
+    with (run / "metrics.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [int(row["epoch"]) for row in rows] == list(range(1, TINY.epochs + 1))
+    assert "<svg" in (run / "curves.svg").read_text()
+
+
+def test_selection_by_unlinked_figures_looks_at_late_epochs_only(run: Path):
+    seen = [epoch.select_unlinked for epoch in Journal(run).epochs()]
+    assert seen[: len(seen) // 2] == [None] * (len(seen) // 2)
+    assert all(0 <= figure <= 1 for figure in seen[len(seen) // 2 :])
+    best = max(Journal(run).epochs(), key=lambda epoch: epoch.select_unlinked or -1)
+    assert torch.load(run / "best.pt", weights_only=True)["epoch"] == best.epoch
+
+
+def test_a_smoke_run_sees_two_batches_of_each_phase(folder: Path, tmp_path: Path):
+    train.train(folder, tmp_path / "smoke", TINY, smoke=True, say=lambda said: None)
+    assert len(Journal(tmp_path / "smoke").epochs()) == len(TINY.phases)
+
+
+def test_early_stopping_ends_a_run_that_gets_no_better(folder: Path, tmp_path: Path):
+    still = Recipe(
+        **{
+            **TINY.model_dump(),
+            "phases": (Phase(epochs=9, learning_rate=1e-12, schedule="constant"),),
+            "select": "roc-auc",
+            "average": 0.0,
+            "patience": 2,
+        }
     )
-    assert len((run / "log.jsonl").read_text().splitlines()) == TINY.epochs
+    told: list[str] = []
+    train.train(folder, tmp_path / "still", still, say=told.append)
+    assert len(Journal(tmp_path / "still").epochs()) < 9
+    assert any("stopped early" in said for said in told)
 
 
-def test_the_exported_bundle_is_proved_by_the_serving_engine(folder: Path, run: Path, tmp_path: Path) -> None:
-    statement = export.read_statement(Path(__file__).parents[2] / "config" / "recipes" / "plain-statement.toml")
-    export.export(run, folder, tmp_path / "bundle", replace(statement, name="tiny"), {}, say=lambda said: None)
-    bundle = open_bundle(tmp_path / "bundle")
-    assert Engine(bundle).prove() <= 1e-4
-    assert bundle.card["metrics"]["val_report"]["roc_auc"][0] >= 0.0
-    assert bundle.calibration.t_low <= bundle.calibration.t_high
+def test_with_initial_weights_a_frozen_body_stays_as_it_was(folder: Path, tmp_path: Path):
+    torch.manual_seed(5)
+    given = network.build(TINY.architecture, 1, TINY.picture.size)
+    save_file(given.state_dict(), str(tmp_path / "body.safetensors"))
+    head_only = Recipe(
+        architecture=TINY.architecture, batch_size=8, picture=TINY.picture, phases=(Phase(epochs=1, learning_rate=1e-2, trainable="head"),)
+    )
+    train.train(folder, tmp_path / "frozen", head_only, weights=tmp_path / "body.safetensors", say=lambda said: None)
+    after = weights_of(tmp_path / "frozen")
+    head = {f"{name}" for name, _ in given.named_parameters() if given.get_parameter(name) is network.linear_head(given).weight}
+    for name, before in given.state_dict().items():
+        if name.startswith(("fc", "head", "classifier")):
+            continue
+        assert torch.equal(before, after[name]), name
+    assert not any(torch.equal(given.state_dict()[name], after[name]) for name in head)
 
 
-def test_augmentation_keeps_shape_and_range() -> None:
-    import torch
+def test_a_random_body_is_not_frozen_and_the_run_says_so(folder: Path, tmp_path: Path):
+    told: list[str] = []
+    recipe = Recipe(
+        architecture=TINY.architecture, batch_size=8, picture=TINY.picture, phases=(Phase(epochs=1, learning_rate=1e-2, trainable="head"),)
+    )
+    train.train(folder, tmp_path / "run", recipe, smoke=True, say=told.append)
+    assert any("not frozen" in said for said in told)
 
-    pictures = torch.rand(4, 1, 64, 64)
-    changed = train.augmented(pictures, TINY, torch.Generator().manual_seed(1))
-    assert changed.shape == pictures.shape
+
+def test_weights_of_another_architecture_are_refused(folder: Path, tmp_path: Path):
+    save_file({"nothing": torch.zeros(3)}, str(tmp_path / "other.safetensors"))
+    with pytest.raises(ConfigError, match="none fits"):
+        train.train(folder, tmp_path / "run", TINY, weights=tmp_path / "other.safetensors", say=lambda said: None)
+
+
+def test_an_unknown_architecture_names_its_neighbours():
+    with pytest.raises(ConfigError, match="densenet121"):
+        network.build("densenet212")
+
+
+@pytest.mark.parametrize("sampler", ["balanced", "unlinked"])
+def test_a_sampler_draws_the_rare_kind_more_often(sampler: str):
+    labels = np.array([1] * 90 + [0] * 10, dtype=np.float32)
+    propensity = np.where(np.arange(100) % 10 == 0, 0.2, 0.9)
+    drawn = train.chances(labels, propensity, Recipe(sampler=sampler))
+    assert drawn is not None
+    if sampler == "balanced":
+        assert float(drawn[labels == 1].sum()) == pytest.approx(0.5)
+    else:
+        assert float(drawn[0]) > float(drawn[1])
+        assert float(drawn.max()) <= train.MOST_OFTEN / 100 * 1.5
+
+
+@pytest.mark.parametrize("outputs", [1, 2])
+def test_two_outputs_and_one_learn_the_same_question(folder: Path, tmp_path: Path, outputs: int):
+    recipe = Recipe(
+        architecture=TINY.architecture,
+        outputs=outputs,
+        batch_size=8,
+        picture=TINY.picture,
+        augment=Augment(),
+        phases=(Phase(epochs=6, learning_rate=3e-3),),
+    )
+    train.train(folder, tmp_path / "run", recipe, say=lambda said: None)
+    epochs = Journal(tmp_path / "run").epochs()
+    assert epochs[-1].train_loss < epochs[0].train_loss
+
+
+def test_two_processes_train_together(folder: Path, tmp_path: Path):
+    recipe = tmp_path / "recipe.toml"
+    recipe.write_text(
+        f'architecture = "{TINY.architecture}"\nbatch_size = 8\n[picture]\nsize = 64\n[[phases]]\nepochs = 1\nlearning_rate = 1e-3\n'
+    )
+    target = tmp_path / "run"
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--nproc-per-node=2",
+        "--master-port=0",
+        "--rdzv-backend=c10d",
+        "--rdzv-endpoint=localhost:0",
+    ]
+    done = subprocess.run(
+        [*command, "-m", "prioritizer", "train", str(target), "--data", str(folder), "--recipe", str(recipe)],
+        env={**os.environ, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"},
+        capture_output=True,
+        text=True,
+        timeout=170,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert len(Journal(target).epochs()) == 1
+    assert Journal(target).facts()["processes"] == 2
+
+
+def test_every_change_at_once_keeps_shape_and_range():
+    from prioritizer.learning.augment import augmented
+
+    pictures = torch.rand(8, 1, 64, 64, generator=torch.Generator().manual_seed(2))
+    changed = augmented(pictures, EVERY_CHANGE, torch.Generator().manual_seed(1), 48)
+    assert changed.shape == (8, 1, 48, 48)
     assert 0 <= float(changed.min()) <= float(changed.max()) <= 1
-    assert not torch.equal(changed, pictures)
+    assert torch.equal(changed, augmented(pictures, EVERY_CHANGE, torch.Generator().manual_seed(1), 48))
 
 
-def test_a_recipe_names_the_nearest_key_of_an_unknown_one(tmp_path: Path) -> None:
-    (tmp_path / "r.toml").write_text("learning_rat = 1.0\nepochs = 'x'\n")
-    with pytest.raises(ConfigError) as caught:
-        read_recipe(tmp_path / "r.toml")
-    assert "did you mean 'learning_rate'" in str(caught.value)
-    assert "epochs must be int" in str(caught.value)
+def test_no_change_asked_is_no_change():
+    from prioritizer.learning.augment import augmented
+
+    pictures = torch.rand(3, 1, 32, 32)
+    assert torch.allclose(augmented(pictures, Augment(), torch.Generator().manual_seed(1)), pictures, atol=1e-5)
 
 
-def test_training_pictures_are_the_serving_pictures(folder: Path) -> None:
-    path = next((folder / "NORMAL").iterdir())
-    stored = np.asarray(Image.open(path))
-    np.testing.assert_allclose(data.read_picture(path, TINY.preprocessing), stored / 255.0, atol=1e-6)
+def test_mixed_spectra_keep_the_phases():
+    from prioritizer.learning.augment import with_mixed_spectra
+
+    pictures = 0.25 + 0.5 * torch.rand(4, 1, 32, 32, generator=torch.Generator().manual_seed(3))
+    mixed = with_mixed_spectra(pictures, torch.Generator().manual_seed(4))
+    before, after = (torch.fft.rfft2(p) for p in (pictures, mixed))
+    turned = torch.cos(before.angle() - after.angle())[before.abs() > 3]
+    assert float(turned.mean()) > 0.99
+    assert not torch.allclose(pictures, mixed, atol=1e-2)
+
+
+def test_disturbed_copies_differ_from_the_originals():
+    from prioritizer.learning.augment import disturbed
+
+    pictures = torch.rand(2, 1, 112, 112, generator=torch.Generator().manual_seed(3))
+    copies = disturbed(pictures)
+    assert set(copies) == {"blurred", "re-compressed", "noisy", "darkened"}
+    assert all(copy.shape == pictures.shape and not torch.allclose(copy, pictures, atol=1e-3) for copy in copies.values())

@@ -1,0 +1,61 @@
+"""How a network does on the `select` split, seen so that a shortcut does not look like skill."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from prioritizer.learning import augment, network, shortcuts
+from prioritizer.learning.recipes import Recipe
+from prioritizer.measures import roc_auc
+
+Float64 = NDArray[np.float64]
+
+
+def normalised(pictures: Tensor, recipe: Recipe) -> Tensor:
+    """Pictures (N, 1, S, S) to network input (N, 3, S, S), the arithmetic of `pixels.normalised`."""
+    picture = recipe.picture
+    return ((pictures - picture.mean) / picture.std).expand(-1, 3, -1, -1).contiguous(memory_format=torch.channels_last)
+
+
+@torch.no_grad()
+def predict(model: nn.Module, pictures: Tensor, recipe: Recipe, device: torch.device, *, reduced: bool = False, batch: int = 64) -> Float64:
+    """Logits float64 (N,) of pictures (N, 1, S, S) in evaluation mode; float32 arithmetic, or bfloat16 where `reduced`."""
+    model.eval()
+    parts = []
+    for start in range(0, len(pictures), batch):
+        images = normalised(pictures[start : start + batch], recipe).to(device)
+        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=reduced):
+            parts.append(network.logit_of(model(images)).double().cpu().numpy())
+    return np.concatenate(parts)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Watched:
+    """The split that selection sees, with what the file statistics alone say of each label."""
+
+    pictures: Tensor
+    labels: Float64
+    propensity: Float64
+
+    def loss_and_auc(self, model: nn.Module, recipe: Recipe, device: torch.device) -> tuple[float, float, Float64]:
+        """Log loss, ROC-AUC and the logits they come from."""
+        logits = predict(model, self.pictures, recipe, device, reduced=True)
+        return float(np.mean(np.logaddexp(0, logits) - self.labels * logits)), roc_auc(self.labels, logits), logits
+
+    def unlinked(self, model: nn.Module, recipe: Recipe, device: torch.device, logits: Float64) -> float:
+        """Mean of the ROC-AUC matched by file statistics and the ROC-AUC on each disturbed copy.
+
+        A network that reads how the files were made falls on both: matching takes away what the files say of the label, and the
+        disturbances change sharpness, compression, noise and tone of every picture without touching the finding.
+        """
+        matched = shortcuts.matched_auc(self.labels, logits, self.propensity)
+        disturbed = [
+            roc_auc(self.labels, predict(model, copies, recipe, device, reduced=True))
+            for copies in augment.disturbed(self.pictures).values()
+        ]
+        return float(np.mean([matched, *disturbed]))

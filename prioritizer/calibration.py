@@ -1,17 +1,27 @@
 """From the network's logit to a probability that means what it says at a site.
 
-An affine map of the logit: probability = sigmoid(slope * logit + intercept). Temperature scaling (Guo et al. 2017) is slope = 1/T
-with intercept 0; Platt scaling (1999) frees both.
+A map has two steps. Knots, where there are any, take the logit to a probability by straight lines between them (isotonic
+regression, Zadrozny and Elkan 2002). Then an affine map of the log odds: probability = sigmoid(slope * log odds + intercept).
+Without knots the log odds are the network's logit: temperature scaling (Guo et al. 2017) is slope = 1/T with intercept 0, Platt
+scaling (1999) frees both, a shift moves the intercept alone. Every map keeps the order of the logits; a map with knots may tie them.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 Float64 = NDArray[np.float64]
+Knots = tuple[tuple[float, float], ...]
+LEAST_SLOPE = 0.01
+"""No map turns the order of studies round or makes it one tie: where cases ask for less slope than this, they get this."""
+FURTHEST = 30.0
+"""Log odds beyond which no case is moved: no site's mix of cases is 1 in 10^13."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,10 +39,67 @@ class Calibration:
     fitted_on: str = ""
     n: int = 0
     events: int = 0
+    prevalence: float | None = None
+    """Share of positives that the probabilities are meant for; None: events / n."""
+    knots: Knots = ()
+    """(logit, probability), both rising; below the first and above the last the end's probability holds. Empty: none."""
+
+    def log_odds(self, logits: ArrayLike) -> Float64:
+        """Calibrated log odds of pneumonia for logits of any shape."""
+        x = np.asarray(logits, dtype=np.float64)
+        return self.slope * (odds_of(interpolated(x, self.knots)) if self.knots else x) + self.intercept
+
+    def probabilities(self, logits: ArrayLike) -> Float64:
+        """Calibrated probabilities of pneumonia for logits of any shape."""
+        return sigmoid(self.log_odds(logits))
 
     def probability(self, logit: float) -> float:
         """Calibrated probability of pneumonia for one logit."""
-        return float(sigmoid(np.asarray(self.slope * logit + self.intercept)))
+        return float(self.probabilities(logit))
+
+    def moved(self, slope: float, intercept: float, method: str) -> Calibration:
+        """This map with its calibrated log odds taken to slope * log odds + intercept."""
+        return replace(self, method=method, slope=slope * self.slope, intercept=slope * self.intercept + intercept)
+
+    def logit_at(self, probability: float) -> float:
+        """The smallest logit whose probability is at least `probability`; infinite where none is."""
+        if not 0 < probability < 1:
+            return -math.inf if probability <= 0 else math.inf
+        wanted = (float(odds_of(np.asarray(probability))) - self.intercept) / self.slope
+        if not self.knots:
+            return wanted
+        x, y = np.array(self.knots).T
+        before = int(np.searchsorted(odds_of(y), wanted - 1e-12, side="left"))
+        if before == 0:
+            return -math.inf
+        if before == len(x):
+            return math.inf
+        share = (float(sigmoid(np.asarray(wanted))) - y[before - 1]) / (y[before] - y[before - 1])
+        return float(x[before - 1] + np.clip(share, 0, 1) * (x[before] - x[before - 1]))
+
+
+def as_document(calibration: Calibration) -> dict[str, Any]:
+    """The calibration as JSON holds it."""
+    document = asdict(calibration)
+    absent = {"knots": (), "prevalence": None}
+    return {key: value for key, value in document.items() if key not in absent or value != absent[key]}
+
+
+def from_document(document: Mapping[str, Any]) -> Calibration:
+    """The calibration in a JSON document. Raises ValueError, TypeError or KeyError when it is none, or one that turns the order round."""
+    known = {field.name for field in fields(Calibration)}
+    unknown = sorted(document.keys() - known)
+    if unknown:
+        raise ValueError(f"unknown {', '.join(unknown)}: made by a newer prioritizer?")
+    knots = tuple((float(x), float(y)) for x, y in document.get("knots", ()))
+    found = Calibration(**{**document, "knots": knots})
+    numbers = np.array([found.slope, found.intercept, found.t_high, found.t_low, *(value for knot in knots for value in knot)], dtype=float)
+    if not np.isfinite(numbers).all() or found.slope <= 0:
+        raise ValueError("a calibration has finite numbers and a slope above 0")
+    x, y = np.array(knots).T if knots else (np.zeros(0), np.zeros(0))
+    if (np.diff(x) <= 0).any() or (np.diff(y) < 0).any() or ((y <= 0) | (y >= 1)).any():
+        raise ValueError("the knots of a calibration rise, and lie between 0 and 1")
+    return found
 
 
 def sigmoid(x: Float64) -> Float64:
@@ -40,9 +107,31 @@ def sigmoid(x: Float64) -> Float64:
     return np.exp(-np.logaddexp(0.0, -x))
 
 
+def odds_of(p: Float64) -> Float64:
+    """Log odds of probabilities, which are kept 1e-12 away from 0 and 1."""
+    inside = np.clip(p, 1e-12, 1 - 1e-12)
+    found: Float64 = np.log(inside) - np.log1p(-inside)
+    return found
+
+
+def interpolated(logits: Float64, knots: Knots) -> Float64:
+    """Straight lines between the knots, constant beyond the first and the last."""
+    x, y = np.array(knots).T
+    found: Float64 = np.interp(logits, x, y)
+    return found
+
+
 def log_loss(logits: Float64, labels: Float64) -> float:
     """Mean negative log likelihood of labels (0 or 1) under sigmoid(logits), in nats."""
-    return float(np.mean(np.logaddexp(0.0, logits) - labels * logits))
+    return float(np.mean(log_losses(logits, labels)))
+
+
+def log_losses(logits: Float64, labels: Float64) -> Float64:
+    """Negative log likelihood of each label under sigmoid(logits), in nats."""
+    return np.logaddexp(0.0, logits) - labels * logits
+
+
+# --- fitting: each takes log odds and labels float64 (N,) ----------------------------------------------------------
 
 
 def fit_temperature(logits: Float64, labels: Float64) -> float:
@@ -58,6 +147,83 @@ def fit_temperature(logits: Float64, labels: Float64) -> float:
         if abs(step) < 1e-10:
             break
     return float(np.exp(log_slope))
+
+
+def fit_intercept(logits: Float64, labels: Float64) -> float:
+    """The shift of the log odds after which the mean probability is the share of positives (calibration in the large)."""
+    return shift_to(logits, float(np.mean(labels)))
+
+
+def shift_to(logits: Float64, prevalence: float) -> float:
+    """The shift of the log odds after which the mean probability is `prevalence`; needs no labels."""
+    low, high = -FURTHEST - float(logits.max()), FURTHEST - float(logits.min())
+    for _ in range(100):
+        middle = (low + high) / 2
+        low, high = (middle, high) if float(np.mean(sigmoid(logits + middle))) < prevalence else (low, middle)
+    return (low + high) / 2
+
+
+def fit_platt(logits: Float64, labels: Float64) -> tuple[float, float]:
+    """Slope and intercept by maximum likelihood against Platt's smoothed targets, so that separated classes stay finite."""
+    positives = float(labels.sum())
+    targets = np.where(labels == 1, (positives + 1) / (positives + 2), 1 / (len(labels) - positives + 2))
+    return _logistic(logits, targets, pull=0.0)
+
+
+SLOPE_SPREAD = 0.3
+"""Standard deviation of the slope around the one before, as believed before any local case was seen."""
+
+
+def fit_shrunk_slope(logits: Float64, labels: Float64) -> tuple[float, float]:
+    """Slope and intercept; the slope is pulled towards 1, that is, to the slope before (a normal prior of SLOPE_SPREAD)."""
+    return _logistic(logits, labels, pull=1 / SLOPE_SPREAD**2)
+
+
+def _logistic(x: Float64, targets: Float64, pull: float) -> tuple[float, float]:
+    """Minimum of the summed log loss + pull / 2 * (slope - 1)^2 with slope >= LEAST_SLOPE; damped Newton on a convex function."""
+    design = np.stack([x, np.ones_like(x)], axis=1)
+
+    def loss(at: Float64) -> float:
+        return float(np.sum(log_losses(design @ at, targets))) + pull / 2 * float(at[0] - 1) ** 2
+
+    at = np.array([0.0, 0.0])
+    for _ in range(200):
+        p = sigmoid(design @ at)
+        gradient = design.T @ (p - targets) + np.array([pull * (at[0] - 1), 0.0])
+        hessian = (design * (p * (1 - p))[:, None]).T @ design + np.diag([pull + 1e-9, 1e-9])
+        step = np.linalg.solve(hessian, gradient)
+        while loss(at - step) > loss(at) and np.abs(step).max() > 1e-12:
+            step = step / 2
+        at = at - step
+        if np.abs(step).max() < 1e-10:
+            break
+    if at[0] < LEAST_SLOPE:
+        return LEAST_SLOPE, shift_to(LEAST_SLOPE * x, float(np.mean(targets)))
+    return float(at[0]), float(np.clip(at[1], -FURTHEST, FURTHEST))
+
+
+def fit_isotonic(logits: Float64, labels: Float64) -> Knots:
+    """Pool adjacent violators: the rising step function nearest to the labels, as the corners of its blocks.
+
+    Equal logits are one case with their mean label. Probabilities stay 1 / (N + 2) away from 0 and 1: no count of cases proves a
+    probability of 0. Between two blocks the map is a straight line, beyond the outer ones it is constant.
+    """
+    x, index, weights = np.unique(logits, return_inverse=True, return_counts=True)
+    means = np.bincount(index, weights=labels) / weights
+    blocks: list[list[float]] = []  # mean, weight, first, last
+    for place, (mean, weight) in enumerate(zip(means.tolist(), weights.tolist(), strict=True)):
+        blocks.append([mean, weight, place, place])
+        while len(blocks) > 1 and blocks[-2][0] >= blocks[-1][0]:
+            mean_b, weight_b, _, last = blocks.pop()
+            mean_a, weight_a, first, _ = blocks.pop()
+            weight_ab = weight_a + weight_b
+            blocks.append([(mean_a * weight_a + mean_b * weight_b) / weight_ab, weight_ab, first, last])
+    edge = 1 / (len(logits) + 2)
+    corners = [(float(x[int(end)]), float(np.clip(b[0], edge, 1 - edge))) for b in blocks for end in dict.fromkeys((b[2], b[3]))]
+    return tuple(corners)
+
+
+# --- thresholds and figures ----------------------------------------------------------------------------------------
 
 
 def threshold_at_sensitivity(probabilities: Float64, labels: Float64, target: float) -> float:
@@ -78,24 +244,23 @@ class ReliabilityBin:
     count: int
 
 
-def reliability(probabilities: Float64, labels: Float64, bins: int = 10) -> tuple[ReliabilityBin, ...]:
-    """P(positive) against the observed positive rate in `bins` equal-width bins; empty bins are left out."""
-    index = np.minimum((probabilities * bins).astype(int), bins - 1)
-    found = []
-    for b in range(bins):
-        inside = index == b
-        if inside.any():
-            found.append(
-                ReliabilityBin(
-                    predicted=float(probabilities[inside].mean()), observed=float(labels[inside].mean()), count=int(inside.sum())
-                )
-            )
-    return tuple(found)
+def reliability(probabilities: Float64, labels: Float64, bins: int = 10, *, equal_mass: bool = False) -> tuple[ReliabilityBin, ...]:
+    """P(positive) against the observed positive rate in `bins` bins of equal width, or of equally many cases; empty ones are left out."""
+    if equal_mass:
+        order = np.argsort(probabilities, kind="stable")
+        groups = [part for part in np.array_split(order, bins) if len(part)]
+    else:
+        index = np.minimum((probabilities * bins).astype(int), bins - 1)
+        groups = [part for b in range(bins) if len(part := np.flatnonzero(index == b))]
+    return tuple(
+        ReliabilityBin(predicted=float(probabilities[part].mean()), observed=float(labels[part].mean()), count=len(part)) for part in groups
+    )
 
 
-def expected_calibration_error(probabilities: Float64, labels: Float64, bins: int = 10) -> float:
+def expected_calibration_error(probabilities: Float64, labels: Float64, bins: int = 10, *, equal_mass: bool = False) -> float:
     """Count-weighted mean of |predicted - observed| over the reliability bins of P(positive)."""
-    return sum(b.count * abs(b.predicted - b.observed) for b in reliability(probabilities, labels, bins)) / len(labels)
+    found = reliability(probabilities, labels, bins, equal_mass=equal_mass)
+    return sum(b.count * abs(b.predicted - b.observed) for b in found) / len(labels)
 
 
 def brier(probabilities: Float64, labels: Float64) -> float:

@@ -11,6 +11,7 @@ from pathlib import Path
 from prioritizer.config import Destination as ConfiguredDestination
 from prioritizer.config import Settings, is_loopback
 from prioritizer.errors import ModelError, PermanentRefusal, PrioritizerError, Transient
+from prioritizer.inference.bundle import Bundle
 
 CODEC_TEST_MEMORY = 2 << 30
 CODEC_TEST_TIMEOUT_S = 60.0
@@ -139,16 +140,32 @@ def _model(settings: Settings) -> Iterator[Proof]:
     try:
         bundle = open_bundle(settings.model.bundle)
         yield Proof(what="bundle", ok=True, said=f"{bundle.name} {bundle.digest[:12]}, every digest matches")
-        calibration = bundle.calibration
-        yield Proof(
-            what="calibration", ok=calibration.t_low <= calibration.t_high,
-            said=f"{calibration.id}, t_high {calibration.t_high:.3f}", mend="t_low is above t_high: export the bundle again",
-        )  # fmt: skip
+        yield _calibration(settings, bundle)
         engine = Engine(bundle, precision=settings.model.precision, threads=settings.model.threads)
         worst = engine.prove()
         yield Proof(what="self-test", ok=True, said=f"{engine.name} {engine.precision}: golden inputs within {worst:.1e} in probability")
     except ModelError as error:
         yield Proof(what="bundle", ok=False, said=error.what, mend=error.mend)
+
+
+def _calibration(settings: Settings, bundle: Bundle) -> Proof:
+    """The calibration that applies: the active one of the ledger, or the bundle's own."""
+    from prioritizer.applying import in_force_at
+
+    try:
+        rules, why_own = in_force_at(settings, bundle)
+    except ModelError as error:
+        return Proof(what="calibration", ok=False, said=error.what, mend=error.mend)
+    calibration = rules.calibration or bundle.calibration
+    own = (
+        f", the bundle's own{f' ({why_own})' if why_own else ''}"
+        if calibration == bundle.calibration
+        else f", activation {rules.activation}"
+    )
+    return Proof(
+        what="calibration", ok=calibration.t_low <= calibration.t_high,
+        said=f"{calibration.id}, t_high {calibration.t_high:.3f}{own}", mend="t_low is above t_high: export the bundle again, or roll back",
+    )  # fmt: skip
 
 
 def _peers(settings: Settings) -> Iterator[Proof]:

@@ -10,11 +10,12 @@ from typing import Protocol
 import sqlalchemy as sa
 
 from prioritizer.config import Settings
-from prioritizer.db import housekeeping, reading, receiving, worklist
+from prioritizer.db import calibrations, housekeeping, reading, receiving, worklist
 from prioritizer.db.housekeeping import Alarm
 from prioritizer.dicom import attributes
 from prioritizer.dicom.spool import Spool
-from prioritizer.errors import Transient
+from prioritizer.errors import CalibrationChanged, Transient
+from prioritizer.ranking import Policy
 from prioritizer.stations import policy_of, quiet_of, read_arrival, utc_now
 
 log = logging.getLogger(__name__)
@@ -33,8 +34,11 @@ class Watched(Protocol):
 class Chores:
     """The jobs, with the little they remember between turns."""
 
-    def __init__(self, engine: sa.Engine, spool: Spool, settings: Callable[[], Settings], daemon: Watched) -> None:
+    def __init__(
+        self, engine: sa.Engine, spool: Spool, settings: Callable[[], Settings], daemon: Watched, policy: Callable[[], Policy] | None = None
+    ) -> None:
         self._engine, self._spool, self._settings, self._daemon = engine, spool, settings, daemon
+        self._policy = policy or (lambda: policy_of(settings(), None))
         self._scrubbed_to = ""
         self._reconciled = False
         self._missing = 0
@@ -77,7 +81,7 @@ class Chores:
         settings = self._settings()
         for uid in in_spool.keys() - known.keys():
             arrival = read_arrival(in_spool[uid])
-            receiving.receive(self._engine, [arrival], policy_of(settings, None), quiet_of(settings), utc_now())
+            receiving.receive(self._engine, [arrival], self._policy(), quiet_of(settings), utc_now())
             log.warning("a spooled instance was unknown to the ledger and entered", extra={"event": "reconciled", "instance": uid})
         self._missing = sum(present and self._spool.find(uid) is None for uid, present in known.items())
         self._reconciled = True
@@ -112,6 +116,7 @@ class Chores:
         listener = self._settings().listener
         low = self._spool.free_bytes() < listener.min_free_mib << 20 or self._spool.free_fraction() < listener.min_free_share
         faults = self._daemon.ready()
+        changed = calibrations.applying(self._engine, self._policy()).fault
         return [
             _when(counts.overdue, "overdue", f"{counts.overdue} studies are overdue", "Read them, or widen the windows"),
             _when(
@@ -135,10 +140,16 @@ class Chores:
             _when(low, "disk", "the spool's disk is below its watermark: storing is refused with 0xA700", "Free the disk"),
             _when(bool(faults), "not-ready", "; ".join(faults), "`prioritizer check` names the mend"),
             _when(
-                worklist.raising_is_suspended(self._engine, policy_of(self._settings(), None)),
+                worklist.raising_is_suspended(self._engine, self._policy()),
                 "raising-suspended",
                 "more studies than ranking.max_high_share are raised: new ones are placed by arrival",
                 "Look for a drift: a new device, a new population; recalibrate, or raise the limit",
+            ),
+            _when(
+                changed,
+                "calibration-changed",
+                f"{changed}: nothing is scored or raised with it",
+                CalibrationChanged.mend,
             ),
             _when(
                 self._missing,
@@ -156,7 +167,8 @@ class Chores:
 
 
 ALARMS = (
-    "overdue", "expired", "rejected", "failed", "disk", "not-ready", "raising-suspended", "files-missing", "files-damaged",
+    "overdue", "expired", "rejected", "failed", "disk", "not-ready", "raising-suspended", "calibration-changed",
+    "files-missing", "files-damaged",
 )  # fmt: skip
 
 

@@ -1,7 +1,236 @@
-"""The verbs of the physicist: simulate a reading room, recalibrate, activate and roll back."""
+"""The verbs of the physicist: recalibrate on local cases, look at calibrations, activate and roll back."""
 
 from __future__ import annotations
 
+import getpass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
 import typer
 
+from prioritizer.cli_options import AsJson, ConfigFile, ledger_of
+from prioritizer.contract import out, print_json, talk, verb
+
+if TYPE_CHECKING:
+    import sqlalchemy as sa
+
+    from prioritizer.config import Settings
+    from prioritizer.db.activating import Activated
+    from prioritizer.db.calibrations import Row
+    from prioritizer.inference.bundle import Bundle
+    from prioritizer.ranking import Policy
+
 app = typer.Typer()
+calibration = typer.Typer(help="Calibrations of this site: look at them, approve, activate, go back.", no_args_is_help=True)
+app.add_typer(calibration, name="calibration")
+
+Name = Annotated[str, typer.Argument(metavar="ID", help="Id of a calibration, or the end of it.")]
+Who = Annotated[str, typer.Option("--as", help="Who does this; it is recorded.", show_default="the user signed in here")]
+
+
+@app.command()
+@verb
+def recalibrate(
+    cohort: Annotated[Path | None, typer.Option(help="Folder of 100 to 300 local cases with their labels.")] = None,
+    labels: Annotated[Path | None, typer.Option(help="Label file, where it is not in the cohort's folder.")] = None,
+    prevalence: Annotated[float | None, typer.Option(help="Share of pneumonia among the site's studies, 0 to 1.")] = None,
+    unlabelled: Annotated[bool, typer.Option("--unlabelled", help="Use no labels: only move the mean to --prevalence.")] = False,
+    target_sensitivity: Annotated[float, typer.Option(help="Sensitivity at which the threshold is set.")] = 0.95,
+    flags_per_day: Annotated[float | None, typer.Option(help="Studies that may be raised a day, instead of a sensitivity.")] = None,
+    studies_per_day: Annotated[float | None, typer.Option(help="Studies a day; goes with --flags-per-day.")] = None,
+    auc_floor: Annotated[float, typer.Option(help="ROC-AUC below which activating is advised against.")] = 0.75,
+    ignore_scope: Annotated[bool, typer.Option("--ignore-scope", help="Use images outside the scope too: for evaluation only.")] = False,
+    report: Annotated[Path | None, typer.Option(help="HTML file to write, with a JSON beside it. Default: in the state folder.")] = None,
+    cache: Annotated[Path | None, typer.Option(help="Folder of the logits seen before. Default: in the state folder.")] = None,
+    by: Annotated[str, typer.Option(help="Who prepares it; it is recorded.", show_default="the user signed in here")] = getpass.getuser(),
+    config: ConfigFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Fit a local calibration and report on it. Makes a candidate; activates nothing. Exit 1 when the cohort carries none."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from prioritizer.operating_point import Wish
+    from prioritizer.recalibrating import Request, run
+    from prioritizer.stations import utc_now
+
+    engine, settings = ledger_of(config)
+    request = Request(
+        cohort=cohort,
+        labels=labels,
+        unlabelled=unlabelled,
+        prevalence=prevalence,
+        wish=Wish(sensitivity=target_sensitivity, flags_per_day=flags_per_day, studies_per_day=studies_per_day),
+        ignore_scope=ignore_scope,
+        auc_floor=auc_floor,
+        by=by,
+        report=report,
+        cache=cache,
+    )
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=talk, transient=True) as progress:
+        bar = progress.add_task("scoring the cohort", total=None)
+        outcome, path = run(engine, settings, request, utc_now(), tick=lambda done, of: progress.update(bar, completed=done, total=of))
+    if as_json:
+        from prioritizer.recalibration_report import facts
+
+        print_json({"verdict": outcome.advice.word, "said": outcome.advice.said, "report": str(path), **facts(outcome)})
+    else:
+        out.print(f"{outcome.advice.word.upper()}: {outcome.advice.said}", style="bold", markup=False, highlight=False, soft_wrap=True)
+        talk.print(f"report: {path}", markup=False, highlight=False, soft_wrap=True)
+        if outcome.candidate is not None:
+            out.print(f"candidate {outcome.candidate.id}", markup=False, highlight=False)
+            talk.print(f"Read the report, then: prioritizer calibration activate {outcome.candidate.id}", markup=False, soft_wrap=True)
+    if outcome.candidate is None:
+        raise typer.Exit(1)
+
+
+def _site(config: Path | None) -> tuple[sa.Engine, Settings, Bundle, Policy]:
+    """The ledger, the settings, the bundle and its policy."""
+    from prioritizer.inference.bundle import open_bundle
+    from prioritizer.stations import policy_of
+
+    engine, settings = ledger_of(config)
+    bundle = open_bundle(settings.model.bundle)
+    return engine, settings, bundle, policy_of(settings, bundle)
+
+
+@calibration.command("list")
+@verb
+def list_(config: ConfigFile = None, as_json: AsJson = False) -> None:
+    """Every calibration with its state, and the bundle's own."""
+    from prioritizer import calibration_listing
+    from prioritizer.db import calibrations
+
+    engine, _, bundle, policy = _site(config)
+    rows, applies = calibrations.listed(engine), calibrations.applying(engine, policy)
+    if as_json:
+        print_json([*(calibration_listing.as_json(row) for row in rows), calibration_listing.own_as_json(bundle, applies)])
+    else:
+        calibration_listing.show_list(rows, bundle, applies, out)
+
+
+def _told(engine: sa.Engine, name: str, bundle: Bundle, policy: Policy) -> dict[str, Any]:
+    """One calibration, the bundle's own included."""
+    from prioritizer import calibration_listing
+    from prioritizer.db import calibrations
+
+    if name in ("own", bundle.calibration.id):
+        return calibration_listing.own_as_json(bundle, calibrations.applying(engine, policy))
+    return calibration_listing.as_json(calibrations.find(engine, name))
+
+
+@calibration.command()
+@verb
+def show(name: Name, config: ConfigFile = None, as_json: AsJson = False) -> None:
+    """Everything about one calibration; `own` is the bundle's own."""
+    from prioritizer import calibration_listing
+
+    engine, _, bundle, policy = _site(config)
+    told = _told(engine, name, bundle, policy)
+    if as_json:
+        print_json(told)
+    else:
+        calibration_listing.show_one(told, out)
+
+
+@calibration.command()
+@verb
+def diff(a: Name, b: Name, config: ConfigFile = None, as_json: AsJson = False) -> None:
+    """Two calibrations beside each other: thresholds, and the probability at some logits; `own` is the bundle's own."""
+    from prioritizer import calibration_listing
+    from prioritizer.db import calibrations
+
+    engine, _, bundle, _ = _site(config)
+    own = ("own", bundle.calibration.id)
+    one, other = (bundle.calibration if name in own else calibrations.find(engine, name).calibration for name in (a, b))
+    told = calibration_listing.difference(one, other)
+    if as_json:
+        print_json(told)
+    else:
+        calibration_listing.show_difference(told, out)
+
+
+@calibration.command()
+@verb
+def approve(name: Name, who: Who = getpass.getuser(), config: ConfigFile = None, as_json: AsJson = False) -> None:
+    """Agree to a candidate that another person made."""
+    from prioritizer.db import calibrations
+    from prioritizer.stations import utc_now
+
+    engine, _ = ledger_of(config)
+    row = calibrations.find(engine, name)
+    calibrations.approve(engine, row.id, who, utc_now())
+    _say_row(calibrations.find(engine, row.id), f"approved by {who}", as_json=as_json)
+
+
+@calibration.command()
+@verb
+def reject(
+    name: Name,
+    reason: Annotated[str, typer.Option(help="Why; it is recorded.")] = "",
+    who: Who = getpass.getuser(),
+    config: ConfigFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Decide against a candidate, for good."""
+    from prioritizer.db import calibrations
+    from prioritizer.stations import utc_now
+
+    engine, _ = ledger_of(config)
+    row = calibrations.find(engine, name)
+    calibrations.reject(engine, row.id, who, reason, utc_now())
+    _say_row(calibrations.find(engine, row.id), "rejected", as_json=as_json)
+
+
+@calibration.command()
+@verb
+def activate(
+    name: Name,
+    against_advice: Annotated[str, typer.Option(metavar="REASON", help="Why, although its report advises against it; recorded.")] = "",
+    who: Who = getpass.getuser(),
+    config: ConfigFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Put a calibration in force: every unread study is scored and placed anew in that moment. No restart."""
+    from prioritizer.db import activating, calibrations
+    from prioritizer.stations import quiet_of, utc_now
+
+    engine, settings, _, policy = _site(config)
+    decision = activating.Decision(who=who, second_person=settings.calibration.second_person, against_advice=against_advice)
+    row = calibrations.find(engine, name)
+    _say_done(activating.activate(engine, row.id, decision, policy, quiet_of(settings), utc_now()), as_json=as_json)
+
+
+@calibration.command()
+@verb
+def rollback(
+    own: Annotated[bool, typer.Option("--own", help="Straight to the bundle's own calibration.")] = False,
+    who: Who = getpass.getuser(),
+    config: ConfigFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Go back to what applied before the active calibration. Needs nobody's approval."""
+    from prioritizer.db import activating
+    from prioritizer.stations import quiet_of, utc_now
+
+    engine, settings, _, policy = _site(config)
+    _say_done(activating.roll_back(engine, who, policy, quiet_of(settings), utc_now(), to_own=own), as_json=as_json)
+
+
+def _say_row(row: Row, done: str, *, as_json: bool) -> None:
+    from prioritizer import calibration_listing
+
+    if as_json:
+        print_json(calibration_listing.as_json(row))
+    else:
+        talk.print(f"{row.id} {done}", markup=False, highlight=False)
+
+
+def _say_done(done: Activated, *, as_json: bool) -> None:
+    from dataclasses import asdict
+
+    if as_json:
+        print_json(asdict(done))
+        return
+    said = f"{done.calibration} applies now, in place of {done.before} (activation {done.activation}): {done.scored_anew} unread studies"
+    talk.print(f"{said} scored anew, {done.moved} moved, {done.published_anew} to be published anew", markup=False, soft_wrap=True)

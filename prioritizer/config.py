@@ -148,6 +148,8 @@ class Scope(Section):
     """(0008,0008) Image Type does not say SECONDARY, an image made from another."""
     species: Strictness = Strictness.ENFORCE
     """(0010,2201) Patient Species, where stated, is human."""
+    likeness: Strictness = Strictness.ENFORCE
+    """The picture looks like the training data, whatever its header says; the bundle's card states the false alarms of this."""
 
 
 class Ranking(Section):
@@ -169,6 +171,13 @@ class Ranking(Section):
     """Hours after which an unread study moves to its own view, with an alarm."""
     claim_minutes: Annotated[float, Field(gt=0)] = 30
     """Minutes a reader's claim lasts."""
+
+
+class Calibration(Section):
+    """How a local calibration takes effect. The thresholds are part of the calibration that is active; no key here overrides them."""
+
+    second_person: bool = False
+    """A candidate must be approved by another person than the one who made it before it can be activated."""
 
 
 class Publish(Section):
@@ -217,6 +226,7 @@ class Settings(BaseSettings):
     model: Model = Model()
     scope: Scope = Scope()
     ranking: Ranking = Ranking()
+    calibration: Calibration = Calibration()
     publish: Publish = Publish()
     web: Web = Web()
     log: Log = Log()

@@ -24,18 +24,19 @@ from prioritizer import __version__, recovery, stations
 from prioritizer.chores import Chores
 from prioritizer.config import Settings, read_settings
 from prioritizer.darkroom import SandboxedDarkroom
-from prioritizer.db import connect, housekeeping, migrations, scoring
+from prioritizer.db import calibrations, connect, housekeeping, migrations, scoring
 from prioritizer.dicom import develop
 from prioritizer.dicom.codec_selftest import codec_selftest
 from prioritizer.dicom.sender import Destination, Sender
 from prioritizer.dicom.spool import Spool
-from prioritizer.errors import ConfigError, ModelError, Transient
+from prioritizer.errors import CalibrationChanged, ConfigError, ModelError, Transient
 from prioritizer.figures import LedgerCollector, exposition
 from prioritizer.inference.bundle import Bundle, open_bundle
 from prioritizer.inference.sandbox import Sandbox
 from prioritizer.inference.worker import EngineProcess
 from prioritizer.listening import ListenerProcess, listener_settings, peer_rules
 from prioritizer.logs import set_up_logging
+from prioritizer.ranking import Policy
 from prioritizer.stations import DeliverStation, PublishStation, Receive, ScoreStation, Station, utc_now
 from prioritizer.web.app import Page, page_app
 from prioritizer.web.server import WebServer
@@ -155,6 +156,7 @@ class Daemon:
         try:
             self._end_claims_of_the_dead()
             scoring.rerank_open(self.engine, policy, "prioritizer started", utc_now())
+            self._prove_calibration()
         except Transient:
             log.warning("re-ranking waits for the database", extra={"event": "ledger-down"})
         score_stations = self._score_stations()
@@ -185,6 +187,14 @@ class Daemon:
             self._add(f"deliver-{destination.name}", work.step, idle_s=1.0)
         for station in self.stations:
             station.start()
+
+    def _prove_calibration(self) -> None:
+        """A calibration that is not the one stored turns AI off before anything is scored with it."""
+        applies = calibrations.applying(self.engine, self._policy())
+        if applies.fault:
+            self.turn_ai_off(CalibrationChanged(applies.fault))
+        elif applies.calibration is not None:
+            log.info("calibration %s, activation %s", applies.calibration.id, applies.activation, extra={"event": "calibration"})
 
     def _sender(self) -> Sender:
         self._senders.append(Sender())
@@ -257,11 +267,15 @@ class Daemon:
         self.web.start()
 
     def _start_chores(self) -> None:
-        self.chores = Chores(self.engine, self.spool, lambda: self.settings, self)
+        self.chores = Chores(self.engine, self.spool, lambda: self.settings, self, self._policy)
         self.scheduler = BackgroundScheduler(timezone="UTC")
         for job, seconds in self.chores.jobs():
             self.scheduler.add_job(job, "interval", seconds=seconds, max_instances=1, coalesce=True, next_run_time=utc_now())
         self.scheduler.start()
+
+    def _policy(self) -> Policy:
+        """The site's rules now; without AI nothing is raised."""
+        return stations.policy_of(self.settings, None if self.ai_off else self.bundle)
 
     def _await_listener(self) -> None:
         while not self.listener.listening.wait(0.1):

@@ -78,6 +78,7 @@ class Rules:
     age: Strictness = Strictness.ENFORCE
     image_type: Strictness = Strictness.ENFORCE
     species: Strictness = Strictness.ENFORCE
+    likeness: Strictness = Strictness.ENFORCE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -220,6 +221,24 @@ CHECKS = (
     ("view", check_view),
     ("age", check_age),
 )
+
+
+def check_likeness(distance: float) -> Finding | None:
+    """The picture itself looks like the training data; `distance` is in units of the bundle's limit."""
+    if distance <= 1:
+        return None
+    said = f"{distance:.1f} times the limit" if distance < 1000 else "far beyond the limit"
+    return Finding(rule="likeness", sentence=f"the picture is unlike the training data ({said}, card guard)")
+
+
+def with_likeness(verdict: Verdict, distance: float, rules: Rules) -> Verdict:
+    """The verdict on the header joined with that on the picture."""
+    finding = check_likeness(distance) if rules.likeness is not Strictness.OFF else None
+    if finding is None or verdict.reason is not None:
+        return verdict
+    if rules.likeness is Strictness.ENFORCE:
+        return Verdict(reason=finding)
+    return Verdict(reason=None, warnings=(*verdict.warnings, finding.sentence))
 
 
 def unstated(instance: Instance) -> tuple[str, ...]:

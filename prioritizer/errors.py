@@ -100,6 +100,25 @@ class ModelError(PrioritizerError):
 
 
 @dataclass(eq=False)
+class CalibrationChanged(ModelError):
+    """The calibration in the ledger is not the one that was stored there."""
+
+    mend: str = "Restore the ledger from its backup, or go back with `prioritizer calibration rollback`, then restart"
+    code = "PRI-5002"
+
+
+@dataclass(eq=False)
+class CohortUnfit(PrioritizerError):
+    """The cohort cannot carry a recalibration; `missing` names every thing that is wanting."""
+
+    missing: tuple[str, ...]
+    code = "PRI-7001"
+
+    def __str__(self) -> str:
+        return "this cohort cannot carry a recalibration: " + "; ".join(self.missing)
+
+
+@dataclass(eq=False)
 class NotFound(PrioritizerError):
     """What the person named does not exist in the ledger."""
 

@@ -17,8 +17,9 @@ from rich.table import Table
 from rich.text import Text
 
 from prioritizer.config import Settings
-from prioritizer.db import worklist
+from prioritizer.db import calibrations, worklist
 from prioritizer.db.worklist import NoticeRow, Order, Row, View
+from prioritizer.errors import ModelError
 from prioritizer.ranking import Stage
 from prioritizer.web import words
 
@@ -139,12 +140,35 @@ def admitting_toml(notice: NoticeRow) -> str:
     return f'[[peers]]\nae_title = "{notice.calling_ae}"\nhost = "{notice.address}"'
 
 
+def calibration_now(engine: sa.Engine, settings: Settings) -> dict[str, Any]:
+    """The calibration that applies, or why none can be trusted; `status` works without a bundle too."""
+    from prioritizer.inference.bundle import open_bundle
+    from prioritizer.stations import policy_of
+
+    try:
+        bundle = open_bundle(settings.model.bundle)
+    except ModelError as error:
+        return {"id": None, "fault": str(error)}
+    applies = calibrations.applying(engine, policy_of(settings, bundle))
+    if applies.calibration is None:
+        return {"id": None, "fault": applies.fault}
+    found = applies.calibration
+    return {
+        "id": found.id,
+        "activation": applies.activation,
+        "own": found == bundle.calibration,
+        "t_high": found.t_high,
+        "t_low": found.t_low,
+    }
+
+
 def show_status(engine: sa.Engine, settings: Settings, *, as_json: bool, out: Console) -> None:
     """Alarms, failed images, unsent results, refusals."""
     notices = worklist.recent_notices(engine, limit=20)
     told: dict[str, Any] = {
         "site": settings.site.name,
         "stage": str(settings.site.stage),
+        "calibration": calibration_now(engine, settings),
         "counts": {key: plain(value) for key, value in asdict(worklist.counts(engine)).items()},
         "alarms": [{"name": n, "since": plain(s), "said": t, "mend": m} for n, s, t, m in worklist.standing_alarms(engine)],
         "failed": [{key: plain(value) for key, value in asdict(f).items()} for f in worklist.failed_instances(engine, 20)],
@@ -155,7 +179,9 @@ def show_status(engine: sa.Engine, settings: Settings, *, as_json: bool, out: Co
         print(json.dumps(told, indent=1))
         return
     counts = worklist.counts(engine)
-    out.print(Text(f"{settings.site.name} · stage {settings.site.stage} · open {counts.open} · overdue {counts.overdue}", style="bold"))
+    by = told["calibration"]["id"] or f"none ({told['calibration']['fault']})"
+    head = f"{settings.site.name} · stage {settings.site.stage} · open {counts.open} · overdue {counts.overdue} · calibration {by}"
+    out.print(Text(head, style="bold"), soft_wrap=True)
     for alarm in told["alarms"]:
         out.print(Text(f"!! {alarm['said']} (since {alarm['since'][:16]}). {alarm['mend']}.", style="bold red"), soft_wrap=True)
     for failed in told["failed"]:

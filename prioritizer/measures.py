@@ -87,6 +87,31 @@ def calibration_line(probabilities: Float64, labels: Float64) -> tuple[float, fl
     return float(weights[0]), float(weights[1])
 
 
+def proportion_interval(k: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
+    """Exact interval of a share of `k` in `n` (Clopper and Pearson 1934); 0 to 1 where n is 0."""
+    tail = (1 - confidence) / 2
+    low = 0.0 if k == 0 else _share_where(lambda p: 1 - _binomial_cdf(k - 1, n, p) < tail)
+    high = 1.0 if k == n else _share_where(lambda p: _binomial_cdf(k, n, p) > tail)
+    return low, high
+
+
+def _share_where(below: Callable[[float], bool]) -> float:
+    """The share at which `below` turns from true to false, by halving."""
+    low, high = 0.0, 1.0
+    for _ in range(60):
+        middle = (low + high) / 2
+        low, high = (middle, high) if below(middle) else (low, middle)
+    return (low + high) / 2
+
+
+def _binomial_cdf(k: int, n: int, p: float) -> float:
+    """P(X <= k) for X ~ Binomial(n, p), 0 < p < 1."""
+    i = np.arange(k + 1)
+    log_factorial = np.concatenate([[0.0], np.cumsum(np.log(np.arange(1, n + 1)))])
+    log_terms = log_factorial[n] - log_factorial[i] - log_factorial[n - i] + i * np.log(p) + (n - i) * np.log1p(-p)
+    return float(np.exp(log_terms).sum())
+
+
 def figures(cases: Cases, threshold: float, seed: int = 0) -> dict[str, Figure]:
     """All figures of a split at a threshold that was fixed elsewhere."""
     measures: dict[str, Callable[[Float64, Float64], float]] = {
@@ -96,17 +121,42 @@ def figures(cases: Cases, threshold: float, seed: int = 0) -> dict[str, Figure]:
         "specificity": lambda y, p: specificity(y, p >= threshold),
         "share_raised": lambda y, p: float((p >= threshold).mean()),
         "brier": lambda y, p: calibration.brier(p, y),
+        "log_loss": lambda y, p: calibration.log_loss(calibration.odds_of(p), y),
         "ece": lambda y, p: calibration.expected_calibration_error(p, y),
+        "ece_equal_mass": lambda y, p: calibration.expected_calibration_error(p, y, equal_mass=True),
         "calibration_slope": lambda y, p: calibration_line(p, y)[0],
         "calibration_intercept": lambda y, p: calibration_line(p, y)[1],
     }
     samples = _resamples(cases, seed)
-    found = {}
-    for name, measure in measures.items():
-        drawn = np.array([measure(cases.labels[i], cases.probabilities[i]) for i in samples])
-        low, high = np.nanpercentile(drawn, [2.5, 97.5])
-        found[name] = Figure(value=measure(cases.labels, cases.probabilities), low=float(low), high=float(high))
-    return found
+    return {name: _figure(measure, cases, samples, centred=name.startswith("ece")) for name, measure in measures.items()}
+
+
+def roc_auc_figure(scores: Float64, labels: Float64, patients: Sequence[str], seed: int = 0) -> Figure:
+    """ROC-AUC of any scores that rise with the risk, with its interval by patient."""
+    cases = Cases(probabilities=scores, labels=labels, patients=patients)
+    return _figure(roc_auc, cases, _resamples(cases, seed))
+
+
+def mean_figure(values: Float64, patients: Sequence[str], seed: int = 0) -> Figure:
+    """The mean of one value a case, with its interval by patient."""
+    _, index = np.unique(np.asarray(patients, dtype=np.str_), return_inverse=True)
+    sums, counts = np.bincount(index, weights=values), np.bincount(index)
+    drawn = np.random.default_rng(seed).integers(0, len(sums), (RESAMPLES, len(sums)))
+    means = sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1)
+    low, high = np.percentile(means, [2.5, 97.5])
+    return Figure(value=float(values.mean()), low=float(low), high=float(high))
+
+
+def _figure(
+    measure: Callable[[Float64, Float64], float], cases: Cases, samples: Sequence[NDArray[np.int64]], *, centred: bool = False
+) -> Figure:
+    """`centred` takes off what resampling itself adds: a calibration error only grows when cases are drawn twice."""
+    drawn = np.array([measure(cases.labels[i], cases.probabilities[i]) for i in samples])
+    value = measure(cases.labels, cases.probabilities)
+    if centred:
+        drawn = np.maximum(drawn - (drawn.mean() - value), 0.0)
+    low, high = np.nanpercentile(drawn, [2.5, 97.5])
+    return Figure(value=value, low=min(float(low), value), high=max(float(high), value))
 
 
 def _resamples(cases: Cases, seed: int) -> list[NDArray[np.int64]]:
@@ -122,3 +172,29 @@ def _resamples(cases: Cases, seed: int) -> list[NDArray[np.int64]]:
         if 0 < cases.labels[chosen].sum() < len(chosen):
             draws.append(chosen)
     return draws
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SmoothCurve:
+    """Observed rate over predicted probability as a smooth line with its 95 % band, by patient."""
+
+    predicted: Float64
+    observed: Float64
+    low: Float64
+    high: Float64
+
+
+def smooth_reliability(cases: Cases, seed: int = 0, *, width: float = 0.08, draws: int = 200) -> SmoothCurve:
+    """A kernel smooth (normal, standard deviation `width` of probability) of label on probability, where there are cases."""
+    p = cases.probabilities
+    start, end = (float(edge) for edge in np.quantile(p, [0.01, 0.99]))
+    grid = np.linspace(start, end, 60)
+    weights = np.exp(-0.5 * ((grid[:, None] - p[None, :]) / width) ** 2)
+
+    def line(index: NDArray[np.int64]) -> Float64:
+        found: Float64 = weights[:, index] @ cases.labels[index] / np.maximum(weights[:, index].sum(axis=1), 1e-12)
+        return found
+
+    drawn = np.array([line(index) for index in _resamples(cases, seed)[:draws]])
+    low, high = np.percentile(drawn, [2.5, 97.5], axis=0)
+    return SmoothCurve(predicted=grid, observed=line(np.arange(len(p))), low=low, high=high)

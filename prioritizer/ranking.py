@@ -7,10 +7,11 @@ change with time, so a study is overtaken only by studies that arrive within win
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 
+from prioritizer.calibration import Calibration
 from prioritizer.study import AIState
 
 
@@ -32,7 +33,11 @@ class Stage(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
-    """The site's ranking rules, with the thresholds of the active calibration."""
+    """The site's ranking rules, with the thresholds of the bundle's own calibration.
+
+    Where `bundle_digest` and `own` are set, every transaction of the ledger that places a study puts the calibration that is active
+    for this bundle in their place: the two thresholds here then hold only while none is active.
+    """
 
     high: timedelta = timedelta(minutes=30)
     neutral: timedelta = timedelta(minutes=120)
@@ -43,6 +48,13 @@ class Policy:
     stage: Stage = Stage.ACTIVE
     max_high_share: float = 0.4
     last_n: int = 50
+    bundle_digest: str = ""
+    own: Calibration | None = None
+    """The calibration that came with the bundle."""
+
+    def with_thresholds(self, t_high: float, t_low: float) -> Policy:
+        """The same rules with other thresholds."""
+        return replace(self, t_high=t_high, t_low=t_low)
 
     def window(self, band: Band) -> timedelta:
         """Time from arrival to `due_at` in this band."""

@@ -28,7 +28,7 @@ from prioritizer.dicom import attributes
 from prioritizer.dicom.secondary_capture import CaptureFacts, CaptureObject
 from prioritizer.dicom.sender import Destination, Sender, next_attempt_delay
 from prioritizer.dicom.spool import Spool
-from prioritizer.eligibility import Rules
+from prioritizer.eligibility import Rules, Verdict
 from prioritizer.errors import ModelError, PermanentRefusal, PrioritizerError, Transient, Unprocessable
 from prioritizer.inference.bundle import Bundle
 from prioritizer.inference.engine import Outputs
@@ -76,7 +76,7 @@ class Scorer(Protocol):
 
 
 def policy_of(settings: Settings, bundle: Bundle | None) -> Policy:
-    """The site's ranking rules with the thresholds of the bundle's calibration."""
+    """The site's ranking rules; the ledger puts the calibration that is active in the place of the bundle's own."""
     ranking = settings.ranking
     return Policy(
         high=timedelta(minutes=ranking.high_minutes),
@@ -88,6 +88,8 @@ def policy_of(settings: Settings, bundle: Bundle | None) -> Policy:
         stage=settings.site.stage,
         max_high_share=ranking.max_high_share,
         last_n=ranking.last_n,
+        bundle_digest=bundle.digest if bundle else "",
+        own=bundle.calibration if bundle else None,
     )
 
 
@@ -184,7 +186,7 @@ class ScoreStation:
             self._unscored(claim, InstanceState.INELIGIBLE, verdict.reason.rule, verdict.reason.sentence)
             return True
         try:
-            self._score(claim, verdict.warnings)
+            self._score(claim, verdict)
         except Unprocessable as error:
             self._unscored(claim, InstanceState.FAILED, error.slug, error.reason)
         except ChildDied as error:
@@ -195,9 +197,13 @@ class ScoreStation:
             raise
         return True
 
-    def _score(self, claim: ClaimedInstance, warnings: tuple[str, ...]) -> None:
+    def _score(self, claim: ClaimedInstance, verdict: Verdict) -> None:
         uid = claim.instance.sop_instance_uid
         outputs = self.scorer.score(self._picture(uid))
+        verdict = eligibility.with_likeness(verdict, float(outputs.distance[0]), rules_of(self.settings))
+        if verdict.reason is not None:
+            self._unscored(claim, InstanceState.INELIGIBLE, verdict.reason.rule, verdict.reason.sentence)
+            return
         calibration = self.bundle.calibration
         logit = float(outputs.logit[0])
         if not np.isfinite(logit):
@@ -212,7 +218,7 @@ class ScoreStation:
             probability=Probability(calibration.probability(logit)),
             saliency=outputs.saliency[0].astype("<f4").tobytes(),
             embedding=outputs.embedding[0].astype("<f2").tobytes(),
-            warnings=warnings,
+            warnings=verdict.warnings,
         )
         scoring.finish_scored(self.engine, claim, score, self.policy, self.quiet, self.clock())
         log.info("scored", extra={"event": "scored", "study": claim.instance.study_uid, "instance": uid})
@@ -294,6 +300,7 @@ class PublishStation:
             bundle_id=self.bundle.name,
             bundle_digest=claim.bundle_digest,
             calibration_id=claim.calibration_id,
+            activation=claim.activation,
             scale=self.bundle.saliency_scale,
             software_version=self.software_version,
             content_time=claim.scored_at,

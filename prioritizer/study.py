@@ -1,4 +1,4 @@
-"""Instance, study and delivery: what they hold and the three state machines they walk.
+"""Instance, study, delivery and calibration: what they hold and the four state machines they walk.
 
 Each machine is one table in the database, one TRANSITIONS table here and one CHECK constraint. A claim is columns, not a state:
 a worker that dies leaves a lease that runs out, never a row that nobody may touch.
@@ -91,6 +91,30 @@ DELIVERY_TRANSITIONS: Mapping[DeliveryState, frozenset[DeliveryState]] = {
 }
 
 
+class CalibrationState(StrEnum):
+    """One calibration of one bundle at this site.
+
+    CANDIDATE  `recalibrate` enters it, with its report. Activating or rejecting leaves it. A crash leaves nothing: it is one commit.
+    ACTIVE     A person activated it: every score of its bundle is made with it. At most one a bundle; none means the bundle's own.
+               Activating another, or rolling back, leaves it, in the commit that places the unread studies anew.
+    RETIRED    It was active. Rolling back, or activating it again, leaves it.
+    REJECTED   A person decided against it. Nothing leaves it.
+    """
+
+    CANDIDATE = "CANDIDATE"
+    ACTIVE = "ACTIVE"
+    RETIRED = "RETIRED"
+    REJECTED = "REJECTED"
+
+
+CALIBRATION_TRANSITIONS: Mapping[CalibrationState, frozenset[CalibrationState]] = {
+    CalibrationState.CANDIDATE: frozenset({CalibrationState.ACTIVE, CalibrationState.REJECTED}),
+    CalibrationState.ACTIVE: frozenset({CalibrationState.RETIRED}),
+    CalibrationState.RETIRED: frozenset({CalibrationState.ACTIVE}),
+    CalibrationState.REJECTED: frozenset(),
+}
+
+
 def states_before(transitions: Mapping[State, frozenset[State]], state: State) -> list[State]:
     """The states from which a machine may enter `state`; the ledger's updates ask for them, so the table is the rule."""
     return [start for start, ends in transitions.items() if state in ends]
@@ -176,3 +200,6 @@ class Score:
     embedding: bytes
     """float16 little-endian, (D,)."""
     warnings: tuple[str, ...] = ()
+    activation: int = 0
+    """How often the bundle's calibration had been changed when this was made: an earlier calibration that is active again gives
+    another score, and so another result object."""

@@ -28,6 +28,7 @@ class ClaimedStudy:
     source_instance_uid: str
     bundle_digest: str
     calibration_id: str
+    activation: int
     probability: float
     saliency: bytes
     scored_at: datetime
@@ -81,6 +82,7 @@ def claim_study(engine: sa.Engine, worker: str, lease: timedelta, now: datetime)
         source_instance_uid=row.deciding_instance,
         bundle_digest=score.bundle_digest,
         calibration_id=score.calibration_id,
+        activation=score.activation,
         probability=score.probability,
         saliency=score.saliency,
         scored_at=score.scored_at,

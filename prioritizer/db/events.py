@@ -44,6 +44,11 @@ class Kind(StrEnum):
     RERANKED = "reranked"
     SUSPENDED = "raising-suspended"
     PIXELS_DELETED = "pixels-deleted"
+    RECALIBRATED = "recalibrated"
+    CALIBRATION_MADE = "calibration-made"
+    CALIBRATION_APPROVED = "calibration-approved"
+    CALIBRATION_REJECTED = "calibration-rejected"
+    CALIBRATION_ACTIVATED = "calibration-activated"
 
 
 def record(

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
+from typing import Any
 
 import sqlalchemy as sa
 
 from prioritizer import ranking
 from prioritizer.db.events import Kind, record
+from prioritizer.db.in_force import InForce
 from prioritizer.db.tables import instances, scores, studies
 from prioritizer.ranking import Band, Policy, Standing
 from prioritizer.study import AIState, InstanceState, ReadingState
@@ -28,15 +31,15 @@ def standing_of(row: sa.Row[tuple[object, ...]]) -> Standing:
     )
 
 
-def high_suspended(tx: sa.Connection, policy: Policy) -> bool:
-    """True when the share of HIGH among the last N scored studies is over the site's limit."""
-    recent = tx.scalars(
-        sa.select(studies.c.band)
+def high_suspended(tx: sa.Connection, policy: Policy, anew: Mapping[str, Band] | None = None) -> bool:
+    """True when the share of HIGH among the last N scored studies is over the site's limit; `anew`: bands they are about to get."""
+    recent = tx.execute(
+        sa.select(studies.c.study_uid, studies.c.band)
         .where(studies.c.ai_state == AIState.SCORED)
         .order_by(studies.c.first_received_at.desc())
         .limit(policy.last_n)
     )
-    return ranking.high_is_suspended([Band(band) for band in recent], policy)
+    return ranking.high_is_suspended([(anew or {}).get(row.study_uid, Band(row.band)) for row in recent], policy)
 
 
 def lock_study(tx: sa.Connection, study_uid: str) -> sa.Row[tuple[object, ...]]:
@@ -44,16 +47,37 @@ def lock_study(tx: sa.Connection, study_uid: str) -> sa.Row[tuple[object, ...]]:
     return tx.execute(sa.select(studies).where(studies.c.study_uid == study_uid).with_for_update()).one()
 
 
-def latest_scores(tx: sa.Connection, study_uid: str) -> list[tuple[str, float]]:
-    """The newest probability of every scored instance of the study: (SOP instance UID, probability)."""
+def latest_scores(tx: sa.Connection, study_uid: str) -> list[sa.Row[Any]]:
+    """The newest score of every scored instance of the study, the deciding one first."""
     newest = (
         sa.select(sa.func.max(scores.c.id))
         .join(instances, instances.c.sop_instance_uid == scores.c.sop_instance_uid)
         .where(instances.c.study_uid == study_uid, instances.c.state == InstanceState.SCORED)
         .group_by(scores.c.sop_instance_uid)
     )
-    rows = tx.execute(sa.select(scores.c.sop_instance_uid, scores.c.probability).where(scores.c.id.in_(newest)))
-    return [(row.sop_instance_uid, row.probability) for row in rows]
+    # A calibration may tie probabilities; the logit then decides, so that changing the calibration changes no deciding image.
+    order = (scores.c.probability.desc(), scores.c.logit.desc(), scores.c.sop_instance_uid.desc())
+    return list(tx.execute(sa.select(scores).where(scores.c.id.in_(newest)).order_by(*order)))
+
+
+def _score_anew(tx: sa.Connection, study_uid: str, rules: InForce, now: datetime) -> bool:
+    """Scores of this bundle made with an earlier calibration get a row from their stored logit; True when there were any."""
+    found = [row for row in latest_scores(tx, study_uid) if row.bundle_digest == rules.policy.bundle_digest]
+    calibration = rules.calibration
+    stale = [row for row in found if calibration and (row.calibration_id, row.activation) != (calibration.id, rules.activation)]
+    for row in stale:
+        assert calibration is not None
+        again = {key: value for key, value in row._mapping.items() if key != "id"} | {
+            "calibration_id": calibration.id,
+            "activation": rules.activation,
+            "probability": calibration.probability(row.logit),
+            "scored_at": now,
+        }
+        tx.execute(scores.insert().values(**again))
+    if stale and calibration is not None:
+        said = f"calibration {stale[0].calibration_id} -> {calibration.id} (activation {rules.activation}), from the stored logits"
+        record(tx, Kind.RECALIBRATED, said, now, study=study_uid, before=stale[0].probability)
+    return bool(stale)
 
 
 def _ai_reason(tx: sa.Connection, study_uid: str, state: AIState) -> str:
@@ -68,17 +92,24 @@ def _ai_reason(tx: sa.Connection, study_uid: str, state: AIState) -> str:
     return "; ".join(dict.fromkeys(row.reason_text for row in failed_first))[:500]
 
 
-def replace_study(tx: sa.Connection, study_uid: str, policy: Policy, now: datetime) -> None:
-    """Recompute AI state, risk and place of a study, and say so in an event when its place changed."""
+def replace_study(tx: sa.Connection, study_uid: str, rules: InForce, now: datetime) -> None:
+    """Recompute scores, AI state, risk and place of a study, and say so in an event when its place changed."""
+    recompute_risk(tx, study_uid, rules, now)
+    put_in_place(tx, study_uid, rules.policy, now)
+
+
+def recompute_risk(tx: sa.Connection, study_uid: str, rules: InForce, now: datetime) -> None:
+    """Recompute scores, AI state and risk of a study; its place is left to the caller."""
     lock_study(tx, study_uid)
+    _score_anew(tx, study_uid, rules, now)
     counts = dict.fromkeys(InstanceState, 0)
     for state, count in tx.execute(
         sa.select(instances.c.state, sa.func.count()).where(instances.c.study_uid == study_uid).group_by(instances.c.state)
     ):
         counts[InstanceState(state)] = count
     found = latest_scores(tx, study_uid)
-    risk = ranking.study_risk([probability for _, probability in found])
-    decider = max((uid for uid, probability in found if probability == risk), default=None)
+    risk = ranking.study_risk([row.probability for row in found])
+    decider = found[0].sop_instance_uid if found else None
     ai_state = ranking.study_ai_state(
         counts[InstanceState.RECEIVED], len(found), counts[InstanceState.FAILED], counts[InstanceState.INELIGIBLE]
     )
@@ -87,7 +118,6 @@ def replace_study(tx: sa.Connection, study_uid: str, policy: Policy, now: dateti
         .where(studies.c.study_uid == study_uid)
         .values(ai_state=ai_state, ai_reason=_ai_reason(tx, study_uid, ai_state), risk=risk, deciding_instance=decider)
     )
-    put_in_place(tx, study_uid, policy, now)
 
 
 def put_in_place(tx: sa.Connection, study_uid: str, policy: Policy, now: datetime, *, suspended: bool | None = None) -> bool:

@@ -10,6 +10,7 @@ import sqlalchemy as sa
 
 from prioritizer.db import connect
 from prioritizer.db.events import Kind, record
+from prioritizer.db.in_force import in_force
 from prioritizer.db.placing import put_in_place
 from prioritizer.db.tables import NO_READER, instances, studies
 from prioritizer.errors import NotAllowed, NotFound
@@ -77,6 +78,7 @@ def read(engine: sa.Engine, study_uid: str, reader: str, now: datetime) -> None:
 def pin(engine: sa.Engine, study_uid: str, actor: str, policy: Policy, now: datetime, *, remove: bool = False) -> None:
     """A person puts the study into class STAT, or takes that back. An order's own STAT cannot be taken back."""
     with connect.writing(engine) as tx:
+        policy = in_force(tx, policy).policy
         row = _study(tx, study_uid)
         if remove and row.pinned_by is None:
             raise NotAllowed("the study is not pinned" + ("; its order is STAT" if row.stat else ""))

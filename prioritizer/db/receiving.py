@@ -13,6 +13,7 @@ from sqlalchemy.exc import IntegrityError
 from prioritizer import ranking
 from prioritizer.db import connect
 from prioritizer.db.events import Kind, record
+from prioritizer.db.in_force import InForce, in_force
 from prioritizer.db.placing import OWN_OBJECT, put_in_place, replace_study
 from prioritizer.db.tables import NO_READER, instances, notices, studies
 from prioritizer.errors import Transient
@@ -45,25 +46,28 @@ def receive(engine: sa.Engine, arrivals: Sequence[Arrival], policy: Policy, quie
     """Enter the arrivals, each once however often it is handed in; returns how many were new."""
     try:
         with connect.writing(engine) as tx:
-            return sum(_receive_one(tx, arrival, policy, quiet, now) for arrival in arrivals)
+            rules = in_force(tx, policy)
+            return sum(_receive_one(tx, arrival, rules, quiet, now) for arrival in arrivals)
     except IntegrityError as error:
         raise Transient("another process entered the same study at the same moment; its arrivals are looked at again") from error
 
 
-def _receive_one(tx: sa.Connection, arrival: Arrival, policy: Policy, quiet: Quiet, now: datetime) -> bool:
+def _receive_one(tx: sa.Connection, arrival: Arrival, rules: InForce, quiet: Quiet, now: datetime) -> bool:
     instance = arrival.instance
     known = tx.scalar(sa.select(sa.literal(1)).where(instances.c.sop_instance_uid == instance.sop_instance_uid))
     if known:
         return False
     study = tx.execute(sa.select(studies).where(studies.c.study_uid == instance.study_uid).with_for_update()).one_or_none()
     if study is None:
-        _open_study(tx, instance, policy, now)
+        _open_study(tx, instance, rules.policy, now)
     elif not instance.made_by_us:  # our own object coming back from the PACS is recorded, and nothing else changes
-        _add_to_study(tx, study, instance, policy, quiet, now)
+        _add_to_study(tx, study, instance, rules.policy, quiet, now)
     tx.execute(instances.insert().values(**_instance_row(arrival)))
     ai_is_done = study is not None and study.ai_state in (AIState.NOT_SCORED, AIState.FAILED)
-    if arrival.unreadable or (ai_is_done and not instance.made_by_us):
-        replace_study(tx, instance.study_uid, policy, now)
+    # A study that was read kept the scores of its day; open again, it stands by the calibration of today.
+    was_read = study is not None and study.reading_state == ReadingState.READ
+    if arrival.unreadable or ((ai_is_done or was_read) and not instance.made_by_us):
+        replace_study(tx, instance.study_uid, rules, now)
     return True
 
 

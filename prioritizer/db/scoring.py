@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
 from datetime import datetime, timedelta
 from typing import Any
 
 import sqlalchemy as sa
 
+from prioritizer.calibration import Calibration
 from prioritizer.db import claims, connect
 from prioritizer.db.events import Kind, record
+from prioritizer.db.in_force import in_force
 from prioritizer.db.placing import high_suspended, put_in_place, replace_study
 from prioritizer.db.receiving import NOT_IN_ATTRIBUTES, Quiet
 from prioritizer.db.tables import instances, scores, studies
-from prioritizer.errors import NotAllowed, NotFound
+from prioritizer.errors import CalibrationChanged, NotAllowed, NotFound
 from prioritizer.ranking import Policy
-from prioritizer.study import INSTANCE_TRANSITIONS, Instance, InstanceState, ReadingState, Score, states_before
+from prioritizer.study import INSTANCE_TRANSITIONS, Instance, InstanceState, Probability, ReadingState, Score, states_before
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,9 +59,17 @@ def _leave(tx: sa.Connection, claim: ClaimedInstance, state: InstanceState, reas
 
 
 def finish_scored(engine: sa.Engine, claim: ClaimedInstance, score: Score, policy: Policy, quiet: Quiet, now: datetime) -> bool:
-    """Score, state, study risk and place in one commit; False when the claim was lost meanwhile."""
+    """Score, state, study risk and place in one commit; False when the claim was lost meanwhile.
+
+    The probability is made here, from the logit, with the calibration that is active in this very transaction.
+    """
     instance = claim.instance
     with connect.writing(engine) as tx:
+        rules = in_force(tx, policy)
+        if rules.fault:
+            raise CalibrationChanged(rules.fault)
+        if rules.calibration is not None and score.bundle_digest == policy.bundle_digest:
+            score = _calibrated(score, rules.calibration, rules.activation)
         if not _leave(tx, claim, InstanceState.SCORED):
             return False
         _store_score(tx, instance.sop_instance_uid, score, now)
@@ -67,9 +78,14 @@ def finish_scored(engine: sa.Engine, claim: ClaimedInstance, score: Score, polic
             said += f" ({'; '.join(score.warnings)})"
         uid = instance.sop_instance_uid
         record(tx, Kind.SCORED, said, now, study=instance.study_uid, instance=uid, probability=score.probability)
-        replace_study(tx, instance.study_uid, policy, now)
-        _bump_revision(tx, instance.study_uid, quiet, now)
+        replace_study(tx, instance.study_uid, rules, now)
+        bump_revision(tx, instance.study_uid, quiet, now)
     return True
+
+
+def _calibrated(score: Score, calibration: Calibration, activation: int) -> Score:
+    p = Probability(calibration.probability(score.logit))
+    return replace(score, calibration_id=calibration.id, probability=p, activation=activation)
 
 
 def _store_score(tx: sa.Connection, uid: str, score: Score, now: datetime) -> None:
@@ -87,11 +103,12 @@ def _store_score(tx: sa.Connection, uid: str, score: Score, now: datetime) -> No
             embedding=score.embedding,
             warnings=list(score.warnings),
             scored_at=now,
+            activation=score.activation,
         )
     )
 
 
-def _bump_revision(tx: sa.Connection, study_uid: str, quiet: Quiet, now: datetime) -> None:
+def bump_revision(tx: sa.Connection, study_uid: str, quiet: Quiet, now: datetime) -> None:
     """The study has something new to publish, after the quiet time and at the latest at the ceiling."""
     row = tx.execute(
         sa.select(studies.c.revision, studies.c.published_revision, studies.c.publish_by).where(studies.c.study_uid == study_uid)
@@ -118,11 +135,12 @@ def finish_unscored(
     kind = Kind.INELIGIBLE if state is InstanceState.INELIGIBLE else Kind.FAILED
     instance = claim.instance
     with connect.writing(engine) as tx:
+        rules = in_force(tx, policy)
         if not _leave(tx, claim, state, reason, text):
             return False
         words = "not scored" if state is InstanceState.INELIGIBLE else "could not be scored"
         record(tx, kind, f"{words}: {text}", now, study=instance.study_uid, instance=instance.sop_instance_uid, rule=reason)
-        replace_study(tx, instance.study_uid, policy, now)
+        replace_study(tx, instance.study_uid, rules, now)
     return True
 
 
@@ -139,6 +157,7 @@ def put_back(engine: sa.Engine, claim: ClaimedInstance, delay: timedelta, now: d
 def requeue(engine: sa.Engine, uid: str, actor: str, policy: Policy, now: datetime) -> int:
     """Score again what is FAILED or INELIGIBLE of a study (or one instance); returns how many instances."""
     with connect.writing(engine) as tx:
+        rules = in_force(tx, policy)
         rows = tx.execute(
             sa.select(instances.c.sop_instance_uid, instances.c.study_uid, instances.c.state, instances.c.pixels_deleted_at).where(
                 sa.or_(instances.c.study_uid == uid, instances.c.sop_instance_uid == uid)
@@ -160,17 +179,22 @@ def requeue(engine: sa.Engine, uid: str, actor: str, policy: Policy, now: dateti
             )
             record(tx, Kind.REQUEUED, "to be scored again", now, study=row.study_uid, instance=row.sop_instance_uid, actor=actor)
         for study_uid in {row.study_uid for row in again}:
-            replace_study(tx, study_uid, policy, now)
+            replace_study(tx, study_uid, rules, now)
         return len(again)
+
+
+def hold_unread(tx: sa.Connection) -> Sequence[str]:
+    """Every unread study's UID, the rows held in one order until the commit."""
+    unread = sa.select(studies.c.study_uid).where(studies.c.reading_state != ReadingState.READ)
+    return tx.scalars(unread.order_by(studies.c.study_uid).with_for_update()).all()
 
 
 def rerank_open(engine: sa.Engine, policy: Policy, why: str, now: datetime, actor: str = "prioritizer") -> int:
     """Every unread study takes the place that `policy` gives it, in one transaction; returns how many moved."""
     with connect.writing(engine) as tx:
+        policy = in_force(tx, policy).policy
         suspended = high_suspended(tx, policy)
-        unread = sa.select(studies.c.study_uid).where(studies.c.reading_state != ReadingState.READ)
-        open_ones = tx.scalars(unread.order_by(studies.c.study_uid).with_for_update()).all()
-        moved = sum(put_in_place(tx, uid, policy, now, suspended=suspended) for uid in open_ones)
+        moved = sum(put_in_place(tx, uid, policy, now, suspended=suspended) for uid in hold_unread(tx))
         if moved:
             record(tx, Kind.RERANKED, f"{moved} studies re-ranked: {why}", now, actor=actor)
         return moved

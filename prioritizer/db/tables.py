@@ -12,7 +12,7 @@ from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
 
 from prioritizer.ranking import Band
-from prioritizer.study import AIState, DeliveryState, InstanceState, ReadingState
+from prioritizer.study import AIState, CalibrationState, DeliveryState, InstanceState, ReadingState
 
 NO_READER: dict[str, None] = {"reader": None, "reader_since": None, "reader_until": None}
 """The columns of a study that nobody has claimed or read."""
@@ -159,6 +159,7 @@ instances = Table(
     ),
 )
 
+MADE = ("sop_instance_uid", "bundle_digest", "calibration_id", "preprocessing_id", "engine", "precision", "activation")
 scores = Table(
     "scores",
     metadata,
@@ -175,8 +176,9 @@ scores = Table(
     Column("embedding", sa.LargeBinary, nullable=False),
     Column("warnings", sa.JSON, nullable=False),
     Column("scored_at", Instant, nullable=False),
+    Column("activation", sa.Integer, nullable=False, default=0, server_default="0"),
     CheckConstraint("probability >= 0 AND probability <= 1", name="probability_range"),
-    UniqueConstraint("sop_instance_uid", "bundle_digest", "calibration_id", "preprocessing_id", "engine", "precision"),
+    UniqueConstraint(*MADE, name="uq_scores_made"),
 )
 
 results = Table(
@@ -256,4 +258,43 @@ alarms = Table(
     Column("since", Instant, nullable=False),
     Column("said", sa.Text, nullable=False),
     Column("mend", sa.Text, nullable=False, default=""),
+)
+
+bundles = Table(
+    "bundles",
+    metadata,
+    Column("digest", sa.String(64), primary_key=True),
+    Column("activation", sa.Integer, nullable=False, default=0),
+)
+"""How often the calibration of a bundle was changed. Who scores or places holds the row shared, who activates holds it alone."""
+calibrations = Table(
+    "calibrations",
+    metadata,
+    Column("id", sa.String(80), primary_key=True),
+    Column("bundle_digest", sa.String(64), nullable=False, index=True),
+    Column("document", sa.Text, nullable=False),
+    Column("sha256", sa.String(64), nullable=False),
+    Column("state", sa.String(16), nullable=False, default=CalibrationState.CANDIDATE),
+    Column("method", sa.String(32), nullable=False),
+    Column("n", sa.Integer, nullable=False),
+    Column("events", sa.Integer, nullable=False),
+    Column("verdict", sa.String(32), nullable=False),
+    Column("verdict_said", sa.Text, nullable=False, default=""),
+    Column("report", sa.Text, nullable=False, default=""),
+    Column("made_at", Instant, nullable=False),
+    Column("made_by", sa.Text, nullable=False),
+    Column("approved_at", Instant),
+    Column("approved_by", sa.Text),
+    Column("activated_at", Instant),
+    Column("activated_by", sa.Text),
+    Column("activation", sa.Integer),
+    Column("replaced", sa.String(80)),
+    one_of("state", CalibrationState),
+    Index(
+        "uq_calibrations_active",
+        "bundle_digest",
+        unique=True,
+        sqlite_where=sa.text("state = 'ACTIVE'"),
+        postgresql_where=sa.text("state = 'ACTIVE'"),
+    ),
 )

@@ -155,6 +155,7 @@ class InstanceRow:
     logit: float | None
     bundle_digest: str | None
     calibration_id: str | None
+    activation: int | None
     engine: str | None
     precision: str | None
     warnings: list[str] | None

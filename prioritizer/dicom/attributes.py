@@ -233,6 +233,16 @@ def age_in_years(age: str, birth_date: str, study_date: str) -> float | None:
     return (studied - born).days / 365.25
 
 
+def study_date_of(path: Path) -> date | None:
+    """(0008,0020) Study Date; None when it is absent or cannot be read."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            return _date(_text(_header(layout_of(map_file(path))), "StudyDate"))
+        except (*CODEC_FAILURES, Unprocessable, OSError):
+            return None
+
+
 def _date(text: str) -> date | None:
     try:
         return date.fromisoformat(text.replace(".", "")) if re.fullmatch(r"[\d.]{8,10}", text) else None

@@ -56,6 +56,8 @@ class CaptureFacts:
     bundle_id: str
     bundle_digest: str
     calibration_id: str
+    activation: int = 0
+    """How often the calibration had been changed before this score: a calibration that is active again makes another object."""
     scale: float
     """Contribution to the logit that is drawn strongest: the bundle's, never the picture's."""
     software_version: str
@@ -120,8 +122,14 @@ def _identity(source: SourceHeader, facts: CaptureFacts) -> tuple[str, ...]:
         source.sop_instance_uid,
         facts.bundle_digest,
         facts.calibration_id,
+        *([f"activation {facts.activation}"] if facts.activation else []),
         TEMPLATE_REVISION,
     )
+
+
+def calibration_words(facts: CaptureFacts) -> str:
+    """The calibration's name, and which activation of it when it was not the first that the bundle had."""
+    return facts.calibration_id + (f", activation {facts.activation}" if facts.activation else "")
 
 
 def _lines(facts: CaptureFacts, *, heatmap: bool) -> list[str]:
@@ -130,7 +138,7 @@ def _lines(facts: CaptureFacts, *, heatmap: bool) -> list[str]:
         NOT_FOR_DIAGNOSIS,
         f"Triage mark: {facts.band}",
         f"Bundle {facts.bundle_id} ({facts.bundle_digest.removeprefix('sha256:')[:12]})",
-        f"Calibration {facts.calibration_id}",
+        f"Calibration {calibration_words(facts)}",
         *([CAVEAT] if heatmap else []),
     ]
 
@@ -156,7 +164,7 @@ def _series(facts: CaptureFacts) -> Dataset:
         SoftwareVersions=_ascii(facts.software_version, 64),
         DeviceUID=UID(device),
         ContributionDescription=_ascii(
-            f"Pneumonia triage, not for diagnosis. Bundle {facts.bundle_id}, calibration {facts.calibration_id}", 1024
+            f"Pneumonia triage, not for diagnosis. Bundle {facts.bundle_id}, calibration {calibration_words(facts)}", 1024
         ),
     )
     return _dataset(
@@ -203,7 +211,7 @@ def _derivation(facts: CaptureFacts) -> str:
     drawn = f"contributions to the pneumonia logit in amber, strongest at {facts.scale:.3g}; " if facts.kind == "heatmap" else ""
     return _ascii(
         f"Windowed and resized radiograph, {drawn}legend burned in below. Mark: {facts.band}. Bundle {facts.bundle_id} "
-        f"{facts.bundle_digest}, calibration {facts.calibration_id}, template {TEMPLATE_REVISION}. {NOT_FOR_DIAGNOSIS}.",
+        f"{facts.bundle_digest}, calibration {calibration_words(facts)}, template {TEMPLATE_REVISION}. {NOT_FOR_DIAGNOSIS}.",
         1024,
     )
 

@@ -13,12 +13,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from prioritizer.calibration import Calibration
+from prioritizer.calibration import Calibration, from_document
 from prioritizer.eligibility import Scope
 from prioritizer.errors import ModelError
+from prioritizer.likeness import Likeness
 from prioritizer.pixels import Preprocessing
 
 CARD = "card.toml"
+GUARD = "guard.npz"
 DEFAULT_BUNDLE = "cxr-pneumonia-pediatric-densenet121"
 TOLERANCE = {"f32": 1e-4, "bf16": 5e-3}
 """Largest allowed difference in probability on the golden inputs, by precision (DESIGN invariant 4)."""
@@ -55,6 +57,19 @@ class Bundle:
     def model_file(self) -> Path:
         """The ONNX graph."""
         return self.folder / "model.onnx"
+
+    def likeness(self) -> Likeness | None:
+        """The guard against pictures unlike the training data; None for a bundle that has none."""
+        path = self.folder / GUARD
+        if not path.is_file():
+            return None
+        with np.load(path, allow_pickle=False) as arrays:
+            return Likeness(
+                **{name: arrays[name].astype(np.float32) for name in ("centre", "spread", "directions", "variances")},
+                inside_limit=float(arrays["inside_limit"]),
+                outside_limit=float(arrays["outside_limit"]),
+                false_alarms=float(arrays["false_alarms"]),
+            )
 
     def golden(self) -> Golden:
         """The golden inputs and outputs."""
@@ -112,7 +127,8 @@ def _verify_files(folder: Path, digests: dict[str, str]) -> None:
 def preprocessing_of(table: dict[str, Any]) -> Preprocessing:
     """The card's [preprocessing]."""
     mean, std = (tuple(float(x) for x in table[key]) for key in ("mean", "std"))
-    if table["resize"] not in ("squash", "pad") or len(mean) != 3 or len(std) != 3:
+    tone = table.get("tone", "as-is")
+    if table["resize"] not in ("squash", "pad") or tone not in ("as-is", "equalised") or len(mean) != 3 or len(std) != 3:
         raise ValueError("preprocessing")
     return Preprocessing(
         id=table["id"],
@@ -120,6 +136,7 @@ def preprocessing_of(table: dict[str, Any]) -> Preprocessing:
         resize=table["resize"],
         mean=(mean[0], mean[1], mean[2]),
         std=(std[0], std[1], std[2]),
+        tone=tone,
     )
 
 
@@ -136,4 +153,4 @@ def scope_of(table: dict[str, Any]) -> Scope:
 
 def read_calibration(path: Path) -> Calibration:
     """A calibration file."""
-    return Calibration(**json.loads(path.read_text(encoding="utf-8")))
+    return from_document(json.loads(path.read_text(encoding="utf-8")))

@@ -29,6 +29,8 @@ class Outputs:
     """Shape (N, 7, 7): each cell's contribution to the logit; the sum plus the bias is the logit."""
     embedding: Float32
     """Shape (N, D)."""
+    distance: NDArray[np.float64]
+    """Shape (N,): from the training data, over the limit of the bundle's guard; 0 where the bundle has none."""
 
 
 class Engine:
@@ -38,6 +40,7 @@ class Engine:
         self.bundle = bundle
         self.precision = precision
         self.name = f"openvino-{openvino.__version__.split('-')[0]}"
+        self._likeness = bundle.likeness()
         core = openvino.Core()
         try:
             # Read from memory: a graph with external data or a foreign operator does not load.
@@ -59,7 +62,8 @@ class Engine:
         """Outputs for model input float32 (N, 3, S, S)."""
         answers = [self._infer_one(images[i : i + 1]) for i in range(len(images))]
         logit, saliency, embedding = (np.concatenate(parts) for parts in zip(*answers, strict=True))
-        return Outputs(logit=logit, saliency=saliency, embedding=embedding)
+        distance = np.zeros(len(logit)) if self._likeness is None else self._likeness.distance(embedding)
+        return Outputs(logit=logit, saliency=saliency, embedding=embedding, distance=distance)
 
     def _infer_one(self, image: Float32) -> tuple[Float32, ...]:
         answer = self._request.infer({0: image})

@@ -60,7 +60,8 @@ def with_mixed_spectra(pictures: Tensor, rng: torch.Generator) -> Tensor:
     part = torch.rand(len(pictures), 1, 1, 1, generator=rng)
     others = amplitude[torch.randperm(len(pictures), generator=rng)]
     mixed = torch.polar(part * amplitude + (1 - part) * others, spectrum.angle())
-    return torch.fft.irfft2(mixed, s=pictures.shape[-2:]).clamp(0, 1)
+    back: Tensor = torch.fft.irfft2(mixed, s=pictures.shape[-2:])
+    return back.clamp(0, 1)
 
 
 def moved(pictures: Tensor, how: Augment, rng: torch.Generator) -> Tensor:

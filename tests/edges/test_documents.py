@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
+
+import typer
 
 from prioritizer import chores, conformance
 from prioritizer.cli import app
@@ -23,8 +26,17 @@ def test_the_conformance_statement_names_every_class_and_syntax_that_is_accepted
     assert {uid for uid in named if uid not in text} == set()
 
 
+def verbs_of(group: typer.Typer, prefix: str = "") -> Iterator[str]:
+    """Every verb of the command line, those of a named group with the name before them."""
+    yield from (prefix + (command.name or command.callback.__name__) for command in group.registered_commands if command.callback)
+    for inner in group.registered_groups:
+        assert inner.typer_instance is not None
+        yield from verbs_of(inner.typer_instance, f"{prefix}{inner.name} " if isinstance(inner.name, str) else prefix)
+
+
 def test_the_readme_names_every_verb() -> None:
-    verbs = {command.name or command.callback.__name__ for command in app.registered_commands}
+    verbs = set(verbs_of(app))
+    assert {"train", "data describe"} <= verbs
     readme = (ROOT / "README.md").read_text() + (ROOT / "docs" / "conformance.md").read_text()
     assert {verb for verb in verbs if f"`{verb}" not in readme and f"prioritizer {verb}" not in readme} == set()
 

@@ -94,3 +94,41 @@ def test_down_leaves_nothing_and_up_comes_again(empty: sa.Engine):
     assert tables(empty) <= {"alembic_version"}
     migrations.upgrade(empty)
     assert set(metadata.tables) <= tables(empty)
+
+
+def made_by_the_first_revision(engine: sa.Engine) -> None:
+    """A score as the first revision kept it."""
+    with engine.begin() as connection:
+        command.upgrade(migrations._config(connection), "0001")
+    with engine.begin() as connection:
+        connection.exec_driver_sql(
+            "INSERT INTO studies (study_uid, patient_id, patient_name, patient_birth_date, patient_sex, accession_number, study_description,"
+            " modality, calling_ae, first_received_at, last_received_at, instances, listed, stat, ai_state, ai_reason, band, due_at,"
+            " place_reason, reading_state, revision, published_revision, attempts, publish_error)"
+            " VALUES ('1.2', '', '', '', '', '', '', '', '', 0, 0, 1, true, false, 'SCORED', '', 'NEUTRAL', 0, '', 'OPEN', 0, 0, 0, '')"
+        )
+        connection.exec_driver_sql(
+            "INSERT INTO instances (sop_instance_uid, study_uid, series_uid, sop_class_uid, transfer_syntax_uid, calling_ae, called_ae,"
+            " address, received_at, sha256, size, attributes, state, reason, reason_text, attempts)"
+            " VALUES ('1.2.1', '1.2', '', '', '', '', '', '', 0, '', 0, '{}', 'SCORED', '', '', 0)"
+        )
+        connection.exec_driver_sql(
+            "INSERT INTO scores (sop_instance_uid, bundle_digest, calibration_id, preprocessing_id, engine, precision, logit, probability,"
+            " saliency, embedding, warnings, scored_at) VALUES ('1.2.1', 'd', 'c', 'p', 'e', 'f32', 0.5, 0.6, '', '', '[]', 7)"
+        )
+
+
+def test_scores_of_the_first_revision_are_kept_and_count_as_made_before_any_activation(empty: sa.Engine):
+    made_by_the_first_revision(empty)
+    migrations.upgrade(empty)
+    again = "INSERT INTO scores (sop_instance_uid, bundle_digest, calibration_id, preprocessing_id, engine, precision, logit, probability,"
+    with empty.begin() as connection:
+        assert connection.exec_driver_sql("SELECT logit, activation FROM scores").one() == (0.5, 0)
+        connection.exec_driver_sql(
+            f"{again} saliency, embedding, warnings, scored_at, activation) "
+            "VALUES ('1.2.1', 'd', 'c', 'p', 'e', 'f32', 0.5, 0.9, '', '', '[]', 8, 2)"
+        )
+    with empty.begin() as connection:
+        command.downgrade(migrations._config(connection), "0001")
+    with empty.begin() as connection:
+        assert connection.exec_driver_sql("SELECT probability FROM scores").scalars().all() == [0.9]

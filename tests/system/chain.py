@@ -202,7 +202,7 @@ def main() -> None:
     """Answer jobs until standard input ends."""
     film, bundle = Film.read(Path(sys.argv[1])), open_bundle(None)
     with np.load(sys.argv[2], allow_pickle=False) as arrays:
-        outputs = Outputs(**{name: arrays[name] for name in ("logit", "saliency", "embedding")})
+        outputs = Outputs(**{name: arrays[name] for name in ("logit", "saliency", "embedding", "distance")})
     develop.warm_up()
     print("{}", flush=True)
     for line in sys.stdin:

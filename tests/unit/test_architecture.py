@@ -17,6 +17,11 @@ PURE = frozenset(
         "eligibility",
         "pixels",
         "calibration",
+        "calibration_choice",
+        "recalibration",
+        "operating_point",
+        "cohort_lint",
+        "advice",
         "ranking",
         "config",
         "config_template",
@@ -24,12 +29,14 @@ PURE = frozenset(
         "overlay",
         "phantoms",
         "measures",
+        "likeness",
     }
 )
 EDGES = frozenset({"dicom", "inference", "db", "web", "learning", "reports"})
 # learning -> inference: an export proves its bundle with the very engine that will serve it.
 # learning -> reports: what was learned is told on a page.
-ALLOWED_EDGE_ARROWS = frozenset({("web", "db"), ("learning", "inference"), ("learning", "reports")})
+# learning -> dicom: training reads DICOM through the decoder that serves, and a row without age takes it from the header.
+ALLOWED_EDGE_ARROWS = frozenset({("web", "db"), ("learning", "inference"), ("learning", "reports"), ("learning", "dicom")})
 ROOMS_OF_LIBRARIES = {
     "dicom": {"pydicom", "pynetdicom", "highdicom", "gdcm", "openjpeg", "rle", "jpeg_ls", "simplejpeg", "pylibjpeg"},
     "db": {"sqlalchemy", "alembic", "psycopg"},

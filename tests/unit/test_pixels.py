@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image
 
+from prioritizer import pixels
 from prioritizer.errors import Unprocessable
 from prioritizer.learning.data import read_picture
 from prioritizer.pixels import (
@@ -383,3 +384,41 @@ def test_every_film_becomes_a_picture_from_black_to_white(
     assert np.isfinite(picture).all()
     assert picture.min() >= 0
     assert picture.max() <= 1 + 1e-5
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.floats(0.6, 1.8), st.integers(0, 2**31))
+def test_an_equalised_picture_knows_no_tone_curve(gamma: float, seed: int):
+    picture = np.random.default_rng(seed).random((60, 50)).astype(np.float32)
+    curved = (0.1 + 0.8 * picture**gamma).astype(np.float32)
+    # 256 levels: where the curve is flat several greys fall into one.
+    np.testing.assert_allclose(pixels.equalised(curved), pixels.equalised(picture), atol=0.06)
+
+
+def test_an_equalised_picture_has_every_grey_alike_often():
+    picture = np.random.default_rng(1).normal(0.4, 0.05, (200, 200)).clip(0, 1).astype(np.float32)
+    shares = np.histogram(pixels.equalised(picture), bins=10, range=(0, 1))[0] / picture.size
+    np.testing.assert_allclose(shares, 0.1, atol=0.03)
+
+
+def test_equalising_by_hand():
+    picture = np.array([[0.0, 0.0], [0.5, 1.0]], dtype=np.float32)
+    toned = pixels.equalised(picture)
+    assert toned[0, 0] == pytest.approx(0.25)  # the middle of the darkest half
+    assert toned[1, 1] == pytest.approx(0.875)
+
+
+def test_the_order_of_greys_is_kept_and_a_flat_picture_stays_flat():
+    ramp = np.linspace(0, 1, 100, dtype=np.float32).reshape(10, 10)
+    assert (np.diff(pixels.equalised(ramp).ravel()) >= 0).all()
+    flat = pixels.equalised(np.full((30, 30), 0.3, dtype=np.float32))
+    assert np.isfinite(flat).all()
+    assert flat.min() == flat.max()
+
+
+def test_black_bars_are_added_after_equalising():
+    spec = pixels.Preprocessing(id="t", size=40, resize="pad", mean=(0.0,) * 3, std=(1.0,) * 3, tone="equalised")
+    grey = pixels.GreyScale(bits_allocated=8, bits_stored=8, signed=False)
+    picture = pixels.square_picture(np.random.default_rng(1).integers(0, 256, (80, 40), dtype=np.uint8), grey, spec)
+    assert (picture[:, :10] == 0).all()
+    assert picture[:, 10:30].mean() == pytest.approx(0.5, abs=0.02)

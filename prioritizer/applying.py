@@ -1,0 +1,36 @@
+"""The calibration that applies at this site, for verbs that may run where there is no ledger yet."""
+
+from __future__ import annotations
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from prioritizer.config import Settings
+from prioritizer.db import calibrations, connect, migrations
+from prioritizer.db.in_force import InForce
+from prioritizer.errors import CalibrationChanged, PrioritizerError
+from prioritizer.inference.bundle import Bundle
+from prioritizer.stations import policy_of
+
+NO_LEDGER = "no ledger here"
+
+
+def in_force_at(settings: Settings, bundle: Bundle) -> tuple[InForce, str]:
+    """What applies, and why it is the bundle's own where the ledger could not be asked. Raises CalibrationChanged."""
+    policy = policy_of(settings, bundle)
+    own = InForce(policy=policy, calibration=bundle.calibration)
+    sqlite = settings.store.data / "ledger.sqlite3"
+    if not settings.store.url and not sqlite.is_file():
+        return own, NO_LEDGER
+    try:
+        engine = connect.open_ledger(settings.database_url)
+        try:
+            if migrations.current(engine) != migrations.head():
+                return own, "the ledger is at another revision; run `prioritizer migrate`"
+            found = calibrations.applying(engine, policy)
+        finally:
+            engine.dispose()
+    except (SQLAlchemyError, ImportError, PrioritizerError) as error:
+        return own, f"the ledger cannot be read now ({type(error).__name__})"
+    if found.fault:
+        raise CalibrationChanged(found.fault)
+    return found, ""

@@ -1,0 +1,134 @@
+"""A calibration takes effect: one transaction changes the states, scores and places every unread study anew and says so."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+
+from prioritizer import ranking
+from prioritizer.db import calibrations, connect
+from prioritizer.db.events import Kind, record
+from prioritizer.db.in_force import InForce, active_row, in_force
+from prioritizer.db.placing import high_suspended, lock_study, put_in_place, recompute_risk, standing_of
+from prioritizer.db.receiving import Quiet
+from prioritizer.db.scoring import bump_revision, hold_unread
+from prioritizer.errors import NotAllowed
+from prioritizer.ranking import Policy
+from prioritizer.study import AIState, CalibrationState
+
+OWN = "the bundle's own"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Activated:
+    """What an activation did."""
+
+    calibration: str
+    """The id of what applies now."""
+    before: str
+    activation: int
+    scored_anew: int
+    """Unread studies whose scores were made anew from their logits."""
+    moved: int
+    """Of these, those that stand elsewhere now."""
+    published_anew: int
+    """Of these, those whose mark changed: a new result goes to the PACS."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision:
+    """Who decided, and what the site asks of a decision."""
+
+    who: str
+    second_person: bool = False
+    """Another person than the maker must have approved."""
+    against_advice: str = ""
+    """Why it is activated although its report advises against it."""
+
+
+def activate(engine: sa.Engine, name: str, decision: Decision, policy: Policy, quiet: Quiet, now: datetime) -> Activated:
+    """Put a calibration in force. Raises NotAllowed with what stands in the way, CalibrationChanged when it is not what was stored."""
+    with connect.writing(engine) as tx:
+        before = in_force(tx, policy, alone=True)
+        chosen = calibrations.row_of(tx, name)
+        _may(chosen, decision, policy)
+        extra = {"against_advice": decision.against_advice} if decision.against_advice else {}
+        return _put_in_force(tx, before, chosen, decision.who, policy, quiet, now, back=False, **extra)
+
+
+def roll_back(engine: sa.Engine, who: str, policy: Policy, quiet: Quiet, now: datetime, *, to_own: bool = False) -> Activated:
+    """Put in force again what applied before the calibration that is active, or with `to_own` the bundle's own. Raises NotAllowed."""
+    with connect.writing(engine) as tx:
+        before = in_force(tx, policy, alone=True)
+        active = active_row(tx, policy.bundle_digest)
+        if active is None:
+            raise NotAllowed("the bundle's own calibration applies: there is nothing to go back to")
+        chosen = calibrations.row_of(tx, active.replaced) if active.replaced and not to_own else None
+        return _put_in_force(tx, before, chosen, who, policy, quiet, now, back=True)
+
+
+def _may(chosen: calibrations.Row, decision: Decision, policy: Policy) -> None:
+    if chosen.bundle_digest != policy.bundle_digest:
+        raise NotAllowed(f"calibration {chosen.id} was made for bundle {chosen.bundle_digest[:12]}, this is {policy.bundle_digest[:12]}")
+    if chosen.state == CalibrationState.ACTIVE:
+        raise NotAllowed(f"calibration {chosen.id} is active already")
+    if decision.second_person and (chosen.approved_by is None or chosen.approved_by.casefold() == chosen.made_by.casefold()):
+        raise NotAllowed(
+            f"a second person must approve first: `prioritizer calibration approve {chosen.id}`, by anyone but {chosen.made_by} "
+            "(calibration.second_person)"
+        )
+    if chosen.verdict == calibrations.ADVISED_AGAINST and not decision.against_advice.strip():
+        raise NotAllowed(f"its report says: {chosen.verdict_said} To activate it all the same give --against-advice REASON; it is kept")
+
+
+def _put_in_force(
+    tx: sa.Connection,
+    before: InForce,
+    chosen: calibrations.Row | None,
+    who: str,
+    policy: Policy,
+    quiet: Quiet,
+    now: datetime,
+    *,
+    back: bool,
+    **extra: str,
+) -> Activated:
+    left = active_row(tx, policy.bundle_digest)
+    calibrations.take_its_place(tx, policy, before, chosen, who, now, back=back)
+    rules = in_force(tx, policy, alone=True)
+    assert rules.calibration is not None
+    counts = _score_and_place_anew(tx, rules, quiet, now)
+    done = Activated(
+        calibration=rules.calibration.id,
+        before=left.id if left is not None else policy.own.id if policy.own else "",
+        activation=rules.activation,
+        **counts,
+    )
+    words = "went back to" if back else "activated"
+    said = f"{words} calibration {done.calibration} from {done.before} (activation {done.activation})"
+    facts: dict[str, Any] = {"from": done.before, "to": done.calibration, "activation": done.activation, **counts, **extra}
+    facts |= {"sha256": chosen.sha256, "verdict": chosen.verdict} if chosen else {"own": True}
+    said += f": {done.scored_anew} studies scored anew"
+    record(tx, Kind.CALIBRATION_ACTIVATED, f"{said}, {done.moved} moved", now, actor=who, **facts)
+    return done
+
+
+def _score_and_place_anew(tx: sa.Connection, rules: InForce, quiet: Quiet, now: datetime) -> dict[str, int]:
+    """Every unread scored study by the calibration that now applies."""
+    rows = [lock_study(tx, uid) for uid in hold_unread(tx)]
+    marks = {row.study_uid: (row.band, row.deciding_instance) for row in rows if row.ai_state == AIState.SCORED}
+    for uid in marks:
+        recompute_risk(tx, uid, rules, now)
+    bands = {uid: ranking.band_of(standing_of(lock_study(tx, uid)), rules.policy) for uid in marks}
+    suspended = high_suspended(tx, rules.policy, bands)
+    moved = sum(put_in_place(tx, uid, rules.policy, now, suspended=suspended) for uid in marks)
+    shown_anew = 0
+    for uid, mark in marks.items():
+        after = lock_study(tx, uid)
+        if (after.band, after.deciding_instance) != mark:
+            bump_revision(tx, uid, quiet, now)
+            shown_anew += 1
+    return {"scored_anew": len(marks), "moved": moved, "published_anew": shown_anew}

@@ -1,0 +1,104 @@
+"""Which calibration applies, read inside the transaction that uses it, and held until that transaction ends.
+
+Who scores or places holds the bundle's row shared; who activates holds it alone. So an activation waits for every score under way and
+sees it, and every score that begins after it waits for the activation: none ends with the calibration before.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
+
+from prioritizer.calibration import Calibration, as_document, from_document
+from prioritizer.db.tables import bundles, calibrations
+from prioritizer.errors import CalibrationChanged
+from prioritizer.ranking import Policy
+from prioritizer.study import CalibrationState
+
+NOTHING_IS_RAISED = 2.0
+"""A threshold above every probability: the list is STAT and order of arrival."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InForce:
+    """What holds in this transaction: the site's rules with the thresholds of the calibration that applies."""
+
+    policy: Policy
+    calibration: Calibration | None = None
+    """None: there is no model here to score with, or what is stored cannot be trusted; scores stand as they were made."""
+    activation: int = 0
+    fault: str = ""
+    """Why the active calibration cannot be trusted; then nothing is raised and nothing may be scored."""
+
+
+def document_text(bundle_digest: str, calibration: Calibration) -> str:
+    """The canonical JSON of a calibration for a bundle: what is stored, and what the digest is taken of."""
+    document = {"bundle_digest": bundle_digest, "calibration": as_document(calibration)}
+    return json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+
+
+def digest_of(text: str) -> str:
+    """Hex SHA-256 of a stored document."""
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def trusted(row: Mapping[str, Any]) -> Calibration:
+    """The calibration in a row of `calibrations`. Raises CalibrationChanged when it is not what was stored."""
+    name = str(row["id"])
+    if digest_of(row["document"]) != row["sha256"]:
+        raise CalibrationChanged(f"calibration {name} is not what was stored (its digest differs)")
+    try:
+        document = json.loads(row["document"])
+        found = from_document(document["calibration"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise CalibrationChanged(f"calibration {name} cannot be read ({type(error).__name__})") from error
+    if (found.id, document["bundle_digest"]) != (name, row["bundle_digest"]):
+        raise CalibrationChanged(f"calibration {name} was made under another name, or for another bundle")
+    return found
+
+
+def in_force(tx: sa.Connection, policy: Policy, *, alone: bool = False, held: bool = True) -> InForce:
+    """The rules of `policy` with the calibration that is active for its bundle, held until the commit; `alone` by who changes it.
+
+    Call it before any study is held: whoever changes a calibration takes the two in this order.
+    """
+    if not policy.bundle_digest or policy.own is None:
+        return InForce(policy=policy)
+    activation = held_activation(tx, policy.bundle_digest, alone=alone) if held else _activation(tx, policy.bundle_digest)
+    row = active_row(tx, policy.bundle_digest)
+    if row is None:
+        own = policy.own
+        return InForce(policy=policy.with_thresholds(own.t_high, own.t_low), calibration=own, activation=activation)
+    try:
+        found = trusted(dict(row._mapping))
+    except CalibrationChanged as error:
+        return InForce(policy=policy.with_thresholds(NOTHING_IS_RAISED, 0.0), activation=activation, fault=str(error))
+    return InForce(policy=policy.with_thresholds(found.t_high, found.t_low), calibration=found, activation=activation)
+
+
+def active_row(tx: sa.Connection, bundle_digest: str) -> sa.Row[Any] | None:
+    """The row of the calibration that is active for a bundle; None while its own applies."""
+    return tx.execute(
+        sa.select(calibrations).where(calibrations.c.bundle_digest == bundle_digest, calibrations.c.state == CalibrationState.ACTIVE)
+    ).one_or_none()
+
+
+def _activation(tx: sa.Connection, bundle_digest: str) -> int:
+    return int(tx.scalar(sa.select(bundles.c.activation).where(bundles.c.digest == bundle_digest)) or 0)
+
+
+def held_activation(tx: sa.Connection, bundle_digest: str, *, alone: bool) -> int:
+    """How often this bundle's calibration was changed; its row is held until the commit."""
+    wanted = sa.select(bundles.c.activation).where(bundles.c.digest == bundle_digest).with_for_update(read=not alone)
+    found = tx.scalar(wanted)
+    if found is None:
+        insert = postgresql.insert if tx.dialect.name == "postgresql" else sqlite.insert
+        tx.execute(insert(bundles).values(digest=bundle_digest, activation=0).on_conflict_do_nothing())
+        found = tx.scalar(wanted)
+    return int(found or 0)

@@ -1,0 +1,147 @@
+"""A labelled cohort looked at: every image scored as in service, held against the model's scope, and the same film found twice."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, date, datetime
+from pathlib import Path
+
+import numpy as np
+
+from prioritizer import cohort_lint, eligibility
+from prioritizer.cohort_lint import Finding, Looked, Twins
+from prioritizer.cohort_scores import UNREADABLE, Looking, Seen
+from prioritizer.dicom import attributes
+from prioritizer.errors import Unprocessable
+from prioritizer.filescore import NO_HEADER, PICTURE_SUFFIXES, files_of
+from prioritizer.inference.bundle import Bundle
+from prioritizer.learning import duplicates
+from prioritizer.learning.cohorts import Cohort, LabelledImage, read_cohort
+from prioritizer.recalibration import Sample
+from prioritizer.study import Instance, SOPInstanceUID, StudyUID
+
+Tick = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gathered:
+    """The images of a cohort, what is wrong with them, and those that are analysed."""
+
+    images: tuple[Looked, ...]
+    findings: tuple[Finding, ...]
+    form: str
+    labelled: bool
+
+    @property
+    def analysed(self) -> tuple[Looked, ...]:
+        """The images that no fault excludes."""
+        gone = {finding.file for finding in self.findings if finding.excludes}
+        return tuple(image for image in self.images if image.file not in gone)
+
+    @property
+    def sample(self) -> Sample:
+        """Logits, labels and patients of the analysed images."""
+        kept = self.analysed
+        logits = np.array([image.logit for image in kept], dtype=np.float64)
+        labels = np.array([image.label for image in kept], dtype=np.float64)
+        return Sample(logits=logits, labels=labels, patients=[image.patient for image in kept])
+
+
+def labelled_cohort(root: Path, labels: Path | None) -> Cohort:
+    """The cohort below `root` with its labels. Raises ConfigError where no form of labels is recognised."""
+    return read_cohort(root, labels)
+
+
+def unlabelled_cohort(root: Path) -> Cohort:
+    """Every file below `root`, each a patient of its own, without a label that means anything."""
+    images = tuple(LabelledImage(path=path, label=0, patient=str(path)) for path in files_of([root]))
+    return Cohort(root=root, images=images, faults=(), form="every file of the folder, no labels used")
+
+
+def gather(
+    cohort: Cohort, bundle: Bundle, looking: Looking, *, labelled: bool, prevalence: float | None, ignore_scope: bool, tick: Tick
+) -> Gathered:
+    """Look at every image, and lint the cohort."""
+    looked: list[Looked] = []
+    seen: dict[str, tuple[LabelledImage, Seen]] = {}
+    for number, image in enumerate(cohort.images):
+        one, what = _look(image, cohort.root, bundle, looking)
+        looked.append(one)
+        if what is not None:
+            seen[one.file] = image, what
+        tick(number + 1, len(cohort.images))
+    found = cohort_lint.lint(
+        looked, _twins(seen), prevalence=prevalence, bundle_made=_day(str(bundle.card.get("created", ""))), ignore_scope=ignore_scope
+    )
+    files = {image.file for image in looked}
+    read = [Finding(file=f.file, what=f.what, said=f.said, excludes=f.file not in files) for f in cohort.faults]
+    about_labels = ("one class only", "implausible prevalence", "label source missing", "several images of a patient")
+    kept = [finding for finding in found if labelled or finding.what not in about_labels]
+    return Gathered(images=tuple(looked), findings=(*read, *kept), form=cohort.form, labelled=labelled)
+
+
+def _look(image: LabelledImage, root: Path, bundle: Bundle, looking: Looking) -> tuple[Looked, Seen | None]:
+    file = str(image.path.relative_to(root)) if image.path.is_relative_to(root) else image.path.name
+    one = Looked(file=file, label=image.label, patient=image.patient, label_source=image.label_source)
+    try:
+        scope, taken = _scope(image, bundle)
+        one = replace(one, out_of_scope=scope, taken_on=taken)
+        what = looking.look(image.path)
+    except UNREADABLE as error:
+        return replace(one, unreadable=str(error)), None
+    return replace(one, sha256=what.sha256, logit=what.logit), what
+
+
+def _scope(image: LabelledImage, bundle: Bundle) -> tuple[str, date | None]:
+    """The scope rule that the image does not meet, in words, and the day it was taken where the header says so."""
+    if image.path.suffix.lower() in PICTURE_SUFFIXES:
+        if image.age_years is None and not image.view:
+            return NO_HEADER.sentence, None
+        instance, taken = _instance_of_columns(image, bundle), None
+    else:
+        try:
+            instance, taken = attributes.instance_of_file(image.path), attributes.study_date_of(image.path)
+        except OSError as error:
+            raise Unprocessable("file", f"the file cannot be opened ({error.strerror})") from error
+        instance = replace(instance, age_years=image.age_years if instance.age_years is None else instance.age_years)
+    verdict = eligibility.judge(instance, bundle.scope, eligibility.Rules(), scores_secondary_capture=True)
+    return (verdict.reason.sentence if verdict.reason else ""), taken
+
+
+def _instance_of_columns(image: LabelledImage, bundle: Bundle) -> Instance:
+    """What the label file says of a picture that has no header, as an instance to be judged."""
+    return Instance(
+        sop_instance_uid=SOPInstanceUID(""),
+        sop_class_uid=next(iter(eligibility.RADIOGRAPH_CLASSES)),
+        study_uid=StudyUID(image.study_uid),
+        series_uid="",
+        transfer_syntax_uid="",
+        calling_ae="",
+        called_ae="",
+        address="",
+        received_at=datetime.fromtimestamp(0, UTC),
+        sha256="",
+        size=0,
+        modality=bundle.scope.modalities[0],
+        body_part="CHEST",
+        age_years=image.age_years,
+        view_position=image.view,
+    )
+
+
+def _twins(seen: dict[str, tuple[LabelledImage, Seen]]) -> Sequence[Twins]:
+    """Pairs of files that hold one film."""
+    if len(seen) < 2:
+        return ()
+    files = {image.path: file for file, (image, _) in seen.items()}
+    thumbnails = np.stack([what.thumbnail for _, what in seen.values()]).astype(np.float32) / np.float32(255)
+    pairs = duplicates.pairs([image for image, _ in seen.values()], [what.sha256 for _, what in seen.values()], thumbnails)
+    return [Twins(one=files[pair.one.path], other=files[pair.other.path], exact=pair.exact) for pair in pairs]
+
+
+def _day(text: str) -> date | None:
+    try:
+        return date.fromisoformat(text[:10])
+    except ValueError:
+        return None

@@ -1,0 +1,157 @@
+"""Where studies are raised: the threshold by target sensitivity or by flags a day, never measured on the cases it was set by."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from prioritizer.calibration import Calibration, Float64, threshold_at_sensitivity
+from prioritizer.measures import proportion_interval
+from prioritizer.recalibration import Sample, folds_of
+
+LEAST_FOR_SENSITIVITY = 50
+"""Patients with pneumonia below which no sensitivity is claimed: the threshold keeps raising the studies it raises now."""
+LEAST_FOR_LOW = 100
+LOW_SENSITIVITY = 0.99
+RULE = (
+    "The threshold is set on all cases. Its sensitivity and specificity are measured in cross-validation by patient, each case at a "
+    "threshold set without its patient; intervals are exact (Clopper and Pearson)."
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wish:
+    """What the site asks of the threshold."""
+
+    sensitivity: float = 0.95
+    flags_per_day: float | None = None
+    studies_per_day: float | None = None
+
+    @property
+    def share(self) -> float | None:
+        """The largest share of studies that may be raised, where the site gave flags a day."""
+        return self.flags_per_day / self.studies_per_day if self.flags_per_day is not None and self.studies_per_day else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Share:
+    """`hits` of `of`, with the exact 95 % interval."""
+
+    hits: int
+    of: int
+
+    @property
+    def value(self) -> float:
+        """The share; NaN of none."""
+        return self.hits / self.of if self.of else float("nan")
+
+    @property
+    def low(self) -> float:
+        """The lower bound."""
+        return proportion_interval(self.hits, self.of)[0]
+
+    @property
+    def high(self) -> float:
+        """The upper bound."""
+        return proportion_interval(self.hits, self.of)[1]
+
+    def __str__(self) -> str:
+        return f"{self.value:.3f} ({self.low:.3f}-{self.high:.3f}), {self.hits} of {self.of}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OperatingPoint:
+    """The proposed thresholds and what they did on cases they were not set by."""
+
+    t_high: float
+    t_low: float
+    how: str
+    sensitivity: Share
+    specificity: Share
+    raised: float
+    """Expected share of the site's studies that are raised."""
+
+
+Setting = Callable[[Float64, Float64, Float64], float]
+"""Logits, labels and weights to the logit at and above which a study is raised."""
+
+
+def operating_point(
+    sample: Sample, before: Calibration, after: Calibration, wish: Wish, prevalence: float | None, seed: int = 0
+) -> OperatingPoint:
+    """Thresholds for the map `after`, measured cross-fitted; `prevalence` is the site's where the cohort was enriched."""
+    setting, how = _setting(sample, before, wish)
+    weights = _weights(sample.labels, prevalence)
+    folds = folds_of(sample, seed)
+    raised = np.zeros(len(sample.labels), dtype=np.bool_)
+    for number in np.unique(folds):
+        test = folds == number
+        raised[test] = sample.logits[test] >= setting(sample.logits[~test], sample.labels[~test], weights[~test])
+    t_high = probability_at(after, setting(sample.logits, sample.labels, weights))
+    positive = sample.labels == 1
+    return OperatingPoint(
+        t_high=t_high,
+        t_low=min(t_high, _t_low(sample, before, after)),
+        how=how,
+        sensitivity=Share(hits=int(raised[positive].sum()), of=int(positive.sum())),
+        specificity=Share(hits=int((~raised[~positive]).sum()), of=int((~positive).sum())),
+        raised=float(np.average(raised, weights=weights)),
+    )
+
+
+def kept(before: Calibration, after: Calibration) -> tuple[float, float]:
+    """t_high and t_low of `after` that part the studies as those of `before` do; what a flat stretch of a map ties is raised."""
+    t_high, t_low = (probability_at(after, before.logit_at(t)) for t in (before.t_high, before.t_low))
+    return t_high, min(t_high, t_low)
+
+
+def by_flags(logits: Float64, weights: Float64, share: float) -> float:
+    """The lowest logit at and above which at most `share` of the weight lies; just above the highest where even one case is too much."""
+    order = np.argsort(-logits, kind="stable")
+    ordered, reached = logits[order], np.cumsum(weights[order]) / weights.sum()
+    last_of_tie = np.append(ordered[1:] != ordered[:-1], True)
+    within = np.flatnonzero(last_of_tie & (reached <= share + 1e-12))
+    return float(ordered[within[-1]]) if len(within) else float(np.nextafter(ordered[0], np.inf))
+
+
+def probability_at(calibration: Calibration, logit: float) -> float:
+    """The probability at a logit, kept within what a threshold may be; an infinite logit raises nothing or everything."""
+    if logit == np.inf:
+        return float(np.nextafter(1.0, 2.0))
+    return 0.0 if logit == -np.inf else calibration.probability(logit)
+
+
+def _setting(sample: Sample, before: Calibration, wish: Wish) -> tuple[Setting, str]:
+    share, events = wish.share, sample.patients_with(1)
+    if share is not None:
+        said = f"at most {wish.flags_per_day:g} of {wish.studies_per_day:g} studies a day are raised"
+        return lambda x, y, w: by_flags(x, w, share), said
+    if events < LEAST_FOR_SENSITIVITY:
+        at = before.logit_at(before.t_high)
+        said = f"raises the studies that are raised now: {events} patients with pneumonia carry no claim of sensitivity"
+        return lambda x, y, w: at, f"{said} ({LEAST_FOR_SENSITIVITY} are needed)"
+    return lambda x, y, w: threshold_at_sensitivity(x, y, wish.sensitivity), f"target sensitivity {wish.sensitivity:g}"
+
+
+def _t_low(sample: Sample, before: Calibration, after: Calibration) -> float:
+    if sample.patients_with(1) < LEAST_FOR_LOW:
+        return kept(before, after)[1]
+    return probability_at(after, threshold_at_sensitivity(sample.logits, sample.labels, LOW_SENSITIVITY))
+
+
+def _weights(labels: Float64, prevalence: float | None) -> Float64:
+    """What each case stands for at the site: 1, or as many as brings the cohort to the site's prevalence."""
+    if prevalence is None:
+        return np.ones(len(labels))
+    mix = float(labels.mean())
+    return np.where(labels == 1, prevalence / mix, (1 - prevalence) / (1 - mix))
+
+
+def reclassified(before: Sequence[str], after: Sequence[str], labels: Float64) -> list[tuple[str, str, int, int]]:
+    """(band before, band after, negatives, positives) of every pair of bands that holds a case."""
+    pairs = Counter(zip(before, after, labels.astype(int).tolist(), strict=True))
+    moves = sorted({(old, new) for old, new, _ in pairs})
+    return [(old, new, pairs[old, new, 0], pairs[old, new, 1]) for old, new in moves]

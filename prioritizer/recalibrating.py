@@ -1,0 +1,202 @@
+"""`prioritizer recalibrate`: a labelled cohort to a candidate calibration in the ledger and a report that says what it is worth.
+
+Nothing takes effect here: a person reads the report and activates the candidate, or does not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from pathlib import Path
+
+import sqlalchemy as sa
+
+from prioritizer import advice, gathering, recalibration, recalibration_report
+from prioritizer.advice import AUC_FLOOR, Advice
+from prioritizer.calibration import Calibration, sigmoid
+from prioritizer.cohort_scores import Cache, Looking
+from prioritizer.config import Settings
+from prioritizer.db import calibrations
+from prioritizer.db.calibrations import Verdict
+from prioritizer.db.in_force import digest_of, document_text
+from prioritizer.errors import CalibrationChanged, CohortUnfit, ConfigError
+from prioritizer.gathering import Gathered
+from prioritizer.inference.bundle import Bundle, open_bundle
+from prioritizer.measures import Cases, Figure, figures, roc_auc_figure
+from prioritizer.operating_point import OperatingPoint, Wish, by_flags, kept, operating_point, probability_at
+from prioritizer.recalibration import Fit
+from prioritizer.reports.page import Section
+from prioritizer.stations import policy_of
+
+CROSS_FITTED = ("sensitivity", "specificity", "share_raised")
+"""Figures at a threshold: of a proposed one they are taken cross-fitted, never from the cases that set it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """What a person asked for."""
+
+    cohort: Path | None
+    labels: Path | None = None
+    unlabelled: bool = False
+    """The labels of the cohort, if any, are not looked at: a shift to `prevalence` only."""
+    prevalence: float | None = None
+    """Share of pneumonia among the site's studies."""
+    wish: Wish = field(default_factory=Wish)
+    ignore_scope: bool = False
+    auc_floor: float = AUC_FLOOR
+    by: str = ""
+    report: Path | None = None
+    cache: Path | None = None
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What came of it; `candidate` is None where the cohort could not carry one."""
+
+    request: Request
+    bundle: Bundle
+    before: Calibration
+    made_at: datetime
+    advice: Advice
+    gathered: Gathered | None = None
+    candidate: Calibration | None = None
+    refused: str = ""
+    fit: Fit | None = None
+    point: OperatingPoint | None = None
+    auc: Figure | None = None
+    figures_before: dict[str, Figure] | None = None
+    figures_after: dict[str, Figure] | None = None
+
+
+def run(
+    engine: sa.Engine,
+    settings: Settings,
+    request: Request,
+    now: datetime,
+    *,
+    tick: gathering.Tick = lambda done, of: None,
+    extra_sections: Callable[[Outcome], tuple[Section, ...]] = lambda outcome: (),
+) -> tuple[Outcome, Path]:
+    """Read, score, fit, judge, write the report, enter the candidate; the outcome and the report's path.
+
+    Raises ConfigError for what cannot be asked, CalibrationChanged. A cohort that carries no fit is an outcome with `refused`, and has
+    its report too. `extra_sections` adds to the report what is computed elsewhere, such as the effect on the list.
+    """
+    _possible(request)
+    bundle = open_bundle(settings.model.bundle)
+    before = _before(engine, settings, bundle)
+    folder = request.cache or settings.store.data / "recalibration"
+    gathered = _gathered(request, settings, bundle, folder, tick)
+    outcome = _outcome(request, bundle, before, gathered, now)
+    name = outcome.candidate.id if outcome.candidate else f"refused-{now:%Y%m%d-%H%M%S}"
+    path = (request.report or folder / f"{name}.html").resolve()
+    recalibration_report.write(outcome, path, extra_sections(outcome))
+    if outcome.candidate is not None:
+        verdict = Verdict(word=outcome.advice.word, said=outcome.advice.said, report=str(path))
+        calibrations.add(engine, bundle.digest, outcome.candidate, verdict, request.by, now)
+    return outcome, path
+
+
+def _possible(request: Request) -> None:
+    """Raises ConfigError naming everything in the request that does not go together."""
+    wish, faults = request.wish, []
+    if request.cohort is None and request.prevalence is None:
+        faults.append("give --cohort, or --prevalence for a shift without images")
+    if request.unlabelled and (request.cohort is None or request.prevalence is None):
+        faults.append("--unlabelled needs --cohort and --prevalence")
+    if request.prevalence is not None and not 0 < request.prevalence < 1:
+        faults.append("--prevalence is a share between 0 and 1, for example 0.08")
+    if not 0 < wish.sensitivity <= 1:
+        faults.append("--target-sensitivity is a share, for example 0.95")
+    if (wish.flags_per_day is None) != (wish.studies_per_day is None):
+        faults.append("--flags-per-day and --studies-per-day go together")
+    if wish.share is not None and not 0 < wish.share <= 1:
+        faults.append("--flags-per-day must be above 0 and not above --studies-per-day")
+    if request.cohort is None and wish.share is not None:
+        faults.append("--flags-per-day needs --cohort: a share of studies is read off images")
+    if faults:
+        raise ConfigError(tuple(faults))
+
+
+def _before(engine: sa.Engine, settings: Settings, bundle: Bundle) -> Calibration:
+    applies = calibrations.applying(engine, policy_of(settings, bundle))
+    if applies.fault:
+        raise CalibrationChanged(applies.fault)
+    return applies.calibration or bundle.calibration
+
+
+def _gathered(request: Request, settings: Settings, bundle: Bundle, folder: Path, tick: gathering.Tick) -> Gathered | None:
+    if request.cohort is None:
+        return None
+    labelled = not request.unlabelled
+    cohort = gathering.labelled_cohort(request.cohort, request.labels) if labelled else gathering.unlabelled_cohort(request.cohort)
+    looking = Looking(bundle, settings, Cache(folder, bundle, settings.model.precision))
+    try:
+        return gathering.gather(
+            cohort, bundle, looking, labelled=labelled, prevalence=request.prevalence, ignore_scope=request.ignore_scope, tick=tick
+        )
+    finally:
+        looking.close()
+
+
+def _outcome(request: Request, bundle: Bundle, before: Calibration, gathered: Gathered | None, now: datetime) -> Outcome:
+    outcome = Outcome(
+        request=request,
+        bundle=bundle,
+        before=before,
+        made_at=now,
+        gathered=gathered,
+        advice=advice.advise(None, None, floor=request.auc_floor),
+    )
+    try:
+        return _fitted(outcome) if gathered is not None and gathered.labelled else _shifted(outcome)
+    except CohortUnfit as error:
+        refused = replace(outcome.advice, word=advice.NOT, said=f"{str(error).capitalize()}.")
+        return replace(outcome, refused=str(error), advice=refused)
+
+
+def _shifted(outcome: Outcome) -> Outcome:
+    """Without labels: the map before, moved to a stated prevalence."""
+    request, before, gathered = outcome.request, outcome.before, outcome.gathered
+    assert request.prevalence is not None
+    if gathered is None:
+        after = recalibration.shifted_from_its_own(before, request.prevalence)
+        t_high, t_low = kept(before, after)
+        return _named(outcome, replace(after, fitted_on="no images: the difference of two prevalences"), t_high, t_low, 0, 0)
+    sample = gathered.sample
+    if len(sample.logits) < 2 * recalibration.LEAST_CLASS:
+        raise CohortUnfit((f"{len(sample.logits)} images, {2 * recalibration.LEAST_CLASS} are needed for a shift",))
+    after = recalibration.shifted_to(sample.logits, before, request.prevalence)
+    t_high, t_low = kept(before, after)
+    if request.wish.share is not None:
+        t_high = probability_at(after, by_flags(sample.logits, sample.labels * 0 + 1, request.wish.share))
+    return _named(outcome, replace(after, fitted_on="images without labels"), t_high, min(t_low, t_high), len(sample.logits), 0)
+
+
+def _fitted(outcome: Outcome) -> Outcome:
+    """With labels: the method that the cohort carries and that wins, its thresholds, and all figures before and after."""
+    request, before, gathered = outcome.request, outcome.before, outcome.gathered
+    assert gathered is not None
+    sample = gathered.sample
+    fit = recalibration.recalibrate(sample, before, request.prevalence, request.seed)
+    point = operating_point(sample, before, fit.after, request.wish, request.prevalence, request.seed)
+    auc = roc_auc_figure(sample.logits, sample.labels, sample.patients, request.seed)
+    first, second = (
+        figures(Cases(probabilities=sigmoid(odds), labels=sample.labels, patients=sample.patients), before.t_high, request.seed)
+        for odds in (fit.before, fit.held_out)
+    )
+    later = {name: figure for name, figure in second.items() if name not in CROSS_FITTED}
+    said = advice.advise(auc, later["ece_equal_mass"].value, floor=request.auc_floor, winner=fit.winner, scope_ignored=request.ignore_scope)
+    outcome = replace(outcome, advice=said, fit=fit, point=point, auc=auc, figures_before=first, figures_after=later)
+    fitted = replace(fit.after, method=fit.winner, fitted_on=f"local cohort of {len(sample.labels)} images")
+    return _named(outcome, fitted, point.t_high, point.t_low, len(sample.labels), int(sample.labels.sum()))
+
+
+def _named(outcome: Outcome, fitted: Calibration, t_high: float, t_low: float, n: int, events: int) -> Outcome:
+    """The outcome with its candidate, named by the day and by what it says."""
+    made = replace(fitted, id="", t_high=t_high, t_low=t_low, n=n, events=events, prevalence=outcome.request.prevalence)
+    digest = digest_of(document_text(outcome.bundle.digest, made) + outcome.made_at.isoformat())
+    return replace(outcome, candidate=replace(made, id=f"local-{outcome.made_at:%Y%m%d}-{digest[:12]}"))

@@ -1,0 +1,212 @@
+"""Which local calibration a cohort can carry, and whether it is better than changing nothing.
+
+The number of cases decides what may be fitted at all (Van Calster et al., BMC Med 2019: an intercept first, a slope with more cases,
+a flexible curve only with many); of what may be fitted, cross-validation by patient decides, and a simpler map is preferred unless a
+freer one is better by more than one standard error.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from prioritizer.calibration import Calibration, Float64, fit_intercept, fit_shrunk_slope, log_losses, odds_of, shift_to
+from prioritizer.calibration_choice import fitted_map
+from prioritizer.errors import CohortUnfit
+from prioritizer.measures import Figure, mean_figure
+
+NONE, SHIFT, INTERCEPT, TEMPERATURE = "none", "prevalence shift", "intercept", "temperature"
+SHRUNK, PLATT, ISOTONIC = "intercept and shrunk slope", "platt", "isotonic"
+FOLDS = 10
+LEAST_CLASS = 20
+"""Positives, and negatives, below which nothing is fitted: the intercept's standard error is then 0.3 and more."""
+LEAST = {NONE: 0, INTERCEPT: 20, TEMPERATURE: 50, SHRUNK: 50, PLATT: 100, ISOTONIC: 200}
+"""Patients of the rarer class that each method wants: 20 for a shift, 50 a parameter for what is not pulled towards the map before."""
+LEAST_ISOTONIC = 1000
+"""Cases below which isotonic regression follows the noise."""
+MODERATE = 200
+"""Positives, and negatives, below which moderate calibration cannot be judged (Van Calster)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sample:
+    """Logits and labels (0 or 1), float64 (N,), with the patient of each case."""
+
+    logits: Float64
+    labels: Float64
+    patients: Sequence[str]
+
+    def patients_with(self, label: int) -> int:
+        """How many patients have an image with this label: repeated images of one patient are one piece of evidence."""
+        return len({patient for patient, own in zip(self.patients, self.labels, strict=True) if own == label})
+
+    @property
+    def rarer(self) -> int:
+        """Patients of the rarer class."""
+        return min(self.patients_with(0), self.patients_with(1))
+
+    @property
+    def prevalence(self) -> float:
+        """Share of positive cases."""
+        return float(self.labels.mean())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trial:
+    """One method: whether the number of cases allows it, why, and how it did on cases it was not fitted on."""
+
+    method: str
+    allowed: bool
+    why: str
+    log_loss: Figure | None = None
+    """Cross-validated, nats a case."""
+    gain: Figure | None = None
+    """Cross-validated log loss of changing nothing less that of this method: above 0 is better."""
+    held_out: Float64 | None = None
+    """Log odds of each case from a map that was fitted without its patient."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fit:
+    """The outcome: every method, the winner, and the map for the site."""
+
+    trials: tuple[Trial, ...]
+    winner: str
+    after: Calibration
+    """The winning map for the site's prevalence; its thresholds are still those of the map before."""
+    held_out: Float64
+    """Log odds of the winner on each case, at the cohort's mix, fitted without its patient."""
+    before: Float64
+    """Log odds of each case by the map before, at the cohort's mix."""
+    offset: float
+    """Log odds of the cohort's prevalence less those of the site's: 0 where the cohort was not enriched."""
+
+
+RULE = (
+    f"Allowed by the patients of the rarer class: from {LEAST_CLASS} an intercept, from {LEAST[SHRUNK]} an intercept and a slope pulled "
+    f"towards the one before, and a temperature, from {LEAST[PLATT]} Platt, isotonic from {LEAST[ISOTONIC]} and {LEAST_ISOTONIC} cases. "
+    f"Of these, by log loss in {FOLDS}-fold cross-validation by patient, the simplest within one standard error of the best; "
+    "changing nothing is the simplest of all."
+)
+
+
+def require_enough(sample: Sample) -> None:
+    """Raises CohortUnfit naming what is missing when the cohort cannot carry a fit."""
+    have = {"patients with pneumonia": sample.patients_with(1), "patients without": sample.patients_with(0)}
+    missing = [f"{count} {what}, {LEAST_CLASS} are needed" for what, count in have.items() if count < LEAST_CLASS]
+    if missing:
+        raise CohortUnfit((*missing, "collect more, or give --prevalence alone for a shift that needs no labels"))
+
+
+def allowance(method: str, sample: Sample) -> tuple[bool, str]:
+    """Whether the cohort may carry the method, and why."""
+    rarer, n = sample.rarer, len(sample.labels)
+    if method == ISOTONIC and n < LEAST_ISOTONIC:
+        return False, f"locked: {n} cases, wants {LEAST_ISOTONIC}"
+    if rarer < LEAST[method]:
+        return False, f"locked: {rarer} patients in the rarer class, wants {LEAST[method]}"
+    return True, "always compared" if method == NONE else f"{rarer} patients in the rarer class, wants {LEAST[method]}"
+
+
+def fitted(method: str, before: Calibration, logits: Float64, labels: Float64) -> Calibration:
+    """The map of the named method. Intercept and shrunk slope start from the map before, the others from the logits."""
+    odds = before.log_odds(logits)
+    if method == NONE:
+        return before
+    if method == INTERCEPT:
+        return before.moved(1.0, fit_intercept(odds, labels), INTERCEPT)
+    if method == SHRUNK:
+        return before.moved(*fit_shrunk_slope(odds, labels), SHRUNK)
+    return fitted_map(method, logits, labels)
+
+
+def folds_of(sample: Sample, seed: int, count: int = FOLDS) -> NDArray[np.int64]:
+    """The fold of each case: no patient in two, patients with and without a positive image in like shares; int (N,)."""
+    rng = np.random.default_rng(seed)
+    positive = {patient for patient, label in zip(sample.patients, sample.labels, strict=True) if label == 1}
+    fold: dict[str, int] = {}
+    for group in (sorted(positive), sorted(set(sample.patients) - positive)):
+        for place, index in enumerate(rng.permutation(len(group))):
+            fold[group[index]] = place % count
+    return np.array([fold[patient] for patient in sample.patients])
+
+
+def held_out_odds(fit: Callable[[Float64, Float64], Calibration], sample: Sample, folds: NDArray[np.int64]) -> Float64:
+    """Log odds of each case from a map that was fitted on the other folds."""
+    found = np.empty(len(sample.labels))
+    for number in np.unique(folds):
+        test = folds == number
+        found[test] = fit(sample.logits[~test], sample.labels[~test]).log_odds(sample.logits[test])
+    return found
+
+
+def recalibrate(sample: Sample, before: Calibration, prevalence: float | None = None, seed: int = 0) -> Fit:
+    """Fit, cross-validate and choose. Raises CohortUnfit.
+
+    `prevalence` is the share of pneumonia among the site's studies where the cohort was enriched: everything is then fitted and judged at
+    the cohort's mix and moved back by the difference of the log odds (Prentice and Pyke 1979).
+    """
+    require_enough(sample)
+    offset = 0.0 if prevalence is None else _odds(sample.prevalence) - _odds(prevalence)
+    here = before.moved(1.0, offset, before.method)
+    folds = folds_of(sample, seed)
+    trials = tuple(_trial(method, sample, here, folds, seed) for method in LEAST)
+    winner = _simplest_near_the_best([trial for trial in trials if trial.allowed], sample, seed)
+    after = fitted(winner.method, here, sample.logits, sample.labels).moved(1.0, -offset, winner.method)
+    assert winner.held_out is not None
+    return Fit(
+        trials=trials,
+        winner=winner.method,
+        after=after,
+        held_out=winner.held_out,
+        before=here.log_odds(sample.logits),
+        offset=offset,
+    )
+
+
+def shifted_to(logits: Float64, before: Calibration, prevalence: float) -> Calibration:
+    """The map before, moved so that the mean probability of these unlabelled, consecutive images is the known prevalence."""
+    return before.moved(1.0, shift_to(before.log_odds(logits), prevalence), SHIFT)
+
+
+def shifted_from_its_own(before: Calibration, prevalence: float) -> Calibration:
+    """The map before, moved by the difference to the prevalence it was fitted at (Elkan 2001). Raises CohortUnfit where that is unknown."""
+    mix = before.events / before.n if before.prevalence is None and before.n else before.prevalence or 0.0
+    if not 0 < mix < 1:
+        raise CohortUnfit((f"calibration {before.id} does not say at which prevalence it was fitted", "give --cohort"))
+    return before.moved(1.0, _odds(prevalence) - _odds(mix), SHIFT)
+
+
+def _trial(method: str, sample: Sample, here: Calibration, folds: NDArray[np.int64], seed: int) -> Trial:
+    allowed, why = allowance(method, sample)
+    if not allowed:
+        return Trial(method=method, allowed=False, why=why)
+    odds = held_out_odds(lambda x, y: fitted(method, here, x, y), sample, folds)
+    losses, unchanged = log_losses(odds, sample.labels), log_losses(here.log_odds(sample.logits), sample.labels)
+    return Trial(
+        method=method,
+        allowed=True,
+        why=why,
+        log_loss=mean_figure(losses, sample.patients, seed),
+        gain=mean_figure(unchanged - losses, sample.patients, seed),
+        held_out=odds,
+    )
+
+
+def _simplest_near_the_best(trials: list[Trial], sample: Sample, seed: int) -> Trial:
+    """The first, that is simplest, whose loss exceeds the least by no more than the standard error of the difference, by patient."""
+    losses = {trial.method: log_losses(trial.held_out, sample.labels) for trial in trials if trial.held_out is not None}
+    best = min(losses, key=lambda method: float(losses[method].mean()))
+    for trial in trials:
+        worse = mean_figure(losses[trial.method] - losses[best], sample.patients, seed)
+        if trial.method == best or worse.value <= (worse.high - worse.low) / (2 * 1.96):
+            return trial
+    raise AssertionError
+
+
+def _odds(share: float) -> float:
+    return math.log(share / (1 - share)) if 0 < share < 1 else float(odds_of(np.asarray(share)))

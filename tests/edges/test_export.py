@@ -1,0 +1,116 @@
+"""A bundle is what the run kept: proved by the serving engine, guarded, calibrated on its own split, and it says how."""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from prioritizer.errors import ConfigError
+from prioritizer.inference.bundle import GUARD, open_bundle
+from prioritizer.inference.engine import Engine
+from prioritizer.learning import export, graph, network, train
+from prioritizer.learning.recipes import Phase, Picture, Recipe
+from tests.edges.training import TINY, phantom_cohort
+
+STATEMENT = Path(__file__).parents[2] / "config" / "recipes" / "plain-statement.toml"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return phantom_cohort(tmp_path_factory.mktemp("phantoms"))
+
+
+@pytest.fixture(scope="module")
+def run(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    target = tmp_path_factory.mktemp("runs") / "run"
+    train.train(folder, target, TINY, say=lambda said: None)
+    return target
+
+
+@pytest.fixture(scope="module")
+def bundle_folder(folder: Path, run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    target = tmp_path_factory.mktemp("bundles") / "tiny"
+    other = phantom_cohort(tmp_path_factory.mktemp("elsewhere"), patients=12, first_seed=77)
+    statement = replace(export.read_statement(STATEMENT), name="tiny")
+    export.export(run, folder, target, statement, {"elsewhere": other}, say=lambda said: None)
+    return target
+
+
+def test_the_serving_engine_proves_the_bundle(bundle_folder: Path):
+    assert Engine(open_bundle(bundle_folder)).prove() <= 1e-4
+
+
+def test_the_card_names_what_was_kept_and_how_it_was_chosen(bundle_folder: Path, run: Path):
+    card = open_bundle(bundle_folder).card
+    kept = torch.load(run / "best.pt", weights_only=True)["epoch"]
+    assert card["training"]["epoch_kept"] == kept
+    assert Recipe(**card["training"]["recipe"]) == TINY
+    assert set(card["calibration"]["compared_on_val_report"]) == {"none", "temperature", "platt", "isotonic"}
+    assert set(card["metrics"]) == {"val_report", "elsewhere"}
+    assert card["preprocessing"]["tone"] == "equalised"
+
+
+def test_thresholds_come_from_the_calib_split(bundle_folder: Path, folder: Path, run: Path):
+    bundle = open_bundle(bundle_folder)
+    splits = export.read_splits(run / "splits.json", export.read_cohort(folder).images, folder)
+    answered = export.answers(Engine(bundle), splits["calib"])
+    probabilities = bundle.calibration.probabilities(answered.logits)
+    flagged = probabilities[answered.labels == 1] >= bundle.calibration.t_high - 1e-9
+    assert flagged.mean() >= export.TARGET_SENSITIVITY
+    assert bundle.calibration.t_low <= bundle.calibration.t_high
+
+
+def test_the_guard_lets_its_own_kind_pass_and_stops_noise(bundle_folder: Path, folder: Path, run: Path):
+    bundle = open_bundle(bundle_folder)
+    guard = bundle.likeness()
+    assert guard is not None
+    splits = export.read_splits(run / "splits.json", export.read_cohort(folder).images, folder)
+    engine = Engine(bundle)
+    assert (guard.distance(export.answers(engine, splits["train"]).embeddings) > 1).mean() < 0.2
+    noise = np.random.default_rng(3).random((64, 64)).astype(np.float32)
+    assert engine.score_picture(noise).distance[0] > 1
+
+
+def test_a_changed_guard_is_not_opened(bundle_folder: Path, tmp_path: Path):
+    copy = tmp_path / "copy"
+    copy.mkdir()
+    for file in bundle_folder.iterdir():
+        (copy / file.name).write_bytes(file.read_bytes())
+    (copy / GUARD).write_bytes((copy / GUARD).read_bytes() + b" ")
+    with pytest.raises(Exception, match=GUARD):
+        open_bundle(copy)
+
+
+def test_the_page_for_people_shows_every_set(bundle_folder: Path):
+    page = (bundle_folder / "CARD.md").read_text()
+    assert "elsewhere" in page
+    assert "Refused by the guard" in page
+    assert "not a diagnosis" in page.lower()
+    tomllib.loads((bundle_folder / "card.toml").read_text())
+
+
+@pytest.mark.parametrize(
+    ("architecture", "size"), [("test_resnet.r160_in1k", 64), ("test_efficientnet.r160_in1k", 64), ("vit_tiny_patch16_224", 224)]
+)
+@pytest.mark.parametrize("outputs", [1, 2])
+def test_contributions_add_up_to_the_logit_in_every_kind_of_network(architecture: str, size: int, outputs: int):
+    torch.manual_seed(1)
+    model = network.build(architecture, outputs, size).eval()
+    with torch.no_grad():
+        images = torch.randn(2, 3, size, size)
+        logit, saliency, embedding = network.Explained(model)(images)
+        assert torch.allclose(logit, network.logit_of(model(images)), atol=1e-4)
+        assert torch.allclose(saliency.sum(dim=(1, 2)) + network.direction(model)[1], logit, atol=1e-4)
+        assert embedding.shape[1] > network.linear_head(model).in_features
+
+
+def test_a_network_without_a_closed_form_is_not_exported(tmp_path: Path):
+    recipe = Recipe(architecture="test_vit.r160_in1k", picture=Picture(size=160), phases=(Phase(epochs=1, learning_rate=1e-3),))
+    model = network.build(recipe.architecture, 1, 160).eval()
+    with pytest.raises(ConfigError, match="exact map"):
+        graph.export_graph(model, recipe, tmp_path / "model.onnx")

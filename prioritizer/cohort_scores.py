@@ -28,6 +28,8 @@ class Seen:
 
     sha256: str
     logit: float
+    distance: float
+    """From the training data, over the limit of the bundle's guard."""
     thumbnail: NDArray[np.uint8]
     """Shape (32, 32)."""
 
@@ -47,7 +49,12 @@ class Cache:
         """Know it the next time too."""
         self._seen[seen.sha256] = seen
         self._file.parent.mkdir(parents=True, exist_ok=True)
-        line = {"sha256": seen.sha256, "logit": seen.logit, "thumbnail": base64.b64encode(seen.thumbnail.tobytes()).decode("ascii")}
+        line = {
+            "sha256": seen.sha256,
+            "logit": seen.logit,
+            "distance": seen.distance,
+            "thumbnail": base64.b64encode(seen.thumbnail.tobytes()).decode("ascii"),
+        }
         with self._file.open("a", encoding="ascii") as file:
             file.write(json.dumps(line) + "\n")
 
@@ -57,7 +64,7 @@ def _read_lines(file: Path) -> Iterable[tuple[str, Seen]]:
         try:
             told = json.loads(line)
             cells = np.frombuffer(base64.b64decode(told["thumbnail"]), dtype=np.uint8).reshape(THUMBNAIL, THUMBNAIL)
-            yield told["sha256"], Seen(sha256=told["sha256"], logit=float(told["logit"]), thumbnail=cells)
+            yield told["sha256"], Seen(sha256=told["sha256"], logit=float(told["logit"]), distance=float(told["distance"]), thumbnail=cells)
         except (ValueError, KeyError, TypeError):
             continue
 
@@ -82,10 +89,11 @@ class Looking:
         engine, sandbox = self._ready()
         task = file_picture if file.suffix.lower() in PICTURE_SUFFIXES else develop.model_picture
         picture = sandbox.run(task, self._settings.model.decode_timeout_s, file, self._bundle.preprocessing)
-        logit = float(engine.score_picture(picture).logit[0])
+        outputs = engine.score_picture(picture)
+        logit = float(outputs.logit[0])
         if not np.isfinite(logit):
             raise Unprocessable("logit", f"the network answered {logit}")
-        seen = Seen(sha256=digest, logit=logit, thumbnail=thumbnail_of(picture))
+        seen = Seen(sha256=digest, logit=logit, distance=float(outputs.distance[0]), thumbnail=thumbnail_of(picture))
         self._cache.keep(seen)
         return seen
 

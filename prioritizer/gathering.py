@@ -13,6 +13,7 @@ from prioritizer import cohort_lint, eligibility
 from prioritizer.cohort_lint import Finding, Looked, Twins
 from prioritizer.cohort_scores import UNREADABLE, Looking, Seen
 from prioritizer.dicom import attributes
+from prioritizer.eligibility import Rules, Verdict
 from prioritizer.errors import Unprocessable
 from prioritizer.filescore import NO_HEADER, PICTURE_SUFFIXES, files_of
 from prioritizer.inference.bundle import Bundle
@@ -60,13 +61,21 @@ def unlabelled_cohort(root: Path) -> Cohort:
 
 
 def gather(
-    cohort: Cohort, bundle: Bundle, looking: Looking, *, labelled: bool, prevalence: float | None, ignore_scope: bool, tick: Tick
+    cohort: Cohort,
+    bundle: Bundle,
+    looking: Looking,
+    *,
+    rules: Rules,
+    labelled: bool,
+    prevalence: float | None,
+    ignore_scope: bool,
+    tick: Tick,
 ) -> Gathered:
-    """Look at every image, and lint the cohort."""
+    """Look at every image, and lint the cohort. `rules` are the site's: what it scores is what its calibration is for."""
     looked: list[Looked] = []
     seen: dict[str, tuple[LabelledImage, Seen]] = {}
     for number, image in enumerate(cohort.images):
-        one, what = _look(image, cohort.root, bundle, looking)
+        one, what = _look(image, cohort.root, bundle, looking, rules)
         looked.append(one)
         if what is not None:
             seen[one.file] = image, what
@@ -81,23 +90,25 @@ def gather(
     return Gathered(images=tuple(looked), findings=(*read, *kept), form=cohort.form, labelled=labelled)
 
 
-def _look(image: LabelledImage, root: Path, bundle: Bundle, looking: Looking) -> tuple[Looked, Seen | None]:
+def _look(image: LabelledImage, root: Path, bundle: Bundle, looking: Looking, rules: Rules) -> tuple[Looked, Seen | None]:
     file = str(image.path.relative_to(root)) if image.path.is_relative_to(root) else image.path.name
     one = Looked(file=file, label=image.label, patient=image.patient, label_source=image.label_source)
     try:
-        scope, taken = _scope(image, bundle)
-        one = replace(one, out_of_scope=scope, taken_on=taken)
+        verdict, taken = _scope(image, bundle, rules)
+        one = replace(one, out_of_scope=verdict.reason.sentence if verdict.reason else "", taken_on=taken)
         what = looking.look(image.path)
+        unlike = eligibility.with_likeness(verdict, what.distance, rules)
     except UNREADABLE as error:
         return replace(one, unreadable=str(error)), None
-    return replace(one, sha256=what.sha256, logit=what.logit), what
+    reason = unlike.reason.sentence if unlike.reason else ""
+    return replace(one, sha256=what.sha256, logit=what.logit, out_of_scope=reason), what
 
 
-def _scope(image: LabelledImage, bundle: Bundle) -> tuple[str, date | None]:
-    """The scope rule that the image does not meet, in words, and the day it was taken where the header says so."""
+def _scope(image: LabelledImage, bundle: Bundle, rules: Rules) -> tuple[Verdict, date | None]:
+    """Whether the site would score the image, and the day it was taken where the header says so."""
     if image.path.suffix.lower() in PICTURE_SUFFIXES:
         if image.age_years is None and not image.view:
-            return NO_HEADER.sentence, None
+            return Verdict(reason=NO_HEADER), None
         instance, taken = _instance_of_columns(image, bundle), None
     else:
         try:
@@ -105,8 +116,7 @@ def _scope(image: LabelledImage, bundle: Bundle) -> tuple[str, date | None]:
         except OSError as error:
             raise Unprocessable("file", f"the file cannot be opened ({error.strerror})") from error
         instance = replace(instance, age_years=image.age_years if instance.age_years is None else instance.age_years)
-    verdict = eligibility.judge(instance, bundle.scope, eligibility.Rules(), scores_secondary_capture=True)
-    return (verdict.reason.sentence if verdict.reason else ""), taken
+    return eligibility.judge(instance, bundle.scope, rules, scores_secondary_capture=True), taken
 
 
 def _instance_of_columns(image: LabelledImage, bundle: Bundle) -> Instance:

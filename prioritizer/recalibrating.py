@@ -27,7 +27,7 @@ from prioritizer.measures import Cases, Figure, figures, roc_auc_figure
 from prioritizer.operating_point import OperatingPoint, Wish, by_flags, kept, operating_point, probability_at
 from prioritizer.recalibration import Fit
 from prioritizer.reports.page import Section
-from prioritizer.stations import policy_of
+from prioritizer.stations import policy_of, rules_of
 
 CROSS_FITTED = ("sensitivity", "specificity", "share_raised")
 """Figures at a threshold: of a proposed one they are taken cross-fitted, never from the cases that set it."""
@@ -136,7 +136,14 @@ def _gathered(request: Request, settings: Settings, bundle: Bundle, folder: Path
     looking = Looking(bundle, settings, Cache(folder, bundle, settings.model.precision))
     try:
         return gathering.gather(
-            cohort, bundle, looking, labelled=labelled, prevalence=request.prevalence, ignore_scope=request.ignore_scope, tick=tick
+            cohort,
+            bundle,
+            looking,
+            rules=rules_of(settings),
+            labelled=labelled,
+            prevalence=request.prevalence,
+            ignore_scope=request.ignore_scope,
+            tick=tick,
         )
     finally:
         looking.close()

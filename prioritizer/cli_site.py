@@ -51,6 +51,7 @@ def recalibrate(
 
     from prioritizer.operating_point import Wish
     from prioritizer.recalibrating import Request, run
+    from prioritizer.simulated_effect import sections
     from prioritizer.stations import utc_now
 
     engine, settings = ledger_of(config)
@@ -69,7 +70,11 @@ def recalibrate(
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=talk, transient=True) as progress:
         bar = progress.add_task("scoring the cohort", total=None)
-        outcome, path = run(engine, settings, request, utc_now(), tick=lambda done, of: progress.update(bar, completed=done, total=of))
+        outcome, path = run(
+            engine, settings, request, utc_now(),
+            tick=lambda done, of: progress.update(bar, completed=done, total=of),
+            extra_sections=lambda outcome: sections(outcome, engine, settings),
+        )  # fmt: skip
     if as_json:
         from prioritizer.recalibration_report import facts
 

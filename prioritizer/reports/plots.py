@@ -127,7 +127,7 @@ def bars(groups: Sequence[str], series: Sequence[tuple[str, Sequence[float]]], *
         axes.set(ylabel=y)
         axes.grid(visible=False, axis="x")
         if len(series) > 1:
-            axes.legend(loc="best")
+            axes.legend(loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0.2, ncols=3)  # above the axes, where it hides no bar
         return as_svg(figure)
 
 

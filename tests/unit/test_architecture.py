@@ -30,6 +30,14 @@ PURE = frozenset(
         "phantoms",
         "measures",
         "likeness",
+        "reading_room",
+        "simulation",
+        "simulation_figures",
+        "delong",
+        "curves",
+        "at_threshold",
+        "fitness",
+        "paired",
     }
 )
 EDGES = frozenset({"dicom", "inference", "db", "web", "learning", "reports"})

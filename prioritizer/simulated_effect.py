@@ -1,0 +1,102 @@
+"""The section "Simulated effect": the list with the threshold before and with the proposed one, on the same studies."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+import numpy as np
+import sqlalchemy as sa
+
+from prioritizer import simulation_words as words
+from prioritizer.arrival_file import minutes_of
+from prioritizer.config import Settings
+from prioritizer.db import arrivals
+from prioritizer.ranking import Policy, Stage
+from prioritizer.reading_room import Known, OperatingPoint, Scenario
+from prioritizer.recalibrating import Outcome
+from prioritizer.reports.page import Section, Table
+from prioritizer.simulated_site import LEAST_ARRIVALS
+from prioritizer.simulation import MINUTE, in_order_of_arrival, with_windows
+from prioritizer.simulation_figures import FIFO, SICK, Effect, Setting, compare
+from prioritizer.stations import policy_of
+
+REPLICATIONS = 5
+DAYS_BACK = 28
+RATE = 12.0
+"""Studies an hour, where the ledger holds too few arrivals."""
+READING = 4.0
+BUSIEST = 0.95
+"""Readers are added until they are no busier than this: the site's own number is not known here."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """What a new threshold does to the model as the list sees it."""
+
+    before: OperatingPoint
+    after: OperatingPoint
+    prevalence: float
+
+
+def sections(outcome: Outcome, engine: sa.Engine, settings: Settings) -> tuple[Section, ...]:
+    """The section for a recalibration; none where the cohort gave no sensitivity and specificity, or only of one class."""
+    point, before, gathered = outcome.point, outcome.figures_before or {}, outcome.gathered
+    if point is None or gathered is None or "sensitivity" not in before or "specificity" not in before:
+        return ()
+    change = Change(
+        before=OperatingPoint(sensitivity=before["sensitivity"].value, specificity=before["specificity"].value),
+        after=OperatingPoint(sensitivity=point.sensitivity.value, specificity=point.specificity.value),
+        prevalence=outcome.request.prevalence or gathered.sample.prevalence,
+    )
+    start = outcome.made_at - timedelta(days=DAYS_BACK)
+    rows = arrivals.since(engine, start, outcome.bundle.digest)
+    moments, stat = [row.at for row in rows], [row.stat for row in rows]
+    return (section(change, policy_of(settings, outcome.bundle), moments, stat, outcome.request.seed),)
+
+
+def section(change: Change, policy: Policy, moments: list[datetime], stat: list[bool], seed: int = 0) -> Section:
+    """Order of arrival, the threshold before, and the proposed one, at the site's windows, as one table.
+
+    `moments` and `stat` are the arrivals of the site; where they are too few, arrivals are drawn.
+    """
+    room = _room(change, moments, stat)
+    active = replace(policy, stage=Stage.ACTIVE)
+    found: list[Effect] = []
+    for name, model in (("before", change.before), ("proposed", change.after)):
+        rules = with_windows(active.with_thresholds(model.t_high, 0.0), policy.high / MINUTE, policy.neutral / MINUTE)
+        tried = (Setting(name=FIFO, policy=in_order_of_arrival(rules)), Setting(name=f"{name}: {_said(model)}", policy=rules))
+        effects = compare(replace(room, model=model), tried, replications=REPLICATIONS, seed=seed)
+        found += effects if not found else effects[1:]
+    header = (*words.EFFECT_HEADER, "all with pneumonia: mean turn-around")
+    rows = tuple((*words.effect_row(effect), words.with_interval(effect.classes[SICK].mean)) for effect in found)
+    return Section(
+        title="Simulated effect",
+        answers="R16",
+        text=(*_assumed(room, moments), *words.warnings(room, found)),
+        tables=(Table(caption=words.EFFECT_CAPTION, header=header, rows=rows),),
+    )
+
+
+def _room(change: Change, moments: list[datetime], stat: list[bool]) -> Scenario:
+    """One reading room for both thresholds, with as many readers as keep up."""
+    enough = len(moments) >= LEAST_ARRIVALS
+    known = Known(arrived=np.array(minutes_of(list(moments))), stat=np.array(stat)) if enough else None
+    room = Scenario(model=change.after, per_hour=RATE, days=10, known=known, reading_minutes=READING, prevalence=change.prevalence)
+    return replace(room, readers=(max(1, math.ceil(room.load / BUSIEST)),))
+
+
+def _said(model: OperatingPoint) -> str:
+    return f"sensitivity {model.sensitivity:.2f}, specificity {model.specificity:.2f}"
+
+
+def _assumed(room: Scenario, moments: list[datetime]) -> tuple[str, ...]:
+    """What the figures rest on."""
+    traffic = f"{len(moments)} arrivals of the ledger" if room.known is not None else f"{RATE:g} drawn arrivals an hour"
+    return (
+        f"{words.SIMULATED} Assumed: {traffic}, {room.readers[0]} reader(s) day and night, {READING:g} minutes a study, "
+        f"prevalence {room.prevalence:.0%}, the site's windows, stage active, load {room.load:.0%}. Thresholds are compared on "
+        "the same studies, each on the binormal ROC curve through its operating point in this cohort; the proposed one is cross-fitted.",
+        "Your own room: prioritizer simulate --from-ledger --readers N --reading-minutes M.",
+    )

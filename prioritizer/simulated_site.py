@@ -1,0 +1,200 @@
+"""The site as a simulation sees it: arrivals, readers, model and rules, with a line for every assumption that was made."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+import sqlalchemy as sa
+
+from prioritizer.arrival_file import minutes_of, read_arrivals
+from prioritizer.calibration import Calibration
+from prioritizer.config import Settings
+from prioritizer.db import arrivals, calibrations
+from prioritizer.errors import CalibrationChanged, ConfigError, NotFound
+from prioritizer.inference.bundle import Bundle, open_bundle
+from prioritizer.ranking import Policy, Stage
+from prioritizer.reading_room import HOURS, Known, OperatingPoint, Scenario
+from prioritizer.simulation import MINUTE, with_windows
+from prioritizer.simulation_figures import Setting
+from prioritizer.stations import policy_of
+
+PREVALENCE = 0.1
+"""Assumed where nobody says better."""
+LEAST_ARRIVALS = 30
+SPLIT = "val_report"
+LOW_SENSITIVITY = 0.99
+"""Where demote_low is set and the model is known by its operating point: this share of pneumonia stays above t_low."""
+Said = tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """What a person asked for; None: taken from the site, its bundle or its ledger."""
+
+    rate: float | None = None
+    """Studies an hour, averaged over the day."""
+    by_hour: tuple[float, ...] = ()
+    file: Path | None = None
+    from_ledger: bool = False
+    days: float = 10
+    """Days of each replication; with `from_ledger`, how many days back."""
+    readers: int = 1
+    open_hours: tuple[int, int] | None = None
+    """First and last hour of reading, for example (7, 19); None: day and night."""
+    reading_minutes: float = 4.0
+    reading_cv: float = 0.6
+    prevalence: float | None = None
+    stat_share: float = 0.05
+    not_scored_share: float = 0.05
+    ai_minutes: float = 0.5
+    sensitivity: float | None = None
+    specificity: float | None = None
+    at_sensitivity: tuple[float, ...] = ()
+    """Other thresholds on the same ROC curve, tried beside the first."""
+    t_high: tuple[float, ...] = ()
+    """Other thresholds on known probabilities, tried beside the first."""
+    windows: tuple[tuple[float, float], ...] = ()
+    """HIGH and NEUTRAL windows in minutes."""
+    replications: int = 10
+    seed: int = 0
+
+
+def site_of(settings: Settings, engine: sa.Engine | None, request: Request, now: datetime) -> tuple[Scenario, Policy, Said]:
+    """Scenario, the site's rules as if in stage active, and the assumptions. Raises ConfigError, NotFound, CalibrationChanged."""
+    bundle = open_bundle(settings.model.bundle)
+    policy = replace(policy_of(settings, bundle), stage=Stage.ACTIVE)
+    known, seen, where = _arrivals(engine, request, policy, bundle, now)
+    model, model_said = _model(bundle, request)
+    prevalence = PREVALENCE if request.prevalence is None else request.prevalence
+    scenario = Scenario(
+        model=model,
+        per_hour=request.rate or 0.0,
+        by_hour=request.by_hour,
+        days=request.days,
+        known=known,
+        readers=_readers(request),
+        reading_minutes=request.reading_minutes,
+        reading_cv=request.reading_cv,
+        reading_seen=seen,
+        prevalence=prevalence,
+        stat_share=request.stat_share,
+        not_scored_share=request.not_scored_share,
+        ai_minutes=request.ai_minutes,
+    )
+    if known is None or known.probabilities is None:
+        if request.t_high:
+            raise ConfigError(("--t-high needs arrivals with probabilities; with --sensitivity and --specificity use --at-sensitivity",))
+        policy, scores = policy.with_thresholds(model.t_high, model.threshold_at(LOW_SENSITIVITY)), model_said
+    else:
+        policy, scores = _thresholds(engine, policy, bundle, request)
+    return scenario, policy, _assumptions(scenario, policy, request, where, scores)
+
+
+def asked(scenario: Scenario, policy: Policy, request: Request) -> tuple[Setting, ...]:
+    """The windows that were asked for, then the thresholds, each at the first windows."""
+    pairs = request.windows or ((policy.high / MINUTE, policy.neutral / MINUTE),)
+    found = [Setting(name=f"deadlines {high:g}/{neutral:g}", policy=with_windows(policy, high, neutral)) for high, neutral in pairs]
+    first = found[0]
+    for sensitivity in request.at_sensitivity:
+        rules = first.policy.with_thresholds(scenario.model.threshold_at(sensitivity), first.policy.t_low)
+        found.append(Setting(name=f"{first.name}, sensitivity {sensitivity:g}", policy=rules))
+    by_probability = (
+        Setting(name=f"{first.name}, t_high {t_high:g}", policy=first.policy.with_thresholds(t_high, first.policy.t_low))
+        for t_high in request.t_high
+    )
+    return (*found, *by_probability)
+
+
+def _readers(request: Request) -> tuple[int, ...]:
+    if request.open_hours is None:
+        return (request.readers,)
+    first, last = request.open_hours
+    return tuple(request.readers if first <= hour < last else 0 for hour in range(HOURS))
+
+
+def _arrivals(
+    engine: sa.Engine | None, request: Request, policy: Policy, bundle: Bundle, now: datetime
+) -> tuple[Known | None, tuple[float, ...], str]:
+    """Real arrivals, measured reading times, and where the arrivals come from."""
+    if request.file is not None:
+        found = read_arrivals(request.file)
+        return found.known, found.reading_seen, f"{len(found.known.arrived)} arrivals of {request.file.name}"
+    if not request.from_ledger:
+        shape = "the given profile of the day" if request.by_hour else "the same at every hour"
+        return None, (), f"{request.rate:g} studies an hour on average, {shape}, independent of each other (Poisson), {request.days:g} days"
+    assert engine is not None
+    rows = arrivals.since(engine, now - timedelta(days=request.days), bundle.digest)
+    if len(rows) < LEAST_ARRIVALS:
+        said = f"the ledger holds {len(rows)} arrivals of the last {request.days:g} days, {LEAST_ARRIVALS} are needed"
+        raise NotFound(f"{said}; give more --days, or --rate for drawn arrivals")
+    applies = _applying(engine, policy, bundle)
+    probabilities = np.array([math.nan if row.logit is None else applies.probability(row.logit) for row in rows])
+    known = Known(
+        arrived=np.array(minutes_of([row.at for row in rows])),
+        stat=np.array([row.stat for row in rows]),
+        probabilities=None if np.isnan(probabilities).all() else probabilities,
+    )
+    return known, (), f"{len(rows)} arrivals of the ledger, the last {request.days:g} days"
+
+
+def _applying(engine: sa.Engine, policy: Policy, bundle: Bundle) -> Calibration:
+    """The calibration that is in force."""
+    applies = calibrations.applying(engine, policy)
+    if applies.fault:
+        raise CalibrationChanged(applies.fault)
+    return applies.calibration or bundle.calibration
+
+
+def _thresholds(engine: sa.Engine | None, policy: Policy, bundle: Bundle, request: Request) -> tuple[Policy, str]:
+    """The rules with the thresholds that known probabilities are held against."""
+    if request.at_sensitivity:
+        raise ConfigError(("--at-sensitivity needs a model known by --sensitivity and --specificity; with probabilities use --t-high",))
+    applies = _applying(engine, policy, bundle) if engine is not None and request.from_ledger else bundle.calibration
+    said = f"known probabilities, taken at their word where the label is not known, at t_high {applies.t_high:.3f} ({applies.id})"
+    return policy.with_thresholds(applies.t_high, applies.t_low), said
+
+
+def _model(bundle: Bundle, request: Request) -> tuple[OperatingPoint, str]:
+    """The model's operating point and where it comes from."""
+    if request.sensitivity is not None and request.specificity is not None:
+        sensitivity, specificity, where = request.sensitivity, request.specificity, "as stated"
+    else:
+        measured = bundle.card.get("metrics", {}).get(SPLIT, {})
+        if "sensitivity" not in measured or "specificity" not in measured:
+            raise ConfigError((f"the card of {bundle.name} has no sensitivity and specificity; give --sensitivity and --specificity",))
+        sensitivity, specificity = (float(np.ravel(measured[name])[0]) for name in ("sensitivity", "specificity"))
+        where = f"the card of {bundle.name} on its own {SPLIT}; your site's will be lower"
+    said = f"sensitivity {sensitivity:.3f}, specificity {specificity:.3f} ({where}); scores from the binormal ROC curve through that point"
+    return OperatingPoint(sensitivity=sensitivity, specificity=specificity), said
+
+
+def _assumptions(scenario: Scenario, policy: Policy, request: Request, where: str, scores: str) -> Said:
+    """Everything that was assumed, name and value."""
+    hours = f"from {request.open_hours[0]} to {request.open_hours[1]} o'clock" if request.open_hours else "day and night"
+    measured = len(scenario.reading_seen)
+    times = f"{measured} measured times drawn again" if measured else f"log-normal, coefficient of variation {scenario.reading_cv:g}"
+    known = scenario.known
+    with_scores = known is not None and known.probabilities is not None
+    mean = "of the probabilities and labels" if with_scores else f"{scenario.prevalence:.0%}"
+    stated = "" if request.prevalence is not None or with_scores else " (assumed; give --prevalence)"
+    stat = "as recorded" if known is not None and known.stat is not None else f"{scenario.stat_share:.0%} of studies, drawn"
+    unscored = "as recorded" if with_scores else f"{scenario.not_scored_share:.0%} of studies"
+    return (
+        ("arrivals", where),
+        ("readers", f"{request.readers}, {hours}; a study begun is finished, a free reader takes the head of the list"),
+        ("reading a study", f"{scenario.mean_reading:.3g} minutes on average ({times}), the same for every class"),
+        ("load", f"{scenario.load:.0%} of the readers' time" + ("; above 100 % the list grows without end" if scenario.load >= 1 else "")),
+        ("prevalence", mean + stated),
+        ("model", scores),
+        ("STAT", f"{stat}; read first under every way of ordering"),
+        ("not scored", f"{unscored}; in order of arrival"),
+        ("score", f"{scenario.ai_minutes:g} minutes after arrival; neutral until then"),
+        ("raising is suspended", f"above {policy.max_high_share:.0%} of the last {policy.last_n} scored studies"),
+        ("demote_low", "on" if policy.demote_low else "off"),
+        ("the list", "empty at the start of each replication; after its last arrival it is read to the end"),
+        ("replications", f"{request.replications}, seed {request.seed}; the same studies under every way of ordering"),
+    )

@@ -48,6 +48,18 @@ def test_the_serving_install_holds_no_torch(installed: Path, tmp_path: Path) -> 
 
 @pytest.mark.timeout(600)
 def test_train_in_a_serving_install_says_what_is_missing(installed: Path, tmp_path: Path) -> None:
-    told = run(installed / "prioritizer", "train", "--data", str(tmp_path), "--run", str(tmp_path / "run"), cwd=tmp_path)
+    told = run(installed / "prioritizer", "train", str(tmp_path / "run"), "--data", str(tmp_path), cwd=tmp_path)
     assert told.returncode == 5
     assert "prioritizer[train]" in told.stderr
+
+
+@pytest.mark.timeout(600)
+def test_a_physicist_simulates_and_recalibrates_in_a_serving_install(installed: Path, tmp_path: Path) -> None:
+    point = ("--rate", "6", "--sensitivity", "0.9", "--specificity", "0.9", "--days", "2", "--replications", "2")
+    simulated = run(installed / "prioritizer", "simulate", *point, "--report", "room.html", cwd=tmp_path)
+    assert simulated.returncode == 0, simulated.stderr
+    assert "<svg" in (tmp_path / "room.html").read_text()
+    assert run(installed / "prioritizer", "migrate", cwd=tmp_path).returncode == 0
+    shifted = run(installed / "prioritizer", "recalibrate", "--prevalence", "0.2", "--json", cwd=tmp_path)
+    assert "not installed" not in shifted.stderr
+    assert '"candidate"' in shifted.stdout or '"id"' in shifted.stdout, shifted.stdout + shifted.stderr

@@ -245,10 +245,15 @@ class ReliabilityBin:
 
 
 def reliability(probabilities: Float64, labels: Float64, bins: int = 10, *, equal_mass: bool = False) -> tuple[ReliabilityBin, ...]:
-    """P(positive) against the observed positive rate in `bins` bins of equal width, or of equally many cases; empty ones are left out."""
+    """P(positive) against the observed positive rate in `bins` bins of equal width, or of equally many cases; empty ones are left out.
+
+    Cases of one probability stay in one bin: parted, they would stand in the order of the files, which is often that of the labels.
+    """
     if equal_mass:
         order = np.argsort(probabilities, kind="stable")
-        groups = [part for part in np.array_split(order, bins) if len(part)]
+        rising = probabilities[order]
+        last = np.cumsum([len(part) for part in np.array_split(order, bins) if len(part)]) - 1
+        groups = [part for part in np.split(order, np.unique(np.searchsorted(rising, rising[last], side="right"))) if len(part)]
     else:
         index = np.minimum((probabilities * bins).astype(int), bins - 1)
         groups = [part for b in range(bins) if len(part := np.flatnonzero(index == b))]

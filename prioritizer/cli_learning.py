@@ -1,16 +1,20 @@
-"""The verbs of the data scientist: look at data, train, export. They need the extra `train`."""
+"""The verbs of the data scientist: look at data, train, export, evaluate, compare. They need the extra `train`."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from prioritizer import cli_data
-from prioritizer.contract import talk, verb
+from prioritizer.cli_options import AsJson
+from prioritizer.contract import out, print_json, talk, verb
+
+if TYPE_CHECKING:
+    from prioritizer.learning.trials import Asked
 
 app = typer.Typer()
 app.add_typer(cli_data.app, name="data")
@@ -66,3 +70,108 @@ def export(
     cohorts = {name: Path(folder) for name, _, folder in (pair.partition("=") for pair in external or [])}
     with progress_bar() as (say, tick):
         write_bundle(run, data, target, read_statement(statement), cohorts, labels=labels, say=say, tick=tick)
+
+
+SubjectFolder = Annotated[Path, typer.Argument(metavar="RUN_OR_BUNDLE", help="Folder that `train` or `export` wrote.")]
+DataFolder = Annotated[Path, typer.Option(help="The cohort; for a run the one it was trained on (docs/learning.md).")]
+LabelsFile = Annotated[Path | None, typer.Option(help="Label file, where it is not found by itself.")]
+Split = Annotated[str, typer.Option(help="val_report, select, calib, train or all.", show_default="val_report where there are splits")]
+SplitsFile = Annotated[Path | None, typer.Option(help="splits.json of the run a bundle was made of; a run brings its own.")]
+On = Annotated[list[str] | None, typer.Option(metavar="NAME=DIR", help="Another labelled cohort beside it, for evaluation only.")]
+SeenInTraining = Annotated[bool, typer.Option("--seen-in-training", help="Report on training films all the same; no evidence.")]
+TargetSensitivity = Annotated[float, typer.Option(help="Sensitivity on calib at which a run's threshold is set; bundles have their own.")]
+Seed = Annotated[int, typer.Option(help="Seed of bootstrap, folds and samples.")]
+NoCost = Annotated[bool, typer.Option("--no-cost", help="Leave out the measurement of time and memory.")]
+
+
+def _asked(data: Path, labels: Path | None, split: str, splits: Path | None, on: list[str] | None, *, seen_in_training: bool) -> Asked:
+    from prioritizer.errors import ConfigError
+    from prioritizer.learning.trials import Asked
+
+    pairs = [pair.partition("=") for pair in on or []]
+    faults = tuple(f"--on {name}{sign}{folder}: give NAME=DIR" for name, sign, folder in pairs if not (name and folder))
+    if faults:
+        raise ConfigError(faults)
+    cohorts = {name: Path(folder) for name, _, folder in pairs}
+    return Asked(data=data, labels=labels, split=split, splits=splits, on=cohorts, seen_allowed=seen_in_training)
+
+
+@app.command()
+@verb
+def evaluate(
+    subject: SubjectFolder,
+    data: DataFolder,
+    labels: LabelsFile = None,
+    split: Split = "",
+    splits: SplitsFile = None,
+    on: On = None,
+    prevalence: Annotated[float | None, typer.Option(help="Share of pneumonia at the site, 0 to 1. Default: that of the cohort.")] = None,
+    target_sensitivity: TargetSensitivity = 0.95,
+    report: Annotated[Path | None, typer.Option(help="HTML page to write; its figures stand beside it as JSON.")] = None,
+    seed: Seed = 0,
+    no_cost: NoCost = False,
+    seen_in_training: SeenInTraining = False,
+    as_json: AsJson = False,
+) -> None:
+    """Every figure of a run or bundle with its interval, subgroups, shortcut controls, hits and misses, and a verdict."""
+    from prioritizer.learning.evaluate import evaluate as run_evaluation
+    from prioritizer.learning.evaluate_report import facts_of, report_of
+    from prioritizer.measures import NAMES
+    from prioritizer.reports.page import write
+
+    asked = _asked(data, labels, split, splits, on, seen_in_training=seen_in_training)
+    with progress_bar() as (say, tick):
+        found = run_evaluation(
+            subject, asked, target=target_sensitivity, prevalence=prevalence, with_cost=not no_cost, seed=seed, say=say, tick=tick
+        )
+        if report:
+            say(f"written: {write(report_of(found), report)}; it shows radiographs and must not leave the site")
+    if as_json:
+        print_json({"verdict": found.fitness.word, "why": found.fitness.said, **facts_of(found)})
+        return
+    for one in found.judgements:
+        _tell(f"{one.trial.name}: {one.evidence.events} with, {one.evidence.non_events} without pneumonia; t_high {one.at.threshold:.4f}")
+        _tell(f"  {'ROC-AUC of the logits (DeLong)':<52} {one.auc}")
+        for key, name in NAMES.items():
+            _tell(f"  {name:<52} {one.figures[key]}")
+    _tell(f"{found.fitness.word}: {found.fitness.said}")
+
+
+@app.command()
+@verb
+def compare(
+    subjects: Annotated[list[Path], typer.Argument(metavar="RUN_OR_BUNDLE...", help="Two or more; each is compared with the first.")],
+    data: DataFolder,
+    labels: LabelsFile = None,
+    split: Split = "",
+    splits: SplitsFile = None,
+    on: On = None,
+    target_sensitivity: TargetSensitivity = 0.95,
+    report: Annotated[Path | None, typer.Option(help="HTML page to write; its figures stand beside it as JSON.")] = None,
+    markdown: Annotated[Path | None, typer.Option(help="Markdown file to write: the tables alone, no image.")] = None,
+    seed: Seed = 0,
+    no_cost: NoCost = False,
+    seen_in_training: SeenInTraining = False,
+    as_json: AsJson = False,
+) -> None:
+    """Runs and bundles on the same films: figures side by side, paired differences with intervals, cost, and where they disagree."""
+    from prioritizer.learning.compare import compare as run_comparison
+    from prioritizer.learning.compare_report import facts_of, markdown_of, report_of
+    from prioritizer.reports.page import write
+
+    asked = _asked(data, labels, split, splits, on, seen_in_training=seen_in_training)
+    with progress_bar() as (say, tick):
+        found = run_comparison(subjects, asked, target=target_sensitivity, with_cost=not no_cost, seed=seed, say=say, tick=tick)
+        if report:
+            say(f"written: {write(report_of(found), report)}; it shows radiographs and must not leave the site")
+        if markdown:
+            markdown.write_text(markdown_of(found), encoding="utf-8")
+            say(f"written: {markdown}")
+    if as_json:
+        print_json(facts_of(found))
+    elif not markdown:
+        out.print(markdown_of(found), markup=False, highlight=False, soft_wrap=True)
+
+
+def _tell(line: str) -> None:
+    out.print(line, markup=False, highlight=False, soft_wrap=True)

@@ -23,7 +23,10 @@ class Figure:
     high: float
 
     def __str__(self) -> str:
-        return f"{self.value:.3f} ({self.low:.3f}-{self.high:.3f})"
+        if np.isnan(self.value):
+            return "-"
+        between = " to " if self.low < 0 else "-"
+        return f"{self.value:.3f} ({self.low:.3f}{between}{self.high:.3f})"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +36,10 @@ class Cases:
     probabilities: Float64
     labels: Float64
     patients: Sequence[str]
+
+    def only(self, index: NDArray[np.int64]) -> Cases:
+        """The cases of these indices, in their order."""
+        return Cases(probabilities=self.probabilities[index], labels=self.labels[index], patients=[self.patients[i] for i in index])
 
 
 def roc_auc(labels: Float64, scores: Float64) -> float:
@@ -112,29 +119,112 @@ def _binomial_cdf(k: int, n: int, p: float) -> float:
     return float(np.exp(log_terms).sum())
 
 
-def figures(cases: Cases, threshold: float, seed: int = 0) -> dict[str, Figure]:
-    """All figures of a split at a threshold that was fixed elsewhere."""
-    measures: dict[str, Callable[[Float64, Float64], float]] = {
-        "roc_auc": roc_auc,
-        "pr_auc": average_precision,
-        "sensitivity": lambda y, p: sensitivity(y, p >= threshold),
-        "specificity": lambda y, p: specificity(y, p >= threshold),
-        "share_raised": lambda y, p: float((p >= threshold).mean()),
-        "brier": lambda y, p: calibration.brier(p, y),
-        "log_loss": lambda y, p: calibration.log_loss(calibration.odds_of(p), y),
-        "ece": lambda y, p: calibration.expected_calibration_error(p, y),
-        "ece_equal_mass": lambda y, p: calibration.expected_calibration_error(p, y, equal_mass=True),
-        "calibration_slope": lambda y, p: calibration_line(p, y)[0],
-        "calibration_intercept": lambda y, p: calibration_line(p, y)[1],
+NAMES = {
+    "roc_auc": "ROC-AUC of the probabilities",
+    "pr_auc": "PR-AUC of the probabilities",
+    "sensitivity": "Sensitivity",
+    "specificity": "Specificity",
+    "ppv": "Positive predictive value",
+    "npv": "Negative predictive value",
+    "f1": "F1",
+    "accuracy": "Accuracy",
+    "share_raised": "Share raised",
+    "false_discovery": "False discovery rate",
+    "false_omission": "False omission rate",
+    "brier": "Brier score",
+    "brier_reliability": "Brier: reliability (0 is right)",
+    "brier_resolution": "Brier: resolution (more is better)",
+    "brier_uncertainty": "Brier: uncertainty (of the cohort alone)",
+    "log_loss": "Log loss, nats",
+    "ece": "Calibration error of P(positive), ten equal widths",
+    "ece_equal_mass": "Calibration error of P(positive), ten equal counts",
+    "calibration_slope": "Calibration slope (1 is right)",
+    "calibration_intercept": "Calibration intercept beside the slope",
+    "calibration_in_the_large": "Calibration in the large (0 is right)",
+}
+"""Every figure by its key, in the order of reports."""
+BIASED = ("ece", "ece_equal_mass", "brier_reliability", "brier_resolution")
+"""Figures that resampling itself only enlarges, since a drawn case stands in its bin twice: that is taken off their intervals."""
+
+
+def brier_parts(probabilities: Float64, labels: Float64) -> tuple[float, float, float]:
+    """Reliability, resolution and uncertainty in ten bins of equally many cases (Murphy 1973).
+
+    Brier = reliability - resolution + uncertainty, up to the spread of the probabilities inside the bins.
+    """
+    mean = float(labels.mean())
+    bins = calibration.reliability(probabilities, labels, equal_mass=True)
+    reliability = sum(b.count * (b.predicted - b.observed) ** 2 for b in bins) / len(labels)
+    resolution = sum(b.count * (b.observed - mean) ** 2 for b in bins) / len(labels)
+    return reliability, resolution, mean * (1 - mean)
+
+
+def values(cases: Cases, threshold: float) -> dict[str, float]:
+    """Every figure of NAMES at a threshold that was fixed elsewhere; NaN where it cannot be computed."""
+    p, y = cases.probabilities, cases.labels
+    slope, intercept = calibration_line(p, y)
+    reliability, resolution, uncertainty = brier_parts(p, y)
+    found = {
+        "roc_auc": roc_auc(y, p),
+        "pr_auc": average_precision(y, p) if (y == 1).any() else float("nan"),
+        **_at_threshold(y, p >= threshold),
+        "brier": calibration.brier(p, y),
+        "brier_reliability": reliability,
+        "brier_resolution": resolution,
+        "brier_uncertainty": uncertainty,
+        "log_loss": calibration.log_loss(calibration.odds_of(p), y),
+        "ece": calibration.expected_calibration_error(p, y),
+        "ece_equal_mass": calibration.expected_calibration_error(p, y, equal_mass=True),
+        "calibration_slope": slope,
+        "calibration_intercept": intercept,
+        "calibration_in_the_large": calibration.fit_intercept(calibration.odds_of(np.clip(p, 1e-6, 1 - 1e-6)), y),
     }
-    samples = _resamples(cases, seed)
-    return {name: _figure(measure, cases, samples, centred=name.startswith("ece")) for name, measure in measures.items()}
+    return {name: found[name] for name in NAMES}
+
+
+def _at_threshold(labels: Float64, flagged: NDArray[np.bool_]) -> dict[str, float]:
+    """What follows from the four counts."""
+    positive = labels == 1
+    tp, fp = float((flagged & positive).sum()), float((flagged & ~positive).sum())
+    fn, tn = float(positive.sum()) - tp, float((~positive).sum()) - fp
+    return {
+        "sensitivity": _share(tp, tp + fn),
+        "specificity": _share(tn, tn + fp),
+        "ppv": _share(tp, tp + fp),
+        "npv": _share(tn, tn + fn),
+        "f1": _share(2 * tp, 2 * tp + fp + fn),
+        "accuracy": _share(tp + tn, len(labels)),
+        "share_raised": _share(tp + fp, len(labels)),
+        "false_discovery": _share(fp, tp + fp),
+        "false_omission": _share(fn, tn + fn),
+    }
+
+
+def _share(part: float, whole: float) -> float:
+    return part / whole if whole else float("nan")
+
+
+def drawn_values(cases: Cases, threshold: float, samples: Sequence[NDArray[np.int64]]) -> dict[str, Float64]:
+    """Every figure on every sample of case indices, shape (len(samples),) each: two models drawn alike can be subtracted."""
+    rows = [values(cases.only(index), threshold) for index in samples]
+    return {name: np.array([row[name] for row in rows]) for name in NAMES}
+
+
+def figures(cases: Cases, threshold: float, seed: int = 0, draws: int = RESAMPLES) -> dict[str, Figure]:
+    """All figures of a split at a threshold that was fixed elsewhere."""
+    return figures_of(values(cases, threshold), drawn_values(cases, threshold, resamples(cases, seed, draws)))
+
+
+def figures_of(found: dict[str, float], drawn: dict[str, Float64]) -> dict[str, Figure]:
+    """Values with the 95 % intervals of what was drawn for them."""
+    return {name: interval(value, drawn[name], centred=name in BIASED) for name, value in found.items()}
 
 
 def roc_auc_figure(scores: Float64, labels: Float64, patients: Sequence[str], seed: int = 0) -> Figure:
     """ROC-AUC of any scores that rise with the risk, with its interval by patient."""
     cases = Cases(probabilities=scores, labels=labels, patients=patients)
-    return _figure(roc_auc, cases, _resamples(cases, seed))
+    drawn = np.array([roc_auc(labels[index], scores[index]) for index in resamples(cases, seed)])
+    return interval(roc_auc(labels, scores), drawn)
 
 
 def mean_figure(values: Float64, patients: Sequence[str], seed: int = 0) -> Figure:
@@ -147,31 +237,35 @@ def mean_figure(values: Float64, patients: Sequence[str], seed: int = 0) -> Figu
     return Figure(value=float(values.mean()), low=float(low), high=float(high))
 
 
-def _figure(
-    measure: Callable[[Float64, Float64], float], cases: Cases, samples: Sequence[NDArray[np.int64]], *, centred: bool = False
-) -> Figure:
-    """`centred` takes off what resampling itself adds: a calibration error only grows when cases are drawn twice."""
-    drawn = np.array([measure(cases.labels[i], cases.probabilities[i]) for i in samples])
-    value = measure(cases.labels, cases.probabilities)
+def interval(value: float, drawn: Float64, *, centred: bool = False) -> Figure:
+    """The value between the 2.5th and 97.5th percentile of what was drawn; draws without a figure do not count.
+
+    `centred` takes off what resampling itself adds: a calibration error only grows when cases are drawn twice.
+    """
+    known = drawn[np.isfinite(drawn)]
+    if not len(known) or not np.isfinite(value):
+        return Figure(value=value, low=float("nan"), high=float("nan"))
     if centred:
-        drawn = np.maximum(drawn - (drawn.mean() - value), 0.0)
-    low, high = np.nanpercentile(drawn, [2.5, 97.5])
+        known = np.maximum(known - (known.mean() - value), 0.0)
+    low, high = np.percentile(known, [2.5, 97.5])
     return Figure(value=value, low=min(float(low), value), high=max(float(high), value))
 
 
-def _resamples(cases: Cases, seed: int) -> list[NDArray[np.int64]]:
-    """Case indices of RESAMPLES draws of whole patients with replacement, each holding both classes."""
+def resamples(cases: Cases, seed: int, draws: int = RESAMPLES) -> list[NDArray[np.int64]]:
+    """Case indices of so many draws of whole patients with replacement, each holding both classes; none where a class is missing."""
+    if len(np.unique(cases.labels)) < 2:
+        return []
     rng = np.random.default_rng(seed)
     index_of: dict[str, list[int]] = {}
     for index, patient in enumerate(cases.patients):
         index_of.setdefault(patient, []).append(index)
     groups = [np.array(group) for group in index_of.values()]
-    draws: list[NDArray[np.int64]] = []
-    while len(draws) < RESAMPLES:
+    found: list[NDArray[np.int64]] = []
+    while len(found) < draws:
         chosen = np.concatenate([groups[g] for g in rng.integers(0, len(groups), len(groups))])
         if 0 < cases.labels[chosen].sum() < len(chosen):
-            draws.append(chosen)
-    return draws
+            found.append(chosen)
+    return found
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -195,6 +289,6 @@ def smooth_reliability(cases: Cases, seed: int = 0, *, width: float = 0.08, draw
         found: Float64 = weights[:, index] @ cases.labels[index] / np.maximum(weights[:, index].sum(axis=1), 1e-12)
         return found
 
-    drawn = np.array([line(index) for index in _resamples(cases, seed)[:draws]])
+    drawn = np.array([line(index) for index in resamples(cases, seed, draws)])
     low, high = np.percentile(drawn, [2.5, 97.5], axis=0)
     return SmoothCurve(predicted=grid, observed=line(np.arange(len(p))), low=low, high=high)

@@ -39,9 +39,13 @@ def overlay_picture(
     The first of `lines` is drawn large.
     """
     film = _at_least(picture, SMALLEST_SIDE)
-    strength = None if saliency is None else _strength(saliency, scale, film.shape, padded=padded)
-    coloured = _tinted(film, strength)
+    coloured = heat_map(film, saliency, scale, padded=padded)
     return np.vstack([coloured, _strip(film.shape[1], lines, scale if saliency is not None else None)])
+
+
+def heat_map(film: NDArray[np.uint8], saliency: Float32 | None, scale: float, *, padded: bool = False) -> Rgb:
+    """The film (rows, columns) with its heat map and nothing else, at its own size: uint8 (rows, columns, 3). See `overlay_picture`."""
+    return _tinted(film, None if saliency is None else _strength(saliency, scale, film.shape, padded=padded))
 
 
 def _at_least(picture: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:

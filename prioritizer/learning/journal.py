@@ -81,7 +81,7 @@ class Journal:
 
     def curves(self) -> str:
         """Losses and ROC-AUC by epoch as SVG."""
-        return plots.lines(list(_curves(self.epochs())), x="epoch", y="loss, or 1 - ROC-AUC", size=(6.0, 3.6))
+        return plots.lines(list(curves_of(self.epochs())), x="epoch", y="loss, or 1 - ROC-AUC", size=(6.0, 3.6))
 
     def save(self, state: Mapping[str, Any], name: str = LAST) -> None:
         """A checkpoint, replaced in one step so that an interruption leaves the previous one."""
@@ -98,7 +98,8 @@ class Journal:
         return state
 
 
-def _curves(epochs: list[Epoch]) -> Iterator[plots.Curve]:
+def curves_of(epochs: list[Epoch]) -> Iterator[plots.Curve]:
+    """Losses and ROC-AUC by epoch; the curves of a run and of its report."""
     at = [e.epoch for e in epochs]
     yield plots.Curve(name="training loss", x=at, y=[e.train_loss for e in epochs], marker="o")
     yield plots.Curve(name="select loss", x=at, y=[e.select_loss for e in epochs], marker="s")

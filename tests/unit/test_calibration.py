@@ -146,3 +146,12 @@ def test_a_confident_and_right_model_has_a_small_calibration_error():
 def test_the_brier_score_is_sklearns():
     logits, labels = cases(3)
     assert brier(expit(logits), labels) == pytest.approx(brier_score_loss(labels, expit(logits)))
+
+
+def test_cases_of_one_probability_stay_in_one_bin_whatever_their_order():
+    labels = np.repeat([0.0, 1.0], 50)
+    (only,) = reliability(np.full(100, 0.5), labels, equal_mass=True)
+    assert (only.predicted, only.observed, only.count) == (0.5, 0.5, 100)
+    assert expected_calibration_error(np.full(100, 0.5), labels, equal_mass=True) == 0
+    mixed = np.concatenate([np.full(35, 0.2), np.full(65, 0.8)])
+    assert [b.count for b in reliability(mixed, labels, equal_mass=True)] == [35, 65]

@@ -1,0 +1,137 @@
+"""`prioritizer evaluate`: one network on the films of its split and on other cohorts, with everything its report tells."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from prioritizer import at_threshold, delong, fitness
+from prioritizer.at_threshold import Counts
+from prioritizer.errors import ConfigError
+from prioritizer.fitness import Evidence, Fitness
+from prioritizer.learning.cost import Cost, cost_of
+from prioritizer.learning.export import TARGET_SENSITIVITY
+from prioritizer.learning.fitted import Fitted, Progress, films_to_fit, fitted
+from prioritizer.learning.looking import Looked, look
+from prioritizer.learning.robustness import MOST, Robustness, robustness
+from prioritizer.learning.subgroups import Subgroup, subgroups
+from prioritizer.learning.subjects import Float64, open_subject
+from prioritizer.learning.trials import Asked, Trial, trials_of
+from prioritizer.measures import Cases, Figure, drawn_values, figures_of, resamples, values
+
+Say = Callable[[str], None]
+Tick = Callable[[int, int, str], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Judgement:
+    """One network on one trial."""
+
+    trial: Trial
+    looked: Looked
+    cases: Cases
+    figures: dict[str, Figure]
+    """By the keys of `measures.NAMES`, intervals by patient."""
+    drawn: dict[str, Float64]
+    """What the intervals were taken from."""
+    auc: Figure
+    """ROC area of the logits with its interval after DeLong, by patient."""
+    at: Counts
+    """At t_high."""
+    groups: tuple[Subgroup, ...]
+    robustness: Robustness
+
+    @property
+    def evidence(self) -> Evidence:
+        """What the verdict looks at."""
+        events = int(self.cases.labels.sum())
+        return Evidence(
+            cohort=self.trial.name,
+            events=events,
+            non_events=len(self.cases.labels) - events,
+            auc=self.auc,
+            figures=self.figures,
+            at_threshold=self.at,
+            own_source=self.trial.own_source,
+            seen=bool(self.trial.seen),
+            controls=self.robustness.judged,
+            refused=self.robustness.refused,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Evaluation:
+    """Everything the report tells."""
+
+    fitted: Fitted
+    judgements: tuple[Judgement, ...]
+    fitness: Fitness
+    cost: Cost | None
+    prevalence: float | None
+    """Share of pneumonia where the network is to serve; None where it was not stated."""
+    made_at: datetime
+    seed: int
+
+
+def evaluate(
+    folder: Path,
+    asked: Asked,
+    *,
+    target: float = TARGET_SENSITIVITY,
+    prevalence: float | None = None,
+    with_cost: bool = True,
+    seed: int = 0,
+    say: Say = lambda said: None,
+    tick: Tick = lambda done, of, said: None,
+) -> Evaluation:
+    """Judge a run or bundle. Raises ConfigError, NotFound, ModelError."""
+    possible(target, prevalence)
+    subject = open_subject(folder)
+    trials, splits = trials_of(asked, [folder] if subject.kind == "run" else [])
+    for trial in trials:
+        say(f"{trial.name}: {len(trial.images)} films; {trial.form}")
+    cost = cost_of(folder) if with_cost else None
+    films = sum(len(trial.images) + min(len(trial.images), MOST) for trial in trials)
+    progress = Progress(tick, films + films_to_fit(subject, splits.get(folder)))
+    ready = fitted(subject, splits.get(folder), trials[0].root, target, progress)
+    judgements = tuple(judged(ready, trial, progress, seed) for trial in trials)
+    return Evaluation(
+        fitted=ready,
+        judgements=judgements,
+        fitness=fitness.judge([judgement.evidence for judgement in judgements]),
+        cost=cost,
+        prevalence=prevalence,
+        made_at=datetime.now(UTC),
+        seed=seed,
+    )
+
+
+def possible(target: float, prevalence: float | None) -> None:
+    """Raises ConfigError for shares that are none."""
+    faults = []
+    if not 0 < target <= 1:
+        faults.append("--target-sensitivity is a share, for example 0.95")
+    if prevalence is not None and not 0 < prevalence < 1:
+        faults.append("--prevalence is a share between 0 and 1, for example 0.08")
+    if faults:
+        raise ConfigError(tuple(faults))
+
+
+def judged(ready: Fitted, trial: Trial, progress: Progress, seed: int) -> Judgement:
+    """One network on one trial, from films to figures."""
+    looked = look(ready.subject, trial.images, trial.root, progress.named(f"scoring {trial.name}"))
+    cases, threshold = looked.cases(ready.calibration), ready.calibration.t_high
+    drawn = drawn_values(cases, threshold, resamples(cases, seed))
+    return Judgement(
+        trial=trial,
+        looked=looked,
+        cases=cases,
+        figures=figures_of(values(cases, threshold), drawn),
+        drawn=drawn,
+        auc=delong.area(cases.labels, looked.logits, cases.patients),
+        at=at_threshold.counts(cases.labels, cases.probabilities, threshold),
+        groups=subgroups(looked.images, cases, looked.logits, threshold, seed),
+        robustness=robustness(ready.subject, looked, trial.root, progress.named(f"disturbing {trial.name}"), seed),
+    )

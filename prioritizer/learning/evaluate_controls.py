@@ -1,0 +1,99 @@
+"""The sections on trust: does it serve everyone alike, does it read the lungs or the file, and where do its maps fall."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from prioritizer.learning.evaluate import Evaluation, Judgement
+from prioritizer.learning.robustness import NO_LUNGS, UNCHANGED
+from prioritizer.measures import mean_figure
+from prioritizer.operating_point import Share
+from prioritizer.reports import plots
+from prioritizer.reports.page import Plot, Section, Table
+
+
+def subgroups(one: Judgement) -> Section:
+    """R13."""
+    if not one.groups:
+        said = "The cohort states neither age, sex, view, scanner, site nor subtype, or one for all: nothing can be said of groups."
+        return Section(title="Subgroups", answers="R13", text=(said,))
+    rows = tuple(
+        (group.kind, group.name, group.n, group.events, group.auc, _short(group.sensitivity), _short(group.specificity), group.slope)
+        for group in one.groups
+    )
+    small = frozenset(index for index, group in enumerate(one.groups) if group.small)
+    table = Table(
+        caption="At t_high; small cells are greyed and are no evidence",
+        header=("", "group", "n", "events", "ROC-AUC (DeLong)", "sensitivity (exact)", "specificity (exact)", "calibration slope"),
+        rows=rows,
+        greyed=small,
+    )
+    seen = [(f"{g.kind}: {g.name}", g.auc.value, g.auc.low, g.auc.high) for g in one.groups if not g.small and g.auc.value == g.auc.value]
+    if not seen:
+        return Section(title="Subgroups", answers="R13", tables=(table,))
+    svg = plots.intervals(seen, x="ROC-AUC", vertical=one.auc.value)
+    drawn = Plot(caption="ROC-AUC by group; dashed: all films", svg=svg, alt="ROC-AUC by group with intervals")
+    return Section(title="Subgroups", answers="R13", tables=(table,), plots=(drawn,))
+
+
+def _short(share: Share) -> str | None:
+    return f"{share.value:.3f} ({share.low:.3f}-{share.high:.3f})" if share.of else None
+
+
+def shortcuts(one: Judgement) -> Section:
+    """R14: the network beside a model without pictures, and on changed pictures."""
+    robust = one.robustness
+    rows: list[tuple[object, ...]] = [("network, all films", one.auc, len(one.looked.images))]
+    if robust.metadata is not None:
+        rows.append(("a model of file size, sharpness and brightness, no picture", robust.metadata, len(one.looked.images)))
+        rows.append(("network, matched by these statistics", robust.matched, len(one.looked.images)))
+    said = {UNCHANGED: "network, unchanged", NO_LUNGS: "network, lungs covered (should fall towards 0.5)"}
+    rows += [(said.get(name, f"network, {name}"), figure, robust.n) for name, figure in robust.copies.items()]
+    text = ["A network that reads how files were made stands no higher than the model without pictures, and falls on the copies."]
+    if robust.metadata is None:
+        text.append("Too few films for a model of file statistics.")
+    if robust.refused is None:
+        text.append("It carries no guard: pictures unlike the training data would be scored.")
+    else:
+        text.append(f"Its guard refuses {robust.refused:.1%} of these films as unlike the training data; they are in all figures here.")
+    table = Table(caption="ROC-AUC with its 95 % interval", header=("", "ROC-AUC", "films"), rows=tuple(rows))
+    return Section(title="Shortcuts", answers="R14", text=tuple(text), tables=(table,))
+
+
+def _groups_of_maps(one: Judgement) -> list[tuple[str, np.ndarray]]:
+    raised, positive = one.cases.probabilities >= one.at.threshold, one.cases.labels == 1
+    known = np.isfinite(one.looked.inside)
+    named = (("caught", positive & raised), ("missed", positive & ~raised), ("false alarms", ~positive & raised))
+    return [("all", known), *((name, mask & known) for name, mask in named)]
+
+
+def where_facts(one: Judgement) -> dict[str, Any]:
+    """Shares of the maps inside the lungs by group, the lungs' share of the picture, and how often lungs were found."""
+    looked = one.looked
+    return {
+        "inside_lungs": {name: float(looked.inside[mask].mean()) if mask.any() else None for name, mask in _groups_of_maps(one)},
+        "lungs_of_picture": float(looked.lung_area.mean()),
+        "lungs_found": float(looked.plausible.mean()),
+    }
+
+
+def where(found: Evaluation, one: Judgement) -> tuple[Section, ...]:
+    """R14: the maps beside the lungs; none for a network without maps."""
+    looked = one.looked
+    if not np.isfinite(looked.inside).any():
+        return ()
+    rows: list[tuple[object, ...]] = []
+    for name, mask in _groups_of_maps(one):
+        patients = [looked.patients[i] for i in np.flatnonzero(mask)]
+        rows.append((name, mean_figure(looked.inside[mask], patients, found.seed) if mask.any() else None, int(mask.sum())))
+    rows.append(("by chance: the lungs' share of the picture", float(looked.lung_area.mean()), len(looked.images)))
+    text = (
+        "Share of the positive contributions that fall on the lung fields. A cell of the map is a seventh of the side and sees around "
+        "itself: an even map scores the lungs' share of the picture, and no map scores 1.",
+        f"Lungs were found on {looked.plausible.mean():.0%} of the films by darkness and shape; elsewhere a template stands in. Dense "
+        "consolidations are cut off at their edge. Read this as a hint, beside the pictures.",
+    )
+    table = Table(caption="Mean with its 95 % interval by patient", header=("", "inside the lungs", "films"), rows=tuple(rows))
+    return (Section(title="Where the maps fall", answers="R14", text=text, tables=(table,)),)

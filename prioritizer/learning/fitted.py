@@ -1,0 +1,82 @@
+"""A network ready to be judged: its calibration and threshold, which never come from the films that are reported on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from prioritizer import calibration_choice
+from prioritizer.calibration import Calibration, threshold_at_sensitivity
+from prioritizer.learning.export import LOW_SENSITIVITY
+from prioritizer.learning.looking import look
+from prioritizer.learning.splits import Splits
+from prioritizer.learning.subjects import Subject
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Fitted:
+    """A network with its map, its threshold t_high, and the scale its heat maps are drawn on."""
+
+    subject: Subject
+    calibration: Calibration
+    scale: float
+    """Contribution of one cell to the logit that is drawn strongest; 0 where the network gives no map."""
+    how: str
+    """Where map and threshold come from, in a sentence."""
+
+
+class Progress:
+    """Counts films over several steps for one bar."""
+
+    def __init__(self, tick: Callable[[int, int, str], None], total: int) -> None:
+        self._tick, self._total, self._done = tick, total, 0
+
+    def named(self, said: str) -> Callable[[], None]:
+        """A function that moves the bar by one and says this."""
+
+        def one_more() -> None:
+            self._done += 1
+            self._tick(self._done, max(self._total, self._done), said)
+
+        return one_more
+
+
+def films_to_fit(subject: Subject, splits: Splits | None) -> int:
+    """Films that `fitted` will read."""
+    return len(splits["calib"]) + len(splits.get("select", ())) if subject.calibration is None and splits else 0
+
+
+def fitted(subject: Subject, splits: Splits | None, root: Path, target: float, progress: Progress) -> Fitted:
+    """A bundle as it is; a run with a map fitted on `calib`, chosen on `select`, and the threshold of the target sensitivity on `calib`.
+
+    `export` compares the maps on `val_report`, where it only reports; here the films that are reported on decide nothing.
+    """
+    if subject.calibration is not None:
+        own = subject.calibration
+        how = f"the bundle's own calibration {own.id} and its t_high, fitted on {own.fitted_on or 'data not stated'}"
+        return Fitted(subject=subject, calibration=own, scale=subject.saliency_scale or 0.0, how=how)
+    assert splits is not None
+    said = progress.named(f"fitting {subject.name}")
+    calib = look(subject, splits["calib"], root, said, lungs=False)
+    other = look(subject, splits["select"], root, said, lungs=False) if splits.get("select") else calib
+    choice = calibration_choice.choose(calib.logits, calib.labels, other.logits, other.labels)
+    p = choice.winner.probabilities(calib.logits)
+    calibration = replace(
+        choice.winner,
+        id=f"{subject.name}-{choice.winner.method}",
+        t_high=threshold_at_sensitivity(p, calib.labels, target),
+        t_low=threshold_at_sensitivity(p, calib.labels, max(LOW_SENSITIVITY, target)),
+        fitted_on="calib split of the run",
+        n=len(calib.labels),
+        events=int(calib.labels.sum()),
+    )
+    maps = calib.scores.saliency
+    scale = 0.0 if maps is None else float(np.percentile(maps.max(axis=(1, 2)), 95))
+    how = (
+        f"{calibration.method} fitted on the split calib ({calibration.n} films), chosen among four maps on the split select; threshold "
+        f"t_high at a sensitivity of {target:g} on calib"
+    )
+    return Fitted(subject=subject, calibration=calibration, scale=scale, how=how)

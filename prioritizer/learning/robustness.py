@@ -1,0 +1,114 @@
+"""Does the network read the lungs or the file? Its ROC area beside that of a model without pictures, and on changed pictures.
+
+Four disturbances change sharpness, compression, noise and tone: a network that reads how files were made falls on them. Two cover
+part of the picture with its mean grey: without the border nothing should be lost, without the lungs nearly all should.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from prioritizer import delong
+from prioritizer.learning import shortcuts
+from prioritizer.learning.augment import disturbed
+from prioritizer.learning.controls import FEWEST
+from prioritizer.learning.looking import BATCH, Looked
+from prioritizer.learning.lungs import lung_fields
+from prioritizer.learning.pictures import load_readable
+from prioritizer.learning.subjects import Float32, Float64, Subject
+from prioritizer.measures import Figure
+
+MOST = 200
+"""Films on which the copies are scored: six more runs of the network each, and 200 carry an area to within 0.03."""
+BORDER = 0.08
+"""Share of the side that is covered at each edge: where markers, collimation and letters stand."""
+NO_BORDER, NO_LUNGS, UNCHANGED = "without the border", "without the lungs", "unchanged"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Robustness:
+    """The controls of R14."""
+
+    metadata: Figure | None
+    """ROC area of a model on file statistics alone; None where there are too few films."""
+    matched: float
+    """The network's, in a population whose classes have like file statistics."""
+    copies: dict[str, Figure]
+    """ROC area by name of the change, `unchanged` among them, on the same `n` films."""
+    n: int
+    refused: float | None
+    """Share of all films that the guard refuses."""
+
+    @property
+    def judged(self) -> dict[str, float]:
+        """What the verdict looks at: shortcuts taken away, the finding left in."""
+        found = {f"on copies {name}": figure.value for name, figure in self.copies.items() if name not in (NO_LUNGS, UNCHANGED, NO_BORDER)}
+        if NO_BORDER in self.copies:
+            found[NO_BORDER] = self.copies[NO_BORDER].value
+        return {"matched by file statistics": self.matched, **found} if self.metadata is not None else found
+
+
+def robustness(subject: Subject, looked: Looked, root: Path, tick: Callable[[], None] = lambda: None, seed: int = 0) -> Robustness:
+    """All controls of a network on a cohort."""
+    labels, patients = looked.labels, looked.patients
+    metadata, matched = None, float("nan")
+    if min(labels.sum(), (1 - labels).sum()) >= FEWEST:
+        statistics = shortcuts.file_statistics(looked.images)
+        chance = shortcuts.propensity(statistics.values, labels, patients, seed)
+        metadata = shortcuts.auc_figure(labels, chance, patients, seed)
+        matched = shortcuts.matched_auc(labels, looked.logits, chance)
+    index = chosen(labels, seed)
+    distance = looked.scores.distance
+    return Robustness(
+        metadata=metadata,
+        matched=matched,
+        copies=_copies(subject, looked, index, root, tick),
+        n=len(index),
+        refused=None if distance is None else float((distance > 1).mean()),
+    )
+
+
+def chosen(labels: Float64, seed: int) -> list[int]:
+    """Up to MOST films, both classes in their shares, drawn by the seed."""
+    if len(labels) <= MOST:
+        return list(range(len(labels)))
+    rng = np.random.default_rng(seed)
+    parts = [rng.permutation(np.flatnonzero(labels == label)) for label in (0, 1)]
+    kept = [part[: max(round(MOST * len(part) / len(labels)), 2)] for part in parts]
+    return sorted(int(index) for index in np.concatenate(kept))
+
+
+def _copies(subject: Subject, looked: Looked, index: Sequence[int], root: Path, tick: Callable[[], None]) -> dict[str, Figure]:
+    logits: dict[str, list[Float64]] = {UNCHANGED: [looked.logits[list(index)]]}
+    for start in range(0, len(index), BATCH):
+        images = [looked.images[i] for i in index[start : start + BATCH]]
+        pictures, _, _ = load_readable(images, subject.spec, root)
+        copies = {name: np.asarray(copy[:, 0].numpy()) for name, copy in disturbed(torch.from_numpy(pictures)[:, None]).items()}
+        copies |= {NO_BORDER: _without_border(pictures), NO_LUNGS: _without_lungs(pictures)}
+        for name, changed in copies.items():
+            logits.setdefault(name, []).append(subject.score(changed).logits)
+        for _ in images:
+            tick()
+    labels, patients = looked.labels[list(index)], [looked.patients[i] for i in index]
+    return {name: delong.area(labels, np.concatenate(parts), patients) for name, parts in logits.items()}
+
+
+def _without_border(pictures: Float32) -> Float32:
+    """Copies whose edges are their mean grey."""
+    edge = round(BORDER * pictures.shape[-1])
+    changed = np.broadcast_to(pictures.mean(axis=(1, 2), keepdims=True), pictures.shape).copy()
+    changed[:, edge:-edge, edge:-edge] = pictures[:, edge:-edge, edge:-edge]
+    return changed
+
+
+def _without_lungs(pictures: Float32) -> Float32:
+    """Copies whose lung fields, or the template in their place, are their mean grey."""
+    changed = pictures.copy()
+    for picture in changed:
+        picture[lung_fields(picture).mask] = picture.mean()
+    return changed

@@ -227,7 +227,7 @@ def check_likeness(distance: float) -> Finding | None:
     """The picture itself looks like the training data; `distance` is in units of the bundle's limit."""
     if distance <= 1:
         return None
-    said = f"{distance:.1f} times the limit" if distance < 1000 else "far beyond the limit"
+    said = f"{distance:.2f} times the limit" if distance < 1000 else "far beyond the limit"
     return Finding(rule="likeness", sentence=f"the picture is unlike the training data ({said}, card guard)")
 
 

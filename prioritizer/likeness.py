@@ -1,25 +1,31 @@
-"""Is this image like the training data? A distance in the network's own features, with a limit fixed on images it never saw.
+"""Is this image like the training data? Two distances, each with a limit fixed on images that no weight was fitted on.
 
-Tags cannot say everything: a lateral sent as AP, a hand sent as CHEST, an inverted film, a device nobody trained on. The features
-of several depths say how a picture looks (texture, sharpness, size of structures) and what is on it. Two distances are taken from
-them: Mahalanobis inside the directions in which training images differ from each other (Lee et al. 2018), and what is left outside
-these directions (Wang et al. 2022), each divided by its limit.
+Tags cannot say everything: a lateral sent as AP, a hand sent as CHEST, an adult among children, an inverted film. The network's own
+features at several depths say how a picture looks and what is on it: Mahalanobis inside the directions in which training images
+differ from each other (Lee et al. 2018), and what is left outside these directions (Wang et al. 2022). The network was taught to
+overlook age and hospital, so what is left outside is joined with how unusual the layout of the picture is (`layout`).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from prioritizer.layout import Layout
+
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
+
+WEIGHTS = (1.0, 2.0)
+"""Of the distance outside and of that of the layout, where they are joined."""
+INSIDE_SHARE = 0.1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Likeness:
-    """A fitted guard for embeddings of length D, with K directions."""
+    """A fitted guard for embeddings of length D, with K directions, and for the layout of pictures."""
 
     centre: Float32
     """Shape (D,)."""
@@ -29,21 +35,30 @@ class Likeness:
     """Orthonormal rows, shape (K, D), of the standardised features."""
     variances: Float32
     """Variance along each direction, shape (K,)."""
-    inside_limit: float
-    outside_limit: float
+    layout: Layout
+    usual: tuple[tuple[float, float], tuple[float, float]]
+    """Mean and standard deviation, on images in scope, of the distance outside and of that of the layout."""
+    limits: tuple[float, float]
+    """Of the distance inside and of the two others joined."""
     false_alarms: float
     """Share of in-scope images that it was set to refuse."""
 
-    def distance(self, embeddings: Float32) -> Float64:
-        """Distance over the limit of each embedding (N, D): float64 (N,). Above 1 the image is unlike the training data.
+    def distance(self, embeddings: Float32, layouts: Float64) -> Float64:
+        """Distance over the limit of embeddings (N, D) and layout features (N, 98): float64 (N,). Above 1: unlike the training data.
 
-        An embedding that holds a value that is no number is infinitely far.
+        A picture whose embedding holds a value that is no number is infinitely far.
         """
-        inside, outside = self.parts(embeddings)
-        distance: Float64 = np.maximum(inside / self.inside_limit, outside / self.outside_limit)
+        parts = np.stack(self.parts(embeddings, layouts)) / np.array(self.limits)[:, None]
+        distance: Float64 = parts.max(axis=0)
         return np.where(np.isfinite(distance), distance, np.inf)
 
-    def parts(self, embeddings: Float32) -> tuple[Float64, Float64]:
+    def parts(self, embeddings: Float32, layouts: Float64) -> tuple[Float64, Float64]:
+        """The distance inside the directions, and that outside joined with that of the layout in standard deviations: float64 (N,)."""
+        inside, outside = self.depths(embeddings)
+        standard = [(d - mean) / spread for d, (mean, spread) in zip((outside, self.layout.distance(layouts)), self.usual, strict=True)]
+        return inside, np.average(standard, axis=0, weights=WEIGHTS)
+
+    def depths(self, embeddings: Float32) -> tuple[Float64, Float64]:
         """Root mean square Mahalanobis distance inside the directions, and of the rest outside them: two of float64 (N,)."""
         standard = (np.asarray(embeddings, dtype=np.float64) - self.centre) / self.spread
         along = standard @ self.directions.T.astype(np.float64)
@@ -53,37 +68,44 @@ class Likeness:
         return inside, outside
 
 
-def fit(training: Float32, held_out: Float32, *, directions: int = 64, false_alarms: float = 0.01) -> Likeness:
-    """The guard of embeddings `training` (N, D) with its limits from `held_out` (M, D), images of other patients in scope.
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Sample:
+    """What a guard is fitted on: embeddings (N, D) and layout features (N, 98) of the same pictures."""
 
-    Each of the two distances gets half of the false alarms. Variances are shrunk a tenth towards their mean, so that a direction in
-    which few images differ does not decide alone.
+    embeddings: Float32
+    layouts: Float64
+
+
+def fit(training: Sample, held_out: Sample, layout: Layout, *, directions: int = 64, false_alarms: float = 0.02) -> Likeness:
+    """The guard of training pictures with its limits from pictures of other patients in scope; `layout` was fitted on the same.
+
+    The distance inside gets INSIDE_SHARE of the false alarms, the other the rest. Variances are shrunk a tenth towards their mean,
+    so that a direction in which few images differ does not decide alone.
     """
-    count = min(directions, len(training) - 1, training.shape[1])
-    if count < 1 or len(held_out) < 2:
-        raise ValueError(f"{len(training)} training and {len(held_out)} held-out embeddings are too few for a guard")
-    data = training.astype(np.float64)
+    count = min(directions, len(training.embeddings) - 1, training.embeddings.shape[1])
+    if count < 1 or len(held_out.embeddings) < 2:
+        raise ValueError(f"{len(training.embeddings)} training and {len(held_out.embeddings)} held-out pictures are too few for a guard")
+    data = training.embeddings.astype(np.float64)
     centre, spread = data.mean(axis=0), data.std(axis=0)
     spread = np.maximum(spread, max(float(spread.max()), 1e-12) * 1e-3)
     _, singular, rows = np.linalg.svd((data - centre) / spread, full_matrices=False)
     variances = singular[:count] ** 2 / (len(data) - 1)
-    shrunk = 0.9 * variances + 0.1 * variances.mean()
     bare = Likeness(
         centre=centre.astype(np.float32),
         spread=spread.astype(np.float32),
         directions=rows[:count].astype(np.float32),
-        variances=shrunk.astype(np.float32),
-        inside_limit=1.0,
-        outside_limit=1.0,
+        variances=(0.9 * variances + 0.1 * variances.mean()).astype(np.float32),
+        layout=layout,
+        usual=((0.0, 1.0), (0.0, 1.0)),
+        limits=(1.0, 1.0),
         false_alarms=false_alarms,
     )
-    inside, outside = (float(np.quantile(part, 1 - false_alarms / 2)) for part in bare.parts(held_out))
-    return Likeness(
-        centre=bare.centre,
-        spread=bare.spread,
-        directions=bare.directions,
-        variances=bare.variances,
-        inside_limit=max(inside, 1e-9),
-        outside_limit=max(outside, 1e-9),
-        false_alarms=false_alarms,
+    distances = bare.depths(held_out.embeddings)[1], layout.distance(held_out.layouts)
+    outside, laid = ((float(d.mean()), max(float(d.std()), 1e-9)) for d in distances)
+    ready = replace(bare, usual=(outside, laid))
+    shares = (INSIDE_SHARE * false_alarms, (1 - INSIDE_SHARE) * false_alarms)
+    inside, joined = (
+        max(float(np.quantile(part, 1 - share)), 1e-9)
+        for part, share in zip(ready.parts(held_out.embeddings, held_out.layouts), shares, strict=True)
     )
+    return replace(ready, limits=(inside, joined))

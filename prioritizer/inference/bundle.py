@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from prioritizer.calibration import Calibration, from_document
 from prioritizer.eligibility import Scope
 from prioritizer.errors import ModelError
+from prioritizer.layout import Layout
 from prioritizer.likeness import Likeness
 from prioritizer.pixels import Preprocessing
 
@@ -64,12 +65,16 @@ class Bundle:
         if not path.is_file():
             return None
         with np.load(path, allow_pickle=False) as arrays:
-            return Likeness(
-                **{name: arrays[name].astype(np.float32) for name in ("centre", "spread", "directions", "variances")},
-                inside_limit=float(arrays["inside_limit"]),
-                outside_limit=float(arrays["outside_limit"]),
-                false_alarms=float(arrays["false_alarms"]),
-            )
+            whole = {name: arrays[name].astype(np.float32) for name in arrays.files}
+            inside, joined = (float(limit) for limit in arrays["limits"])
+            outside, laid = ((float(mean), float(spread)) for mean, spread in arrays["usual"])
+        return Likeness(
+            **{name: whole[name] for name in ("centre", "spread", "directions", "variances")},
+            layout=Layout(**{name: whole[f"layout_{name}"] for name in ("centre", "directions", "weights", "means", "roots")}),
+            usual=(outside, laid),
+            limits=(inside, joined),
+            false_alarms=float(whole["false_alarms"]),
+        )
 
     def golden(self) -> Golden:
         """The golden inputs and outputs."""

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from prioritizer import pixels
+from prioritizer import layout, pixels
 from prioritizer.errors import ModelError
 from prioritizer.inference.bundle import TOLERANCE, Bundle
 
@@ -30,7 +30,8 @@ class Outputs:
     embedding: Float32
     """Shape (N, D)."""
     distance: NDArray[np.float64]
-    """Shape (N,): from the training data, over the limit of the bundle's guard; 0 where the bundle has none."""
+    """Shape (N,): from the training data, over the limit of the bundle's guard; 0 where the bundle has none. Above 1, and NaN where
+    the guard was not asked, is unlike the training data."""
 
 
 class Engine:
@@ -59,10 +60,10 @@ class Engine:
             raise ModelError(f"{bundle.model_file} cannot be compiled", "Copy the bundle again, or report it with `check`") from error
 
     def infer(self, images: Float32) -> Outputs:
-        """Outputs for model input float32 (N, 3, S, S)."""
+        """Outputs for model input float32 (N, 3, S, S); the guard, which looks at pictures, is not asked: the distance is no number."""
         answers = [self._infer_one(images[i : i + 1]) for i in range(len(images))]
         logit, saliency, embedding = (np.concatenate(parts) for parts in zip(*answers, strict=True))
-        distance = np.zeros(len(logit)) if self._likeness is None else self._likeness.distance(embedding)
+        distance = np.full(len(logit), np.nan)
         return Outputs(logit=logit, saliency=saliency, embedding=embedding, distance=distance)
 
     def _infer_one(self, image: Float32) -> tuple[Float32, ...]:
@@ -70,8 +71,11 @@ class Engine:
         return tuple(np.array(answer[name], dtype=np.float32) for name in ("logit", "saliency", "embedding"))
 
     def score_picture(self, picture: Float32) -> Outputs:
-        """Outputs for one picture float32 (S, S), 0..1."""
-        return self.infer(pixels.normalised(picture[None], self.bundle.preprocessing))
+        """Outputs for one picture float32 (S, S), 0..1, with its distance from the training data."""
+        outputs = self.infer(pixels.normalised(picture[None], self.bundle.preprocessing))
+        if self._likeness is None:
+            return replace(outputs, distance=np.zeros(1))
+        return replace(outputs, distance=self._likeness.distance(outputs.embedding, layout.features(picture)[None]))
 
     def prove(self) -> float:
         """The largest difference in probability on the golden inputs. Raises ModelError when it is over the tolerance."""

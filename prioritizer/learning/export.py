@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,26 +13,27 @@ import tomlkit
 import torch
 from numpy.typing import NDArray
 
-from prioritizer import calibration_choice, likeness
+from prioritizer import calibration_choice, layout, likeness
 from prioritizer.calibration import Calibration, as_document, threshold_at_sensitivity
 from prioritizer.eligibility import Scope
 from prioritizer.errors import ConfigError
 from prioritizer.inference.bundle import CARD, GUARD, Bundle, open_bundle
 from prioritizer.inference.engine import Engine
-from prioritizer.learning import card, graph, network
+from prioritizer.layout import Layout
+from prioritizer.learning import card, graph, layouts, network
 from prioritizer.learning.cohorts import LabelledImage, read_cohort
 from prioritizer.learning.journal import BEST, Journal
 from prioritizer.learning.pictures import read_picture
 from prioritizer.learning.recipes import Recipe
-from prioritizer.learning.splits import Splits, read_splits
-from prioritizer.likeness import Likeness
+from prioritizer.learning.splits import read_splits
+from prioritizer.likeness import Likeness, Sample
 from prioritizer.measures import Cases, Figure, figures
 
 TARGET_SENSITIVITY = 0.95
 """Sensitivity on the calib split at which `t_high` is set, stated before any figure is looked at."""
 LOW_SENSITIVITY = 0.99
-GUARD_IMAGES = 1500
-"""Training images that the guard is fitted on: more move its limits by less than their own uncertainty."""
+LIMIT_SPLITS = ("calib", "select")
+"""Where the guard's limits are set: no weight was fitted on these."""
 Say = Callable[[str], None]
 Tick = Callable[[int, int, str], None]
 
@@ -69,6 +70,13 @@ class Answers:
     logits: NDArray[np.float64]
     saliency: NDArray[np.float32]
     embeddings: NDArray[np.float32]
+    layouts: NDArray[np.float64]
+    """Layout features, shape (N, 98)."""
+
+    @property
+    def sample(self) -> Sample:
+        """What the guard looks at."""
+        return Sample(embeddings=self.embeddings, layouts=self.layouts)
 
     @property
     def labels(self) -> NDArray[np.float64]:
@@ -95,15 +103,18 @@ def load_run(folder: Path) -> tuple[Recipe, torch.nn.Module, dict[str, Any]]:
 def answers(engine: Engine, images: Sequence[LabelledImage], tick: Callable[[], None] = lambda: None) -> Answers:
     """Every image read and scored as in service. Raises Unprocessable at a file that cannot be read."""
     spec = engine.bundle.preprocessing
-    found = []
+    found, laid = [], []
     for image in images:
-        found.append(engine.score_picture(read_picture(image, spec)))
+        picture = read_picture(image, spec)
+        found.append(engine.score_picture(picture))
+        laid.append(layout.features(picture))
         tick()
     return Answers(
         images=tuple(images),
         logits=np.concatenate([outputs.logit for outputs in found]).astype(np.float64),
         saliency=np.concatenate([outputs.saliency for outputs in found]),
         embeddings=np.concatenate([outputs.embedding for outputs in found]),
+        layouts=np.stack(laid),
     )
 
 
@@ -124,18 +135,22 @@ def chosen_calibration(calib: Answers, report: Answers, name: str) -> tuple[Cali
     return fitted, choice
 
 
-def guard_images(splits: Splits, seed: int) -> tuple[LabelledImage, ...]:
-    """The training images that the guard is fitted on."""
-    train = splits["train"]
-    chosen = np.random.default_rng(seed).permutation(len(train))[:GUARD_IMAGES]
-    return tuple(train[index] for index in sorted(chosen))
+def joined(*samples: Sample) -> Sample:
+    """All pictures of several samples."""
+    return Sample(embeddings=np.concatenate([one.embeddings for one in samples]), layouts=np.concatenate([one.layouts for one in samples]))
 
 
 def save_guard(guard: Likeness, target: Path) -> None:
     """`guard.npz`; directions in half precision."""
-    arrays: dict[str, Any] = asdict(guard)
-    arrays["directions"] = guard.directions.astype(np.float16)
-    np.savez_compressed(target, **arrays)
+    flat: dict[str, Any] = {name: value for name, value in vars_of(guard).items() if name != "layout"}
+    flat["directions"] = guard.directions.astype(np.float16)
+    flat |= {f"layout_{name}": value for name, value in vars_of(guard.layout).items()}
+    np.savez_compressed(target, **flat)
+
+
+def vars_of(one: Likeness | Layout) -> dict[str, Any]:
+    """The fields of a dataclass by name."""
+    return {field.name: getattr(one, field.name) for field in fields(one)}
 
 
 def draft_bundle(folder: Path, recipe: Recipe, model: torch.nn.Module) -> Bundle:
@@ -169,7 +184,7 @@ def export(
     """Write the bundle of a finished run into `target` and prove it with the serving engine."""
     recipe, model, facts = load_run(run)
     splits = read_splits(run / "splits.json", read_cohort(root, labels).images, root)
-    sets = {"guard": guard_images(splits, recipe.seed), "calib": splits["calib"], "val_report": splits["val_report"]}
+    sets = {name: images for name, images in splits.items() if images}
     sets |= {name: read_cohort(folder).images for name, folder in external.items()}
     target.mkdir(parents=True, exist_ok=True)
     (target / GUARD).unlink(missing_ok=True)
@@ -178,7 +193,10 @@ def export(
     found = _answers_of_sets(Engine(draft), sets, tick)
     fitted, choice = chosen_calibration(found["calib"], found["val_report"], statement.name)
     say(f"calibration: {fitted.method} ({choice.rule})")
-    guard = likeness.fit(found["guard"].embeddings, found["calib"].embeddings)
+    training = found["train"].sample
+    guard = likeness.fit(
+        training, joined(*(found[name].sample for name in LIMIT_SPLITS if name in found)), layouts.fit(training.layouts, recipe.seed)
+    )
     save_guard(guard, target / GUARD)
     _write_rest(target, model, recipe, fitted)
     reported = {name: found[name] for name in ("val_report", *external)}
@@ -187,7 +205,7 @@ def export(
         recipe,
         facts,
         metrics={name: answered.figures(fitted) for name, answered in reported.items()},
-        refused={name: float((guard.distance(answered.embeddings) > 1).mean()) for name, answered in reported.items()},
+        refused={name: float((guard.distance(answered.embeddings, answered.layouts) > 1).mean()) for name, answered in reported.items()},
         choice=choice,
         scale=float(np.percentile(found["calib"].saliency.max(axis=(1, 2)), 95)),
         bias=draft.bias,

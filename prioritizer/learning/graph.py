@@ -36,6 +36,8 @@ def save_weights(model: torch.nn.Module, target: Path) -> None:
     """`weights.safetensors`, for further training; large weights in half precision."""
     state = {name: (tensor.half() if tensor.numel() > LARGE else tensor).contiguous().cpu() for name, tensor in model.state_dict().items()}
     save_file(state, str(target))
+    # safetensors leaves it to its owner alone; the daemon runs as another user.
+    target.chmod(0o644)
 
 
 def export_graph(model: torch.nn.Module, recipe: Recipe, target: Path) -> None:

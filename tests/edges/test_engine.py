@@ -106,7 +106,7 @@ def copy_of_bundle(tmp_path: Path) -> Path:
     return Path(shutil.copytree(default_folder(), tmp_path / "bundle"))
 
 
-@pytest.mark.parametrize("name", ["model.onnx", "calibration.json", "golden.npz", "weights.safetensors"])
+@pytest.mark.parametrize("name", ["model.onnx", "calibration.json", "golden.npz", "weights.safetensors", "guard.npz"])
 def test_a_changed_file_is_not_the_bundle_that_the_card_names(copy_of_bundle: Path, name: str) -> None:
     with (copy_of_bundle / name).open("r+b") as file:
         file.seek(40)
@@ -158,5 +158,5 @@ def test_the_card_states_scope_data_and_figures_with_intervals(bundle: Bundle) -
     assert "CC BY 4.0" in card["data"]["licence"]
     for name, (value, low, high) in card["metrics"]["val_report"].items():
         assert low <= value <= high, name
-    assert set(card["files"]) == {"model.onnx", "weights.safetensors", "calibration.json", "golden.npz"}
+    assert set(card["files"]) == {"model.onnx", "weights.safetensors", "calibration.json", "golden.npz", "guard.npz"}
     assert "not a diagnosis" in (bundle.folder / "CARD.md").read_text().lower()

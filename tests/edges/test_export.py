@@ -17,7 +17,7 @@ from prioritizer.learning import export, graph, network, train
 from prioritizer.learning.recipes import Phase, Picture, Recipe
 from tests.edges.training import TINY, phantom_cohort
 
-STATEMENT = Path(__file__).parents[2] / "config" / "recipes" / "plain-statement.toml"
+STATEMENT = Path(__file__).parents[2] / "config" / "recipes" / "house-statement.toml"
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +71,8 @@ def test_the_guard_lets_its_own_kind_pass_and_stops_noise(bundle_folder: Path, f
     assert guard is not None
     splits = export.read_splits(run / "splits.json", export.read_cohort(folder).images, folder)
     engine = Engine(bundle)
-    assert (guard.distance(export.answers(engine, splits["train"]).embeddings) > 1).mean() < 0.2
+    seen = export.answers(engine, splits["train"]).sample
+    assert (guard.distance(seen.embeddings, seen.layouts) > 1).mean() < 0.2
     noise = np.random.default_rng(3).random((64, 64)).astype(np.float32)
     assert engine.score_picture(noise).distance[0] > 1
 

@@ -172,6 +172,7 @@ class Chain:
         settings = Settings(
             site={"name": "kill", "stage": "active"},
             destinations=({"name": "pacs", "ae_title": "PACS", "host": "127.0.0.1", "port": self.job["port"]},),
+            scope={"likeness": "flag"},
             publish={"quiet_seconds": 0, "ceiling_seconds": 1},
         )
         policy, quiet, darkroom = stations.policy_of(settings, self.bundle), stations.quiet_of(settings), Darkroom(self.bundle)

@@ -317,6 +317,8 @@ def sections(pacs_port: int | None = None, pacs_title: str = "ORTHANC", **change
         "peers": [{"ae_title": "MODALITY", "host": "127.0.0.1"}],
         "store": {"data": "var"},
         "model": {"threads": 1, "decode_workers": 1, "decode_timeout_s": 30},
+        # Phantoms are unlike the films the bundle was trained on, and the guard says so.
+        "scope": {"likeness": "flag"},
         "ranking": {"max_high_share": 1.0},
         "publish": {"quiet_seconds": 0.2, "ceiling_seconds": 5},
         "web": {"port": free_port()},

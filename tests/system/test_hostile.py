@@ -24,7 +24,7 @@ HOSTILE = SHARED / "dicom" / "hostile"
 LAST_COMMAND, DATA, LAST_DATA = 0b11, 0b00, 0b10
 ABORTED = -1
 NAMED = {0x0000, 0x0117, 0x0122, 0xA900, ABORTED}
-OFF = dict.fromkeys(("modality", "body_part", "view", "age", "image_type", "species"), "off")
+OFF = dict.fromkeys(("modality", "body_part", "view", "age", "image_type", "species", "likeness"), "off")
 CR = COMPUTED_RADIOGRAPHY.encode()
 
 

@@ -30,6 +30,7 @@ PURE = frozenset(
         "phantoms",
         "measures",
         "likeness",
+        "layout",
         "reading_room",
         "simulation",
         "simulation_figures",

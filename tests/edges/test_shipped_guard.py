@@ -1,0 +1,80 @@
+"""What the shipped bundle's guard lets pass and what it refuses, on real files where they are here."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from prioritizer import phantoms
+from prioritizer.errors import PrioritizerError
+from prioritizer.inference.bundle import default_folder, open_bundle
+from prioritizer.inference.engine import Engine
+from prioritizer.learning.cohorts import read_cohort
+from prioritizer.learning.pictures import read_picture
+from prioritizer.pixels import equalised
+from tests.edges.cohort_files import shared
+
+BUNDLE = open_bundle(default_folder())
+
+
+@pytest.fixture(scope="module")
+def engine() -> Engine:
+    return Engine(BUNDLE)
+
+
+def refused(engine: Engine, pictures: Sequence[np.ndarray]) -> float:
+    return float(np.mean([engine.score_picture(picture).distance[0] > 1 for picture in pictures]))
+
+
+def films(folder: Path) -> list[np.ndarray]:
+    return [read_picture(image, BUNDLE.preprocessing) for image in read_cohort(folder).images]
+
+
+def children(count: int) -> list[np.ndarray]:
+    """Evenly over the classes and the alphabet; most of them are training films, so this bounds nothing but a broken guard."""
+    paths = sorted([*(shared("kermany") / "NORMAL").iterdir(), *(shared("kermany") / "PNEUMONIA").iterdir()])
+    return [read_picture(path, BUNDLE.preprocessing) for path in paths[:: len(paths) // count]]
+
+
+def test_films_of_the_hospital_it_was_trained_in_pass(engine: Engine):
+    assert refused(engine, children(120)) <= 0.04
+
+
+@pytest.mark.parametrize("name", ["other_hospital_adults", "other_hospital_children"])
+def test_the_card_tells_what_is_refused_of_another_hospital(engine: Engine, name: str):
+    folder = shared("nih-adult/cohort" if name.endswith("adults") else "nih-child")
+    share = refused(engine, films(folder))
+    assert share == pytest.approx(BUNDLE.card["guard"]["refused"][name], abs=0.01)
+    assert share >= 0.9
+
+
+@pytest.mark.parametrize("change", ["inverted", "turned", "upside down"])
+def test_a_chest_film_that_is_not_shown_as_one_is_refused(engine: Engine, change: str):
+    turn = {"inverted": lambda p: equalised(1 - p), "turned": np.rot90, "upside down": np.flipud}[change]
+    assert refused(engine, [np.ascontiguousarray(turn(picture)) for picture in children(40)]) >= 0.9
+
+
+def test_noise_flat_fields_and_phantoms_are_refused(engine: Engine):
+    side = BUNDLE.preprocessing.size
+    rng = np.random.default_rng(0)
+    noise = [rng.random((side, side), dtype=np.float32) for _ in range(5)]
+    flat = [np.full((side, side), grey, dtype=np.float32) for grey in (0.0, 0.5, 1.0)]
+    drawn = [equalised(phantoms.picture(side, seed=seed).astype(np.float32) / 255) for seed in range(10)]
+    assert refused(engine, [*noise, *flat, *drawn]) == 1
+
+
+def test_every_readable_file_that_is_no_chest_film_is_refused_whatever_its_header_says(engine: Engine):
+    passed, seen = [], 0
+    for path in sorted(shared("dicom/everyday").glob("nonchest_*.dcm")):
+        try:
+            picture = read_picture(path, BUNDLE.preprocessing)
+        except PrioritizerError:
+            continue
+        seen += 1
+        if engine.score_picture(picture).distance[0] <= 1:
+            passed.append(path.name)
+    assert seen >= 10
+    assert passed == []

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date
+
+from prioritizer.subgroups import Traits
 
 LEAST_PREVALENCE, MOST_PREVALENCE = 0.02, 0.6
 """Shares of pneumonia outside which a cohort was hardly taken as the studies came."""
@@ -27,6 +29,7 @@ class Looked:
     out_of_scope: str = ""
     """Which scope rule it does not meet, in words; empty when none."""
     label_source: str = ""
+    traits: Traits = field(default_factory=Traits)
     taken_on: date | None = None
     logit: float | None = None
 

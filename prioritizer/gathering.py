@@ -21,6 +21,7 @@ from prioritizer.learning import duplicates
 from prioritizer.learning.cohorts import Cohort, LabelledImage, read_cohort
 from prioritizer.recalibration import Sample
 from prioritizer.study import Instance, SOPInstanceUID, StudyUID
+from prioritizer.subgroups import Traits
 
 Tick = Callable[[int, int], None]
 
@@ -94,8 +95,8 @@ def _look(image: LabelledImage, root: Path, bundle: Bundle, looking: Looking, ru
     file = str(image.path.relative_to(root)) if image.path.is_relative_to(root) else image.path.name
     one = Looked(file=file, label=image.label, patient=image.patient, label_source=image.label_source)
     try:
-        verdict, taken = _scope(image, bundle, rules)
-        one = replace(one, out_of_scope=verdict.reason.sentence if verdict.reason else "", taken_on=taken)
+        verdict, taken, traits = _scope(image, bundle, rules)
+        one = replace(one, out_of_scope=verdict.reason.sentence if verdict.reason else "", taken_on=taken, traits=traits)
         what = looking.look(image.path)
         unlike = eligibility.with_likeness(verdict, what.distance, rules)
     except UNREADABLE as error:
@@ -104,11 +105,11 @@ def _look(image: LabelledImage, root: Path, bundle: Bundle, looking: Looking, ru
     return replace(one, sha256=what.sha256, logit=what.logit, out_of_scope=reason), what
 
 
-def _scope(image: LabelledImage, bundle: Bundle, rules: Rules) -> tuple[Verdict, date | None]:
-    """Whether the site would score the image, and the day it was taken where the header says so."""
+def _scope(image: LabelledImage, bundle: Bundle, rules: Rules) -> tuple[Verdict, date | None, Traits]:
+    """Whether the site would score the image, the day it was taken where the header says so, and what is known of it."""
     if image.path.suffix.lower() in PICTURE_SUFFIXES:
         if image.age_years is None and not image.view:
-            return Verdict(reason=NO_HEADER), None
+            return Verdict(reason=NO_HEADER), None, _traits(image, None)
         instance, taken = _instance_of_columns(image, bundle), None
     else:
         try:
@@ -116,7 +117,21 @@ def _scope(image: LabelledImage, bundle: Bundle, rules: Rules) -> tuple[Verdict,
         except OSError as error:
             raise Unprocessable("file", f"the file cannot be opened ({error.strerror})") from error
         instance = replace(instance, age_years=image.age_years if instance.age_years is None else instance.age_years)
-    return eligibility.judge(instance, bundle.scope, rules, scores_secondary_capture=True), taken
+    verdict = eligibility.judge(instance, bundle.scope, rules, scores_secondary_capture=True)
+    return verdict, taken, _traits(image, instance)
+
+
+def _traits(image: LabelledImage, header: Instance | None) -> Traits:
+    """The columns of the label file, completed by the header."""
+    age = image.age_years if image.age_years is not None or header is None else header.age_years
+    return Traits(
+        age_years=age,
+        sex=image.sex or (header.patient_sex.upper() if header else ""),
+        view=image.view or (header.view_position.upper() if header else ""),
+        scanner=image.scanner or (header.manufacturer if header else ""),
+        site=image.site,
+        subtype=image.subtype,
+    )
 
 
 def _instance_of_columns(image: LabelledImage, bundle: Bundle) -> Instance:

@@ -1,4 +1,4 @@
-"""The report on a recalibration: what a person must have read before a candidate is activated. Items of EXPERIENCE R1-R9 and R19-R22."""
+"""The report on a recalibration: what a person must have read before a candidate is activated. Items of EXPERIENCE R1-R13 and R19-R22."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from prioritizer import __version__, operating_point, recalibration
-from prioritizer.calibration import Float64, as_document, reliability, sigmoid
+from prioritizer import __version__, delong, operating_point, recalibration
+from prioritizer.calibration import Float64, as_document, odds_of, reliability, sigmoid
 from prioritizer.cohort_lint import WHOLE
 from prioritizer.measures import Cases, Figure, smooth_reliability
-from prioritizer.reports import page, plots
+from prioritizer.reports import assessment, page, plots
 from prioritizer.reports.page import Plot, Report, Section, Table
 from prioritizer.reports.page import Verdict as Shown
+from prioritizer.subgroups import subgroups
 
 if TYPE_CHECKING:
     from prioritizer.recalibrating import Outcome
@@ -94,7 +95,7 @@ def _sections(outcome: Outcome) -> list[Section]:
     if outcome.gathered is not None:
         found += [_flow(outcome), _lint(outcome)]
     if outcome.fit is not None:
-        found += [_methods(outcome), _performance(outcome), _diagrams(outcome), _thresholds(outcome), _moves(outcome)]
+        found += [_methods(outcome), _performance(outcome), _diagrams(outcome), _thresholds(outcome), *_worth(outcome), _moves(outcome)]
     return found
 
 
@@ -237,6 +238,26 @@ def _predictive(sens: float, spec: float, p: float) -> tuple[float, float]:
     return (100 * sens * p / raised if raised else float("nan")), (100 * (1 - sens) * p / rest if rest else float("nan"))
 
 
+def _worth(outcome: Outcome) -> tuple[Section, ...]:
+    """Decision curve and subgroups, of probabilities that no case of the same patient had a part in."""
+    fit, gathered, made = outcome.fit, outcome.gathered, outcome.candidate
+    assert fit is not None
+    assert gathered is not None
+    assert made is not None
+    sample = gathered.sample
+    before, after = (
+        Cases(probabilities=sigmoid(odds), labels=sample.labels, patients=sample.patients) for odds in (fit.before, fit.held_out)
+    )
+    # The candidate's threshold, moved to the cohort's mix, where these probabilities lie.
+    at = float(sigmoid(odds_of(np.array(made.t_high)) + fit.offset))
+    groups = subgroups([image.traits for image in gathered.analysed], after, sample.logits, at, outcome.request.seed)
+    whole = delong.area(sample.labels, sample.logits, sample.patients)
+    return (
+        assessment.decision(after, "the candidate, cross-validated", beside={"before": before}, seed=outcome.request.seed),
+        assessment.subgroups(groups, whole),
+    )
+
+
 def _moves(outcome: Outcome) -> Section:
     fit, made, gathered = outcome.fit, outcome.candidate, outcome.gathered
     assert fit is not None
@@ -263,7 +284,6 @@ def _sign_off(outcome: Outcome) -> Section:
     text = (
         f"Activate: prioritizer calibration activate {name}. Unread studies are scored and placed anew in that moment, and it is recorded.",
         "Go back: prioritizer calibration rollback returns to what applied before; with --own to the bundle's own calibration.",
-        "Not in this report: subgroups by age, sex, view and device, and the decision curve. A cohort of this size seldom carries them.",
     )
     shown = text if outcome.candidate else ("No candidate was made: nothing can be activated.",)
     return Section(title="Sign-off", answers="R22", text=shown, tables=(_table("", ("", "name", "date"), rows),))

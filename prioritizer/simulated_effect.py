@@ -1,4 +1,4 @@
-"""The section "Simulated effect": the list with the threshold before and with the proposed one, on the same studies."""
+"""What a recalibration does to the list: simulated with the threshold before and the proposed one, and to last week's studies."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from prioritizer import simulation_words as words
 from prioritizer.arrival_file import minutes_of
 from prioritizer.config import Settings
 from prioritizer.db import arrivals
+from prioritizer.movers import Listed, moves
 from prioritizer.ranking import Policy, Stage
 from prioritizer.reading_room import Known, OperatingPoint, Scenario
 from prioritizer.recalibrating import Outcome
@@ -24,6 +25,7 @@ from prioritizer.stations import policy_of
 
 REPLICATIONS = 5
 DAYS_BACK = 28
+WEEK, MOST_SHOWN = 7, 20
 RATE = 12.0
 """Studies an hour, where the ledger holds too few arrivals."""
 READING = 4.0
@@ -41,6 +43,35 @@ class Change:
 
 
 def sections(outcome: Outcome, engine: sa.Engine, settings: Settings) -> tuple[Section, ...]:
+    """Everything that the report says of the list."""
+    return (*simulated(outcome, engine, settings), *who_moves(outcome, engine, settings))
+
+
+def who_moves(outcome: Outcome, engine: sa.Engine, settings: Settings) -> tuple[Section, ...]:
+    """R18; none without a candidate."""
+    after = outcome.candidate
+    if after is None:
+        return ()
+    rows = arrivals.since(engine, outcome.made_at - timedelta(days=WEEK), outcome.bundle.digest)
+    known = [Listed(study_uid=row.study_uid, at=row.at, logit=row.logit) for row in rows if row.logit is not None and not row.stat]
+    found = moves(known, outcome.before, after, policy_of(settings, outcome.bundle))
+    title = "Who would have moved last week"
+    if not known:
+        return (Section(title=title, answers="R18", text=("No study that this bundle scored arrived in the last seven days.",)),)
+    said = (
+        f"{len(found)} of the {len(known)} studies that arrived in the last seven days and were scored would have another place "
+        "if all stood on one list, at the site's windows and in stage active. STAT studies move by no calibration."
+    )
+    cells = tuple(
+        (move.study_uid, f"{move.at:%Y-%m-%d %H:%M} UTC", *move.probabilities, *(str(band) for band in move.bands), f"{move.overtakes:+d}")
+        for move in found[:MOST_SHOWN]
+    )
+    header = ("study", "arrived", "probability before", "after", "band before", "after", "studies overtaken")
+    tables = (Table(caption=f"The {len(cells)} that move furthest", header=header, rows=cells),) if cells else ()
+    return (Section(title=title, answers="R18", text=(said,), tables=tables),)
+
+
+def simulated(outcome: Outcome, engine: sa.Engine, settings: Settings) -> tuple[Section, ...]:
     """The section for a recalibration; none where the cohort gave no sensitivity and specificity, or only of one class."""
     point, before, gathered = outcome.point, outcome.figures_before or {}, outcome.gathered
     if point is None or gathered is None or "sensitivity" not in before or "specificity" not in before:

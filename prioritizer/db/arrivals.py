@@ -13,8 +13,9 @@ from prioritizer.db.tables import scores, studies
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Arrived:
-    """One study. No patient, no UID: a simulation needs neither."""
+    """One study, without its patient."""
 
+    study_uid: str
     at: datetime
     stat: bool
     logit: float | None
@@ -26,10 +27,13 @@ def since(engine: sa.Engine, start: datetime, bundle_digest: str) -> list[Arrive
     newest = sa.select(sa.func.max(scores.c.id)).where(scores.c.bundle_digest == bundle_digest).group_by(scores.c.sop_instance_uid)
     decider = sa.and_(scores.c.sop_instance_uid == studies.c.deciding_instance, scores.c.id.in_(newest))
     query = (
-        sa.select(studies.c.first_received_at, studies.c.stat, studies.c.pinned_by, scores.c.logit)
+        sa.select(studies.c.study_uid, studies.c.first_received_at, studies.c.stat, studies.c.pinned_by, scores.c.logit)
         .select_from(studies.outerjoin(scores, decider))
         .where(studies.c.listed, studies.c.first_received_at >= start)
         .order_by(studies.c.first_received_at, studies.c.study_uid)
     )
     with connect.reading(engine) as tx:
-        return [Arrived(at=row[0], stat=row[1] or row[2] is not None, logit=row[3]) for row in tx.execute(query)]
+        return [
+            Arrived(study_uid=uid, at=at, stat=stat or pinned_by is not None, logit=logit)
+            for uid, at, stat, pinned_by, logit in tx.execute(query)
+        ]

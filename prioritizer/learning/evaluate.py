@@ -16,10 +16,10 @@ from prioritizer.learning.export import TARGET_SENSITIVITY
 from prioritizer.learning.fitted import Fitted, Progress, films_to_fit, fitted
 from prioritizer.learning.looking import Looked, look
 from prioritizer.learning.robustness import MOST, Robustness, robustness
-from prioritizer.learning.subgroups import Subgroup, subgroups
 from prioritizer.learning.subjects import Float64, open_subject
 from prioritizer.learning.trials import Asked, Trial, trials_of
 from prioritizer.measures import Cases, Figure, drawn_values, figures_of, resamples, values
+from prioritizer.subgroups import Subgroup, subgroups
 
 Say = Callable[[str], None]
 Tick = Callable[[int, int, str], None]

@@ -9,37 +9,7 @@ import numpy as np
 from prioritizer.learning.evaluate import Evaluation, Judgement
 from prioritizer.learning.robustness import NO_LUNGS, UNCHANGED
 from prioritizer.measures import mean_figure
-from prioritizer.operating_point import Share
-from prioritizer.reports import plots
-from prioritizer.reports.page import Plot, Section, Table
-
-
-def subgroups(one: Judgement) -> Section:
-    """R13."""
-    if not one.groups:
-        said = "The cohort states neither age, sex, view, scanner, site nor subtype, or one for all: nothing can be said of groups."
-        return Section(title="Subgroups", answers="R13", text=(said,))
-    rows = tuple(
-        (group.kind, group.name, group.n, group.events, group.auc, _short(group.sensitivity), _short(group.specificity), group.slope)
-        for group in one.groups
-    )
-    small = frozenset(index for index, group in enumerate(one.groups) if group.small)
-    table = Table(
-        caption="At t_high; small cells are greyed and are no evidence",
-        header=("", "group", "n", "events", "ROC-AUC (DeLong)", "sensitivity (exact)", "specificity (exact)", "calibration slope"),
-        rows=rows,
-        greyed=small,
-    )
-    seen = [(f"{g.kind}: {g.name}", g.auc.value, g.auc.low, g.auc.high) for g in one.groups if not g.small and g.auc.value == g.auc.value]
-    if not seen:
-        return Section(title="Subgroups", answers="R13", tables=(table,))
-    svg = plots.intervals(seen, x="ROC-AUC", vertical=one.auc.value)
-    drawn = Plot(caption="ROC-AUC by group; dashed: all films", svg=svg, alt="ROC-AUC by group with intervals")
-    return Section(title="Subgroups", answers="R13", tables=(table,), plots=(drawn,))
-
-
-def _short(share: Share) -> str | None:
-    return f"{share.value:.3f} ({share.low:.3f}-{share.high:.3f})" if share.of else None
+from prioritizer.reports.page import Section, Table
 
 
 def shortcuts(one: Judgement) -> Section:

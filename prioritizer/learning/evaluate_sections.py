@@ -14,7 +14,7 @@ from prioritizer.learning import evaluate_controls
 from prioritizer.learning.evaluate import Evaluation, Judgement
 from prioritizer.measures import Cases, Figure, interval, smooth_reliability
 from prioritizer.recalibration import MODERATE
-from prioritizer.reports import plots
+from prioritizer.reports import assessment, plots
 from prioritizer.reports.page import Plot, Section, Table, shown
 
 PREVALENCES = (0.02, 0.1, 0.3)
@@ -34,8 +34,8 @@ def sections(found: Evaluation, one: Judgement, title: str) -> tuple[Section, ..
         _separation(found, one),
         _thresholds(found, one),
         _calibration(found, one),
-        _decision(found, one),
-        evaluate_controls.subgroups(one),
+        assessment.decision(one.cases, "the network", seed=found.seed),
+        assessment.subgroups(one.groups, one.auc),
         evaluate_controls.shortcuts(one),
         *evaluate_controls.where(found, one),
     )
@@ -196,29 +196,3 @@ def _calibration(found: Evaluation, one: Judgement) -> Section:
     )
     table = Table(caption="95 % intervals by patient", header=("", ""), rows=rows)
     return Section(title="Calibration", answers="R7, R10", text=tuple(text), tables=(table,), plots=drawn)
-
-
-def _decision(found: Evaluation, one: Judgement) -> Section:
-    decision = curves.decision(one.cases, found.seed)
-    share = float(one.cases.labels.mean())
-    x = decision.model.x
-    useful = decision.useful
-    said = (
-        f"The network's lower bound beats raising everything and raising nothing from {useful[0]:.2f} to {useful[1]:.2f}."
-        if useful
-        else "At no threshold does the lower bound of the network beat both raising everything and raising nothing."
-    )
-    drawn = plots.lines(
-        [
-            _band("network", decision.model),
-            plots.Curve(name="raise all", x=x, y=decision.everything, dashed=True),
-            plots.Curve(name="raise none", x=x, y=np.zeros_like(x), dashed=True),
-        ],
-        x="threshold probability: a study this likely should come early",
-        y="net benefit",
-        y_range=(-0.1, share + 0.05),
-        size=(6.0, 3.8),
-    )
-    text = ("Net benefit: pneumonias raised less false alarms, weighed by the odds of the threshold (Vickers and Elkin 2006).", said)
-    plot = Plot(caption="Decision curve with its 95 % band, at the cohort's share of pneumonia", svg=drawn, alt=said)
-    return Section(title="Is it of use", answers="R11", text=text, plots=(plot,))

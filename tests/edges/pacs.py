@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import shutil
 import socket
 import subprocess
@@ -35,9 +36,13 @@ def shared_dicom(folder: str) -> list[Path]:
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A port nobody listens on, below the range from which outgoing connections take theirs: it stays free until it is used."""
+    for _ in range(200):
+        port = random.randrange(15_000, 32_000)
+        with suppress(OSError), socket.socket() as probe:
+            probe.bind(("127.0.0.1", port))
+            return port
+    pytest.fail("no free port")
 
 
 def wait_for_port(port: int, process: subprocess.Popen[bytes]) -> None:

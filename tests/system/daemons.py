@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import random
 import shutil
 import signal
 import socket
@@ -31,22 +30,12 @@ import sqlalchemy as sa
 from prioritizer.db import connect, worklist
 from prioritizer.db.worklist import DeliveryRow, InstanceRow
 from prioritizer.dicom.phantom_files import PhantomPatient, phantom_file, phantom_study_uid
-from tests.edges.pacs import Orthanc, program, running, wait_for_port
+from tests.edges.pacs import Orthanc, free_port, program, running, wait_for_port
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 PATIENCE_S = 60.0
 """Generous: it bounds a hang on a busy machine, and proves nothing about speed."""
 TAKEN_AT = datetime(2026, 3, 4, 8, 30, tzinfo=UTC)
-
-
-def free_port() -> int:
-    """A port nobody listens on, below the range from which outgoing connections take theirs: it stays free until it is used."""
-    for _ in range(200):
-        port = random.randrange(15_000, 32_000)
-        with suppress(OSError), socket.socket() as probe:
-            probe.bind(("127.0.0.1", port))
-            return port
-    pytest.fail("no free port")
 
 
 def wait_until(true: Callable[[], Any], what: str, patience_s: float = PATIENCE_S) -> Any:

@@ -218,3 +218,24 @@ def test_a_request_that_cannot_be_met_names_every_fault_at_once(ledger: sa.Engin
     with pytest.raises(ConfigError) as refused:
         run(ledger, settings, Request(cohort=None, prevalence=3.0, unlabelled=True, wish=Wish(flags_per_day=1)), utc_now())
     assert len(refused.value.faults) == 3
+
+
+def test_the_report_says_whom_the_candidate_serves_and_whether_it_is_of_use(
+    ledger: sa.Engine, settings: Settings, cache: Path, tmp_path: Path
+) -> None:
+    folder = cohort(tmp_path / "cohort", range(40), range(40))
+    files = sorted(folder.glob("*/*"))
+    lines = ["file,label,patient_id,age,view,scanner"]
+    for number, path in enumerate(files):
+        label = int(path.parent.name == "PNEUMONIA")
+        scanner = "one" if number % 2 else "two"
+        lines.append(f"{path.relative_to(folder)},{label},{path.stem.split('-00')[0].rsplit('_', 1)[0]},{2 + number % 3},AP,{scanner}")
+    (folder / "labels.csv").write_text("\n".join(lines))
+    request = Request(cohort=folder, labels=folder / "labels.csv", ignore_scope=True, by="anna", cache=cache)
+    outcome, path = run(ledger, settings, request, utc_now())
+    page = path.read_text()
+    assert outcome.candidate is not None
+    assert "Is it of use" in page
+    assert "the candidate, cross-validated" in page
+    assert "scanner: one" in page
+    assert "1 to under 6 years" not in page  # one age band for all tells nobody apart

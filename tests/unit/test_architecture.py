@@ -31,6 +31,8 @@ PURE = frozenset(
         "measures",
         "likeness",
         "layout",
+        "subgroups",
+        "movers",
         "reading_room",
         "simulation",
         "simulation_figures",

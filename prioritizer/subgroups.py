@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from prioritizer import delong
 from prioritizer.at_threshold import counts
-from prioritizer.learning.labelled import LabelledImage
 from prioritizer.measures import Cases, Figure, Float64, calibration_line, interval, resamples
 from prioritizer.operating_point import Share
 
@@ -21,6 +21,46 @@ SMALL = 10
 MOST_GROUPS = 8
 """Largest groups of one kind that are shown."""
 DRAWS = 200
+
+
+class Described(Protocol):
+    """What is known of an image beside its label; empty or None where it is not."""
+
+    @property
+    def age_years(self) -> float | None:
+        """Age of the patient when it was taken."""
+
+    @property
+    def sex(self) -> str:
+        """`M`, `F` or `O`."""
+
+    @property
+    def view(self) -> str:
+        """`AP`, `PA`, or as the source says."""
+
+    @property
+    def scanner(self) -> str:
+        """Maker or model of the device."""
+
+    @property
+    def site(self) -> str:
+        """Where it was taken."""
+
+    @property
+    def subtype(self) -> str:
+        """Of the pneumonia."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Traits:
+    """A `Described` of its own, for images whose header completes what the label file says."""
+
+    age_years: float | None = None
+    sex: str = ""
+    view: str = ""
+    scanner: str = ""
+    site: str = ""
+    subtype: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,14 +82,13 @@ class Subgroup:
         return min(self.events, self.n - self.events) < SMALL
 
 
-def subgroups(images: Sequence[LabelledImage], cases: Cases, logits: Float64, threshold: float, seed: int = 0) -> tuple[Subgroup, ...]:
+def subgroups(images: Sequence[Described], cases: Cases, logits: Float64, threshold: float, seed: int = 0) -> tuple[Subgroup, ...]:
     """Every group of every kind that is known of some film and tells films apart."""
-    return tuple(_figures(kind, name, index, cases, logits, threshold, seed) for kind, name, index in _groups(images))
+    return tuple(_figures(kind, name, index, cases, logits, threshold, seed) for kind, name, index in _groups(images, cases.labels))
 
 
-def _groups(images: Sequence[LabelledImage]) -> Iterator[tuple[str, str, NDArray[np.int64]]]:
+def _groups(images: Sequence[Described], labels: Float64) -> Iterator[tuple[str, str, NDArray[np.int64]]]:
     """(kind, name, indices) of each group."""
-    labels = np.array([image.label for image in images])
     for kind, values in {
         "age": [_age_band(image.age_years) for image in images],
         "sex": [image.sex for image in images],

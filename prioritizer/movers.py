@@ -1,0 +1,70 @@
+"""Who would move: studies that arrived, ordered by the calibration before and by a candidate, as if all were on one list."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+import numpy as np
+
+from prioritizer import ranking
+from prioritizer.calibration import Calibration
+from prioritizer.ranking import Band, Policy, Stage, Standing
+from prioritizer.study import AIState, Probability
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listed:
+    """A study that was scored, with the logit of its deciding image."""
+
+    study_uid: str
+    at: datetime
+    logit: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Move:
+    """One study under both calibrations."""
+
+    study_uid: str
+    at: datetime
+    probabilities: tuple[float, float]
+    bands: tuple[Band, Band]
+    overtakes: int
+    """Studies that it newly stands before, less those that newly stand before it."""
+
+
+def moves(known: Sequence[Listed], before: Calibration, after: Calibration, policy: Policy) -> list[Move]:
+    """Every study whose place changes, the furthest first. STAT studies move by no calibration and are not asked for.
+
+    The site's windows, stage active, raising not suspended: what the calibration does, whatever the site's stage makes of it today.
+    """
+    if not known:
+        return []
+    logits = np.array([one.logit for one in known])
+    active = replace(policy, stage=Stage.ACTIVE)
+    orders, bands, chances = [], [], []
+    for calibration in (before, after):
+        p = calibration.probabilities(logits)
+        rules = active.with_thresholds(calibration.t_high, calibration.t_low)
+        standings = [
+            Standing(study_uid=one.study_uid, first_received_at=one.at, ai_state=AIState.SCORED, risk=Probability(float(risk)))
+            for one, risk in zip(known, p, strict=True)
+        ]
+        places = [ranking.place(standing, rules) for standing in standings]
+        keys = [ranking.sort_key(standing, place.due_at) for standing, place in zip(standings, places, strict=True)]
+        orders.append({index: rank for rank, index in enumerate(sorted(range(len(known)), key=keys.__getitem__))})
+        bands.append([place.band for place in places])
+        chances.append(p)
+    found = [
+        Move(
+            study_uid=one.study_uid,
+            at=one.at,
+            probabilities=(float(chances[0][index]), float(chances[1][index])),
+            bands=(bands[0][index], bands[1][index]),
+            overtakes=orders[0][index] - orders[1][index],
+        )
+        for index, one in enumerate(known)
+    ]
+    return sorted((move for move in found if move.overtakes), key=lambda move: (-abs(move.overtakes), move.at))

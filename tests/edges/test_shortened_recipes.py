@@ -1,0 +1,21 @@
+"""The recipes that docs/results.md is made with are the shipped ones, only smaller."""
+
+from __future__ import annotations
+
+import pytest
+
+from benchmarks.results import ARCHITECTURES, RECIPES, shortened
+from prioritizer.learning.recipes import Recipe, find_recipe
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize("epochs", [3, 6, 24])
+def test_a_shortened_recipe_keeps_everything_but_size_and_length(name: str, architecture: str, epochs: int):
+    whole, short = find_recipe(name), shortened(name, architecture, 96, epochs)
+    assert short.epochs == max(epochs, len(whole.phases))
+    assert short.picture.size == 96
+    assert all(phase.size <= 96 for phase in short.phases)
+    assert (short.augment, short.sampler, short.select) == (whole.augment, whole.sampler, whole.select)
+    assert [phase.trainable for phase in short.phases] == [phase.trainable for phase in whole.phases]
+    assert Recipe(**short.model_dump()) == short

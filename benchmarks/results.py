@@ -8,6 +8,7 @@ Runs lie in `runs/results/`. One that was finished is not trained again, one tha
 from __future__ import annotations
 
 import argparse
+import shutil
 import sys
 import time
 from collections.abc import Sequence
@@ -66,6 +67,9 @@ def trained(folder: Path, recipe: Recipe, data: Path) -> None:
     if done >= recipe.epochs:
         return
     started = (folder / LAST).is_file()
+    if folder.exists() and not started:
+        # Stopped before its first checkpoint: nothing is lost by beginning again.
+        shutil.rmtree(folder)
     print(f"{folder.name}: {recipe.epochs} epochs of {recipe.picture.size} px, {'goes on' if started else 'starts'}", file=sys.stderr)
     train(data, folder, None if started else recipe, resume=started, say=lambda said: print(f"  {said}", file=sys.stderr))
 

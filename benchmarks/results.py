@@ -17,7 +17,7 @@ from pathlib import Path
 
 from prioritizer.learning.compare import Comparison, compare
 from prioritizer.learning.compare_report import markdown_of, report_of
-from prioritizer.learning.journal import LAST, RUN, Journal
+from prioritizer.learning.journal import LAST, Journal
 from prioritizer.learning.recipes import Phase, Picture, Recipe, find_recipe
 from prioritizer.learning.train import train
 from prioritizer.learning.trials import Asked
@@ -63,13 +63,14 @@ def _shrunk(phase: Phase, epochs: int, factor: float, *, fixed: bool) -> Phase:
 
 def trained(folder: Path, recipe: Recipe, data: Path) -> None:
     """Train, or go on, until all epochs are done."""
-    done = len(Journal(folder).epochs()) if (folder / RUN).is_file() else 0
-    if done >= recipe.epochs:
-        return
     started = (folder / LAST).is_file()
     if folder.exists() and not started:
         # Stopped before its first checkpoint: nothing is lost by beginning again.
         shutil.rmtree(folder)
+    if started and Journal(folder).recipe() != recipe:
+        raise SystemExit(f"{folder} is a run of another recipe of that name; move it away")
+    if started and len(Journal(folder).epochs()) >= recipe.epochs:
+        return
     print(f"{folder.name}: {recipe.epochs} epochs of {recipe.picture.size} px, {'goes on' if started else 'starts'}", file=sys.stderr)
     train(data, folder, None if started else recipe, resume=started, say=lambda said: print(f"  {said}", file=sys.stderr))
 

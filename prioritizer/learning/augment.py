@@ -17,14 +17,20 @@ from torch import Tensor
 from torch.nn import functional
 
 from prioritizer.learning.recipes import Augment
+from prioritizer.learning.surrounds import lung_boxes, some_in_surrounds
 
 BLUR = (0.4, 1.8)
 """Standard deviation of the blur in pixels of a picture of side 224."""
 JPEG_QUALITY = (15, 90)
 
 
-def augmented(pictures: Tensor, how: Augment, rng: torch.Generator, size: int | None = None) -> Tensor:
-    """Pictures float32 (N, 1, S, S), 0..1, each changed at random, at `size` (default S): float32 (N, 1, size, size), 0..1."""
+def augmented(pictures: Tensor, how: Augment, rng: torch.Generator, size: int | None = None, boxes: Tensor | None = None) -> Tensor:
+    """Pictures float32 (N, 1, S, S), 0..1, each changed at random, at `size` (default S): float32 (N, 1, size, size), 0..1.
+
+    `boxes` (N, 4) are those of `surrounds.lung_boxes`; they are looked for where a change needs them and they are not given.
+    """
+    if how.surround:
+        pictures = some_in_surrounds(pictures, lung_boxes(pictures) if boxes is None else boxes, how.surround, rng)
     if how.mix_spectra and _chance(how.mix_spectra, rng):
         pictures = with_mixed_spectra(pictures, rng)
     changed = moved(resized(pictures, size or pictures.shape[-1]), how, rng)

@@ -15,7 +15,7 @@ from prioritizer.fitness import LEAST_CASES
 from prioritizer.learning import gallery
 from prioritizer.learning.compare import Bout, Comparison
 from prioritizer.learning.evaluate_report import COST_SAID, cost_rows, plain
-from prioritizer.learning.robustness import NO_LUNGS, UNCHANGED
+from prioritizer.learning.robustness import ELSEWHERE, NO_LUNGS, UNCHANGED
 from prioritizer.measures import NAMES, Cases, smooth_reliability
 from prioritizer.paired import most_disputed
 from prioritizer.recalibration import MODERATE
@@ -122,7 +122,11 @@ def _shortcut_rows(bout: Bout) -> Iterator[tuple[object, ...]]:
     if metadata is not None:
         yield ("A model of file statistics, no picture", *(metadata for _ in bout.robust))
         yield ("Matched by file statistics", *(robust.matched for robust in bout.robust))
-    said = {UNCHANGED: f"Unchanged, the {bout.robust[0].n} films of the copies", NO_LUNGS: "Lungs covered (should fall towards 0.5)"}
+    said = {
+        UNCHANGED: f"Unchanged, the {bout.robust[0].n} films of the copies",
+        NO_LUNGS: "Lungs covered (should fall towards 0.5)",
+        ELSEWHERE: "Lungs in the surround of a film of the other class (0 if the surround alone were read)",
+    }
     for name in bout.robust[0].copies:
         yield (said.get(name, name[:1].upper() + name[1:]), *(robust.copies[name] for robust in bout.robust))
     yield ("Refused by its guard", *(None if robust.refused is None else f"{robust.refused:.1%}" for robust in bout.robust))

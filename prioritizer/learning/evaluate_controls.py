@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from prioritizer.learning.evaluate import Evaluation, Judgement
-from prioritizer.learning.robustness import NO_LUNGS, UNCHANGED
+from prioritizer.learning.robustness import ELSEWHERE, NO_LUNGS, UNCHANGED
 from prioritizer.measures import mean_figure
 from prioritizer.reports.page import Section, Table
 
@@ -19,7 +19,11 @@ def shortcuts(one: Judgement) -> Section:
     if robust.metadata is not None:
         rows.append(("a model of file size, sharpness and brightness, no picture", robust.metadata, len(one.looked.images)))
         rows.append(("network, matched by these statistics", robust.matched, len(one.looked.images)))
-    said = {UNCHANGED: "network, unchanged", NO_LUNGS: "network, lungs covered (should fall towards 0.5)"}
+    said = {
+        UNCHANGED: "network, unchanged",
+        NO_LUNGS: "network, lungs covered (should fall towards 0.5)",
+        ELSEWHERE: "network, lungs in the surround of a film of the other class (0 if it read the surround alone)",
+    }
     rows += [(said.get(name, f"network, {name}"), figure, robust.n) for name, figure in robust.copies.items()]
     text = ["A network that reads how files were made stands no higher than the model without pictures, and falls on the copies."]
     if robust.metadata is None:

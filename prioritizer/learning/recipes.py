@@ -62,6 +62,9 @@ class Augment(Table):
     """Largest standard deviation of added Gaussian noise (0..1)."""
     erase: int = Field(default=0, ge=0, le=8)
     """Up to so many rectangles painted over, six in ten at a corner, where markers stand."""
+    surround: float = Share
+    """Chance that the lungs stand in the surround of another film of the batch, drawn without a look at the label: framing, posture
+    and devices outside the lungs no longer go with it."""
     mix_spectra: float = Share
     """Chance that a batch swaps its Fourier amplitudes in part, phases kept: texture no longer goes with the label (Xu et al. 2021)."""
 
@@ -107,7 +110,8 @@ class Recipe(Table):
     """Decay a step of the exponential moving average of the weights, which is then what is kept; 0 is none."""
     select: Literal["last", "roc-auc", "unlinked"] = "last"
     """Which epoch is kept: the last; the best ROC-AUC on the `select` split; or the best mean there of the ROC-AUC matched by
-    file statistics and of the ROC-AUCs on blurred, re-compressed, noisy and darkened copies, so that selection sees a shortcut."""
+    file statistics and of the ROC-AUCs on blurred, re-compressed, noisy and darkened copies and on copies in the surround of a film of
+    the other class, so that selection sees a shortcut."""
     patience: int = Field(default=0, ge=0)
     """Stop after so many epochs without a better selection figure; 0 is never."""
     picture: Picture = Picture()

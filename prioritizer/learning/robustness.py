@@ -1,7 +1,9 @@
 """Does the network read the lungs or the file? Its ROC area beside that of a model without pictures, and on changed pictures.
 
 Four disturbances change sharpness, compression, noise and tone: a network that reads how files were made falls on them. Two cover
-part of the picture with its mean grey: without the border nothing should be lost, without the lungs nearly all should.
+part of the picture with its mean grey: without the border nothing should be lost, without the lungs nearly all should. And one sets
+the lungs into the surround of a film of the other class: a network that reads the lungs loses little, one that reads what stands
+around them is wrong on every film.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ from prioritizer.learning.looking import BATCH, Looked
 from prioritizer.learning.lungs import lung_fields
 from prioritizer.learning.pictures import load_readable
 from prioritizer.learning.subjects import Float32, Float64, Subject
+from prioritizer.learning.surrounds import in_surrounds, lung_boxes, of_the_other_class
 from prioritizer.measures import Figure
 
 MOST = 200
@@ -28,6 +31,7 @@ MOST = 200
 BORDER = 0.08
 """Share of the side that is covered at each edge: where markers, collimation and letters stand."""
 NO_BORDER, NO_LUNGS, UNCHANGED = "without the border", "without the lungs", "unchanged"
+ELSEWHERE = "in the surround of the other class"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,7 +51,8 @@ class Robustness:
     @property
     def judged(self) -> dict[str, float]:
         """What the verdict looks at: shortcuts taken away, the finding left in."""
-        found = {f"on copies {name}": figure.value for name, figure in self.copies.items() if name not in (NO_LUNGS, UNCHANGED, NO_BORDER)}
+        apart = (NO_LUNGS, UNCHANGED, NO_BORDER, ELSEWHERE)
+        found = {f"on copies {name}": figure.value for name, figure in self.copies.items() if name not in apart}
         if NO_BORDER in self.copies:
             found[NO_BORDER] = self.copies[NO_BORDER].value
         return {"matched by file statistics": self.matched, **found} if self.metadata is not None else found
@@ -85,16 +90,18 @@ def chosen(labels: Float64, seed: int) -> list[int]:
 
 def _copies(subject: Subject, looked: Looked, index: Sequence[int], root: Path, tick: Callable[[], None]) -> dict[str, Figure]:
     logits: dict[str, list[Float64]] = {UNCHANGED: [looked.logits[list(index)]]}
+    labels, patients = looked.labels[list(index)], [looked.patients[i] for i in index]
+    others = of_the_other_class(labels)
     for start in range(0, len(index), BATCH):
         images = [looked.images[i] for i in index[start : start + BATCH]]
         pictures, _, _ = load_readable(images, subject.spec, root)
+        around, _, _ = load_readable([looked.images[index[i]] for i in others[start : start + BATCH]], subject.spec, root)
         copies = {name: np.asarray(copy[:, 0].numpy()) for name, copy in disturbed(torch.from_numpy(pictures)[:, None]).items()}
-        copies |= {NO_BORDER: _without_border(pictures), NO_LUNGS: _without_lungs(pictures)}
+        copies |= {NO_BORDER: _without_border(pictures), NO_LUNGS: _without_lungs(pictures), ELSEWHERE: _elsewhere(pictures, around)}
         for name, changed in copies.items():
             logits.setdefault(name, []).append(subject.score(changed).logits)
         for _ in images:
             tick()
-    labels, patients = looked.labels[list(index)], [looked.patients[i] for i in index]
     return {name: delong.area(labels, np.concatenate(parts), patients) for name, parts in logits.items()}
 
 
@@ -104,6 +111,12 @@ def _without_border(pictures: Float32) -> Float32:
     changed = np.broadcast_to(pictures.mean(axis=(1, 2), keepdims=True), pictures.shape).copy()
     changed[:, edge:-edge, edge:-edge] = pictures[:, edge:-edge, edge:-edge]
     return changed
+
+
+def _elsewhere(pictures: Float32, around: Float32) -> Float32:
+    """The lungs of each picture in the surround of another."""
+    one, other = (torch.from_numpy(found)[:, None] for found in (pictures, around))
+    return np.asarray(in_surrounds(one, lung_boxes(one), other, lung_boxes(other))[:, 0].numpy())
 
 
 def _without_lungs(pictures: Float32) -> Float32:

@@ -40,6 +40,8 @@ class Material:
 
     pictures: Tensor
     labels: Tensor
+    boxes: Tensor | None
+    """Of the lungs (N, 4), where a change of the pictures needs them."""
     chances: Tensor | None
     watched: Watched
 
@@ -164,7 +166,8 @@ class Run:
         seed = step_seed(self.recipe.seed, self.epoch, self.step, self.place.rank)
         torch.manual_seed(seed)
         mine = self.place.part(chosen)
-        pictures = augment.augmented(material.pictures[mine], self.recipe.augment, torch.Generator().manual_seed(seed), size)
+        boxes = None if material.boxes is None else material.boxes[mine]
+        pictures = augment.augmented(material.pictures[mine], self.recipe.augment, torch.Generator().manual_seed(seed), size, boxes)
         truth = material.labels[mine].to(self.place.device)
         with torch.autocast(self.place.device.type, dtype=torch.bfloat16):
             answer = self.trained(normalised(pictures, self.recipe).to(self.place.device))

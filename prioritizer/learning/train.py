@@ -14,7 +14,7 @@ import torch
 from prioritizer import __version__
 from prioritizer.errors import ConfigError
 from prioritizer.inference.bundle import sha256_of
-from prioritizer.learning import data, duplicates, shortcuts
+from prioritizer.learning import data, duplicates, shortcuts, surrounds
 from prioritizer.learning.cohorts import Cohort, LabelledImage, read_cohort
 from prioritizer.learning.filefacts import FILE_NAMES, read_facts
 from prioritizer.learning.journal import Journal
@@ -121,11 +121,18 @@ def gather(splits: Splits, recipe: Recipe, *, smoke: bool, tick: Tick) -> Materi
     linked = recipe.sampler == "unlinked" or recipe.select == "unlinked"
     every = [*chosen, *splits["select"]]
     propensity = _propensity(every, recipe.seed) if linked else np.full(len(every), 0.5)
+    truth = watched_labels.double().numpy()
     return Material(
         pictures=pictures,
         labels=labels,
+        boxes=surrounds.lung_boxes(pictures) if recipe.augment.surround else None,
         chances=chances(labels.numpy(), propensity[: len(chosen)], recipe),
-        watched=Watched(pictures=watched, labels=watched_labels.double().numpy(), propensity=propensity[len(chosen) :]),
+        watched=Watched(
+            pictures=watched,
+            labels=truth,
+            propensity=propensity[len(chosen) :],
+            elsewhere=surrounds.with_surrounds_of_the_other_class(watched, truth) if recipe.select == "unlinked" else None,
+        ),
     )
 
 

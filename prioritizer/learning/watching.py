@@ -41,6 +41,8 @@ class Watched:
     pictures: Tensor
     labels: Float64
     propensity: Float64
+    elsewhere: Tensor | None = None
+    """The same lungs, each in the surround of a film of the other class; only where selection asks for them."""
 
     def loss_and_auc(self, model: nn.Module, recipe: Recipe, device: torch.device) -> tuple[float, float, Float64]:
         """Log loss, ROC-AUC and the logits they come from."""
@@ -51,11 +53,10 @@ class Watched:
         """Mean of the ROC-AUC matched by file statistics and the ROC-AUC on each disturbed copy.
 
         A network that reads how the files were made falls on both: matching takes away what the files say of the label, and the
-        disturbances change sharpness, compression, noise and tone of every picture without touching the finding.
+        disturbances change sharpness, compression, noise and tone of every picture without touching the finding. One that reads
+        what stands around the lungs falls where that is of a film of the other class.
         """
         matched = shortcuts.matched_auc(self.labels, logits, self.propensity)
-        disturbed = [
-            roc_auc(self.labels, predict(model, copies, recipe, device, reduced=True))
-            for copies in augment.disturbed(self.pictures).values()
-        ]
-        return float(np.mean([matched, *disturbed]))
+        copies = [*augment.disturbed(self.pictures).values(), *([] if self.elsewhere is None else [self.elsewhere])]
+        changed = [roc_auc(self.labels, predict(model, pictures, recipe, device, reduced=True)) for pictures in copies]
+        return float(np.mean([matched, *changed]))

@@ -12,7 +12,7 @@ from prioritizer.learning.recipes import Augment, Phase, Picture, Recipe
 
 EVERY_CHANGE = Augment(
     rotation=10, shift=0.05, scale=0.1, aspect=0.1, flip=0.5, brightness=0.1, contrast=0.2, gamma=0.3,
-    blur=0.5, jpeg=0.5, noise=0.05, erase=2, mix_spectra=0.5,
+    blur=0.5, jpeg=0.5, noise=0.05, erase=2, mix_spectra=0.5, surround=0.5,
 )  # fmt: skip
 TINY = Recipe(
     architecture="test_resnet.r160_in1k",

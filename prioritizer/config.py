@@ -194,14 +194,40 @@ class Publish(Section):
 
 
 class Web(Section):
-    """The read-only page and the figures."""
+    """The page and the figures."""
 
     host: str = "127.0.0.1"
-    """Address to bind; loopback only, the page has no sign-in yet."""
+    """Address to bind. Anything but loopback needs tls_certificate and tls_key, or behind_proxy."""
     port: Port = 8042
     """TCP port; 0 takes a free one, for tests."""
     time_zone: str = ""
     """IANA name such as Europe/Berlin for the times on pages; empty: the machine's."""
+    auth: Literal["local", "proxy"] = "local"
+    """local: names and passwords of prioritizer. proxy: a proxy of the house signs people in and names them in `proxy_header`."""
+    behind_proxy: bool = False
+    """A proxy of the house stands before the page and speaks TLS to the browsers."""
+    proxies: tuple[str, ...] = ("127.0.0.1", "::1")
+    """Addresses of that proxy. What others say in its headers is not believed."""
+    proxy_header: str = "X-Forwarded-User"
+    """Header in which the proxy names who is signed in; the name must be one that `prioritizer people list` shows."""
+    tls_certificate: Path | None = None
+    """PEM file with the certificate chain of the page, relative to the configuration file."""
+    tls_key: Path | None = None
+    """PEM file with its key; readable by the service's user alone."""
+    idle_minutes: Annotated[float, Field(gt=0)] = 30
+    """Minutes without a request after which a sign-in ends."""
+    session_hours: Annotated[float, Field(gt=0)] = 12
+    """Hours after which it ends in any case."""
+
+    @field_validator("tls_certificate", "tls_key", mode="before")
+    @classmethod
+    def _empty_is_none(cls, value: object) -> object:
+        return None if value == "" else value
+
+    @property
+    def secure(self) -> bool:
+        """True where browsers reach the page by TLS."""
+        return self.behind_proxy or self.tls_certificate is not None
 
 
 class Log(Section):
@@ -284,7 +310,14 @@ def _validated(values: dict[str, Any], path: Path | None, text: str) -> Settings
     base = path.resolve().parent if path is not None else Path.cwd()
     store = settings.store.model_copy(update={"data": base / settings.store.data})
     bundle = base / settings.model.bundle if settings.model.bundle is not None else None
-    settings = settings.model_copy(update={"store": store, "model": settings.model.model_copy(update={"bundle": bundle})})
+    files = {key: base / path for key in ("tls_certificate", "tls_key") if (path := getattr(settings.web, key)) is not None}
+    settings = settings.model_copy(
+        update={
+            "store": store,
+            "model": settings.model.model_copy(update={"bundle": bundle}),
+            "web": settings.web.model_copy(update=files),
+        }
+    )
     faults = unsafe(settings)
     if faults:
         raise ConfigError(tuple(f"{path or 'defaults'}{line_suffix(text, where)}: {said}" for where, said in faults))
@@ -296,8 +329,7 @@ def unsafe(settings: Settings) -> list[tuple[tuple[str | int, ...], str]]:
     faults: list[tuple[tuple[str | int, ...], str]] = []
     if not is_loopback(settings.listener.host) and not settings.peers:
         faults.append((("listener", "host"), "listener.host is not loopback and no [[peers]] is listed; name who may send"))
-    if not is_loopback(settings.web.host):
-        faults.append((("web", "host"), "web.host must be loopback: the page has no sign-in yet; reach it through an authenticating proxy"))
+    faults += _unsafe_web(settings.web)
     ranking = settings.ranking
     if ranking.high_minutes >= ranking.neutral_minutes:
         faults.append((("ranking", "high_minutes"), "ranking.high_minutes must be below neutral_minutes, or nothing is raised"))
@@ -312,6 +344,22 @@ def unsafe(settings: Settings) -> list[tuple[tuple[str | int, ...], str]]:
             faults.append((where, f"destination {destination.name!r} is our own listener: results would come back to us"))
     if settings.publish.ceiling_seconds < settings.publish.quiet_seconds:
         faults.append((("publish", "ceiling_seconds"), "publish.ceiling_seconds must not be below quiet_seconds"))
+    return faults
+
+
+def _unsafe_web(web: Web) -> list[tuple[tuple[str | int, ...], str]]:
+    faults: list[tuple[tuple[str | int, ...], str]] = []
+    if not is_loopback(web.host) and not web.secure:
+        said = "web.host is not loopback: passwords would cross the network in clear; set tls_certificate and tls_key, or behind_proxy"
+        faults.append((("web", "host"), said))
+    if (web.tls_certificate is None) != (web.tls_key is None):
+        faults.append((("web", "tls_certificate"), "web.tls_certificate and web.tls_key go together"))
+    for key in ("tls_certificate", "tls_key"):
+        path = getattr(web, key)
+        if path is not None and not path.is_file():
+            faults.append((("web", key), f"web.{key}: {path} is not there"))
+    if web.auth == "proxy" and not web.behind_proxy:
+        faults.append((("web", "auth"), "web.auth is proxy and behind_proxy is not set; say that a proxy stands before the page"))
     return faults
 
 

@@ -21,10 +21,11 @@ import sqlalchemy as sa
 from apscheduler.schedulers.background import BackgroundScheduler
 
 from prioritizer import __version__, recovery, stations
+from prioritizer.access import Role
 from prioritizer.chores import Chores
 from prioritizer.config import Settings, read_settings
 from prioritizer.darkroom import SandboxedDarkroom
-from prioritizer.db import calibrations, connect, housekeeping, migrations, scoring
+from prioritizer.db import calibrations, connect, housekeeping, migrations, people, scoring
 from prioritizer.dicom import develop
 from prioritizer.dicom.codec_selftest import codec_selftest
 from prioritizer.dicom.sender import Destination, Sender
@@ -38,7 +39,8 @@ from prioritizer.listening import ListenerProcess, listener_settings, peer_rules
 from prioritizer.logs import set_up_logging
 from prioritizer.ranking import Policy
 from prioritizer.stations import DeliverStation, PublishStation, Receive, ScoreStation, Station, utc_now
-from prioritizer.web.app import Page, page_app
+from prioritizer.web.app import page_app
+from prioritizer.web.desk import Page
 from prioritizer.web.server import WebServer
 
 log = logging.getLogger(__name__)
@@ -263,8 +265,25 @@ class Daemon:
             ready=self.ready,
             now=utc_now,
         )
-        self.web = WebServer(page_app(page), self.settings.web.host, self.settings.web.port)
+        web = self.settings.web
+        self.web = WebServer(page_app(page), web.host, web.port, web.tls_certificate, web.tls_key)
         self.web.start()
+        self._invite_the_first()
+
+    def _invite_the_first(self) -> None:
+        """While there is no administrator, every start prints a new one-time link for the first administrator; the earlier one ends."""
+        web = self.settings.web
+        if web.auth != "local":
+            return
+        try:
+            if people.has_administrator(self.engine):
+                return
+            secret = people.invite(self.engine, "", Role.ADMIN, "prioritizer", utc_now())
+        except Transient:
+            return
+        scheme = "https" if web.tls_certificate else "http"
+        link = f"{scheme}://{web.host}:{self.web.port}/welcome/{secret}"
+        log.warning("no administrator can sign in yet: open %s within 24 hours, it works once", link, extra={"event": "first-link"})
 
     def _start_chores(self) -> None:
         self.chores = Chores(self.engine, self.spool, lambda: self.settings, self, self._policy)

@@ -138,3 +138,36 @@ class NotAllowed(PrioritizerError):
 
     def __str__(self) -> str:
         return self.why
+
+
+@dataclass(eq=False)
+class NotSignedIn(PrioritizerError):
+    """Nobody proved who they are, or the proof is over."""
+
+    why: str = "sign in first"
+    code = "PRI-6003"
+
+    def __str__(self) -> str:
+        return self.why
+
+
+@dataclass(eq=False)
+class Forbidden(PrioritizerError):
+    """Who asks is known and has no right to this, or the request came from another site."""
+
+    why: str
+    code = "PRI-6004"
+
+    def __str__(self) -> str:
+        return self.why
+
+
+@dataclass(eq=False)
+class TooManyTries(PrioritizerError):
+    """Sign-in was tried too often; `seconds` until it may be tried again."""
+
+    seconds: int
+    code = "PRI-6005"
+
+    def __str__(self) -> str:
+        return f"too many failed sign-ins; try again in {self.seconds // 60 + 1} min"

@@ -49,6 +49,17 @@ class Kind(StrEnum):
     CALIBRATION_APPROVED = "calibration-approved"
     CALIBRATION_REJECTED = "calibration-rejected"
     CALIBRATION_ACTIVATED = "calibration-activated"
+    INVITED = "invited"
+    PERSON_MADE = "person-made"
+    PERSON_DISABLED = "person-disabled"
+    PERSON_ENABLED = "person-enabled"
+    PASSWORD_SET = "password-set"  # noqa: S105 - a kind of event
+    ROLE_SET = "role-set"
+    SIGNED_IN = "signed-in"
+    SIGN_IN_REFUSED = "sign-in-refused"
+    SIGNED_OUT = "signed-out"
+    TOKEN_MADE = "token-made"  # noqa: S105 - a kind of event
+    TOKEN_REVOKED = "token-revoked"  # noqa: S105 - a kind of event
 
 
 def record(

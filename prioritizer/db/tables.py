@@ -11,6 +11,7 @@ from sqlalchemy import CheckConstraint, Column, ForeignKey, Index, MetaData, Tab
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
 
+from prioritizer.access import Role
 from prioritizer.ranking import Band
 from prioritizer.study import AIState, CalibrationState, DeliveryState, InstanceState, ReadingState
 
@@ -298,3 +299,58 @@ calibrations = Table(
         postgresql_where=sa.text("state = 'ACTIVE'"),
     ),
 )
+
+people = Table(
+    "people",
+    metadata,
+    Column("name", sa.String(64), primary_key=True),
+    Column("role", sa.String(16), nullable=False),
+    Column("password", sa.Text, nullable=False, default=""),
+    Column("made_at", Instant, nullable=False),
+    Column("made_by", sa.Text, nullable=False),
+    Column("disabled_at", Instant),
+    one_of("role", Role),
+)
+"""`password` is an Argon2id hash with its parameters; empty for those who never sign in with one."""
+
+sessions = Table(
+    "sessions",
+    metadata,
+    Column("key", sa.String(64), primary_key=True),
+    Column("person", sa.String(64), ForeignKey("people.name"), nullable=False, index=True),
+    Column("began_at", Instant, nullable=False),
+    Column("seen_at", Instant, nullable=False),
+    Column("ended_at", Instant),
+    Column("ended_by", sa.Text, nullable=False, default=""),
+    Column("address", sa.Text, nullable=False, default=""),
+)
+"""`key` is the SHA-256 of what the browser holds: who reads the table can sign in as nobody."""
+
+tokens = Table(
+    "tokens",
+    metadata,
+    Column("key", sa.String(64), primary_key=True),
+    Column("id", sa.String(16), nullable=False, unique=True),
+    Column("person", sa.String(64), ForeignKey("people.name"), nullable=False, index=True),
+    Column("purpose", sa.Text, nullable=False),
+    Column("scopes", sa.JSON, nullable=False),
+    Column("made_at", Instant, nullable=False),
+    Column("made_by", sa.Text, nullable=False),
+    Column("ends_at", Instant, nullable=False),
+    Column("used_at", Instant),
+    Column("revoked_at", Instant),
+)
+
+invitations = Table(
+    "invitations",
+    metadata,
+    Column("key", sa.String(64), primary_key=True),
+    Column("person", sa.String(64), nullable=False),
+    Column("role", sa.String(16), nullable=False),
+    Column("made_at", Instant, nullable=False),
+    Column("made_by", sa.Text, nullable=False),
+    Column("ends_at", Instant, nullable=False),
+    Column("used_at", Instant),
+    one_of("role", Role),
+)
+"""One-time links: for the first administrator, a new person, a forgotten password. Where `person` is empty the name is chosen then."""

@@ -1,9 +1,10 @@
-"""uvicorn in a thread of the daemon, on loopback, ended within seconds."""
+"""uvicorn in a thread of the daemon, with TLS where the site gives a certificate, ended within seconds."""
 
 from __future__ import annotations
 
 import socket
 import threading
+from pathlib import Path
 
 import uvicorn
 from fastapi import FastAPI
@@ -14,10 +15,14 @@ from prioritizer.errors import ConfigError
 class WebServer:
     """Serves the application until `stop`."""
 
-    def __init__(self, app: FastAPI, host: str, port: int) -> None:
+    def __init__(self, app: FastAPI, host: str, port: int, certificate: Path | None = None, key: Path | None = None) -> None:
         self._socket = self._bind(host, port)
         self.port = int(self._socket.getsockname()[1])
-        config = uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=2, server_header=False)
+        # Who is before the proxy is read by `security`, from the addresses the site names; uvicorn must not guess.
+        config = uvicorn.Config(
+            app, log_config=None, access_log=False, timeout_graceful_shutdown=2, server_header=False, proxy_headers=False,
+            ssl_certfile=certificate, ssl_keyfile=key,
+        )  # fmt: skip
         self._server = uvicorn.Server(config)
         self._thread = threading.Thread(target=self._serve, name="web", daemon=True)
 

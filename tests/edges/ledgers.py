@@ -8,7 +8,9 @@ import pwd
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from functools import cache
@@ -125,6 +127,18 @@ def ledger_fixture(request: pytest.FixtureRequest) -> Iterator[sa.Engine]:
 def opened_again(ledger: sa.Engine) -> sa.Engine:
     """The same ledger as a process that starts anew opens it."""
     return connect.open_ledger(ledger.url.render_as_string(hide_password=False))
+
+
+def together(*work: Callable[[], object]) -> list[object]:
+    """Run all at the same moment; their answers in order."""
+    gate = threading.Barrier(len(work))
+
+    def begin(one: Callable[[], object]) -> object:
+        gate.wait(timeout=20)
+        return one()
+
+    with ThreadPoolExecutor(len(work)) as pool:
+        return [future.result(timeout=60) for future in [pool.submit(begin, one) for one in work]]
 
 
 # --- what happens to a study, in short words -------------------------------------------------------------------------

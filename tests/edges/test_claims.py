@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import threading
 from collections import Counter
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
 import pytest
@@ -31,21 +29,10 @@ from tests.edges.ledgers import (
     score_next,
     score_of,
     scored,
+    together,
 )
 
 WORKERS = 8
-
-
-def together(*work: Callable[[], object]) -> list[object]:
-    """Run all at the same moment; their answers in order."""
-    gate = threading.Barrier(len(work))
-
-    def begin(one: Callable[[], object]) -> object:
-        gate.wait(timeout=20)
-        return one()
-
-    with ThreadPoolExecutor(len(work)) as pool:
-        return [future.result(timeout=60) for future in [pool.submit(begin, one) for one in work]]
 
 
 def take_all(claim: Callable[[str], str | None], worker: str) -> list[str]:

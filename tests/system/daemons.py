@@ -16,7 +16,7 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from io import BytesIO
 from pathlib import Path
@@ -27,9 +27,11 @@ import pydicom
 import pytest
 import sqlalchemy as sa
 
-from prioritizer.db import connect, worklist
+from prioritizer.access import May, Role
+from prioritizer.db import connect, people, signing_in, worklist
 from prioritizer.db.worklist import DeliveryRow, InstanceRow
 from prioritizer.dicom.phantom_files import PhantomPatient, phantom_file, phantom_study_uid
+from prioritizer.errors import NotAllowed
 from tests.edges.pacs import Orthanc, free_port, program, running, wait_for_port
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -178,8 +180,10 @@ class Daemon:
 
     def get(self, path: str) -> tuple[int, str]:
         """Status and body of a page."""
+        headers = {"Authorization": f"Bearer {self.token}"} if path.startswith(("/api", "/study")) or path == "/" else {}
+        request = urllib.request.Request(f"http://127.0.0.1:{self.sections['web']['port']}{path}", headers=headers)
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.sections['web']['port']}{path}", timeout=30) as answer:
+            with urllib.request.urlopen(request, timeout=30) as answer:
                 return int(answer.status), answer.read().decode()
         except urllib.error.HTTPError as error:
             with error:
@@ -208,6 +212,14 @@ class Daemon:
     def cli_send(self, *paths: Path, calling: str = "MODALITY") -> subprocess.CompletedProcess[str]:
         """`prioritizer send` into this daemon, one JSON object a file."""
         return prioritizer("send", *map(str, paths), "--to", self.address, "--from", calling, "--json", cwd=self.folder)
+
+    @cached_property
+    def token(self) -> str:
+        """A program that may see, as a site would let one in."""
+        now = datetime.now(UTC)
+        with suppress(NotAllowed):
+            people.add(self.ledger, "tests", Role.READER, "tests", now)
+        return signing_in.make_token(self.ledger, "tests", "tests", [May.SEE], "tests", now, timedelta(days=1))[0]
 
     @cached_property
     def ledger(self) -> sa.Engine:

@@ -13,6 +13,7 @@ import pytest
 PACKAGE = Path(__file__).resolve().parents[2] / "prioritizer"
 PURE = frozenset(
     {
+        "access",
         "study",
         "eligibility",
         "pixels",
@@ -50,10 +51,10 @@ EDGES = frozenset({"dicom", "inference", "db", "web", "learning", "reports"})
 ALLOWED_EDGE_ARROWS = frozenset({("web", "db"), ("learning", "inference"), ("learning", "reports"), ("learning", "dicom")})
 ROOMS_OF_LIBRARIES = {
     "dicom": {"pydicom", "pynetdicom", "highdicom", "gdcm", "openjpeg", "rle", "jpeg_ls", "simplejpeg", "pylibjpeg"},
-    "db": {"sqlalchemy", "alembic", "psycopg"},
+    "db": {"sqlalchemy", "alembic", "psycopg", "argon2"},
     "learning": {"torch", "torchvision", "timm", "onnx", "onnxscript", "safetensors", "sklearn", "scipy", "pytorch_grad_cam"},
     "inference": {"openvino"},
-    "web": {"fastapi", "starlette", "uvicorn", "jinja2"},
+    "web": {"fastapi", "starlette", "uvicorn", "jinja2", "limits"},
     "reports": {"matplotlib", "jinja2", "markupsafe"},
 }
 # An Engine is handed from the daemon to every part that keeps or reads the ledger: its type may be named, no SQL is written.

@@ -1,0 +1,67 @@
+"""One's own account: password and tokens."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Form
+from fastapi.responses import HTMLResponse, RedirectResponse, Response
+
+from prioritizer.access import SHORTEST_PASSWORD, May, Person
+from prioritizer.db import people, signing_in
+from prioritizer.errors import NotAllowed
+from prioritizer.web.desk import Desk, Here, Seeing, Text
+
+routes = APIRouter()
+
+
+def page(desk: Desk, person: Person, status: int = 200, **more: Any) -> HTMLResponse:
+    """The account with what was just done, or what stood in the way."""
+    mine = signing_in.listed_tokens(desk.engine, person.name)
+    return desk.render("account.html", status, person=person, tokens=mine, scopes=sorted(person.rights), shortest=SHORTEST_PASSWORD, **more)
+
+
+@routes.get("/account", response_class=HTMLResponse)
+def account(desk: Here, person: Seeing) -> Response:
+    """Who I am here, my tokens, my password."""
+    return page(desk, person)
+
+
+@routes.post("/account/password", response_class=HTMLResponse)
+def change_password(desk: Here, person: Seeing, old: Text = "", password: Text = "", again: Text = "") -> Response:
+    """A new password; every other session of mine ends."""
+    if not person.session:
+        raise NotAllowed("passwords are changed on the page, by a person who signed in with one")
+    if not people.check_password(desk.engine, person.name, old):
+        return page(desk, person, 422, fault="the old password is not right")
+    try:
+        people.set_password(desk.engine, person.name, people.agreed(password, again), desk.now, keep=person.session)
+    except NotAllowed as error:
+        return page(desk, person, 422, fault=str(error))
+    return page(desk, person, done="The password is changed. Your other sessions have ended.")
+
+
+@routes.post("/account/tokens", response_class=HTMLResponse)
+def make_token(
+    desk: Here,
+    person: Seeing,
+    purpose: Text = "",
+    days: Annotated[int, Form(ge=1, le=366)] = 90,
+    scopes: Annotated[tuple[May, ...], Form()] = (),
+) -> Response:
+    """A token for a program; its secret is on this answer and nowhere else."""
+    if person.by.startswith("token"):
+        raise NotAllowed("a token cannot make tokens")
+    try:
+        secret, row = signing_in.make_token(desk.engine, person.name, purpose, scopes, person.name, desk.now, timedelta(days=days))
+    except NotAllowed as error:
+        return page(desk, person, 422, fault=str(error))
+    return page(desk, person, secret=secret, made=row)
+
+
+@routes.post("/account/tokens/{token_id}/revoke")
+def revoke(desk: Here, person: Seeing, token_id: str) -> Response:
+    """The token is worth nothing from now on."""
+    signing_in.revoke(desk.engine, token_id, person, desk.now)
+    return RedirectResponse("/people" if person.may(May.PEOPLE) else "/account", 303)

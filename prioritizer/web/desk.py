@@ -1,0 +1,109 @@
+"""What every page has at hand: the daemon's answers, the doorkeeper, the templates; and how a route asks for a right."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Any
+from zoneinfo import ZoneInfo
+
+import sqlalchemy as sa
+from fastapi import Depends, Form, Request
+from fastapi.params import Depends as Dependency
+from fastapi.responses import HTMLResponse
+from jinja2 import Environment, FileSystemLoader, select_autoescape
+
+from prioritizer import __version__
+from prioritizer.access import May, Person
+from prioritizer.config import Settings
+from prioritizer.ranking import Stage
+from prioritizer.web.security import Doorkeeper, SignInLimits
+
+FOLDER = Path(__file__).parent
+Text = Annotated[str, Form(max_length=1024)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Page:
+    """What the page asks of the daemon."""
+
+    engine: sa.Engine
+    settings: Callable[[], Settings]
+    metrics: Callable[[], bytes]
+    ai_off: Callable[[], tuple[str, datetime]]
+    listening: Callable[[], bool]
+    ready: Callable[[], list[str]]
+    now: Callable[[], datetime]
+
+    @property
+    def marks(self) -> bool:
+        """Whether raised studies may be shown as such."""
+        return self.settings().site.stage is not Stage.SHADOW
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Desk:
+    """What a route works with."""
+
+    page: Page
+    door: Doorkeeper
+    templates: Environment
+    limits: SignInLimits = field(default_factory=SignInLimits)
+
+    @property
+    def engine(self) -> sa.Engine:
+        """The ledger's."""
+        return self.page.engine
+
+    @property
+    def now(self) -> datetime:
+        """This moment."""
+        return self.page.now()
+
+    def render(self, name: str, status: int = 200, **values: Any) -> HTMLResponse:
+        """A template with the frame around it."""
+        off, since = self.page.ai_off()
+        site = self.page.settings().site
+        frame = {
+            "site": site,
+            "version": __version__,
+            "ai_off": off,
+            "ai_off_since": since,
+            "listening": self.page.listening(),
+            "shadow": site.stage is Stage.SHADOW,
+            "now": self.now,
+            "person": None,
+        }
+        return HTMLResponse(self.templates.get_template(name).render(frame | values), status)
+
+
+def desk_of(page: Page) -> Desk:
+    """The desk of an application."""
+    templates = Environment(loader=FileSystemLoader(FOLDER / "templates"), autoescape=select_autoescape(default=True))
+    zone = ZoneInfo(page.settings().web.time_zone) if page.settings().web.time_zone else None
+    templates.filters["clock"] = lambda at: at.astimezone(zone).strftime("%H:%M")
+    templates.filters["moment"] = lambda at: at.astimezone(zone).strftime("%Y-%m-%d %H:%M:%S")
+    return Desk(page=page, door=Doorkeeper(engine=page.engine, settings=page.settings, now=page.now), templates=templates)
+
+
+def at_desk(request: Request) -> Desk:
+    """The desk of the application that answers."""
+    found: Desk = request.app.state.desk
+    return found
+
+
+def needs(right: May) -> Dependency:
+    """What a route is given: the person who asks. Without the right the route is never reached."""
+
+    def admitted(request: Request) -> Person:
+        return at_desk(request).door.admit(request, right)
+
+    dependency: Dependency = Depends(admitted)
+    return dependency
+
+
+Here = Annotated[Desk, Depends(at_desk)]
+Seeing = Annotated[Person, needs(May.SEE)]
+Admin = Annotated[Person, needs(May.PEOPLE)]

@@ -1,0 +1,181 @@
+"""Who asks, and may they? Sessions, tokens, the proxy of the house; requests of other sites; headers of every answer."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Awaitable, Callable, MutableMapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+from urllib.parse import urlsplit
+
+import sqlalchemy as sa
+from fastapi import Request, Response
+from limits import RateLimitItemPerHour, RateLimitItemPerMinute
+from limits.storage import MemoryStorage
+from limits.strategies import MovingWindowRateLimiter
+
+from prioritizer.access import Lifetime, May, Person
+from prioritizer.config import Settings
+from prioritizer.db import signing_in
+from prioritizer.errors import Forbidden, NotSignedIn, TooManyTries
+
+Message = MutableMapping[str, Any]
+Send = Callable[[Message], Awaitable[None]]
+Receive = Callable[[], Awaitable[Message]]
+App = Callable[[Message, Receive, Send], Awaitable[None]]
+COOKIE = "prioritizer_session"
+SAFE = ("GET", "HEAD", "OPTIONS")
+HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; connect-src 'self'; "
+    "form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Cache-Control": "no-store",
+}
+PER_NAME_AND_ADDRESS = RateLimitItemPerMinute(10, 5)
+PER_ADDRESS = RateLimitItemPerMinute(40, 5)
+PER_NAME = RateLimitItemPerHour(100, 1)
+"""Failed sign-ins: ten in five minutes for a name from one place, so that a stranger elsewhere cannot lock a reader out."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Doorkeeper:
+    """Recognises people by what their request carries."""
+
+    engine: sa.Engine
+    settings: Callable[[], Settings]
+    now: Callable[[], datetime]
+
+    @property
+    def cookie(self) -> str:
+        """Its name; with TLS one that no other host and no plain page can set."""
+        return f"__Host-{COOKIE}" if self.settings().web.secure else COOKIE
+
+    @property
+    def lifetime(self) -> Lifetime:
+        """How long a sign-in lasts here."""
+        web = self.settings().web
+        return Lifetime(idle=timedelta(minutes=web.idle_minutes), most=timedelta(hours=web.session_hours))
+
+    def recognise(self, request: Request) -> Person | None:
+        """Who sent this request; None for a stranger. A token that is not good is never made good by a cookie beside it."""
+        scheme, _, secret = request.headers.get("authorization", "").partition(" ")
+        if scheme.lower() == "bearer":
+            return signing_in.by_token(self.engine, secret.strip(), self.now())
+        web = self.settings().web
+        if web.auth == "proxy":
+            name = request.headers.get(web.proxy_header, "") if from_proxy(request, web.proxies) else ""
+            return signing_in.by_proxy(self.engine, name) if name else None
+        held = request.cookies.get(self.cookie, "")
+        return signing_in.by_session(self.engine, held, self.lifetime, self.now()) if held else None
+
+    def admit(self, request: Request, right: May) -> Person:
+        """Who asks, where they have this right. Raises NotSignedIn and Forbidden."""
+        person = self.recognise(request)
+        if person is None:
+            raise NotSignedIn
+        if not person.may(right):
+            raise Forbidden(f"{person.name} ({person.role}) has no right to {right.value} here")
+        return person
+
+    def let_in(self, response: Response, secret: str) -> None:
+        """Give the browser its session; scripts cannot read it, other sites do not send it along."""
+        secure = self.settings().web.secure
+        age = int(self.lifetime.most.total_seconds())
+        response.set_cookie(self.cookie, secret, max_age=age, path="/", httponly=True, samesite="lax", secure=secure)
+
+    def let_out(self, response: Response) -> None:
+        """Take it back."""
+        response.delete_cookie(self.cookie, path="/", httponly=True, samesite="lax", secure=self.settings().web.secure)
+
+
+class SignInLimits:
+    """Counts failed sign-ins in memory; a restart forgets them, the events of the ledger do not."""
+
+    def __init__(self) -> None:
+        self._limiter = MovingWindowRateLimiter(MemoryStorage())
+
+    def check(self, name: str, address: str, now: datetime) -> None:
+        """Raises TooManyTries before the password is looked at."""
+        for limit, *keys in self._of(name, address):
+            if not self._limiter.test(limit, *keys):
+                reset = self._limiter.get_window_stats(limit, *keys).reset_time
+                raise TooManyTries(max(int(reset - now.timestamp()), 1))
+
+    def failed(self, name: str, address: str) -> None:
+        """One more."""
+        for limit, *keys in self._of(name, address):
+            self._limiter.hit(limit, *keys)
+
+    @staticmethod
+    def _of(name: str, address: str) -> tuple[tuple[Any, ...], ...]:
+        return (PER_NAME_AND_ADDRESS, name, address), (PER_ADDRESS, address), (PER_NAME, name)
+
+
+def from_proxy(request: Request, proxies: tuple[str, ...]) -> bool:
+    """True where the connection itself comes from an address of the proxy."""
+    return request.client is not None and any(_same_address(request.client.host, proxy) for proxy in proxies)
+
+
+def _same_address(one: str, other: str) -> bool:
+    try:
+        return ipaddress.ip_address(one) in ipaddress.ip_network(other, strict=False)
+    except ValueError:
+        return one == other
+
+
+def address_of(request: Request, settings: Settings) -> str:
+    """Where the request comes from; what a proxy says of it is believed only of the proxy."""
+    direct = request.client.host if request.client else "?"
+    if settings.web.behind_proxy and from_proxy(request, settings.web.proxies):
+        return request.headers.get("x-forwarded-for", direct).split(",")[-1].strip()
+    return direct
+
+
+def is_foreign(method: str, headers: MutableMapping[str, str], hosts: tuple[str, ...]) -> bool:
+    """True for a request that changes something and that a page of another site made a browser send.
+
+    Browsers say where a request comes from (Sec-Fetch-Site, Origin) and pages cannot change it. Programs say neither and carry no
+    cookie that somebody else could use; a bearer token is never sent along by a browser.
+    """
+    if method in SAFE or headers.get("authorization", "").lower().startswith("bearer "):
+        return False
+    site = headers.get("sec-fetch-site")
+    if site is not None:
+        return site not in ("same-origin", "none")
+    origin = headers.get("origin")
+    return origin is not None and urlsplit(origin).netloc not in hosts
+
+
+class Armour:
+    """Refuses requests of other sites and puts the security headers on every answer, streams and errors included."""
+
+    def __init__(self, app: App, *, settings: Callable[[], Settings]) -> None:
+        self._app, self._settings = app, settings
+
+    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+        """ASGI."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        request = Request(scope)
+
+        async def hardened(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                added = HEADERS | ({"Strict-Transport-Security": "max-age=31536000"} if self._settings().web.secure else {})
+                kept = [(key, value) for key, value in message["headers"] if key.decode().title() not in {h.title() for h in added}]
+                message["headers"] = kept + [(key.lower().encode(), value.encode()) for key, value in added.items()]
+            await send(message)
+
+        hosts = (request.headers.get("host", ""), *([request.headers["x-forwarded-host"]] if self._believed(request) else []))
+        if is_foreign(scope["method"], dict(request.headers), hosts):
+            await Response("this request was sent by another site", 403)(scope, receive, hardened)
+            return
+        await self._app(scope, receive, hardened)
+
+    def _believed(self, request: Request) -> bool:
+        web = self._settings().web
+        return web.behind_proxy and "x-forwarded-host" in request.headers and from_proxy(request, web.proxies)

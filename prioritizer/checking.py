@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import socket
+import ssl
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,6 +39,7 @@ def prove(settings: Settings, config_file: Path | None) -> Iterator[Proof]:
     yield from _model(settings)
     yield from _peers(settings)
     yield from _port(settings)
+    yield from _certificate(settings)
     for destination in settings.destinations:
         yield _echo(destination, settings.listener.ae_title)
 
@@ -67,6 +69,20 @@ def _meant(settings: Settings) -> Iterator[Proof]:
             what="disk", ok=True, warning=True, said=f"{data} is on the same file system as /",
             mend="Give store.data a file system of its own, so that a full log never stops intake",
         )  # fmt: skip
+
+
+def _certificate(settings: Settings) -> Iterator[Proof]:
+    """The page's certificate and key can be read and belong together."""
+    web = settings.web
+    if web.tls_certificate is None:
+        return
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(web.tls_certificate, web.tls_key)
+    except OSError as error:
+        mend = "Give the PEM file of the certificate chain and that of its own key, both readable by the service's user"
+        yield Proof(what="page certificate", ok=False, said=f"{web.tls_certificate} with {web.tls_key}: {error}", mend=mend)
+    else:
+        yield Proof(what="page certificate", ok=True, said=str(web.tls_certificate))
 
 
 def _disk(settings: Settings) -> Iterator[Proof]:

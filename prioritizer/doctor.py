@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import ssl
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -108,9 +109,17 @@ def _ledger(settings: Settings) -> str:
 
 
 def _ready(settings: Settings) -> str:
-    url = f"http://{settings.web.host}:{settings.web.port}/readyz"
+    web = settings.web
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(web.host, web.host)
+    address = f"{f'[{host}]' if ':' in host else host}:{web.port}/readyz"
+    trust = None
+    if web.tls_certificate is not None:
+        # It is ourselves that we ask, by an address: the certificate of the page is what must answer, whatever name it bears.
+        trust = ssl.create_default_context(cafile=str(web.tls_certificate))
+        trust.check_hostname, trust.verify_flags = False, trust.verify_flags | ssl.VERIFY_X509_PARTIAL_CHAIN
+    url = f"https://{address}" if trust else f"http://{address}"
     try:
-        with urllib.request.urlopen(url, timeout=CONNECT_S):
+        with urllib.request.urlopen(url, timeout=CONNECT_S, context=trust):  # noqa: S310 - our own page, either way of HTTP
             return "ready"
     except urllib.error.HTTPError as error:
         raise Transient(error.read().decode("utf-8", "replace")[:500]) from error

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import ssl
+import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -22,6 +24,7 @@ from prioritizer.web.security import COOKIE
 from prioritizer.web.server import WebServer
 from prioritizer.web.sign_in import inside
 from tests.edges.ledgers import NOW, film, receive
+from tests.edges.pacs import program
 
 PASSWORD = "four grey herons fly"
 OTHER = "another long sentence"
@@ -32,10 +35,14 @@ class Room:
     """A page that answers on loopback, with a clock that stands still until it is moved."""
 
     url: str
-    engine: sa.Engine
+    page: Page
     clock: list[timedelta]
     web: list[Web]
     browsers: list[httpx.Client] = field(default_factory=list)
+
+    @property
+    def engine(self) -> sa.Engine:
+        return self.page.engine
 
     def browser(self, name: str = "") -> httpx.Client:
         """A browser, signed in where a name is given; it says where its requests come from, as all do."""
@@ -65,7 +72,7 @@ def room(tmp_path: Path) -> Iterator[Room]:
     )  # fmt: skip
     server = WebServer(page_app(page), "127.0.0.1", 0)
     server.start()
-    found = Room(f"http://127.0.0.1:{server.port}", engine, clock, web)
+    found = Room(f"http://127.0.0.1:{server.port}", page, clock, web)
     yield found
     for client in found.browsers:
         client.close()
@@ -102,9 +109,8 @@ def test_what_needs_no_sign_in(room: Room, path: str):
 def test_every_route_is_behind_a_right_or_named_here(room: Room):
     """A new page that forgets to ask is found."""
     open_to_all = {"/sign-in", "/sign-out", "/welcome/{secret}", "/metrics", "/healthz", "/readyz", "/static"}
-    page = Page(engine=room.engine, settings=Settings, metrics=bytes, ai_off=lambda: ("", NOW), listening=bool, ready=list, now=lambda: NOW)
     asked = 0
-    for path in sorted(page_app(page).openapi()["paths"].keys() - open_to_all):
+    for path in sorted(page_app(room.page).openapi()["paths"].keys() - open_to_all):
         address = re.sub(r"\{[^}]*\}", "disable", path)
         for method in ("GET", "POST"):
             answer = httpx.request(method, room.url + address)
@@ -328,3 +334,23 @@ METHODS: tuple[Callable[..., httpx.Response], ...] = (httpx.put, httpx.patch, ht
 @pytest.mark.parametrize("method", METHODS)
 def test_other_methods_do_nothing(room: Room, method: Callable[..., httpx.Response]):
     assert method(f"{room.url}/people/ito/disable").status_code == 405
+
+
+def test_the_page_speaks_tls(room: Room, tmp_path: Path):
+    openssl = program("openssl")
+    certificate, key = tmp_path / "page.pem", tmp_path / "key.pem"
+    asked = ["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=page", "-addext", "subjectAltName=IP:127.0.0.1"]
+    subprocess.run([openssl, *asked, "-keyout", str(key), "-out", str(certificate)], check=True, capture_output=True, timeout=60)
+    room.let_in("ito")
+    room.web[0] = Web(tls_certificate=certificate, tls_key=key)
+    server = WebServer(page_app(room.page), "127.0.0.1", 0, certificate, key)
+    server.start()
+    try:
+        url = f"https://127.0.0.1:{server.port}"
+        with httpx.Client(base_url=url, verify=ssl.create_default_context(cafile=str(certificate)), headers={"Origin": url}) as client:
+            answer = client.post("/sign-in", data={"name": "ito", "password": PASSWORD})
+            assert answer.status_code == 303
+            assert "Secure" in answer.headers["set-cookie"]
+            assert client.get("/").status_code == 200
+    finally:
+        server.stop()

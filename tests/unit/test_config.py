@@ -149,7 +149,9 @@ DESTINATION = '[[destinations]]\nname = "{name}"\nae_title = "PACS"\nhost = "{ho
     ("text", "said"),
     [
         ('[listener]\nhost = "0.0.0.0"\n', "p.toml:2: listener.host is not loopback and no [[peers]] is listed"),
-        ('[web]\nhost = "0.0.0.0"\n', "p.toml:2: web.host must be loopback"),
+        ('[web]\nhost = "0.0.0.0"\n', "p.toml:2: web.host is not loopback: passwords would cross the network in clear"),
+        ('[web]\nauth = "proxy"\n', "p.toml:2: web.auth is proxy and behind_proxy is not set"),
+        ('[web]\nhost = "0.0.0.0"\nbehind_proxy = true\ntls_key = "p.toml"\n', "p.toml:1: web.tls_certificate and web.tls_key go together"),
         ("[ranking]\nhigh_minutes = 120\n", "p.toml:2: ranking.high_minutes must be below neutral_minutes"),
         ("[ranking]\nlow_minutes = 60\n", "p.toml:2: ranking.low_minutes must not be below neutral_minutes"),
         ("[publish]\nceiling_seconds = 30\n", "p.toml:2: publish.ceiling_seconds must not be below quiet_seconds"),

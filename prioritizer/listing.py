@@ -18,7 +18,8 @@ from rich.text import Text
 
 from prioritizer.config import Settings
 from prioritizer.db import calibrations, worklist
-from prioritizer.db.worklist import NoticeRow, Order, Row, View
+from prioritizer.db.ordering import Order, View
+from prioritizer.db.worklist import NoticeRow, Row
 from prioritizer.errors import ModelError
 from prioritizer.ranking import Stage
 from prioritizer.web import words

@@ -64,6 +64,14 @@ READING_TRANSITIONS: Mapping[ReadingState, frozenset[ReadingState]] = {
 }
 
 
+class Finding(StrEnum):
+    """What a reader says of a study: the finding, never agreement with AI, so that the same word holds for a blinded read."""
+
+    PRESENT = "present"
+    ABSENT = "absent"
+    UNSURE = "unsure"
+
+
 class DeliveryState(StrEnum):
     """One result object on its way to one destination.
 

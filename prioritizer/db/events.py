@@ -33,6 +33,8 @@ class Kind(StrEnum):
     REVEALED = "revealed"
     SKIPPED = "skipped"
     READ = "read"
+    FEEDBACK = "feedback"
+    FEEDBACK_WITHDRAWN = "feedback-withdrawn"
     OVERDUE = "overdue"
     EXPIRED = "expired"
     PUBLISHED = "published"

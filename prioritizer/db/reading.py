@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -11,6 +12,7 @@ import sqlalchemy as sa
 from prioritizer.db import connect
 from prioritizer.db.events import Kind, record
 from prioritizer.db.in_force import in_force
+from prioritizer.db.ordering import ORDER_FIELDS, Order, View, in_view, order_keys, stands_before
 from prioritizer.db.placing import put_in_place
 from prioritizer.db.tables import NO_READER, instances, studies
 from prioritizer.errors import NotAllowed, NotFound
@@ -33,22 +35,74 @@ def _held(row: sa.Row[Any], now: datetime) -> bool:
     return row.reading_state == ReadingState.CLAIMED and row.reader_until is not None and row.reader_until > now
 
 
-def claim(engine: sa.Engine, study_uid: str, reader: str, lease: timedelta, now: datetime, *, take_over: bool = False) -> None:
-    """`reader` has the study until `now + lease`; claiming one's own again renews it. Raises NotAllowed with the holder's name."""
+def claim(
+    engine: sa.Engine,
+    study_uid: str,
+    reader: str,
+    lease: timedelta,
+    now: datetime,
+    *,
+    take_over: bool = False,
+    order: Order = Order.DEADLINE,
+) -> None:
+    """`reader` has the study until `now + lease`; claiming one's own again renews it. Raises NotAllowed with the holder's name.
+
+    Free studies that stand before it in `order` were passed by: how many, by band, is kept with the claim.
+    """
     with connect.writing(engine) as tx:
         row = _study(tx, study_uid)
         if row.reading_state == ReadingState.READ:
             raise NotAllowed(f"the study was read at {row.read_at:%H:%M} by {row.reader}")
         other = _held(row, now) and row.reader != reader
         if other and not take_over:
-            raise NotAllowed(f"{row.reader} has had this study since {row.reader_since:%H:%M} UTC; take it over with --take-over")
+            raise NotAllowed(
+                f"{row.reader} has had this study since {row.reader_since:%H:%M} UTC; take it over if they cannot go on (--take-over)"
+            )
         renewed = _held(row, now) and row.reader == reader
         since = row.reader_since if renewed else now
         _set(tx, study_uid, reading_state=ReadingState.CLAIMED, reader=reader, reader_since=since, reader_until=now + lease)
         if other:
             record(tx, Kind.TAKEN_OVER, f"taken over from {row.reader}", now, study=study_uid, actor=reader)
         elif not renewed:
-            record(tx, Kind.CLAIMED, "claimed", now, study=study_uid, actor=reader)
+            passed = passed_by(tx, row, order, now)
+            said = "claimed" + (f", {sum(passed.values())} that stand before it passed by" if passed else "")
+            record(tx, Kind.CLAIMED, said, now, study=study_uid, actor=reader, passed=passed)
+
+
+MOST_PASSED = 500
+"""Further than this nobody counts how many studies were passed by."""
+
+
+def claim_next(
+    engine: sa.Engine, reader: str, lease: timedelta, now: datetime, order: Order = Order.DEADLINE, passing: Collection[str] = ()
+) -> str | None:
+    """Claim the first study in `order` that nobody has, the ones in `passing` left out: its UID, or None when there is none left.
+
+    A reader who has a study gets the next one all the same: what was claimed stays claimed until it is read or released.
+    """
+    with connect.writing(engine) as tx:
+        nobody = sa.or_(studies.c.reading_state == ReadingState.OPEN, studies.c.reader_until <= now)
+        free = (in_view(View.OPEN), nobody, studies.c.study_uid.not_in(list(passing)))
+        query = sa.select(studies.c.study_uid).where(*free).order_by(*order_keys(order)).limit(1).with_for_update(skip_locked=True)
+        uid: str | None = tx.scalar(query)
+        if uid is None:
+            return None
+        _set(tx, uid, reading_state=ReadingState.CLAIMED, reader=reader, reader_since=now, reader_until=now + lease)
+        record(tx, Kind.CLAIMED, "claimed as the next study", now, study=uid, actor=reader)
+        for passed in passing:
+            row = tx.execute(sa.select(studies.c.band).where(studies.c.study_uid == passed)).one_or_none()
+            if row is not None:
+                record(tx, Kind.SKIPPED, "skipped for the next one", now, study=passed, actor=reader, band=row.band)
+        return uid
+
+
+def passed_by(tx: sa.Connection, row: sa.Row[Any], order: Order, now: datetime) -> dict[str, int]:
+    """How many free studies stand before this one, by band: whoever claims it passes them by."""
+    m = row._mapping
+    nobody = sa.or_(studies.c.reading_state == ReadingState.OPEN, studies.c.reader_until <= now)
+    before = (in_view(View.OPEN), nobody, stands_before(order, m["stat"], {name: m[name] for name in ORDER_FIELDS}))
+    ahead = sa.select(studies.c.band).where(*before).limit(MOST_PASSED)
+    return dict(Counter(tx.scalars(ahead)))
 
 
 def release(engine: sa.Engine, study_uid: str, reader: str, now: datetime, *, force: bool = False) -> None:
@@ -70,7 +124,7 @@ def read(engine: sa.Engine, study_uid: str, reader: str, now: datetime) -> None:
         if row.reading_state == ReadingState.READ:
             raise NotAllowed(f"the study was read before, by {row.reader}")
         if _held(row, now) and row.reader != reader:
-            raise NotAllowed(f"{row.reader} has this study; claim it with --take-over first")
+            raise NotAllowed(f"{row.reader} has this study; take it over first")
         _set(tx, study_uid, reading_state=ReadingState.READ, reader=reader, reader_until=None, read_at=now)
         record(tx, Kind.READ, "read", now, study=study_uid, actor=reader)
 

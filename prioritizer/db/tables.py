@@ -13,7 +13,7 @@ from sqlalchemy.sql.functions import FunctionElement
 
 from prioritizer.access import Role
 from prioritizer.ranking import Band
-from prioritizer.study import AIState, CalibrationState, DeliveryState, InstanceState, ReadingState
+from prioritizer.study import AIState, CalibrationState, DeliveryState, Finding, InstanceState, ReadingState
 
 NO_READER: dict[str, None] = {"reader": None, "reader_since": None, "reader_until": None}
 """The columns of a study that nobody has claimed or read."""
@@ -354,3 +354,31 @@ invitations = Table(
     one_of("role", Role),
 )
 """One-time links: for the first administrator, a new person, a forgotten password. Where `person` is empty the name is chosen then."""
+
+feedback = Table(
+    "feedback",
+    metadata,
+    Column("id", sa.Integer, primary_key=True),
+    Column("study_uid", sa.String(80), ForeignKey("studies.study_uid"), nullable=False, index=True),
+    Column("reader", sa.String(64), nullable=False),
+    Column("at", Instant, nullable=False, index=True),
+    Column("finding", sa.String(16), nullable=False),
+    Column("note", sa.Text, nullable=False, default=""),
+    Column("seen", sa.Boolean, nullable=False),
+    Column("ranked", sa.Boolean, nullable=False),
+    Column("band", sa.String(8), nullable=False),
+    Column("ai_state", sa.String(16), nullable=False),
+    Column("risk", sa.Float),
+    Column("score", sa.Integer, ForeignKey("scores.id")),
+    Column("withdrawn_at", Instant),
+    one_of("finding", Finding),
+    Index(
+        "uq_feedback_in_force",
+        "study_uid",
+        "reader",
+        unique=True,
+        sqlite_where=sa.text("withdrawn_at IS NULL"),
+        postgresql_where=sa.text("withdrawn_at IS NULL"),
+    ),
+)
+"""What a reader says of a study, with what the reader had seen and where the study stood at that moment. Nothing is overwritten."""

@@ -5,32 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from enum import StrEnum
 from typing import Any
 
 import sqlalchemy as sa
 
 from prioritizer.db import connect
+from prioritizer.db.ordering import ORDER_FIELDS, Order, View, in_view, order_keys, stands_after
 from prioritizer.db.placing import high_suspended
 from prioritizer.db.tables import alarms, deliveries, events, instances, notices, results, scores, studies
 from prioritizer.errors import NotAllowed, NotFound
 from prioritizer.ranking import Policy
-from prioritizer.study import DeliveryState, InstanceState, ReadingState
-
-
-class Order(StrEnum):
-    """By deadline (STAT, due_at, arrival), or by arrival alone after STAT."""
-
-    DEADLINE = "deadline"
-    ARRIVAL = "arrival"
-
-
-class View(StrEnum):
-    """Which studies: the list, those open for too long, those read."""
-
-    OPEN = "open"
-    EXPIRED = "expired"
-    READ = "read"
+from prioritizer.study import DeliveryState, InstanceState
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,19 +54,6 @@ FIELDS = tuple(Row.__dataclass_fields__)
 COLUMNS = [studies.c[name] for name in FIELDS]
 
 
-def _in_view(view: View) -> sa.ColumnElement[bool]:
-    unread = [ReadingState.OPEN, ReadingState.CLAIMED]
-    if view is View.READ:
-        return sa.and_(studies.c.listed, studies.c.reading_state == ReadingState.READ)
-    expired = studies.c.expired_at.is_not(None) if view is View.EXPIRED else studies.c.expired_at.is_(None)
-    return sa.and_(studies.c.listed, studies.c.reading_state.in_(unread), expired)
-
-
-def _keys(order: Order) -> list[sa.ColumnElement[Any]]:
-    arrival: list[sa.ColumnElement[Any]] = [studies.c.first_received_at, studies.c.study_uid]
-    return arrival if order is Order.ARRIVAL else [studies.c.due_at, *arrival]
-
-
 def rows(
     engine: sa.Engine,
     *,
@@ -91,13 +63,9 @@ def rows(
     after: Row | None = None,
 ) -> list[Row]:
     """The next `limit` rows in `order` after the row `after`."""
-    keys = _keys(order)
-    query = sa.select(*COLUMNS).where(_in_view(view)).order_by(studies.c.stat.desc(), *keys).limit(limit)
+    query = sa.select(*COLUMNS).where(in_view(view)).order_by(*order_keys(order)).limit(limit)
     if after is not None:
-        last = [getattr(after, str(key.key)) for key in keys]
-        beyond = sa.tuple_(*keys) > sa.tuple_(*(sa.literal(value, key.type) for value, key in zip(last, keys, strict=True)))
-        same_class = sa.and_(studies.c.stat == after.stat, beyond)
-        query = query.where(sa.or_(same_class, ~studies.c.stat) if after.stat else same_class)
+        query = query.where(stands_after(order, after.stat, {name: getattr(after, name) for name in ORDER_FIELDS}))
     with connect.reading(engine) as tx:
         return [Row(**row._mapping) for row in tx.execute(query)]
 
@@ -206,9 +174,9 @@ def counts(engine: sa.Engine) -> Counts:
                 when(studies.c.ai_state == "NOT_SCORED"),
                 when(studies.c.ai_state == "FAILED"),
                 sa.func.min(studies.c.first_received_at),
-            ).where(_in_view(View.OPEN))
+            ).where(in_view(View.OPEN))
         ).one()
-        expired = tx.scalar(sa.select(sa.func.count()).select_from(studies).where(_in_view(View.EXPIRED)))
+        expired = tx.scalar(sa.select(sa.func.count()).select_from(studies).where(in_view(View.EXPIRED)))
         sent: dict[str, int] = {
             row[0]: row[1] for row in tx.execute(sa.select(deliveries.c.state, sa.func.count()).group_by(deliveries.c.state))
         }

@@ -11,7 +11,8 @@ from fastapi.responses import JSONResponse, PlainTextResponse, Response
 
 from prioritizer import __version__
 from prioritizer.db import worklist
-from prioritizer.db.worklist import Order, Row, View
+from prioritizer.db.ordering import Order, View
+from prioritizer.db.worklist import Row
 from prioritizer.web.desk import Here, Seeing
 
 routes = APIRouter()

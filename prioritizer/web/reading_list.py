@@ -6,7 +6,7 @@ from fastapi import APIRouter
 from fastapi.responses import HTMLResponse
 
 from prioritizer.db import reading, worklist
-from prioritizer.db.worklist import Order, View
+from prioritizer.db.ordering import Order, View
 from prioritizer.web import words
 from prioritizer.web.desk import Here, Seeing
 

@@ -15,9 +15,9 @@ from prioritizer.db import connect, delivering, housekeeping, reading, receiving
 from prioritizer.db.delivering import ClaimedDelivery
 from prioritizer.db.events import Kind, record
 from prioritizer.db.housekeeping import Alarm
+from prioritizer.db.ordering import View
 from prioritizer.db.scoring import ClaimedInstance
 from prioritizer.db.tables import deliveries, instances, scores, studies
-from prioritizer.db.worklist import View
 from prioritizer.errors import ConfigError, NotAllowed, NotFound, Transient
 from prioritizer.ranking import Policy, Stage
 from prioritizer.study import (

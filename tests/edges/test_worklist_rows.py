@@ -11,8 +11,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from prioritizer.db import connect, reading, scoring, worklist
+from prioritizer.db.ordering import Order, View
 from prioritizer.db.tables import studies
-from prioritizer.db.worklist import Order, Row, View
+from prioritizer.db.worklist import Row
 from prioritizer.errors import NotFound
 from prioritizer.ranking import Policy, Standing, place, sort_key
 from prioritizer.study import AIState, InstanceState

@@ -1,4 +1,4 @@
-"""People, their sessions, tokens and one-time links."""
+"""People, their sessions, tokens and one-time links; what readers say of a study."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -8,6 +8,7 @@ down_revision = "0002"
 branch_labels = None
 depends_on = None
 
+IN_FORCE = sa.text("withdrawn_at IS NULL")
 ROLES = "role IN ('reader', 'physicist', 'admin')"
 
 
@@ -65,8 +66,33 @@ def upgrade() -> None:
         sa.CheckConstraint(ROLES, name=op.f("ck_invitations_role_known")),
         sa.PrimaryKeyConstraint("key", name=op.f("pk_invitations")),
     )
+    op.create_table(
+        "feedback",
+        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("study_uid", sa.String(length=80), nullable=False),
+        sa.Column("reader", sa.String(length=64), nullable=False),
+        sa.Column("at", sa.BigInteger(), nullable=False),
+        sa.Column("finding", sa.String(length=16), nullable=False),
+        sa.Column("note", sa.Text(), nullable=False),
+        sa.Column("seen", sa.Boolean(), nullable=False),
+        sa.Column("ranked", sa.Boolean(), nullable=False),
+        sa.Column("band", sa.String(length=8), nullable=False),
+        sa.Column("ai_state", sa.String(length=16), nullable=False),
+        sa.Column("risk", sa.Float(), nullable=True),
+        sa.Column("score", sa.Integer(), nullable=True),
+        sa.Column("withdrawn_at", sa.BigInteger(), nullable=True),
+        sa.CheckConstraint("finding IN ('present', 'absent', 'unsure')", name=op.f("ck_feedback_finding_known")),
+        sa.ForeignKeyConstraint(["study_uid"], ["studies.study_uid"], name=op.f("fk_feedback_study_uid")),
+        sa.ForeignKeyConstraint(["score"], ["scores.id"], name=op.f("fk_feedback_score")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_feedback")),
+    )
+    op.create_index(op.f("ix_feedback_study_uid"), "feedback", ["study_uid"], unique=False)
+    op.create_index(op.f("ix_feedback_at"), "feedback", ["at"], unique=False)
+    op.create_index(
+        "uq_feedback_in_force", "feedback", ["study_uid", "reader"], unique=True, sqlite_where=IN_FORCE, postgresql_where=IN_FORCE
+    )
 
 
 def downgrade() -> None:
-    for table in ("invitations", "tokens", "sessions", "people"):
+    for table in ("feedback", "invitations", "tokens", "sessions", "people"):
         op.drop_table(table)

@@ -1,0 +1,111 @@
+"""What readers say of a study, and what they had seen when they said it. Nothing is overwritten; the newest word counts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+
+from prioritizer.db import connect
+from prioritizer.db.events import Kind, record
+from prioritizer.db.placing import latest_scores
+from prioritizer.db.tables import events, feedback, studies
+from prioritizer.errors import NotAllowed, NotFound
+from prioritizer.study import AIState, Finding
+
+LONGEST_NOTE = 500
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Word:
+    """One reader's word on a study. `seen`: the AI result had been revealed to them; `ranked`: they came to it by the re-ordered list."""
+
+    id: int
+    study_uid: str
+    reader: str
+    at: datetime
+    finding: str
+    note: str
+    seen: bool
+    ranked: bool
+    band: str
+    ai_state: str
+    risk: float | None
+    withdrawn_at: datetime | None
+
+
+FIELDS = tuple(Word.__dataclass_fields__)
+
+
+def revealed(engine: sa.Engine, study_uid: str, reader: str, now: datetime) -> None:
+    """The AI result of a study was shown to a person; written down once. Raises NotFound."""
+    with connect.writing(engine) as tx:
+        _study(tx, study_uid)
+        if not _has_seen(tx, study_uid, reader):
+            record(tx, Kind.REVEALED, "the AI result was shown", now, study=study_uid, actor=reader)
+
+
+def seen_at(engine: sa.Engine, study_uid: str, reader: str) -> datetime | None:
+    """When the AI result of this study was first shown to this person."""
+    query = sa.select(sa.func.min(events.c.at)).where(*_reveals(study_uid, reader))
+    with connect.reading(engine) as tx:
+        found: datetime | None = tx.scalar(query)
+    return found
+
+
+def say(engine: sa.Engine, study_uid: str, reader: str, finding: Finding, now: datetime, *, ranked: bool, note: str = "") -> int:
+    """Keep what a reader says; an earlier word of the same reader is withdrawn, not lost. Returns its number. Raises NotFound, NotAllowed.
+
+    What had been seen is taken from the events, never from what a browser claims.
+    """
+    note = " ".join(note.split())
+    if len(note) > LONGEST_NOTE:
+        raise NotAllowed(f"a note has at most {LONGEST_NOTE} characters")
+    with connect.writing(engine) as tx:
+        row = _study(tx, study_uid)
+        seen = _has_seen(tx, study_uid, reader)
+        mine = (feedback.c.study_uid == study_uid, feedback.c.reader == reader, feedback.c.withdrawn_at.is_(None))
+        tx.execute(feedback.update().where(*mine).values(withdrawn_at=now))
+        deciding = latest_scores(tx, study_uid)
+        values: dict[str, Any] = {
+            "study_uid": study_uid, "reader": reader, "at": now, "finding": finding, "note": note, "seen": seen, "ranked": ranked,
+            "band": row.band, "ai_state": row.ai_state, "risk": row.risk if row.ai_state == AIState.SCORED else None,
+            "score": deciding[0].id if deciding else None,
+        }  # fmt: skip
+        number: int = tx.execute(feedback.insert().values(**values).returning(feedback.c.id)).scalar_one()
+        blinded = "after the AI result was shown" if seen else "before the AI result was shown"
+        record(tx, Kind.FEEDBACK, f"finding {finding}, said {blinded}", now, study=study_uid, actor=reader, seen=seen, ranked=ranked)
+        return number
+
+
+def withdraw(engine: sa.Engine, study_uid: str, reader: str, now: datetime) -> None:
+    """Take one's own word back. Raises NotAllowed where there is none."""
+    mine = (feedback.c.study_uid == study_uid, feedback.c.reader == reader, feedback.c.withdrawn_at.is_(None))
+    with connect.writing(engine) as tx:
+        if not tx.execute(feedback.update().where(*mine).values(withdrawn_at=now)).rowcount:
+            raise NotAllowed("you have said nothing of this study that could be taken back")
+        record(tx, Kind.FEEDBACK_WITHDRAWN, "took the word back", now, study=study_uid, actor=reader)
+
+
+def said_of(engine: sa.Engine, study_uid: str) -> list[Word]:
+    """Everything that was said of a study, oldest first, the withdrawn too."""
+    query = sa.select(*(feedback.c[name] for name in FIELDS)).where(feedback.c.study_uid == study_uid).order_by(feedback.c.id)
+    with connect.reading(engine) as tx:
+        return [Word(**row._mapping) for row in tx.execute(query)]
+
+
+def _reveals(study_uid: str, reader: str) -> tuple[sa.ColumnElement[bool], ...]:
+    return events.c.study_uid == study_uid, events.c.kind == Kind.REVEALED, events.c.actor == reader
+
+
+def _has_seen(tx: sa.Connection, study_uid: str, reader: str) -> bool:
+    return tx.execute(sa.select(events.c.id).where(*_reveals(study_uid, reader)).limit(1)).first() is not None
+
+
+def _study(tx: sa.Connection, study_uid: str) -> sa.Row[Any]:
+    row = tx.execute(sa.select(studies).where(studies.c.study_uid == study_uid).with_for_update()).one_or_none()
+    if row is None:
+        raise NotFound(f"no study {study_uid} in the ledger")
+    return row

@@ -64,7 +64,7 @@ def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 
 def get(address: str) -> httpx.Response:
-    return httpx.get(address, headers=HEADERS)
+    return httpx.get(address, headers=HEADERS, timeout=60)
 
 
 def test_the_list_shows_stat_first_and_pages_through_every_study(server: str) -> None:
@@ -107,7 +107,8 @@ def test_opening_a_study_is_recorded(server: str) -> None:
 
 def test_nothing_can_be_changed_over_http(server: str) -> None:
     assert {
-        httpx.request(method, f"{server}/study/1.2.9.1", headers=HEADERS).status_code for method in ("POST", "PUT", "DELETE", "PATCH")
+        httpx.request(method, f"{server}/study/1.2.9.1", headers=HEADERS, timeout=60).status_code
+        for method in ("POST", "PUT", "DELETE", "PATCH")
     } == {405}
 
 

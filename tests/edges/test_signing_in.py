@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 import ssl
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 
 import httpx
@@ -28,6 +29,10 @@ from tests.edges.pacs import program
 
 PASSWORD = "four grey herons fly"
 OTHER = "another long sentence"
+PATIENCE_S = 60.0
+"""It bounds a hang on a busy machine, and proves nothing about speed."""
+request = partial(httpx.request, timeout=PATIENCE_S)
+get, post = partial(request, "GET"), partial(request, "POST")
 
 
 @dataclass
@@ -46,7 +51,7 @@ class Room:
 
     def browser(self, name: str = "") -> httpx.Client:
         """A browser, signed in where a name is given; it says where its requests come from, as all do."""
-        client = httpx.Client(base_url=self.url, headers={"Origin": self.url, "Sec-Fetch-Site": "same-origin"})
+        client = httpx.Client(base_url=self.url, timeout=PATIENCE_S, headers={"Origin": self.url, "Sec-Fetch-Site": "same-origin"})
         self.browsers.append(client)
         if name:
             assert client.post("/sign-in", data={"name": name, "password": PASSWORD}).status_code == 303
@@ -95,7 +100,7 @@ def test_a_stranger_is_sent_to_sign_in_and_back(room: Room, path: str):
 
 @pytest.mark.parametrize("path", ["/api/worklist", "/api/worklist?order=arrival"])
 def test_a_stranger_gets_a_problem_from_the_api(room: Room, path: str):
-    answer = httpx.get(room.url + path)
+    answer = get(room.url + path)
     assert (answer.status_code, answer.headers["content-type"]) == (401, "application/problem+json")
     assert answer.json()["code"] == "PRI-6003"
     assert answer.headers["www-authenticate"] == "Bearer"
@@ -103,7 +108,7 @@ def test_a_stranger_gets_a_problem_from_the_api(room: Room, path: str):
 
 @pytest.mark.parametrize("path", ["/metrics", "/healthz", "/readyz", "/static/prioritizer.css", "/sign-in"])
 def test_what_needs_no_sign_in(room: Room, path: str):
-    assert httpx.get(room.url + path).status_code == 200
+    assert get(room.url + path).status_code == 200
 
 
 def test_every_route_is_behind_a_right_or_named_here(room: Room):
@@ -113,7 +118,7 @@ def test_every_route_is_behind_a_right_or_named_here(room: Room):
     for path in sorted(page_app(room.page).openapi()["paths"].keys() - open_to_all):
         address = re.sub(r"\{[^}]*\}", "disable", path)
         for method in ("GET", "POST"):
-            answer = httpx.request(method, room.url + address)
+            answer = request(method, room.url + address)
             if answer.status_code != 405:
                 asked += 1
                 assert answer.status_code in (303, 401), f"{method} {path} answered {answer.status_code}"
@@ -153,7 +158,7 @@ def test_the_browser_gets_a_secret_of_ours_and_never_the_one_it_sent(room: Room)
     cookie = answer.headers["set-cookie"]
     assert "chosen-by-an-attacker" not in cookie
     assert all(word in cookie for word in ("HttpOnly", "SameSite=lax", "Path=/"))
-    assert httpx.get(room.url, cookies={COOKIE: "chosen-by-an-attacker"}).status_code == 303
+    assert get(room.url, cookies={COOKIE: "chosen-by-an-attacker"}).status_code == 303
     again = room.browser("ito").cookies[COOKIE]
     assert again != re.search(rf"{COOKIE}=([^;]+)", cookie).group(1)  # type: ignore[union-attr]
 
@@ -162,9 +167,9 @@ def test_a_stolen_cookie_is_worth_nothing_after_signing_out(room: Room):
     room.let_in("ito")
     client = room.browser("ito")
     stolen = client.cookies[COOKIE]
-    assert httpx.get(room.url, cookies={COOKIE: stolen}).status_code == 200
+    assert get(room.url, cookies={COOKIE: stolen}).status_code == 200
     assert client.post("/sign-out").status_code == 303
-    assert httpx.get(room.url, cookies={COOKIE: stolen}).status_code == 303
+    assert get(room.url, cookies={COOKIE: stolen}).status_code == 303
 
 
 @pytest.mark.parametrize(("later", "status"), [(29, 200), (31, 303)])
@@ -181,7 +186,7 @@ def test_failed_sign_ins_are_slowed_down_for_one_place_and_not_for_others(room: 
     there, here = ({"Origin": room.url, "X-Forwarded-For": address} for address in ("203.0.113.9", "10.1.2.3"))
 
     def attempt(headers: dict[str, str], password: str) -> httpx.Response:
-        return httpx.post(f"{room.url}/sign-in", data={"name": "ito", "password": password}, headers=headers)
+        return post(f"{room.url}/sign-in", data={"name": "ito", "password": password}, headers=headers)
 
     assert [attempt(there, "wrong").status_code for _ in range(11)] == [401] * 10 + [429]
     refused = attempt(there, PASSWORD)
@@ -263,12 +268,12 @@ def test_a_token_is_shown_once_and_carries_its_scopes_only(room: Room):
     assert secret is not None
     assert secret.group() not in client.get("/account").text
     bearer = {"Authorization": f"Bearer {secret.group()}"}
-    assert httpx.get(f"{room.url}/api/worklist", headers=bearer).status_code == 200
-    assert httpx.get(f"{room.url}/people", headers=bearer).status_code == 403
-    assert httpx.post(f"{room.url}/account/tokens", data={"purpose": "more", "scopes": "see"}, headers=bearer).status_code == 409
+    assert get(f"{room.url}/api/worklist", headers=bearer).status_code == 200
+    assert get(f"{room.url}/people", headers=bearer).status_code == 403
+    assert post(f"{room.url}/account/tokens", data={"purpose": "more", "scopes": "see"}, headers=bearer).status_code == 409
     row = signing_in.listed_tokens(room.engine)[0]
     assert client.post(f"/account/tokens/{row.id}/revoke").status_code == 303
-    assert httpx.get(f"{room.url}/api/worklist", headers=bearer).status_code == 401
+    assert get(f"{room.url}/api/worklist", headers=bearer).status_code == 401
 
 
 def test_a_bad_token_is_not_helped_by_a_cookie(room: Room):
@@ -281,22 +286,22 @@ def test_a_token_ends(room: Room):
     room.let_in("ito")
     secret, _ = signing_in.make_token(room.engine, "ito", "x", [May.SEE], "ito", NOW, timedelta(days=1))
     bearer = {"Authorization": f"Bearer {secret}"}
-    assert httpx.get(f"{room.url}/api/worklist", headers=bearer).status_code == 200
+    assert get(f"{room.url}/api/worklist", headers=bearer).status_code == 200
     room.clock[0] = timedelta(days=1)
-    assert httpx.get(f"{room.url}/api/worklist", headers=bearer).status_code == 401
+    assert get(f"{room.url}/api/worklist", headers=bearer).status_code == 401
 
 
 def test_a_proxy_is_believed_only_where_it_stands(room: Room):
     people.add(room.engine, "ito", Role.READER, "boss", NOW)
     named = {"X-Forwarded-User": "Ito"}
-    assert httpx.get(room.url, headers=named).status_code == 303, "nobody said that there is a proxy"
+    assert get(room.url, headers=named).status_code == 303, "nobody said that there is a proxy"
     room.web[0] = Web(auth="proxy", behind_proxy=True, proxies=("10.9.9.9",))
-    assert httpx.get(room.url, headers=named).status_code == 303, "it does not come from the proxy"
+    assert get(room.url, headers=named).status_code == 303, "it does not come from the proxy"
     room.web[0] = Web(auth="proxy", behind_proxy=True, proxies=("127.0.0.0/8",))
-    assert httpx.get(room.url, headers=named).status_code == 200
-    assert httpx.get(room.url, headers={"X-Forwarded-User": "stranger"}).status_code == 303
-    assert httpx.get(room.url).status_code == 303
-    assert "proxy of the house" in httpx.get(f"{room.url}/sign-in").text
+    assert get(room.url, headers=named).status_code == 200
+    assert get(room.url, headers={"X-Forwarded-User": "stranger"}).status_code == 303
+    assert get(room.url).status_code == 303
+    assert "proxy of the house" in get(f"{room.url}/sign-in").text
 
 
 def test_who_opened_a_study_is_recorded_by_name(room: Room):
@@ -328,12 +333,9 @@ def test_secure_cookies_where_the_site_speaks_tls(room: Room):
     assert "max-age" in answer.headers["strict-transport-security"]
 
 
-METHODS: tuple[Callable[..., httpx.Response], ...] = (httpx.put, httpx.patch, httpx.delete)
-
-
-@pytest.mark.parametrize("method", METHODS)
-def test_other_methods_do_nothing(room: Room, method: Callable[..., httpx.Response]):
-    assert method(f"{room.url}/people/ito/disable").status_code == 405
+@pytest.mark.parametrize("method", ["PUT", "PATCH", "DELETE"])
+def test_other_methods_do_nothing(room: Room, method: str):
+    assert request(method, f"{room.url}/people/ito/disable").status_code == 405
 
 
 def test_the_page_speaks_tls(room: Room, tmp_path: Path):
@@ -347,7 +349,9 @@ def test_the_page_speaks_tls(room: Room, tmp_path: Path):
     server.start()
     try:
         url = f"https://127.0.0.1:{server.port}"
-        with httpx.Client(base_url=url, verify=ssl.create_default_context(cafile=str(certificate)), headers={"Origin": url}) as client:
+        with httpx.Client(
+            base_url=url, verify=ssl.create_default_context(cafile=str(certificate)), headers={"Origin": url}, timeout=PATIENCE_S
+        ) as client:
             answer = client.post("/sign-in", data={"name": "ito", "password": PASSWORD})
             assert answer.status_code == 303
             assert "Secure" in answer.headers["set-cookie"]

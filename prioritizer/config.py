@@ -11,7 +11,9 @@ import os
 import re
 import tomllib
 from pathlib import Path
+from string import Formatter
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 from pydantic.fields import FieldInfo
@@ -23,6 +25,9 @@ from prioritizer.ranking import Stage
 
 AETitle = Annotated[str, Field(min_length=1, max_length=16, pattern=r"^[\x21-\x5b\x5d-\x7e]([\x20-\x5b\x5d-\x7e]*[\x21-\x5b\x5d-\x7e])?$")]
 Port = Annotated[int, Field(ge=0, le=65535)]
+VIEWER_FIELDS = frozenset({"study_uid", "accession_number", "patient_id"})
+REFUSED_SCHEMES = ("javascript", "data", "vbscript", "file", "blob")
+"""Schemes that would run or show something of ours, or of the reader's disk."""
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -193,6 +198,37 @@ class Publish(Section):
     """Seconds after the first instance when it is published anyway."""
 
 
+class Viewer(Section):
+    """A viewer of the house that a study is opened in, in a window of its own that is used again. The first is the first choice."""
+
+    name: str = Field(min_length=1, max_length=40)
+    """What the link is called."""
+    url: str
+    """Its address with {study_uid}, {accession_number} or {patient_id}; https:, http: or a viewer's own scheme such as weasis:."""
+
+    @field_validator("url")
+    @classmethod
+    def _names_what_it_opens(cls, value: str) -> str:
+        fields = {name for _, name, _, _ in Formatter().parse(value) if name is not None}
+        if not fields or fields - VIEWER_FIELDS:
+            raise ValueError(f"needs one of {', '.join(sorted('{' + name + '}' for name in VIEWER_FIELDS))} and nothing else in braces")
+        scheme = urlsplit(value).scheme
+        if not scheme or scheme in REFUSED_SCHEMES:
+            raise ValueError("must begin with https:, http: or a viewer's own scheme")
+        return value
+
+
+class Reading(Section):
+    """What readers see, and when."""
+
+    reveal: Literal["on-demand", "after-read", "with-study"] = "on-demand"
+    """When the AI result of a study is shown on its page: behind one key, only after a finding was said, or at once."""
+    mask_patients: bool = False
+    """Show no name, number or birth date on pages: for demonstrations."""
+    date_format: str = "%Y-%m-%d"
+    """Dates as the house writes them, in the signs of strftime: %d.%m.%Y, %m/%d/%Y."""
+
+
 class Web(Section):
     """The page and the figures."""
 
@@ -254,6 +290,8 @@ class Settings(BaseSettings):
     ranking: Ranking = Ranking()
     calibration: Calibration = Calibration()
     publish: Publish = Publish()
+    reading: Reading = Reading()
+    viewers: tuple[Viewer, ...] = ()
     web: Web = Web()
     log: Log = Log()
 

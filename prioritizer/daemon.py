@@ -264,6 +264,7 @@ class Daemon:
             listening=lambda: self.listener.alive,
             ready=self.ready,
             now=utc_now,
+            policy=self._policy,
         )
         web = self.settings.web
         self.web = WebServer(page_app(page), web.host, web.port, web.tls_certificate, web.tls_key)

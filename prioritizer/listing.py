@@ -18,7 +18,7 @@ from rich.text import Text
 
 from prioritizer.config import Settings
 from prioritizer.db import calibrations, worklist
-from prioritizer.db.ordering import Order, View
+from prioritizer.db.ordering import Order, View, Wanted
 from prioritizer.db.worklist import NoticeRow, Row
 from prioritizer.errors import ModelError
 from prioritizer.ranking import Stage
@@ -46,7 +46,7 @@ def plain(value: Any) -> Any:
 
 def fetch(engine: sa.Engine, *, fifo: bool, view: str, limit: int) -> list[Row]:
     """The rows that the verb shows."""
-    return worklist.rows(engine, order=Order.ARRIVAL if fifo else Order.DEADLINE, view=View(view), limit=limit)
+    return worklist.rows(engine, Wanted(order=Order.ARRIVAL if fifo else Order.DEADLINE, view=View(view)), limit=limit)
 
 
 def show(engine: sa.Engine, settings: Settings, *, fifo: bool, view: str, limit: int, form: str, out: Console) -> None:
@@ -87,10 +87,10 @@ def as_table(engine: sa.Engine, rows: list[Row], settings: Settings, *, fifo: bo
             max_width=28 if name in ("Patient", "Study") else None,
         )
     for row in rows:
-        line = words.line(row, now, marks=stage is not Stage.SHADOW)
+        line = words.line(row, now, words.Manner(marks=stage is not Stage.SHADOW))
         cells = {
             "Due": f"{line.mark} {line.due}".strip(),
-            "Patient": line.patient,
+            "Patient": f"{line.patient}  {line.person}",
             "Study": line.study,
             "From": line.sender,
             "Arrived": f"{line.arrived.astimezone():%H:%M:%S}",

@@ -1,22 +1,37 @@
-"""The order of the list and the views of it, for those who show it and those who take the next study from it: one definition."""
+"""The order of the list and the views of it, for those who show it and those who take the next study from it: one definition.
+
+Every order ends in the Study UID, so a page's end is a place and not a number: pages neither repeat nor lose a study while others
+arrive. The two orders that people work by have an index of their own over the unread studies; the others sort those.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
 import sqlalchemy as sa
 
-from prioritizer.db.tables import studies
-from prioritizer.study import ReadingState
+from prioritizer.db.tables import EPOCH, READ, UNREAD, studies, terms
+from prioritizer.search import asked
+from prioritizer.study import AIState, ReadingState
+
+HIGHEST = "\U0010ffff"
 
 
 class Order(StrEnum):
-    """By deadline (STAT, due_at, arrival), or by arrival alone after STAT."""
+    """By deadline (STAT, due_at, arrival), by arrival alone after STAT, or by what a column shows."""
 
     DEADLINE = "deadline"
     ARRIVAL = "arrival"
+    PATIENT = "patient"
+    STUDY = "study"
+    SENDER = "from"
+    AI = "ai"
+    READER = "reader"
+    READ = "read"
 
 
 class View(StrEnum):
@@ -27,45 +42,125 @@ class View(StrEnum):
     READ = "read"
 
 
-ORDER_FIELDS = ("due_at", "first_received_at", "study_uid")
-"""The columns that order studies within their class; all of them are static, so a page's end is a place and not a number."""
+KEYS: Mapping[Order, tuple[str, ...]] = {
+    Order.DEADLINE: ("due_at", "first_received_at", "study_uid"),
+    Order.ARRIVAL: ("first_received_at", "study_uid"),
+    Order.PATIENT: ("patient_name", "first_received_at", "study_uid"),
+    Order.STUDY: ("study_description", "due_at", "study_uid"),
+    Order.SENDER: ("calling_ae", "due_at", "study_uid"),
+    Order.AI: ("ai_state", "due_at", "study_uid"),
+    Order.READER: ("reader", "due_at", "study_uid"),
+    Order.READ: ("read_at", "study_uid"),
+}
+"""The columns that order studies; `reader` and `read_at` are empty for a study that nobody has."""
+WORKING = (Order.DEADLINE, Order.ARRIVAL)
+"""The orders in which STAT stands first, whatever else is asked."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """Which studies, in which order. The defaults are the worklist."""
+
+    view: View = View.OPEN
+    order: Order = Order.DEADLINE
+    backwards: bool = False
+    """The other way round; not in the two orders that people work by."""
+    text: str = ""
+    """Words of the search box."""
+    sender: str = ""
+    ai: AIState | None = None
+    raised: bool = False
+    overdue: bool = False
+    reader: str = ""
+    """Claimed or read by this person."""
+    hours: float = 0
+    """Arrived within so many hours; 0 for any time."""
+
+    @property
+    def flipped(self) -> bool:
+        """True where the order runs backwards."""
+        return self.backwards and self.order not in WORKING
+
+
+WORKLIST = Wanted()
+"""The list as everybody finds it."""
 
 
 def in_view(view: View) -> sa.ColumnElement[bool]:
-    """Studies of this view."""
-    unread = [ReadingState.OPEN, ReadingState.CLAIMED]
-    if view is View.READ:
-        return sa.and_(studies.c.listed, studies.c.reading_state == ReadingState.READ)
-    expired = studies.c.expired_at.is_not(None) if view is View.EXPIRED else studies.c.expired_at.is_(None)
-    return sa.and_(studies.c.listed, studies.c.reading_state.in_(unread), expired)
+    """Studies of this view. The words are those of the partial indexes, so that a database can use them."""
+    match view:
+        case View.READ:
+            return sa.and_(sa.text(READ), sa.true())
+        case View.EXPIRED:
+            return sa.and_(sa.text(UNREAD), studies.c.expired_at.is_not(None))
+        case View.OPEN:
+            return sa.and_(sa.text(UNREAD), studies.c.expired_at.is_(None))
 
 
-def _within_class(order: Order) -> list[sa.Column[Any]]:
-    return [studies.c[name] for name in (ORDER_FIELDS if order is Order.DEADLINE else ORDER_FIELDS[1:])]
+def nobody_has(now: datetime) -> sa.ColumnElement[bool]:
+    """Studies that are open, or whose claim has run out."""
+    return sa.or_(studies.c.reading_state == ReadingState.OPEN, studies.c.reader_until <= now)
 
 
-def order_keys(order: Order) -> list[sa.ColumnElement[Any]]:
+def chosen(wanted: Wanted, now: datetime) -> list[sa.ColumnElement[bool]]:
+    """The conditions of a list."""
+    found = [in_view(wanted.view)]
+    if wanted.sender:
+        found.append(studies.c.calling_ae == wanted.sender)
+    if wanted.ai is not None:
+        found.append(studies.c.ai_state == wanted.ai)
+    if wanted.raised:
+        found.append(studies.c.band == "HIGH")
+    if wanted.overdue:
+        found.append(studies.c.overdue_at.is_not(None))
+    if wanted.reader:
+        held = sa.or_(studies.c.reading_state == ReadingState.READ, studies.c.reader_until > now)
+        found += [studies.c.reader == wanted.reader, held]
+    if wanted.hours:
+        found.append(studies.c.first_received_at >= now - timedelta(hours=wanted.hours))
+    for word in asked(wanted.text):
+        begins = sa.and_(terms.c.term >= word, terms.c.term < word + HIGHEST)
+        found.append(studies.c.study_uid.in_(sa.select(terms.c.study_uid).where(begins)))
+    return found
+
+
+def key(name: str) -> sa.ColumnElement[Any]:
+    """A column to order by; where nobody is named, or nothing was read, it stands first."""
+    column = studies.c[name]
+    if name in ("reader", "read_at"):
+        none: Any = sa.literal("") if name == "reader" else sa.literal(0, sa.BigInteger)
+        return sa.type_coerce(sa.func.coalesce(column, none), column.type)
+    return column
+
+
+def order_keys(wanted: Wanted) -> list[sa.ColumnElement[Any]]:
     """What ORDER BY holds."""
-    return [studies.c.stat.desc(), *_within_class(order)]
+    within = [key(name).desc() if wanted.flipped else key(name) for name in KEYS[wanted.order]]
+    return [studies.c.stat.desc(), *within] if wanted.order in WORKING else within
 
 
-def stands_after(order: Order, stat: bool, values: Mapping[str, Any]) -> sa.ColumnElement[bool]:
-    """Studies that stand behind the one with these values of ORDER_FIELDS."""
-    same = sa.and_(studies.c.stat == stat, _beyond(order, values))
-    return sa.or_(same, ~studies.c.stat) if stat else same
+def stands_after(wanted: Wanted, at: Mapping[str, Any]) -> sa.ColumnElement[bool]:
+    """Studies that stand behind the one with these values of `stat` and the order's columns."""
+    beyond = _beyond(wanted, at, forwards=not wanted.flipped)
+    if wanted.order not in WORKING:
+        return beyond
+    same = sa.and_(studies.c.stat == at["stat"], beyond)
+    return sa.or_(same, ~studies.c.stat) if at["stat"] else same
 
 
-def stands_before(order: Order, stat: bool, values: Mapping[str, Any]) -> sa.ColumnElement[bool]:
-    """Studies that stand before the one with these values of ORDER_FIELDS."""
-    keys = _within_class(order)
-    same = sa.and_(studies.c.stat == stat, sa.tuple_(*keys) < _literals(keys, values))
-    return same if stat else sa.or_(same, studies.c.stat)
+def stands_before(wanted: Wanted, at: Mapping[str, Any]) -> sa.ColumnElement[bool]:
+    """Studies that stand before the one with these values, in one of the orders that people work by."""
+    same = sa.and_(studies.c.stat == at["stat"], _beyond(wanted, at, forwards=False))
+    return same if at["stat"] else sa.or_(same, studies.c.stat)
 
 
-def _beyond(order: Order, values: Mapping[str, Any]) -> sa.ColumnElement[bool]:
-    keys = _within_class(order)
-    return sa.tuple_(*keys) > _literals(keys, values)
+def _beyond(wanted: Wanted, at: Mapping[str, Any], *, forwards: bool) -> sa.ColumnElement[bool]:
+    keys = sa.tuple_(*(key(name) for name in KEYS[wanted.order]))
+    place = sa.tuple_(*(sa.literal(_filled(name, at[name]), studies.c[name].type) for name in KEYS[wanted.order]))
+    return keys > place if forwards else keys < place
 
 
-def _literals(keys: list[sa.Column[Any]], values: Mapping[str, Any]) -> sa.Tuple:
-    return sa.tuple_(*(sa.literal(values[key.name], key.type) for key in keys))
+def _filled(name: str, value: Any) -> Any:
+    if value is not None:
+        return value
+    return "" if name == "reader" else EPOCH

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
+from enum import StrEnum
 from typing import Any
 
 import sqlalchemy as sa
@@ -12,12 +14,23 @@ import sqlalchemy as sa
 from prioritizer.db import connect
 from prioritizer.db.events import Kind, record
 from prioritizer.db.in_force import in_force
-from prioritizer.db.ordering import ORDER_FIELDS, Order, View, in_view, order_keys, stands_before
+from prioritizer.db.ordering import KEYS, WORKING, WORKLIST, Wanted, chosen, nobody_has, order_keys, stands_before
 from prioritizer.db.placing import put_in_place
 from prioritizer.db.tables import NO_READER, instances, studies
 from prioritizer.errors import NotAllowed, NotFound
 from prioritizer.ranking import Policy
 from prioritizer.study import ReadingState
+
+
+class Step(StrEnum):
+    """What a reader does to a study."""
+
+    CLAIM = "claim"
+    TAKE_OVER = "take-over"
+    RELEASE = "release"
+    READ = "read"
+    PIN = "pin"
+    UNPIN = "unpin"
 
 
 def _study(tx: sa.Connection, study_uid: str) -> sa.Row[Any]:
@@ -43,11 +56,11 @@ def claim(
     now: datetime,
     *,
     take_over: bool = False,
-    order: Order = Order.DEADLINE,
+    wanted: Wanted = WORKLIST,
 ) -> None:
     """`reader` has the study until `now + lease`; claiming one's own again renews it. Raises NotAllowed with the holder's name.
 
-    Free studies that stand before it in `order` were passed by: how many, by band, is kept with the claim.
+    Free studies that stand before it in the list that is `wanted` were passed by: how many, by band, is kept with the claim.
     """
     with connect.writing(engine) as tx:
         row = _study(tx, study_uid)
@@ -64,7 +77,7 @@ def claim(
         if other:
             record(tx, Kind.TAKEN_OVER, f"taken over from {row.reader}", now, study=study_uid, actor=reader)
         elif not renewed:
-            passed = passed_by(tx, row, order, now)
+            passed = passed_by(tx, row, wanted, now)
             said = "claimed" + (f", {sum(passed.values())} that stand before it passed by" if passed else "")
             record(tx, Kind.CLAIMED, said, now, study=study_uid, actor=reader, passed=passed)
 
@@ -74,16 +87,15 @@ MOST_PASSED = 500
 
 
 def claim_next(
-    engine: sa.Engine, reader: str, lease: timedelta, now: datetime, order: Order = Order.DEADLINE, passing: Collection[str] = ()
+    engine: sa.Engine, reader: str, lease: timedelta, now: datetime, wanted: Wanted = WORKLIST, passing: Collection[str] = ()
 ) -> str | None:
-    """Claim the first study in `order` that nobody has, the ones in `passing` left out: its UID, or None when there is none left.
+    """Claim the first study of the list that is `wanted` that nobody has, the ones in `passing` left out: its UID, or None when there is none left.
 
     A reader who has a study gets the next one all the same: what was claimed stays claimed until it is read or released.
     """
     with connect.writing(engine) as tx:
-        nobody = sa.or_(studies.c.reading_state == ReadingState.OPEN, studies.c.reader_until <= now)
-        free = (in_view(View.OPEN), nobody, studies.c.study_uid.not_in(list(passing)))
-        query = sa.select(studies.c.study_uid).where(*free).order_by(*order_keys(order)).limit(1).with_for_update(skip_locked=True)
+        free = (*chosen(wanted, now), nobody_has(now), studies.c.study_uid.not_in(list(passing)))
+        query = sa.select(studies.c.study_uid).where(*free).order_by(*order_keys(wanted)).limit(1).with_for_update(skip_locked=True)
         uid: str | None = tx.scalar(query)
         if uid is None:
             return None
@@ -96,12 +108,12 @@ def claim_next(
         return uid
 
 
-def passed_by(tx: sa.Connection, row: sa.Row[Any], order: Order, now: datetime) -> dict[str, int]:
-    """How many free studies stand before this one, by band: whoever claims it passes them by."""
-    m = row._mapping
-    nobody = sa.or_(studies.c.reading_state == ReadingState.OPEN, studies.c.reader_until <= now)
-    before = (in_view(View.OPEN), nobody, stands_before(order, m["stat"], {name: m[name] for name in ORDER_FIELDS}))
-    ahead = sa.select(studies.c.band).where(*before).limit(MOST_PASSED)
+def passed_by(tx: sa.Connection, row: sa.Row[Any], wanted: Wanted, now: datetime) -> dict[str, int]:
+    """How many free studies stand before this one in a list that people work by, by band: whoever claims it passes them by."""
+    if wanted.order not in WORKING:
+        wanted = replace(wanted, order=WORKLIST.order)
+    at = {name: row._mapping[name] for name in ("stat", *KEYS[wanted.order])}
+    ahead = sa.select(studies.c.band).where(*chosen(wanted, now), nobody_has(now), stands_before(wanted, at)).limit(MOST_PASSED)
     return dict(Counter(tx.scalars(ahead)))
 
 

@@ -15,9 +15,10 @@ from prioritizer.db import connect
 from prioritizer.db.events import Kind, record
 from prioritizer.db.in_force import InForce, in_force
 from prioritizer.db.placing import OWN_OBJECT, put_in_place, replace_study
-from prioritizer.db.tables import NO_READER, instances, notices, studies
+from prioritizer.db.tables import NO_READER, instances, notices, studies, terms
 from prioritizer.errors import Transient
 from prioritizer.ranking import Policy, Standing
+from prioritizer.search import terms_of
 from prioritizer.study import AIState, Instance, InstanceState, ReadingState
 
 NOT_IN_ATTRIBUTES = (
@@ -101,7 +102,15 @@ def _open_study(tx: sa.Connection, instance: Instance, policy: Policy, now: date
             place_reason=place.reason,
         )
     )
+    if not instance.made_by_us:
+        _find_by(tx, instance)
     record(tx, Kind.ARRIVED, f"arrived from {instance.calling_ae}; {place.reason}", now, study=instance.study_uid)
+
+
+def _find_by(tx: sa.Connection, instance: Instance) -> None:
+    """Enter what the study is found by, in the moment it is listed for the first time."""
+    texts = {name: getattr(instance, name) for name in ("study_uid", "patient_id", "patient_name", "accession_number")}
+    tx.execute(terms.insert(), [{"term": term, "study_uid": instance.study_uid} for term in sorted(terms_of(**texts))])
 
 
 def _study_texts(instance: Instance) -> dict[str, Any]:
@@ -127,6 +136,7 @@ def _add_to_study(tx: sa.Connection, study: sa.Row[Any], instance: Instance, pol
     }
     if not study.listed:
         new |= _study_texts(instance) | {"first_received_at": instance.received_at}
+        _find_by(tx, instance)
     if study.revision > study.published_revision and study.publish_by is not None:
         new["not_before"] = min(now + quiet.quiet, study.publish_by)
     if study.reading_state == ReadingState.READ:

@@ -58,15 +58,15 @@ def refused(engine: sa.Engine, name: str, address: str, now: datetime) -> None:
         record(tx, Kind.SIGN_IN_REFUSED, f"sign-in refused for {typed} from {address}", now, actor="page")
 
 
-def by_session(engine: sa.Engine, secret: str, lifetime: Lifetime, now: datetime) -> Person | None:
-    """The person whose browser holds this secret; None where the session is over, ended, or never was."""
+def by_session(engine: sa.Engine, secret: str, lifetime: Lifetime, now: datetime, *, touch: bool = True) -> Person | None:
+    """The person whose browser holds this secret; None where the session is over, ended, or never was. `touch`: they are there."""
     joined = sessions.join(people, people.c.name == sessions.c.person)
     query = sa.select(sessions, people.c.role, people.c.disabled_at).select_from(joined).where(sessions.c.key == digest(secret))
     with connect.reading(engine) as tx:
         row = tx.execute(query).one_or_none()
     if row is None or row.ended_at is not None or row.disabled_at is not None or lifetime.is_over(row.began_at, row.seen_at, now):
         return None
-    if now - row.seen_at >= SEEN_EVERY:
+    if touch and now - row.seen_at >= SEEN_EVERY:
         with connect.writing(engine) as tx:
             tx.execute(sessions.update().where(sessions.c.key == row.key, sessions.c.ended_at.is_(None)).values(seen_at=now))
     role = Role(row.role)

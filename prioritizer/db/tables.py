@@ -15,6 +15,9 @@ from prioritizer.access import Role
 from prioritizer.ranking import Band
 from prioritizer.study import AIState, CalibrationState, DeliveryState, Finding, InstanceState, ReadingState
 
+UNREAD = "listed AND reading_state <> 'READ'"
+READ = "listed AND reading_state = 'READ'"
+"""Conditions of partial indexes, as text: a database uses such an index only for a query that says the same without parameters."""
 NO_READER: dict[str, None] = {"reader": None, "reader_since": None, "reader_until": None}
 """The columns of a study that nobody has claimed or read."""
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -57,6 +60,11 @@ def one_of(column: str, values: type[StrEnum]) -> CheckConstraint:
     """A CHECK that `column` holds a member of `values`."""
     listed = ", ".join(f"'{value}'" for value in values)
     return CheckConstraint(f"{column} IN ({listed})", name=f"{column}_known")
+
+
+def _partial(name: str, where: str, *columns: Any) -> Index:
+    """An index over the rows where a condition holds."""
+    return Index(name, *columns, sqlite_where=sa.text(where), postgresql_where=sa.text(where))
 
 
 metadata = MetaData(
@@ -116,8 +124,11 @@ studies = Table(
     one_of("ai_state", AIState),
     one_of("band", Band),
     one_of("reading_state", ReadingState),
-    Index("ix_studies_order", "listed", "reading_state", sa.text("stat DESC"), "due_at", "first_received_at", "study_uid"),
-    Index("ix_studies_arrival", "listed", "reading_state", sa.text("stat DESC"), "first_received_at", "study_uid"),
+    _partial("ix_studies_order", f"{UNREAD} AND expired_at IS NULL", sa.text("stat DESC"), "due_at", "first_received_at", "study_uid"),
+    _partial("ix_studies_arrival", f"{UNREAD} AND expired_at IS NULL", sa.text("stat DESC"), "first_received_at", "study_uid"),
+    _partial("ix_studies_expired", f"{UNREAD} AND expired_at IS NOT NULL", sa.text("stat DESC"), "due_at", "first_received_at", "study_uid"),
+    _partial("ix_studies_read", READ, "read_at", "study_uid"),
+    Index("ix_studies_last", "last_received_at"),
     Index(
         "ix_studies_unpublished",
         "not_before",
@@ -126,6 +137,15 @@ studies = Table(
     ),
     Index("ix_studies_scored", "ai_state", "first_received_at"),
 )
+
+terms = Table(
+    "terms",
+    metadata,
+    Column("term", sa.String(80).with_variant(sa.String(80, collation="C"), "postgresql"), primary_key=True),
+    Column("study_uid", sa.String(80), ForeignKey("studies.study_uid"), primary_key=True),
+    sqlite_with_rowid=False,
+)
+"""What each study is found by (`search`): a prefix is a range of this key, in bytes on both databases."""
 
 instances = Table(
     "instances",
@@ -213,6 +233,7 @@ deliveries = Table(
     Column("not_before", Instant),
     one_of("state", DeliveryState),
     UniqueConstraint("result_uid", "destination"),
+    _partial("ix_deliveries_unfinished", "state IN ('PENDING', 'REJECTED')", "state"),
     Index(
         "ix_deliveries_pending",
         "destination",
@@ -382,3 +403,22 @@ feedback = Table(
     ),
 )
 """What a reader says of a study, with what the reader had seen and where the study stood at that moment. Nothing is overwritten."""
+
+saved_views = Table(
+    "saved_views",
+    metadata,
+    Column("person", sa.String(64), primary_key=True),
+    Column("name", sa.String(64), primary_key=True),
+    Column("query", sa.Text, nullable=False),
+    Column("made_at", Instant, nullable=False),
+)
+"""A list under a name: the address of it. Where `person` is empty it is the site's."""
+
+choices = Table(
+    "choices",
+    metadata,
+    Column("person", sa.String(64), primary_key=True),
+    Column("chosen", sa.JSON, nullable=False),
+    Column("at", Instant, nullable=False),
+)
+"""What a reader has chosen for their pages: nothing that changes what is done to a study."""

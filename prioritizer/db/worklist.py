@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 import sqlalchemy as sa
 
 from prioritizer.db import connect
-from prioritizer.db.ordering import ORDER_FIELDS, Order, View, in_view, order_keys, stands_after
+from prioritizer.db.ordering import KEYS, WORKLIST, View, Wanted, chosen, in_view, order_keys, stands_after
 from prioritizer.db.placing import high_suspended
 from prioritizer.db.tables import alarms, deliveries, events, instances, notices, results, scores, studies
 from prioritizer.errors import NotAllowed, NotFound
-from prioritizer.ranking import Policy
-from prioritizer.study import DeliveryState, InstanceState
+from prioritizer.ranking import Band, Policy
+from prioritizer.study import AIState, DeliveryState, InstanceState
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,19 +55,39 @@ COLUMNS = [studies.c[name] for name in FIELDS]
 
 
 def rows(
-    engine: sa.Engine,
-    *,
-    order: Order = Order.DEADLINE,
-    view: View = View.OPEN,
-    limit: int = 200,
-    after: Row | None = None,
+    engine: sa.Engine, wanted: Wanted = WORKLIST, *, now: datetime | None = None, limit: int = 200, after: Row | None = None
 ) -> list[Row]:
-    """The next `limit` rows in `order` after the row `after`."""
-    query = sa.select(*COLUMNS).where(in_view(view)).order_by(*order_keys(order)).limit(limit)
-    if after is not None:
-        query = query.where(stands_after(order, after.stat, {name: getattr(after, name) for name in ORDER_FIELDS}))
+    """The next `limit` rows of what is wanted after the row `after`; `now` decides whose claims still hold."""
     with connect.reading(engine) as tx:
-        return [Row(**row._mapping) for row in tx.execute(query)]
+        return rows_in(tx, wanted, now or datetime.now(UTC), limit, after)
+
+
+def rows_in(tx: sa.Connection, wanted: Wanted, now: datetime, limit: int, after: Row | None = None) -> list[Row]:
+    """The same in the caller's transaction."""
+    query = sa.select(*COLUMNS).where(*chosen(wanted, now)).order_by(*order_keys(wanted)).limit(limit)
+    if after is not None:
+        query = query.where(stands_after(wanted, {name: getattr(after, name) for name in ("stat", *KEYS[wanted.order])}))
+    return [Row(**row._mapping) for row in tx.execute(query)]
+
+
+def count(engine: sa.Engine, wanted: Wanted, now: datetime) -> int:
+    """How many studies a list holds."""
+    with connect.reading(engine) as tx:
+        return tx.scalar(sa.select(sa.func.count()).select_from(studies).where(*chosen(wanted, now))) or 0
+
+
+def senders(engine: sa.Engine) -> list[str]:
+    """The AE titles that the open studies came from."""
+    with connect.reading(engine) as tx:
+        return sorted(tx.scalars(sa.select(studies.c.calling_ae).distinct().where(in_view(View.OPEN))))
+
+
+def share_raised(engine: sa.Engine, last_n: int) -> tuple[int, int]:
+    """How many of the last scored studies were raised, of how many."""
+    recent = sa.select(studies.c.band).where(studies.c.ai_state == AIState.SCORED).order_by(studies.c.first_received_at.desc())
+    with connect.reading(engine) as tx:
+        bands = tx.scalars(recent.limit(last_n)).all()
+    return sum(band == Band.HIGH for band in bands), len(bands)
 
 
 def study(engine: sa.Engine, study_uid: str) -> Row:
@@ -177,9 +197,9 @@ def counts(engine: sa.Engine) -> Counts:
             ).where(in_view(View.OPEN))
         ).one()
         expired = tx.scalar(sa.select(sa.func.count()).select_from(studies).where(in_view(View.EXPIRED)))
-        sent: dict[str, int] = {
-            row[0]: row[1] for row in tx.execute(sa.select(deliveries.c.state, sa.func.count()).group_by(deliveries.c.state))
-        }
+        unfinished = sa.text("state IN ('PENDING', 'REJECTED')")  # the words of the partial index
+        each = sa.select(deliveries.c.state, sa.func.count()).where(unfinished).group_by(deliveries.c.state)
+        sent: dict[str, int] = {row[0]: row[1] for row in tx.execute(each)}
         last = tx.scalar(sa.select(sa.func.max(studies.c.last_received_at)))
     return Counts(
         open=listed[0], overdue=listed[1], raised=listed[2], waiting=listed[3], not_scored=listed[4], failed=listed[5],

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, Response
 from fastapi.staticfiles import StaticFiles
 
 from prioritizer import __version__
 from prioritizer.errors import Forbidden, NotAllowed, NotFound, NotSignedIn, PrioritizerError, TooManyTries, Transient
-from prioritizer.web import account, machines, people, reading_list, sign_in
+from prioritizer.web import account, live, machines, people, reading_list, sign_in, study
 from prioritizer.web.desk import FOLDER, Page, at_desk, desk_of
 from prioritizer.web.security import Armour
 
@@ -25,13 +28,21 @@ STATUSES: tuple[tuple[type[PrioritizerError], int, str], ...] = (
 
 def page_app(page: Page) -> FastAPI:
     """The application; it binds to no address itself."""
-    app = FastAPI(title="prioritizer", version=__version__, docs_url=None, redoc_url=None, openapi_url=None)
-    app.state.desk = desk_of(page)
+    desk = desk_of(page)
+
+    @asynccontextmanager
+    async def open_house(app: FastAPI) -> AsyncIterator[None]:
+        desk.pulse.start()
+        yield
+        desk.pulse.stop()
+
+    app = FastAPI(lifespan=open_house, title="prioritizer", version=__version__, docs_url=None, redoc_url=None, openapi_url=None)
+    app.state.desk = desk
     app.mount("/static", StaticFiles(directory=FOLDER / "static"), name="static")
     app.add_middleware(Armour, settings=page.settings)
     for kind, _, _ in STATUSES:
         app.add_exception_handler(kind, explain)
-    for part in (sign_in, account, people, reading_list, machines):
+    for part in (sign_in, account, people, study, reading_list, live, machines):
         app.include_router(part.routes)
     return app
 

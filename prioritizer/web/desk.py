@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any
 from zoneinfo import ZoneInfo
@@ -18,10 +18,14 @@ from jinja2 import Environment, FileSystemLoader, select_autoescape
 from prioritizer import __version__
 from prioritizer.access import May, Person
 from prioritizer.config import Settings
-from prioritizer.ranking import Stage
+from prioritizer.db import choosing, worklist
+from prioritizer.db.worklist import Counts
+from prioritizer.ranking import Policy, Stage
+from prioritizer.web.pulse import Pulse
 from prioritizer.web.security import Doorkeeper, SignInLimits
 
 FOLDER = Path(__file__).parent
+FRESH = timedelta(seconds=1)
 Text = Annotated[str, Form(max_length=1024)]
 
 
@@ -36,6 +40,7 @@ class Page:
     listening: Callable[[], bool]
     ready: Callable[[], list[str]]
     now: Callable[[], datetime]
+    policy: Callable[[], Policy]
 
     @property
     def marks(self) -> bool:
@@ -50,7 +55,9 @@ class Desk:
     page: Page
     door: Doorkeeper
     templates: Environment
+    pulse: Pulse
     limits: SignInLimits = field(default_factory=SignInLimits)
+    memory: dict[str, tuple[datetime, Any]] = field(default_factory=dict)
 
     @property
     def engine(self) -> sa.Engine:
@@ -61,6 +68,22 @@ class Desk:
     def now(self) -> datetime:
         """This moment."""
         return self.page.now()
+
+    def counts(self) -> Counts:
+        """The counts above the list, at most a second old: fifty pages ask for the same ones."""
+        kept = self.memory.get("counts")
+        if kept is None or not timedelta(0) <= self.now - kept[0] < FRESH:
+            kept = self.memory["counts"] = (self.now, worklist.counts(self.engine))
+        found: Counts = kept[1]
+        return found
+
+    def forget(self) -> None:
+        """Something was changed here: the next page counts anew."""
+        self.memory.clear()
+
+    def part(self, name: str, **values: Any) -> HTMLResponse:
+        """A piece of a page."""
+        return HTMLResponse(self.templates.get_template(name).render({"now": self.now} | values))
 
     def render(self, name: str, status: int = 200, **values: Any) -> HTMLResponse:
         """A template with the frame around it."""
@@ -75,7 +98,10 @@ class Desk:
             "shadow": site.stage is Stage.SHADOW,
             "now": self.now,
             "person": None,
+            "theme": "",
         }
+        if person := values.get("person"):
+            frame["theme"] = choosing.of(self.engine, person.name).get("theme", "")
         return HTMLResponse(self.templates.get_template(name).render(frame | values), status)
 
 
@@ -85,7 +111,7 @@ def desk_of(page: Page) -> Desk:
     zone = ZoneInfo(page.settings().web.time_zone) if page.settings().web.time_zone else None
     templates.filters["clock"] = lambda at: at.astimezone(zone).strftime("%H:%M")
     templates.filters["moment"] = lambda at: at.astimezone(zone).strftime("%Y-%m-%d %H:%M:%S")
-    return Desk(page=page, door=Doorkeeper(engine=page.engine, settings=page.settings, now=page.now), templates=templates)
+    return Desk(page=page, door=Doorkeeper(engine=page.engine, settings=page.settings, now=page.now), templates=templates, pulse=Pulse(page.engine, page.now))
 
 
 def at_desk(request: Request) -> Desk:

@@ -1,51 +1,246 @@
-"""The worklist and the study, for people who read."""
+"""The worklist: what stands on it, what changed since it was drawn, and what a reader does from it.
+
+Every step is a form that works without JavaScript; with it, the same forms are sent by a key.
+"""
 
 from __future__ import annotations
 
-from fastapi import APIRouter
-from fastapi.responses import HTMLResponse
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Annotated
+from urllib.parse import quote
 
-from prioritizer.db import reading, worklist
-from prioritizer.db.ordering import Order, View
+from fastapi import APIRouter, Form
+from fastapi.responses import HTMLResponse, RedirectResponse, Response
+
+from prioritizer.access import May, Person
+from prioritizer.db import changes, choosing, reading, worklist
+from prioritizer.db.changes import Changes, Mark
+from prioritizer.db.ordering import View
+from prioritizer.errors import NotAllowed
 from prioritizer.web import words
-from prioritizer.web.desk import Here, Seeing
+from prioritizer.web.asking import Asked, Listed, parsed, without_place
+from prioritizer.web.desk import Desk, Here, Seeing, Text, needs
+from prioritizer.web.words import Manner
 
 routes = APIRouter()
 PAGE_ROWS = 100
+Reading = Annotated[Person, needs(May.READ)]
+COLUMNS = {"study": "Study", "from": "From", "arrived": "Arrived", "ai": "AI", "reader": "Reader", "why": "Why here?"}
+"""What may be left out of the list, by what each is called in a choice; due time and patient always stand."""
+SITE_VIEWS = (
+    ("everything open", ""),
+    ("last 4 h", "?hours=4"),
+    ("overdue", "?overdue=1"),
+    ("my claims", "?mine=1"),
+    ("not scored", "?ai=NOT_SCORED"),
+    ("failed", "?ai=FAILED"),
+    ("open too long", "?view=expired"),
+    ("read", "?view=read"),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SavedView:
+    """A list under a name, as the menu shows it."""
+
+    name: str
+    query: str
+    count: int | None
+    """How many studies stand in it; None where nobody counts that far."""
+    current: bool
+    whose: str = ""
+    """"site", "mine", or empty for those that come with prioritizer."""
+
+
+def manner_of(desk: Desk, asked: Asked | None = None) -> Manner:
+    """How this page writes."""
+    reading_settings = desk.page.settings().reading
+    marks = desk.page.marks and not (asked is not None and asked.address.blind)
+    return Manner(marks=marks, masked=reading_settings.mask_patients, date_format=reading_settings.date_format)
 
 
 @routes.get("/", response_class=HTMLResponse)
-def show_list(desk: Here, person: Seeing, order: Order = Order.DEADLINE, view: View = View.OPEN, after: str = "") -> HTMLResponse:
-    """The worklist. The URL carries order, view and page, so reload and a pasted link show the same."""
-    page = desk.page
-    last = worklist.study(page.engine, after) if after else None
-    rows = worklist.rows(page.engine, order=order, view=view, limit=PAGE_ROWS + 1, after=last)
+def show_list(desk: Here, person: Seeing, asked: Listed) -> HTMLResponse:
+    """The worklist. It is drawn once and stays as it is until the reader wants the changes."""
+    mark = changes.mark_now(desk.engine, desk.now)
+    wanted, manner = asked.wanted(person.name), manner_of(desk, asked)
+    last = worklist.study(desk.engine, asked.address.after) if asked.address.after else None
+    rows = worklist.rows(desk.engine, wanted, now=desk.now, limit=PAGE_ROWS + 1, after=last)
     shown = rows[:PAGE_ROWS]
     return desk.render(
         "worklist.html",
         person=person,
-        lines=[words.line(row, desk.now, marks=page.marks) for row in shown],
-        order=order,
-        view=view,
-        counts=worklist.counts(page.engine),
-        alarms=worklist.standing_alarms(page.engine),
-        next_after=shown[-1].study_uid if len(rows) > PAGE_ROWS else "",
-        first_page=not after,
+        asked=asked,
+        mark=mark,
+        lines=[words.line(row, desk.now, manner) for row in shown],
+        heading=heading(asked),
+        columns=columns(desk, person, asked),
+        all_columns=COLUMNS,
+        counts=desk.counts(),
+        share=worklist.share_raised(desk.engine, desk.page.settings().ranking.last_n) if desk.page.marks else None,
+        limit_raised=desk.page.settings().ranking,
+        views=views(desk, person, asked),
+        senders=worklist.senders(desk.engine),
+        alarms=worklist.standing_alarms(desk.engine),
+        next_query=asked.query(after=shown[-1].study_uid, at="") if len(rows) > PAGE_ROWS else "",
+        may_read=person.may(May.READ),
+        selected=asked.address.at,
     )
 
 
-@routes.get("/study/{study_uid}", response_class=HTMLResponse)
-def show_study(desk: Here, person: Seeing, study_uid: str) -> HTMLResponse:
-    """Why the study stands where it does: its place, its instances, its deliveries, everything that happened."""
-    page = desk.page
-    reading.opened(page.engine, study_uid, person.name, desk.now)
-    row = worklist.study(page.engine, study_uid)
-    return desk.render(
-        "study.html",
-        person=person,
-        line=words.line(row, desk.now, marks=page.marks),
-        row=row,
-        events=worklist.why(page.engine, study_uid),
-        instances=worklist.study_instances(page.engine, study_uid),
-        deliveries=worklist.unfinished_deliveries(page.engine, study_uid),
-    )
+@routes.get("/changes", response_class=HTMLResponse)
+def show_changes(desk: Here, person: Seeing, since: str, list: str = "") -> HTMLResponse:  # noqa: A002 - the name in the address
+    """The pill: what happened to this list since it was drawn. The rows stay where they are."""
+    asked = list_of(list)
+    found = changes.since(desk.engine, Mark.parse(since), asked.wanted(person.name), person.name, desk.now)
+    return desk.part("pill.html", changes=found, said=pill_words(found), asked=asked, names=named(desk, found), page_changed=True)
+
+
+def named(desk: Desk, found: Changes) -> list[tuple[str, str]]:
+    """The told changes with the patient's name as this page shows names."""
+    masked = desk.page.settings().reading.mask_patients
+    return [(f"study ..{told.study_uid[-6:]}" if masked else words.name_words(told.patient_name), told.said) for told in found.told]
+
+
+def pill_words(found: Changes) -> list[str]:
+    """The counts, the urgent first."""
+    counted = (
+        (found.stat, "STAT"), (found.overdue, "OVERDUE"), (found.new, "new"), (found.moved_up, "moved up"), (found.moved_down, "moved down"),
+        (found.read, "read"), (found.taken, "claimed"), (found.freed, "free again"), (found.scored, "with a result of AI"),
+    )  # fmt: skip
+    said = [f"{count} {word}" for count, word in counted if count]
+    return said + (["the list was placed anew"] if found.reordered else []) + (["and more"] if found.more else [])
+
+
+@routes.get("/study/{study_uid}/why", response_class=HTMLResponse)
+def why_here(desk: Here, person: Seeing, study_uid: str) -> HTMLResponse:
+    """One study's way to its place, in a line."""
+    row = worklist.study(desk.engine, study_uid)
+    return desk.part("why.html", row=row, line=words.line(row, desk.now, manner_of(desk)), events=worklist.why(desk.engine, study_uid))
+
+
+def heading(asked: Asked) -> str:
+    """What the list is, in words; people must see when it is not everything, and not by deadline."""
+    a = asked.address
+    view = {View.OPEN: "Open studies", View.EXPIRED: "Open for too long", View.READ: "Read studies"}[a.view]
+    order = {
+        "deadline": "STAT first, then by deadline", "arrival": "STAT first, then in order of arrival (FIFO)", "patient": "by patient",
+        "study": "by study", "from": "by sender", "ai": "by AI", "reader": "by reader", "read": "by the time of reading",
+    }[asked.order]  # fmt: skip
+    only = [
+        f"found by {a.q!r}" if a.q else "", f"from {a.sender}" if a.sender else "", f"AI {words.AI_NAMES[a.ai]}" if a.ai else "",
+        "raised" if a.raised else "", "overdue" if a.overdue else "", "mine" if a.mine else "",
+        f"arrived in the last {a.hours:g} h" if a.hours else "", "without AI" if a.blind else "",
+    ]  # fmt: skip
+    kept = [part for part in only if part]
+    return f"{view}, {order}" + (", backwards" if asked.back and asked.address.back else "") + (f"; only {', '.join(kept)}" if kept else "")
+
+
+def columns(desk: Desk, person: Person, asked: Asked) -> list[str]:
+    """The columns of this reader in their order; blind, the two that tell AI's opinion are left out."""
+    chosen = choosing.of(desk.engine, person.name).get("columns") or list(COLUMNS)
+    hidden = {"ai", "why"} if asked.address.blind else set()
+    return [name for name in chosen if name in COLUMNS and name not in hidden]
+
+
+def views(desk: Desk, person: Person, asked: Asked) -> list[SavedView]:
+    """The menu of lists: those that come with prioritizer, the site's, the reader's own."""
+    here, counts = without_place(asked).query(), desk.counts()
+    known = {"everything open": counts.open, "overdue": counts.overdue, "not scored": counts.not_scored, "failed": counts.failed,
+             "open too long": counts.expired}  # fmt: skip
+    found = [SavedView(name=name, query=query, count=known.get(name), current=here == query) for name, query in SITE_VIEWS]
+    for saved in choosing.views(desk.engine, person.name):
+        wanted = parsed(saved.query)
+        if wanted is None:
+            continue
+        count = worklist.count(desk.engine, wanted.wanted(person.name), desk.now) if wanted.address.view is not View.READ else None
+        whose = "mine" if saved.person else "site"
+        found.append(SavedView(name=saved.name, query=saved.query, count=count, current=here == saved.query, whose=whose))
+    return found
+
+
+# --- steps -----------------------------------------------------------------------------------------------------------
+
+
+def list_of(query: str) -> Asked:
+    """The list that a form was sent from; the plain one where the form does not say."""
+    return parsed(query) or parsed("")  # type: ignore[return-value]
+
+
+def back_to(asked: Asked, study_uid: str) -> Response:
+    """The list, drawn anew, with the row selected."""
+    return RedirectResponse(f"/{asked.query(at=study_uid, after=asked.address.after)}", 303)
+
+
+def to_study(study_uid: str, asked: Asked) -> Response:
+    """The study's page, which knows from which list it was opened."""
+    return RedirectResponse(study_address(study_uid, asked), 303)
+
+
+def study_address(study_uid: str, asked: Asked) -> str:
+    """The address of a study opened from a list."""
+    query = without_place(asked).query()
+    return f"/study/{quote(study_uid, safe='')}" + (f"?list={quote(query, safe='')}" if query else "")
+
+
+@routes.post("/next")
+def take_next(desk: Here, person: Reading, list: Text = "", passing: Annotated[Sequence[str], Form()] = ()) -> Response:  # noqa: A002
+    """Claim the first study that nobody has and open it; the ones in `passing` are skipped, which is kept."""
+    asked = list_of(list)
+    lease = timedelta(minutes=desk.page.settings().ranking.claim_minutes)
+    found = reading.claim_next(desk.engine, person.name, lease, desk.now, asked.wanted(person.name), passing)
+    desk.forget()
+    if found is None:
+        return RedirectResponse(f"/{without_place(asked).query()}", 303)
+    return to_study(found, asked)
+
+
+@routes.post("/study/{study_uid}/{step}")
+def take_step(desk: Here, person: Reading, study_uid: str, step: reading.Step, list: Text = "", to: Text = "") -> Response:  # noqa: A002
+    """Claim, release, take over, read, pin or unpin, then back to the page it was done from."""
+    asked = list_of(list)
+    settings = desk.page.settings().ranking
+    lease = timedelta(minutes=settings.claim_minutes)
+    policy = desk.page.policy()
+    match step:
+        case reading.Step.CLAIM | reading.Step.TAKE_OVER:
+            over = step is reading.Step.TAKE_OVER
+            reading.claim(desk.engine, study_uid, person.name, lease, desk.now, take_over=over, wanted=asked.wanted(person.name))
+        case reading.Step.RELEASE:
+            reading.release(desk.engine, study_uid, person.name, desk.now, force=person.may(May.OPERATE))
+        case reading.Step.READ:
+            reading.read(desk.engine, study_uid, person.name, desk.now)
+        case reading.Step.PIN | reading.Step.UNPIN:
+            reading.pin(desk.engine, study_uid, person.name, policy, desk.now, remove=step is reading.Step.UNPIN)
+    desk.forget()
+    if to == "next":
+        return take_next(desk, person, list)
+    return to_study(study_uid, asked) if to == "study" else back_to(asked, study_uid)
+
+
+@routes.post("/views")
+def save_view(desk: Here, person: Reading, name: Text = "", list: Text = "", whose: Text = "mine") -> Response:  # noqa: A002
+    """Keep a list under a name, for oneself or, by an administrator, for the site."""
+    asked = without_place(list_of(list))
+    if whose == "site" and not person.may(May.OPERATE):
+        raise NotAllowed("lists of the site are made by an administrator")
+    choosing.save_view(desk.engine, "" if whose == "site" else person.name, name, asked.query(), desk.now)
+    return RedirectResponse(f"/{asked.query()}", 303)
+
+
+@routes.post("/views/delete")
+def delete_view(desk: Here, person: Reading, name: Text = "", whose: Text = "mine") -> Response:
+    """Forget a list's name."""
+    if whose == "site" and not person.may(May.OPERATE):
+        raise NotAllowed("lists of the site are taken away by an administrator")
+    choosing.delete_view(desk.engine, "" if whose == "site" else person.name, name)
+    return RedirectResponse("/", 303)
+
+
+@routes.post("/columns")
+def choose_columns(desk: Here, person: Seeing, columns: Annotated[Sequence[str], Form()] = (), list: Text = "") -> Response:  # noqa: A002
+    """Which columns, in which order, for this reader."""
+    choosing.choose(desk.engine, person.name, "columns", [name for name in columns if name in COLUMNS], desk.now)
+    return RedirectResponse(f"/{list_of(list).query()}", 303)

@@ -60,7 +60,7 @@ class Doorkeeper:
         web = self.settings().web
         return Lifetime(idle=timedelta(minutes=web.idle_minutes), most=timedelta(hours=web.session_hours))
 
-    def recognise(self, request: Request) -> Person | None:
+    def recognise(self, request: Request, *, touch: bool = True) -> Person | None:
         """Who sent this request; None for a stranger. A token that is not good is never made good by a cookie beside it."""
         scheme, _, secret = request.headers.get("authorization", "").partition(" ")
         if scheme.lower() == "bearer":
@@ -70,7 +70,7 @@ class Doorkeeper:
             name = request.headers.get(web.proxy_header, "") if from_proxy(request, web.proxies) else ""
             return signing_in.by_proxy(self.engine, name) if name else None
         held = request.cookies.get(self.cookie, "")
-        return signing_in.by_session(self.engine, held, self.lifetime, self.now()) if held else None
+        return signing_in.by_session(self.engine, held, self.lifetime, self.now(), touch=touch) if held else None
 
     def admit(self, request: Request, right: May) -> Person:
         """Who asks, where they have this right. Raises NotSignedIn and Forbidden."""

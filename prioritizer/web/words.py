@@ -13,6 +13,17 @@ RAISED = "raised"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Manner:
+    """How the house writes, and how much this page may tell."""
+
+    marks: bool = True
+    """False in stage shadow, and on a list without AI."""
+    masked: bool = False
+    """No name, number or birth date."""
+    date_format: str = "%Y-%m-%d"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Line:
     """One row as text. `mark` is the glyph, `tone` the colour class: glyph, word and colour always go together."""
 
@@ -21,7 +32,12 @@ class Line:
     tone: str
     due: str
     patient: str
+    person: str
+    """Age and sex."""
+    born: str
+    """Birth date and number, as far as they are known and may be shown."""
     study: str
+    accession: str
     sender: str
     arrived: datetime
     ai: str
@@ -29,21 +45,24 @@ class Line:
     reason: str
 
 
-def line(row: Row, now: datetime, *, marks: bool) -> Line:
-    """The row at the moment `now`; without `marks` (stage shadow) nothing is shown as raised."""
-    mark, tone, due = due_words(row, now, marks=marks)
+def line(row: Row, now: datetime, manner: Manner) -> Line:
+    """The row at the moment `now`."""
+    mark, tone, due = due_words(row, now, marks=manner.marks)
     return Line(
         study_uid=row.study_uid,
         mark=mark,
         tone=tone,
         due=due,
-        patient=patient_words(row),
+        patient=patient_words(row, masked=manner.masked),
+        person=person_words(row),
+        born=born_words(row, manner),
         study=study_words(row),
+        accession="" if manner.masked else row.accession_number,
         sender=row.calling_ae,
         arrived=row.first_received_at,
-        ai=ai_words(row, marks=marks),
+        ai=ai_words(row, marks=manner.marks),
         reader=reader_words(row, now),
-        reason=row.place_reason,
+        reason=row.place_reason if manner.marks else "marks are not shown here",
     )
 
 
@@ -75,11 +94,35 @@ def ai_words(row: Row, *, marks: bool) -> str:
             return (RAISED if marks and row.band == "HIGH" else "-") + partly
 
 
-def patient_words(row: Row) -> str:
-    """Name as the hospital writes it, age and sex."""
-    name = row.patient_name.split("=")[0].replace("^", ", ", 1).replace("^", " ").strip(", ") or "(no name)"
+def patient_words(row: Row, *, masked: bool = False) -> str:
+    """Name as the hospital writes it; masked: the end of the Study UID, so that two people can speak of one study."""
+    return f"study ..{row.study_uid[-6:]}" if masked else name_words(row.patient_name)
+
+
+def name_words(name: str) -> str:
+    """A DICOM person name (PS3.5 6.2) for people: the first group, family name first."""
+    return name.split("=")[0].replace("^", ", ", 1).replace("^", " ").strip(", ") or "(no name)"
+
+
+def person_words(row: Row) -> str:
+    """Age and sex."""
     age = age_words(row.age_years) if row.age_years is not None else "age ?"
-    return f"{name}  {age} {row.patient_sex}".strip()
+    return f"{age} {row.patient_sex}".strip()
+
+
+def born_words(row: Row, manner: Manner) -> str:
+    """Number and birth date."""
+    if manner.masked:
+        return ""
+    return " ".join(part for part in (row.patient_id, date_words(row.patient_birth_date, manner.date_format)) if part)
+
+
+def date_words(text: str, form: str) -> str:
+    """A DICOM date as the house writes dates; what is no date is shown as it was sent."""
+    try:
+        return datetime.strptime(text.strip(), "%Y%m%d").strftime(form)  # noqa: DTZ007 - a date has no zone
+    except ValueError:
+        return text.strip()
 
 
 def study_words(row: Row) -> str:

@@ -15,12 +15,14 @@ from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
 
 from prioritizer.db import connect, delivering, migrations, receiving, scoring, worklist
 from prioritizer.db.delivering import Result
+from prioritizer.db.ordering import Wanted
 from prioritizer.db.receiving import Arrival, Quiet
 from prioritizer.db.tables import metadata
 from prioritizer.ranking import Policy
@@ -214,6 +216,6 @@ def kinds(ledger: sa.Engine, study: str = "1.2.3") -> list[str]:
     return [event.kind for event in worklist.why(ledger, study)]
 
 
-def listed(ledger: sa.Engine, **how: object) -> list[str]:
+def listed(ledger: sa.Engine, limit: int = 200, **how: Any) -> list[str]:
     """Study UIDs in the order of the list."""
-    return [row.study_uid for row in worklist.rows(ledger, **how)]
+    return [row.study_uid for row in worklist.rows(ledger, Wanted(**how), limit=limit)]

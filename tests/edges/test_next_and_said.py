@@ -8,7 +8,7 @@ import pytest
 import sqlalchemy as sa
 
 from prioritizer.db import connect, reading, saying, worklist
-from prioritizer.db.ordering import Order
+from prioritizer.db.ordering import Order, Wanted
 from prioritizer.db.tables import events, feedback
 from prioritizer.errors import NotAllowed, NotFound
 from prioritizer.study import Finding
@@ -42,7 +42,7 @@ def test_stat_goes_first_and_the_order_of_arrival_can_be_asked_for(ledger: sa.En
     scored(ledger, "1.2.2", 0.9, NOW + timedelta(minutes=5))
     receive(ledger, film(1, "1.2.3", NOW + timedelta(minutes=9), priority="STAT"))
     assert reading.claim_next(ledger, "dr-a", LEASE, NOW) == "1.2.3"
-    assert reading.claim_next(ledger, "dr-b", LEASE, NOW, Order.ARRIVAL) == "1.2.1"
+    assert reading.claim_next(ledger, "dr-b", LEASE, NOW, Wanted(order=Order.ARRIVAL)) == "1.2.1"
     assert reading.claim_next(ledger, "dr-c", LEASE, NOW) == "1.2.2"
 
 

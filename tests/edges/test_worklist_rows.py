@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from datetime import datetime, timedelta
 
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from prioritizer.db import connect, reading, scoring, worklist
-from prioritizer.db.ordering import Order, View
+from prioritizer.db.ordering import WORKING, Order, View, Wanted
 from prioritizer.db.tables import studies
 from prioritizer.db.worklist import Row
 from prioritizer.errors import NotFound
@@ -42,30 +43,80 @@ def fill(ledger: sa.Engine, count: int, seed: int = 1) -> list[dict[str, object]
             "study_uid": f"1.2.{number}", "first_received_at": NOW - timedelta(minutes=rng.randrange(200)), "last_received_at": NOW,
             "due_at": NOW + timedelta(minutes=rng.randrange(100)), "stat": rng.random() < 0.1, "instances": 1,
             "reading_state": rng.choice(["OPEN", "OPEN", "CLAIMED", "READ"]), "listed": rng.random() < 0.95,
-            "expired_at": NOW if rng.random() < 0.1 else None,
+            "expired_at": NOW if rng.random() < 0.1 else None, "calling_ae": rng.choice(["DX1", "DX2", "CR1"]),
+            "patient_name": rng.choice(["", "TAN^W", "Åberg^E", "tan^w", "OKAFOR^A"]), "study_description": rng.choice(["", "Chest", "CHEST PA"]),
+            "ai_state": rng.choice(list(AIState)), "band": rng.choice(["HIGH", "NEUTRAL"]),
         }
         for number in range(count)
     ]  # fmt: skip
+    for row in rows:
+        taken = row["reading_state"] != "OPEN"
+        row["reader"] = rng.choice(["ito", "berg"]) if taken else None
+        row["read_at"] = NOW - timedelta(minutes=rng.randrange(50)) if row["reading_state"] == "READ" else None
+        row["reader_until"] = NOW + timedelta(minutes=rng.choice([-5, 30])) if row["reading_state"] == "CLAIMED" else None
     rng.shuffle(rows)
     with connect.writing(ledger) as tx:
         tx.execute(studies.insert(), rows)
     return rows
 
 
-def by_pages(ledger: sa.Engine, order: Order, view: View, size: int) -> list[Row]:
+def by_pages(ledger: sa.Engine, wanted: Wanted, size: int) -> list[Row]:
     found: list[Row] = []
-    while page := worklist.rows(ledger, order=order, view=view, limit=size, after=found[-1] if found else None):
+    while page := worklist.rows(ledger, wanted, now=NOW, limit=size, after=found[-1] if found else None):
         found += page
     return found
 
 
+@pytest.mark.parametrize("backwards", [False, True])
 @pytest.mark.parametrize("order", Order)
-def test_pages_together_are_the_whole_list(ledger: sa.Engine, order: Order):
+def test_pages_together_are_the_whole_list(ledger: sa.Engine, order: Order, backwards: bool):
     fill(ledger, 1000)
     for view in View:
-        whole = worklist.rows(ledger, order=order, view=view, limit=5000)
+        wanted = Wanted(order=order, view=view, backwards=backwards)
+        whole = worklist.rows(ledger, wanted, now=NOW, limit=5000)
         assert len(whole) > 20
-        assert by_pages(ledger, order, view, 37) == whole
+        assert by_pages(ledger, wanted, 37) == whole
+
+
+def test_a_column_the_other_way_round_is_the_list_reversed(ledger: sa.Engine):
+    fill(ledger, 300)
+    for order in Order:
+        there, back = (worklist.rows(ledger, Wanted(order=order, backwards=way), limit=1000) for way in (False, True))
+        assert back == (there if order in WORKING else there[::-1])
+
+
+FILTERS = [
+    ({"sender": "DX2"}, lambda row: row.calling_ae == "DX2"),
+    ({"ai": AIState.FAILED}, lambda row: row.ai_state == "FAILED"),
+    ({"raised": True}, lambda row: row.band == "HIGH"),
+    ({"reader": "ito"}, lambda row: row.reader == "ito" and row.reader_until is not None and row.reader_until > NOW),
+    ({"hours": 1.5}, lambda row: row.first_received_at >= NOW - timedelta(hours=1.5)),
+    ({"sender": "DX1", "raised": True}, lambda row: row.calling_ae == "DX1" and row.band == "HIGH"),
+]
+
+
+@pytest.mark.parametrize(("asked", "fits"), FILTERS)
+def test_a_filter_keeps_exactly_what_fits_in_the_same_order(ledger: sa.Engine, asked: dict[str, object], fits: Callable[[Row], bool]):
+    fill(ledger, 400)
+    whole = worklist.rows(ledger, now=NOW, limit=1000)
+    kept = worklist.rows(ledger, Wanted(**asked), now=NOW, limit=1000)
+    assert kept == [row for row in whole if fits(row)]
+    assert 0 < len(kept) < len(whole)
+
+
+def test_a_study_is_found_by_the_beginning_of_any_of_its_words(ledger: sa.Engine):
+    anna, okafor = "1.2.840.77.1", "1.2.840.78.1"
+    receive(ledger, film(1, anna, patient_name="Müller-Lüdenscheidt^Anna Maria", patient_id="MRN 0012", accession_number="88-123/A"))
+    receive(ledger, film(1, okafor, patient_name="OKAFOR^A=ok", patient_id="9912", accession_number="77"))
+    for text in ("mull", "LÜDEN", "anna mar", "mrn", "0012", "88-123/A", "123/a", " müller\t0012 ", "1.2.840.77"):
+        assert listed(ledger, text=text) == [anna], text
+    assert listed(ledger, text="okaf") == [okafor]
+    assert listed(ledger, text="anna okafor") == []
+    assert listed(ledger, text="an") == [anna, okafor], "two characters find too much: nothing is left out"
+    for text in ("'; DROP TABLE studies; --", "\x00abc", "a%c_d"):
+        assert listed(ledger, text=text) == []
+    for text in ("%%%", "___", "\x00"):
+        assert listed(ledger, text=text) == [anna, okafor]
 
 
 def test_the_views_share_no_study_and_lose_none(ledger: sa.Engine):
@@ -74,7 +125,7 @@ def test_the_views_share_no_study_and_lose_none(ledger: sa.Engine):
     assert sorted(shown) == sorted(str(row["study_uid"]) for row in rows if row["listed"])
 
 
-@pytest.mark.parametrize("order", Order)
+@pytest.mark.parametrize("order", WORKING)
 def test_the_database_sorts_as_the_ranking_says(ledger: sa.Engine, order: Order):
     fill(ledger, 300)
 
@@ -82,7 +133,7 @@ def test_the_database_sorts_as_the_ranking_says(ledger: sa.Engine, order: Order)
         standing = Standing(study_uid=row.study_uid, first_received_at=row.first_received_at, stat=row.stat)
         return sort_key(standing, row.due_at if order is Order.DEADLINE else row.first_received_at)
 
-    found = worklist.rows(ledger, order=order, limit=1000)
+    found = worklist.rows(ledger, Wanted(order=order), limit=1000)
     assert found == sorted(found, key=key)
 
 

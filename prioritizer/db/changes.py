@@ -1,0 +1,218 @@
+"""What happened to the list since the moment at which a browser drew it.
+
+Every change of the list is an event, written in the transaction that made it, so no second account of what changed can disagree
+with the first. A moment is named by a mark. On SQLite, with one writer at a time, it is the newest event's number. On Postgres a
+smaller number may be committed after a greater one, so the mark holds the snapshot that was read, and what is not visible in it
+is new. No transaction here that tells something lasts as long as `LONGEST`.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+import sqlalchemy as sa
+
+from prioritizer.db import connect
+from prioritizer.db.events import Kind
+from prioritizer.db.ordering import Wanted, chosen
+from prioritizer.db.tables import events, studies
+from prioritizer.errors import NotAllowed
+from prioritizer.ranking import Band
+from prioritizer.study import ReadingState
+
+MOST_TOLD = 12
+"""Changes that are told one by one; the others are counted."""
+MOST_LOOKED_AT = 2000
+LONGEST = timedelta(minutes=2)
+"""Longer than any transaction that writes an event."""
+_MARK = re.compile(r"\d{1,18}(:\d{1,20}:\d{1,20}:[\d,]{0,2000})?")
+MOVES = (Kind.PLACED, Kind.PINNED, Kind.UNPINNED)
+TELLING = (
+    Kind.ARRIVED, Kind.LATE, *MOVES, Kind.CLAIMED, Kind.RELEASED, Kind.TAKEN_OVER, Kind.LEASE_ENDED, Kind.READ, Kind.OVERDUE,
+    Kind.EXPIRED, Kind.SCORED, Kind.INELIGIBLE, Kind.FAILED, Kind.RERANKED, Kind.CALIBRATION_ACTIVATED,
+)  # fmt: skip
+"""The kinds that change what the list shows."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """A moment of the ledger. Events up to `number` had been seen then; of later ones those that `snapshot` shows."""
+
+    number: int
+    snapshot: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.number}:{self.snapshot}" if self.snapshot else str(self.number)
+
+    @classmethod
+    def parse(cls, text: str) -> Mark:
+        """A mark from an address. Raises NotAllowed."""
+        if not _MARK.fullmatch(text):
+            raise NotAllowed("this page was drawn by another version of prioritizer; load it again")
+        number, _, snapshot = text.partition(":")
+        return cls(int(number), snapshot)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Told:
+    """One change in words: which study, what, when."""
+
+    study_uid: str
+    patient_name: str
+    said: str
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Changes:
+    """What happened from mark `since` to mark `mark`, to studies of one list; the reader's own steps left out."""
+
+    since: Mark
+    mark: Mark
+    new: int = 0
+    moved_up: int = 0
+    moved_down: int = 0
+    taken: int = 0
+    """Claimed by others."""
+    freed: int = 0
+    read: int = 0
+    """Read by others."""
+    scored: int = 0
+    """AI came to a result, or to none, that moved nothing."""
+    stat: int = 0
+    """New or pinned STAT studies among them."""
+    overdue: int = 0
+    reordered: bool = False
+    """The whole list was placed anew."""
+    more: bool = False
+    """There was more than is counted."""
+    told: tuple[Told, ...] = field(default=())
+
+    @property
+    def urgent(self) -> bool:
+        """True for a new STAT study, or one that has become overdue."""
+        return bool(self.stat or self.overdue)
+
+    @property
+    def any(self) -> bool:
+        """True where there is something to show."""
+        counted = self.new + self.moved_up + self.moved_down + self.taken + self.freed + self.read + self.scored + self.stat + self.overdue
+        return bool(counted) or self.reordered
+
+
+def mark(tx: sa.Connection, now: datetime) -> Mark:
+    """This transaction's moment."""
+    newest = sa.select(events.c.id).order_by(events.c.id.desc()).limit(1)
+    if tx.dialect.name != "postgresql":
+        return Mark(tx.scalar(newest) or 0)
+    # Numbers are given in order: what is older than the longest transaction cannot be joined by a smaller number any more.
+    older = newest.where(events.c.at < now - LONGEST)
+    return Mark(tx.scalar(older) or 0, tx.scalar(sa.text("SELECT pg_current_snapshot()::text")) or "")
+
+
+def mark_now(engine: sa.Engine, now: datetime) -> Mark:
+    """The moment of the ledger now."""
+    with connect.reading(engine) as tx:
+        return mark(tx, now)
+
+
+def anything(engine: sa.Engine, before: Mark, now: datetime) -> tuple[bool, Mark]:
+    """Whether the list changed after a mark, and the mark of now."""
+    with connect.reading(engine) as tx:
+        found = tx.scalar(sa.select(events.c.id).where(*_after(tx, before)).limit(1))
+        return found is not None, mark(tx, now)
+
+
+def since(engine: sa.Engine, before: Mark, wanted: Wanted, reader: str, now: datetime) -> Changes:
+    """What happened to the studies of one list after a mark, but not what `reader` did."""
+    with connect.reading(engine) as tx:
+        query = sa.select(events.c.study_uid, events.c.kind, events.c.detail, events.c.said, events.c.at)
+        mine = sa.or_(events.c.actor != reader, events.c.kind.in_((Kind.RERANKED, Kind.CALIBRATION_ACTIVATED)))
+        rows = tx.execute(query.where(*_after(tx, before), mine).order_by(events.c.id).limit(MOST_LOOKED_AT + 1)).all()
+        uids = sorted({row.study_uid for row in rows if row.study_uid})
+        shown = {
+            row.study_uid: row
+            for some in _parts(uids)
+            for row in tx.execute(_of_list(wanted, now).where(studies.c.study_uid.in_(some)))
+        }
+        newest = mark(tx, now)
+    return _counted(before, newest, rows[:MOST_LOOKED_AT], shown, more=len(rows) > MOST_LOOKED_AT)
+
+
+def _after(tx: sa.Connection, before: Mark) -> list[sa.ColumnElement[bool]]:
+    """Events that change a list and that were not there at a mark."""
+    found: list[sa.ColumnElement[bool]] = [events.c.id > before.number, events.c.kind.in_(TELLING)]
+    if tx.dialect.name == "postgresql" and before.snapshot:
+        found.append(sa.text(_UNSEEN).bindparams(snapshot=before.snapshot))
+    return found
+
+
+_UNSEEN = """NOT pg_visible_in_snapshot((
+    (pg_snapshot_xmax(pg_current_snapshot())::text::bigint / 4294967296 * 4294967296 + events.xmin::text::bigint
+     - CASE WHEN events.xmin::text::bigint > pg_snapshot_xmax(pg_current_snapshot())::text::bigint % 4294967296
+            THEN 4294967296 ELSE 0 END)::text)::xid8, CAST(:snapshot AS pg_snapshot))"""
+"""A row knows the low half of the transaction that wrote it; the other half is that of now, or the one before."""
+
+
+def _parts(uids: list[str], size: int = 500) -> list[list[str]]:
+    return [uids[at : at + size] for at in range(0, len(uids), size)]
+
+
+def _of_list(wanted: Wanted, now: datetime) -> sa.Select[tuple[str, str, bool, str]]:
+    """Studies of the list as it is asked for, or read meanwhile: those had stood in it."""
+    left = studies.c.reading_state == ReadingState.READ
+    fits = sa.or_(sa.and_(*chosen(wanted, now)), left)
+    return sa.select(studies.c.study_uid, studies.c.patient_name, studies.c.stat, studies.c.reading_state).where(fits)
+
+
+def _counted(
+    before: Mark, newest: Mark, rows: list[sa.Row[tuple[object, ...]]], mine: dict[str, sa.Row[tuple[object, ...]]], *, more: bool
+) -> Changes:
+    """Each study counts once, by the weightiest thing that happened to it."""
+    found: dict[str, set[str]] = {}
+    told, reordered = [], False
+    for row in rows:
+        kind = Kind(row.kind)
+        if kind in (Kind.RERANKED, Kind.CALIBRATION_ACTIVATED):
+            reordered = True
+        if row.study_uid not in mine:
+            continue
+        word = _word(kind, row.detail)
+        found.setdefault(row.study_uid, set()).add(word)
+        if word not in ("scored", "taken", "freed"):
+            told.append(Told(study_uid=row.study_uid, patient_name=mine[row.study_uid].patient_name, said=row.said, at=row.at))
+    counts = dict.fromkeys(("new", "moved_up", "moved_down", "taken", "freed", "read", "scored"), 0)
+    for words in found.values():
+        first = next((word for word in ("read", "new", "moved_up", "moved_down", "taken", "freed", "scored") if word in words), None)
+        if first:
+            counts[first] += 1
+    urgent = {uid for uid, words in found.items() if words & {"new", "moved_up"} and mine[uid].stat}
+    late = {uid for uid, words in found.items() if "overdue" in words and mine[uid].reading_state != ReadingState.READ}
+    return Changes(
+        since=before, mark=newest, **counts, stat=len(urgent), overdue=len(late), reordered=reordered, more=more,
+        told=tuple(told[-MOST_TOLD:]),
+    )  # fmt: skip
+
+
+def _word(kind: Kind, detail: dict[str, object]) -> str:
+    match kind:
+        case Kind.ARRIVED | Kind.LATE:
+            return "new"
+        case Kind.PINNED:
+            return "moved_up"
+        case Kind.UNPINNED:
+            return "moved_down"
+        case Kind.PLACED:
+            return "moved_up" if detail.get("band") == Band.HIGH else "moved_down"
+        case Kind.CLAIMED | Kind.TAKEN_OVER:
+            return "taken"
+        case Kind.RELEASED | Kind.LEASE_ENDED:
+            return "freed"
+        case Kind.READ | Kind.EXPIRED:
+            return "read"
+        case Kind.OVERDUE:
+            return "overdue"
+        case _:
+            return "scored"

@@ -1,0 +1,41 @@
+"""What a study is found by: the words of one search box, made alike when a study is stored and when it is looked for.
+
+A study has a few terms: its UID, accession number and patient ID, whole and in parts, and every part of the patient's name. A typed
+word finds the terms that begin with it, so one index serves any number of studies and nobody needs to know which field is meant.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+
+SHORTEST = 3
+"""Fewer characters of a word find too much to be of use."""
+LONGEST = 80
+MOST_WORDS = 6
+_PARTS = re.compile(r"[^\w.]+")
+
+
+def plain(text: str) -> str:
+    """Without case and accents: what two people type for one name."""
+    split = unicodedata.normalize("NFKD", text.casefold())
+    return "".join(sign for sign in split if not unicodedata.combining(sign))
+
+
+def words_of(text: str) -> list[str]:
+    """The words of a text, in order, each once."""
+    return list(dict.fromkeys(word.strip("._")[:LONGEST] for word in _PARTS.split(plain(text)) if word.strip("._")))
+
+
+def terms_of(*, study_uid: str, patient_id: str, patient_name: str, accession_number: str) -> frozenset[str]:
+    """What a study is found by."""
+    found = set(words_of(patient_name.replace("^", " ").replace("=", " ")))
+    for number in (study_uid, patient_id, accession_number):
+        found.update(words_of(number))
+        found.add(plain(number).strip()[:LONGEST])
+    return frozenset(found - {""})
+
+
+def asked(text: str) -> list[str]:
+    """The words to look for; empty where none is long enough. All of them must be found in a study."""
+    return [word for word in words_of(text) if len(word) >= SHORTEST][:MOST_WORDS]

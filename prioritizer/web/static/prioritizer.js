@@ -1,0 +1,197 @@
+// Keys, the stream that says something changed, and nothing else: every page works without this file.
+"use strict";
+(() => {
+  const page = document.body.dataset;
+  const one = (selector, from = document) => from.querySelector(selector);
+  const all = (selector, from = document) => [...from.querySelectorAll(selector)];
+  const typing = (at) => at && (at.isContentEditable || /^(INPUT|TEXTAREA|SELECT)$/.test(at.tagName)) && at.type !== "range" && at.type !== "checkbox";
+
+  // --- keys: a page lists what each does; a key with Ctrl, Alt or Meta belongs to the browser or to dictation software ---
+  const keys = new Map();
+  const on = (key, step) => keys.set(key, step);
+  document.addEventListener("keydown", (event) => {
+    if (event.ctrlKey || event.altKey || event.metaKey || event.isComposing) return;
+    if (typing(event.target)) {
+      if (event.key === "Escape") event.target.blur();
+      return;
+    }
+    if (event.key === "Enter" && event.target.closest("a, button, summary, label")) return;
+    const step = keys.get(event.key);
+    if (step) {
+      event.preventDefault();
+      step(event);
+    }
+  });
+  const submit = (form) => form && form.requestSubmit();
+  const follow = (link) => link && link.click();
+  on("?", () => {
+    const help = one("#keys");
+    if (!help) return;
+    help.open = !help.open;
+    if (help.open) help.scrollIntoView({ block: "end" });
+  });
+  for (const key of ["f", "b"]) on(key, () => follow(one(`[data-key="${key}"]`)));
+
+  // --- the list ---
+  const rows = () => all("#rows > tr[data-uid]");
+  const selected = () => one("#rows > tr.at");
+  const select = (row) => {
+    if (!row) return;
+    for (const other of rows()) other.classList.toggle("at", other === row);
+    one("a.open", row).focus({ preventScroll: true });
+    row.scrollIntoView({ block: "nearest" });
+    const address = new URL(location.href);
+    address.searchParams.set("at", row.dataset.uid);
+    history.replaceState(null, "", address);
+  };
+  const move = (by) => {
+    const found = rows();
+    const at = found.indexOf(selected());
+    select(found[Math.min(Math.max(at + by, 0), found.length - 1)]);
+  };
+  const inRow = (selector) => {
+    const row = selected();
+    return row && one(selector, row);
+  };
+  if (page.page === "list") {
+    on("j", () => move(1));
+    on("k", () => move(-1));
+    on("ArrowDown", () => move(1));
+    on("ArrowUp", () => move(-1));
+    on("Enter", () => follow(inRow("a.open")));
+    on("n", () => submit(one("#next")));
+    on("c", () => submit(inRow('form[action$="/claim"]')));
+    on("u", () => submit(inRow('form[action$="/release"]')));
+    on("w", () => follow(inRow("a.whylink")));
+    on("r", () => {
+      const show = one("#show");
+      if (show) follow(show);
+      else location.reload();
+    });
+    on("/", () => one("#q").focus());
+    document.addEventListener("focusin", (event) => {
+      const row = event.target.closest("#rows > tr[data-uid]");
+      if (row && row !== selected()) for (const other of rows()) other.classList.toggle("at", other === row);
+    });
+    const at = selected();
+    if (at) {
+      at.scrollIntoView({ block: "nearest" });
+      if (document.activeElement === document.body) one("a.open", at).focus({ preventScroll: true });
+    }
+  }
+
+  // --- search: one box, after a pause, one request ---
+  const search = one("#search");
+  if (search) {
+    const box = one("#q", search);
+    let asked = box.value.trim();
+    let waiting = 0;
+    const ask = () => {
+      const text = box.value.trim();
+      if (text === asked || (text !== "" && text.length < 3)) return;
+      asked = text;
+      search.requestSubmit();
+    };
+    box.addEventListener("input", () => {
+      clearTimeout(waiting);
+      waiting = setTimeout(ask, 400);
+    });
+    search.addEventListener("submit", () => {
+      clearTimeout(waiting);
+      for (const field of all("input, select", search)) if (!field.value) field.disabled = true;
+    });
+    for (const choice of all("select", search)) choice.addEventListener("change", () => search.requestSubmit());
+    if (asked && one("#rows") && !selected()) {
+      box.focus();
+      box.setSelectionRange(box.value.length, box.value.length);
+    }
+  }
+
+  // --- live: the pill changes by itself, the rows never ---
+  const fresh = one("#fresh");
+  const pill = one("#pill");
+  if (fresh && pill && page.since) {
+    const LOST_AFTER = 25000;
+    const ASK_EVERY = 20000;
+    let heard = Date.now();
+    let lost = false;
+    let gone = false;
+    let asking = false;
+    let again = false;
+    const clock = (moment) => new Date(moment).toTimeString().slice(0, 8);
+    const say = (text, warn) => {
+      if (fresh.textContent === text) return;
+      fresh.textContent = text;
+      fresh.classList.toggle("warn", Boolean(warn));
+    };
+    const ask = async () => {
+      if (gone) return;
+      if (asking) {
+        again = true;
+        return;
+      }
+      asking = true;
+      try {
+        const query = new URLSearchParams({ since: page.since, list: page.list });
+        const answer = await fetch(`/changes?${query}`, { headers: { Accept: "text/html" }, redirect: "manual" });
+        if (answer.type === "opaqueredirect" || answer.status === 401 || answer.status === 403) {
+          signedOut();
+        } else if (answer.ok) {
+          const open = Boolean(one("details[open]", pill));
+          const text = await answer.text();
+          if (pill.dataset.text !== text) {
+            pill.dataset.text = text;
+            const held = pill.contains(document.activeElement);
+            pill.innerHTML = text;
+            if (open && one("details", pill)) one("details", pill).open = true;
+            if (held && one("summary, a", pill)) one("summary, a", pill).focus();
+            document.title = document.title.replace(/^\(!+\) |^\(\d+\) /, "");
+            if (one(".urgent", pill)) document.title = `(!!) ${document.title}`;
+          }
+          heard = Date.now();
+        }
+      } catch {
+        // The network is away: `watch` says so.
+      }
+      asking = false;
+      if (again) {
+        again = false;
+        ask();
+      }
+    };
+    const signedOut = () => {
+      gone = true;
+      stream.close();
+      say("signed out: load the page again to go on", true);
+    };
+    const stream = new EventSource("/live");
+    stream.addEventListener("changed", () => {
+      heard = Date.now();
+      ask();
+    });
+    stream.addEventListener("still", () => {
+      heard = Date.now();
+    });
+    stream.addEventListener("signed-out", signedOut);
+    const watch = () => {
+      if (gone) return;
+      const silent = Date.now() - heard;
+      lost = silent > LOST_AFTER || stream.readyState === EventSource.CLOSED;
+      const up = stream.readyState === EventSource.OPEN && silent <= LOST_AFTER;
+      if (up) say(`live, rows as of ${clock(drawn)}`, false);
+      else say(`!! not live: last answer ${Math.round(silent / 1000)} s ago, rows as of ${clock(drawn)}`, true);
+      if (lost && Date.now() - asked > ASK_EVERY) {
+        asked = Date.now();
+        ask();
+      }
+    };
+    const drawn = Date.now();
+    let asked = Date.now();
+    setInterval(watch, 1000);
+    addEventListener("pagehide", () => stream.close());
+    addEventListener("pageshow", (event) => {
+      // Back from a study: the browser may show the list as it was; the reader left it, so it is drawn anew.
+      if (event.persisted) location.reload();
+    });
+  }
+})();

@@ -35,6 +35,7 @@ from prioritizer.figures import LedgerCollector, exposition
 from prioritizer.inference.bundle import Bundle, open_bundle
 from prioritizer.inference.sandbox import Sandbox
 from prioritizer.inference.worker import EngineProcess
+from prioritizer.lightbox import Lightbox
 from prioritizer.listening import ListenerProcess, listener_settings, peer_rules
 from prioritizer.logs import set_up_logging
 from prioritizer.ranking import Policy
@@ -240,6 +241,12 @@ class Daemon:
     def _darkroom(self, bundle: Bundle) -> SandboxedDarkroom:
         return SandboxedDarkroom(self.sandbox, self.settings.model.decode_timeout_s, bundle.preprocessing)
 
+    def _lightbox(self) -> Lightbox | None:
+        if self.bundle is None:
+            return None
+        padded = self.bundle.preprocessing.resize == "pad"
+        return Lightbox(spool=self.spool, darkroom=self._darkroom(self.bundle), scale=self.bundle.saliency_scale, padded=padded)
+
     def _publisher(self, bundle: Bundle) -> PublishStation:
         work = PublishStation(
             engine=self.engine,
@@ -265,6 +272,8 @@ class Daemon:
             ready=self.ready,
             now=utc_now,
             policy=self._policy,
+            pictures=self._lightbox,
+            scale=lambda: self.bundle.saliency_scale if self.bundle else 1.0,
         )
         web = self.settings.web
         self.web = WebServer(page_app(page), web.host, web.port, web.tls_certificate, web.tls_key)

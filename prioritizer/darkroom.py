@@ -11,6 +11,7 @@ from prioritizer.dicom import develop
 from prioritizer.dicom.secondary_capture import CaptureFacts, CaptureObject
 from prioritizer.inference.sandbox import Sandbox
 from prioritizer.pixels import Preprocessing
+from prioritizer.study import Shown
 
 
 class SandboxedDarkroom:
@@ -26,3 +27,11 @@ class SandboxedDarkroom:
     def capture(self, path: Path, saliency: NDArray[np.float32] | None, facts: CaptureFacts) -> CaptureObject:
         """The result object."""
         return self._sandbox.run(develop.capture, self._timeout_s * 2, path, saliency, facts)
+
+    def film(self, path: Path) -> Shown:
+        """The radiograph for the study page, all its tones."""
+        return self._sandbox.run(develop.film_png, self._timeout_s, path)
+
+    def display(self, path: Path) -> bytes:
+        """The same in the header's window, as PNG."""
+        return self._sandbox.run(develop.display_png, self._timeout_s, path)

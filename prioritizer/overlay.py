@@ -48,6 +48,14 @@ def heat_map(film: NDArray[np.uint8], saliency: Float32 | None, scale: float, *,
     return _tinted(film, None if saliency is None else _strength(saliency, scale, film.shape, padded=padded))
 
 
+def heat_layer(saliency: Float32, scale: float, shape: tuple[int, int], *, padded: bool = False) -> NDArray[np.uint8]:
+    """The heat map alone, to be laid over a film of `shape` (rows, columns): amber, its opacity the strength; uint8 (rows, columns, 4)."""
+    layer = np.empty((*shape, 4), dtype=np.uint8)
+    layer[:, :, :3] = AMBER
+    layer[:, :, 3] = np.rint(_strength(saliency, scale, shape, padded=padded) * 255.0).astype(np.uint8)
+    return layer
+
+
 def _at_least(picture: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
     """The picture enlarged, aspect kept, until its width is at least `side`."""
     rows, columns = picture.shape

@@ -10,7 +10,7 @@ Sources: PS3.3 C.7.6.3 (Image Pixel), C.11.1 (Modality LUT), C.11.2 (VOI LUT), C
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
@@ -299,3 +299,54 @@ def display_picture(pixels: NDArray[np.generic], grey: GreyScale, longest_side: 
     height, width = (max(round(side * factor), 1) for side in words.shape)
     shown: NDArray[np.uint8] = np.rint(shrink(words, table, height, width) * 255.0).clip(0, 255).astype(np.uint8)
     return shown
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Film:
+    """A radiograph to be looked at, its tones not yet cut to a window."""
+
+    values: NDArray[np.uint16]
+    """Shape (rows, columns): 0 and 65535 are the darkest and brightest value in the image."""
+    low: float
+    high: float
+    """The window that the header gives, as shares of that range: `low` is drawn black, `high` white."""
+
+
+def film(pixels: NDArray[np.generic], grey: GreyScale, longest_side: int) -> Film:
+    """The radiograph at most `longest_side` pixels, aspect kept, with all its tones, so that a reader can change the window.
+
+    A VOI LUT or a sigmoid is no window that could be moved: it is applied, and what it gives is the range.
+    """
+    words = raw_words(pixels)
+    factor = min(1.0, longest_side / max(words.shape))
+    height, width = (max(round(side * factor), 1) for side in words.shape)
+    bent = grey.voi_lut is not None or (grey.window is not None and grey.window.function == "SIGMOID")
+    if bent:
+        table, low, high = grey_table(grey), 0.0, 1.0
+    else:
+        table, low, high = _wide_table(words, grey)
+    values: NDArray[np.uint16] = np.rint(shrink(words, table, height, width) * 65535.0).clip(0, 65535).astype(np.uint16)
+    return Film(values=values, low=low, high=high)
+
+
+def _wide_table(words: NDArray[np.uint8] | NDArray[np.uint16], grey: GreyScale) -> tuple[Float32, float, float]:
+    """Every tone that the image holds, linear, and the header's window in it."""
+    stored = stored_values(grey)
+    modality = modality_values(grey, stored)
+    present = np.bincount(words.ravel(), minlength=modality.size)[: modality.size] > 0
+    if grey.padding is not None:
+        low_pad, high_pad = sorted(grey.padding)
+        present &= ~((stored >= low_pad) & (stored <= high_pad))
+    inside = modality[present] if present.any() else modality
+    least, span = float(inside.min()), max(float(inside.max() - inside.min()), 1e-12)
+    if grey.window is not None:
+        half = (grey.window.width - (1 if grey.window.function == "LINEAR" else 0)) / 2
+        middle = grey.window.center - (0.5 if grey.window.function == "LINEAR" else 0)
+        through_window(modality[:1], grey.window)  # a window that means nothing is refused here as everywhere
+        low, high = middle - half, middle + half
+    else:
+        low, high = robust_range(words, grey) or (float(modality.min()), float(modality.max()))
+    table = grey_table(replace(grey, window=None), (least, least + span))
+    low, high = (low - least) / span, (high - least) / span
+    return (table, 1.0 - high, 1.0 - low) if grey.inverted else (table, low, high)
+

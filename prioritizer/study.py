@@ -211,3 +211,14 @@ class Score:
     activation: int = 0
     """How often the bundle's calibration had been changed when this was made: an earlier calibration that is active again gives
     another score, and so another result object."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shown:
+    """A film for a page: a PNG whose red and green are the high and low byte of every tone, and the header's window in shares of 65535."""
+
+    png: bytes
+    rows: int
+    columns: int
+    low: float
+    high: float

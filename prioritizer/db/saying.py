@@ -96,6 +96,15 @@ def said_of(engine: sa.Engine, study_uid: str) -> list[Word]:
         return [Word(**row._mapping) for row in tx.execute(query)]
 
 
+def confirmed_of_raised(engine: sa.Engine, since: datetime) -> tuple[int, int]:
+    """Of the raised studies that readers spoke of since then: how many were confirmed, of how many; who could not say is left out."""
+    count, present = sa.func.count(), sa.func.coalesce(sa.func.sum(sa.case((feedback.c.finding == Finding.PRESENT, 1), else_=0)), 0)
+    spoken = (feedback.c.at >= since, feedback.c.withdrawn_at.is_(None), feedback.c.band == "HIGH", feedback.c.finding != Finding.UNSURE)
+    with connect.reading(engine) as tx:
+        row = tx.execute(sa.select(present, count).where(*spoken)).one()
+    return row[0], row[1]
+
+
 def _reveals(study_uid: str, reader: str) -> tuple[sa.ColumnElement[bool], ...]:
     return events.c.study_uid == study_uid, events.c.kind == Kind.REVEALED, events.c.actor == reader
 

@@ -148,6 +148,14 @@ class InstanceRow:
     precision: str | None
     warnings: list[str] | None
     received_at: datetime
+    scored_at: datetime | None
+    modality: str
+    view: str
+    has_film: bool
+    """A single image that may be shown: not our own result, no report, its pixels still here."""
+
+
+OF_ATTRIBUTES = ("modality", "view", "has_film")
 
 
 def study_instances(engine: sa.Engine, study_uid: str) -> list[InstanceRow]:
@@ -155,10 +163,29 @@ def study_instances(engine: sa.Engine, study_uid: str) -> list[InstanceRow]:
     of_study = sa.select(instances.c.sop_instance_uid).where(instances.c.study_uid == study_uid)
     newest = sa.select(sa.func.max(scores.c.id)).where(scores.c.sop_instance_uid.in_(of_study)).group_by(scores.c.sop_instance_uid)
     joined = instances.outerjoin(scores, sa.and_(scores.c.sop_instance_uid == instances.c.sop_instance_uid, scores.c.id.in_(newest)))
-    columns = [instances.c[name] if name in instances.c else scores.c[name] for name in InstanceRow.__dataclass_fields__]
-    query = sa.select(*columns).select_from(joined).where(instances.c.study_uid == study_uid).order_by(instances.c.received_at)
+    names = [name for name in InstanceRow.__dataclass_fields__ if name not in OF_ATTRIBUTES]
+    columns = [instances.c[name] if name in instances.c else scores.c[name] for name in names]
+    more = (instances.c.attributes.label("attributes"), instances.c.pixels_deleted_at.label("gone"))
+    query = sa.select(*columns, *more).select_from(joined).where(instances.c.study_uid == study_uid).order_by(instances.c.received_at)
     with connect.reading(engine) as tx:
-        return [InstanceRow(**row._mapping) for row in tx.execute(query)]
+        return [_instance(row, names) for row in tx.execute(query)]
+
+
+def _instance(row: sa.Row[Any], names: Sequence[str]) -> InstanceRow:
+    said = row.attributes
+    shown = said.get("has_pixels") and said.get("number_of_frames") == 1 and not said.get("made_by_us") and row.gone is None
+    own = {name: row._mapping[name] for name in names}
+    return InstanceRow(**own, modality=said.get("modality", ""), view=said.get("view_position", ""), has_film=bool(shown))
+
+
+def saliency_of(engine: sa.Engine, sop_instance_uid: str) -> bytes:
+    """The newest heat map of an image: float32 little-endian, square. Raises NotFound."""
+    query = sa.select(scores.c.saliency).where(scores.c.sop_instance_uid == sop_instance_uid).order_by(scores.c.id.desc()).limit(1)
+    with connect.reading(engine) as tx:
+        found: bytes | None = tx.scalar(query)
+    if found is None:
+        raise NotFound("this image has no score")
+    return found
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

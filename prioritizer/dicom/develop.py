@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from prioritizer import pixels
 from prioritizer.dicom import secondary_capture
 from prioritizer.dicom.decode import read_frame
 from prioritizer.dicom.secondary_capture import CaptureFacts, CaptureObject
+from prioritizer.study import Shown
 
+FILM_SIDE = 1600
+"""Pixels of the longer side of the film on the study page: it is a preview, and says so."""
 DISPLAY_SIDE = 1024
 """Pixels of the longer side of the picture that goes back to the PACS."""
 
@@ -26,6 +31,26 @@ def display_picture(path: Path, longest_side: int = DISPLAY_SIDE) -> NDArray[np.
     """The radiograph as people see it: uint8 (rows, columns). Raises Unprocessable."""
     frame = read_frame(path)
     return pixels.display_picture(frame.pixels, frame.grey, longest_side)
+
+
+def film_png(path: Path, longest_side: int = FILM_SIDE) -> Shown:
+    """The radiograph with all its tones, as a PNG that a browser reads without loss. Raises Unprocessable."""
+    frame = read_frame(path)
+    found = pixels.film(frame.pixels, frame.grey, longest_side)
+    packed = np.empty((*found.values.shape, 3), dtype=np.uint8)
+    packed[:, :, 0], packed[:, :, 1], packed[:, :, 2] = found.values >> 8, found.values & 255, 0
+    return Shown(png=_png(packed), rows=found.values.shape[0], columns=found.values.shape[1], low=found.low, high=found.high)
+
+
+def display_png(path: Path, longest_side: int = FILM_SIDE) -> bytes:
+    """The radiograph as it is shown without a script: the header's window, 8 bits. Raises Unprocessable."""
+    return _png(display_picture(path, longest_side))
+
+
+def _png(picture: NDArray[np.uint8]) -> bytes:
+    data = BytesIO()
+    Image.fromarray(picture).save(data, "PNG", compress_level=1)
+    return data.getvalue()
 
 
 def capture(path: Path, saliency: NDArray[np.float32] | None, facts: CaptureFacts) -> CaptureObject:

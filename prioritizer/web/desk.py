@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Protocol
 from zoneinfo import ZoneInfo
 
 import sqlalchemy as sa
@@ -18,15 +18,32 @@ from jinja2 import Environment, FileSystemLoader, select_autoescape
 from prioritizer import __version__
 from prioritizer.access import May, Person
 from prioritizer.config import Settings
-from prioritizer.db import choosing, worklist
+from prioritizer.db import choosing, saying, worklist
 from prioritizer.db.worklist import Counts
 from prioritizer.ranking import Policy, Stage
+from prioritizer.study import Shown
+from prioritizer.web import words
 from prioritizer.web.pulse import Pulse
 from prioritizer.web.security import Doorkeeper, SignInLimits
 
 FOLDER = Path(__file__).parent
+DAYS = 90
+"""Over which the site's own frequency is taken."""
 FRESH = timedelta(seconds=1)
 Text = Annotated[str, Form(max_length=1024)]
+
+
+class Pictures(Protocol):
+    """Where films and heat maps come from; the daemon has them."""
+
+    def film(self, sop_instance_uid: str) -> Shown:
+        """A film with all its tones."""
+
+    def display(self, sop_instance_uid: str) -> bytes:
+        """The same in the header's window, PNG."""
+
+    def heat(self, saliency: bytes, rows: int, columns: int) -> bytes:
+        """A heat map as a layer, PNG."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +58,10 @@ class Page:
     ready: Callable[[], list[str]]
     now: Callable[[], datetime]
     policy: Callable[[], Policy]
+    pictures: Callable[[], Pictures | None]
+    """None while there is no bundle."""
+    scale: Callable[[], float]
+    """Contribution to the logit that heat maps draw strongest."""
 
     @property
     def marks(self) -> bool:
@@ -77,6 +98,15 @@ class Desk:
         found: Counts = kept[1]
         return found
 
+    def frequency(self) -> str:
+        """How often raising was right here, in words; at most a second old."""
+        kept = self.memory.get("frequency")
+        if kept is None or not timedelta(0) <= self.now - kept[0] < FRESH:
+            said = words.frequency_words(*saying.confirmed_of_raised(self.engine, self.now - timedelta(days=DAYS)), DAYS)
+            kept = self.memory["frequency"] = (self.now, said if self.page.marks else "")
+        found: str = kept[1]
+        return found
+
     def forget(self) -> None:
         """Something was changed here: the next page counts anew."""
         self.memory.clear()
@@ -110,6 +140,7 @@ def desk_of(page: Page) -> Desk:
     templates = Environment(loader=FileSystemLoader(FOLDER / "templates"), autoescape=select_autoescape(default=True))
     zone = ZoneInfo(page.settings().web.time_zone) if page.settings().web.time_zone else None
     templates.filters["clock"] = lambda at: at.astimezone(zone).strftime("%H:%M")
+    templates.filters["span"] = words.span
     templates.filters["moment"] = lambda at: at.astimezone(zone).strftime("%Y-%m-%d %H:%M:%S")
     return Desk(page=page, door=Doorkeeper(engine=page.engine, settings=page.settings, now=page.now), templates=templates, pulse=Pulse(page.engine, page.now))
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Annotated
-from urllib.parse import quote
+from urllib.parse import parse_qs, quote
 
 from fastapi import APIRouter, Form
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
@@ -87,6 +87,10 @@ def show_list(desk: Here, person: Seeing, asked: Listed) -> HTMLResponse:
         next_query=asked.query(after=shown[-1].study_uid, at="") if len(rows) > PAGE_ROWS else "",
         may_read=person.may(May.READ),
         selected=asked.address.at,
+        hidden=kept_by_search(asked),
+        ai_names=[(state.value, name) for state, name in words.AI_NAMES.items()],
+        address=lambda uid: study_address(uid, asked),
+        frequency="" if asked.address.blind else desk.frequency(),
     )
 
 
@@ -119,6 +123,12 @@ def why_here(desk: Here, person: Seeing, study_uid: str) -> HTMLResponse:
     """One study's way to its place, in a line."""
     row = worklist.study(desk.engine, study_uid)
     return desk.part("why.html", row=row, line=words.line(row, desk.now, manner_of(desk)), events=worklist.why(desk.engine, study_uid))
+
+
+def kept_by_search(asked: Asked) -> list[tuple[str, str]]:
+    """What the search form does not ask and must keep."""
+    own = ("q", "from", "ai", "after", "at")
+    return [(key, values[-1]) for key, values in parse_qs(asked.query().removeprefix("?")).items() if key not in own]
 
 
 def heading(asked: Asked) -> str:

@@ -7,9 +7,15 @@ from datetime import datetime, timedelta
 
 from prioritizer.db.worklist import Row
 from prioritizer.eligibility import age_words
+from prioritizer.operating_point import Share
 from prioritizer.study import AIState, ReadingState
 
 RAISED = "raised"
+AI_NAMES = {
+    AIState.WAITING: "waiting", AIState.SCORED: "scored", AIState.NOT_SCORED: "not scored", AIState.FAILED: "failed",
+}  # fmt: skip
+FEWEST_WORDS = 30
+"""Fewer words of readers on raised studies say nothing of how often raising is right here."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,6 +145,18 @@ def reader_words(row: Row, now: datetime) -> str:
     if row.reading_state == ReadingState.CLAIMED and row.reader_until is not None and row.reader_until < now:
         return ""
     return f"{row.reader} {span(now - since)}" if since else row.reader
+
+
+def frequency_words(confirmed: int, said: int, days: int) -> str:
+    """How often a raised study was found to be positive here; the share with its 95 % interval, or why it is not known."""
+    begin = "raised = placed earlier"
+    if said < FEWEST_WORDS:
+        return f"{begin}; how often that is right is not yet known here ({said} of {FEWEST_WORDS} words of readers in {days} days)."
+    share = Share(hits=confirmed, of=said)
+    return (
+        f"{begin}; of 100 raised here in the last {days} days, {share.value * 100:.0f} were confirmed "
+        f"(95 % {share.low * 100:.0f} to {share.high * 100:.0f}; {said} words of readers)."
+    )
 
 
 def span(length: timedelta) -> str:

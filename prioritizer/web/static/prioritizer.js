@@ -22,6 +22,11 @@
       step(event);
     }
   });
+  window.prioritizer = {
+    on: (steps) => {
+      for (const [key, step] of Object.entries(steps)) on(key, step);
+    },
+  };
   const submit = (form) => form && form.requestSubmit();
   const follow = (link) => link && link.click();
   on("?", () => {

@@ -1,0 +1,198 @@
+"""The study page: the image first, what AI made of it behind one key, the reader's word in one key."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Annotated
+from urllib.parse import quote
+
+from fastapi import APIRouter, Form, Query
+from fastapi.responses import HTMLResponse, RedirectResponse, Response
+
+from prioritizer.access import May, Person
+from prioritizer.config import Viewer
+from prioritizer.db import delivering, reading, saying, worklist
+from prioritizer.db.saying import Word
+from prioritizer.db.worklist import InstanceRow, Row
+from prioritizer.errors import Forbidden, NotAllowed, NotFound, Transient
+from prioritizer.ranking import Stage
+from prioritizer.study import AIState, Finding, InstanceState
+from prioritizer.web import words
+from prioritizer.web.desk import Desk, Here, Pictures, Seeing, Text, needs
+from prioritizer.web.reading_list import Reading, list_of, manner_of, study_address
+
+routes = APIRouter(prefix="/study/{study_uid}")
+Operating = Annotated[Person, needs(May.OPERATE)]
+PNG = "image/png"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AI:
+    """What the panel says of AI, as far as this reader may see it now."""
+
+    state: str
+    """scored, not scored, waiting, failed: in words, with the reason."""
+    hidden: str = ""
+    """Why the result is not shown, with what would show it; empty where it is."""
+    probability: float | None = None
+    t_high: float | None = None
+    seen: datetime | None = None
+    deciding: InstanceRow | None = None
+
+
+def ai_of(desk: Desk, person: Person, row: Row, instances: list[InstanceRow], said: list[Word]) -> AI:
+    """The panel. The reveal is decided here and again where the heat map is asked for, never in the browser."""
+    manner = manner_of(desk)
+    seen = saying.seen_at(desk.engine, row.study_uid, person.name)
+    if row.ai_state != AIState.SCORED:
+        return AI(state=words.ai_words(row, marks=manner.marks), seen=seen)
+    state = words.ai_words(row, marks=manner.marks) if desk.page.settings().reading.reveal == "with-study" or seen else "scored"
+    hidden = why_hidden(desk, person, said) or ("" if seen else "not asked for yet")
+    if hidden:
+        return AI(state=state, hidden=hidden, seen=seen)
+    scored = [one for one in instances if one.state == InstanceState.SCORED and one.probability is not None]
+    deciding = max(scored, key=lambda one: (one.probability or 0.0, one.logit or 0.0), default=None)
+    return AI(state=state, probability=row.risk, t_high=desk.page.policy().t_high, seen=seen, deciding=deciding)
+
+
+def why_hidden(desk: Desk, person: Person, said: list[Word]) -> str:
+    """What stands in the way of showing AI's result to this reader; empty where nothing does."""
+    if desk.page.settings().site.stage is Stage.SHADOW:
+        return "stage shadow: AI is being measured and shows nothing"
+    if desk.page.settings().reading.reveal == "after-read" and not any(word.reader == person.name for word in said):
+        return "shown here after you have said what you found"
+    return ""
+
+
+@routes.get("", response_class=HTMLResponse)
+def show_study(desk: Here, person: Seeing, study_uid: str, list: str = "") -> HTMLResponse:  # noqa: A002 - the name in the address
+    """The page of one study. Opening it is an event."""
+    asked = list_of(list)
+    reading.opened(desk.engine, study_uid, person.name, desk.now)
+    said = saying.said_of(desk.engine, study_uid)
+    if desk.page.settings().reading.reveal == "with-study" and not why_hidden(desk, person, said):
+        saying.revealed(desk.engine, study_uid, person.name, desk.now)
+    row = worklist.study(desk.engine, study_uid)
+    instances = worklist.study_instances(desk.engine, study_uid)
+    mine = next((word for word in reversed(said) if word.reader == person.name and word.withdrawn_at is None), None)
+    ai = ai_of(desk, person, row, instances, said)
+    held_by_other = row.reading_state == "CLAIMED" and row.reader != person.name and bool(words.reader_words(row, desk.now))
+    return desk.render(
+        "study.html",
+        person=person,
+        asked=asked,
+        here=study_address(study_uid, asked),
+        line=words.line(row, desk.now, manner_of(desk, asked)),
+        row=row,
+        ai=ai,
+        mine=mine,
+        said=[word for word in said if word.reader != person.name] if mine or row.reading_state == "READ" else [],
+        films=[one for one in instances if one.has_film],
+        instances=instances,
+        events=worklist.why(desk.engine, study_uid),
+        deliveries=worklist.unfinished_deliveries(desk.engine, study_uid),
+        viewers=[(viewer.name, viewer_address(viewer, row)) for viewer in desk.page.settings().viewers],
+        held_by_other=held_by_other,
+        held_by_me=row.reading_state == "CLAIMED" and row.reader == person.name,
+        was_read=row.reading_state == "READ",
+        may_read=person.may(May.READ),
+        findings=FINDINGS,
+        ranked=asked.ranked,
+        scale=desk.page.scale(),
+        frequency=desk.frequency(),
+    )
+
+
+FINDINGS = ((Finding.PRESENT, "y", "Finding present"), (Finding.ABSENT, "x", "Finding absent"), (Finding.UNSURE, "s", "Can't say"))
+
+
+def viewer_address(viewer: Viewer, row: Row) -> str:
+    """The viewer's link for one study; what a peer sent is quoted, so that it stays a value."""
+    values = {"study_uid": row.study_uid, "accession_number": row.accession_number, "patient_id": row.patient_id}
+    return viewer.url.format(**{name: quote(value, safe="") for name, value in values.items()})
+
+
+# --- pictures ----------------------------------------------------------------------------------------------------------
+
+
+def instance_of(desk: Desk, study_uid: str, sop_instance_uid: str) -> InstanceRow:
+    """An image, only through its own study."""
+    for one in worklist.study_instances(desk.engine, study_uid):
+        if one.sop_instance_uid == sop_instance_uid:
+            return one
+    raise NotFound("this study has no such image")
+
+
+def pictures_of(desk: Desk) -> Pictures:
+    """Where films come from."""
+    found = desk.page.pictures()
+    if found is None:
+        raise Transient("AI is off and so are the previews; open the study in the viewer")
+    return found
+
+
+@routes.get("/image/{sop_instance_uid}.png")
+def show_image(desk: Here, person: Seeing, study_uid: str, sop_instance_uid: str) -> Response:
+    """The film in the header's window, for a browser without JavaScript."""
+    instance_of(desk, study_uid, sop_instance_uid)
+    return Response(pictures_of(desk).display(sop_instance_uid), media_type=PNG)
+
+
+@routes.get("/film/{sop_instance_uid}.png")
+def show_film(desk: Here, person: Seeing, study_uid: str, sop_instance_uid: str) -> Response:
+    """The film with all its tones; the header's window stands in two headers, as shares of the range."""
+    instance_of(desk, study_uid, sop_instance_uid)
+    film = pictures_of(desk).film(sop_instance_uid)
+    return Response(film.png, media_type=PNG, headers={"X-Window-Low": f"{film.low:.6f}", "X-Window-High": f"{film.high:.6f}"})
+
+
+Side = Annotated[int, Query(ge=1, le=20000)]
+
+
+@routes.get("/heat/{sop_instance_uid}.png")
+def show_heat(desk: Here, person: Seeing, study_uid: str, sop_instance_uid: str, rows: Side = 1, columns: Side = 1) -> Response:
+    """The heat map of an image, for a reader to whom AI's result was shown."""
+    instance_of(desk, study_uid, sop_instance_uid)
+    said = saying.said_of(desk.engine, study_uid)
+    if why_hidden(desk, person, said) or saying.seen_at(desk.engine, study_uid, person.name) is None:
+        raise Forbidden("the AI result of this study has not been shown to you; ask for it on its page (h)")
+    saliency = worklist.saliency_of(desk.engine, sop_instance_uid)
+    return Response(pictures_of(desk).heat(saliency, rows, columns), media_type=PNG)
+
+
+# --- steps -------------------------------------------------------------------------------------------------------------
+
+
+@routes.post("/reveal")
+def reveal(desk: Here, person: Seeing, study_uid: str, list: Text = "") -> Response:  # noqa: A002
+    """Show AI's result to this reader; that it was shown is kept before it is."""
+    said = saying.said_of(desk.engine, study_uid)
+    if hidden := why_hidden(desk, person, said):
+        raise NotAllowed(hidden)
+    saying.revealed(desk.engine, study_uid, person.name, desk.now)
+    return RedirectResponse(study_address(study_uid, list_of(list)), 303)
+
+
+@routes.post("/say")
+def say(desk: Here, person: Reading, study_uid: str, finding: Annotated[Finding, Form()], list: Text = "", note: Text = "") -> Response:  # noqa: A002
+    """The reader's word. What had been seen is read from the events; whether the list told AI's opinion, from the list."""
+    asked = list_of(list)
+    ranked = asked.ranked and desk.page.settings().site.stage is not Stage.SHADOW
+    saying.say(desk.engine, study_uid, person.name, finding, desk.now, ranked=ranked, note=note)
+    return RedirectResponse(study_address(study_uid, asked), 303)
+
+
+@routes.post("/withdraw")
+def withdraw(desk: Here, person: Reading, study_uid: str, list: Text = "") -> Response:  # noqa: A002
+    """Take one's word back."""
+    saying.withdraw(desk.engine, study_uid, person.name, desk.now)
+    return RedirectResponse(study_address(study_uid, list_of(list)), 303)
+
+
+@routes.post("/send-again")
+def send_again(desk: Here, person: Operating, study_uid: str, list: Text = "") -> Response:  # noqa: A002
+    """Refused or waiting deliveries are tried at once."""
+    delivering.requeue_deliveries(desk.engine, study_uid, person.name, desk.now)
+    return RedirectResponse(study_address(study_uid, list_of(list)), 303)
+

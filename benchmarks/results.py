@@ -1,8 +1,9 @@
 """Three architectures times the shipped recipes on one split by patient, shortened, and docs/results.md about it.
 
-    python -m benchmarks.results --data DIR [--on NAME=DIR] [--also BUNDLE_OR_RUN]
+    python -m benchmarks.results --data DIR [--on NAME=DIR] [--also NAME=BUNDLE_OR_RUN]
 
-Runs lie in `runs/results/`. One that was finished is not trained again, one that was interrupted goes on.
+Runs lie in `runs/results/`. One that was finished is not trained again, one that was interrupted goes on. What was tried against the
+shortcut is written by hand in `benchmarks/tried.md`, with the command of every figure, and becomes part of the page.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from prioritizer.reports.page import write
 
 ROOT = Path(__file__).resolve().parents[1]
 TARGET = ROOT / "docs" / "results.md"
+TRIED = ROOT / "benchmarks" / "tried.md"
 ARCHITECTURES = {"densenet121": "DenseNet-121", "efficientnet_b0": "EfficientNet-B0", "vit_base_patch16_224": "ViT-B/16"}
 RECIPES = ("chestaid", "two-phase", "house")
 FEWER = {"vit_base_patch16_224": 0.5}
@@ -88,7 +90,7 @@ def document(found: Comparison, names: Sequence[str], how: str) -> str:
             lines.append(f"| {name} | " + " | ".join(cells) + " |")
         parts.append("\n".join(lines))
     published = ["| published | figures |", "|---|---|", *(f"| {what} | {said} |" for what, said in PUBLISHED)]
-    parts += ["## Beside the published figures", _published_said(), "\n".join(published)]
+    parts += ["## Beside the published figures", _published_said(), "\n".join(published), TRIED.read_text(encoding="utf-8").strip()]
     whole = markdown_of(found).split("\n", 1)[1].replace("\n## ", "\n### ")
     parts += ["## Every figure and every difference", whole.strip()]
     return "\n\n".join(parts) + "\n"
@@ -109,12 +111,20 @@ def _published_said() -> str:
     )
 
 
+def named(pair: str) -> tuple[str, Path]:
+    """NAME=DIR from the command line."""
+    name, _, where = pair.partition("=")
+    if not name or not Path(where).is_dir() or not where:
+        raise argparse.ArgumentTypeError(f"{pair} is not NAME=DIR with a folder that exists")
+    return name, Path(where)
+
+
 def main() -> int:
     """Train what is missing, compare, write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="the training cohort")
-    parser.add_argument("--on", action="append", default=[], metavar="NAME=DIR", help="another cohort, for evaluation only")
-    parser.add_argument("--also", action="append", default=[], type=Path, help="a bundle or run to stand beside them")
+    parser.add_argument("--on", action="append", default=[], type=named, metavar="NAME=DIR", help="another cohort, for evaluation only")
+    parser.add_argument("--also", action="append", default=[], type=named, metavar="NAME=BUNDLE_OR_RUN", help="another one beside them")
     parser.add_argument("--size", type=int, default=96, help="side of the pictures, a multiple of 32")
     parser.add_argument("--epochs", type=int, default=6, help="epochs of the convolutional networks")
     parser.add_argument("--only", action="append", default=[], help="recipe or architecture; all without it")
@@ -130,10 +140,9 @@ def main() -> int:
             trained(folder, recipe, asked.data)
             folders.append(folder)
             names.append(f"{title}, {name}, {recipe.epochs} epochs")
-    folders += asked.also
-    names += [path.name for path in asked.also]
-    cohorts = {name: Path(where) for name, _, where in (pair.partition("=") for pair in asked.on)}
-    found = compare(folders, Asked(data=asked.data, on=cohorts), say=lambda said: print(said, file=sys.stderr))
+    folders += [folder for _, folder in asked.also]
+    names += [name for name, _ in asked.also]
+    found = compare(folders, Asked(data=asked.data, on=dict(asked.on)), say=lambda said: print(said, file=sys.stderr))
     how = (
         f"Shortened: pictures of {asked.size} pixels instead of 224, {asked.epochs} epochs instead of 13 to 24 (half of that for "
         f"ViT-B/16), from random weights, one seed; {len(folders)} networks on one split. What a full schedule gives stands in the card "

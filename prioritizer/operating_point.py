@@ -155,3 +155,28 @@ def reclassified(before: Sequence[str], after: Sequence[str], labels: Float64) -
     pairs = Counter(zip(before, after, labels.astype(int).tolist(), strict=True))
     moves = sorted({(old, new) for old, new, _ in pairs})
     return [(old, new, pairs[old, new, 0], pairs[old, new, 1]) for old, new in moves]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Trade:
+    """What a threshold anywhere would give, measured once: float64, one shape, `logit` rising.
+
+    In logits, so that it holds whatever calibration is in force: a monotone map changes the number that a threshold is called by,
+    not which cases lie above it.
+    """
+
+    logit: Float64
+    sensitivity: Float64
+    specificity: Float64
+
+    def at(self, logit: float) -> tuple[float, float]:
+        """Sensitivity and specificity of raising from this logit on."""
+        return float(np.interp(logit, self.logit, self.sensitivity)), float(np.interp(logit, self.logit, self.specificity))
+
+
+def trade(logits: Float64, labels: Float64, points: int = 101) -> Trade:
+    """Sensitivity and specificity at `points` quantiles of the logits; both classes must be there."""
+    at = np.unique(np.quantile(logits, np.linspace(0, 1, points)))
+    positive, negative = np.sort(logits[labels == 1]), np.sort(logits[labels == 0])
+    below = np.searchsorted(positive, at, side="left") / len(positive)
+    return Trade(logit=at, sensitivity=1.0 - below, specificity=np.searchsorted(negative, at, side="left") / len(negative))

@@ -11,6 +11,7 @@ from prioritizer.calibration_choice import Choice
 from prioritizer.inference.bundle import GUARD, sha256_of
 from prioritizer.learning.recipes import Recipe
 from prioritizer.measures import Figure
+from prioritizer.operating_point import Trade
 
 if TYPE_CHECKING:
     from prioritizer.learning.export import Statement
@@ -38,6 +39,7 @@ def card(
     metrics: Mapping[str, Mapping[str, Figure]],
     refused: Mapping[str, float],
     choice: Choice,
+    trade: Trade,
     scale: float,
     bias: float,
     false_alarms: float,
@@ -99,6 +101,9 @@ def card(
         "metrics": {
             split: {name: [round(f.value, 4), round(f.low, 4), round(f.high, 4)] for name, f in found.items()}
             for split, found in metrics.items()
+        },
+        "trade_on_val_report": {
+            name: [round(float(value), 4) for value in getattr(trade, name)] for name in ("logit", "sensitivity", "specificity")
         },
         "files": {name: sha256_of(target / name) for name in FILES},
     }

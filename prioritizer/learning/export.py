@@ -28,6 +28,7 @@ from prioritizer.learning.recipes import Recipe
 from prioritizer.learning.splits import read_splits
 from prioritizer.likeness import Likeness, Sample
 from prioritizer.measures import Cases, Figure, figures
+from prioritizer.operating_point import trade
 
 TARGET_SENSITIVITY = 0.95
 """Sensitivity on the calib split at which `t_high` is set, stated before any figure is looked at."""
@@ -207,6 +208,7 @@ def export(
         metrics={name: answered.figures(fitted) for name, answered in reported.items()},
         refused={name: float((guard.distance(answered.embeddings, answered.layouts) > 1).mean()) for name, answered in reported.items()},
         choice=choice,
+        trade=trade(found["val_report"].logits, found["val_report"].labels),
         scale=float(np.percentile(found["calib"].saliency.max(axis=(1, 2)), 95)),
         bias=draft.bias,
         false_alarms=guard.false_alarms,

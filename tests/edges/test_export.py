@@ -15,6 +15,7 @@ from prioritizer.inference.bundle import GUARD, open_bundle
 from prioritizer.inference.engine import Engine
 from prioritizer.learning import export, graph, network, train
 from prioritizer.learning.recipes import Phase, Picture, Recipe
+from prioritizer.operating_point import Trade
 from tests.edges.training import TINY, phantom_cohort
 
 STATEMENT = Path(__file__).parents[2] / "config" / "recipes" / "house-statement.toml"
@@ -93,6 +94,20 @@ def test_the_page_for_people_shows_every_set(bundle_folder: Path):
     assert "Refused by the guard" in page
     assert "not a diagnosis" in page.lower()
     tomllib.loads((bundle_folder / "card.toml").read_text())
+
+
+def test_the_card_says_what_any_threshold_would_give(bundle_folder: Path):
+    found = tomllib.loads((bundle_folder / "card.toml").read_text())
+    told, at = found["trade_on_val_report"], found["metrics"]["val_report"]
+    assert told["logit"] == sorted(told["logit"])
+    assert (told["sensitivity"][0], told["specificity"][0]) == (1.0, 0.0)
+    assert told["sensitivity"] == sorted(told["sensitivity"], reverse=True)
+    assert told["specificity"] == sorted(told["specificity"])
+    trade = Trade(**{name: np.asarray(values) for name, values in told.items()})
+    fitted = open_bundle(bundle_folder).calibration
+    sensitivity, specificity = trade.at(fitted.logit_at(fitted.t_high))
+    assert sensitivity == pytest.approx(at["sensitivity"][0], abs=0.1)
+    assert specificity == pytest.approx(at["specificity"][0], abs=0.1)
 
 
 @pytest.mark.parametrize(

@@ -348,7 +348,7 @@ def _validated(values: dict[str, Any], path: Path | None, text: str) -> Settings
     base = path.resolve().parent if path is not None else Path.cwd()
     store = settings.store.model_copy(update={"data": base / settings.store.data})
     bundle = base / settings.model.bundle if settings.model.bundle is not None else None
-    files = {key: base / path for key in ("tls_certificate", "tls_key") if (path := getattr(settings.web, key)) is not None}
+    files = {key: base / given for key in ("tls_certificate", "tls_key") if (given := getattr(settings.web, key)) is not None}
     settings = settings.model_copy(
         update={
             "store": store,

@@ -349,4 +349,3 @@ def _wide_table(words: NDArray[np.uint8] | NDArray[np.uint16], grey: GreyScale) 
     table = grey_table(replace(grey, window=None), (least, least + span))
     low, high = (low - least) / span, (high - least) / span
     return (table, 1.0 - high, 1.0 - low) if grey.inverted else (table, low, high)
-

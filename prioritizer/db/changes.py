@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -27,7 +28,7 @@ MOST_TOLD = 12
 MOST_LOOKED_AT = 2000
 LONGEST = timedelta(minutes=2)
 """Longer than any transaction that writes an event."""
-_MARK = re.compile(r"\d{1,18}(:\d{1,20}:\d{1,20}:[\d,]{0,2000})?")
+_MARK = re.compile(r"\d{1,18}(:\d{1,20}:\d{1,20}:(\d{1,20}(,\d{1,20}){0,400})?)?", re.ASCII)
 MOVES = (Kind.PLACED, Kind.PINNED, Kind.UNPINNED)
 TELLING = (
     Kind.ARRIVED, Kind.LATE, *MOVES, Kind.CLAIMED, Kind.RELEASED, Kind.TAKEN_OVER, Kind.LEASE_ENDED, Kind.READ, Kind.OVERDUE,
@@ -52,7 +53,16 @@ class Mark:
         if not _MARK.fullmatch(text):
             raise NotAllowed("this page was drawn by another version of prioritizer; load it again")
         number, _, snapshot = text.partition(":")
+        if snapshot and not _is_snapshot(snapshot):
+            raise NotAllowed("this page was drawn by another version of prioritizer; load it again")
         return cls(int(number), snapshot)
+
+
+def _is_snapshot(text: str) -> bool:
+    """`xmin:xmax:xip,...` as Postgres writes it, which refuses any other with an error."""
+    first, last, among = text.split(":")
+    inside = [int(number) for number in among.split(",")] if among else []
+    return int(first) <= int(last) < 2**63 and inside == sorted(set(inside)) and all(int(first) <= number < int(last) for number in inside)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,20 +142,18 @@ def since(engine: sa.Engine, before: Mark, wanted: Wanted, reader: str, now: dat
         mine = sa.or_(events.c.actor != reader, events.c.kind.in_((Kind.RERANKED, Kind.CALIBRATION_ACTIVATED)))
         rows = tx.execute(query.where(*_after(tx, before), mine).order_by(events.c.id).limit(MOST_LOOKED_AT + 1)).all()
         uids = sorted({row.study_uid for row in rows if row.study_uid})
-        shown = {
-            row.study_uid: row
-            for some in _parts(uids)
-            for row in tx.execute(_of_list(wanted, now).where(studies.c.study_uid.in_(some)))
+        shown: dict[str, sa.Row[Any]] = {
+            row.study_uid: row for some in _parts(uids) for row in tx.execute(_of_list(wanted, now).where(studies.c.study_uid.in_(some)))
         }
         newest = mark(tx, now)
-    return _counted(before, newest, rows[:MOST_LOOKED_AT], shown, more=len(rows) > MOST_LOOKED_AT)
+    return _counted(before, newest, list(rows[:MOST_LOOKED_AT]), shown, more=len(rows) > MOST_LOOKED_AT)
 
 
 def _after(tx: sa.Connection, before: Mark) -> list[sa.ColumnElement[bool]]:
     """Events that change a list and that were not there at a mark."""
     found: list[sa.ColumnElement[bool]] = [events.c.id > before.number, events.c.kind.in_(TELLING)]
     if tx.dialect.name == "postgresql" and before.snapshot:
-        found.append(sa.text(_UNSEEN).bindparams(snapshot=before.snapshot))
+        found.append(sa.and_(sa.true(), sa.text(_UNSEEN).bindparams(snapshot=before.snapshot)))
     return found
 
 
@@ -168,7 +176,7 @@ def _of_list(wanted: Wanted, now: datetime) -> sa.Select[tuple[str, str, bool, s
 
 
 def _counted(
-    before: Mark, newest: Mark, rows: list[sa.Row[tuple[object, ...]]], mine: dict[str, sa.Row[tuple[object, ...]]], *, more: bool
+    before: Mark, newest: Mark, rows: list[sa.Row[Any]], mine: dict[str, sa.Row[Any]], *, more: bool
 ) -> Changes:
     """Each study counts once, by the weightiest thing that happened to it."""
     found: dict[str, set[str]] = {}
@@ -196,23 +204,15 @@ def _counted(
     )  # fmt: skip
 
 
+WORDS = {
+    Kind.ARRIVED: "new", Kind.LATE: "new", Kind.PINNED: "moved_up", Kind.UNPINNED: "moved_down", Kind.CLAIMED: "taken",
+    Kind.TAKEN_OVER: "taken", Kind.RELEASED: "freed", Kind.LEASE_ENDED: "freed", Kind.READ: "read", Kind.EXPIRED: "read",
+    Kind.OVERDUE: "overdue",
+}  # fmt: skip
+"""What a change is counted as. A study that was open too long has left the list as a read one has."""
+
+
 def _word(kind: Kind, detail: dict[str, object]) -> str:
-    match kind:
-        case Kind.ARRIVED | Kind.LATE:
-            return "new"
-        case Kind.PINNED:
-            return "moved_up"
-        case Kind.UNPINNED:
-            return "moved_down"
-        case Kind.PLACED:
-            return "moved_up" if detail.get("band") == Band.HIGH else "moved_down"
-        case Kind.CLAIMED | Kind.TAKEN_OVER:
-            return "taken"
-        case Kind.RELEASED | Kind.LEASE_ENDED:
-            return "freed"
-        case Kind.READ | Kind.EXPIRED:
-            return "read"
-        case Kind.OVERDUE:
-            return "overdue"
-        case _:
-            return "scored"
+    if kind is Kind.PLACED:
+        return "moved_up" if detail.get("band") == Band.HIGH else "moved_down"
+    return WORDS.get(kind, "scored")

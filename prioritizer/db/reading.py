@@ -89,7 +89,7 @@ MOST_PASSED = 500
 def claim_next(
     engine: sa.Engine, reader: str, lease: timedelta, now: datetime, wanted: Wanted = WORKLIST, passing: Collection[str] = ()
 ) -> str | None:
-    """Claim the first study of the list that is `wanted` that nobody has, the ones in `passing` left out: its UID, or None when there is none left.
+    """Claim the first study of a list that nobody has, the ones in `passing` left out: its UID, or None when there is none left.
 
     A reader who has a study gets the next one all the same: what was claimed stays claimed until it is read or released.
     """

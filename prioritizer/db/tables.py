@@ -126,7 +126,9 @@ studies = Table(
     one_of("reading_state", ReadingState),
     _partial("ix_studies_order", f"{UNREAD} AND expired_at IS NULL", sa.text("stat DESC"), "due_at", "first_received_at", "study_uid"),
     _partial("ix_studies_arrival", f"{UNREAD} AND expired_at IS NULL", sa.text("stat DESC"), "first_received_at", "study_uid"),
-    _partial("ix_studies_expired", f"{UNREAD} AND expired_at IS NOT NULL", sa.text("stat DESC"), "due_at", "first_received_at", "study_uid"),
+    _partial(
+        "ix_studies_expired", f"{UNREAD} AND expired_at IS NOT NULL", sa.text("stat DESC"), "due_at", "first_received_at", "study_uid"
+    ),
     _partial("ix_studies_read", READ, "read_at", "study_uid"),
     Index("ix_studies_last", "last_received_at"),
     Index(

@@ -171,7 +171,7 @@ def study_instances(engine: sa.Engine, study_uid: str) -> list[InstanceRow]:
         return [_instance(row, names) for row in tx.execute(query)]
 
 
-def _instance(row: sa.Row[Any], names: Sequence[str]) -> InstanceRow:
+def _instance(row: Any, names: Sequence[str]) -> InstanceRow:
     said = row.attributes
     shown = said.get("has_pixels") and said.get("number_of_frames") == 1 and not said.get("made_by_us") and row.gone is None
     own = {name: row._mapping[name] for name in names}

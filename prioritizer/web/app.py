@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from types import MappingProxyType
 
 from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from fastapi.staticfiles import StaticFiles
+from starlette.exceptions import HTTPException as StarletteHTTPException
 
 from prioritizer import __version__
-from prioritizer.errors import Forbidden, NotAllowed, NotFound, NotSignedIn, PrioritizerError, TooManyTries, Transient
-from prioritizer.web import account, live, machines, people, reading_list, sign_in, study
+from prioritizer.errors import Forbidden, NotAllowed, NotFound, NotSignedIn, PrioritizerError, TooManyTries, Transient, Unprocessable
+from prioritizer.web import account, api, live, machines, people, reading_list, sign_in, study
 from prioritizer.web.desk import FOLDER, Page, at_desk, desk_of
 from prioritizer.web.security import Armour
 
@@ -21,6 +24,7 @@ STATUSES: tuple[tuple[type[PrioritizerError], int, str], ...] = (
     (NotSignedIn, 401, "Sign in first"),
     (Forbidden, 403, "Not for you"),
     (TooManyTries, 429, "Too many tries"),
+    (Unprocessable, 422, "This cannot be shown"),
     (Transient, 503, "The list is not available"),
 )
 """What each error is over HTTP."""
@@ -39,28 +43,54 @@ def page_app(page: Page) -> FastAPI:
     app = FastAPI(lifespan=open_house, title="prioritizer", version=__version__, docs_url=None, redoc_url=None, openapi_url=None)
     app.state.desk = desk
     app.mount("/static", StaticFiles(directory=FOLDER / "static"), name="static")
-    app.add_middleware(Armour, settings=page.settings)
+    app.add_middleware(Armour, settings=page.settings, uploads={})
     for kind, _, _ in STATUSES:
         app.add_exception_handler(kind, explain)
+    app.add_exception_handler(RequestValidationError, explain_values)
+    app.add_exception_handler(StarletteHTTPException, explain_refusal)
     for part in (sign_in, account, people, study, reading_list, live, machines):
-        app.include_router(part.routes)
+        app.include_router(part.routes, include_in_schema=False)
+    app.include_router(api.routes)
     return app
 
 
 def explain(request: Request, error: Exception) -> Response:
-    """A page for people, application/problem+json (RFC 9457) for programs: what happened, to what, and the mend."""
+    """What happened, to what, and the mend."""
     status, title = next((status, title) for kind, status, title in STATUSES if isinstance(error, kind))
     said = str(error)
     if isinstance(error, Transient):
         said += ". Studies are still received and will be listed when it answers. Reload this page."
-    headers = {"Retry-After": str(error.seconds)} if isinstance(error, TooManyTries) else {}
-    if request.url.path.startswith("/api/"):
-        if status == 401:
-            headers["WWW-Authenticate"] = "Bearer"
-        problem = {"type": "about:blank", "title": title, "status": status, "detail": said, "code": getattr(error, "code", "")}
-        return JSONResponse(problem, status, headers, "application/problem+json")
-    if isinstance(error, NotSignedIn):
+    if isinstance(error, NotSignedIn) and not for_programs(request):
         return sign_in.sign_in_first(request)
+    headers = {"Retry-After": str(error.seconds)} if isinstance(error, TooManyTries) else {}
+    return told(request, status, title, said, headers, getattr(error, "code", ""))
+
+
+def explain_values(request: Request, error: Exception) -> Response:
+    """Which value of the request is not one, and what it may be."""
+    assert isinstance(error, RequestValidationError)
+    faults = [f"{'.'.join(str(part) for part in fault['loc'][1:]) or fault['loc'][0]}: {fault['msg']}" for fault in error.errors()]
+    return told(request, 422, "A value of the address or the form is not right", "; ".join(faults))
+
+
+def explain_refusal(request: Request, error: Exception) -> Response:
+    """An address that is not here, a method it does not have, a request that is too large."""
+    assert isinstance(error, StarletteHTTPException)
+    titles = {404: "There is no such page", 405: "This page is not asked that way", 413: "Too large"}
+    return told(request, error.status_code, titles.get(error.status_code, "This did not work"), str(error.detail), error.headers or {})
+
+
+def for_programs(request: Request) -> bool:
+    """True where a program asks."""
+    return request.url.path.startswith("/api/")
+
+
+def told(request: Request, status: int, title: str, said: str, headers: Mapping[str, str] = MappingProxyType({}), code: str = "") -> Response:
+    """A page for people, application/problem+json (RFC 9457) for programs."""
+    if for_programs(request):
+        more = {"WWW-Authenticate": "Bearer"} if status == 401 else {}
+        problem = {"type": "about:blank", "title": title, "status": status, "detail": said} | ({"code": code} if code else {})
+        return JSONResponse(problem, status, {**headers, **more}, "application/problem+json")
     page = at_desk(request).render("message.html", status, title=title, said=said)
     page.headers.update(headers)
     return page

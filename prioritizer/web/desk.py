@@ -30,7 +30,7 @@ FOLDER = Path(__file__).parent
 DAYS = 90
 """Over which the site's own frequency is taken."""
 FRESH = timedelta(seconds=1)
-Text = Annotated[str, Form(max_length=1024)]
+Text = Annotated[str, Form(max_length=1024, pattern=r"^[^\x00]*$")]
 
 
 class Pictures(Protocol):
@@ -111,11 +111,11 @@ class Desk:
         """Something was changed here: the next page counts anew."""
         self.memory.clear()
 
-    def part(self, name: str, **values: Any) -> HTMLResponse:
+    def part(self, name: str, /, **values: Any) -> HTMLResponse:
         """A piece of a page."""
         return HTMLResponse(self.templates.get_template(name).render({"now": self.now} | values))
 
-    def render(self, name: str, status: int = 200, **values: Any) -> HTMLResponse:
+    def render(self, name: str, /, status: int = 200, **values: Any) -> HTMLResponse:
         """A template with the frame around it."""
         off, since = self.page.ai_off()
         site = self.page.settings().site
@@ -142,7 +142,12 @@ def desk_of(page: Page) -> Desk:
     templates.filters["clock"] = lambda at: at.astimezone(zone).strftime("%H:%M")
     templates.filters["span"] = words.span
     templates.filters["moment"] = lambda at: at.astimezone(zone).strftime("%Y-%m-%d %H:%M:%S")
-    return Desk(page=page, door=Doorkeeper(engine=page.engine, settings=page.settings, now=page.now), templates=templates, pulse=Pulse(page.engine, page.now))
+    return Desk(
+        page=page,
+        door=Doorkeeper(engine=page.engine, settings=page.settings, now=page.now),
+        templates=templates,
+        pulse=Pulse(page.engine, page.now),
+    )
 
 
 def at_desk(request: Request) -> Desk:

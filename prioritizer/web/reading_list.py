@@ -111,8 +111,8 @@ def named(desk: Desk, found: Changes) -> list[tuple[str, str]]:
 def pill_words(found: Changes) -> list[str]:
     """The counts, the urgent first."""
     counted = (
-        (found.stat, "STAT"), (found.overdue, "OVERDUE"), (found.new, "new"), (found.moved_up, "moved up"), (found.moved_down, "moved down"),
-        (found.read, "read"), (found.taken, "claimed"), (found.freed, "free again"), (found.scored, "with a result of AI"),
+        (found.stat, "STAT"), (found.overdue, "OVERDUE"), (found.new, "new"), (found.moved_up, "moved up"),
+        (found.moved_down, "moved down"), (found.read, "read"), (found.taken, "claimed"), (found.freed, "free again"), (found.scored, "with a result of AI"),
     )  # fmt: skip
     said = [f"{count} {word}" for count, word in counted if count]
     return said + (["the list was placed anew"] if found.reordered else []) + (["and more"] if found.more else [])
@@ -211,8 +211,15 @@ def take_next(desk: Here, person: Reading, list: Text = "", passing: Annotated[S
 def take_step(desk: Here, person: Reading, study_uid: str, step: reading.Step, list: Text = "", to: Text = "") -> Response:  # noqa: A002
     """Claim, release, take over, read, pin or unpin, then back to the page it was done from."""
     asked = list_of(list)
-    settings = desk.page.settings().ranking
-    lease = timedelta(minutes=settings.claim_minutes)
+    do_step(desk, person, study_uid, step, asked)
+    if to == "next":
+        return take_next(desk, person, list)
+    return to_study(study_uid, asked) if to == "study" else back_to(asked, study_uid)
+
+
+def do_step(desk: Desk, person: Person, study_uid: str, step: reading.Step, asked: Asked) -> None:
+    """One step with a study, and the counts are taken anew."""
+    lease = timedelta(minutes=desk.page.settings().ranking.claim_minutes)
     policy = desk.page.policy()
     match step:
         case reading.Step.CLAIM | reading.Step.TAKE_OVER:
@@ -225,9 +232,6 @@ def take_step(desk: Here, person: Reading, study_uid: str, step: reading.Step, l
         case reading.Step.PIN | reading.Step.UNPIN:
             reading.pin(desk.engine, study_uid, person.name, policy, desk.now, remove=step is reading.Step.UNPIN)
     desk.forget()
-    if to == "next":
-        return take_next(desk, person, list)
-    return to_study(study_uid, asked) if to == "study" else back_to(asked, study_uid)
 
 
 @routes.post("/views")

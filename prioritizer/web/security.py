@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 from urllib.parse import urlsplit
 
 import sqlalchemy as sa
-from fastapi import Request, Response
+from fastapi import HTTPException, Request, Response
 from limits import RateLimitItemPerHour, RateLimitItemPerMinute
 from limits.storage import MemoryStorage
 from limits.strategies import MovingWindowRateLimiter
@@ -30,7 +30,7 @@ HEADERS = {
     "Content-Security-Policy": "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; connect-src 'self'; "
     "form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
     "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
+    "Referrer-Policy": "same-origin",
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
     "Cache-Control": "no-store",
@@ -115,6 +115,26 @@ class SignInLimits:
         return (PER_NAME_AND_ADDRESS, name, address), (PER_ADDRESS, address), (PER_NAME, name)
 
 
+def too_much(most: int) -> str:
+    """Why a request was refused."""
+    return f"more than {most // 1024} KiB were sent; this page takes no more"
+
+
+def _counted(receive: Receive, most: int) -> Receive:
+    """The same request, ended where it grows beyond what it may be, whatever it said of its length."""
+    seen = 0
+
+    async def counted() -> Message:
+        nonlocal seen
+        message = await receive()
+        seen += len(message.get("body", b""))
+        if seen > most:
+            raise HTTPException(413, too_much(most))
+        return message
+
+    return counted
+
+
 def from_proxy(request: Request, proxies: tuple[str, ...]) -> bool:
     """True where the connection itself comes from an address of the proxy."""
     return request.client is not None and any(_same_address(request.client.host, proxy) for proxy in proxies)
@@ -150,11 +170,15 @@ def is_foreign(method: str, headers: MutableMapping[str, str], hosts: tuple[str,
     return origin is not None and urlsplit(origin).netloc not in hosts
 
 
-class Armour:
-    """Refuses requests of other sites and puts the security headers on every answer, streams and errors included."""
+MOST_BYTES = 256 * 1024
+"""Of a request. A form here has a few lines; only what takes files may take more."""
 
-    def __init__(self, app: App, *, settings: Callable[[], Settings]) -> None:
-        self._app, self._settings = app, settings
+
+class Armour:
+    """Refuses requests of other sites and oversized ones, and puts the security headers on every answer, streams and errors included."""
+
+    def __init__(self, app: App, *, settings: Callable[[], Settings], uploads: Mapping[str, Callable[[], int]]) -> None:
+        self._app, self._settings, self._uploads = app, settings, uploads
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """ASGI."""
@@ -174,7 +198,15 @@ class Armour:
         if is_foreign(scope["method"], dict(request.headers), hosts):
             await Response("this request was sent by another site", 403)(scope, receive, hardened)
             return
-        await self._app(scope, receive, hardened)
+        if "\0" in scope["path"] or b"%00" in scope.get("query_string", b""):
+            await Response("an address holds no NUL", 400)(scope, receive, hardened)
+            return
+        most = self._uploads.get(scope["path"], lambda: MOST_BYTES)()
+        said = request.headers.get("content-length", "")
+        if said.isdecimal() and int(said) > most:
+            await Response(too_much(most), 413)(scope, receive, hardened)
+            return
+        await self._app(scope, _counted(receive, most), hardened)
 
     def _believed(self, request: Request) -> bool:
         web = self._settings().web

@@ -195,4 +195,3 @@ def send_again(desk: Here, person: Operating, study_uid: str, list: Text = "") -
     """Refused or waiting deliveries are tried at once."""
     delivering.requeue_deliveries(desk.engine, study_uid, person.name, desk.now)
     return RedirectResponse(study_address(study_uid, list_of(list)), 303)
-

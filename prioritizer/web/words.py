@@ -107,7 +107,7 @@ def patient_words(row: Row, *, masked: bool = False) -> str:
 
 def name_words(name: str) -> str:
     """A DICOM person name (PS3.5 6.2) for people: the first group, family name first."""
-    return name.split("=")[0].replace("^", ", ", 1).replace("^", " ").strip(", ") or "(no name)"
+    return name.split("=", maxsplit=1)[0].replace("^", ", ", 1).replace("^", " ").strip(", ") or "(no name)"
 
 
 def person_words(row: Row) -> str:

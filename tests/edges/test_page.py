@@ -17,9 +17,9 @@ from prioritizer.db.receiving import Arrival, Quiet
 from prioritizer.ranking import Policy, Stage
 from prioritizer.study import Instance, SOPInstanceUID, StudyUID
 from prioritizer.web.app import page_app
-from prioritizer.web.desk import Page
 from prioritizer.web.server import WebServer
 from tests.edges.browsers import browser_fixture  # noqa: F401
+from tests.edges.rooms import page_of
 
 NOW = datetime(2026, 11, 22, 14, 0, tzinfo=UTC)
 PASSWORD = "four grey herons fly"
@@ -44,14 +44,10 @@ def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     arrivals.append(Arrival(instance=instance(200, patient_name=MARKUP, study_description=MARKUP)))
     arrivals.append(Arrival(instance=instance(201, patient_name="STAT^CASE", priority="STAT")))
     receiving.receive(engine, arrivals, Policy(), Quiet(quiet=timedelta(0), ceiling=timedelta(1)), NOW)
-    page = Page(
-        engine=engine,
+    page = page_of(
+        engine,
         settings=lambda: Settings(site=SiteSection(name="test site", stage=request.param)),
-        metrics=lambda: b"prioritizer_ai_on 1.0\n",
         ai_off=lambda: ("self-test failed", NOW) if request.param is Stage.SHADOW else ("", NOW),
-        listening=lambda: True,
-        ready=list,
-        now=lambda: NOW,
     )
     people.add(engine, "reader", Role.READER, "test", NOW)
     people.accept(engine, people.invite(engine, "ito", Role.READER, "test", NOW), "ito", PASSWORD, NOW)

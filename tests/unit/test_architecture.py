@@ -42,6 +42,7 @@ PURE = frozenset(
         "at_threshold",
         "fitness",
         "paired",
+        "search",
     }
 )
 EDGES = frozenset({"dicom", "inference", "db", "web", "learning", "reports"})

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from prioritizer.db.worklist import Row
 from prioritizer.ranking import Band, Policy, Stage, Standing, place
 from prioritizer.study import AIState, ReadingState
-from prioritizer.web.words import Line, ai_words, due_words, line, patient_words, reader_words, span, study_words
+from prioritizer.web.words import Line, Manner, ai_words, due_words, frequency_words, line, patient_words, person_words, reader_words, span, study_words
 
 NOON = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
 FORBIDDEN = re.compile(r"\b(normal|negative|low|clear|unremarkable|no finding|pneumonia|healthy|probab\w*|0\.\d+)\b", re.IGNORECASE)
@@ -54,19 +54,19 @@ def test_nothing_says_normal_or_a_finding(
         ai_state=ai, band=band, reading_state=reading, stat=stat, risk=risk, place_reason=reason, reader="Dr. A",
         due_at=NOON + timedelta(minutes=left), reader_since=NOON, reader_until=NOON + timedelta(minutes=5), read_at=NOON,
     )  # fmt: skip
-    assert not FORBIDDEN.search(texts(line(shown, NOON, marks=marks)))
+    assert not FORBIDDEN.search(texts(line(shown, NOON, Manner(marks=marks))))
 
 
 @given(st.sampled_from(AIState), st.sampled_from(Band), st.integers(-600, 600))
 def test_without_marks_nothing_is_raised(ai: AIState, band: Band, left: int):
-    shown = line(row(ai_state=ai, band=band, due_at=NOON + timedelta(minutes=left)), NOON, marks=False)
+    shown = line(row(ai_state=ai, band=band, due_at=NOON + timedelta(minutes=left)), NOON, Manner(marks=False))
     assert "raised" not in texts(shown).lower()
     assert shown.tone != "raised"
 
 
 @pytest.mark.parametrize("band", ["NEUTRAL", "LOW"])
 def test_neutral_and_low_studies_look_the_same(band: str):
-    assert line(row(band=band), NOON, marks=True) == line(row(band="NEUTRAL"), NOON, marks=True)
+    assert line(row(band=band), NOON, Manner()) == line(row(band="NEUTRAL"), NOON, Manner())
 
 
 @pytest.mark.parametrize(
@@ -102,16 +102,17 @@ def test_the_ai_column_gives_a_state_or_a_reason(values: dict[str, object], word
 
 
 @pytest.mark.parametrize(
-    ("name", "age", "sex", "words"),
+    ("name", "age", "sex", "patient", "person"),
     [
-        ("Muster^Anna", 3.0, "F", "Muster, Anna  3 years F"),
-        ("Yamada^Tarou=山田^太郎=やまだ^たろう", 1.5, "M", "Yamada, Tarou  18 months M"),
-        ("", None, "", "(no name)  age ?"),
-        ("^^^", 0.0, "", "(no name)  0 days"),
+        ("Muster^Anna", 3.0, "F", "Muster, Anna", "3 years F"),
+        ("Yamada^Tarou=山田^太郎=やまだ^たろう", 1.5, "M", "Yamada, Tarou", "18 months M"),
+        ("", None, "", "(no name)", "age ?"),
+        ("^^^", 0.0, "", "(no name)", "0 days"),
     ],
 )
-def test_a_patient_is_named_as_the_hospital_writes_it(name: str, age: float | None, sex: str, words: str):
-    assert patient_words(row(patient_name=name, age_years=age, patient_sex=sex)) == words
+def test_a_patient_is_named_as_the_hospital_writes_it(name: str, age: float | None, sex: str, patient: str, person: str):
+    shown = row(patient_name=name, age_years=age, patient_sex=sex)
+    assert (patient_words(shown), person_words(shown)) == (patient, person)
 
 
 @pytest.mark.parametrize(("instances", "words"), [(1, "CR Thorax 1 image"), (2, "CR Thorax 2 images")])
@@ -140,3 +141,23 @@ def test_a_reader_is_shown_while_the_claim_lasts(values: dict[str, object], word
 )
 def test_a_span_has_two_units_at_most(seconds: int, words: str):
     assert span(timedelta(seconds=seconds)) == words
+
+
+def test_a_masked_page_tells_nobody_apart_by_name_number_or_birth():
+    shown = line(row(study_uid="1.2.840.99.123456"), NOON, Manner(masked=True))
+    assert shown.patient == "study ..123456"
+    assert not re.search(r"Muster|4711|2023|A1", texts(shown).replace(shown.study_uid, ""))
+
+
+@pytest.mark.parametrize(
+    ("date", "form", "words"), [("20230105", "%Y-%m-%d", "2023-01-05"), ("20230105", "%d.%m.%Y", "05.01.2023"), ("2023", "%Y-%m-%d", "2023")]
+)
+def test_a_birth_date_is_written_as_the_house_writes_dates(date: str, form: str, words: str):
+    assert line(row(patient_birth_date=date), NOON, Manner(date_format=form)).born == f"4711 {words}"
+
+
+def test_how_often_raising_is_right_needs_enough_words_of_readers():
+    assert frequency_words(20, 29, 90) == (
+        "raised = placed earlier; how often that is right is not yet known here (29 of 30 words of readers in 90 days)."
+    )
+    assert frequency_words(61, 100, 90).startswith("raised = placed earlier; of 100 raised here in the last 90 days, 61 were confirmed (95 % 51 to ")

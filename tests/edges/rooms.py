@@ -1,0 +1,31 @@
+"""What the pages ask of the daemon, answered by a test."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import sqlalchemy as sa
+
+from prioritizer.config import Settings
+from prioritizer.ranking import Policy
+from prioritizer.web.desk import Page
+
+THEN = datetime(2026, 11, 22, 14, 0, tzinfo=UTC)
+
+
+def page_of(engine: sa.Engine, **other: Any) -> Page:
+    """A daemon that is well, has no bundle and stands still at `THEN`; `other` says what is different."""
+    usual: dict[str, Any] = {
+        "engine": engine,
+        "settings": Settings,
+        "metrics": lambda: b"prioritizer_ai_on 1.0\n",
+        "ai_off": lambda: ("", THEN),
+        "listening": lambda: True,
+        "ready": list,
+        "now": lambda: THEN,
+        "policy": Policy,
+        "pictures": lambda: None,
+        "scale": lambda: 1.0,
+    }
+    return Page(**(usual | other))

@@ -51,7 +51,7 @@ def run() -> list[dict[str, Any]]:
 
     mine, theirs = [], []
     for turn in range(ROUNDS + 2):
-        for work, kept in ((lambda: engine.score_picture(picture), mine), (peer, theirs)):
+        for work, kept in ((lambda: engine.score(picture), mine), (peer, theirs)):
             time.sleep(PAUSE_S)
             begin = time.perf_counter()
             work()

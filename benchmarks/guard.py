@@ -84,7 +84,7 @@ def made(size: int) -> Iterator[tuple[str, list[Picture]]]:
 
 def rate(engine: Engine, pictures: Sequence[Picture]) -> Share:
     """Of these, refused. The interval is exact (Clopper and Pearson)."""
-    return Share(hits=sum(float(engine.score_picture(one).distance[0]) > 1 for one in pictures), of=len(pictures))
+    return Share(hits=sum(float(engine.score(one).distance[0]) > 1 for one in pictures), of=len(pictures))
 
 
 def _row(name: str, wanted: str, share: Share) -> str:
@@ -96,7 +96,7 @@ def dicom_rows(engine: Engine, folder: Path) -> Iterator[str]:
     with (folder / "index.csv").open(encoding="utf-8", newline="") as file:
         for row in csv.DictReader(file):
             try:
-                distance = float(engine.score_picture(read_picture(folder / row["file"], engine.bundle.preprocessing)).distance[0])
+                distance = float(engine.score(read_picture(folder / row["file"], engine.bundle.preprocessing)).distance[0])
             except PrioritizerError as error:
                 yield f"| {row['file']} | not read: {error} |"
                 continue

@@ -152,7 +152,7 @@ def parts_ms(path: Path, pause_s: float) -> float:
         time.sleep(pause_s)
         begin = time.perf_counter()
         frame = read_frame(path)
-        engine.score_picture(square_picture(frame.pixels, frame.grey, bundle.preprocessing))
+        engine.score(square_picture(frame.pixels, frame.grey, bundle.preprocessing))
         times.append((time.perf_counter() - begin) * 1000)
     return statistics.median(times[3:])
 

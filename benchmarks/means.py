@@ -30,8 +30,8 @@ def logits(folder: Path, images: Sequence[LabelledImage]) -> NDArray[np.float64]
     found = np.empty((2, len(images)))
     for place, image in enumerate(images):
         picture = read_picture(image, bundle.preprocessing)
-        found[0, place] = engine.score_picture(picture).logit[0]
-        found[1, place] = engine.score_picture(np.ascontiguousarray(picture[:, ::-1])).logit[0]
+        found[0, place] = engine.score(picture).logit[0]
+        found[1, place] = engine.score(np.ascontiguousarray(picture[:, ::-1])).logit[0]
     return found
 
 

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from prioritizer.config import Settings
 from prioritizer.dicom import develop
 from prioritizer.errors import Unprocessable
-from prioritizer.filescore import PICTURE_SUFFIXES, file_picture
+from prioritizer.learning.label_files import is_picture
+from prioritizer.picture_files import file_picture
 from prioritizer.inference.bundle import Bundle, sha256_of
 from prioritizer.inference.engine import Engine
 from prioritizer.inference.sandbox import ChildDied, Sandbox
@@ -87,9 +88,9 @@ class Looking:
         if known is not None:
             return known
         engine, sandbox = self._ready()
-        task = file_picture if file.suffix.lower() in PICTURE_SUFFIXES else develop.model_picture
+        task = file_picture if is_picture(file) else develop.model_picture
         picture = sandbox.run(task, self._settings.model.decode_timeout_s, file, self._bundle.preprocessing)
-        outputs = engine.score_picture(picture)
+        outputs = engine.score(picture)
         logit = float(outputs.logit[0])
         if not np.isfinite(logit):
             raise Unprocessable("logit", f"the network answered {logit}")

@@ -254,6 +254,8 @@ class Web(Section):
     """Minutes without a request after which a sign-in ends."""
     session_hours: Annotated[float, Field(gt=0)] = 12
     """Hours after which it ends in any case."""
+    upload_mib: Annotated[int, Field(ge=1, le=1024)] = 64
+    """MiB of a file that may be tried on the page."""
 
     @field_validator("tls_certificate", "tls_key", mode="before")
     @classmethod

@@ -40,6 +40,7 @@ from prioritizer.listening import ListenerProcess, listener_settings, peer_rules
 from prioritizer.logs import set_up_logging
 from prioritizer.ranking import Policy
 from prioritizer.stations import DeliverStation, PublishStation, Receive, ScoreStation, Station, utc_now
+from prioritizer.trying import AT_ONCE, Trial, trial_room
 from prioritizer.web.app import page_app
 from prioritizer.web.desk import Page
 from prioritizer.web.server import WebServer
@@ -69,6 +70,8 @@ class Daemon:
         self._senders: list[Sender] = []
         self._works: list[Receive | ScoreStation | PublishStation] = []
         self._notifier = sdnotify.SystemdNotifier()
+        self._trial_room = trial_room(settings)
+        self._trial_turn = threading.Semaphore(AT_ONCE)
         self._worker = f"{socket.gethostname()}:{os.getpid()}"
 
     def run(self) -> None:
@@ -247,6 +250,21 @@ class Daemon:
         padded = self.bundle.preprocessing.resize == "pad"
         return Lightbox(spool=self.spool, darkroom=self._darkroom(self.bundle), scale=self.bundle.saliency_scale, padded=padded)
 
+    def _trial(self) -> Trial | None:
+        """Where files are tried; none while AI is off."""
+        if self.ai_off or self.bundle is None or self.scorer is None:
+            return None
+        bundle = self.bundle
+        return Trial(
+            bundle=bundle,
+            network=self.scorer,
+            sandbox=self.sandbox,
+            settings=lambda: self.settings,
+            calibration=lambda: calibrations.applying(self.engine, self._policy()).calibration or bundle.calibration,
+            folder=self._trial_room,
+            turn=self._trial_turn,
+        )
+
     def _publisher(self, bundle: Bundle) -> PublishStation:
         work = PublishStation(
             engine=self.engine,
@@ -273,6 +291,7 @@ class Daemon:
             now=utc_now,
             policy=self._policy,
             pictures=self._lightbox,
+            trying=self._trial,
             scale=lambda: self.bundle.saliency_scale if self.bundle else 1.0,
         )
         web = self.settings.web

@@ -15,27 +15,22 @@ from PIL import Image
 from rich.console import Console
 from rich.progress import track
 
-from prioritizer import eligibility, pixels, ranking
+from prioritizer import ranking
 from prioritizer.applying import NO_LEDGER, in_force_at
 from prioritizer.calibration import Calibration
 from prioritizer.config import Settings
 from prioritizer.db.in_force import InForce
 from prioritizer.dicom import develop
-from prioritizer.dicom.attributes import instance_of_file
-from prioritizer.eligibility import Finding, Rules, Strictness, Verdict
 from prioritizer.errors import ConfigError, NotFound, Unprocessable
 from prioritizer.inference.bundle import Bundle, open_bundle
 from prioritizer.inference.engine import Engine
 from prioritizer.inference.sandbox import ChildDied, Sandbox
-from prioritizer.learning.pictures import UNREADABLE, grey_of
+from prioritizer.learning.label_files import is_picture
+from prioritizer.one_file import look_at
 from prioritizer.overlay import overlay_picture
+from prioritizer.picture_files import file_display
 from prioritizer.ranking import Standing
-from prioritizer.stations import rules_of
 from prioritizer.study import AIState
-
-PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg")
-NO_HEADER = Finding(rule="no-header", sentence="a picture file states neither age nor view; --ignore-scope scores it for evaluation")
-ALL_OFF = Rules(**dict.fromkeys(Rules.__dataclass_fields__, Strictness.OFF))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,26 +118,18 @@ def _score_one(
     ignore_scope: bool,
     overlay: Path | None,
 ) -> Answer:
-    is_picture = file.suffix.lower() in PICTURE_SUFFIXES
     calibration = rules.calibration or bundle.calibration
-    timeout = settings.model.decode_timeout_s
-    try:
-        reason, warnings = _scope(file, bundle, settings, is_picture=is_picture, ignore_scope=ignore_scope)
-        if reason:
-            return Answer(file=str(file), state="not_scored", reason=reason)
-        task = file_picture if is_picture else develop.model_picture
-        outputs = engine.score_picture(sandbox.run(task, timeout, file, bundle.preprocessing))
-        unlike = eligibility.with_likeness(
-            Verdict(reason=None), float(outputs.distance[0]), ALL_OFF if ignore_scope else rules_of(settings)
-        )
-        if unlike.reason is not None:
-            return Answer(file=str(file), state="not_scored", reason=unlike.reason.sentence)
-        warnings = (*warnings, *unlike.warnings)
-        if overlay is not None:
-            show = file_display if is_picture else develop.display_picture
-            _write_overlay(overlay, sandbox.run(show, timeout, file), outputs.saliency[0], bundle, calibration)
-    except (Unprocessable, ChildDied) as error:
-        return Answer(file=str(file), state="not_scored", reason=f"unreadable: {error}")
+    look = look_at(file, bundle, engine, sandbox, settings, is_picture=is_picture(file), ignore_scope=ignore_scope)
+    if look.outputs is None:
+        return Answer(file=str(file), state="not_scored", reason=look.reason)
+    outputs, warnings = look.outputs, look.warnings
+    if overlay is not None:
+        show = file_display if is_picture(file) else develop.display_picture
+        try:
+            display = sandbox.run(show, settings.model.decode_timeout_s, file)
+        except (Unprocessable, ChildDied) as error:
+            return Answer(file=str(file), state="not_scored", reason=f"unreadable: {error}")
+        _write_overlay(overlay, display, outputs.saliency[0], bundle, calibration)
     logit = float(outputs.logit[0])
     probability = calibration.probability(logit)
     standing = Standing(study_uid="", first_received_at=datetime.now(UTC), ai_state=AIState.SCORED, risk=probability)
@@ -152,39 +139,9 @@ def _score_one(
     )
 
 
-def _scope(file: Path, bundle: Bundle, settings: Settings, *, is_picture: bool, ignore_scope: bool) -> tuple[str, tuple[str, ...]]:
-    """The reason why the file is out of scope, or empty, and the warnings."""
-    if is_picture:
-        return ("" if ignore_scope else NO_HEADER.sentence), ("scope not checked",)
-    rules = ALL_OFF if ignore_scope else rules_of(settings)
-    verdict = eligibility.judge(instance_of_file(file), bundle.scope, rules, scores_secondary_capture=True)
-    if verdict.reason is not None and not (ignore_scope and verdict.reason.rule == "object-class"):
-        return verdict.reason.sentence, ()
-    return "", (*verdict.warnings, "scope not checked") if ignore_scope else verdict.warnings
-
-
 def _write_overlay(
     target: Path, picture: NDArray[np.uint8], saliency: NDArray[np.float32], bundle: Bundle, calibration: Calibration
 ) -> None:
     lines = [bundle.title, f"bundle {bundle.name} {bundle.digest[:12]}", f"calibration {calibration.id}"]
     padded = bundle.preprocessing.resize == "pad"
     Image.fromarray(overlay_picture(picture, saliency, bundle.saliency_scale, lines, padded=padded)).save(target)
-
-
-def _grey(file: Path) -> tuple[NDArray[np.uint8] | NDArray[np.uint16], pixels.GreyScale]:
-    """The grey values of a picture file as training reads them. Raises Unprocessable."""
-    try:
-        with Image.open(file) as opened:
-            return grey_of(opened)
-    except UNREADABLE as error:
-        raise Unprocessable("picture", "it is no readable PNG or JPEG") from error
-
-
-def file_picture(file: Path, spec: pixels.Preprocessing) -> NDArray[np.float32]:
-    """What the network sees of a picture file: float32 (size, size), 0..1. Runs in the sandbox."""
-    return pixels.square_picture(*_grey(file), spec)
-
-
-def file_display(file: Path) -> NDArray[np.uint8]:
-    """What people see of a picture file: uint8 (rows, columns). Runs in the sandbox."""
-    return pixels.display_picture(*_grey(file), develop.DISPLAY_SIDE)

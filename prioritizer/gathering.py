@@ -15,7 +15,9 @@ from prioritizer.cohort_scores import UNREADABLE, Looking, Seen
 from prioritizer.dicom import attributes
 from prioritizer.eligibility import Rules, Verdict
 from prioritizer.errors import Unprocessable
-from prioritizer.filescore import NO_HEADER, PICTURE_SUFFIXES, files_of
+from prioritizer.filescore import files_of
+from prioritizer.one_file import NO_HEADER
+from prioritizer.learning.label_files import is_picture
 from prioritizer.inference.bundle import Bundle
 from prioritizer.learning import duplicates
 from prioritizer.learning.cohorts import Cohort, LabelledImage, read_cohort
@@ -107,7 +109,7 @@ def _look(image: LabelledImage, root: Path, bundle: Bundle, looking: Looking, ru
 
 def _scope(image: LabelledImage, bundle: Bundle, rules: Rules) -> tuple[Verdict, date | None, Traits]:
     """Whether the site would score the image, the day it was taken where the header says so, and what is known of it."""
-    if image.path.suffix.lower() in PICTURE_SUFFIXES:
+    if is_picture(image.path):
         if image.age_years is None and not image.view:
             return Verdict(reason=NO_HEADER), None, _traits(image, None)
         instance, taken = _instance_of_columns(image, bundle), None

@@ -214,6 +214,15 @@ class Score:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Point:
+    """What raising from a threshold on gives: the threshold as a probability, shares of 1."""
+
+    threshold: float
+    sensitivity: float
+    specificity: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Shown:
     """A film for a page: a PNG whose red and green are the high and low byte of every tone, and the header's window in shares of 65535."""
 
@@ -222,3 +231,23 @@ class Shown:
     columns: int
     low: float
     high: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tried:
+    """What AI makes of a file that is no study. Without a probability, `reason` says why."""
+
+    film: Shown
+    display: bytes
+    """The film in its window, 8 bits, PNG."""
+    t_high: float
+    """The probability from which studies are raised now."""
+    points: tuple[Point, ...]
+    """What other thresholds give, on the films the bundle was reported on."""
+    reason: str = ""
+    warnings: tuple[str, ...] = ()
+    probability: float | None = None
+    saliency: bytes = b""
+    """float32 little-endian, square."""
+    calibration: str = ""
+    bundle: str = ""

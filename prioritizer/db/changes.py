@@ -175,9 +175,7 @@ def _of_list(wanted: Wanted, now: datetime) -> sa.Select[tuple[str, str, bool, s
     return sa.select(studies.c.study_uid, studies.c.patient_name, studies.c.stat, studies.c.reading_state).where(fits)
 
 
-def _counted(
-    before: Mark, newest: Mark, rows: list[sa.Row[Any]], mine: dict[str, sa.Row[Any]], *, more: bool
-) -> Changes:
+def _counted(before: Mark, newest: Mark, rows: list[sa.Row[Any]], mine: dict[str, sa.Row[Any]], *, more: bool) -> Changes:
     """Each study counts once, by the weightiest thing that happened to it."""
     found: dict[str, set[str]] = {}
     told, reordered = [], False

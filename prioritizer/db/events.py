@@ -33,6 +33,7 @@ class Kind(StrEnum):
     REVEALED = "revealed"
     SKIPPED = "skipped"
     READ = "read"
+    TRIED = "tried"
     FEEDBACK = "feedback"
     FEEDBACK_WITHDRAWN = "feedback-withdrawn"
     OVERDUE = "overdue"

@@ -47,6 +47,12 @@ def revealed(engine: sa.Engine, study_uid: str, reader: str, now: datetime) -> N
             record(tx, Kind.REVEALED, "the AI result was shown", now, study=study_uid, actor=reader)
 
 
+def tried(engine: sa.Engine, who: str, now: datetime, *, outside: bool) -> None:
+    """Somebody tried a file that is no study; neither the file nor its name is kept."""
+    with connect.writing(engine) as tx:
+        record(tx, Kind.TRIED, "tried a file" + (" outside the scope" if outside else ""), now, actor=who)
+
+
 def seen_at(engine: sa.Engine, study_uid: str, reader: str) -> datetime | None:
     """When the AI result of this study was first shown to this person."""
     query = sa.select(sa.func.min(events.c.at)).where(*_reveals(study_uid, reader))

@@ -36,7 +36,12 @@ def display_picture(path: Path, longest_side: int = DISPLAY_SIDE) -> NDArray[np.
 def film_png(path: Path, longest_side: int = FILM_SIDE) -> Shown:
     """The radiograph with all its tones, as a PNG that a browser reads without loss. Raises Unprocessable."""
     frame = read_frame(path)
-    found = pixels.film(frame.pixels, frame.grey, longest_side)
+    return shown(frame.pixels, frame.grey, longest_side)
+
+
+def shown(stored: NDArray[np.generic], grey: pixels.GreyScale, longest_side: int = FILM_SIDE) -> Shown:
+    """Stored grey values with all their tones: red is the high byte of a tone, green the low one."""
+    found = pixels.film(stored, grey, longest_side)
     packed = np.empty((*found.values.shape, 3), dtype=np.uint8)
     packed[:, :, 0], packed[:, :, 1], packed[:, :, 2] = found.values >> 8, found.values & 255, 0
     return Shown(png=_png(packed), rows=found.values.shape[0], columns=found.values.shape[1], low=found.low, high=found.high)

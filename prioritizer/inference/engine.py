@@ -70,7 +70,7 @@ class Engine:
         answer = self._request.infer({0: image})
         return tuple(np.array(answer[name], dtype=np.float32) for name in ("logit", "saliency", "embedding"))
 
-    def score_picture(self, picture: Float32) -> Outputs:
+    def score(self, picture: Float32) -> Outputs:
         """Outputs for one picture float32 (S, S), 0..1, with its distance from the training data."""
         outputs = self.infer(pixels.normalised(picture[None], self.bundle.preprocessing))
         if self._likeness is None:
@@ -82,7 +82,7 @@ class Engine:
         golden = self.bundle.golden()
         worst = 0.0
         for picture, logit, saliency in zip(golden.pictures, golden.logit, golden.saliency, strict=True):
-            outputs = self.score_picture(picture.astype(np.float32) / np.float32(255))
+            outputs = self.score(picture.astype(np.float32) / np.float32(255))
             calibrate = self.bundle.calibration.probability
             worst = max(worst, abs(calibrate(float(outputs.logit[0])) - calibrate(float(logit))))
             self._prove_saliency(outputs, saliency)

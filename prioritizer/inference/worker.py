@@ -43,7 +43,7 @@ def _describe() -> tuple[str, str]:
 
 
 def _score(picture: NDArray[np.float32]) -> Outputs:
-    return _proved().score_picture(picture)
+    return _proved().score(picture)
 
 
 class EngineProcess:

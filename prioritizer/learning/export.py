@@ -107,7 +107,7 @@ def answers(engine: Engine, images: Sequence[LabelledImage], tick: Callable[[], 
     found, laid = [], []
     for image in images:
         picture = read_picture(image, spec)
-        found.append(engine.score_picture(picture))
+        found.append(engine.score(picture))
         laid.append(layout.features(picture))
         tick()
     return Answers(

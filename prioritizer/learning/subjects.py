@@ -83,7 +83,7 @@ def _bundle(folder: Path, threads: int) -> Subject:
     guarded = bundle.likeness() is not None
 
     def score(pictures: Float32) -> Scores:
-        found = [engine.score_picture(picture) for picture in pictures]
+        found = [engine.score(picture) for picture in pictures]
         return Scores(
             logits=np.concatenate([one.logit for one in found]).astype(np.float64),
             saliency=np.concatenate([one.saliency for one in found]),

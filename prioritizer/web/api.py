@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from typing import Annotated, Any
 from urllib.parse import quote
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, File, Form, Query, Request, Response, UploadFile
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 
@@ -21,13 +21,17 @@ from prioritizer.db.worklist import Row
 from prioritizer.errors import NotAllowed, NotFound
 from prioritizer.ranking import Stage
 from prioritizer.study import Finding
-from prioritizer.web import reading_list, words
+from prioritizer.web import reading_list
 from prioritizer.web.asking import Address, Asked, text_of
 from prioritizer.web.desk import Desk, Here, Seeing
 from prioritizer.web.reading_list import Reading, list_of, manner_of
 from prioritizer.web.study import ai_of, why_hidden
+from prioritizer.web.trial import MayTry, try_one
 
 MOST_ROWS = 1000
+Since = Annotated[str, Query(max_length=9000)]
+OfList = Annotated[str, Query(max_length=1000)]
+"""The query of a list's address."""
 
 
 class Problem(BaseModel):
@@ -241,9 +245,7 @@ def show_worklist(desk: Here, person: Seeing, address: Annotated[AddressOfProgra
 
 
 @routes.get("/changes", responses=problems(409))
-def show_changes(
-    desk: Here, person: Seeing, since: Annotated[str, Query(max_length=9000)], list: Annotated[str, Query(max_length=1000)] = ""
-) -> News:  # noqa: A002
+def show_changes(desk: Here, person: Seeing, since: Since, list: OfList = "") -> News:  # noqa: A002 - the name in the address
     """What changed since a mark in a list, given as the query of its address."""
     found = changes.since(desk.engine, Mark.parse(since), list_of(list).wanted(person.name), person.name, desk.now)
     counts = {name: getattr(found, name) for name in News.model_fields if name not in ("mark", "told")}
@@ -252,7 +254,7 @@ def show_changes(
 
 
 @routes.post("/next", responses={204: {"description": "nobody waits"}, **problems(409)})
-def take_next(desk: Here, person: Reading, list: Annotated[str, Query(max_length=1000)] = "") -> Study | None:  # noqa: A002
+def take_next(desk: Here, person: Reading, list: OfList = "") -> Study | None:  # noqa: A002
     """Claim the first study of a list that nobody has."""
     lease = timedelta(minutes=desk.page.settings().ranking.claim_minutes)
     found = reading.claim_next(desk.engine, person.name, lease, desk.now, list_of(list).wanted(person.name), ())
@@ -296,9 +298,7 @@ def whole(desk: Desk, person: Person, study_uid: str) -> Whole:
             Delivery(**{name: getattr(one, name) for name in Delivery.model_fields})
             for one in worklist.unfinished_deliveries(desk.engine, study_uid)
         ],
-        words=[
-            Said(**{name: getattr(word, name) for name in Said.model_fields}) for word in said if spoke or word.reader == person.name
-        ],
+        words=[Said(**{name: getattr(word, name) for name in Said.model_fields}) for word in said if spoke or word.reader == person.name],
     )
 
 
@@ -330,6 +330,28 @@ def take_step(desk: Here, person: Reading, study_uid: str, step: reading.Step) -
     """Claim, release, take over, read, pin or unpin."""
     reading_list.do_step(desk, person, study_uid, step, list_of(""))
     return study_of(desk, worklist.study(desk.engine, study_uid))
+
+
+class TriedFile(BaseModel):
+    """What AI makes of a file that is no study. Without a probability, `reason` says why."""
+
+    reason: str
+    warnings: list[str]
+    probability: float | None
+    t_high: float
+    """Studies are raised from this probability."""
+    bundle: str
+    calibration: str
+
+
+@routes.post("/try", responses=problems(409))
+def try_file(
+    desk: Here, person: MayTry, file: Annotated[UploadFile, File()], outside: Annotated[bool, Form()] = False
+) -> TriedFile:
+    """Score a DICOM, PNG or JPEG file. Nothing of it is kept or ranked."""
+    tried = try_one(desk, person, file.file.read(), outside=outside)
+    values = {name: getattr(tried, name) for name in TriedFile.model_fields if name != "warnings"}
+    return TriedFile(**values, warnings=list(tried.warnings))
 
 
 @routes.get("/openapi.json", include_in_schema=False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from functools import partial
 from types import MappingProxyType
 
 from fastapi import FastAPI, Request
@@ -14,7 +15,7 @@ from starlette.exceptions import HTTPException as StarletteHTTPException
 
 from prioritizer import __version__
 from prioritizer.errors import Forbidden, NotAllowed, NotFound, NotSignedIn, PrioritizerError, TooManyTries, Transient, Unprocessable
-from prioritizer.web import account, api, live, machines, people, reading_list, sign_in, study
+from prioritizer.web import account, api, live, machines, people, reading_list, sign_in, study, trial
 from prioritizer.web.desk import FOLDER, Page, at_desk, desk_of
 from prioritizer.web.security import Armour
 
@@ -28,6 +29,7 @@ STATUSES: tuple[tuple[type[PrioritizerError], int, str], ...] = (
     (Transient, 503, "The list is not available"),
 )
 """What each error is over HTTP."""
+PARTS = (sign_in, account, people, study, reading_list, live, machines, trial, api)
 
 
 def page_app(page: Page) -> FastAPI:
@@ -43,14 +45,14 @@ def page_app(page: Page) -> FastAPI:
     app = FastAPI(lifespan=open_house, title="prioritizer", version=__version__, docs_url=None, redoc_url=None, openapi_url=None)
     app.state.desk = desk
     app.mount("/static", StaticFiles(directory=FOLDER / "static"), name="static")
-    app.add_middleware(Armour, settings=page.settings, uploads={})
+    most = partial(trial.most_bytes, desk)
+    app.add_middleware(Armour, settings=page.settings, uploads={"/try": most, "/api/try": most})
     for kind, _, _ in STATUSES:
         app.add_exception_handler(kind, explain)
     app.add_exception_handler(RequestValidationError, explain_values)
     app.add_exception_handler(StarletteHTTPException, explain_refusal)
-    for part in (sign_in, account, people, study, reading_list, live, machines):
-        app.include_router(part.routes, include_in_schema=False)
-    app.include_router(api.routes)
+    for part in PARTS:
+        app.include_router(part.routes, include_in_schema=part is api)
     return app
 
 
@@ -85,7 +87,9 @@ def for_programs(request: Request) -> bool:
     return request.url.path.startswith("/api/")
 
 
-def told(request: Request, status: int, title: str, said: str, headers: Mapping[str, str] = MappingProxyType({}), code: str = "") -> Response:
+def told(
+    request: Request, status: int, title: str, said: str, headers: Mapping[str, str] = MappingProxyType({}), code: str = ""
+) -> Response:
     """A page for people, application/problem+json (RFC 9457) for programs."""
     if for_programs(request):
         more = {"WWW-Authenticate": "Bearer"} if status == 401 else {}

@@ -75,7 +75,8 @@ class Asked:
         """The address's query with some things changed; what is as usual is left out. A change of the list starts at its first page."""
         if changes.keys() - {"at", "after"}:
             changes = {"after": "", "at": ""} | changes
-        return text_of(self.address.model_copy(update=changes))
+        kept = {name: getattr(self.address, name) for name in type(self.address).model_fields}
+        return text_of(type(self.address).model_validate(kept | changes))
 
     def sorted_by(self, order: Order) -> str:
         """The query of a column's heading: this order, or the other way round where it is this order already."""

@@ -21,7 +21,7 @@ from prioritizer.config import Settings
 from prioritizer.db import choosing, saying, worklist
 from prioritizer.db.worklist import Counts
 from prioritizer.ranking import Policy, Stage
-from prioritizer.study import Shown
+from prioritizer.study import Shown, Tried
 from prioritizer.web import words
 from prioritizer.web.pulse import Pulse
 from prioritizer.web.security import Doorkeeper, SignInLimits
@@ -46,6 +46,13 @@ class Pictures(Protocol):
         """A heat map as a layer, PNG."""
 
 
+class Trying(Protocol):
+    """Where a file is tried that is no study."""
+
+    def __call__(self, data: bytes, *, ignore_scope: bool) -> Tried:
+        """What AI makes of it."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Page:
     """What the page asks of the daemon."""
@@ -60,6 +67,8 @@ class Page:
     policy: Callable[[], Policy]
     pictures: Callable[[], Pictures | None]
     """None while there is no bundle."""
+    trying: Callable[[], Trying | None]
+    """None while AI is off."""
     scale: Callable[[], float]
     """Contribution to the logit that heat maps draw strongest."""
 

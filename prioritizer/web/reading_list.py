@@ -112,7 +112,8 @@ def pill_words(found: Changes) -> list[str]:
     """The counts, the urgent first."""
     counted = (
         (found.stat, "STAT"), (found.overdue, "OVERDUE"), (found.new, "new"), (found.moved_up, "moved up"),
-        (found.moved_down, "moved down"), (found.read, "read"), (found.taken, "claimed"), (found.freed, "free again"), (found.scored, "with a result of AI"),
+        (found.moved_down, "moved down"), (found.read, "read"), (found.taken, "claimed"), (found.freed, "free again"),
+        (found.scored, "with a result of AI"),
     )  # fmt: skip
     said = [f"{count} {word}" for count, word in counted if count]
     return said + (["the list was placed anew"] if found.reordered else []) + (["and more"] if found.more else [])

@@ -35,6 +35,10 @@ HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "Cache-Control": "no-store",
 }
+WITH_OWN_PICTURES = {
+    "Content-Security-Policy": HEADERS["Content-Security-Policy"].replace("img-src 'self'", "img-src 'self' data:")
+}  # fmt: skip
+"""Of the one page whose pictures stand in it, because nothing of them is kept."""
 PER_NAME_AND_ADDRESS = RateLimitItemPerMinute(10, 5)
 PER_ADDRESS = RateLimitItemPerMinute(40, 5)
 PER_NAME = RateLimitItemPerHour(100, 1)
@@ -189,7 +193,7 @@ class Armour:
 
         async def hardened(message: Message) -> None:
             if message["type"] == "http.response.start":
-                added = HEADERS | ({"Strict-Transport-Security": "max-age=31536000"} if self._settings().web.secure else {})
+                added = (HEADERS | WITH_OWN_PICTURES if scope["path"] == "/try" else HEADERS) | ({"Strict-Transport-Security": "max-age=31536000"} if self._settings().web.secure else {})
                 kept = [(key, value) for key, value in message["headers"] if key.decode().title() not in {h.title() for h in added}]
                 message["headers"] = kept + [(key.lower().encode(), value.encode()) for key, value in added.items()]
             await send(message)

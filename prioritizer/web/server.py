@@ -32,6 +32,8 @@ class WebServer:
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             bound.bind((host, port))
+            # From here on nobody is refused: who comes before the server runs is answered when it does.
+            bound.listen(512)
         except OSError as error:
             bound.close()
             raise ConfigError((f"web.port: {host}:{port} cannot be used ({error.strerror}); choose another web.port",)) from error

@@ -26,6 +26,7 @@ def page_of(engine: sa.Engine, **other: Any) -> Page:
         "now": lambda: THEN,
         "policy": Policy,
         "pictures": lambda: None,
+        "trying": lambda: None,
         "scale": lambda: 1.0,
     }
     return Page(**(usual | other))

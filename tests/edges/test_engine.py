@@ -92,7 +92,7 @@ def test_reduced_precision_scores_only_within_its_own_tolerance(bundle: Bundle) 
     reduced = Engine(bundle, precision="bf16")
     golden = bundle.golden()
     calibrate = bundle.calibration.probability
-    answers = [reduced.score_picture(picture.astype(np.float32) / np.float32(255)).logit[0] for picture in golden.pictures]
+    answers = [reduced.score(picture.astype(np.float32) / np.float32(255)).logit[0] for picture in golden.pictures]
     worst = max(abs(calibrate(float(a)) - calibrate(float(b))) for a, b in zip(answers, golden.logit, strict=True))
     if worst > 5e-3:
         with pytest.raises(ModelError, match=r"self-test failed.*bf16"):

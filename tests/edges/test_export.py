@@ -75,7 +75,7 @@ def test_the_guard_lets_its_own_kind_pass_and_stops_noise(bundle_folder: Path, f
     seen = export.answers(engine, splits["train"]).sample
     assert (guard.distance(seen.embeddings, seen.layouts) > 1).mean() < 0.2
     noise = np.random.default_rng(3).random((64, 64)).astype(np.float32)
-    assert engine.score_picture(noise).distance[0] > 1
+    assert engine.score(noise).distance[0] > 1
 
 
 def test_a_changed_guard_is_not_opened(bundle_folder: Path, tmp_path: Path):

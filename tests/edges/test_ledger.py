@@ -91,7 +91,7 @@ def bring_instance_to(ledger: sa.Engine, state: InstanceState) -> ClaimedInstanc
 
 def empty(ledger: sa.Engine) -> None:
     with connect.writing(ledger) as tx:
-        for table in ("deliveries", "results", "scores", "events", "instances", "studies"):
+        for table in ("deliveries", "results", "scores", "events", "instances", "terms", "studies"):
             tx.exec_driver_sql(f"DELETE FROM {table}")
 
 

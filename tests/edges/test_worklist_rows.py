@@ -151,7 +151,7 @@ ARRIVALS = st.lists(st.tuples(st.integers(0, 300), st.none() | st.floats(0, 1), 
 def test_the_list_is_the_ranking_of_what_arrived(ledger: sa.Engine, arrivals: list[tuple[int, float | None, bool]], demote: bool):
     policy = Policy(t_high=0.5, t_low=0.2, demote_low=demote, last_n=50)
     with connect.writing(ledger) as tx:
-        for table in ("scores", "events", "instances", "studies"):
+        for table in ("scores", "events", "instances", "terms", "studies"):
             tx.exec_driver_sql(f"DELETE FROM {table}")
     expected = []
     for number, (minute, risk, stat) in enumerate(arrivals):

@@ -12,7 +12,19 @@ from hypothesis import strategies as st
 from prioritizer.db.worklist import Row
 from prioritizer.ranking import Band, Policy, Stage, Standing, place
 from prioritizer.study import AIState, ReadingState
-from prioritizer.web.words import Line, Manner, ai_words, due_words, frequency_words, line, patient_words, person_words, reader_words, span, study_words
+from prioritizer.web.words import (
+    Line,
+    Manner,
+    ai_words,
+    due_words,
+    frequency_words,
+    line,
+    patient_words,
+    person_words,
+    reader_words,
+    span,
+    study_words,
+)
 
 NOON = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
 FORBIDDEN = re.compile(r"\b(normal|negative|low|clear|unremarkable|no finding|pneumonia|healthy|probab\w*|0\.\d+)\b", re.IGNORECASE)
@@ -150,7 +162,8 @@ def test_a_masked_page_tells_nobody_apart_by_name_number_or_birth():
 
 
 @pytest.mark.parametrize(
-    ("date", "form", "words"), [("20230105", "%Y-%m-%d", "2023-01-05"), ("20230105", "%d.%m.%Y", "05.01.2023"), ("2023", "%Y-%m-%d", "2023")]
+    ("date", "form", "words"),
+    [("20230105", "%Y-%m-%d", "2023-01-05"), ("20230105", "%d.%m.%Y", "05.01.2023"), ("2023", "%Y-%m-%d", "2023")],
 )
 def test_a_birth_date_is_written_as_the_house_writes_dates(date: str, form: str, words: str):
     assert line(row(patient_birth_date=date), NOON, Manner(date_format=form)).born == f"4711 {words}"
@@ -160,4 +173,6 @@ def test_how_often_raising_is_right_needs_enough_words_of_readers():
     assert frequency_words(20, 29, 90) == (
         "raised = placed earlier; how often that is right is not yet known here (29 of 30 words of readers in 90 days)."
     )
-    assert frequency_words(61, 100, 90).startswith("raised = placed earlier; of 100 raised here in the last 90 days, 61 were confirmed (95 % 51 to ")
+    assert frequency_words(61, 100, 90).startswith(
+        "raised = placed earlier; of 100 raised here in the last 90 days, 61 were confirmed (95 % 51 to "
+    )

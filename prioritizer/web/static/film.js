@@ -18,10 +18,8 @@
     }
 
     async load() {
-      const answer = await fetch(this.figure.dataset.film);
-      if (!answer.ok) return;
-      this.first = { low: Number(answer.headers.get("X-Window-Low")), high: Number(answer.headers.get("X-Window-High")) };
-      const bitmap = await createImageBitmap(await answer.blob(), { colorSpaceConversion: "none", premultiplyAlpha: "none" });
+      const bitmap = await this.bitmap();
+      if (!bitmap) return;
       this.columns = this.canvas.width = bitmap.width;
       this.rows = this.canvas.height = bitmap.height;
       const ink = this.canvas.getContext("2d", { willReadFrequently: true });
@@ -38,12 +36,30 @@
       await this.loadHeat();
     }
 
+    async bitmap() {
+      // A film of a study is asked for; one that was only tried stands in the page itself and nowhere else.
+      const exact = { colorSpaceConversion: "none", premultiplyAlpha: "none" };
+      const { film, low, high } = this.figure.dataset;
+      if (film.startsWith("data:")) {
+        this.first = { low: Number(low), high: Number(high) };
+        const image = new Image();
+        image.src = film;
+        await image.decode();
+        return createImageBitmap(image, exact);
+      }
+      const answer = await fetch(film);
+      if (!answer.ok) return null;
+      this.first = { low: Number(answer.headers.get("X-Window-Low")), high: Number(answer.headers.get("X-Window-High")) };
+      return createImageBitmap(await answer.blob(), exact);
+    }
+
     async loadHeat() {
       if (!this.figure.dataset.heat) return;
       const image = new Image();
       image.className = "heat";
       image.alt = "";
-      image.src = `${this.figure.dataset.heat}?rows=${this.rows}&columns=${this.columns}`;
+      const { heat } = this.figure.dataset;
+      image.src = heat.startsWith("data:") ? heat : `${heat}?rows=${this.rows}&columns=${this.columns}`;
       try {
         await image.decode();
       } catch {

@@ -1,0 +1,84 @@
+"""One file that is no part of any study: in scope or not, what the network says of it. For `score` and for trying a file on the page."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from prioritizer import eligibility
+from prioritizer.config import Settings
+from prioritizer.dicom import develop
+from prioritizer.dicom.attributes import instance_of_file
+from prioritizer.eligibility import Finding, Rules, Strictness, Verdict
+from prioritizer.errors import Unprocessable
+from prioritizer.inference.bundle import Bundle
+from prioritizer.inference.engine import Outputs
+from prioritizer.inference.sandbox import ChildDied, Sandbox
+from prioritizer.picture_files import file_picture
+from prioritizer.stations import rules_of
+
+NO_HEADER = Finding(rule="no-header", sentence="a picture file states neither age nor view; --ignore-scope scores it for evaluation")
+ALL_OFF = Rules(**dict.fromkeys(Rules.__dataclass_fields__, Strictness.OFF))
+UNCHECKED = "scope not checked"
+
+
+class Network(Protocol):
+    """An engine, in this process or in a child."""
+
+    def score(self, picture: NDArray[np.float32]) -> Outputs:
+        """What the network says of one picture float32 (S, S), 0..1."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Look:
+    """What came of one file. Without `outputs`, `reason` says why."""
+
+    reason: str = ""
+    warnings: tuple[str, ...] = ()
+    outputs: Outputs | None = None
+    unreadable: bool = False
+
+
+def look_at(
+    file: Path,
+    bundle: Bundle,
+    network: Network,
+    sandbox: Sandbox,
+    settings: Settings,
+    *,
+    is_picture: bool,
+    ignore_scope: bool,
+    ask_guard: bool | None = None,
+) -> Look:
+    """Judge the scope, let the network see the file, ask the guard. A picture file has no header: it needs `ignore_scope`.
+
+    The guard is asked where the scope is not ignored, or where `ask_guard` says.
+    """
+    rules = ALL_OFF if ignore_scope else rules_of(settings)
+    try:
+        reason, warnings = _scope(file, bundle, rules, is_picture=is_picture, ignore_scope=ignore_scope)
+        if reason:
+            return Look(reason=reason)
+        task = file_picture if is_picture else develop.model_picture
+        outputs = network.score(sandbox.run(task, settings.model.decode_timeout_s, file, bundle.preprocessing))
+    except (Unprocessable, ChildDied) as error:
+        return Look(reason=f"unreadable: {error}", unreadable=True)
+    guarded = rules_of(settings) if ask_guard else ALL_OFF if ask_guard is False else rules
+    unlike = eligibility.with_likeness(Verdict(reason=None), float(outputs.distance[0]), guarded)
+    if unlike.reason is not None:
+        return Look(reason=unlike.reason.sentence)
+    return Look(warnings=(*warnings, *unlike.warnings), outputs=outputs)
+
+
+def _scope(file: Path, bundle: Bundle, rules: Rules, *, is_picture: bool, ignore_scope: bool) -> tuple[str, tuple[str, ...]]:
+    """The reason why the file is out of scope, or empty, and the warnings."""
+    if is_picture:
+        return ("" if ignore_scope else NO_HEADER.sentence), (UNCHECKED,)
+    verdict = eligibility.judge(instance_of_file(file), bundle.scope, rules, scores_secondary_capture=True)
+    if verdict.reason is not None and not (ignore_scope and verdict.reason.rule == "object-class"):
+        return verdict.reason.sentence, ()
+    return "", (*verdict.warnings, UNCHECKED) if ignore_scope else verdict.warnings

@@ -1,0 +1,90 @@
+"""Try a file: what AI makes of it, shown once. Nothing of it is kept, nothing is ranked."""
+
+from __future__ import annotations
+
+import json
+from base64 import b64encode
+from collections.abc import Sequence
+from typing import Annotated
+
+from fastapi import APIRouter, File, Form, UploadFile
+from fastapi.responses import HTMLResponse
+
+from prioritizer.access import May, Person
+from prioritizer.db import saying
+from prioritizer.errors import NotAllowed, Transient, Unprocessable
+from prioritizer.study import Point, Tried
+from prioritizer.web.desk import Desk, Here, needs
+
+routes = APIRouter()
+MayTry = Annotated[Person, needs(May.TRY)]
+OFFERED = (0.99, 0.98, 0.95, 0.90, 0.85, 0.80)
+"""Sensitivities whose thresholds the table shows without a script."""
+MOST_NAME = 80
+
+
+def most_bytes(desk: Desk) -> int:
+    """What an upload may have."""
+    return desk.page.settings().web.upload_mib << 20
+
+
+def data_address(png: bytes) -> str:
+    """A picture within the page: the next request would find nothing."""
+    return "data:image/png;base64," + b64encode(png).decode("ascii")
+
+
+def offered(points: Sequence[Point], t_high: float) -> list[tuple[str, Point]]:
+    """A few thresholds for the table: the one in force, and the highest that keeps each of some sensitivities."""
+    if not points:
+        return []
+    found = [("in force here", min(points, key=lambda point: abs(point.threshold - t_high)))]
+    for wanted in OFFERED:
+        kept = [point for point in points if point.sensitivity >= wanted]
+        if kept:
+            found.append((f"sensitivity {wanted:g}", max(kept, key=lambda point: (point.threshold, point.specificity))))
+    return found
+
+
+def try_one(desk: Desk, person: Person, data: bytes, *, outside: bool) -> Tried:
+    """Look at a file. That somebody tried one is kept, the file and what came of it are not."""
+    trying = desk.page.trying()
+    if trying is None:
+        raise Transient("AI is off, so no file can be tried")
+    if not data:
+        raise NotAllowed("the file is empty")
+    saying.tried(desk.engine, person.name, desk.now, outside=outside)
+    return trying(data, ignore_scope=outside)
+
+
+@routes.get("/try", response_class=HTMLResponse)
+def ask(desk: Here, person: MayTry) -> HTMLResponse:
+    """The form."""
+    return desk.render("try.html", person=person, most=desk.page.settings().web.upload_mib)
+
+
+@routes.post("/try", response_class=HTMLResponse)
+def answer(
+    desk: Here, person: MayTry, file: Annotated[UploadFile, File()], outside: Annotated[bool, Form()] = False
+) -> HTMLResponse:
+    """The result, and what other thresholds would give."""
+    most, name = desk.page.settings().web.upload_mib, (file.filename or "file")[-MOST_NAME:]
+    try:
+        tried = try_one(desk, person, file.file.read(), outside=outside)
+    except (Unprocessable, NotAllowed) as error:
+        return desk.render("try.html", 422, person=person, most=most, name=name, fault=str(error))
+    pictures = desk.page.pictures()
+    heat = pictures.heat(tried.saliency, tried.film.rows, tried.film.columns) if pictures and tried.saliency else b""
+    return desk.render(
+        "try.html",
+        person=person,
+        most=most,
+        name=name,
+        outside=outside,
+        tried=tried,
+        film=data_address(tried.film.png),
+        display=data_address(tried.display),
+        heat=data_address(heat) if heat else "",
+        scale=desk.page.scale(),
+        points=json.dumps([[p.threshold, p.sensitivity, p.specificity] for p in tried.points]),
+        offered=offered(tried.points, tried.t_high),
+    )

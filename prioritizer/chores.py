@@ -9,6 +9,7 @@ from typing import Protocol
 
 import sqlalchemy as sa
 
+from prioritizer import watching
 from prioritizer.config import Settings
 from prioritizer.db import calibrations, housekeeping, reading, receiving, worklist
 from prioritizer.db.housekeeping import Alarm
@@ -53,6 +54,7 @@ class Chores:
             (self._when_reachable(self.reconcile), 30),
             (self._when_reachable(self.retention), 600),
             (self._when_reachable(self.scrub), 30),
+            (self._when_reachable(self.watch), 900),
         ]
 
     def _when_reachable(self, job: Callable[[], None]) -> Callable[[], None]:
@@ -106,6 +108,11 @@ class Chores:
         if path is not None and attributes.sha256_of(path) != digest:
             self._damaged.add(uid)
         self._scrubbed_to = uid
+
+    def watch(self) -> None:
+        """The board anew, and its alarms."""
+        found = watching.watch(self._engine, self._settings(), self._policy().bundle_digest, utc_now())
+        housekeeping.stand(self._engine, watching.STANDING, found, utc_now())
 
     def alarms(self) -> None:
         """Set and clear what an operator must know, each with the mend."""

@@ -277,6 +277,30 @@ class Log(Section):
     """text for people and the journal; json: one object a line, for a collector."""
 
 
+class Monitoring(Section):
+    """What the board watches."""
+
+    days: Annotated[float, Field(ge=1, le=366)] = 30
+    """Days back that the latest board looks."""
+    reference_days: Annotated[float, Field(ge=1, le=366)] = 28
+    """The first days of a bundle here, against which drift is told."""
+    owner: str = Field(default="the administrator on duty", min_length=1, max_length=80)
+    """Who acts on an alarm that names nobody else."""
+
+
+class AlarmRule(Section):
+    """When a figure of the board is an alarm, who acts on it and what they do first. Those not given are as they come."""
+
+    name: Literal["psi-scores", "psi-embeddings", "overdue", "not-scored", "raised", "sensitivity", "specificity", "ppv"]
+    """Which figure. The last three alarm below the threshold, the others above; a share only with its whole interval."""
+    threshold: Annotated[float, Field(ge=0)]
+    """Its limit: a share of 1, or a population stability index beyond what chance gives."""
+    owner: str = Field(default="", max_length=80)
+    """Who acts; empty: monitoring.owner."""
+    action: str = Field(default="", max_length=300)
+    """What they do first; empty: what comes with prioritizer."""
+
+
 class Settings(BaseSettings):
     """The whole configuration."""
 
@@ -294,6 +318,8 @@ class Settings(BaseSettings):
     publish: Publish = Publish()
     reading: Reading = Reading()
     viewers: tuple[Viewer, ...] = ()
+    monitoring: Monitoring = Monitoring()
+    alarms: tuple[AlarmRule, ...] = ()
     web: Web = Web()
     log: Log = Log()
 
@@ -382,6 +408,10 @@ def unsafe(settings: Settings) -> list[tuple[tuple[str | int, ...], str]]:
             faults.append((where, f"destinations: the name {destination.name!r} is used twice"))
         if reaches(destination.host, settings.listener.host) and destination.port == settings.listener.port:
             faults.append((where, f"destination {destination.name!r} is our own listener: results would come back to us"))
+    alarms = [rule.name for rule in settings.alarms]
+    faults += [
+        (("alarms", place, "name"), f"alarms: {name!r} is given twice") for place, name in enumerate(alarms) if alarms.index(name) != place
+    ]
     if settings.publish.ceiling_seconds < settings.publish.quiet_seconds:
         faults.append((("publish", "ceiling_seconds"), "publish.ceiling_seconds must not be below quiet_seconds"))
     return faults

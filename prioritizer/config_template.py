@@ -12,7 +12,7 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from prioritizer.config import Destination, Peer, Settings, Viewer
+from prioritizer.config import AlarmRule, Destination, Peer, Settings, Viewer
 
 HEAD = """\
 # prioritizer: configuration.
@@ -20,7 +20,7 @@ HEAD = """\
 # `prioritizer check --config THIS_FILE` proves it and starts nothing. `systemctl reload prioritizer` takes up [[peers]],
 # [ranking], [scope], [publish] and site.stage; the rest needs a restart and is named when it does.
 """
-TABLES: Mapping[str, type[BaseModel]] = {"peers": Peer, "destinations": Destination, "viewers": Viewer}
+TABLES: Mapping[str, type[BaseModel]] = {"peers": Peer, "destinations": Destination, "viewers": Viewer, "alarms": AlarmRule}
 
 
 def configuration_text(chosen: Mapping[str, Any]) -> str:
@@ -56,6 +56,7 @@ def _tables(name: str, model: type[BaseModel], chosen: Any) -> list[str]:
 EXAMPLES = {
     "peers": ('ae_title = "DX1"', 'host = "10.1.2.3"'),
     "destinations": ('name = "pacs"', 'ae_title = "PACS"', 'host = "10.1.2.9"', "port = 104"),
+    "alarms": ('name = "overdue"', "threshold = 0.1", 'owner = "Dr Ito"'),
     "viewers": ('name = "OHIF"', 'url = "https://pacs.example/viewer?StudyInstanceUIDs={study_uid}"'),
 }
 

@@ -20,7 +20,7 @@ import sdnotify
 import sqlalchemy as sa
 from apscheduler.schedulers.background import BackgroundScheduler
 
-from prioritizer import __version__, recovery, stations
+from prioritizer import __version__, recovery, stations, watching
 from prioritizer.access import Role
 from prioritizer.chores import Chores
 from prioritizer.config import Settings, read_settings
@@ -292,6 +292,7 @@ class Daemon:
             policy=self._policy,
             pictures=self._lightbox,
             trying=self._trial,
+            board=lambda name: watching.told(self.engine, self.settings, self._policy().bundle_digest, name, utc_now()),
             scale=lambda: self.bundle.saliency_scale if self.bundle else 1.0,
         )
         web = self.settings.web

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import sqlalchemy as sa
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import GaugeMetricFamily, Metric
 
-from prioritizer.db import worklist
+from prioritizer.db import monitoring, worklist
 from prioritizer.errors import Transient
 
 
@@ -36,6 +37,32 @@ class LedgerCollector:
             yield family
         yield GaugeMetricFamily("prioritizer_deliveries_unsent", "Results waiting for a destination", value=float(counts.unsent))
         yield GaugeMetricFamily("prioritizer_deliveries_rejected", "Results refused for good", value=float(counts.rejected))
+        kept = monitoring.kept(self._engine, "latest")
+        if kept is not None:
+            yield from board_families(kept[1])
+
+
+def board_families(board: dict[str, Any]) -> Iterator[Metric]:
+    """The latest board: the figures of the page, under the same names."""
+    waits = GaugeMetricFamily("prioritizer_board_wait_minutes", "Minutes from arrival to read", labels=["group", "figure", "order"])
+    for one in board["waits"]:
+        for figure in ("median", "p95", "longest"):
+            waits.add_metric([one["group"], figure, "as_read"], one[figure])
+            waits.add_metric([one["group"], figure, "arrival"], one[f"fifo_{figure}"])
+    yield waits
+    shares = GaugeMetricFamily("prioritizer_board_share", "Share of the studies of the latest board", labels=["of", "figure"])
+    told = {"overdue": board["overdue"], "raised": board["raised"], "not_scored": board["not_scored"], **board["words"]["all"]}
+    for name, share in told.items():
+        for figure in ("value", "low", "high"):
+            if share[figure] is not None:
+                shares.add_metric([name, figure], share[figure])
+    yield shares
+    for name in ("arrived", "read", "scored", "confirmed", "not_confirmed", "missed"):
+        yield GaugeMetricFamily(f"prioritizer_board_{name}", f"Studies of the latest board: {name.replace('_', ' ')}", value=float(board[name]))
+    drift = GaugeMetricFamily("prioritizer_board_drift", "Population stability index beyond chance", labels=["of"])
+    for one in board["drift"]:
+        drift.add_metric([one["of"]], one["beyond_chance"])
+    yield drift
 
 
 def exposition(collector: LedgerCollector) -> bytes:

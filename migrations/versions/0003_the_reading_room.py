@@ -109,6 +109,13 @@ def upgrade() -> None:
         sa.Column("at", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("person", name=op.f("pk_choices")),
     )
+    op.create_table(
+        "boards",
+        sa.Column("period", sa.String(length=16), nullable=False),
+        sa.Column("computed_at", sa.BigInteger(), nullable=False),
+        sa.Column("document", sa.JSON(), nullable=False),
+        sa.PrimaryKeyConstraint("period", name=op.f("pk_boards")),
+    )
     found_by()
     indexes()
 
@@ -161,5 +168,5 @@ def downgrade() -> None:
     order = ["listed", "reading_state", sa.text("stat DESC")]
     op.create_index("ix_studies_order", "studies", [*order, "due_at", "first_received_at", "study_uid"])
     op.create_index("ix_studies_arrival", "studies", [*order, "first_received_at", "study_uid"])
-    for table in ("terms", "choices", "saved_views", "feedback", "invitations", "tokens", "sessions", "people"):
+    for table in ("terms", "boards", "choices", "saved_views", "feedback", "invitations", "tokens", "sessions", "people"):
         op.drop_table(table)

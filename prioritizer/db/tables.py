@@ -424,3 +424,12 @@ choices = Table(
     Column("at", Instant, nullable=False),
 )
 """What a reader has chosen for their pages: nothing that changes what is done to a study."""
+
+boards = Table(
+    "boards",
+    metadata,
+    Column("period", sa.String(16), primary_key=True),
+    Column("computed_at", Instant, nullable=False),
+    Column("document", sa.JSON, nullable=False),
+)
+"""What the board told of a period, `latest` or a month."""

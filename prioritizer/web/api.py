@@ -332,6 +332,13 @@ def take_step(desk: Here, person: Reading, study_uid: str, step: reading.Step) -
     return study_of(desk, worklist.study(desk.engine, study_uid))
 
 
+@routes.get("/board/{period}", responses=problems(409))
+def show_board(desk: Here, person: Seeing, period: str = "latest") -> dict[str, Any]:
+    """The board of a period: `latest`, or a month as 2026-11. Shares carry their exact 95 % interval."""
+    computed_at, found = desk.page.board(period)
+    return {"computed_at": computed_at, **found}
+
+
 class TriedFile(BaseModel):
     """What AI makes of a file that is no study. Without a probability, `reason` says why."""
 

@@ -69,6 +69,8 @@ class Page:
     """None while there is no bundle."""
     trying: Callable[[], Trying | None]
     """None while AI is off."""
+    board: Callable[[str], tuple[datetime, dict[str, Any]]]
+    """The board of a period, and when it was computed."""
     scale: Callable[[], float]
     """Contribution to the logit that heat maps draw strongest."""
 

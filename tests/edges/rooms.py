@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import sqlalchemy as sa
 
+from prioritizer import watching
 from prioritizer.config import Settings
 from prioritizer.ranking import Policy
 from prioritizer.web.desk import Page
 
 THEN = datetime(2026, 11, 22, 14, 0, tzinfo=UTC)
+
+
+def told_now(engine: sa.Engine, period: str) -> tuple[datetime, dict[str, Any]]:
+    """The board as the ledger stands."""
+    return watching.told(engine, Settings(), "", period, THEN)
 
 
 def page_of(engine: sa.Engine, **other: Any) -> Page:
@@ -26,6 +33,7 @@ def page_of(engine: sa.Engine, **other: Any) -> Page:
         "now": lambda: THEN,
         "policy": Policy,
         "pictures": lambda: None,
+        "board": partial(told_now, engine),
         "trying": lambda: None,
         "scale": lambda: 1.0,
     }

@@ -43,6 +43,7 @@ PURE = frozenset(
         "fitness",
         "paired",
         "search",
+        "monitoring",
     }
 )
 EDGES = frozenset({"dicom", "inference", "db", "web", "learning", "reports"})

@@ -1,0 +1,44 @@
+"""The board: is the list doing what it should, and who must act where it is not. A month can be printed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import APIRouter
+from fastapi.responses import HTMLResponse
+
+from prioritizer.db import monitoring
+from prioritizer.web.desk import Desk, Here, Seeing
+
+routes = APIRouter()
+LATEST = "latest"
+
+
+@routes.get("/board", response_class=HTMLResponse)
+def show_latest(desk: Here, person: Seeing) -> HTMLResponse:
+    """The last days."""
+    return show_period(desk, person, LATEST)
+
+
+@routes.get("/board/{period}", response_class=HTMLResponse)
+def show_period(desk: Here, person: Seeing, period: str) -> HTMLResponse:
+    """A month, or the last days."""
+    computed_at, board = desk.page.board(period)
+    return desk.render(
+        "board.html",
+        person=person,
+        board=board,
+        computed_at=computed_at,
+        period=period,
+        headline=headline(desk, board),
+        periods=[name for name in monitoring.periods(desk.engine) if name != LATEST],
+        longest=max((max(one["longest"], one["fifo_longest"]) for one in board["waits"]), default=0.0),
+    )
+
+
+def headline(desk: Desk, board: dict[str, Any]) -> str:
+    """The one line that is read first."""
+    raised, alarms = board["raised"], len(board["alarms"])
+    words = "Nothing left its range." if not alarms else f"{alarms} figure{'s' if alarms > 1 else ''} left the range."
+    marks = f", {raised['hits']} raised" if desk.page.marks else ""
+    return f"{words} {board['arrived']} studies arrived, {board['read']} read, {board['overdue']['hits']} overdue{marks}."

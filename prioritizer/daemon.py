@@ -20,7 +20,7 @@ import sdnotify
 import sqlalchemy as sa
 from apscheduler.schedulers.background import BackgroundScheduler
 
-from prioritizer import __version__, recovery, stations, watching
+from prioritizer import __version__, doctor, recovery, stations, watching
 from prioritizer.access import Role
 from prioritizer.chores import Chores
 from prioritizer.config import Settings, read_settings
@@ -42,7 +42,7 @@ from prioritizer.ranking import Policy
 from prioritizer.stations import DeliverStation, PublishStation, Receive, ScoreStation, Station, utc_now
 from prioritizer.trying import AT_ONCE, Trial, trial_room
 from prioritizer.web.app import page_app
-from prioritizer.web.desk import Page
+from prioritizer.web.desk import Page, Proved
 from prioritizer.web.server import WebServer
 
 log = logging.getLogger(__name__)
@@ -265,6 +265,20 @@ class Daemon:
             turn=self._trial_turn,
         )
 
+    def _card(self) -> dict[str, Any]:
+        """What the bundle says of itself, and which calibration applies."""
+        if self.bundle is None:
+            return {}
+        applies = calibrations.applying(self.engine, self._policy()).calibration
+        told = {key: self.bundle.card.get(key, "") for key in ("name", "title", "intended_use", "limits")}
+        return {**told, "digest": self.bundle.digest, "calibration": applies.id if applies else ""}
+
+    def _examine(self, name: str, send: bool) -> list[Proved]:  # noqa: FBT001 - as the page asks
+        """Walk the way to a destination, or with any other name to our own listener."""
+        found = next((one for one in self.settings.destinations if one.name == name), None)
+        ours = self.settings.listener.ae_title
+        return list(doctor.walk(doctor.destination_chain(found, ours, send=send) if found else doctor.listener_chain(self.settings, send=send)))
+
     def _publisher(self, bundle: Bundle) -> PublishStation:
         work = PublishStation(
             engine=self.engine,
@@ -292,6 +306,10 @@ class Daemon:
             policy=self._policy,
             pictures=self._lightbox,
             trying=self._trial,
+            quiet=lambda: stations.quiet_of(self.settings),
+            stations=lambda: [(station.name, station.last_turn, station.failures) for station in self.stations],
+            card=self._card,
+            examine=self._examine,
             board=lambda name: watching.told(self.engine, self.settings, self._policy().bundle_digest, name, utc_now()),
             scale=lambda: self.bundle.saliency_scale if self.bundle else 1.0,
         )

@@ -53,13 +53,20 @@ def walk(chain: list[Layer]) -> Iterator[Proof]:
 
 def our_chain(settings: Settings, *, send: bool) -> list[Layer]:
     """Database, page, listener socket, association, and a test image through to the list."""
+    chain = [
+        Layer(what="ledger", prove=lambda: _ledger(settings), mend="Run `prioritizer check`"),
+        Layer(what="daemon", prove=lambda: _ready(settings), mend="Start it: systemctl start prioritizer; the journal says why it stopped"),
+    ]
+    return [*chain, *listener_chain(settings, send=send)]
+
+
+def listener_chain(settings: Settings, *, send: bool) -> list[Layer]:
+    """Listener socket, association, and with `send` a test image through to the list."""
     listener = settings.listener
     host = "127.0.0.1" if listener.host in ("0.0.0.0", "") else listener.host
     calling = next((peer.ae_title for peer in settings.peers if peer.ae_title != "*"), "DOCTOR")
     us = Destination(name="listener", ae_title=listener.ae_title, host=host, port=listener.port, calling_ae=calling)
     chain = [
-        Layer(what="ledger", prove=lambda: _ledger(settings), mend="Run `prioritizer check`"),
-        Layer(what="daemon", prove=lambda: _ready(settings), mend="Start it: systemctl start prioritizer; the journal says why it stopped"),
         Layer(
             what="listener: TCP", prove=lambda: _connect(host, listener.port), mend="journalctl -u prioritizer names the listener's fault"
         ),

@@ -134,13 +134,6 @@ def show_why(engine: sa.Engine, study_uid: str, *, as_json: bool, out: Console) 
         out.print(Text(f"{event.at.astimezone():%Y-%m-%d %H:%M:%S}  {event.actor}: {event.said}{instance}"), soft_wrap=True)
 
 
-def admitting_toml(notice: NoticeRow) -> str:
-    """The lines that would admit a refused peer, ready to paste; empty where a peer entry is not the mend."""
-    if notice.kind != "refused-association" or notice.detail.get("code") not in ("calling-ae", "peer", "address"):
-        return ""
-    return f'[[peers]]\nae_title = "{notice.calling_ae}"\nhost = "{notice.address}"'
-
-
 def calibration_now(engine: sa.Engine, settings: Settings) -> dict[str, Any]:
     """The calibration that applies, or why none can be trusted; `status` works without a bundle too."""
     from prioritizer.inference.bundle import open_bundle
@@ -174,7 +167,7 @@ def show_status(engine: sa.Engine, settings: Settings, *, as_json: bool, out: Co
         "alarms": [{"name": n, "since": plain(s), "said": t, "mend": m} for n, s, t, m in worklist.standing_alarms(engine)],
         "failed": [{key: plain(value) for key, value in asdict(f).items()} for f in worklist.failed_instances(engine, 20)],
         "deliveries": [{key: plain(value) for key, value in asdict(d).items()} for d in worklist.unfinished_deliveries(engine)],
-        "refusals": [{**{key: plain(v) for key, v in asdict(n).items()}, "toml": admitting_toml(n)} for n in notices],
+        "refusals": [{**{key: plain(v) for key, v in asdict(n).items()}, "toml": n.admitting_toml} for n in notices],
     }
     if as_json:
         print(json.dumps(told, indent=1))
@@ -193,7 +186,7 @@ def show_status(engine: sa.Engine, settings: Settings, *, as_json: bool, out: Co
     for notice in notices:
         head = f"{notice.at.astimezone():%Y-%m-%d %H:%M:%S} {notice.kind} {notice.address} {notice.calling_ae} -> {notice.called_ae}"
         out.print(Text(f"{head}: {notice.reason}"), soft_wrap=True)
-        if admitting_toml(notice):
-            out.print(Text("  to admit it, add to the configuration and reload:\n" + admitting_toml(notice), style="dim"), soft_wrap=True)
+        if notice.admitting_toml:
+            out.print(Text("  to admit it, add to the configuration and reload:\n" + notice.admitting_toml, style="dim"), soft_wrap=True)
     if not any(told[key] for key in ("alarms", "failed", "deliveries", "refusals")):
         out.print("Nothing needs you.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -293,6 +294,14 @@ class NoticeRow:
     called_ae: str
     reason: str
     detail: dict[str, Any]
+
+    @property
+    def admitting_toml(self) -> str:
+        """The lines that would admit a refused peer, ready to paste; empty where a peer entry is not the mend."""
+        if self.kind != "refused-association" or self.detail.get("code") not in ("calling-ae", "peer", "address"):
+            return ""
+        # What a stranger called itself is quoted as TOML quotes: it stays one value of one key.
+        return f"[[peers]]\nae_title = {json.dumps(self.calling_ae)}\nhost = {json.dumps(self.address)}"
 
 
 def recent_notices(engine: sa.Engine, kinds: Sequence[str] | None = None, limit: int = 100) -> list[NoticeRow]:

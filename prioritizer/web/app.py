@@ -15,7 +15,7 @@ from starlette.exceptions import HTTPException as StarletteHTTPException
 
 from prioritizer import __version__
 from prioritizer.errors import Forbidden, NotAllowed, NotFound, NotSignedIn, PrioritizerError, TooManyTries, Transient, Unprocessable
-from prioritizer.web import account, api, board, live, machines, people, reading_list, sign_in, study, trial
+from prioritizer.web import account, api, audit, board, calibrations, live, machines, people, reading_list, sign_in, study, system, trial
 from prioritizer.web.desk import FOLDER, Page, at_desk, desk_of
 from prioritizer.web.security import Armour
 
@@ -29,7 +29,7 @@ STATUSES: tuple[tuple[type[PrioritizerError], int, str], ...] = (
     (Transient, 503, "The list is not available"),
 )
 """What each error is over HTTP."""
-PARTS = (sign_in, account, people, study, reading_list, live, machines, trial, board, api)
+PARTS = (sign_in, account, people, study, reading_list, live, machines, trial, board, calibrations, system, audit, api)
 
 
 def page_app(page: Page) -> FastAPI:

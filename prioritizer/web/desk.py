@@ -19,6 +19,7 @@ from prioritizer import __version__
 from prioritizer.access import May, Person
 from prioritizer.config import Settings
 from prioritizer.db import choosing, saying, worklist
+from prioritizer.db.receiving import Quiet
 from prioritizer.db.worklist import Counts
 from prioritizer.ranking import Policy, Stage
 from prioritizer.study import Shown, Tried
@@ -46,6 +47,26 @@ class Pictures(Protocol):
         """A heat map as a layer, PNG."""
 
 
+class Proved(Protocol):
+    """One thing that a test showed."""
+
+    @property
+    def what(self) -> str:
+        """What was tested."""
+
+    @property
+    def ok(self) -> bool:
+        """It works."""
+
+    @property
+    def said(self) -> str:
+        """What was seen."""
+
+    @property
+    def mend(self) -> str:
+        """What to do where it does not."""
+
+
 class Trying(Protocol):
     """Where a file is tried that is no study."""
 
@@ -71,6 +92,13 @@ class Page:
     """None while AI is off."""
     board: Callable[[str], tuple[datetime, dict[str, Any]]]
     """The board of a period, and when it was computed."""
+    quiet: Callable[[], Quiet]
+    stations: Callable[[], list[tuple[str, datetime, int]]]
+    """Name, last turn and failures in a row of each."""
+    card: Callable[[], dict[str, Any]]
+    """What the bundle says of itself; empty without one."""
+    examine: Callable[[str, bool], list[Proved]]
+    """Walk the way to a destination, or to our own listener."""
     scale: Callable[[], float]
     """Contribution to the logit that heat maps draw strongest."""
 
@@ -88,6 +116,8 @@ class Desk:
     door: Doorkeeper
     templates: Environment
     pulse: Pulse
+    zone: ZoneInfo | None
+    """Of the times on pages; None: the machine's."""
     limits: SignInLimits = field(default_factory=SignInLimits)
     memory: dict[str, tuple[datetime, Any]] = field(default_factory=dict)
 

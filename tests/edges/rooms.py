@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
 
@@ -10,6 +10,7 @@ import sqlalchemy as sa
 
 from prioritizer import watching
 from prioritizer.config import Settings
+from prioritizer.db.receiving import Quiet
 from prioritizer.ranking import Policy
 from prioritizer.web.desk import Page
 
@@ -34,6 +35,10 @@ def page_of(engine: sa.Engine, **other: Any) -> Page:
         "policy": Policy,
         "pictures": lambda: None,
         "board": partial(told_now, engine),
+        "quiet": lambda: Quiet(quiet=timedelta(0), ceiling=timedelta(1)),
+        "stations": lambda: [("receive", THEN, 0)],
+        "card": dict,
+        "examine": lambda name, send: [],
         "trying": lambda: None,
         "scale": lambda: 1.0,
     }

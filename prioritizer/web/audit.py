@@ -1,0 +1,35 @@
+"""The audit log: who did what, who looked at which study."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Query
+from fastapi.responses import HTMLResponse
+
+from prioritizer.access import May, Person
+from prioritizer.db import audit
+from prioritizer.db.audit import Asked
+from prioritizer.db.events import Kind
+from prioritizer.web.desk import Here, needs
+
+routes = APIRouter()
+Auditor = Annotated[Person, needs(May.AUDIT)]
+PAGE_ROWS = 200
+Short = Annotated[str, Query(max_length=80)]
+
+
+@routes.get("/audit", response_class=HTMLResponse)
+def show(
+    desk: Here,
+    person: Auditor,
+    actor: Short = "",
+    kind: Kind | Literal[""] = "",
+    study: Short = "",
+    before: Annotated[int, Query(ge=0, lt=2**53)] = 0,
+) -> HTMLResponse:
+    """The newest entries, or those before a given one."""
+    asked = Asked(actor=actor.strip(), kind=kind, study_uid=study.strip(), before=before)
+    found = audit.entries(desk.engine, asked, PAGE_ROWS + 1)
+    last = found[PAGE_ROWS - 1].id if len(found) > PAGE_ROWS else 0
+    return desk.render("audit.html", person=person, entries=found[:PAGE_ROWS], asked=asked, kinds=sorted(Kind), older=last)

@@ -1,0 +1,142 @@
+"""Calibrations of the site: compare, approve, activate, reject, go back. Making one from local cases is a verb of the command line."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from fastapi import APIRouter
+from fastapi.responses import FileResponse, HTMLResponse, RedirectResponse, Response
+
+from prioritizer.access import May, Person
+from prioritizer.calibration import Calibration
+from prioritizer.db import activating, calibrations
+from prioritizer.db.activating import Decision
+from prioritizer.db.calibrations import Row
+from prioritizer.db.in_force import InForce
+from prioritizer.errors import CalibrationChanged, NotAllowed, NotFound
+from prioritizer.web.desk import Desk, Here, Seeing, Text, needs
+
+routes = APIRouter(prefix="/calibrations")
+Physicist = Annotated[Person, needs(May.CALIBRATE)]
+LOGITS = (-6.0, -4.0, -2.0, -1.0, 0.0, 1.0, 2.0, 4.0, 6.0)
+WITHIN = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; sandbox"
+"""A report is a page of its own, made by the recalibration: it is shown without any right to run or to ask."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Beside:
+    """A calibration beside the one in force."""
+
+    row: Row
+    map: Calibration | None
+    """None where it is not what was stored."""
+    fault: str = ""
+    has_report: bool = False
+
+
+def applying(desk: Desk) -> InForce:
+    """What is in force."""
+    return calibrations.applying(desk.engine, desk.page.policy())
+
+
+def beside(row: Row) -> Beside:
+    """A row with its map, where that is the one that was stored."""
+    has_report = bool(row.report) and Path(row.report).suffix == ".html" and Path(row.report).is_file()
+    try:
+        return Beside(row=row, map=row.calibration, has_report=has_report)
+    except CalibrationChanged as error:
+        return Beside(row=row, map=None, fault=str(error), has_report=has_report)
+
+
+@routes.get("", response_class=HTMLResponse)
+def show(desk: Here, person: Seeing) -> HTMLResponse:
+    """Every calibration, the newest first, and what is in force."""
+    return listed(desk, person)
+
+
+def listed(desk: Desk, person: Person, status: int = 200, fault: str = "", done: str = "") -> HTMLResponse:
+    """The list, with what was just done or what stood in the way."""
+    applies, own = applying(desk), desk.page.policy().own
+    return desk.render(
+        "calibrations.html",
+        status,
+        person=person,
+        rows=[beside(row) for row in calibrations.listed(desk.engine)],
+        applies=applies,
+        own=own,
+        own_active=own is not None and applies.calibration == own,
+        digest=desk.page.policy().bundle_digest,
+        may=person.may(May.CALIBRATE),
+        second_person=desk.page.settings().calibration.second_person,
+        fault=fault,
+        done=done,
+    )
+
+
+@routes.get("/{name}", response_class=HTMLResponse)
+def show_one(desk: Here, person: Seeing, name: str) -> HTMLResponse:
+    """One calibration beside the one in force: maps, thresholds, verdict."""
+    found, now = beside(calibrations.find(desk.engine, name)), applying(desk).calibration
+    maps = [one for one in (now, found.map) if one is not None]
+    return desk.render(
+        "calibration.html",
+        person=person,
+        one=found,
+        now=now,
+        points=[(logit, [one.probability(logit) for one in maps]) for logit in LOGITS],
+        raised_from=[one.logit_at(one.t_high) for one in maps],
+        may=person.may(May.CALIBRATE),
+        second_person=desk.page.settings().calibration.second_person,
+        advised_against=found.row.verdict == calibrations.ADVISED_AGAINST,
+    )
+
+
+@routes.get("/{name}/report")
+def report(desk: Here, person: Seeing, name: str) -> Response:
+    """The report of the recalibration as it was written."""
+    found = beside(calibrations.find(desk.engine, name))
+    if not found.has_report:
+        raise NotFound(f"the report of {found.row.id} is not on this machine: {found.row.report or 'none was written'}")
+    return FileResponse(found.row.report, media_type="text/html", headers={"Content-Security-Policy": WITHIN})
+
+
+@routes.post("/rollback", response_class=HTMLResponse)
+def roll_back(desk: Here, person: Physicist, own: Text = "") -> Response:
+    """What applied before applies again, or the bundle's own."""
+    try:
+        activating.roll_back(desk.engine, person.name, desk.page.policy(), desk.page.quiet(), desk.now, to_own=own == "yes")
+    except NotAllowed as error:
+        return listed(desk, person, 409, fault=str(error))
+    desk.forget()
+    return RedirectResponse("/calibrations", 303)
+
+
+@routes.post("/{name}/approve")
+def approve(desk: Here, person: Physicist, name: str) -> Response:
+    """A second person agrees."""
+    calibrations.approve(desk.engine, name, person.name, desk.now)
+    return RedirectResponse(f"/calibrations/{name}", 303)
+
+
+@routes.post("/{name}/reject")
+def reject(desk: Here, person: Physicist, name: str, reason: Text = "") -> Response:
+    """Decide against it, for good."""
+    calibrations.reject(desk.engine, name, person.name, reason.strip(), desk.now)
+    return RedirectResponse("/calibrations", 303)
+
+
+@routes.post("/{name}/activate", response_class=HTMLResponse)
+def activate(desk: Here, person: Physicist, name: str, against_advice: Text = "") -> Response:
+    """Put it in force: every unread study is scored and placed anew by it in one transaction."""
+    decision = Decision(
+        who=person.name, second_person=desk.page.settings().calibration.second_person, against_advice=against_advice.strip()
+    )
+    try:
+        done = activating.activate(desk.engine, name, decision, desk.page.policy(), desk.page.quiet(), desk.now)
+    except NotAllowed as error:
+        return listed(desk, person, 409, fault=str(error))
+    desk.forget()
+    said = f"{done.calibration} is in force (activation {done.activation}): {done.scored_anew} studies scored anew, {done.moved} moved."
+    return listed(desk, person, done=said)

@@ -1,0 +1,119 @@
+"""The operator's page: does it work, what needs somebody, who sends and receives, and tests of every way in and out."""
+
+from __future__ import annotations
+
+from datetime import UTC
+from enum import StrEnum
+from typing import Annotated
+
+from fastapi import APIRouter, Form
+from fastapi.responses import HTMLResponse, RedirectResponse, Response
+
+from prioritizer.access import May, Person
+from prioritizer.config import Settings
+from prioritizer.db import delivering, scoring, senders, worklist
+from prioritizer.db.worklist import NoticeRow
+from prioritizer.errors import NotAllowed
+from prioritizer.web.desk import Desk, Here, Proved, Seeing, Text, needs
+
+routes = APIRouter(prefix="/system")
+Operator = Annotated[Person, needs(May.OPERATE)]
+OURSELVES = "listener"
+MOST_SHOWN = 50
+
+
+class Again(StrEnum):
+    """What is tried again for a study."""
+
+    SCORE = "score"
+    SEND = "send"
+
+
+@routes.get("", response_class=HTMLResponse)
+def show(desk: Here, person: Seeing) -> HTMLResponse:
+    """Everything at a glance; what changes something is for administrators."""
+    return page(desk, person)
+
+
+def page(desk: Desk, person: Person, proofs: list[Proved] | None = None, tested: str = "") -> HTMLResponse:
+    """The page, with what a test just showed."""
+    settings, now = desk.page.settings(), desk.now
+    faults, alarms, counts = desk.page.ready(), worklist.standing_alarms(desk.engine), desk.counts()
+    day = now.astimezone(desk.zone).replace(hour=0, minute=0, second=0, microsecond=0).astimezone(UTC)
+    titles = {peer.ae_title for peer in settings.peers if peer.ae_title != "*"}
+    refusals = worklist.recent_notices(desk.engine, limit=MOST_SHOWN)
+    return desk.render(
+        "system.html",
+        person=person,
+        verdict=verdict(faults, len(alarms)),
+        faults=faults,
+        alarms=alarms,
+        counts=counts,
+        heard=senders.heard(desk.engine, titles, day, now),
+        notes={peer.ae_title: peer for peer in settings.peers},
+        any_peer=next((peer for peer in settings.peers if peer.ae_title == "*"), None),
+        last_refusal=last_refusals(refusals),
+        refusals=refusals,
+        refused_today=senders.refused_since(desk.engine, day),
+        destinations=settings.destinations,
+        deliveries=worklist.unfinished_deliveries(desk.engine)[:MOST_SHOWN],
+        failed=worklist.failed_instances(desk.engine, MOST_SHOWN),
+        stations=desk.page.stations(),
+        card=desk.page.card(),
+        settings=settings,
+        shown=configured(settings),
+        may_operate=person.may(May.OPERATE),
+        proofs=proofs,
+        tested=tested,
+        ourselves=OURSELVES,
+    )
+
+
+def verdict(faults: list[str], alarms: int) -> str:
+    """The first line: works or not, and how much needs somebody."""
+    works = "Working." if not faults else "Not everything works."
+    needs = "Nothing needs you." if not alarms else "One thing needs you." if alarms == 1 else f"{alarms} things need you."
+    return f"{works} {needs}"
+
+
+def last_refusals(notices: list[NoticeRow]) -> dict[str, NoticeRow]:
+    """The newest refusal of each AE title."""
+    found: dict[str, NoticeRow] = {}
+    for notice in notices:
+        found.setdefault(notice.calling_ae, notice)
+    return found
+
+
+def configured(settings: Settings) -> list[tuple[str, str]]:
+    """The settings that decide what readers see."""
+    ranking = settings.ranking
+    return [
+        ("stage", str(settings.site.stage)),
+        ("deadline of a raised study", f"{ranking.high_minutes:g} min"),
+        ("deadline of every other study", f"{ranking.neutral_minutes:g} min"),
+        ("most that may be raised", f"{ranking.max_high_share:.0%} of the last {ranking.last_n}"),
+        ("a claim lasts", f"{ranking.claim_minutes:g} min"),
+        ("AI's result is shown to readers", settings.reading.reveal),
+        ("result that goes to the PACS", settings.publish.overlay),
+        ("pixels are kept after reading", f"{settings.store.keep_read_days:g} days"),
+    ]
+
+
+@routes.post("/test", response_class=HTMLResponse)
+def test(desk: Here, person: Operator, name: Text = "", send: Annotated[bool, Form()] = False) -> HTMLResponse:
+    """Walk one way from the bottom up: C-ECHO, and with `send` a phantom image."""
+    known = {OURSELVES, *(destination.name for destination in desk.page.settings().destinations)}
+    if name not in known:
+        raise NotAllowed(f"there is no way called {name!r} to test")
+    return page(desk, person, desk.page.examine(name, send), name)
+
+
+@routes.post("/again/{what}")
+def again(desk: Here, person: Operator, what: Again, study: Text = "") -> Response:
+    """Score a study again, or send its result again."""
+    if what is Again.SCORE:
+        scoring.requeue(desk.engine, study, person.name, desk.page.policy(), desk.now)
+    else:
+        delivering.requeue_deliveries(desk.engine, study, person.name, desk.now)
+    desk.forget()
+    return RedirectResponse("/system", 303)

@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 from prioritizer.config import Settings
 from prioritizer.dicom import develop
 from prioritizer.errors import Unprocessable
-from prioritizer.learning.label_files import is_picture
-from prioritizer.picture_files import file_picture
 from prioritizer.inference.bundle import Bundle, sha256_of
 from prioritizer.inference.engine import Engine
 from prioritizer.inference.sandbox import ChildDied, Sandbox
+from prioritizer.learning.label_files import is_picture
+from prioritizer.picture_files import file_picture
 
 THUMBNAIL = 32
 

@@ -15,6 +15,7 @@ import threading
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import sdnotify
 import sqlalchemy as sa
@@ -273,11 +274,13 @@ class Daemon:
         told = {key: self.bundle.card.get(key, "") for key in ("name", "title", "intended_use", "limits")}
         return {**told, "digest": self.bundle.digest, "calibration": applies.id if applies else ""}
 
-    def _examine(self, name: str, send: bool) -> list[Proved]:  # noqa: FBT001 - as the page asks
+    def _examine(self, name: str, send: bool) -> list[Proved]:
         """Walk the way to a destination, or with any other name to our own listener."""
         found = next((one for one in self.settings.destinations if one.name == name), None)
         ours = self.settings.listener.ae_title
-        return list(doctor.walk(doctor.destination_chain(found, ours, send=send) if found else doctor.listener_chain(self.settings, send=send)))
+        return list(
+            doctor.walk(doctor.destination_chain(found, ours, send=send) if found else doctor.listener_chain(self.settings, send=send))
+        )
 
     def _publisher(self, bundle: Bundle) -> PublishStation:
         work = PublishStation(

@@ -58,7 +58,9 @@ def board_families(board: dict[str, Any]) -> Iterator[Metric]:
                 shares.add_metric([name, figure], share[figure])
     yield shares
     for name in ("arrived", "read", "scored", "confirmed", "not_confirmed", "missed"):
-        yield GaugeMetricFamily(f"prioritizer_board_{name}", f"Studies of the latest board: {name.replace('_', ' ')}", value=float(board[name]))
+        yield GaugeMetricFamily(
+            f"prioritizer_board_{name}", f"Studies of the latest board: {name.replace('_', ' ')}", value=float(board[name])
+        )
     drift = GaugeMetricFamily("prioritizer_board_drift", "Population stability index beyond chance", labels=["of"])
     for one in board["drift"]:
         drift.add_metric([one["of"]], one["beyond_chance"])

@@ -16,11 +16,11 @@ from prioritizer.dicom import attributes
 from prioritizer.eligibility import Rules, Verdict
 from prioritizer.errors import Unprocessable
 from prioritizer.filescore import files_of
-from prioritizer.one_file import NO_HEADER
-from prioritizer.learning.label_files import is_picture
 from prioritizer.inference.bundle import Bundle
 from prioritizer.learning import duplicates
 from prioritizer.learning.cohorts import Cohort, LabelledImage, read_cohort
+from prioritizer.learning.label_files import is_picture
+from prioritizer.one_file import NO_HEADER
 from prioritizer.recalibration import Sample
 from prioritizer.study import Instance, SOPInstanceUID, StudyUID
 from prioritizer.subgroups import Traits

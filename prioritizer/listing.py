@@ -19,7 +19,7 @@ from rich.text import Text
 from prioritizer.config import Settings
 from prioritizer.db import calibrations, worklist
 from prioritizer.db.ordering import Order, View, Wanted
-from prioritizer.db.worklist import NoticeRow, Row
+from prioritizer.db.worklist import Row
 from prioritizer.errors import ModelError
 from prioritizer.ranking import Stage
 from prioritizer.web import words

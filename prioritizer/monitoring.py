@@ -177,7 +177,9 @@ def psi(reference: Float64, current: Float64, of: str) -> Drift | None:
     edges = np.unique(np.quantile(reference, np.linspace(0, 1, BINS + 1)[1:-1]))
     before, after = (_shares(values, edges) for values in (reference, current))
     value = float(np.sum((after - before) * np.log(after / before)))
-    return Drift(of=of, value=value, by_chance=len(edges) * (1 / len(reference) + 1 / len(current)), n=len(current), reference=len(reference))
+    return Drift(
+        of=of, value=value, by_chance=len(edges) * (1 / len(reference) + 1 / len(current)), n=len(current), reference=len(reference)
+    )
 
 
 def _shares(values: Float64, edges: Float64) -> Float64:
@@ -197,7 +199,7 @@ def psi_of_embeddings(reference: Float64, current: Float64) -> Drift | None:
 
 
 def agreement(studies: Sequence[Seen], *, blind: bool | None = None) -> dict[str, Share]:
-    """Sensitivity, specificity and positive predictive value of raising, by what readers found; of blinded readings alone, or the others."""
+    """Sensitivity, specificity and positive predictive value of raising by what readers found; `blind`: of blinded readings, or the others."""
     said = [s for s in studies if s.finding in (Finding.PRESENT, Finding.ABSENT) and s.ai_state == AIState.SCORED]
     said = [s for s in said if blind is None or s.blind is blind]
     sick, well = [s for s in said if s.finding == Finding.PRESENT], [s for s in said if s.finding == Finding.ABSENT]
@@ -279,7 +281,9 @@ def board(studies: Sequence[Seen], drifts: Sequence[Drift], rules: Sequence[Rule
         "read": sum(s.read is not None for s in studies),
         "overdue": share(Share(hits=sum(s.overdue for s in studies), of=len(studies))),
         "waits": [asdict(one) for one in waits(studies)],
-        "reasons": dict(Counter(s.reason or s.ai_state.lower() for s in studies if s.ai_state in (AIState.NOT_SCORED, AIState.FAILED)).most_common()),
+        "reasons": dict(
+            Counter(s.reason or s.ai_state.lower() for s in studies if s.ai_state in (AIState.NOT_SCORED, AIState.FAILED)).most_common()
+        ),
         "groups": by_group(studies),
         "words": words,
         "label_free": {**free, "assumption": ASSUMPTION},
@@ -299,7 +303,9 @@ def left(found: Mapping[str, Any], rules: Sequence[Rule]) -> list[Left]:
         text = ""
         if rule.name in drifts and drifts[rule.name]["beyond_chance"] > rule.threshold:
             one = drifts[rule.name]
-            text = f"the {one['of']} have drifted: index {one['value']:.2f}, {one['by_chance']:.2f} of it by chance, limit {rule.threshold:g}"
+            text = (
+                f"the {one['of']} have drifted: index {one['value']:.2f}, {one['by_chance']:.2f} of it by chance, limit {rule.threshold:g}"
+            )
         elif rule.name in ABOVE:
             text = _above(rule, ABOVE[rule.name][0], found[ABOVE[rule.name][1]])
         elif rule.name in BELOW:
@@ -324,4 +330,5 @@ def _below(rule: Rule, told: Mapping[str, Any]) -> str:
     if told["of"] == 0 or told["high"] >= rule.threshold:
         return ""
     name = rule.name.upper() if rule.name == "ppv" else rule.name
-    return f"{name} by readers' words {told['value']:.2f} (95 % {told['low']:.2f} to {told['high']:.2f}, n = {told['of']}), limit {rule.threshold:g}"
+    interval = f"95 % {told['low']:.2f} to {told['high']:.2f}, n = {told['of']}"
+    return f"{name} by readers' words {told['value']:.2f} ({interval}), limit {rule.threshold:g}"

@@ -10,7 +10,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from prioritizer import monitoring
-from prioritizer.config import Settings
+from prioritizer.config import AlarmRule, Settings
 from prioritizer.db import monitoring as kept_boards
 from prioritizer.db.housekeeping import Alarm
 from prioritizer.errors import NotAllowed
@@ -70,7 +70,7 @@ def drifts_of(engine: sa.Engine, settings: Settings, bundle_digest: str, period:
 
 def rules_of(settings: Settings) -> list[Rule]:
     """The site's rules, and for what it says nothing of, those that come with prioritizer."""
-    own = {rule.name: rule for rule in settings.alarms}
+    own: dict[str, AlarmRule] = {rule.name: rule for rule in settings.alarms}
     found = []
     for name, (threshold, action) in DEFAULTS.items():
         rule = own.get(name)

@@ -9,6 +9,7 @@ is new. No transaction here that tells something lasts as long as `LONGEST`.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -146,7 +147,7 @@ def since(engine: sa.Engine, before: Mark, wanted: Wanted, reader: str, now: dat
             row.study_uid: row for some in _parts(uids) for row in tx.execute(_of_list(wanted, now).where(studies.c.study_uid.in_(some)))
         }
         newest = mark(tx, now)
-    return _counted(before, newest, list(rows[:MOST_LOOKED_AT]), shown, more=len(rows) > MOST_LOOKED_AT)
+    return _counted(before, newest, rows[:MOST_LOOKED_AT], shown, more=len(rows) > MOST_LOOKED_AT)
 
 
 def _after(tx: sa.Connection, before: Mark) -> list[sa.ColumnElement[bool]]:
@@ -175,7 +176,7 @@ def _of_list(wanted: Wanted, now: datetime) -> sa.Select[tuple[str, str, bool, s
     return sa.select(studies.c.study_uid, studies.c.patient_name, studies.c.stat, studies.c.reading_state).where(fits)
 
 
-def _counted(before: Mark, newest: Mark, rows: list[sa.Row[Any]], mine: dict[str, sa.Row[Any]], *, more: bool) -> Changes:
+def _counted(before: Mark, newest: Mark, rows: Sequence[Any], mine: dict[str, sa.Row[Any]], *, more: bool) -> Changes:
     """Each study counts once, by the weightiest thing that happened to it."""
     found: dict[str, set[str]] = {}
     told, reordered = [], False

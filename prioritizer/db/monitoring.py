@@ -25,7 +25,9 @@ def seen(engine: sa.Engine, start: datetime, end: datetime) -> list[Seen]:
     )  # fmt: skip
     query = sa.select(*(studies.c[name] for name in columns)).where(*arrived, studies.c.listed)
     mine = sa.select(studies.c.study_uid).where(*arrived)
-    said = sa.select(feedback).where(feedback.c.study_uid.in_(mine), feedback.c.withdrawn_at.is_(None), feedback.c.finding != Finding.UNSURE)
+    said = sa.select(feedback).where(
+        feedback.c.study_uid.in_(mine), feedback.c.withdrawn_at.is_(None), feedback.c.finding != Finding.UNSURE
+    )
     why = sa.select(instances.c.study_uid, sa.func.min(instances.c.reason)).where(
         instances.c.study_uid.in_(mine), instances.c.state.in_([InstanceState.INELIGIBLE, InstanceState.FAILED])
     )

@@ -188,6 +188,7 @@ def desk_of(page: Page) -> Desk:
         door=Doorkeeper(engine=page.engine, settings=page.settings, now=page.now),
         templates=templates,
         pulse=Pulse(page.engine, page.now),
+        zone=zone,
     )
 
 

@@ -193,7 +193,9 @@ class Armour:
 
         async def hardened(message: Message) -> None:
             if message["type"] == "http.response.start":
-                added = (HEADERS | WITH_OWN_PICTURES if scope["path"] == "/try" else HEADERS) | ({"Strict-Transport-Security": "max-age=31536000"} if self._settings().web.secure else {})
+                added = (HEADERS | WITH_OWN_PICTURES if scope["path"] == "/try" else HEADERS) | (
+                    {"Strict-Transport-Security": "max-age=31536000"} if self._settings().web.secure else {}
+                )
                 if any(key.lower() == b"content-security-policy" for key, _ in message["headers"]):
                     added = {key: value for key, value in added.items() if key != "Content-Security-Policy"}
                 kept = [(key, value) for key, value in message["headers"] if key.decode().title() not in {h.title() for h in added}]

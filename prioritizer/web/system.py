@@ -100,7 +100,7 @@ def configured(settings: Settings) -> list[tuple[str, str]]:
 
 
 @routes.post("/test", response_class=HTMLResponse)
-def test(desk: Here, person: Operator, name: Text = "", send: Annotated[bool, Form()] = False) -> HTMLResponse:
+def walk(desk: Here, person: Operator, name: Text, *, send: Annotated[bool, Form()] = False) -> HTMLResponse:
     """Walk one way from the bottom up: C-ECHO, and with `send` a phantom image."""
     known = {OURSELVES, *(destination.name for destination in desk.page.settings().destinations)}
     if name not in known:

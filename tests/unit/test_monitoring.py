@@ -11,7 +11,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prioritizer.monitoring import Rule, Seen, agreement, board, group_of_age, in_order_of_arrival, label_free, psi, psi_of_embeddings, waits
+from prioritizer.monitoring import (
+    Rule,
+    Seen,
+    agreement,
+    board,
+    group_of_age,
+    in_order_of_arrival,
+    label_free,
+    psi,
+    psi_of_embeddings,
+    waits,
+)
 
 NOON = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
 PLAIN = Seen(
@@ -128,7 +139,14 @@ def test_figures_without_labels_are_those_of_calibrated_probabilities() -> None:
 
 @pytest.mark.parametrize(
     ("age", "words"),
-    [(None, "age not known"), (0.3, "under 1 year"), (1.0, "1 to 5 years"), (17.9, "6 to 17 years"), (90.0, "65 years and over"), (130.0, "65 years and over")],
+    [
+        (None, "age not known"),
+        (0.3, "under 1 year"),
+        (1.0, "1 to 5 years"),
+        (17.9, "6 to 17 years"),
+        (90.0, "65 years and over"),
+        (130.0, "65 years and over"),
+    ],
 )
 def test_ages_are_told_as_people_say_them(age: float | None, words: str) -> None:
     assert group_of_age(age) == words
@@ -140,7 +158,14 @@ def rule(name: str, threshold: float) -> Rule:
 
 @pytest.mark.parametrize(
     ("name", "threshold", "alarms"),
-    [("sensitivity", 0.99, True), ("sensitivity", 0.7, False), ("ppv", 0.99, True), ("raised", 0.3, True), ("raised", 0.5, False), ("overdue", 0.0, False)],
+    [
+        ("sensitivity", 0.99, True),
+        ("sensitivity", 0.7, False),
+        ("ppv", 0.99, True),
+        ("raised", 0.3, True),
+        ("raised", 0.5, False),
+        ("overdue", 0.0, False),
+    ],
 )
 def test_an_alarm_needs_the_whole_interval(name: str, threshold: float, alarms: bool) -> None:
     found = board(SAID, [], [rule(name, threshold)])

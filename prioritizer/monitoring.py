@@ -199,7 +199,7 @@ def psi_of_embeddings(reference: Float64, current: Float64) -> Drift | None:
 
 
 def agreement(studies: Sequence[Seen], *, blind: bool | None = None) -> dict[str, Share]:
-    """Sensitivity, specificity and positive predictive value of raising by what readers found; `blind`: of blinded readings, or the others."""
+    """Sensitivity, specificity and positive predictive value of raising by what readers found; `blind`: of these readings only."""
     said = [s for s in studies if s.finding in (Finding.PRESENT, Finding.ABSENT) and s.ai_state == AIState.SCORED]
     said = [s for s in said if blind is None or s.blind is blind]
     sick, well = [s for s in said if s.finding == Finding.PRESENT], [s for s in said if s.finding == Finding.ABSENT]

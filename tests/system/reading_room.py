@@ -1,0 +1,80 @@
+"""A reading room under test: people who may sign in, browsers of theirs, films that arrive. Imported by name."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from playwright.sync_api import Browser, Page
+
+from prioritizer.access import Role
+from prioritizer.calibration import Calibration
+from prioritizer.db import calibrations, people
+from prioritizer.db.calibrations import Verdict
+from prioritizer.inference.bundle import default_folder, open_bundle
+from prioritizer.stations import utc_now
+from tests.system.daemons import Daemon, phantom, phantom_study_uid, sends
+
+PASSWORD = "four grey herons fly"
+NUMBERS = itertools.count(5001)
+BUNDLE = open_bundle(default_folder())
+RAISES_ALL, RAISES_NONE = 1e-12, 1 - 1e-12
+FIT = Verdict(word="fit to activate", said="It separates.", report="")
+
+
+@dataclass
+class Room:
+    """A daemon with people."""
+
+    daemon: Daemon
+    browser: Browser
+    folder: Path
+    pages: list[Page] = field(default_factory=list)
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.daemon.sections['web']['port']}"
+
+    def let_in(self, name: str, role: Role = Role.READER) -> None:
+        """A person with a password, as by a one-time link."""
+        now = utc_now()
+        people.accept(self.daemon.ledger, people.invite(self.daemon.ledger, name, role, "tests", now), name, PASSWORD, now)
+
+    @contextmanager
+    def signed_in(self, name: str, **context: object) -> Iterator[Page]:
+        """A browser of one's own, signed in by the form. Whatever a script logs as an error fails the test."""
+        found = self.browser.new_context(base_url=self.url, **context)  # type: ignore[arg-type]
+        page, faults = found.new_page(), []
+        page.on("pageerror", lambda error: faults.append(str(error)))
+        page.on("console", lambda said: faults.append(said.text) if "Content Security Policy" in said.text else None)
+        page.goto("/sign-in")
+        page.get_by_label("Name").fill(name)
+        page.get_by_label("Password").fill(PASSWORD)
+        page.get_by_role("button", name="Sign in").click()
+        page.wait_for_url(f"{self.url}/")
+        try:
+            yield page
+            assert not faults, faults
+        finally:
+            found.close()
+
+    def film(self, *, waits: bool = True, **traits: object) -> str:
+        """A phantom that arrives by C-STORE and is scored; its study UID."""
+        number = next(NUMBERS)
+        sends(self.daemon, phantom(self.folder, number, **traits))
+        if waits:
+            self.daemon.wait_scored(phantom_study_uid(number))
+        return phantom_study_uid(number)
+
+    def candidate(self, t_high: float, verdict: Verdict = FIT) -> str:
+        """A calibration that keeps the map and sets the threshold, so that what it raises is certain."""
+        made: Calibration = replace(BUNDLE.calibration, id=f"local-{next(NUMBERS)}", t_high=t_high, t_low=0.0)
+        return calibrations.add(self.daemon.ledger, BUNDLE.digest, made, verdict, "anna", utc_now()).id
+
+
+def rows(page: Page) -> list[str]:
+    """The Study UIDs of the list as it is drawn, in order."""
+    return [str(row.get_attribute("data-uid")) for row in page.locator("#rows > tr").all()]

@@ -1,0 +1,475 @@
+"""The reading room as its people use it: real browsers, a real daemon, films by C-STORE."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Browser, Page, expect
+
+from prioritizer.access import Role
+from prioritizer.db import saying
+from tests.edges.browsers import browser_fixture  # noqa: F401
+from tests.system.daemons import phantom, running_daemon, sections, wait_until
+from tests.system.reading_room import NUMBERS, PASSWORD, RAISES_ALL, RAISES_NONE, Room, rows
+
+SLOW_MS = 30_000
+"""It bounds a hang on a busy machine, and proves nothing about speed."""
+PAGES = ("/", "/board", "/try", "/calibrations", "/system", "/audit", "/people", "/account")
+
+
+@pytest.fixture(scope="module")
+def room(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Room]:
+    expect.set_options(timeout=SLOW_MS)
+    with running_daemon(tmp_path_factory.mktemp("daemon"), sections()) as daemon:
+        found = Room(daemon, browser, tmp_path_factory.mktemp("films"))
+        found.let_in("ito")
+        found.let_in("berg")
+        found.let_in("physik", Role.PHYSICIST)
+        found.let_in("admin", Role.ADMIN)
+        yield found
+
+
+def test_the_first_administrator_comes_by_the_link_in_the_log(browser: Browser, tmp_path: Path) -> None:
+    with running_daemon(tmp_path, sections()) as daemon:
+        (said,) = daemon.events("first-link")
+        link = re.search(r"http\S+/welcome/\S+", said["message"])
+        assert link is not None
+        page = browser.new_page()
+        page.goto(link.group())
+        page.get_by_label("Name").fill("chief")
+        page.get_by_label("Password", exact=True).fill(PASSWORD)
+        page.get_by_label("Once more").fill(PASSWORD)
+        page.get_by_role("button", name="Set the password and sign in").click()
+        expect(page.get_by_text("No open studies.")).to_be_visible()
+        page.goto(link.group())
+        expect(page.get_by_role("heading")).to_have_text("This cannot be done now")
+        page.close()
+
+
+def test_new_arrivals_light_the_pill_and_nothing_moves_until_it_is_asked_for(room: Room) -> None:
+    first = room.film()
+    with room.signed_in("ito") as page:
+        before = rows(page)
+        assert first in before
+        expect(page.locator("#fresh")).to_contain_text("live")
+        page.keyboard.press("j")
+        second = room.film()
+        expect(page.locator("#pill")).to_contain_text("1 new")
+        assert rows(page) == before
+        assert page.evaluate("document.activeElement.closest('tr')?.dataset.uid") == before[0]
+        page.keyboard.press("r")
+        expect(page.locator(f'tr[data-uid="{second}"]')).to_be_visible()
+        expect(page.locator("#pill details")).to_have_count(0)
+        expect(page.locator("tr.at")).to_have_attribute("data-uid", before[0])
+
+
+def test_a_stat_study_lights_the_pill_in_the_alarm_colour_and_moves_nothing(room: Room) -> None:
+    study = room.film()
+    with room.signed_in("ito") as page, room.signed_in("berg") as other:
+        before = rows(page)
+        other.goto(f"/study/{study}")
+        other.get_by_role("button", name="Pin as STAT").click()
+        expect(page.locator("#pill .urgent")).to_contain_text("STAT")
+        assert rows(page) == before
+        assert page.title().startswith("(!!)")
+        page.keyboard.press("r")
+        expect(page.locator("#rows > tr").first).to_have_attribute("data-uid", study)
+        other.get_by_role("button", name="Unpin").click()
+        expect(other.get_by_role("button", name="Pin as STAT")).to_be_visible()
+
+
+def test_of_two_who_claim_one_study_one_has_it_and_the_other_is_told(room: Room) -> None:
+    study = room.film()
+    with room.signed_in("ito") as one, room.signed_in("berg") as two:
+        for page in (one, two):
+            page.goto("/")
+            expect(page.locator(f'tr[data-uid="{study}"]')).to_be_visible()
+        one.locator(f'tr[data-uid="{study}"]').get_by_role("button", name="Claim").click()
+        expect(one.locator(f'tr[data-uid="{study}"]')).to_contain_text("ito")
+        two.locator(f'tr[data-uid="{study}"]').get_by_role("button", name="Claim").click()
+        expect(two.locator("main")).to_contain_text("ito has had this study since")
+        two.goto(f"/study/{study}")
+        expect(two.locator("main")).to_contain_text("You may look; taking it over tells them")
+        two.get_by_role("button", name="Take over").click()
+        expect(two.locator("main")).to_contain_text("claimed by you")
+        one.goto(f"/study/{study}")
+        expect(one.locator("main")).to_contain_text("berg has this study")
+
+
+def test_two_who_ask_for_the_next_study_at_once_get_two_studies(room: Room) -> None:
+    room.film()
+    room.film()
+    with room.signed_in("ito") as one, room.signed_in("berg") as two:
+        for page in (one, two):
+            page.keyboard.press("n")
+        for page in (one, two):
+            expect(page.locator("main")).to_contain_text("claimed by you")
+        assert one.url != two.url
+
+
+def pixels(page: Page) -> str:
+    """The first film as it is drawn, as text."""
+    return str(page.evaluate("document.querySelector('.view canvas').toDataURL()"))
+
+
+def open_study(page: Page, study: str) -> None:
+    page.goto(f"/study/{study}")
+    page.locator(".view canvas").first.wait_for(timeout=SLOW_MS)
+
+
+def test_window_invert_and_zoom_change_what_is_drawn(room: Room) -> None:
+    study = room.film()
+    with room.signed_in("ito") as page:
+        open_study(page, study)
+        seen = [pixels(page)]
+        view = page.locator(".view").first
+        box = view.bounding_box()
+        assert box is not None
+        page.mouse.move(box["x"] + 100, box["y"] + 100)
+        page.mouse.down()
+        page.mouse.move(box["x"] + 180, box["y"] + 140, steps=4)
+        page.mouse.up()
+        page.wait_for_function("before => document.querySelector('.view canvas').toDataURL() !== before", arg=seen[0])
+        seen.append(pixels(page))
+        page.keyboard.press("i")
+        seen.append(pixels(page))
+        assert len(set(seen)) == 3
+        page.keyboard.press("0")
+        assert pixels(page) == seen[0]
+        scale = float(str(page.locator("figure.film").get_attribute("data-scale")))
+        page.keyboard.press("+")
+        assert float(str(page.locator("figure.film").get_attribute("data-scale"))) == pytest.approx(scale * 1.25, rel=0.01)
+
+
+def test_the_canvas_without_touch_is_the_picture_that_a_browser_without_scripts_gets(room: Room) -> None:
+    study = room.film()
+    with room.signed_in("ito") as page:
+        page.goto(f"/study/{study}")
+        source = str(page.locator("figure.film").get_attribute("data-film")).replace("/film/", "/image/")
+        page.locator(".view canvas").first.wait_for(timeout=SLOW_MS)
+        worst = page.evaluate(
+            """async (source) => {
+              const image = new Image(); image.src = source; await image.decode();
+              const other = document.createElement('canvas'); other.width = image.width; other.height = image.height;
+              const ink = other.getContext('2d'); ink.drawImage(image, 0, 0);
+              const theirs = ink.getImageData(0, 0, image.width, image.height).data;
+              const canvas = document.querySelector('.view canvas');
+              const mine = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data;
+              if (mine.length !== theirs.length) return 999;
+              let worst = 0; for (let i = 0; i < mine.length; i++) worst = Math.max(worst, Math.abs(mine[i] - theirs[i]));
+              return worst; }""",
+            source,
+        )
+        assert worst <= 2
+
+
+def test_ai_detail_is_shown_when_it_is_asked_for_and_that_is_kept(room: Room) -> None:
+    study = room.film()
+    with room.signed_in("ito") as page:
+        open_study(page, study)
+        expect(page.locator(".panel")).to_contain_text("AI detail hidden")
+        expect(page.locator("main")).to_contain_text("AI detail not yet seen")
+        assert page.locator("meter").count() == 0
+        heat = page.url.split("?")[0] + "/heat/" + str(page.locator("figure.film").get_attribute("data-film")).rsplit("/", 1)[1]
+        assert page.request.get(heat).status == 403
+        page.keyboard.press("h")
+        page.locator(".view .heat").wait_for(timeout=SLOW_MS)
+        expect(page.locator(".panel")).to_contain_text("calibrated probability")
+        expect(page.locator("main")).to_contain_text("AI detail seen")
+        assert page.request.get(heat).status == 200
+        expect(page.locator("main")).to_contain_text("not where disease is")
+    with room.signed_in("berg") as other:
+        open_study(other, study)
+        expect(other.locator(".panel")).to_contain_text("AI detail hidden")
+
+
+def test_the_opacity_slider_changes_what_is_seen(room: Room) -> None:
+    study = room.film(opacity=True)
+    with room.signed_in("ito") as page:
+        open_study(page, study)
+        page.keyboard.press("h")
+        page.locator(".view .heat").wait_for(timeout=SLOW_MS)
+        view = page.locator(".view").first
+        shots = []
+        for value in ("0", "100"):
+            page.locator("#opacity").fill(value)
+            expect(page.locator("#opacityshown")).to_have_text(f"{value} %")
+            shots.append(view.screenshot())
+        page.keyboard.press("o")
+        expect(page.locator("#opacityshown")).to_have_text("off")
+        shots.append(view.screenshot())
+        assert shots[0] == shots[2]
+        assert shots[0] != shots[1]
+
+
+def test_a_finding_in_one_key_with_what_had_been_seen(room: Room) -> None:
+    blind, shown = room.film(), room.film()
+    with room.signed_in("ito") as page:
+        page.goto(f"/study/{blind}?list=%3Forder%3Darrival%26blind%3D1")
+        page.keyboard.press("x")
+        expect(page.locator("main")).to_contain_text("You said: absent")
+        open_study(page, shown)
+        page.keyboard.press("h")
+        page.locator("meter").wait_for()
+        page.keyboard.press("y")
+        expect(page.locator("main")).to_contain_text("You said: present")
+        page.get_by_role("button", name="Undo").click()
+        expect(page.locator("main")).not_to_contain_text("You said")
+        page.get_by_label("Note").fill("left base")
+        page.get_by_role("button", name="Can't say").click()
+        expect(page.locator("main")).to_contain_text("You said: unsure")
+    words = {word.study_uid: word for study in (blind, shown) for word in saying.said_of(room.daemon.ledger, study)}
+    assert (words[blind].finding, words[blind].seen, words[blind].ranked) == ("absent", False, False)
+    assert (words[shown].finding, words[shown].seen, words[shown].ranked, words[shown].note) == ("unsure", True, True, "left base")
+    assert len(saying.said_of(room.daemon.ledger, shown)) == 2
+
+
+def test_read_and_next_in_one_key(room: Room) -> None:
+    room.film()
+    with room.signed_in("ito") as page:
+        page.keyboard.press("n")
+        expect(page.locator("main")).to_contain_text("claimed by you")
+        first = page.url.split("/study/")[1].split("?")[0]
+        page.locator("h1").click()
+        page.keyboard.press("Enter")
+        page.wait_for_url(lambda url: first not in url)
+        page.goto(f"/study/{first}")
+        expect(page.locator("main")).to_contain_text("read by ito")
+
+
+def test_a_file_is_tried_and_nothing_is_kept(room: Room, tmp_path: Path) -> None:
+    file = phantom(tmp_path, next(NUMBERS))
+    before = {row["study_uid"] for row in room.daemon.studies()}
+    with room.signed_in("ito") as page:
+        page.goto("/try")
+        page.get_by_label("File").set_input_files(file)
+        page.get_by_role("button", name="Try it").click()
+        page.locator(".view canvas").wait_for(timeout=SLOW_MS)
+        expect(page.locator(".panel")).to_contain_text("Calibrated probability")
+        told = page.locator("#traded").inner_text()
+        page.locator("#cut").fill("3")
+        assert page.locator("#traded").inner_text() != told
+        expect(page.locator("#traded")).to_contain_text("of 100 studies raised")
+        page.locator(".view .heat").wait_for(timeout=SLOW_MS)
+        page.locator("#opacity").fill("90")
+        expect(page.locator("#opacityshown")).to_have_text("90 %")
+        markup = tmp_path / "<img src=x onerror=alert(1)>.png"
+        markup.write_bytes(b"\x89PNG\r\n\x1a\nnot a picture")
+        page.goto("/try")
+        page.get_by_label("File").set_input_files(markup)
+        page.get_by_role("button", name="Try it").click()
+        expect(page.get_by_role("alert")).to_contain_text("no readable PNG or JPEG")
+        assert page.locator("main img").count() == 0
+    assert {row["study_uid"] for row in room.daemon.studies()} == before
+    assert not list((room.daemon.folder / "var" / "tried").iterdir())
+    assert "tried" in {entry["kind"] for entry in _events(room)}
+
+
+def _events(room: Room) -> list[dict[str, object]]:
+    import sqlalchemy as sa
+
+    from prioritizer.db import connect
+
+    with connect.reading(room.daemon.ledger) as tx:
+        return [dict(row._mapping) for row in tx.execute(sa.text("SELECT kind, actor, said FROM events"))]
+
+
+def test_a_calibration_is_activated_and_the_list_is_placed_anew(room: Room) -> None:
+    study = room.film()
+    room.candidate(RAISES_NONE)
+    all_of_them = room.candidate(RAISES_ALL)
+    with room.signed_in("ito") as reader, room.signed_in("physik") as page:
+        reader.goto("/?order=arrival")
+        expect(reader.locator("#fresh")).to_contain_text("live")
+        before = rows(reader)
+        page.goto(f"/calibrations/{all_of_them}")
+        page.get_by_role("button", name="Activate").click()
+        expect(page.get_by_role("status")).to_contain_text("is in force")
+        expect(reader.locator("#pill")).to_contain_text("the list was placed anew")
+        assert rows(reader) == before
+        reader.keyboard.press("r")
+        expect(reader.locator(f'tr[data-uid="{study}"]')).to_contain_text("RAISED")
+        page.goto("/calibrations")
+        page.get_by_role("button", name="Go back to the bundle's own").click()
+        expect(page.locator("main")).not_to_contain_text("activation 0")
+        denied = reader.request.post(f"/calibrations/{all_of_them}/activate", headers={"Origin": room.url})
+        assert denied.status == 403
+
+
+@pytest.mark.parametrize("path", ["/people", "/audit"])
+def test_what_is_for_administrators_is_refused_to_readers(room: Room, path: str) -> None:
+    with room.signed_in("ito") as page:
+        answer = page.goto(path)
+        assert answer is not None
+        assert answer.status == 403
+        expect(page.get_by_role("heading")).to_have_text("Not for you")
+        assert page.locator(f'nav a[href="{path}"]').count() == 0
+
+
+def test_a_lost_stream_is_told_and_found_again(room: Room) -> None:
+    room.film()
+    with room.signed_in("ito") as page:
+        expect(page.locator("#fresh")).to_contain_text("live, rows as of")
+        page.context.set_offline(True)
+        page.evaluate("window.dispatchEvent(new Event('offline'))")
+        expect(page.locator("#fresh")).to_contain_text("not live", timeout=60_000)
+        number_before = page.locator("#rows > tr").count()
+        room.film()
+        page.context.set_offline(False)
+        expect(page.locator("#fresh")).to_contain_text("live, rows as of", timeout=60_000)
+        expect(page.locator("#pill")).to_contain_text("new")
+        assert page.locator("#rows > tr").count() == number_before
+
+
+def test_without_scripts_everything_that_counts_is_done_by_forms(room: Room) -> None:
+    study = room.film()
+    with room.signed_in("ito", java_script_enabled=False) as page:
+        page.locator(f'tr[data-uid="{study}"]').get_by_role("button", name="Claim").click()
+        expect(page.locator(f'tr[data-uid="{study}"]')).to_contain_text("ito")
+        page.locator(f'tr[data-uid="{study}"] a.open').click()
+        expect(page.locator(".view img")).to_be_visible()
+        page.get_by_role("button", name="Show AI detail").click()
+        expect(page.locator(".panel")).to_contain_text("calibrated probability")
+        page.get_by_role("button", name="Finding absent").click()
+        expect(page.locator("main")).to_contain_text("You said: absent")
+        page.get_by_role("button", name="Read and next").click()
+        page.goto(f"/study/{study}")
+        expect(page.locator("main")).to_contain_text("read by ito")
+        page.goto("/")
+        page.get_by_label("Search").fill("PHANTOM")
+        page.get_by_role("button", name="Find").click()
+        expect(page).to_have_url(re.compile("q=PHANTOM"))
+
+
+def test_the_list_is_walked_by_keyboard_alone(room: Room) -> None:
+    room.film()
+    room.film()
+    with room.signed_in("ito") as page:
+        order = rows(page)
+        page.keyboard.press("j")
+        page.keyboard.press("j")
+        expect(page.locator("tr.at")).to_have_attribute("data-uid", order[1])
+        page.keyboard.press("k")
+        expect(page.locator("tr.at")).to_have_attribute("data-uid", order[0])
+        page.keyboard.press("w")
+        expect(page.locator("tr.at .whytext")).to_contain_text("arrived")
+        page.keyboard.press("f")
+        expect(page).to_have_url(re.compile("order=arrival"))
+        expect(page.locator("caption")).to_contain_text("FIFO")
+        page.keyboard.press("b")
+        expect(page.locator("thead")).not_to_contain_text("AI")
+        page.keyboard.press("/")
+        page.keyboard.type("PHANTOM")
+        expect(page).to_have_url(re.compile("q=PHANTOM"))
+        page.keyboard.press("Escape")
+        page.keyboard.press("j")
+        page.keyboard.press("Enter")
+        page.wait_for_url(re.compile("/study/"))
+        page.keyboard.press("Escape")
+        page.wait_for_url(re.compile(r"q=PHANTOM.*at="))
+        page.go_back()
+        page.wait_for_url(re.compile("/study/"))
+
+
+@pytest.mark.parametrize("path", PAGES)
+@pytest.mark.parametrize("colours", ["dark", "light"])
+def test_axe_finds_no_violation(room: Room, path: str, colours: str) -> None:
+    with room.signed_in("admin", color_scheme=colours) as page:
+        page.goto(path)
+        found = Axe().run(page)
+        assert found.violations_count == 0, found.generate_report()
+
+
+@pytest.mark.parametrize("colours", ["dark", "light"])
+def test_axe_finds_no_violation_on_a_study(room: Room, colours: str) -> None:
+    study = room.film(opacity=True)
+    with room.signed_in("admin", color_scheme=colours) as page:
+        open_study(page, study)
+        page.keyboard.press("h")
+        page.locator(".view .heat").wait_for(timeout=SLOW_MS)
+        found = Axe().run(page)
+        assert found.violations_count == 0, found.generate_report()
+
+
+@pytest.mark.parametrize("path", PAGES)
+def test_at_200_percent_and_on_a_telephone_nothing_is_cut_off(room: Room, path: str) -> None:
+    for width in (640, 390):
+        with room.signed_in("admin", viewport={"width": width, "height": 800}) as page:
+            page.goto(path)
+            wide = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+            assert wide <= 0, f"{path} is {wide} px too wide at {width}"
+
+
+def test_in_forced_colours_the_marks_stay(room: Room) -> None:
+    room.film()
+    with room.signed_in("ito", forced_colors="active") as page:
+        page.keyboard.press("j")
+        outline = page.locator("tr.at").evaluate("row => getComputedStyle(row).outlineStyle")
+        assert outline == "solid"
+        expect(page.locator("td.due").first).to_contain_text(re.compile("due in|STAT|OVERDUE|RAISED"))
+
+
+def test_no_page_is_large(room: Room) -> None:
+    with room.signed_in("admin") as page:
+        for path in PAGES:
+            answer = page.request.get(path)
+            assert answer.status == 200
+            assert len(answer.body()) < 150_000, path
+
+
+@pytest.mark.parametrize(
+    "path", ["/study/1.2.3", "/study/../../etc/passwd", "/study/%2e%2e%2f", "/study/'%20OR%201=1--", "/study/1.2/image/1.2.png"]
+)
+def test_a_study_that_is_none_is_not_found(room: Room, path: str) -> None:
+    with room.signed_in("ito") as page:
+        assert page.request.get(path).status == 404
+
+
+def test_a_picture_is_had_only_through_its_own_study(room: Room) -> None:
+    one, other = room.film(), room.film()
+    with room.signed_in("ito") as page:
+        open_study(page, one)
+        picture = str(page.locator("figure.film").get_attribute("data-film"))
+        assert page.request.get(picture).status == 200
+        assert page.request.get(picture.replace(one, other)).status == 404
+    assert httpx.get(room.url + picture, timeout=60).status_code == 303
+
+
+def test_too_much_is_refused_before_it_is_read(room: Room) -> None:
+    with room.signed_in("ito") as page:
+        large = page.request.post("/account/tokens", data=b"x" * 300_000, headers={"Origin": room.url})
+        assert large.status == 413
+        assert page.request.post("/try", data=b"x" * (65 << 20), headers={"Origin": room.url}).status == 413
+
+
+def test_the_api_does_what_the_page_does(room: Room) -> None:
+    study = room.film()
+    with room.signed_in("ito") as page:
+        listing = page.request.get("/api/worklist?limit=1").json()
+        assert len(listing["studies"]) == 1
+        seen = []
+        address = "/api/worklist?limit=2"
+        while address:
+            answer = page.request.get(address).json()
+            seen += [one["study_uid"] for one in answer["studies"]]
+            address = answer["next"]
+        assert len(seen) == len(set(seen)) == len(room.daemon.listed())
+        head = {"Origin": room.url}
+        assert page.request.post(f"/api/studies/{study}/claim", headers=head).json()["reader"] == "ito"
+        assert page.request.get(f"/api/studies/{study}").json()["ai"]["probability"] is None
+        assert 0 <= page.request.post(f"/api/studies/{study}/reveal", headers=head).json()["ai"]["probability"] <= 1
+        said = page.request.post(f"/api/studies/{study}/feedback", data={"finding": "present"}, headers=head)
+        assert said.status == 201
+        assert said.json()["words"][0]["seen"] is True
+        assert page.request.delete(f"/api/studies/{study}/feedback", headers=head).status == 204
+        refused = page.request.delete(f"/api/studies/{study}/feedback", headers=head)
+        assert (refused.status, refused.headers["content-type"]) == (409, "application/problem+json")
+        assert page.request.get("/api/nowhere").json()["status"] == 404
+        described = page.request.get("/api/openapi.json").json()
+        assert all(path.startswith("/api/") for path in described["paths"])
+        assert wait_until(lambda: page.request.get("/api/changes?since=0").json()["new"], "what is new is told")

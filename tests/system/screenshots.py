@@ -1,0 +1,125 @@
+"""Screenshots of every page, dark and light, wide and narrow, of a daemon fed with phantoms.
+
+python -m tests.system.screenshots [FOLDER]
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+from playwright.sync_api import Page, expect, sync_playwright
+
+from prioritizer.access import Role
+from prioritizer.db import reading, saying
+from prioritizer.ranking import Policy
+from prioritizer.stations import utc_now
+from prioritizer.study import Finding
+from tests.system.daemons import phantom, running_daemon, sections
+from tests.system.reading_room import Room
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+SIZES = {"wide": (1280, 800), "narrow": (390, 844)}
+PLAIN = {
+    "list": "/",
+    "list-read": "/?view=read",
+    "board": "/board",
+    "calibrations": "/calibrations",
+    "system": "/system",
+    "audit": "/audit",
+    "people": "/people",
+    "account": "/account",
+}
+UNDEREXPOSED = 0.08
+"""Grain of the phantoms that the bundle is meant to raise; they are drawings, what it says of them means nothing."""
+
+
+def furnished(room: Room) -> dict[str, str]:
+    """People, films in every state, words of readers; the studies that have a part in a picture."""
+    for name, role in (("ito", Role.READER), ("berg", Role.READER), ("physik", Role.PHYSICIST), ("admin", Role.ADMIN)):
+        room.let_in(name, role)
+    engine, studies = room.daemon.ledger, []
+    for number in range(12):
+        sick = number % 3 == 2
+        traits = {
+            "opacity": sick,
+            "grain": UNDEREXPOSED if sick else 0.0,
+            "age": f"00{number % 5 + 1}Y",
+            "sex": "FM"[number % 2],
+            "rows": 1024,
+            "columns": 896,
+        }
+        studies.append(room.film(**traits))
+    adult = room.film(age="044Y", waits=False)
+    for study in studies[:3]:
+        now = utc_now()
+        reading.opened(engine, study, "berg", now)
+        saying.say(engine, study, "berg", Finding.ABSENT, now, ranked=True)
+        reading.read(engine, study, "berg", now)
+    reading.pin(engine, studies[5], "berg", Policy(), utc_now(), remove=False)
+    room.candidate(0.8)
+    room.daemon.wait_settled()
+    return {"raised": studies[8], "plain": studies[6], "adult": adult}
+
+
+def shoot(page: Page, folder: Path, name: str) -> None:
+    """One picture of the whole page."""
+    page.wait_for_load_state("networkidle" if page.locator("#fresh").count() == 0 else "load")
+    page.wait_for_timeout(300)
+    page.screenshot(path=folder / f"{name}.png", full_page=True, animations="disabled")
+    print(folder / f"{name}.png", file=sys.stderr)
+
+
+def study_pages(page: Page, folder: Path, studies: dict[str, str], ending: str) -> None:
+    """A study as it is found, and with everything shown."""
+    page.goto(f"/study/{studies['raised']}")
+    page.locator(".view canvas").first.wait_for()
+    shoot(page, folder, f"study-{ending}")
+    if page.locator("#reveal").count():
+        page.keyboard.press("h")
+    page.locator(".view .heat").wait_for()
+    shoot(page, folder, f"study-shown-{ending}")
+    page.goto(f"/study/{studies['adult']}")
+    shoot(page, folder, f"study-not-scored-{ending}")
+
+
+def main(target: Path) -> None:
+    """Every page into `target`."""
+    shutil.rmtree(target, ignore_errors=True)
+    target.mkdir(parents=True)
+    with tempfile.TemporaryDirectory() as folder, sync_playwright() as driver:
+        chromium = driver.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox", "--disable-gpu"])
+        told = sections(viewers=[{"name": "OHIF", "url": "https://pacs.example/viewer?StudyInstanceUIDs={study_uid}"}])
+        with running_daemon(Path(folder), told) as daemon:
+            films = Path(folder) / "films"
+            films.mkdir()
+            room = Room(daemon, chromium, films)
+            studies = furnished(room)
+            file = phantom(films, 4999, rows=1024, columns=896, opacity=True)
+            for colours in ("dark", "light"):
+                for size, (width, height) in SIZES.items():
+                    ending = f"{colours}-{size}"
+                    with room.signed_in("admin", color_scheme=colours, viewport={"width": width, "height": height}) as page:
+                        for name, path in PLAIN.items():
+                            page.goto(path)
+                            shoot(page, target, f"{name}-{ending}")
+                        study_pages(page, target, studies, ending)
+                        page.goto("/try")
+                        page.get_by_label("File").set_input_files(file)
+                        page.get_by_role("button", name="Try it").click()
+                        page.locator(".view canvas").wait_for()
+                        shoot(page, target, f"try-{ending}")
+                        page.goto("/calibrations")
+                        page.locator("tbody th a").first.click()
+                        shoot(page, target, f"calibration-{ending}")
+                    page = chromium.new_page(color_scheme=colours, viewport={"width": width, "height": height})
+                    page.goto(f"{room.url}/sign-in")
+                    shoot(page, target, f"sign-in-{ending}")
+                    page.close()
+
+
+if __name__ == "__main__":
+    expect.set_options(timeout=30_000)
+    main(Path(sys.argv[1]) if len(sys.argv) > 1 else REPOSITORY / "docs" / "screenshots")

@@ -11,7 +11,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from benchmarks import decode, engine, intake, line
+from benchmarks import decode, engine, intake, line, pages
 
 TARGET = Path(__file__).resolve().parents[1] / "docs" / "benchmarks.md"
 PACKAGES = ("openvino", "numpy", "pydicom", "pynetdicom", "pillow", "torch", "grad-cam", "sqlalchemy")
@@ -33,7 +33,7 @@ def _machine() -> str:
 def main() -> int:
     """0 when every line is met."""
     rows: list[dict[str, Any]] = []
-    for part in (decode, engine, line, intake):
+    for part in (decode, engine, line, intake, pages):
         print(f"{part.__name__} ...", file=sys.stderr)
         rows += part.run()
     text = [

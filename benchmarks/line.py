@@ -63,7 +63,8 @@ class Daemon:
     """A running `prioritizer serve` in a folder of its own."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder, self.port, web = folder, _free_port(), _free_port()
+        self.folder, self.port, self.web = folder, _free_port(), _free_port()
+        web = self.web
         config = folder / "bench.toml"
         config.write_text(CONFIG.format(dicom=self.port, web=web))
         begin = time.perf_counter()

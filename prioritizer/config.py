@@ -238,14 +238,25 @@ class Web(Section):
     """TCP port; 0 takes a free one, for tests."""
     time_zone: str = ""
     """IANA name such as Europe/Berlin for the times on pages; empty: the machine's."""
-    auth: Literal["local", "proxy"] = "local"
-    """local: names and passwords of prioritizer. proxy: a proxy of the house signs people in and names them in `proxy_header`."""
+    auth: Literal["local", "proxy", "oidc"] = "local"
+    """local: names and passwords of prioritizer. proxy: a proxy of the house signs people in and names them in `proxy_header`.
+    oidc: the identity provider of the house does, by OpenID Connect."""
+    address: str = Field(default="", pattern=r"^(https?://[^/\s]+)?$")
+    """How browsers reach the page, such as https://prioritizer.hospital.example; empty: as each of them asks."""
     behind_proxy: bool = False
     """A proxy of the house stands before the page and speaks TLS to the browsers."""
     proxies: tuple[str, ...] = ("127.0.0.1", "::1")
     """Addresses of that proxy. What others say in its headers is not believed."""
     proxy_header: str = "X-Forwarded-User"
     """Header in which the proxy names who is signed in; the name must be one that `prioritizer people list` shows."""
+    oidc_issuer: str = Field(default="", pattern=r"^(https?://\S+)?$")
+    """Address of the identity provider; its /.well-known/openid-configuration is read."""
+    oidc_client_id: str = ""
+    """How the provider knows this site; it must allow ADDRESS/oidc/back to be returned to."""
+    oidc_secret_file: Path | None = None
+    """File with the secret of this site at the provider; empty for a public client with PKCE."""
+    oidc_claim: str = Field(default="preferred_username", min_length=1)
+    """What of the provider's word is the name that `prioritizer people list` shows."""
     tls_certificate: Path | None = None
     """PEM file with the certificate chain of the page, relative to the configuration file."""
     tls_key: Path | None = None
@@ -257,7 +268,7 @@ class Web(Section):
     upload_mib: Annotated[int, Field(ge=1, le=1024)] = 64
     """MiB of a file that may be tried on the page."""
 
-    @field_validator("tls_certificate", "tls_key", mode="before")
+    @field_validator("tls_certificate", "tls_key", "oidc_secret_file", mode="before")
     @classmethod
     def _empty_is_none(cls, value: object) -> object:
         return None if value == "" else value
@@ -266,6 +277,9 @@ class Web(Section):
     def secure(self) -> bool:
         """True where browsers reach the page by TLS."""
         return self.behind_proxy or self.tls_certificate is not None
+
+
+FILES_OF_WEB = ("tls_certificate", "tls_key", "oidc_secret_file")
 
 
 class Log(Section):
@@ -376,7 +390,7 @@ def _validated(values: dict[str, Any], path: Path | None, text: str) -> Settings
     base = path.resolve().parent if path is not None else Path.cwd()
     store = settings.store.model_copy(update={"data": base / settings.store.data})
     bundle = base / settings.model.bundle if settings.model.bundle is not None else None
-    files = {key: base / given for key in ("tls_certificate", "tls_key") if (given := getattr(settings.web, key)) is not None}
+    files = {key: base / given for key in FILES_OF_WEB if (given := getattr(settings.web, key)) is not None}
     settings = settings.model_copy(
         update={
             "store": store,
@@ -424,10 +438,18 @@ def _unsafe_web(web: Web) -> list[tuple[tuple[str | int, ...], str]]:
         faults.append((("web", "host"), said))
     if (web.tls_certificate is None) != (web.tls_key is None):
         faults.append((("web", "tls_certificate"), "web.tls_certificate and web.tls_key go together"))
-    for key in ("tls_certificate", "tls_key"):
+    for key in FILES_OF_WEB:
         path = getattr(web, key)
         if path is not None and not path.is_file():
             faults.append((("web", key), f"web.{key}: {path} is not there"))
+    if web.auth == "oidc":
+        missing = [key for key in ("oidc_issuer", "oidc_client_id") if not getattr(web, key)]
+        faults += [(("web", "auth"), f"web.auth is oidc and {' and '.join(missing)} is not set")] if missing else []
+        if web.behind_proxy and not web.address:
+            faults.append((("web", "auth"), "web.auth is oidc behind a proxy: set web.address, to which the provider sends people back"))
+        issuer = urlsplit(web.oidc_issuer)
+        if issuer.scheme == "http" and not is_loopback(issuer.hostname or ""):
+            faults.append((("web", "oidc_issuer"), "web.oidc_issuer must be https: whoever stands in between could sign in as anybody"))
     if web.auth == "proxy" and not web.behind_proxy:
         faults.append((("web", "auth"), "web.auth is proxy and behind_proxy is not set; say that a proxy stands before the page"))
     return faults

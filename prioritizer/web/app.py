@@ -15,7 +15,7 @@ from starlette.exceptions import HTTPException as StarletteHTTPException
 
 from prioritizer import __version__
 from prioritizer.errors import Forbidden, NotAllowed, NotFound, NotSignedIn, PrioritizerError, TooManyTries, Transient, Unprocessable
-from prioritizer.web import account, api, audit, board, calibrations, live, machines, people, reading_list, sign_in, study, system, trial
+from prioritizer.web import account, api, audit, board, calibrations, live, machines, oidc, people, reading_list, sign_in, study, system, trial
 from prioritizer.web.desk import FOLDER, Page, at_desk, desk_of
 from prioritizer.web.security import Armour
 
@@ -29,7 +29,7 @@ STATUSES: tuple[tuple[type[PrioritizerError], int, str], ...] = (
     (Transient, 503, "The list is not available"),
 )
 """What each error is over HTTP."""
-PARTS = (sign_in, account, people, study, reading_list, live, machines, trial, board, calibrations, system, audit, api)
+PARTS = (sign_in, account, people, study, reading_list, live, machines, trial, board, calibrations, system, audit, oidc, api)
 
 
 def page_app(page: Page) -> FastAPI:
@@ -44,6 +44,8 @@ def page_app(page: Page) -> FastAPI:
 
     app = FastAPI(lifespan=open_house, title="prioritizer", version=__version__, docs_url=None, redoc_url=None, openapi_url=None)
     app.state.desk = desk
+    web = page.settings().web
+    app.state.house = oidc.ready(app, web) if web.auth == "oidc" else None
     app.mount("/static", StaticFiles(directory=FOLDER / "static"), name="static")
     most = partial(trial.most_bytes, desk)
     app.add_middleware(Armour, settings=page.settings, uploads={"/try": most, "/api/try": most})

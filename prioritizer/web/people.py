@@ -11,6 +11,7 @@ from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from prioritizer.access import Person, Role
 from prioritizer.db import people, signing_in
 from prioritizer.errors import NotAllowed
+from prioritizer.web.oidc import base_of
 from prioritizer.web.desk import Admin, Desk, Here, Text
 
 routes = APIRouter(prefix="/people")
@@ -47,7 +48,7 @@ def invite(desk: Here, request: Request, person: Admin, role: Annotated[Role, Fo
         secret = people.invite(desk.engine, name, role, person.name, desk.now)
     except NotAllowed as error:
         return page(desk, person, 422, fault=str(error))
-    return page(desk, person, link=str(request.url_for("welcome", secret=secret)), invited=name)
+    return page(desk, person, link=f"{base_of(request, desk.page.settings().web)}/welcome/{secret}", invited=name)
 
 
 @routes.post("/{name}/{step}")

@@ -41,7 +41,7 @@ def sign_in(desk: Here, request: Request, name: Text = "", password: Text = "", 
     """Begin a session. The browser gets a new secret, whatever it sent."""
     settings, now = desk.page.settings(), desk.now
     if settings.web.auth != "local":
-        raise NotAllowed("people are signed in by the proxy of the house")
+        raise NotAllowed(f"people are signed in by the {'proxy' if settings.web.auth == 'proxy' else 'identity provider'} of the house")
     name, address = name.strip().lower(), address_of(request, settings)
     desk.limits.check(name, address, now)
     if not people.check_password(desk.engine, name, password):

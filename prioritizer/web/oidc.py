@@ -1,0 +1,108 @@
+"""Signing in with the house's identity provider (OpenID Connect, authorization code with PKCE), by authlib.
+
+The provider says who somebody is; what they may do here is kept here. Nobody comes in whom an administrator has not let in.
+"""
+
+from __future__ import annotations
+
+import secrets
+from typing import Any
+
+from fastapi import APIRouter, FastAPI, Request
+from fastapi.responses import RedirectResponse, Response
+
+from prioritizer.config import Web
+from prioritizer.db import signing_in
+from prioritizer.errors import ConfigError, Forbidden, NotFound, Transient
+from prioritizer.web.desk import Here
+from prioritizer.web.security import address_of
+from prioritizer.web.sign_in import inside
+
+routes = APIRouter(prefix="/oidc")
+MINUTES_TO_SIGN_IN = 15
+NAME = "house"
+
+
+def ready(app: FastAPI, web: Web) -> Any:
+    """The provider's client, and a signed cookie for the minutes between leaving and coming back. Raises ConfigError."""
+    try:
+        from authlib.integrations.starlette_client import OAuth
+        from starlette.middleware.sessions import SessionMiddleware
+    except ImportError as error:
+        raise ConfigError(('web.auth is "oidc" and authlib is not installed; pip install "prioritizer[oidc]"',)) from error
+    app.add_middleware(
+        SessionMiddleware,
+        secret_key=secrets.token_urlsafe(32),
+        session_cookie="prioritizer_oidc",
+        max_age=MINUTES_TO_SIGN_IN * 60,
+        path="/oidc",
+        same_site="lax",
+        https_only=web.secure,
+    )
+    secret = web.oidc_secret_file.read_text(encoding="utf-8").strip() if web.oidc_secret_file else None
+    known = OAuth()
+    known.register(
+        name=NAME,
+        server_metadata_url=f"{web.oidc_issuer.rstrip('/')}/.well-known/openid-configuration",
+        client_id=web.oidc_client_id,
+        client_secret=secret,
+        client_kwargs={"scope": "openid profile email", "code_challenge_method": "S256", "timeout": 10.0},
+    )
+    return known.create_client(NAME)
+
+
+@routes.get("")
+async def leave(desk: Here, request: Request, to: str = "/") -> Response:
+    """To the provider."""
+    client = _client(request)
+    request.session["to"] = inside(to)
+    try:
+        found: Response = await client.authorize_redirect(request, f"{base_of(request, desk.page.settings().web)}/oidc/back")
+    except (OSError, _http_error()) as error:
+        raise Transient(f"the identity provider of the house does not answer ({type(error).__name__})") from error
+    return found
+
+
+@routes.get("/back")
+async def back(desk: Here, request: Request) -> Response:
+    """From the provider, with a code. What it says is checked by authlib: signature, issuer, audience, nonce, time."""
+    from authlib.common.errors import AuthlibBaseError
+
+    settings, address = desk.page.settings(), address_of(request, desk.page.settings())
+    to = request.session.pop("to", "/")
+    try:
+        token = await _client(request).authorize_access_token(request)
+        told = token.get("userinfo") or {}
+    except (AuthlibBaseError, ValueError, KeyError) as error:
+        signing_in.refused(desk.engine, "?", address, desk.now)
+        raise Forbidden("the identity provider did not sign you in; begin again at the list") from error
+    except (OSError, _http_error()) as error:
+        raise Transient(f"the identity provider of the house does not answer ({type(error).__name__})") from error
+    name = str(told.get(settings.web.oidc_claim, "")).strip().lower()
+    if not name or signing_in.by_proxy(desk.engine, name) is None:
+        signing_in.refused(desk.engine, name or "?", address, desk.now)
+        raise Forbidden(
+            f"the house says you are {name or 'nobody with a ' + settings.web.oidc_claim}, and nobody of that name was let in here; "
+            "ask an administrator to run `prioritizer people add NAME --role reader`"
+        )
+    response = RedirectResponse(inside(to), 303)
+    desk.door.let_in(response, signing_in.begin(desk.engine, name, address, desk.now))
+    return response
+
+
+def base_of(request: Request, web: Web) -> str:
+    """How browsers call this site: as configured, or as this one did."""
+    return web.address.rstrip("/") or str(request.base_url).rstrip("/")
+
+
+def _client(request: Request) -> Any:
+    client = request.app.state.house
+    if client is None:
+        raise NotFound("people do not sign in by an identity provider here")
+    return client
+
+
+def _http_error() -> type[Exception]:
+    import httpx
+
+    return httpx.HTTPError

@@ -1,0 +1,121 @@
+"""Signing in by OpenID Connect: the right person comes in, and no one by a forged, foreign or stale word."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import sqlalchemy as sa
+
+from prioritizer.access import Role
+from prioritizer.config import Settings, Web, unsafe
+from prioritizer.db import connect, migrations, people
+from prioritizer.web.app import page_app
+from prioritizer.web.server import WebServer
+from tests.edges.identity_provider import CLIENT, Provider, running_provider
+from tests.edges.rooms import THEN, page_of
+
+PATIENCE_S = 60.0
+
+
+@pytest.fixture
+def provider() -> Iterator[Provider]:
+    with running_provider() as found:
+        yield found
+
+
+@pytest.fixture
+def engine(tmp_path: Path) -> Iterator[sa.Engine]:
+    found = connect.open_ledger(f"sqlite:///{tmp_path}/ledger.sqlite3")
+    migrations.upgrade(found)
+    people.add(found, "ito", Role.READER, "boss", THEN)
+    yield found
+    found.dispose()
+
+
+@pytest.fixture
+def room(provider: Provider, engine: sa.Engine) -> Iterator[str]:
+    web = Web(auth="oidc", oidc_issuer=provider.url, oidc_client_id=CLIENT)
+    server = WebServer(page_app(page_of(engine, settings=lambda: Settings(web=web))), "127.0.0.1", 0)
+    server.start()
+    yield f"http://127.0.0.1:{server.port}"
+    server.stop()
+
+
+def walk(url: str) -> httpx.Response:
+    """A browser that asks for a study, follows every redirect and signs in on the way."""
+    with httpx.Client(follow_redirects=True, timeout=PATIENCE_S) as browser:
+        form = browser.get(f"{url}/board")
+        assert "Sign in with the house" in form.text
+        return browser.get(f"{url}/oidc?to=/board")
+
+
+def test_who_the_house_signs_in_comes_to_the_page_that_was_asked_for(room: str) -> None:
+    answer = walk(room)
+    assert (answer.status_code, answer.url.path) == (200, "/board")
+    assert ">ito<" in answer.text
+
+
+@pytest.mark.parametrize("who", [{"preferred_username": "stranger"}, {"preferred_username": ""}, {}])
+def test_whom_nobody_let_in_stays_outside(room: str, provider: Provider, who: dict[str, Any]) -> None:
+    provider.who = {"sub": "2", **who}
+    answer = walk(room)
+    assert answer.status_code == 403
+    assert "nobody of that name was let in" in answer.text
+
+
+WRONG: list[dict[str, Any]] = [{"iss": "https://evil.example"}, {"aud": "another"}, {"nonce": "stale"}, {"exp": 1}]
+
+
+@pytest.mark.parametrize("wrong", WRONG)
+def test_a_word_that_is_not_for_us_or_not_for_now_is_refused(room: str, provider: Provider, wrong: dict[str, Any]) -> None:
+    provider.wrong = wrong
+    assert walk(room).status_code == 403
+
+
+def test_a_forged_word_is_refused(room: str, provider: Provider) -> None:
+    provider.forged = True
+    assert walk(room).status_code == 403
+
+
+def test_a_code_that_another_browser_asked_for_is_refused(room: str) -> None:
+    with httpx.Client(timeout=PATIENCE_S) as thief, httpx.Client(timeout=PATIENCE_S) as victim:
+        there = thief.get(f"{room}/oidc").headers["location"]
+        back = thief.get(there).headers["location"]
+        assert victim.get(back).status_code == 403
+
+
+def test_a_provider_that_is_away_is_told(provider: Provider, engine: sa.Engine) -> None:
+    web = Web(auth="oidc", oidc_issuer="http://127.0.0.1:9", oidc_client_id=CLIENT)
+    server = WebServer(page_app(page_of(engine, settings=lambda: Settings(web=web))), "127.0.0.1", 0)
+    server.start()
+    try:
+        answer = httpx.get(f"http://127.0.0.1:{server.port}/oidc", timeout=PATIENCE_S)
+        assert answer.status_code == 503
+        assert "identity provider" in answer.text
+    finally:
+        server.stop()
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"auth": "oidc"}, "oidc_issuer and oidc_client_id is not set"),
+        ({"auth": "oidc", "oidc_issuer": "http://idp.example", "oidc_client_id": "x"}, "must be https"),
+        ({"auth": "oidc", "oidc_issuer": "https://idp.example", "oidc_client_id": "x", "behind_proxy": True}, "set web.address"),
+    ],
+)
+def test_what_could_not_be_safe_is_not_started(given: dict[str, Any], said: str) -> None:
+    assert any(said in fault for _, fault in unsafe(Settings(web=Web(**given))))
+
+
+def test_where_people_have_passwords_there_is_no_provider(engine: sa.Engine) -> None:
+    server = WebServer(page_app(page_of(engine)), "127.0.0.1", 0)
+    server.start()
+    try:
+        assert httpx.get(f"http://127.0.0.1:{server.port}/oidc", timeout=PATIENCE_S).status_code == 404
+    finally:
+        server.stop()

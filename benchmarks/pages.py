@@ -63,7 +63,14 @@ def furnish(engine: sa.Engine, count: int) -> None:
             for term in terms_of(**{key: row[key] for key in ("study_uid", "patient_id", "patient_name", "accession_number")})
         ]
         told = [
-            {"at": row["first_received_at"], "kind": kind, "study_uid": row["study_uid"], "actor": "prioritizer", "said": kind, "detail": {}}
+            {
+                "at": row["first_received_at"],
+                "kind": kind,
+                "study_uid": row["study_uid"],
+                "actor": "prioritizer",
+                "said": kind,
+                "detail": {},
+            }
             for row in rows
             for kind in ("arrived", "scored")
         ]
@@ -82,8 +89,8 @@ def study(number: int, count: int) -> dict[str, Any]:
     scored = number % 20 != 0
     return {
         "study_uid": f"1.2.9.{number:09d}", "patient_id": f"P{number // 3:08d}", "patient_name": f"{FAMILIES[number % 10]}^{number}",
-        "patient_sex": "FM"[number % 2], "age_years": float(number % 6), "accession_number": f"ACC{number:09d}", "study_description": "Thorax",
-        "modality": "DX", "calling_ae": f"DX{number % 12}", "first_received_at": at, "last_received_at": at, "instances": 1,
+        "patient_sex": "FM"[number % 2], "age_years": float(number % 6), "accession_number": f"ACC{number:09d}",
+        "study_description": "Thorax", "modality": "DX", "calling_ae": f"DX{number % 12}", "first_received_at": at, "last_received_at": at, "instances": 1,
         "stat": unread and number % 997 == 0, "ai_state": "SCORED" if scored else "NOT_SCORED", "risk": (number % 100) / 100,
         "ai_reason": "" if scored else "lateral view", "band": "HIGH" if number % 7 == 0 and scored else "NEUTRAL",
         "due_at": at + timedelta(minutes=30 if number % 7 == 0 else 120), "reading_state": "OPEN" if unread else "READ",
@@ -158,8 +165,8 @@ def at_size(kind: str, url_of: Any) -> list[dict[str, Any]]:
             "median": f"{few:.1f} ms", "spread": "-", "met": many / few <= FLAT,
         },
         {
-            "what": f"largest page, {kind}", "required": f"at most {LARGEST // 1000} kB", "ratio": None, "median": f"{largest / 1000:.0f} kB",
-            "spread": "-", "met": largest <= LARGEST,
+            "what": f"largest page, {kind}", "required": f"at most {LARGEST // 1000} kB", "ratio": None,
+            "median": f"{largest / 1000:.0f} kB", "spread": "-", "met": largest <= LARGEST,
         },
     ]  # fmt: skip
 

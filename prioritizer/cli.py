@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from prioritizer import __version__, cli_learning, cli_people, cli_simulation, cli_site
+from prioritizer import __version__, cli_learning, cli_people, cli_room, cli_simulation, cli_site
 from prioritizer.cli_options import STANDARD_FILES, AsJson, ConfigFile, Reader, ledger_of, settings_of
 from prioritizer.contract import out, print_proofs, talk, verb
 from prioritizer.errors import ConfigError, NotFound
@@ -30,6 +30,7 @@ app.add_typer(cli_learning.app)
 app.add_typer(cli_site.app)
 app.add_typer(cli_people.app)
 app.add_typer(cli_simulation.app)
+app.add_typer(cli_room.app)
 
 
 def policy_for(settings: Settings) -> Policy:

@@ -24,7 +24,10 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 talk = Console(stderr=True)
 out = Console(width=None if sys.stdout.isatty() else 160)
-EXTRA_MODULES = dict.fromkeys(("torch", "timm", "onnx", "safetensors", "tomlkit", "sklearn", "scipy"), "train") | {"psycopg": "postgres"}
+EXTRA_MODULES = dict.fromkeys(("torch", "timm", "onnx", "safetensors", "tomlkit", "sklearn", "scipy"), "train") | {
+    "psycopg": "postgres",
+    "authlib": "oidc",
+}
 EXIT_CODES: tuple[tuple[type[PrioritizerError], int], ...] = ((ConfigError, 5), (NotFound, 3), (NotAllowed, 4), (Transient, 6))
 
 

@@ -352,9 +352,7 @@ class TriedFile(BaseModel):
 
 
 @routes.post("/try", responses=problems(409))
-def try_file(
-    desk: Here, person: MayTry, file: Annotated[UploadFile, File()], *, outside: Annotated[bool, Form()] = False
-) -> TriedFile:
+def try_file(desk: Here, person: MayTry, file: Annotated[UploadFile, File()], *, outside: Annotated[bool, Form()] = False) -> TriedFile:
     """Score a DICOM, PNG or JPEG file. Nothing of it is kept or ranked."""
     tried = try_one(desk, person, file.file.read(), outside=outside)
     values = {name: getattr(tried, name) for name in TriedFile.model_fields if name != "warnings"}

@@ -15,7 +15,22 @@ from starlette.exceptions import HTTPException as StarletteHTTPException
 
 from prioritizer import __version__
 from prioritizer.errors import Forbidden, NotAllowed, NotFound, NotSignedIn, PrioritizerError, TooManyTries, Transient, Unprocessable
-from prioritizer.web import account, api, audit, board, calibrations, live, machines, oidc, people, reading_list, sign_in, study, system, trial
+from prioritizer.web import (
+    account,
+    api,
+    audit,
+    board,
+    calibrations,
+    live,
+    machines,
+    oidc,
+    people,
+    reading_list,
+    sign_in,
+    study,
+    system,
+    trial,
+)
 from prioritizer.web.desk import FOLDER, Page, at_desk, desk_of
 from prioritizer.web.security import Armour
 

@@ -11,8 +11,8 @@ from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from prioritizer.access import Person, Role
 from prioritizer.db import people, signing_in
 from prioritizer.errors import NotAllowed
-from prioritizer.web.oidc import base_of
 from prioritizer.web.desk import Admin, Desk, Here, Text
+from prioritizer.web.oidc import base_of
 
 routes = APIRouter(prefix="/people")
 

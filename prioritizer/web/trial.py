@@ -63,9 +63,7 @@ def ask(desk: Here, person: MayTry) -> HTMLResponse:
 
 
 @routes.post("/try", response_class=HTMLResponse)
-def answer(
-    desk: Here, person: MayTry, file: Annotated[UploadFile, File()], *, outside: Annotated[bool, Form()] = False
-) -> HTMLResponse:
+def answer(desk: Here, person: MayTry, file: Annotated[UploadFile, File()], *, outside: Annotated[bool, Form()] = False) -> HTMLResponse:
     """The result, and what other thresholds would give."""
     most, name = desk.page.settings().web.upload_mib, (file.filename or "file")[-MOST_NAME:]
     try:

@@ -27,6 +27,8 @@
       for (const [key, step] of Object.entries(steps)) on(key, step);
     },
   };
+  // All scripts of the page have run: from here on every key works.
+  document.addEventListener("DOMContentLoaded", () => (document.documentElement.dataset.ready = "yes"));
   const submit = (form) => form && form.requestSubmit();
   const follow = (link) => link && link.click();
   on("?", () => {
@@ -68,10 +70,12 @@
     on("c", () => submit(inRow('form[action$="/claim"]')));
     on("u", () => submit(inRow('form[action$="/release"]')));
     on("w", () => follow(inRow("a.whylink")));
-    on("r", () => {
-      const show = one("#show");
-      if (show) follow(show);
-      else location.reload();
+    // The address holds the selected row: shown anew, the list keeps the reader's place.
+    on("r", () => location.reload());
+    document.addEventListener("click", (event) => {
+      if (!event.target.closest("#show") || event.ctrlKey || event.metaKey || event.shiftKey) return;
+      event.preventDefault();
+      location.reload();
     });
     on("/", () => one("#q").focus());
     document.addEventListener("focusin", (event) => {

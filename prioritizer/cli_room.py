@@ -1,0 +1,127 @@
+"""The verbs of the reading room beside its pages: what was found, the board, who did what."""
+
+from __future__ import annotations
+
+import getpass
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from prioritizer.cli_options import AsJson, ConfigFile, Reader, ledger_of
+from prioritizer.contract import out, print_json, talk, verb
+from prioritizer.study import Finding
+
+if TYPE_CHECKING:
+    from prioritizer.config import Settings
+
+app = typer.Typer()
+
+
+@app.command()
+@verb
+def say(
+    study: Annotated[str, typer.Argument(metavar="STUDY", help="Study UID, the end of it, or accession number.")],
+    finding: Annotated[Finding, typer.Argument(help="What was found.")],
+    note: Annotated[str, typer.Option(help="A line of text.")] = "",
+    blind: Annotated[bool, typer.Option("--blind", help="Neither AI's result nor the order it gave was known.")] = False,
+    reader: Reader = getpass.getuser(),
+    config: ConfigFile = None,
+) -> None:
+    """Say what was found in a study: present, absent, or unsure. A new word replaces the old one, which is kept as withdrawn."""
+    from prioritizer.db import saying, worklist
+    from prioritizer.ranking import Stage
+    from prioritizer.stations import utc_now
+
+    engine, settings = ledger_of(config)
+    ranked = not blind and settings.site.stage is not Stage.SHADOW
+    saying.say(engine, worklist.find(engine, study).study_uid, reader, finding, utc_now(), ranked=ranked, note=note)
+    talk.print(f"finding {finding}, said by {reader}")
+
+
+@app.command()
+@verb
+def board(
+    period: Annotated[str, typer.Argument(metavar="[PERIOD]", help="latest, or a month as 2026-11.")] = "latest",
+    config: ConfigFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Turn-around beside order of arrival, what was raised and confirmed, drift, and the figures that left their range."""
+    from prioritizer import watching
+    from prioritizer.stations import utc_now
+
+    engine, settings = ledger_of(config)
+    now = utc_now()
+    told = watching.board_of(engine, settings, _digest(settings), watching.period_of(period, settings, now), now)
+    if as_json:
+        print_json(told)
+        return
+    show_board(told)
+
+
+def _digest(settings: Settings) -> str:
+    """The bundle's; empty where there is none, and then no drift is told."""
+    from prioritizer.errors import ModelError
+    from prioritizer.inference.bundle import open_bundle
+
+    try:
+        return open_bundle(settings.model.bundle).digest
+    except ModelError:
+        return ""
+
+
+def show_board(told: dict[str, Any]) -> None:
+    """The board on a terminal."""
+    from rich.table import Table
+    from rich.text import Text
+
+    out.print(Text(f"{told['from'][:10]} to {told['to'][:10]}: {told['arrived']} studies arrived, {told['read']} read", style="bold"))
+    for alarm in told["alarms"]:
+        out.print(Text(f"!! {alarm['said']}. {alarm['owner']}: {alarm['action']}.", style="bold red"), soft_wrap=True)
+    table = Table("", "n", "median", "p95", "longest", "median by arrival", "p95 by arrival", "longest by arrival", title="Minutes to read")
+    for one in told["waits"]:
+        figures = [one[f"{order}{figure}"] for order in ("", "fifo_") for figure in ("median", "p95", "longest")]
+        table.add_row(one["group"], str(one["n"]), *(f"{value:.0f}" for value in figures))
+    out.print(table)
+    for name in ("overdue", "raised", "not_scored"):
+        out.print(Text(f"{name.replace('_', ' '):>12}  {_share(told[name])}"))
+    for name, figures in told["words"].items():
+        said = ", ".join(f"{key} {_share(value)}" for key, value in figures.items())
+        out.print(Text(f"{name:>12}  {said}"), soft_wrap=True)
+    for one in told["drift"]:
+        out.print(Text(f"{'drift':>12}  {one['of']}: index {one['value']:.3f}, by chance {one['by_chance']:.3f}"))
+
+
+def _share(told: dict[str, Any]) -> str:
+    if not told["of"]:
+        return "none yet"
+    return f"{told['value']:.2f} ({told['low']:.2f} to {told['high']:.2f}; {told['hits']} of {told['of']})"
+
+
+@app.command()
+@verb
+def audit(
+    actor: Annotated[str, typer.Option(help="What this person did.")] = "",
+    kind: Annotated[str, typer.Option(help="Events of this kind.")] = "",
+    study: Annotated[str, typer.Option(help="What happened to this study.")] = "",
+    limit: Annotated[int, typer.Option(min=1, max=100_000)] = 50,
+    config: ConfigFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Who did what, the newest first."""
+    from dataclasses import asdict
+
+    from rich.text import Text
+
+    from prioritizer.db import audit as ledger
+    from prioritizer.db import worklist
+    from prioritizer.db.audit import Asked
+
+    engine, _ = ledger_of(config)
+    uid = worklist.find(engine, study).study_uid if study else ""
+    found = ledger.entries(engine, Asked(actor=actor, kind=kind, study_uid=uid), limit)
+    if as_json:
+        print_json([asdict(entry) for entry in found])
+        return
+    for entry in found:
+        about = f"  study {entry.study_uid}" if entry.study_uid else ""
+        out.print(Text(f"{entry.at.astimezone():%Y-%m-%d %H:%M:%S}  {entry.actor}: {entry.said}{about}"), soft_wrap=True)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import socket
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -44,9 +46,10 @@ class Room:
         people.accept(self.daemon.ledger, people.invite(self.daemon.ledger, name, role, "tests", now), name, PASSWORD, now)
 
     @contextmanager
-    def signed_in(self, name: str, **context: object) -> Iterator[Page]:
+    def signed_in(self, name: str, url: str = "", **context: object) -> Iterator[Page]:
         """A browser of one's own, signed in by the form. Whatever a script logs as an error fails the test."""
-        found = self.browser.new_context(base_url=self.url, **context)  # type: ignore[arg-type]
+        url = url or self.url
+        found = self.browser.new_context(base_url=url, **context)  # type: ignore[arg-type]
         page, faults = found.new_page(), []
         page.on("pageerror", lambda error: faults.append(str(error)))
         page.on("console", lambda said: faults.append(said.text) if "Content Security Policy" in said.text else None)
@@ -54,7 +57,7 @@ class Room:
         page.get_by_label("Name").fill(name)
         page.get_by_label("Password").fill(PASSWORD)
         page.get_by_role("button", name="Sign in").click()
-        page.wait_for_url(f"{self.url}/")
+        page.wait_for_url(f"{url}/")
         try:
             yield page
             assert not faults, faults
@@ -73,6 +76,56 @@ class Room:
         """A calibration that keeps the map and sets the threshold, so that what it raises is certain."""
         made: Calibration = replace(BUNDLE.calibration, id=f"local-{next(NUMBERS)}", t_high=t_high, t_low=0.0)
         return calibrations.add(self.daemon.ledger, BUNDLE.digest, made, verdict, "anna", utc_now()).id
+
+
+class Wire:
+    """A cable between browsers and the daemon that can be pulled and put back."""
+
+    def __init__(self, to: int) -> None:
+        self._to, self._up = to, True
+        self._held: list[socket.socket] = []
+        self._listening = socket.create_server(("127.0.0.1", 0))
+        self.port = int(self._listening.getsockname()[1])
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                near, _ = self._listening.accept()
+            except OSError:
+                return
+            if not self._up:
+                near.close()
+                continue
+            far = socket.create_connection(("127.0.0.1", self._to))
+            self._held += [near, far]
+            for one, other in ((near, far), (far, near)):
+                threading.Thread(target=self._carry, args=(one, other), daemon=True).start()
+
+    @staticmethod
+    def _carry(one: socket.socket, other: socket.socket) -> None:
+        with suppress(OSError):
+            while data := one.recv(65536):
+                other.sendall(data)
+            other.shutdown(socket.SHUT_WR)
+
+    def pull(self) -> None:
+        """Nothing goes through any more."""
+        self._up = False
+        for held in self._held:
+            with suppress(OSError):
+                held.shutdown(socket.SHUT_RDWR)
+                held.close()
+        self._held.clear()
+
+    def put_back(self) -> None:
+        """It goes through again."""
+        self._up = True
+
+    def close(self) -> None:
+        """For good."""
+        self.pull()
+        self._listening.close()
 
 
 def rows(page: Page) -> list[str]:

@@ -90,7 +90,8 @@ def study(number: int, count: int) -> dict[str, Any]:
     return {
         "study_uid": f"1.2.9.{number:09d}", "patient_id": f"P{number // 3:08d}", "patient_name": f"{FAMILIES[number % 10]}^{number}",
         "patient_sex": "FM"[number % 2], "age_years": float(number % 6), "accession_number": f"ACC{number:09d}",
-        "study_description": "Thorax", "modality": "DX", "calling_ae": f"DX{number % 12}", "first_received_at": at, "last_received_at": at, "instances": 1,
+        "study_description": "Thorax", "modality": "DX", "calling_ae": f"DX{number % 12}", "first_received_at": at,
+        "last_received_at": at, "instances": 1,
         "stat": unread and number % 997 == 0, "ai_state": "SCORED" if scored else "NOT_SCORED", "risk": (number % 100) / 100,
         "ai_reason": "" if scored else "lateral view", "band": "HIGH" if number % 7 == 0 and scored else "NEUTRAL",
         "due_at": at + timedelta(minutes=30 if number % 7 == 0 else 120), "reading_state": "OPEN" if unread else "READ",

@@ -53,7 +53,8 @@ def ai_of(desk: Desk, person: Person, row: Row, instances: list[InstanceRow], sa
         return AI(state=state, hidden=hidden, seen=seen)
     scored = [one for one in instances if one.state == InstanceState.SCORED and one.probability is not None]
     deciding = max(scored, key=lambda one: (one.probability or 0.0, one.logit or 0.0), default=None)
-    return AI(state=state, probability=row.risk, t_high=calibrations.applying(desk.engine, desk.page.policy()).policy.t_high, seen=seen, deciding=deciding)
+    rules = calibrations.applying(desk.engine, desk.page.policy()).policy
+    return AI(state=state, probability=row.risk, t_high=rules.t_high, seen=seen, deciding=deciding)
 
 
 def why_hidden(desk: Desk, person: Person, said: list[Word]) -> str:

@@ -35,6 +35,8 @@ HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "Cache-Control": "no-store",
 }
+KEPT = {"Cache-Control": "public, max-age=31536000, immutable"}
+"""Of files whose address holds their digest."""
 WITH_OWN_PICTURES = {
     "Content-Security-Policy": HEADERS["Content-Security-Policy"].replace("img-src 'self'", "img-src 'self' data:")
 }  # fmt: skip
@@ -196,6 +198,8 @@ class Armour:
                 added = (HEADERS | WITH_OWN_PICTURES if scope["path"] == "/try" else HEADERS) | (
                     {"Strict-Transport-Security": "max-age=31536000"} if self._settings().web.secure else {}
                 )
+                if scope["path"].startswith("/static/") and scope.get("query_string"):
+                    added = added | KEPT
                 if any(key.lower() == b"content-security-policy" for key, _ in message["headers"]):
                     added = {key: value for key, value in added.items() if key != "Content-Security-Policy"}
                 kept = [(key, value) for key, value in message["headers"] if key.decode().title() not in {h.title() for h in added}]

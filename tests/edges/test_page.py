@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
@@ -79,6 +80,16 @@ def test_text_of_a_peer_is_never_markup(server: str) -> None:
         assert "<script>alert" not in text
         assert "<img src=x" not in text
     assert "&lt;script&gt;" in get(f"{server}/study/1.2.9.200").text
+
+
+def test_only_files_that_are_named_by_their_digest_are_kept_by_browsers(server: str) -> None:
+    page = get(server)
+    assert page.headers["cache-control"] == "no-store"
+    for address in re.findall(r'(?:href|src)="(/static/[^"]+)"', page.text):
+        kept = get(server + address)
+        assert kept.status_code == 200
+        assert "immutable" in kept.headers["cache-control"]
+        assert get(server + address.split("?")[0]).headers["cache-control"] == "no-store"
 
 
 def test_every_answer_forbids_scripts_and_framing(server: str) -> None:

@@ -180,6 +180,18 @@ MOST_BYTES = 256 * 1024
 """Of a request. A form here has a few lines; only what takes files may take more."""
 
 
+def headers_of(scope: Message, status: int, *, secure: bool) -> dict[str, str]:
+    """The headers of an answer."""
+    found = dict(HEADERS)
+    if scope["path"] == "/try":
+        found |= WITH_OWN_PICTURES
+    if scope["path"].startswith("/static/") and scope.get("query_string") and status == 200:
+        found |= KEPT
+    if secure:
+        found["Strict-Transport-Security"] = "max-age=31536000"
+    return found
+
+
 class Armour:
     """Refuses requests of other sites and oversized ones, and puts the security headers on every answer, streams and errors included."""
 
@@ -195,11 +207,7 @@ class Armour:
 
         async def hardened(message: Message) -> None:
             if message["type"] == "http.response.start":
-                added = (HEADERS | WITH_OWN_PICTURES if scope["path"] == "/try" else HEADERS) | (
-                    {"Strict-Transport-Security": "max-age=31536000"} if self._settings().web.secure else {}
-                )
-                if scope["path"].startswith("/static/") and scope.get("query_string"):
-                    added = added | KEPT
+                added = headers_of(scope, message["status"], secure=self._settings().web.secure)
                 if any(key.lower() == b"content-security-policy" for key, _ in message["headers"]):
                     added = {key: value for key, value in added.items() if key != "Content-Security-Policy"}
                 kept = [(key, value) for key, value in message["headers"] if key.decode().title() not in {h.title() for h in added}]

@@ -100,7 +100,8 @@ def _caution() -> str:
     return (
         "All figures are of these films and no others. Thresholds were set on `calib` at a sensitivity of 0.95 before any film of the "
         "tables was looked at; intervals are 95 %, by patient. *Worst copy* is the ROC-AUC on the blurred, re-compressed, noisy or "
-        "darkened copies where it is lowest: a network that reads how files were made falls there."
+        "darkened copies where it is lowest: a network that reads how files were made falls there. An interval from 1.000 to 1.000 says "
+        "only that no film of the bootstrap was wrong: it is no proof of perfection."
     )
 
 

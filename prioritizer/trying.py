@@ -20,6 +20,7 @@ from prioritizer.errors import Transient, Unprocessable
 from prioritizer.inference.bundle import Bundle
 from prioritizer.inference.sandbox import ChildDied, Sandbox
 from prioritizer.one_file import Network, look_at
+from prioritizer.operating_point import Trade
 from prioritizer.picture_files import begins_as_picture, file_film
 from prioritizer.study import Point, Shown, Tried
 
@@ -97,15 +98,18 @@ def windowed(film: Shown) -> bytes:
 
 
 def trade_points(bundle: Bundle, calibration: Calibration) -> tuple[Point, ...]:
-    """What a threshold anywhere would have given on the films the bundle was reported on, called by the probability it has here now."""
+    """What thresholds would have given on the films the bundle was reported on, by the probability each has here; the one in force too."""
     table = bundle.card.get("trade_on_val_report")
     if table is None:
         return ()
-    shares = zip(table["logit"], table["sensitivity"], table["specificity"], strict=True)
-    return tuple(
-        Point(threshold=calibration.probability(logit), sensitivity=sensitivity, specificity=specificity)
-        for logit, sensitivity, specificity in shares
-    )
+    trade = Trade(**{name: np.array(table[name], dtype=np.float64) for name in ("logit", "sensitivity", "specificity")})
+    now = calibration.logit_at(calibration.t_high)
+    found = []
+    for logit in sorted({*trade.logit.tolist(), now}):
+        sensitivity, specificity = trade.at(logit)
+        threshold = calibration.t_high if logit == now else calibration.probability(logit)
+        found.append(Point(threshold=threshold, sensitivity=sensitivity, specificity=specificity))
+    return tuple(found)
 
 
 def trial_room(settings: Settings) -> Path:

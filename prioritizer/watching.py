@@ -17,6 +17,8 @@ from prioritizer.errors import NotAllowed
 from prioritizer.monitoring import Drift, Rule
 
 LATEST = "latest"
+FRESH = timedelta(minutes=1)
+"""So old a board may be when somebody looks; for a period that is over, any."""
 MONTH = re.compile(r"(\d{4})-(0[1-9]|1[0-2])")
 STANDING = tuple(f"board-{name}" for name in monitoring.NAMES)
 """The alarms that a board sets and clears."""
@@ -107,7 +109,12 @@ def watch(engine: sa.Engine, settings: Settings, bundle_digest: str, now: dateti
 
 
 def told(engine: sa.Engine, settings: Settings, bundle_digest: str, name: str, now: datetime) -> tuple[datetime, dict[str, Any]]:
-    """A board and when it was computed: the kept one, or computed now where none is. Raises NotAllowed."""
+    """A board and when it was computed: the kept one while it is fresh or its period over, else computed now. Raises NotAllowed."""
     period = period_of(name, settings, now)
     found = kept_boards.kept(engine, name)
-    return found or (now, board_of(engine, settings, bundle_digest, period, now))
+    if found is not None and (found[0] >= period.end or now - found[0] < FRESH):
+        return found
+    board = board_of(engine, settings, bundle_digest, period, now)
+    if board["arrived"]:
+        kept_boards.keep(engine, name, board, now)
+    return now, board

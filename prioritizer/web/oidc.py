@@ -6,6 +6,7 @@ The provider says who somebody is; what they may do here is kept here. Nobody co
 from __future__ import annotations
 
 import secrets
+import sys
 from typing import Any
 
 from fastapi import APIRouter, FastAPI, Request
@@ -58,7 +59,7 @@ async def leave(desk: Here, request: Request, to: str = "/") -> Response:
     request.session["to"] = inside(to)
     try:
         found: Response = await client.authorize_redirect(request, f"{base_of(request, desk.page.settings().web)}/oidc/back")
-    except (OSError, _http_error()) as error:
+    except _unreachable() as error:
         raise Transient(f"the identity provider of the house does not answer ({type(error).__name__})") from error
     return found
 
@@ -66,17 +67,15 @@ async def leave(desk: Here, request: Request, to: str = "/") -> Response:
 @routes.get("/back")
 async def back(desk: Here, request: Request) -> Response:
     """From the provider, with a code. What it says is checked by authlib: signature, issuer, audience, nonce, time."""
-    from authlib.common.errors import AuthlibBaseError
-
     settings, address = desk.page.settings(), address_of(request, desk.page.settings())
     to = request.session.pop("to", "/")
     try:
         token = await _client(request).authorize_access_token(request)
         told = token.get("userinfo") or {}
-    except (AuthlibBaseError, ValueError, KeyError) as error:
+    except _refused() as error:
         signing_in.refused(desk.engine, "?", address, desk.now)
         raise Forbidden("the identity provider did not sign you in; begin again at the list") from error
-    except (OSError, _http_error()) as error:
+    except _unreachable() as error:
         raise Transient(f"the identity provider of the house does not answer ({type(error).__name__})") from error
     name = str(told.get(settings.web.oidc_claim, "")).strip().lower()
     if not name or signing_in.by_proxy(desk.engine, name) is None:
@@ -102,7 +101,18 @@ def _client(request: Request) -> Any:
     return client
 
 
-def _http_error() -> type[Exception]:
-    import httpx
+def _unreachable() -> tuple[type[Exception], ...]:
+    """What the HTTP library that authlib found here raises; there are two of that name's line."""
+    found: list[type[Exception]] = [OSError]
+    for name in ("httpx", "httpx2"):
+        if name in sys.modules:
+            found.append(sys.modules[name].HTTPError)
+    return tuple(found)
 
-    return httpx.HTTPError
+
+def _refused() -> tuple[type[Exception], ...]:
+    """What authlib and the library that checks its tokens raise for a word that is not good."""
+    from authlib.common.errors import AuthlibBaseError
+    from joserfc.errors import JoseError
+
+    return (AuthlibBaseError, JoseError, ValueError, KeyError)

@@ -55,12 +55,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     engine.dispose()
 
 
-@pytest.fixture(scope="module")
-def described(served: Served) -> Any:
-    return schemathesis.openapi.from_dict(served.description)
-
-
-schema = schemathesis.pytest.from_fixture("described")
+schema = schemathesis.openapi.from_dict(page_app(page_of(sa.create_engine("sqlite://"))).openapi())
 
 
 @schema.parametrize()

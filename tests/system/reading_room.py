@@ -86,7 +86,8 @@ class Wire:
         self._held: list[socket.socket] = []
         self._listening = socket.create_server(("127.0.0.1", 0))
         self.port = int(self._listening.getsockname()[1])
-        threading.Thread(target=self._accept, daemon=True).start()
+        self._accepting = threading.Thread(target=self._accept, daemon=True)
+        self._accepting.start()
 
     def _accept(self) -> None:
         while True:
@@ -107,16 +108,17 @@ class Wire:
         with suppress(OSError):
             while data := one.recv(65536):
                 other.sendall(data)
+        with suppress(OSError):
             other.shutdown(socket.SHUT_WR)
 
     def pull(self) -> None:
         """Nothing goes through any more."""
         self._up = False
-        for held in self._held:
+        held, self._held = self._held, []
+        for one in held:
             with suppress(OSError):
-                held.shutdown(socket.SHUT_RDWR)
-                held.close()
-        self._held.clear()
+                one.shutdown(socket.SHUT_RDWR)
+            one.close()
 
     def put_back(self) -> None:
         """It goes through again."""
@@ -125,7 +127,11 @@ class Wire:
     def close(self) -> None:
         """For good."""
         self.pull()
+        # A close alone does not end an accept that waits.
+        with suppress(OSError):
+            self._listening.shutdown(socket.SHUT_RDWR)
         self._listening.close()
+        self._accepting.join(timeout=10)
 
 
 def rows(page: Page) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import httpx
@@ -328,8 +329,10 @@ def test_what_is_for_administrators_is_refused_to_readers(room: Room, path: str)
 
 def test_a_lost_stream_is_told_and_found_again(room: Room) -> None:
     room.film()
-    wire = Wire(room.daemon.sections["web"]["port"])
-    with room.signed_in("ito", f"http://127.0.0.1:{wire.port}") as page:
+    with (
+        closing(Wire(room.daemon.sections["web"]["port"])) as wire,
+        room.signed_in("ito", f"http://127.0.0.1:{wire.port}") as page,
+    ):
         expect(page.locator("#fresh")).to_contain_text("live, rows as of")
         before = rows(page)
         wire.pull()
@@ -341,7 +344,6 @@ def test_a_lost_stream_is_told_and_found_again(room: Room) -> None:
         expect(page.locator("#fresh")).to_contain_text("live, rows as of")
         expect(page.locator("#pill")).to_contain_text("new")
         assert rows(page) == before
-    wire.close()
 
 
 def test_without_scripts_everything_that_counts_is_done_by_forms(room: Room) -> None:

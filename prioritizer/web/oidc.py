@@ -6,7 +6,6 @@ The provider says who somebody is; what they may do here is kept here. Nobody co
 from __future__ import annotations
 
 import secrets
-import sys
 from typing import Any
 
 from fastapi import APIRouter, FastAPI, Request
@@ -102,12 +101,10 @@ def _client(request: Request) -> Any:
 
 
 def _unreachable() -> tuple[type[Exception], ...]:
-    """What the HTTP library that authlib found here raises; there are two of that name's line."""
-    found: list[type[Exception]] = [OSError]
-    for name in ("httpx", "httpx2"):
-        if name in sys.modules:
-            found.append(sys.modules[name].HTTPError)
-    return tuple(found)
+    """What the HTTP library of authlib raises where nobody answers."""
+    from httpx2 import HTTPError
+
+    return (OSError, HTTPError)
 
 
 def _refused() -> tuple[type[Exception], ...]:

@@ -56,7 +56,7 @@ ROOMS_OF_LIBRARIES = {
     "db": {"sqlalchemy", "alembic", "psycopg", "argon2"},
     "learning": {"torch", "torchvision", "timm", "onnx", "onnxscript", "safetensors", "sklearn", "scipy", "pytorch_grad_cam"},
     "inference": {"openvino"},
-    "web": {"fastapi", "starlette", "uvicorn", "jinja2", "limits", "authlib", "joserfc"},
+    "web": {"fastapi", "starlette", "uvicorn", "jinja2", "limits", "authlib", "joserfc", "httpx2"},
     "reports": {"matplotlib", "jinja2", "markupsafe"},
 }
 # An Engine is handed from the daemon to every part that keeps or reads the ledger: its type may be named, no SQL is written.

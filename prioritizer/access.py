@@ -60,6 +60,16 @@ class Person:
     """What proved it: session, token or proxy."""
     session: str = ""
     """The session's key in the ledger; empty for the others."""
+    token: str = ""
+    """The number of the token that a program carries; empty for a person at a page."""
+
+    @property
+    def eyes(self) -> tuple[str, ...]:
+        """To whom a result was shown that this one may have seen, the one it is shown to first.
+
+        What a program saw, its owner has not seen; what its owner saw, the owner's word through a program may rest on.
+        """
+        return (f"{self.name} (token {self.token})", self.name) if self.token else (self.name,)
 
     def may(self, right: May) -> bool:
         """True where the person has this right."""

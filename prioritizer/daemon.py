@@ -39,7 +39,7 @@ from prioritizer.inference.worker import EngineProcess
 from prioritizer.lightbox import Lightbox
 from prioritizer.listening import ListenerProcess, listener_settings, peer_rules
 from prioritizer.logs import set_up_logging
-from prioritizer.ranking import Policy
+from prioritizer.ranking import Policy, Stage
 from prioritizer.stations import DeliverStation, PublishStation, Receive, ScoreStation, Station, utc_now
 from prioritizer.trying import AT_ONCE, Trial, trial_room
 from prioritizer.web.app import page_app
@@ -297,7 +297,7 @@ class Daemon:
         return work
 
     def _start_page(self) -> None:
-        collector = LedgerCollector(self.engine, lambda: self.listener.counters, lambda: not self.ai_off)
+        collector = LedgerCollector(self.engine, lambda: self.listener.counters, lambda: not self.ai_off, self._marks)
         page = Page(
             engine=self.engine,
             settings=lambda: self.settings,
@@ -346,6 +346,9 @@ class Daemon:
     def _policy(self) -> Policy:
         """The site's rules now; without AI nothing is raised."""
         return stations.policy_of(self.settings, None if self.ai_off else self.bundle)
+
+    def _marks(self) -> bool:
+        return self.settings.site.stage is not Stage.SHADOW
 
     def _await_listener(self) -> None:
         while not self.listener.listening.wait(0.1):

@@ -16,8 +16,10 @@ from prioritizer.errors import Transient
 class LedgerCollector:
     """Gauges over the open list and the deliveries, and the listener's own counters."""
 
-    def __init__(self, engine: sa.Engine, listener_counters: Callable[[], dict[str, object]], ai_on: Callable[[], bool]) -> None:
-        self._engine, self._listener_counters, self._ai_on = engine, listener_counters, ai_on
+    def __init__(
+        self, engine: sa.Engine, listener_counters: Callable[[], dict[str, object]], ai_on: Callable[[], bool], marks: Callable[[], bool]
+    ) -> None:
+        self._engine, self._listener_counters, self._ai_on, self._marks = engine, listener_counters, ai_on, marks
 
     def collect(self) -> Iterator[Metric]:
         """The families of this scrape; without a database only those that need none."""
@@ -32,6 +34,8 @@ class LedgerCollector:
             return
         yield GaugeMetricFamily("prioritizer_ledger_up", "1 when the database answers", value=1.0)
         for name in ("open", "overdue", "raised", "waiting", "not_scored", "failed", "expired"):
+            if name == "raised" and not self._marks():
+                continue  # readers can scrape too, and a list of one study would tell which it is
             family = GaugeMetricFamily(f"prioritizer_studies_{name}", f"Studies on the list: {name.replace('_', ' ')}")
             family.add_metric([], float(getattr(counts, name)))
             yield family

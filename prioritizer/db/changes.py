@@ -72,6 +72,7 @@ class Told:
 
     study_uid: str
     patient_name: str
+    kind: str
     said: str
     at: datetime
 
@@ -189,7 +190,9 @@ def _counted(before: Mark, newest: Mark, rows: Sequence[Any], mine: dict[str, sa
         word = _word(kind, row.detail)
         found.setdefault(row.study_uid, set()).add(word)
         if word not in ("scored", "taken", "freed"):
-            told.append(Told(study_uid=row.study_uid, patient_name=mine[row.study_uid].patient_name, said=row.said, at=row.at))
+            told.append(
+                Told(study_uid=row.study_uid, patient_name=mine[row.study_uid].patient_name, kind=row.kind, said=row.said, at=row.at)
+            )
     counts = dict.fromkeys(("new", "moved_up", "moved_down", "taken", "freed", "read", "scored"), 0)
     for words in found.values():
         first = next((word for word in ("read", "new", "moved_up", "moved_down", "taken", "freed", "scored") if word in words), None)
@@ -213,5 +216,9 @@ WORDS = {
 
 def _word(kind: Kind, detail: dict[str, object]) -> str:
     if kind is Kind.PLACED:
-        return "moved_up" if detail.get("band") == Band.HIGH else "moved_down"
+        due, before = (str(detail.get(name, "")) for name in ("due_at", "before"))
+        if not before:  # written by an earlier version
+            return "moved_up" if detail.get("band") == Band.HIGH else "moved_down"
+        earlier, later = datetime.fromisoformat(due), datetime.fromisoformat(before)
+        return "moved_up" if earlier < later else "moved_down" if earlier > later else "scored"
     return WORDS.get(kind, "scored")

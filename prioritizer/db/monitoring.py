@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from prioritizer.db import connect
 from prioritizer.db.tables import boards, feedback, instances, scores, studies
 from prioritizer.monitoring import Float64, Seen
-from prioritizer.study import Finding, InstanceState
+from prioritizer.study import AIState, Finding, InstanceState
 
 MOST_SAMPLED = 2000
 
@@ -38,10 +38,12 @@ def seen(engine: sa.Engine, start: datetime, end: datetime) -> list[Seen]:
 
 
 def _seen(row: Any, word: Any, reason: str) -> Seen:
+    """A word said before there was a score is judged by the score that came: nothing had been raised or left when it was said."""
+    judged = word if word and word.ai_state == AIState.SCORED else row
     was_read = row.reading_state == "READ" and row.read_at is not None
     return Seen(
         arrived=row.first_received_at, began=row.reader_since if was_read else None, read=row.read_at if was_read else None,
-        stat=row.stat, raised=(word.band if word else row.band) == "HIGH", overdue=row.overdue_at is not None, ai_state=row.ai_state,
+        stat=row.stat, raised=judged.band == "HIGH", overdue=row.overdue_at is not None, ai_state=row.ai_state,
         reason=reason, risk=row.risk, sender=row.calling_ae, age_years=row.age_years, sex=row.patient_sex,
         finding=word.finding if word else None, blind=not (word.seen or word.ranked) if word else None,
     )  # fmt: skip

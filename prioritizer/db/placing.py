@@ -121,7 +121,10 @@ def recompute_risk(tx: sa.Connection, study_uid: str, rules: InForce, now: datet
 
 
 def put_in_place(tx: sa.Connection, study_uid: str, policy: Policy, now: datetime, *, suspended: bool | None = None) -> bool:
-    """Give the study the band and deadline of its standing; True when they changed."""
+    """Give the study the band and deadline of its standing; True when it stands elsewhere.
+
+    A band that moves nothing, as in stages shadow and pilot, is no event: whoever reads the history would learn what AI thinks.
+    """
     row = lock_study(tx, study_uid)
     standing = standing_of(row)
     if suspended is None:
@@ -139,10 +142,22 @@ def put_in_place(tx: sa.Connection, study_uid: str, policy: Policy, now: datetim
             overdue_at=row.overdue_at if place.due_at == row.due_at else None,
         )
     )
+    if (row.due_at, row.place_reason) == (place.due_at, place.reason):
+        return False
     overtaken = _overtaken(tx, standing, place.due_at)
     said = place.reason + (f"; stands before {overtaken} that arrived earlier" if overtaken else "")
-    record(tx, Kind.PLACED, said, now, study=study_uid, band=place.band, due_at=place.due_at.isoformat(), overtaken=overtaken)
-    return True
+    record(
+        tx,
+        Kind.PLACED,
+        said,
+        now,
+        study=study_uid,
+        band=place.band,
+        due_at=place.due_at.isoformat(),
+        before=row.due_at.isoformat(),
+        overtaken=overtaken,
+    )
+    return bool(row.due_at != place.due_at)
 
 
 def _overtaken(tx: sa.Connection, standing: Standing, due_at: datetime) -> int:

@@ -82,6 +82,7 @@ def claim(
             record(tx, Kind.CLAIMED, said, now, study=study_uid, actor=reader, passed=passed)
 
 
+MOST_SKIPPED = 50
 MOST_PASSED = 500
 """Further than this nobody counts how many studies were passed by."""
 
@@ -91,8 +92,12 @@ def claim_next(
 ) -> str | None:
     """Claim the first study of a list that nobody has, the ones in `passing` left out: its UID, or None when there is none left.
 
-    A reader who has a study gets the next one all the same: what was claimed stays claimed until it is read or released.
+    However a list is sorted for looking, the next study is the one due first, or in order of arrival the one that came first. The ones
+    in `passing` are skipped: that is kept, and whoever had one has it no longer. Any other claim stays until it is read or released.
     """
+    if len(passing) > MOST_SKIPPED:
+        raise NotAllowed(f"at most {MOST_SKIPPED} studies are skipped at once")
+    wanted = _to_work_by(wanted)
     with connect.writing(engine) as tx:
         free = (*chosen(wanted, now), nobody_has(now), studies.c.study_uid.not_in(list(passing)))
         query = sa.select(studies.c.study_uid).where(*free).order_by(*order_keys(wanted)).limit(1).with_for_update(skip_locked=True)
@@ -101,17 +106,29 @@ def claim_next(
             return None
         _set(tx, uid, reading_state=ReadingState.CLAIMED, reader=reader, reader_since=now, reader_until=now + lease)
         record(tx, Kind.CLAIMED, "claimed as the next study", now, study=uid, actor=reader)
-        for passed in passing:
-            row = tx.execute(sa.select(studies.c.band).where(studies.c.study_uid == passed)).one_or_none()
-            if row is not None:
-                record(tx, Kind.SKIPPED, "skipped for the next one", now, study=passed, actor=reader, band=row.band)
+        for passed in dict.fromkeys(passing):
+            _skip(tx, passed, reader, now)
         return uid
+
+
+def _skip(tx: sa.Connection, study_uid: str, reader: str, now: datetime) -> None:
+    row = tx.execute(sa.select(studies).where(studies.c.study_uid == study_uid).with_for_update()).one_or_none()
+    if row is None:
+        return
+    record(tx, Kind.SKIPPED, "skipped for the next one", now, study=study_uid, actor=reader, band=row.band)
+    if row.reading_state == ReadingState.CLAIMED and row.reader == reader:
+        _set(tx, study_uid, reading_state=ReadingState.OPEN, **NO_READER)
+        record(tx, Kind.RELEASED, "released by the skip", now, study=study_uid, actor=reader)
+
+
+def _to_work_by(wanted: Wanted) -> Wanted:
+    """The same choice of studies in an order that people work by, also from the list of one's own claims."""
+    return replace(wanted, order=wanted.order if wanted.order in WORKING else WORKLIST.order, backwards=False, reader="")
 
 
 def passed_by(tx: sa.Connection, row: sa.Row[Any], wanted: Wanted, now: datetime) -> dict[str, int]:
     """How many free studies stand before this one in a list that people work by, by band: whoever claims it passes them by."""
-    if wanted.order not in WORKING:
-        wanted = replace(wanted, order=WORKLIST.order)
+    wanted = _to_work_by(wanted)
     at = {name: row._mapping[name] for name in ("stat", *KEYS[wanted.order])}
     ahead = sa.select(studies.c.band).where(*chosen(wanted, now), nobody_has(now), stands_before(wanted, at)).limit(MOST_PASSED)
     return dict(Counter(tx.scalars(ahead)))
@@ -129,14 +146,20 @@ def release(engine: sa.Engine, study_uid: str, reader: str, now: datetime, *, fo
         record(tx, Kind.RELEASED, "released", now, study=study_uid, actor=reader)
 
 
-def read(engine: sa.Engine, study_uid: str, reader: str, now: datetime) -> None:
-    """The study leaves the list. Raises NotAllowed while another reader has it, or when it was read before."""
+def read(engine: sa.Engine, study_uid: str, reader: str, now: datetime, *, seen: int | None = None) -> None:
+    """The study leaves the list. Raises NotAllowed while another reader has it, or when it was read before.
+
+    `seen`: how many images the reader had before them. Where another came since, it is refused: nobody has looked at that one.
+    """
     with connect.writing(engine) as tx:
         row = _study(tx, study_uid)
         if row.reading_state == ReadingState.READ:
             raise NotAllowed(f"the study was read before, by {row.reader}")
         if _held(row, now) and row.reader != reader:
             raise NotAllowed(f"{row.reader} has this study; take it over first")
+        if seen is not None and row.instances > seen:
+            more = row.instances - seen
+            raise NotAllowed(f"{more} image{'s' if more > 1 else ''} came while the study was open: look at it again, then read it")
         _set(tx, study_uid, reading_state=ReadingState.READ, reader=reader, reader_until=None, read_at=now)
         record(tx, Kind.READ, "read", now, study=study_uid, actor=reader)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -39,12 +40,14 @@ class Word:
 FIELDS = tuple(Word.__dataclass_fields__)
 
 
-def revealed(engine: sa.Engine, study_uid: str, reader: str, now: datetime) -> None:
-    """The AI result of a study was shown to a person; written down once. Raises NotFound."""
+def revealed(engine: sa.Engine, study_uid: str, eyes: str, now: datetime) -> None:
+    """The AI result of a study was shown to somebody; written down once. Raises NotFound, and NotAllowed where there is no result yet."""
     with connect.writing(engine) as tx:
-        _study(tx, study_uid)
-        if not _has_seen(tx, study_uid, reader):
-            record(tx, Kind.REVEALED, "the AI result was shown", now, study=study_uid, actor=reader)
+        row = _study(tx, study_uid)
+        if row.ai_state != AIState.SCORED:
+            raise NotAllowed("AI has no result of this study that could be shown")
+        if not _has_seen(tx, study_uid, (eyes,)):
+            record(tx, Kind.REVEALED, "the AI result was shown", now, study=study_uid, actor=eyes)
 
 
 def tried(engine: sa.Engine, who: str, now: datetime, *, outside: bool) -> None:
@@ -53,25 +56,35 @@ def tried(engine: sa.Engine, who: str, now: datetime, *, outside: bool) -> None:
         record(tx, Kind.TRIED, "tried a file" + (" outside the scope" if outside else ""), now, actor=who)
 
 
-def seen_at(engine: sa.Engine, study_uid: str, reader: str) -> datetime | None:
-    """When the AI result of this study was first shown to this person."""
-    query = sa.select(sa.func.min(events.c.at)).where(*_reveals(study_uid, reader))
+def seen_at(engine: sa.Engine, study_uid: str, eyes: Sequence[str]) -> datetime | None:
+    """When the AI result of this study was first shown to one of these eyes."""
+    query = sa.select(sa.func.min(events.c.at)).where(*_reveals(study_uid, eyes))
     with connect.reading(engine) as tx:
         found: datetime | None = tx.scalar(query)
     return found
 
 
-def say(engine: sa.Engine, study_uid: str, reader: str, finding: Finding, now: datetime, *, ranked: bool, note: str = "") -> int:
+def say(
+    engine: sa.Engine,
+    study_uid: str,
+    reader: str,
+    finding: Finding,
+    now: datetime,
+    *,
+    ranked: bool,
+    note: str = "",
+    eyes: Sequence[str] = (),
+) -> int:
     """Keep what a reader says; an earlier word of the same reader is withdrawn, not lost. Returns its number. Raises NotFound, NotAllowed.
 
-    What had been seen is taken from the events, never from what a browser claims.
+    What had been seen is taken from the events, never from what a browser claims. `eyes`: whose, where a program speaks for the reader.
     """
     note = " ".join(note.split())
     if len(note) > LONGEST_NOTE:
         raise NotAllowed(f"a note has at most {LONGEST_NOTE} characters")
     with connect.writing(engine) as tx:
         row = _study(tx, study_uid)
-        seen = _has_seen(tx, study_uid, reader)
+        seen = _has_seen(tx, study_uid, eyes or (reader,))
         mine = (feedback.c.study_uid == study_uid, feedback.c.reader == reader, feedback.c.withdrawn_at.is_(None))
         tx.execute(feedback.update().where(*mine).values(withdrawn_at=now))
         deciding = latest_scores(tx, study_uid)
@@ -103,20 +116,25 @@ def said_of(engine: sa.Engine, study_uid: str) -> list[Word]:
 
 
 def confirmed_of_raised(engine: sa.Engine, since: datetime) -> tuple[int, int]:
-    """Of the raised studies that readers spoke of since then: how many were confirmed, of how many; who could not say is left out."""
+    """Of the raised studies that readers spoke of since then: how many were confirmed, of how many; who could not say is left out.
+
+    A word said before there was a score counts against the score that came.
+    """
+    band = sa.case((feedback.c.ai_state == AIState.SCORED, feedback.c.band), else_=studies.c.band)
     count, present = sa.func.count(), sa.func.coalesce(sa.func.sum(sa.case((feedback.c.finding == Finding.PRESENT, 1), else_=0)), 0)
-    spoken = (feedback.c.at >= since, feedback.c.withdrawn_at.is_(None), feedback.c.band == "HIGH", feedback.c.finding != Finding.UNSURE)
+    spoken = (feedback.c.at >= since, feedback.c.withdrawn_at.is_(None), band == "HIGH", feedback.c.finding != Finding.UNSURE)
+    said = feedback.join(studies, studies.c.study_uid == feedback.c.study_uid)
     with connect.reading(engine) as tx:
-        row = tx.execute(sa.select(present, count).where(*spoken)).one()
+        row = tx.execute(sa.select(present, count).select_from(said).where(*spoken)).one()
     return row[0], row[1]
 
 
-def _reveals(study_uid: str, reader: str) -> tuple[sa.ColumnElement[bool], ...]:
-    return events.c.study_uid == study_uid, events.c.kind == Kind.REVEALED, events.c.actor == reader
+def _reveals(study_uid: str, eyes: Sequence[str]) -> tuple[sa.ColumnElement[bool], ...]:
+    return events.c.study_uid == study_uid, events.c.kind == Kind.REVEALED, events.c.actor.in_(list(eyes))
 
 
-def _has_seen(tx: sa.Connection, study_uid: str, reader: str) -> bool:
-    return tx.execute(sa.select(events.c.id).where(*_reveals(study_uid, reader)).limit(1)).first() is not None
+def _has_seen(tx: sa.Connection, study_uid: str, eyes: Sequence[str]) -> bool:
+    return tx.execute(sa.select(events.c.id).where(*_reveals(study_uid, eyes)).limit(1)).first() is not None
 
 
 def _study(tx: sa.Connection, study_uid: str) -> sa.Row[Any]:

@@ -131,7 +131,7 @@ def by_token(engine: sa.Engine, secret: str, now: datetime) -> Person | None:
             tx.execute(tokens.update().where(tokens.c.key == row.key).values(used_at=now))
     role = Role(row.role)
     scopes = frozenset(May(scope) for scope in row.scopes)
-    return Person(name=row.person, role=role, rights=access.rights_of(role, scopes), by=f"token {row.id}")
+    return Person(name=row.person, role=role, rights=access.rights_of(role, scopes), by=f"token {row.id}", token=row.id)
 
 
 def listed_tokens(engine: sa.Engine, person: str | None = None) -> list[TokenRow]:

@@ -21,17 +21,20 @@ from prioritizer.db.worklist import Row
 from prioritizer.errors import NotAllowed, NotFound
 from prioritizer.ranking import Stage
 from prioritizer.study import Finding
-from prioritizer.web import reading_list
+from prioritizer.web import history, reading_list
 from prioritizer.web.asking import Address, Asked, text_of
-from prioritizer.web.desk import Desk, Here, Seeing
-from prioritizer.web.reading_list import Reading, list_of, manner_of
+from prioritizer.web.board import may_see_board
+from prioritizer.web.desk import Desk, Here, Listening, Seeing
+from prioritizer.web.reading_list import Reading, list_of, manner_of, news_of, wanted_of
 from prioritizer.web.study import ai_of, why_hidden
 from prioritizer.web.trial import MayTry, try_one
+from prioritizer.web.words import due_of, place_words
 
 MOST_ROWS = 1000
 Since = Annotated[str, Query(max_length=9000)]
 OfList = Annotated[str, Query(max_length=1000)]
 """The query of a list's address."""
+Images = Annotated[int | None, Query(ge=0, lt=2**31)]
 
 
 class Problem(BaseModel):
@@ -172,7 +175,7 @@ class Whole(BaseModel):
     events: list[Happened]
     deliveries: list[Delivery]
     words: list[Said]
-    """Those of others only after one's own, or when the study was read."""
+    """Those of others only after one's own, or for who may calibrate."""
 
 
 class Word(BaseModel):
@@ -216,14 +219,15 @@ class AddressOfProgram(Address):
     limit: int = Field(default=200, ge=1, le=MOST_ROWS)
 
 
-def study_of(desk: Desk, row: Row) -> Study:
-    """A row as this site shows it."""
-    manner = manner_of(desk)
+def study_of(desk: Desk, row: Row, asked: Asked | None = None) -> Study:
+    """A row as this site shows it, on the list that was asked for."""
+    manner = manner_of(desk, asked)
     values = {name: getattr(row, name) for name in Study.model_fields if name != "raised"}
     if manner.masked:
         values |= dict.fromkeys(("patient_id", "patient_name", "patient_birth_date", "accession_number"), "")
-    if not manner.marks:
-        values["place_reason"] = "marks are not shown here"
+    values |= {"due_at": due_of(row, manner), "place_reason": place_words(row, manner)}
+    if manner.neutral is not None and row.overdue_at is not None:
+        values["overdue_at"] = values["due_at"] if values["due_at"] < desk.now else None
     return Study(**values, raised=manner.marks and row.band == "HIGH")
 
 
@@ -233,11 +237,11 @@ def show_worklist(desk: Here, person: Seeing, address: Annotated[AddressOfProgra
     asked = Asked(address)
     mark = changes.mark_now(desk.engine, desk.now)
     last = worklist.study(desk.engine, address.after) if address.after else None
-    rows = worklist.rows(desk.engine, asked.wanted(person.name), now=desk.now, limit=address.limit + 1, after=last)
+    rows = worklist.rows(desk.engine, wanted_of(desk, asked, person), now=desk.now, limit=address.limit + 1, after=last)
     more = len(rows) > address.limit
     following = address.model_copy(update={"after": rows[address.limit - 1].study_uid}) if more else None
     return Listing(
-        studies=[study_of(desk, row) for row in rows[: address.limit]],
+        studies=[study_of(desk, row, asked) for row in rows[: address.limit]],
         next=f"/api/worklist{text_of(following)}" if following else "",
         mark=str(mark),
         as_of=desk.now,
@@ -245,9 +249,11 @@ def show_worklist(desk: Here, person: Seeing, address: Annotated[AddressOfProgra
 
 
 @routes.get("/changes", responses=problems(409))
-def show_changes(desk: Here, person: Seeing, since: Since, list: OfList = "") -> News:  # noqa: A002 - the name in the address
+def show_changes(desk: Here, person: Listening, since: Since, list: OfList = "") -> News:  # noqa: A002 - the name in the address
     """What changed since a mark in a list, given as the query of its address."""
-    found = changes.since(desk.engine, Mark.parse(since), list_of(list).wanted(person.name), person.name, desk.now)
+    asked = list_of(list)
+    wanted = wanted_of(desk, asked, person)
+    found = news_of(desk, asked, person, changes.since(desk.engine, Mark.parse(since), wanted, person.name, desk.now))
     counts = {name: getattr(found, name) for name in News.model_fields if name not in ("mark", "told")}
     told = [Told(study_uid=one.study_uid, said=one.said, at=one.at) for one in found.told]
     return News(mark=str(found.mark), told=told, **counts)
@@ -257,11 +263,12 @@ def show_changes(desk: Here, person: Seeing, since: Since, list: OfList = "") ->
 def take_next(desk: Here, person: Reading, list: OfList = "") -> Study | None:  # noqa: A002
     """Claim the first study of a list that nobody has."""
     lease = timedelta(minutes=desk.page.settings().ranking.claim_minutes)
-    found = reading.claim_next(desk.engine, person.name, lease, desk.now, list_of(list).wanted(person.name), ())
+    asked = list_of(list)
+    found = reading.claim_next(desk.engine, person.name, lease, desk.now, wanted_of(desk, asked, person), ())
     desk.forget()
     if found is None:
         return Response(status_code=204)  # type: ignore[return-value]
-    return study_of(desk, worklist.study(desk.engine, found))
+    return study_of(desk, worklist.study(desk.engine, found), asked)
 
 
 @routes.get("/studies/{study_uid}", responses=problems(404))
@@ -277,7 +284,8 @@ def whole(desk: Desk, person: Person, study_uid: str) -> Whole:
     instances = worklist.study_instances(desk.engine, study_uid)
     said = saying.said_of(desk.engine, study_uid)
     ai = ai_of(desk, person, row, instances, said)
-    spoke = row.reading_state == "READ" or any(word.reader == person.name and word.withdrawn_at is None for word in said)
+    happened = history.told_to(person, manner_of(desk), said, worklist.why(desk.engine, study_uid))
+    hears = history.may_hear_others(person, said)
     images = [
         Image(**{name: getattr(one, name) for name in Image.model_fields if name != "warnings"}, warnings=one.warnings or [])
         for one in instances
@@ -293,12 +301,12 @@ def whole(desk: Desk, person: Person, study_uid: str) -> Whole:
             deciding_instance=ai.deciding.sop_instance_uid if ai.deciding else None,
         ),
         images=images,
-        events=[Happened(**{name: getattr(one, name) for name in Happened.model_fields}) for one in worklist.why(desk.engine, study_uid)],
+        events=[Happened(**{name: getattr(one, name) for name in Happened.model_fields}) for one in happened],
         deliveries=[
             Delivery(**{name: getattr(one, name) for name in Delivery.model_fields})
             for one in worklist.unfinished_deliveries(desk.engine, study_uid)
         ],
-        words=[Said(**{name: getattr(word, name) for name in Said.model_fields}) for word in said if spoke or word.reader == person.name],
+        words=[Said(**{name: getattr(word, name) for name in Said.model_fields}) for word in said if hears or word.reader == person.name],
     )
 
 
@@ -307,7 +315,7 @@ def reveal(desk: Here, person: Seeing, study_uid: str) -> Whole:
     """Show AI's result to who asks; that it was shown is kept before it is."""
     if hidden := why_hidden(desk, person, saying.said_of(desk.engine, study_uid)):
         raise NotAllowed(hidden)
-    saying.revealed(desk.engine, study_uid, person.name, desk.now)
+    saying.revealed(desk.engine, study_uid, person.eyes[0], desk.now)
     return whole(desk, person, study_uid)
 
 
@@ -315,7 +323,7 @@ def reveal(desk: Here, person: Seeing, study_uid: str) -> Whole:
 def say(desk: Here, person: Reading, study_uid: str, word: Word) -> Whole:
     """Say what was found. An earlier word of the same person is withdrawn, not lost."""
     ranked = not word.blind and desk.page.settings().site.stage is not Stage.SHADOW
-    saying.say(desk.engine, study_uid, person.name, word.finding, desk.now, ranked=ranked, note=word.note)
+    saying.say(desk.engine, study_uid, person.name, word.finding, desk.now, ranked=ranked, note=word.note, eyes=person.eyes)
     return whole(desk, person, study_uid)
 
 
@@ -326,15 +334,16 @@ def withdraw(desk: Here, person: Reading, study_uid: str) -> None:
 
 
 @routes.post("/studies/{study_uid}/{step}", responses=problems(404, 409))
-def take_step(desk: Here, person: Reading, study_uid: str, step: reading.Step) -> Study:
-    """Claim, release, take over, read, pin or unpin."""
-    reading_list.do_step(desk, person, study_uid, step, list_of(""))
+def take_step(desk: Here, person: Reading, study_uid: str, step: reading.Step, seen: Images = None) -> Study:
+    """Claim, release, take over, read, pin or unpin. `seen`: how many images were looked at; read is refused where more came since."""
+    reading_list.do_step(desk, person, study_uid, step, list_of(""), seen)
     return study_of(desk, worklist.study(desk.engine, study_uid))
 
 
 @routes.get("/board/{period}", responses=problems(409))
 def show_board(desk: Here, person: Seeing, period: str = "latest") -> dict[str, Any]:
     """The board of a period: `latest`, or a month as 2026-11. Shares carry their exact 95 % interval."""
+    may_see_board(desk, person)
     computed_at, found = desk.page.board(period)
     return {"computed_at": computed_at, **found}
 

@@ -14,7 +14,18 @@ from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException as StarletteHTTPException
 
 from prioritizer import __version__
-from prioritizer.errors import Forbidden, NotAllowed, NotFound, NotSignedIn, PrioritizerError, TooManyTries, Transient, Unprocessable
+from prioritizer.errors import (
+    CalibrationChanged,
+    Forbidden,
+    ModelError,
+    NotAllowed,
+    NotFound,
+    NotSignedIn,
+    PrioritizerError,
+    TooManyTries,
+    Transient,
+    Unprocessable,
+)
 from prioritizer.web import (
     account,
     api,
@@ -32,11 +43,13 @@ from prioritizer.web import (
     trial,
 )
 from prioritizer.web.desk import FOLDER, Page, at_desk, desk_of
-from prioritizer.web.security import Armour
+from prioritizer.web.security import Armour, headers_of
 
 STATUSES: tuple[tuple[type[PrioritizerError], int, str], ...] = (
     (NotFound, 404, "Not found"),
     (NotAllowed, 409, "This cannot be done now"),
+    (CalibrationChanged, 409, "This cannot be done now"),
+    (ModelError, 409, "This cannot be done now"),
     (NotSignedIn, 401, "Sign in first"),
     (Forbidden, 403, "Not for you"),
     (TooManyTries, 429, "Too many tries"),
@@ -68,6 +81,7 @@ def page_app(page: Page) -> FastAPI:
         app.add_exception_handler(kind, explain)
     app.add_exception_handler(RequestValidationError, explain_values)
     app.add_exception_handler(StarletteHTTPException, explain_refusal)
+    app.add_exception_handler(Exception, explain_fault)
     for part in PARTS:
         app.include_router(part.routes, include_in_schema=part is api)
     return app
@@ -97,6 +111,14 @@ def explain_refusal(request: Request, error: Exception) -> Response:
     assert isinstance(error, StarletteHTTPException)
     titles = {404: "There is no such page", 405: "This page is not asked that way", 413: "Too large"}
     return told(request, error.status_code, titles.get(error.status_code, "This did not work"), str(error.detail), error.headers or {})
+
+
+def explain_fault(request: Request, error: Exception) -> Response:
+    """A fault of ours: nothing of it is told but that it is one. It is answered outside of `Armour`, and so puts the headers on itself."""
+    said = f"prioritizer made a mistake ({type(error).__name__}). Look whether it took effect before you do it again; the log says more."
+    answer = told(request, 500, "This is our fault", said)
+    answer.headers.update(headers_of({"path": request.url.path}, 500, secure=at_desk(request).page.settings().web.secure))
+    return answer
 
 
 def for_programs(request: Request) -> bool:

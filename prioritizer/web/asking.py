@@ -60,8 +60,9 @@ class Asked:
 
     @property
     def ranked(self) -> bool:
-        """True where the page tells what AI thought of a study: by its place, its mark or the AI column."""
-        return self.order is not Order.ARRIVAL or not self.address.blind
+        """True where the page tells what AI thought of a study: by its place, its mark, the AI column or a choice of studies by them."""
+        a = self.address
+        return self.order is not Order.ARRIVAL or not a.blind or a.raised or a.overdue
 
     def wanted(self, reader: str) -> Wanted:
         """The same for the ledger."""

@@ -7,7 +7,9 @@ from typing import Any
 from fastapi import APIRouter
 from fastapi.responses import HTMLResponse
 
+from prioritizer.access import May, Person
 from prioritizer.db import monitoring
+from prioritizer.errors import Forbidden
 from prioritizer.web.desk import Desk, Here, Seeing
 
 routes = APIRouter()
@@ -23,6 +25,7 @@ def show_latest(desk: Here, person: Seeing) -> HTMLResponse:
 @routes.get("/board/{period}", response_class=HTMLResponse)
 def show_period(desk: Here, person: Seeing, period: str) -> HTMLResponse:
     """A month, or the last days."""
+    may_see_board(desk, person)
     computed_at, board = desk.page.board(period)
     return desk.render(
         "board.html",
@@ -34,6 +37,12 @@ def show_period(desk: Here, person: Seeing, period: str) -> HTMLResponse:
         periods=[name for name in monitoring.periods(desk.engine) if name != LATEST],
         longest=max((max(one["longest"], one["fifo_longest"]) for one in board["waits"]), default=0.0),
     )
+
+
+def may_see_board(desk: Desk, person: Person) -> None:
+    """Raises Forbidden in stage shadow to those who read: the board says how often and whom AI would have raised."""
+    if not desk.page.marks and not person.may(May.CALIBRATE):
+        raise Forbidden("stage shadow: AI is being measured and readers are told nothing of it; the board is for physicists")
 
 
 def headline(desk: Desk, board: dict[str, Any]) -> str:

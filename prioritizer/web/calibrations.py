@@ -94,8 +94,8 @@ def show_one(desk: Here, person: Seeing, name: str) -> HTMLResponse:
 
 
 @routes.get("/{name}/report")
-def report(desk: Here, person: Seeing, name: str) -> Response:
-    """The report of the recalibration as it was written."""
+def report(desk: Here, person: Physicist, name: str) -> Response:
+    """The report of the recalibration as it was written; it names studies and what AI makes of them."""
     found = beside(calibrations.find(desk.engine, name))
     if not found.has_report:
         raise NotFound(f"the report of {found.row.id} is not on this machine: {found.row.report or 'none was written'}")

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
+from threading import BoundedSemaphore
 from typing import Annotated, Any, Protocol
 from zoneinfo import ZoneInfo
 
@@ -43,6 +44,8 @@ ASSETS = assets_of(FOLDER / "static")
 DAYS = 90
 """Over which the site's own frequency is taken."""
 FRESH = timedelta(seconds=1)
+MOST_TRIED = 3
+"""Files that are looked at or wait for it; more would hold the threads that answer the list."""
 Text = Annotated[str, Form(max_length=1024, pattern=r"^[^\x00]*$")]
 
 
@@ -131,6 +134,7 @@ class Desk:
     zone: ZoneInfo | None
     """Of the times on pages; None: the machine's."""
     limits: SignInLimits = field(default_factory=SignInLimits)
+    tried_at_once: BoundedSemaphore = field(default_factory=lambda: BoundedSemaphore(MOST_TRIED))
     memory: dict[str, tuple[datetime, Any]] = field(default_factory=dict)
 
     @property
@@ -211,11 +215,11 @@ def at_desk(request: Request) -> Desk:
     return found
 
 
-def needs(right: May) -> Dependency:
-    """What a route is given: the person who asks. Without the right the route is never reached."""
+def needs(right: May, *, touch: bool = True) -> Dependency:
+    """What a route is given: the person who asks. Without the right the route is never reached. `touch`: they are there."""
 
     def admitted(request: Request) -> Person:
-        return at_desk(request).door.admit(request, right)
+        return at_desk(request).door.admit(request, right, touch=touch)
 
     dependency: Dependency = Depends(admitted)
     return dependency
@@ -223,4 +227,6 @@ def needs(right: May) -> Dependency:
 
 Here = Annotated[Desk, Depends(at_desk)]
 Seeing = Annotated[Person, needs(May.SEE)]
+Listening = Annotated[Person, needs(May.SEE, touch=False)]
+"""For what an open page asks by itself: nobody needs to be before it."""
 Admin = Annotated[Person, needs(May.PEOPLE)]

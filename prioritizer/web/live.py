@@ -14,14 +14,14 @@ from fastapi.responses import StreamingResponse
 
 from prioritizer.access import May
 from prioritizer.errors import Transient
-from prioritizer.web.desk import Seeing, at_desk
+from prioritizer.web.desk import Listening, at_desk
 
 routes = APIRouter()
 KEEP_ALIVE_S = 10.0
 
 
 @routes.get("/live")
-async def live(person: Seeing, request: Request) -> StreamingResponse:
+async def live(person: Listening, request: Request) -> StreamingResponse:
     """Server-sent events: `changed` when there is something to ask for, `still` every ten seconds."""
     return StreamingResponse(told(request), media_type="text/event-stream", headers={"X-Accel-Buffering": "no"})
 

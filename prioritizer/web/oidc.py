@@ -90,7 +90,8 @@ async def back(desk: Here, request: Request) -> Response:
 
 def base_of(request: Request, web: Web) -> str:
     """How browsers call this site: as configured, or as this one did."""
-    return web.address.rstrip("/") or str(request.base_url).rstrip("/")
+    asked = str(request.base_url).rstrip("/")
+    return web.address.rstrip("/") or (asked.replace("http://", "https://", 1) if web.secure else asked)
 
 
 def _client(request: Request) -> Any:

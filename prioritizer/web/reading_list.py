@@ -6,7 +6,7 @@ Every step is a form that works without JavaScript; with it, the same forms are 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Annotated
 from urllib.parse import parse_qs, quote
@@ -15,13 +15,15 @@ from fastapi import APIRouter, Form
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
 from prioritizer.access import May, Person
-from prioritizer.db import changes, choosing, reading, worklist
+from prioritizer.db import changes, choosing, reading, saying, worklist
 from prioritizer.db.changes import Changes, Mark
-from prioritizer.db.ordering import View
+from prioritizer.db.events import Kind
+from prioritizer.db.ordering import View, Wanted
 from prioritizer.errors import NotAllowed
-from prioritizer.web import words
+from prioritizer.web import history, words
 from prioritizer.web.asking import Asked, Listed, parsed, without_place
-from prioritizer.web.desk import Desk, Here, Seeing, Text, needs
+from prioritizer.web.desk import Desk, Here, Listening, Seeing, Text, needs
+from prioritizer.web.history import OF_ITS_PLACE
 from prioritizer.web.words import Manner
 
 routes = APIRouter()
@@ -56,16 +58,38 @@ class SavedView:
 
 def manner_of(desk: Desk, asked: Asked | None = None) -> Manner:
     """How this page writes."""
-    reading_settings = desk.page.settings().reading
-    marks = desk.page.marks and not (asked is not None and asked.address.blind)
-    return Manner(marks=marks, masked=reading_settings.mask_patients, date_format=reading_settings.date_format)
+    settings = desk.page.settings()
+    blind = asked is not None and asked.address.blind
+    return Manner(
+        marks=desk.page.marks and not blind,
+        neutral=timedelta(minutes=settings.ranking.neutral_minutes) if blind else None,
+        masked=settings.reading.mask_patients,
+        date_format=settings.reading.date_format,
+    )
+
+
+def wanted_of(desk: Desk, asked: Asked, person: Person) -> Wanted:
+    """The list for the ledger. Raises NotAllowed where choosing by AI's opinion would tell it on a page that does not."""
+    if asked.address.raised and not manner_of(desk, asked).marks:
+        raise NotAllowed("this list does not tell which studies were raised, so it cannot be searched by that; take the filter away")
+    return asked.wanted(person.name)
+
+
+def news_of(desk: Desk, asked: Asked, person: Person, found: Changes) -> Changes:
+    """What happened as far as this page may tell: on one without AI, not what moved, nor what became overdue by AI's deadline."""
+    manner = manner_of(desk, asked)
+    if manner.marks:
+        return found
+    quiet = OF_ITS_PLACE if manner.neutral is not None else tuple(kind for kind in OF_ITS_PLACE if kind is not Kind.OVERDUE)
+    told = tuple(one for one in found.told if one.kind not in quiet)
+    return replace(found, moved_up=0, moved_down=0, scored=0, told=told)
 
 
 @routes.get("/", response_class=HTMLResponse)
 def show_list(desk: Here, person: Seeing, asked: Listed) -> HTMLResponse:
     """The worklist. It is drawn once and stays as it is until the reader wants the changes."""
     mark = changes.mark_now(desk.engine, desk.now)
-    wanted, manner = asked.wanted(person.name), manner_of(desk, asked)
+    wanted, manner = wanted_of(desk, asked, person), manner_of(desk, asked)
     last = worklist.study(desk.engine, asked.address.after) if asked.address.after else None
     rows = worklist.rows(desk.engine, wanted, now=desk.now, limit=PAGE_ROWS + 1, after=last)
     shown = rows[:PAGE_ROWS]
@@ -90,15 +114,17 @@ def show_list(desk: Here, person: Seeing, asked: Listed) -> HTMLResponse:
         hidden=kept_by_search(asked),
         ai_names=[(state.value, name) for state, name in words.AI_NAMES.items()],
         address=lambda uid: study_address(uid, asked),
+        why_address=lambda uid: study_address(uid, asked, "/why"),
         frequency="" if asked.address.blind else desk.frequency(),
     )
 
 
 @routes.get("/changes", response_class=HTMLResponse)
-def show_changes(desk: Here, person: Seeing, since: str, list: str = "") -> HTMLResponse:  # noqa: A002 - the name in the address
+def show_changes(desk: Here, person: Listening, since: str, list: str = "") -> HTMLResponse:  # noqa: A002 - the name in the address
     """The pill: what happened to this list since it was drawn. The rows stay where they are."""
     asked = list_of(list)
-    found = changes.since(desk.engine, Mark.parse(since), asked.wanted(person.name), person.name, desk.now)
+    wanted = wanted_of(desk, asked, person)
+    found = news_of(desk, asked, person, changes.since(desk.engine, Mark.parse(since), wanted, person.name, desk.now))
     return desk.part("pill.html", changes=found, said=pill_words(found), asked=asked, names=named(desk, found), page_changed=True)
 
 
@@ -120,10 +146,12 @@ def pill_words(found: Changes) -> list[str]:
 
 
 @routes.get("/study/{study_uid}/why", response_class=HTMLResponse)
-def why_here(desk: Here, person: Seeing, study_uid: str) -> HTMLResponse:
+def why_here(desk: Here, person: Seeing, study_uid: str, list: str = "") -> HTMLResponse:  # noqa: A002 - the name in the address
     """One study's way to its place, in a line."""
-    row = worklist.study(desk.engine, study_uid)
-    return desk.part("why.html", row=row, line=words.line(row, desk.now, manner_of(desk)), events=worklist.why(desk.engine, study_uid))
+    row, manner = worklist.study(desk.engine, study_uid), manner_of(desk, list_of(list))
+    happened, said = worklist.why(desk.engine, study_uid), saying.said_of(desk.engine, study_uid)
+    told = history.told_to(person, manner, said, happened)
+    return desk.part("why.html", row=row, line=words.line(row, desk.now, manner), events=told, left_out=history.left_out(manner, happened))
 
 
 def kept_by_search(asked: Asked) -> list[tuple[str, str]]:
@@ -164,7 +192,7 @@ def views(desk: Desk, person: Person, asked: Asked) -> list[SavedView]:
     found = [SavedView(name=name, query=query, count=known.get(name), current=here == query) for name, query in SITE_VIEWS]
     for saved in choosing.views(desk.engine, person.name):
         wanted = parsed(saved.query)
-        if wanted is None:
+        if wanted is None or (wanted.address.raised and not manner_of(desk, wanted).marks):
             continue
         count = worklist.count(desk.engine, wanted.wanted(person.name), desk.now) if wanted.address.view is not View.READ else None
         whose = "mine" if saved.person else "site"
@@ -190,10 +218,10 @@ def to_study(study_uid: str, asked: Asked) -> Response:
     return RedirectResponse(study_address(study_uid, asked), 303)
 
 
-def study_address(study_uid: str, asked: Asked) -> str:
+def study_address(study_uid: str, asked: Asked, part: str = "") -> str:
     """The address of a study opened from a list."""
     query = without_place(asked).query()
-    return f"/study/{quote(study_uid, safe='')}" + (f"?list={quote(query, safe='')}" if query else "")
+    return f"/study/{quote(study_uid, safe='')}{part}" + (f"?list={quote(query, safe='')}" if query else "")
 
 
 @routes.post("/next")
@@ -201,7 +229,7 @@ def take_next(desk: Here, person: Reading, list: Text = "", passing: Annotated[S
     """Claim the first study that nobody has and open it; the ones in `passing` are skipped, which is kept."""
     asked = list_of(list)
     lease = timedelta(minutes=desk.page.settings().ranking.claim_minutes)
-    found = reading.claim_next(desk.engine, person.name, lease, desk.now, asked.wanted(person.name), passing)
+    found = reading.claim_next(desk.engine, person.name, lease, desk.now, wanted_of(desk, asked, person), passing)
     desk.forget()
     if found is None:
         return RedirectResponse(f"/{without_place(asked).query()}", 303)
@@ -209,27 +237,35 @@ def take_next(desk: Here, person: Reading, list: Text = "", passing: Annotated[S
 
 
 @routes.post("/study/{study_uid}/{step}")
-def take_step(desk: Here, person: Reading, study_uid: str, step: reading.Step, list: Text = "", to: Text = "") -> Response:  # noqa: A002
-    """Claim, release, take over, read, pin or unpin, then back to the page it was done from."""
+def take_step(
+    desk: Here,
+    person: Reading,
+    study_uid: str,
+    step: reading.Step,
+    list: Text = "",  # noqa: A002 - the name in the form
+    to: Text = "",
+    seen: Annotated[int | None, Form(ge=0, lt=2**31)] = None,
+) -> Response:
+    """Claim, release, take over, read, pin or unpin, then back to the page it was done from. `seen`: how many images that page showed."""
     asked = list_of(list)
-    do_step(desk, person, study_uid, step, asked)
+    do_step(desk, person, study_uid, step, asked, seen)
     if to == "next":
         return take_next(desk, person, list)
     return to_study(study_uid, asked) if to == "study" else back_to(asked, study_uid)
 
 
-def do_step(desk: Desk, person: Person, study_uid: str, step: reading.Step, asked: Asked) -> None:
+def do_step(desk: Desk, person: Person, study_uid: str, step: reading.Step, asked: Asked, seen: int | None = None) -> None:
     """One step with a study, and the counts are taken anew."""
     lease = timedelta(minutes=desk.page.settings().ranking.claim_minutes)
     policy = desk.page.policy()
     match step:
         case reading.Step.CLAIM | reading.Step.TAKE_OVER:
             over = step is reading.Step.TAKE_OVER
-            reading.claim(desk.engine, study_uid, person.name, lease, desk.now, take_over=over, wanted=asked.wanted(person.name))
+            reading.claim(desk.engine, study_uid, person.name, lease, desk.now, take_over=over, wanted=wanted_of(desk, asked, person))
         case reading.Step.RELEASE:
             reading.release(desk.engine, study_uid, person.name, desk.now, force=person.may(May.OPERATE))
         case reading.Step.READ:
-            reading.read(desk.engine, study_uid, person.name, desk.now)
+            reading.read(desk.engine, study_uid, person.name, desk.now, seen=seen)
         case reading.Step.PIN | reading.Step.UNPIN:
             reading.pin(desk.engine, study_uid, person.name, policy, desk.now, remove=step is reading.Step.UNPIN)
     desk.forget()

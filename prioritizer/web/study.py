@@ -18,7 +18,7 @@ from prioritizer.db.worklist import InstanceRow, Row
 from prioritizer.errors import Forbidden, NotAllowed, NotFound, Transient
 from prioritizer.ranking import Stage
 from prioritizer.study import AIState, Finding, InstanceState
-from prioritizer.web import words
+from prioritizer.web import history, words
 from prioritizer.web.desk import Desk, Here, Pictures, Seeing, Text, needs
 from prioritizer.web.reading_list import Reading, list_of, manner_of, study_address
 
@@ -44,10 +44,10 @@ class AI:
 def ai_of(desk: Desk, person: Person, row: Row, instances: list[InstanceRow], said: list[Word]) -> AI:
     """The panel. The reveal is decided here and again where the heat map is asked for, never in the browser."""
     manner = manner_of(desk)
-    seen = saying.seen_at(desk.engine, row.study_uid, person.name)
+    seen = saying.seen_at(desk.engine, row.study_uid, person.eyes)
     if row.ai_state != AIState.SCORED:
         return AI(state=words.ai_words(row, marks=manner.marks), seen=seen)
-    state = words.ai_words(row, marks=manner.marks) if desk.page.settings().reading.reveal == "with-study" or seen else "scored"
+    state = words.ai_words(row, marks=manner.marks) if seen else "scored"
     hidden = why_hidden(desk, person, said) or ("" if seen else "not asked for yet")
     if hidden:
         return AI(state=state, hidden=hidden, seen=seen)
@@ -72,9 +72,11 @@ def show_study(desk: Here, person: Seeing, study_uid: str, list: str = "") -> HT
     asked = list_of(list)
     reading.opened(desk.engine, study_uid, person.name, desk.now)
     said = saying.said_of(desk.engine, study_uid)
-    if desk.page.settings().reading.reveal == "with-study" and not why_hidden(desk, person, said):
-        saying.revealed(desk.engine, study_uid, person.name, desk.now)
-    row = worklist.study(desk.engine, study_uid)
+    row, manner = worklist.study(desk.engine, study_uid), manner_of(desk, asked)
+    with_study = desk.page.settings().reading.reveal == "with-study" and not asked.address.blind
+    if with_study and row.ai_state == AIState.SCORED and not why_hidden(desk, person, said):
+        saying.revealed(desk.engine, study_uid, person.eyes[0], desk.now)
+    happened = worklist.why(desk.engine, study_uid)
     instances = worklist.study_instances(desk.engine, study_uid)
     mine = next((word for word in reversed(said) if word.reader == person.name and word.withdrawn_at is None), None)
     ai = ai_of(desk, person, row, instances, said)
@@ -84,14 +86,15 @@ def show_study(desk: Here, person: Seeing, study_uid: str, list: str = "") -> HT
         person=person,
         asked=asked,
         here=study_address(study_uid, asked),
-        line=words.line(row, desk.now, manner_of(desk, asked)),
+        line=words.line(row, desk.now, manner),
         row=row,
         ai=ai,
         mine=mine,
-        said=[word for word in said if word.reader != person.name] if mine or row.reading_state == "READ" else [],
+        said=[word for word in said if word.reader != person.name] if history.may_hear_others(person, said) else [],
         films=[one for one in instances if one.has_film],
         instances=instances,
-        events=worklist.why(desk.engine, study_uid),
+        events=history.told_to(person, manner, said, happened),
+        left_out=history.left_out(manner, happened),
         deliveries=worklist.unfinished_deliveries(desk.engine, study_uid),
         viewers=[(viewer.name, viewer_address(viewer, row)) for viewer in desk.page.settings().viewers],
         held_by_other=held_by_other,
@@ -156,7 +159,7 @@ def show_heat(desk: Here, person: Seeing, study_uid: str, sop_instance_uid: str,
     """The heat map of an image, for a reader to whom AI's result was shown."""
     instance_of(desk, study_uid, sop_instance_uid)
     said = saying.said_of(desk.engine, study_uid)
-    if why_hidden(desk, person, said) or saying.seen_at(desk.engine, study_uid, person.name) is None:
+    if why_hidden(desk, person, said) or saying.seen_at(desk.engine, study_uid, person.eyes) is None:
         raise Forbidden("the AI result of this study has not been shown to you; ask for it on its page (h)")
     saliency = worklist.saliency_of(desk.engine, sop_instance_uid)
     return Response(pictures_of(desk).heat(saliency, rows, columns), media_type=PNG)
@@ -171,7 +174,7 @@ def reveal(desk: Here, person: Seeing, study_uid: str, list: Text = "") -> Respo
     said = saying.said_of(desk.engine, study_uid)
     if hidden := why_hidden(desk, person, said):
         raise NotAllowed(hidden)
-    saying.revealed(desk.engine, study_uid, person.name, desk.now)
+    saying.revealed(desk.engine, study_uid, person.eyes[0], desk.now)
     return RedirectResponse(study_address(study_uid, list_of(list)), 303)
 
 
@@ -180,7 +183,7 @@ def say(desk: Here, person: Reading, study_uid: str, finding: Annotated[Finding,
     """The reader's word. What had been seen is read from the events; whether the list told AI's opinion, from the list."""
     asked = list_of(list)
     ranked = asked.ranked and desk.page.settings().site.stage is not Stage.SHADOW
-    saying.say(desk.engine, study_uid, person.name, finding, desk.now, ranked=ranked, note=note)
+    saying.say(desk.engine, study_uid, person.name, finding, desk.now, ranked=ranked, note=note, eyes=person.eyes)
     return RedirectResponse(study_address(study_uid, asked), 303)
 
 

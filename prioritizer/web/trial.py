@@ -52,8 +52,13 @@ def try_one(desk: Desk, person: Person, data: bytes, *, outside: bool) -> Tried:
         raise Transient("AI is off, so no file can be tried")
     if not data:
         raise NotAllowed("the file is empty")
-    saying.tried(desk.engine, person.name, desk.now, outside=outside)
-    return trying(data, ignore_scope=outside)
+    if not desk.tried_at_once.acquire(blocking=False):
+        raise Transient("several files are being tried; try this one again in a moment")
+    try:
+        saying.tried(desk.engine, person.name, desk.now, outside=outside)
+        return trying(data, ignore_scope=outside)
+    finally:
+        desk.tried_at_once.release()
 
 
 @routes.get("/try", response_class=HTMLResponse)

@@ -14,6 +14,7 @@ RAISED = "raised"
 AI_NAMES = {
     AIState.WAITING: "waiting", AIState.SCORED: "scored", AIState.NOT_SCORED: "not scored", AIState.FAILED: "failed",
 }  # fmt: skip
+UNMARKED = "marks are not shown here"
 FEWEST_WORDS = 30
 """Fewer words of readers on raised studies say nothing of how often raising is right here."""
 
@@ -24,6 +25,8 @@ class Manner:
 
     marks: bool = True
     """False in stage shadow, and on a list without AI."""
+    neutral: timedelta | None = None
+    """On a list without AI: every deadline is arrival and this, or the deadline would tell what AI thinks."""
     masked: bool = False
     """No name, number or birth date."""
     date_format: str = "%Y-%m-%d"
@@ -53,7 +56,7 @@ class Line:
 
 def line(row: Row, now: datetime, manner: Manner) -> Line:
     """The row at the moment `now`."""
-    mark, tone, due = due_words(row, now, marks=manner.marks)
+    mark, tone, due = due_words(row, now, manner)
     return Line(
         study_uid=row.study_uid,
         mark=mark,
@@ -68,22 +71,32 @@ def line(row: Row, now: datetime, manner: Manner) -> Line:
         arrived=row.first_received_at,
         ai=ai_words(row, marks=manner.marks),
         reader=reader_words(row, now),
-        reason=row.place_reason if manner.marks else "marks are not shown here",
+        reason=place_words(row, manner),
     )
 
 
-def due_words(row: Row, now: datetime, *, marks: bool) -> tuple[str, str, str]:
+def due_of(row: Row, manner: Manner) -> datetime:
+    """The deadline that this page may tell."""
+    return row.due_at if manner.neutral is None or row.stat else row.first_received_at + manner.neutral
+
+
+def due_words(row: Row, now: datetime, manner: Manner) -> tuple[str, str, str]:
     """Glyph, tone and the deadline in words."""
     if row.reading_state == ReadingState.READ:
         return "", "read", f"read {span(now - row.read_at)} ago" if row.read_at else "read"
     if row.stat:
         return "!!", "alarm", "STAT now"
-    left = row.due_at - now
+    left = due_of(row, manner) - now
     if left < timedelta(0):
         return "!!", "alarm", f"OVERDUE {span(-left)}"
-    if marks and row.band == "HIGH":
+    if manner.marks and row.band == "HIGH":
         return ">^", "raised", f"RAISED due in {span(left)}"
     return "", "neutral", f"due in {span(left)}"
+
+
+def place_words(row: Row, manner: Manner) -> str:
+    """Why it stands here, as far as this page may tell."""
+    return row.place_reason if manner.marks or row.stat else UNMARKED
 
 
 def ai_words(row: Row, *, marks: bool) -> str:

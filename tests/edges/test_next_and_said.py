@@ -90,7 +90,7 @@ def test_a_word_before_and_after_the_ai_result_was_shown(ledger: sa.Engine):
     assert (one.finding, one.seen, one.ranked, one.band, one.risk) == ("absent", False, True, "HIGH", 0.9)
     assert (other.finding, other.seen, other.ranked, other.note) == ("present", True, False, "lower right")
     assert kinds(ledger).count("revealed") == 1
-    assert saying.seen_at(ledger, "1.2.3", "dr-b") == NOW
+    assert saying.seen_at(ledger, "1.2.3", ("dr-b",)) == NOW
     assert saying.seen_at(ledger, "1.2.3", "dr-a") is None
 
 

@@ -48,14 +48,14 @@ def room(provider: Provider, engine: sa.Engine) -> Iterator[str]:
 def walk(url: str) -> httpx.Response:
     """A browser that asks for a study, follows every redirect and signs in on the way."""
     with httpx.Client(follow_redirects=True, timeout=PATIENCE_S) as browser:
-        form = browser.get(f"{url}/board")
+        form = browser.get(f"{url}/system")
         assert "Sign in with the house" in form.text
-        return browser.get(f"{url}/oidc?to=/board")
+        return browser.get(f"{url}/oidc?to=/system")
 
 
 def test_who_the_house_signs_in_comes_to_the_page_that_was_asked_for(room: str) -> None:
     answer = walk(room)
-    assert (answer.status_code, answer.url.path) == (200, "/board")
+    assert (answer.status_code, answer.url.path) == (200, "/system")
     assert ">ito<" in answer.text
 
 

@@ -14,7 +14,7 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, expect
 
 from prioritizer.access import Role
-from prioritizer.db import saying
+from prioritizer.db import audit, saying
 from tests.edges.browsers import browser_fixture  # noqa: F401
 from tests.system.daemons import phantom, running_daemon, sections, wait_until
 from tests.system.reading_room import NUMBERS, PASSWORD, RAISES_ALL, RAISES_NONE, Room, Wire, rows
@@ -256,6 +256,36 @@ def test_read_and_next_in_one_key(room: Room) -> None:
         page.wait_for_url(lambda url: first not in url)
         page.goto(f"/study/{first}")
         expect(page.locator("main")).to_contain_text("read by ito")
+
+
+def test_a_key_that_slips_says_and_reads_nothing(room: Room) -> None:
+    uids = [room.film() for _ in range(4)]
+
+    def done(kind: str) -> int:
+        return len(audit.entries(room.daemon.ledger, audit.Asked(actor="slip", kind=kind), 100))
+
+    room.let_in("slip")
+    with room.signed_in("slip") as page:
+        page.goto(f"/study/{uids[0]}")
+        steady(page)
+        page.get_by_label("Note").fill("left base")
+        page.get_by_label("Note").press("Enter")
+        page.get_by_label("Note").blur()
+        # A key that is held down repeats; the steps of it are still one.
+        for _ in range(5):
+            page.keyboard.down("n")
+        page.keyboard.up("n")
+        expect(page.locator("main")).to_contain_text("claimed by you")
+        steady(page)
+        assert (done("claimed"), done("skipped"), done("feedback")) == (1, 1, 0)
+        # The same step twice before the answer is there.
+        page.evaluate("() => { const form = document.querySelector('#read'); form.requestSubmit(); form.requestSubmit(); }")
+        wait_until(lambda: done("claimed") == 2, "the next study is claimed")
+        steady(page)
+        expect(page.locator("main")).to_contain_text("claimed by you")
+        assert (done("read"), done("claimed")) == (1, 2)
+        page.get_by_role("button", name="Release").click()
+        expect(page.locator("main")).not_to_contain_text("claimed by you")
 
 
 def test_a_file_is_tried_and_nothing_is_kept(room: Room, tmp_path: Path) -> None:

@@ -95,7 +95,7 @@ def test_neutral_and_low_studies_look_the_same(band: str):
     ],
 )
 def test_glyph_tone_and_deadline_go_together(values: dict[str, object], marks: bool, words: tuple[str, str, str]):
-    assert due_words(row(**values), NOON, marks=marks) == words
+    assert due_words(row(**values), NOON, Manner(marks=marks)) == words
 
 
 @pytest.mark.parametrize(

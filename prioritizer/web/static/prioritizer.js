@@ -7,6 +7,7 @@
   const typing = (at) => at && (at.isContentEditable || /^(INPUT|TEXTAREA|SELECT)$/.test(at.tagName)) && at.type !== "range" && at.type !== "checkbox";
 
   // --- keys: a page lists what each does; a key with Ctrl, Alt or Meta belongs to the browser or to dictation software ---
+  const HELD = ["j", "k", "ArrowDown", "ArrowUp", "+", "-", "[", "]"];
   const keys = new Map();
   const on = (key, step) => keys.set(key, step);
   document.addEventListener("keydown", (event) => {
@@ -17,10 +18,10 @@
     }
     if (event.key === "Enter" && event.target.closest("a, button, summary, label")) return;
     const step = keys.get(event.key);
-    if (step) {
-      event.preventDefault();
-      step(event);
-    }
+    if (!step) return;
+    event.preventDefault();
+    // A key that is held down moves; it does not claim, say or read one study after the other.
+    if (!event.repeat || HELD.includes(event.key)) step(event);
   });
   window.prioritizer = {
     on: (steps) => {
@@ -29,6 +30,14 @@
   };
   // All scripts of the page have run: from here on every key works.
   document.addEventListener("DOMContentLoaded", () => (document.documentElement.dataset.ready = "yes"));
+  // A step is sent once: a second press while the answer is on its way would do it to the next study.
+  let sent = false;
+  document.addEventListener("submit", (event) => {
+    if (event.target.method !== "post") return;
+    if (sent) event.preventDefault();
+    sent = true;
+  });
+  addEventListener("pageshow", () => (sent = false));
   const submit = (form) => form && form.requestSubmit();
   const follow = (link) => link && link.click();
   on("?", () => {
@@ -123,6 +132,7 @@
     const LOST_AFTER = 25000;
     const ASK_EVERY = 20000;
     let heard = Date.now();
+    let answered = true;
     let lost = false;
     let gone = false;
     let asking = false;
@@ -158,9 +168,13 @@
             if (one(".urgent", pill)) document.title = `(!!) ${document.title}`;
           }
           heard = Date.now();
+          answered = true;
+        } else {
+          answered = false;
         }
       } catch {
         // The network is away: `watch` says so.
+        answered = false;
       }
       asking = false;
       if (again) {
@@ -173,24 +187,30 @@
       stream.close();
       say("signed out: load the page again to go on", true);
     };
-    const stream = new EventSource("/live");
-    stream.addEventListener("changed", () => {
-      heard = Date.now();
-      ask();
-    });
-    stream.addEventListener("still", () => {
-      heard = Date.now();
-    });
-    stream.addEventListener("signed-out", signedOut);
+    let stream;
+    const listen = () => {
+      stream = new EventSource("/live");
+      stream.addEventListener("changed", () => {
+        if (answered) heard = Date.now();
+        ask();
+      });
+      stream.addEventListener("still", () => {
+        if (answered) heard = Date.now();
+      });
+      stream.addEventListener("signed-out", signedOut);
+    };
+    listen();
     const watch = () => {
       if (gone) return;
       const silent = Date.now() - heard;
       lost = silent > LOST_AFTER || stream.readyState === EventSource.CLOSED;
-      const up = stream.readyState === EventSource.OPEN && silent <= LOST_AFTER;
+      const up = answered && stream.readyState === EventSource.OPEN && silent <= LOST_AFTER;
       if (up) say(`live, rows as of ${clock(drawn)}`, false);
       else say(`!! not live: last answer ${Math.round(silent / 1000)} s ago, rows as of ${clock(drawn)}`, true);
-      if (lost && Date.now() - asked > ASK_EVERY) {
+      if ((lost || !answered) && Date.now() - asked > ASK_EVERY) {
         asked = Date.now();
+        // A browser gives a stream up for good when the server answered it with an error.
+        if (stream.readyState === EventSource.CLOSED) listen();
         ask();
       }
     };

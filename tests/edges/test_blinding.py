@@ -1,0 +1,222 @@
+"""What a reader may learn before they spoke: nothing of AI on a page without it, nothing of what another found. And steps that must not slip."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+import sqlalchemy as sa
+from fastapi.testclient import TestClient
+
+from prioritizer.access import May, Role
+from prioritizer.config import Reading, Settings, Site
+from prioritizer.db import monitoring, people, reading, saying, signing_in
+from prioritizer.db.ordering import Order, Wanted
+from prioritizer.errors import CalibrationChanged, NotAllowed
+from prioritizer.ranking import Stage
+from prioritizer.study import Finding
+from prioritizer.web import desk as desks
+from prioritizer.web.app import page_app
+from prioritizer.web.security import COOKIE
+from tests.edges.ledgers import LEASE, NOW, POLICY, film, kinds, ledger_fixture, receive, score_next, scored  # noqa: F401
+from tests.edges.rooms import page_of
+
+LATER = NOW + timedelta(minutes=40)
+"""A raised study is overdue by then, one in order of arrival is not."""
+BLIND = "?order=arrival&blind=1"
+
+
+@contextmanager
+def at(ledger: sa.Engine, name: str, role: Role = Role.READER, stage: Stage = Stage.ACTIVE, **other: object) -> Iterator[TestClient]:
+    """A browser signed in as this person."""
+    people.add(ledger, name, role, "tests", NOW)
+    settings = Settings(site=Site(name="test site", stage=stage), reading=other.pop("reading", Reading()))
+    app = page_app(page_of(ledger, settings=lambda: settings, now=lambda: LATER, policy=lambda: replace(POLICY, stage=stage), **other))
+    client = TestClient(app, base_url="http://127.0.0.1", follow_redirects=True, raise_server_exceptions=False)
+    client.cookies.set(COOKIE, signing_in.begin(ledger, name, "127.0.0.1", LATER))
+    yield client
+
+
+def raised(ledger: sa.Engine, uid: str = "1.2.1") -> str:
+    scored(ledger, uid, 0.9, NOW)
+    reading.mark_overdue(ledger, LATER)
+    return uid
+
+
+def test_a_list_without_ai_tells_no_deadline_mark_or_history_of_a_raised_study(ledger: sa.Engine):
+    uid = raised(ledger)
+    with at(ledger, "ito") as ito:
+        marked = ito.get("/?order=arrival").text
+        assert "OVERDUE" in marked
+        assert "raised: due" in marked
+        for path in (f"/{BLIND}", f"/study/{uid}?list={BLIND.replace('&', '%26')}", f"/study/{uid}/why?list={BLIND.replace('&', '%26')}"):
+            text = ito.get(path).text.split("</nav>")[-1]
+            assert "OVERDUE" not in text.replace("!! OVERDUE", "OVERDUE"), path
+            assert "raised: due" not in text, path
+            assert "RAISED" not in text, path
+            assert "placed" not in text.lower().replace("placed earlier", "").replace("placed by order", ""), path
+        assert "due in 1 h" in ito.get(f"/{BLIND}").text
+        told = ito.get(f"/api/worklist{BLIND}").json()["studies"][0]
+        assert (told["raised"], told["overdue_at"], told["place_reason"]) == (False, None, "marks are not shown here")
+        assert told["due_at"].startswith((NOW + timedelta(minutes=120)).isoformat()[:16])
+
+
+def test_the_news_of_a_list_without_ai_say_nothing_of_moves(ledger: sa.Engine):
+    receive(ledger, film(1, "1.2.9", NOW))
+    with at(ledger, "ito") as ito:
+        mark = ito.get("/api/worklist").json()["mark"]
+        raised(ledger)
+        ranked = ito.get("/api/changes", params={"since": mark}).json()
+        assert "placed" in " ".join(one["said"] for one in ranked["told"]) or ranked["new"] == 1
+        blind = ito.get("/api/changes", params={"since": mark, "list": BLIND}).json()
+        assert (blind["new"], blind["moved_up"], blind["scored"]) == (1, 0, 0)
+        assert all("raised" not in one["said"] and "overdue" not in one["said"] for one in blind["told"])
+        assert "raised" not in ito.get("/changes", params={"since": mark, "list": BLIND}).text
+
+
+def test_in_stage_shadow_nothing_tells_what_ai_would_raise(ledger: sa.Engine):
+    shadow = replace(POLICY, stage=Stage.SHADOW)
+    receive(ledger, film(1, "1.2.1", NOW), policy=shadow)
+    score_next(ledger, 0.9, shadow)
+    assert "placed" not in kinds(ledger, "1.2.1"), "a band that moves nothing is no event"
+    with at(ledger, "ito", stage=Stage.SHADOW) as ito:
+        assert ito.get("/?raised=1").status_code == 409
+        assert ito.get("/api/worklist?raised=1").status_code == 409
+        assert ito.get("/board").status_code == 403
+        assert ito.get("/api/board/latest").status_code == 403
+        assert "raised" not in ito.get("/api/studies/1.2.1").json()["study"]["place_reason"]
+        assert ito.post("/study/1.2.1/reveal").status_code == 409
+    with at(ledger, "anna", Role.PHYSICIST, stage=Stage.SHADOW) as anna:
+        assert anna.get("/board").status_code == 200
+
+
+def test_another_readers_finding_is_told_after_ones_own(ledger: sa.Engine):
+    uid = raised(ledger)
+    saying.say(ledger, uid, "berg", Finding.PRESENT, LATER, ranked=True, note="left base")
+    reading.read(ledger, uid, "berg", LATER)
+    with at(ledger, "ito") as ito:
+        for text in (ito.get(f"/study/{uid}").text, ito.get(f"/study/{uid}/why").text):
+            assert "finding present" not in text
+            assert "left base" not in text
+            assert "said what they found" in text
+        whole = ito.get(f"/api/studies/{uid}").json()
+        assert whole["words"] == []
+        assert "finding present" not in str(whole["events"])
+        ito.post(f"/study/{uid}/say", data={"finding": "absent"})
+        assert "finding present" in ito.get(f"/study/{uid}").text
+        assert len(ito.get(f"/api/studies/{uid}").json()["words"]) == 2
+
+
+def test_what_a_program_saw_its_owner_has_not_seen(ledger: sa.Engine):
+    uid = raised(ledger)
+    with at(ledger, "ito") as ito:
+        secret, _ = signing_in.make_token(ledger, "ito", "robot", [May.SEE, May.READ], "tests", LATER, timedelta(days=1))
+        bearer = {"Authorization": f"Bearer {secret}"}
+        assert ito.post(f"/api/studies/{uid}/reveal", headers=bearer).json()["ai"]["probability"] == pytest.approx(0.9)
+        assert ito.get(f"/api/studies/{uid}").json()["ai"]["probability"] is None
+        ito.post(f"/study/{uid}/say", data={"finding": "absent"})
+        assert [word.seen for word in saying.said_of(ledger, uid)] == [False]
+        ito.post(f"/api/studies/{uid}/feedback", json={"finding": "present"}, headers=bearer)
+        assert [word.seen for word in saying.said_of(ledger, uid)] == [False, True]
+
+
+@pytest.mark.parametrize("reveal", ["on-demand", "with-study"])
+def test_nothing_was_shown_before_there_was_a_score(ledger: sa.Engine, reveal: str):
+    receive(ledger, film(1, "1.2.1", NOW))
+    with at(ledger, "ito", reading=Reading(reveal=reveal)) as ito:
+        assert ito.get("/study/1.2.1").status_code == 200
+        assert ito.post("/study/1.2.1/reveal").status_code == 409
+    assert saying.seen_at(ledger, "1.2.1", ("ito",)) is None
+
+
+def test_a_word_said_before_the_score_is_judged_by_the_score_that_came(ledger: sa.Engine):
+    receive(ledger, film(1, "1.2.1", NOW))
+    saying.say(ledger, "1.2.1", "ito", Finding.PRESENT, NOW, ranked=True)
+    scored(ledger, "1.2.1", 0.9, NOW)
+    assert saying.confirmed_of_raised(ledger, NOW - timedelta(days=1)) == (1, 1)
+    assert [one.raised for one in monitoring.seen(ledger, NOW - timedelta(days=1), LATER)] == [True]
+
+
+def test_an_image_that_came_while_the_study_was_open_is_not_read_with_it(ledger: sa.Engine):
+    receive(ledger, film(1, "1.2.1", NOW))
+    with at(ledger, "ito") as ito:
+        assert 'name="seen" value="1"' in ito.get("/study/1.2.1").text
+        receive(ledger, film(2, "1.2.1", NOW))
+        refused = ito.post("/study/1.2.1/read", data={"seen": "1", "to": "next"})
+        assert refused.status_code == 409
+        assert "1 image came while the study was open" in refused.text
+        assert ito.post("/study/1.2.1/read", data={"seen": "2"}).status_code == 200
+    assert kinds(ledger, "1.2.1")[-1] == "read"
+
+
+def test_a_skipped_study_is_free_again_and_many_are_refused(ledger: sa.Engine):
+    for number in (1, 2):
+        receive(ledger, film(1, f"1.2.{number}", NOW + timedelta(minutes=number)))
+    assert reading.claim_next(ledger, "ito", LEASE, NOW) == "1.2.1"
+    assert reading.claim_next(ledger, "ito", LEASE, NOW, passing=["1.2.1"]) == "1.2.2"
+    assert kinds(ledger, "1.2.1")[-2:] == ["skipped", "released"]
+    with pytest.raises(NotAllowed, match="at most"):
+        reading.claim_next(ledger, "ito", LEASE, NOW, passing=["1"] * 51)
+
+
+def test_the_next_study_of_a_sorted_list_is_the_one_due_first(ledger: sa.Engine):
+    receive(ledger, film(1, "1.2.1", NOW, patient_name="Z"))
+    receive(ledger, film(1, "1.2.2", NOW + timedelta(minutes=1), patient_name="A"))
+    assert reading.claim_next(ledger, "ito", LEASE, NOW, Wanted(order=Order.PATIENT)) == "1.2.1"
+    assert reading.claim_next(ledger, "ito", LEASE, NOW, Wanted(order=Order.PATIENT, backwards=True, reader="ito")) == "1.2.2"
+
+
+def test_an_open_page_keeps_nobody_signed_in(ledger: sa.Engine):
+    receive(ledger, film(1, "1.2.1", NOW))
+    with at(ledger, "ito") as ito:
+        mark = ito.get("/api/worklist").json()["mark"]
+        sessions = sa.text("SELECT seen_at FROM sessions")
+        with ledger.connect() as tx:
+            before = tx.scalar(sessions)
+        late = page_app(page_of(ledger, now=lambda: LATER + timedelta(minutes=20)))
+        other = TestClient(late, base_url="http://127.0.0.1", cookies=dict(ito.cookies))
+        assert other.get("/changes", params={"since": mark}).status_code == 200
+        with ledger.connect() as tx:
+            assert tx.scalar(sessions) == before
+        assert other.get("/").status_code == 200
+        with ledger.connect() as tx:
+            assert tx.scalar(sessions) != before
+
+
+def test_a_stranger_elsewhere_locks_nobody_out():
+    from prioritizer.web.security import SignInLimits
+
+    limits = SignInLimits()
+    for number in range(300):
+        limits.failed("ito", f"10.0.{number // 30}.{number}")
+    limits.check("ito", "192.0.2.1", NOW)
+
+
+def test_tried_files_never_hold_the_threads_of_the_list(ledger: sa.Engine):
+    with at(ledger, "ito", trying=lambda: lambda data, ignore_scope: None) as ito:
+        desk = ito.app.state.desk
+        held = [desk.tried_at_once.acquire(blocking=False) for _ in range(desks.MOST_TRIED)]
+        assert all(held)
+        refused = ito.post("/api/try", files={"file": ("a.png", b"x")})
+        assert refused.status_code == 503
+        assert "several files are being tried" in refused.json()["detail"]
+
+
+def test_what_is_stored_and_cannot_be_trusted_is_a_conflict_and_a_fault_is_told_with_every_header(ledger: sa.Engine):
+    def changed() -> None:
+        raise CalibrationChanged("calibration x is not what was stored")
+
+    def broken() -> None:
+        raise KeyError("patient name")
+
+    for fault, status in ((changed, 409), (broken, 500)):
+        with at(ledger, f"ito{status}", board=lambda period, fault=fault: fault()) as ito:
+            for path in ("/board", "/api/board/latest"):
+                answer = ito.get(path)
+                assert answer.status_code == status
+                assert answer.headers["content-security-policy"].startswith("default-src 'none'")
+                assert answer.headers["cache-control"] == "no-store"
+                assert "patient name" not in answer.text

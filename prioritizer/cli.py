@@ -227,16 +227,23 @@ def requeue(
     uid: Annotated[str, typer.Argument(metavar="[STUDY]", help="Study UID, the end of it, accession number, or an SOP Instance UID.")] = "",
     everything: Annotated[bool, typer.Option("--all", help="Every image that failed, or with --deliveries every refused result.")] = False,
     deliveries: Annotated[bool, typer.Option("--deliveries", help="Send results again instead of scoring again.")] = False,
+    give_up: Annotated[str, typer.Option(metavar="REASON", help="Give up a study's refused results; why is kept.")] = "",
     config: ConfigFile = None,
 ) -> None:
-    """Score again what failed or was not scored, or send again what a destination refused."""
+    """Score again what failed or was not scored, or send again, or give up, what a destination refused."""
     from prioritizer.db import delivering, scoring, worklist
     from prioritizer.stations import utc_now
 
     if bool(uid) == everything:
         raise typer.BadParameter("name one study, or say --all", param_hint="STUDY")
+    if give_up and everything:
+        raise typer.BadParameter("results are given up one study at a time", param_hint="--give-up")
     engine, settings = ledger_of(config)
     who = getpass.getuser()
+    if give_up:
+        done = delivering.discard_deliveries(engine, study_uid_of(engine, uid), who, give_up, utc_now())
+        talk.print(f"{done} refused results given up")
+        return
     uids = {uid}
     if everything:
         waiting = worklist.unfinished_deliveries(engine)

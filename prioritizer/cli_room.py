@@ -69,6 +69,9 @@ def _digest(settings: Settings) -> str:
         return ""
 
 
+PASSED = {"skipped": "skipped", "passed_by": "passed by"}
+
+
 def show_board(told: dict[str, Any]) -> None:
     """The board on a terminal."""
     from rich.table import Table
@@ -84,6 +87,9 @@ def show_board(told: dict[str, Any]) -> None:
     out.print(table)
     for name in ("overdue", "raised", "not_scored"):
         out.print(Text(f"{name.replace('_', ' '):>12}  {_share(told[name])}"))
+    passed = told["passed"]
+    said = ", ".join(f"{passed[key]['raised']} raised and {passed[key]['others']} others {words}" for key, words in PASSED.items())
+    out.print(Text(f"{'claims':>12}  {passed['claims']}; {said}"), soft_wrap=True)
     for name, figures in told["words"].items():
         said = ", ".join(f"{key} {_share(value)}" for key, value in figures.items())
         out.print(Text(f"{name:>12}  {said}"), soft_wrap=True)

@@ -227,6 +227,8 @@ class Reading(Section):
     """Show no name, number or birth date on pages: for demonstrations."""
     date_format: str = "%Y-%m-%d"
     """Dates as the house writes them, in the signs of strftime: %d.%m.%Y, %m/%d/%Y."""
+    stat_sound: bool = False
+    """An open list sounds twice when a STAT study arrives. Nothing else ever sounds; a browser may stay silent until its page is used."""
 
 
 class Web(Section):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import heapq
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -97,6 +97,20 @@ class Rule:
     threshold: float
     owner: str
     action: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Passed:
+    """How the list was worked by: claims, and the studies left standing on the way to them, by band. Never by person."""
+
+    claims: int = 0
+    skipped: Mapping[str, int] = field(default_factory=dict)
+    """Left for the next one by a reader who had seen their row or page."""
+    passed_by: Mapping[str, int] = field(default_factory=dict)
+    """Free and standing before a study that was claimed out of order."""
+
+
+NONE_PASSED = Passed()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -272,7 +286,7 @@ def share(found: Share) -> dict[str, Any]:
     return {"value": found.value, "low": found.low, "high": found.high, "hits": found.hits, "of": found.of}
 
 
-def board(studies: Sequence[Seen], drifts: Sequence[Drift], rules: Sequence[Rule]) -> dict[str, Any]:
+def board(studies: Sequence[Seen], drifts: Sequence[Drift], rules: Sequence[Rule], passed: Passed = NONE_PASSED) -> dict[str, Any]:
     """Everything the board shows, for machines: what `json.dumps` takes."""
     words = {name: {key: share(value) for key, value in agreement(studies, blind=blind).items()} for name, blind in BLIND.items()}
     free = {key: None if np.isnan(value) else value for key, value in label_free(studies).items()}
@@ -285,11 +299,17 @@ def board(studies: Sequence[Seen], drifts: Sequence[Drift], rules: Sequence[Rule
             Counter(s.reason or s.ai_state.lower() for s in studies if s.ai_state in (AIState.NOT_SCORED, AIState.FAILED)).most_common()
         ),
         "groups": by_group(studies),
+        "passed": {"claims": passed.claims, "skipped": _by_mark(passed.skipped), "passed_by": _by_mark(passed.passed_by)},
         "words": words,
         "label_free": {**free, "assumption": ASSUMPTION},
         "drift": [{**asdict(one), "beyond_chance": one.beyond_chance} for one in drifts],
     }
     return {**found, "alarms": [asdict(one) for one in left(found, rules)]}
+
+
+def _by_mark(bands: Mapping[str, int]) -> dict[str, int]:
+    raised = bands.get("HIGH", 0)
+    return {"raised": raised, "others": sum(bands.values()) - raised}
 
 
 BLIND: Mapping[str, bool | None] = {"all": None, "blinded": True, "not blinded": False}

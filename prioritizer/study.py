@@ -79,8 +79,8 @@ class DeliveryState(StrEnum):
                under a lease; the same bytes are sent again and the PACS recognises the same UID.
     SENT       The destination answered Success. Storage commitment leaves it, where the destination offers that.
     COMMITTED  The destination took responsibility. Nothing leaves it.
-    REJECTED   A refusal that repeating will not change. An operator's requeue leaves it.
-    RETRACTED  A newer revision replaced it before it was sent. Nothing leaves it.
+    REJECTED   A refusal that repeating will not change. An operator's requeue leaves it, or their word that it is given up.
+    RETRACTED  A newer revision replaced it before it was sent, or an operator gave it up. Nothing leaves it.
     """
 
     PENDING = "PENDING"

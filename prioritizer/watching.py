@@ -51,7 +51,8 @@ def board_of(engine: sa.Engine, settings: Settings, bundle_digest: str, period: 
     """The board of a period as the ledger stands now."""
     studies = kept_boards.seen(engine, period.start, min(period.end, now))
     reference, drifts = drifts_of(engine, settings, bundle_digest, period)
-    found = monitoring.board(studies, drifts, rules_of(settings))
+    passed = kept_boards.passed(engine, period.start, min(period.end, now))
+    found = monitoring.board(studies, drifts, rules_of(settings), passed)
     said = f"{reference.start:%Y-%m-%d} to {reference.end:%Y-%m-%d}" if reference else ""
     return {"period": period.name, "from": period.start.isoformat(), "to": period.end.isoformat(), "reference": said, **found}
 

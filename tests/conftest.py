@@ -6,6 +6,8 @@ import os
 
 from hypothesis import settings
 
-settings.register_profile("ci", derandomize=True)
+settings.register_profile("ci", derandomize=True, deadline=None)
+settings.register_profile("here", deadline=None)
+settings.load_profile("here")
 if os.environ.get("CI"):
     settings.load_profile("ci")

@@ -140,7 +140,7 @@ def anything(engine: sa.Engine, before: Mark, now: datetime) -> tuple[bool, Mark
 def since(engine: sa.Engine, before: Mark, wanted: Wanted, reader: str, now: datetime) -> Changes:
     """What happened to the studies of one list after a mark, but not what `reader` did."""
     with connect.reading(engine) as tx:
-        query = sa.select(events.c.study_uid, events.c.kind, events.c.detail, events.c.said, events.c.at)
+        query = sa.select(events.c.study_uid, events.c.kind, events.c.actor, events.c.detail, events.c.said, events.c.at)
         mine = sa.or_(events.c.actor != reader, events.c.kind.in_((Kind.RERANKED, Kind.CALIBRATION_ACTIVATED)))
         rows = tx.execute(query.where(*_after(tx, before), mine).order_by(events.c.id).limit(MOST_LOOKED_AT + 1)).all()
         uids = sorted({row.study_uid for row in rows if row.study_uid})
@@ -189,9 +189,11 @@ def _counted(before: Mark, newest: Mark, rows: Sequence[Any], mine: dict[str, sa
             continue
         word = _word(kind, row.detail)
         found.setdefault(row.study_uid, set()).add(word)
-        if word not in ("scored", "taken", "freed"):
+        if word not in ("scored", "taken", "freed") or kind is Kind.TAKEN_OVER:
             told.append(
-                Told(study_uid=row.study_uid, patient_name=mine[row.study_uid].patient_name, kind=row.kind, said=row.said, at=row.at)
+                Told(
+                    study_uid=row.study_uid, patient_name=mine[row.study_uid].patient_name, kind=row.kind, said=_said(kind, row), at=row.at
+                )
             )
     counts = dict.fromkeys(("new", "moved_up", "moved_down", "taken", "freed", "read", "scored"), 0)
     for words in found.values():
@@ -204,6 +206,10 @@ def _counted(before: Mark, newest: Mark, rows: Sequence[Any], mine: dict[str, sa
         since=before, mark=newest, **counts, stat=len(urgent), overdue=len(late), reordered=reordered, more=more,
         told=tuple(told[-MOST_TOLD:]),
     )  # fmt: skip
+
+
+def _said(kind: Kind, row: Any) -> str:
+    return f"{row.actor} took it over{row.said.removeprefix('taken over')}" if kind is Kind.TAKEN_OVER else str(row.said)
 
 
 WORDS = {

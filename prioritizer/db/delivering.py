@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -14,6 +15,8 @@ from prioritizer.db.events import Kind, record
 from prioritizer.db.tables import deliveries, instances, results, scores, studies
 from prioritizer.errors import NotAllowed, NotFound
 from prioritizer.study import DELIVERY_TRANSITIONS, AIState, DeliveryState, InstanceState, states_before
+
+LONGEST_REASON = 300
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -235,3 +238,32 @@ def requeue_deliveries(engine: sa.Engine, study_uid: str, actor: str, now: datet
             raise NotAllowed(f"study {study_uid} has no refused or waiting delivery")
         record(tx, Kind.REQUEUED, f"{done.rowcount} deliveries to be sent again", now, study=study_uid, actor=actor)
         return done.rowcount
+
+
+def discard_deliveries(engine: sa.Engine, study_uid: str, actor: str, reason: str, now: datetime) -> int:
+    """Give up what was refused for good: the alarm ends, the result stays here. Returns how many. Raises NotFound, NotAllowed."""
+    reason = " ".join(reason.split())
+    if not 0 < len(reason) <= LONGEST_REASON:
+        raise NotAllowed(f"say why these results are given up, in at most {LONGEST_REASON} characters; it is kept")
+    with connect.writing(engine) as tx:
+        if not tx.scalar(sa.select(sa.literal(1)).where(studies.c.study_uid == study_uid)):
+            raise NotFound(f"no study {study_uid} in the ledger")
+        done = tx.execute(
+            deliveries.update()
+            .where(deliveries.c.study_uid == study_uid, deliveries.c.state == DeliveryState.REJECTED)
+            .values(state=DeliveryState.RETRACTED, reason_text=f"given up by {actor}: {reason}", claimed_by=None, claimed_until=None)
+        )
+        if not done.rowcount:
+            raise NotAllowed(f"study {study_uid} has no refused delivery that could be given up")
+        record(tx, Kind.RETRACTED, f"{done.rowcount} refused deliveries given up: {reason}", now, study=study_uid, actor=actor)
+        return done.rowcount
+
+
+def requeue_all(engine: sa.Engine, actor: str, now: datetime) -> int:
+    """Send again every result that was refused for good; returns of how many studies."""
+    with connect.reading(engine) as tx:
+        uids = tx.scalars(sa.select(deliveries.c.study_uid).where(deliveries.c.state == DeliveryState.REJECTED).distinct()).all()
+    for uid in uids:
+        with suppress(NotAllowed):  # somebody else did it meanwhile
+            requeue_deliveries(engine, uid, actor, now)
+    return len(uids)

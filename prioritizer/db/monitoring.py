@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from datetime import datetime
 from typing import Any
 
@@ -9,8 +10,10 @@ import numpy as np
 import sqlalchemy as sa
 
 from prioritizer.db import connect
-from prioritizer.db.tables import boards, feedback, instances, scores, studies
-from prioritizer.monitoring import Float64, Seen
+from prioritizer.db.events import Kind
+from prioritizer.db.tables import boards, events, feedback, instances, scores, studies
+from prioritizer.monitoring import Float64, Passed, Seen
+from prioritizer.ranking import Band
 from prioritizer.study import AIState, Finding, InstanceState
 
 MOST_SAMPLED = 2000
@@ -35,6 +38,22 @@ def seen(engine: sa.Engine, start: datetime, end: datetime) -> list[Seen]:
         words = {row.study_uid: row for row in tx.execute(said.order_by(feedback.c.id))}
         reasons: dict[str, str] = {row[0]: row[1] for row in tx.execute(why.group_by(instances.c.study_uid))}
         return [_seen(row, words.get(row.study_uid), reasons.get(row.study_uid, "")) for row in tx.execute(query)]
+
+
+def passed(engine: sa.Engine, start: datetime, end: datetime) -> Passed:
+    """How often a study was claimed from `start` to before `end`, and how many were skipped or passed by on the way, by band."""
+    query = sa.select(events.c.kind, events.c.detail).where(
+        events.c.kind.in_([Kind.CLAIMED, Kind.SKIPPED]), events.c.at >= start, events.c.at < end
+    )
+    claims, skipped, by = 0, Counter[str](), Counter[str]()
+    with connect.reading(engine) as tx:
+        for row in tx.execute(query):
+            if row.kind == Kind.SKIPPED:
+                skipped[str(row.detail.get("band", Band.NEUTRAL))] += 1
+            else:
+                claims += 1
+                by.update(row.detail.get("passed") or {})
+    return Passed(claims=claims, skipped=dict(skipped), passed_by=dict(by))
 
 
 def _seen(row: Any, word: Any, reason: str) -> Seen:

@@ -19,6 +19,7 @@ from prioritizer.db import changes, choosing, reading, saying, worklist
 from prioritizer.db.changes import Changes, Mark
 from prioritizer.db.events import Kind
 from prioritizer.db.ordering import View, Wanted
+from prioritizer.db.worklist import Row
 from prioritizer.errors import NotAllowed
 from prioritizer.web import history, words
 from prioritizer.web.asking import Asked, Listed, parsed, without_place
@@ -92,16 +93,18 @@ def show_list(desk: Here, person: Seeing, asked: Listed) -> HTMLResponse:
     wanted, manner = wanted_of(desk, asked, person), manner_of(desk, asked)
     last = worklist.study(desk.engine, asked.address.after) if asked.address.after else None
     rows = worklist.rows(desk.engine, wanted, now=desk.now, limit=PAGE_ROWS + 1, after=last)
-    shown = rows[:PAGE_ROWS]
+    shown, chosen = rows[:PAGE_ROWS], columns(desk, person)
     return desk.render(
         "worklist.html",
         person=person,
         asked=asked,
         mark=mark,
         lines=[words.line(row, desk.now, manner) for row in shown],
+        viewers={row.study_uid: viewers_of(desk, row)[:1] for row in shown},
         heading=heading(asked),
-        columns=columns(desk, person, asked),
-        all_columns=COLUMNS,
+        columns=shown_columns(chosen, asked),
+        all_columns={name: COLUMNS[name] for name in [*chosen, *(name for name in COLUMNS if name not in chosen)]},
+        chosen_columns=chosen,
         counts=desk.counts(),
         share=worklist.share_raised(desk.engine, desk.page.settings().ranking.last_n) if desk.page.marks else None,
         limit_raised=desk.page.settings().ranking,
@@ -111,6 +114,7 @@ def show_list(desk: Here, person: Seeing, asked: Listed) -> HTMLResponse:
         next_query=asked.query(after=shown[-1].study_uid, at="") if len(rows) > PAGE_ROWS else "",
         may_read=person.may(May.READ),
         selected=asked.address.at,
+        sound=desk.page.settings().reading.stat_sound,
         hidden=kept_by_search(asked),
         ai_names=[(state.value, name) for state, name in words.AI_NAMES.items()],
         address=lambda uid: study_address(uid, asked),
@@ -177,11 +181,14 @@ def heading(asked: Asked) -> str:
     return f"{view}, {order}" + (", backwards" if asked.back and asked.address.back else "") + (f"; only {', '.join(kept)}" if kept else "")
 
 
-def columns(desk: Desk, person: Person, asked: Asked) -> list[str]:
-    """The columns of this reader in their order; blind, the two that tell AI's opinion are left out."""
-    chosen = choosing.of(desk.engine, person.name).get("columns") or list(COLUMNS)
-    hidden = {"ai", "why"} if asked.address.blind else set()
-    return [name for name in chosen if name in COLUMNS and name not in hidden]
+def columns(desk: Desk, person: Person) -> list[str]:
+    """The columns that this reader chose, in their order."""
+    return [name for name in choosing.of(desk.engine, person.name).get("columns") or list(COLUMNS) if name in COLUMNS]
+
+
+def shown_columns(chosen: Sequence[str], asked: Asked) -> list[str]:
+    """Blind, the two that tell AI's opinion are left out."""
+    return [name for name in chosen if not (asked.address.blind and name in ("ai", "why"))]
 
 
 def views(desk: Desk, person: Person, asked: Asked) -> list[SavedView]:
@@ -198,6 +205,13 @@ def views(desk: Desk, person: Person, asked: Asked) -> list[SavedView]:
         whose = "mine" if saved.person else "site"
         found.append(SavedView(name=saved.name, query=saved.query, count=count, current=here == saved.query, whose=whose))
     return found
+
+
+def viewers_of(desk: Desk, row: Row) -> list[tuple[str, str]]:
+    """The viewers of the house with their links to one study; what a peer sent is quoted, so that it stays a value."""
+    values = {"study_uid": row.study_uid, "accession_number": row.accession_number, "patient_id": row.patient_id}
+    quoted = {name: quote(value, safe="") for name, value in values.items()}
+    return [(viewer.name, viewer.url.format(**quoted)) for viewer in desk.page.settings().viewers]
 
 
 # --- steps -----------------------------------------------------------------------------------------------------------
@@ -291,7 +305,16 @@ def delete_view(desk: Here, person: Reading, name: Text = "", whose: Text = "min
 
 
 @routes.post("/columns")
-def choose_columns(desk: Here, person: Seeing, columns: Annotated[Sequence[str], Form()] = (), list: Text = "") -> Response:  # noqa: A002
-    """Which columns, in which order, for this reader."""
-    choosing.choose(desk.engine, person.name, "columns", [name for name in columns if name in COLUMNS], desk.now)
+def choose_columns(
+    desk: Here,
+    person: Seeing,
+    columns: Annotated[Sequence[str], Form()] = (),
+    every: Annotated[Sequence[str], Form()] = (),
+    places: Annotated[Sequence[int], Form()] = (),
+    list: Text = "",  # noqa: A002 - the name in the form
+) -> Response:
+    """Which columns, in which order, for this reader. `places`: the place of each of `every` column, the chosen and the others."""
+    place = dict(zip(every, places, strict=False))
+    wanted = sorted((name for name in columns if name in COLUMNS), key=lambda name: place.get(name, 0))
+    choosing.choose(desk.engine, person.name, "columns", wanted, desk.now)
     return RedirectResponse(f"/{list_of(list).query()}", 303)

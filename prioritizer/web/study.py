@@ -5,22 +5,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated
-from urllib.parse import quote
 
 from fastapi import APIRouter, Form, Query
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
 from prioritizer.access import May, Person
-from prioritizer.config import Viewer
 from prioritizer.db import calibrations, delivering, reading, saying, worklist
 from prioritizer.db.saying import Word
 from prioritizer.db.worklist import InstanceRow, Row
 from prioritizer.errors import Forbidden, NotAllowed, NotFound, Transient
 from prioritizer.ranking import Stage
-from prioritizer.study import AIState, Finding, InstanceState
+from prioritizer.study import AIState, Finding, InstanceState, ReadingState
 from prioritizer.web import history, words
-from prioritizer.web.desk import Desk, Here, Pictures, Seeing, Text, needs
-from prioritizer.web.reading_list import Reading, list_of, manner_of, study_address
+from prioritizer.web.desk import Desk, Here, Listening, Pictures, Seeing, Text, needs
+from prioritizer.web.reading_list import Reading, list_of, manner_of, study_address, viewers_of
 
 routes = APIRouter(prefix="/study/{study_uid}")
 Operating = Annotated[Person, needs(May.OPERATE)]
@@ -96,7 +94,7 @@ def show_study(desk: Here, person: Seeing, study_uid: str, list: str = "") -> HT
         events=history.told_to(person, manner, said, happened),
         left_out=history.left_out(manner, happened),
         deliveries=worklist.unfinished_deliveries(desk.engine, study_uid),
-        viewers=[(viewer.name, viewer_address(viewer, row)) for viewer in desk.page.settings().viewers],
+        viewers=viewers_of(desk, row),
         held_by_other=held_by_other,
         held_by_me=row.reading_state == "CLAIMED" and row.reader == person.name,
         was_read=row.reading_state == "READ",
@@ -108,13 +106,26 @@ def show_study(desk: Here, person: Seeing, study_uid: str, list: str = "") -> HT
     )
 
 
+@routes.get("/now", response_class=HTMLResponse)
+def show_now(
+    desk: Here, person: Listening, study_uid: str, images: Annotated[int, Query(ge=0, lt=2**31)], *, mine: bool = False
+) -> HTMLResponse:
+    """What happened to a study while its page was open, that its reader must know. `images`: as many as the page shows."""
+    row = worklist.study(desk.engine, study_uid)
+    return desk.part("now.html", row=row, more=row.instances - images, lost=lost_to(desk, person, row) if mine else "")
+
+
+def lost_to(desk: Desk, person: Person, row: Row) -> str:
+    """Why a study is no longer the reader's, in words; empty while it is."""
+    if row.reading_state == ReadingState.READ:
+        return "" if row.reader == person.name else f"{row.reader} has read it"
+    if row.reading_state == ReadingState.CLAIMED and row.reader != person.name:
+        return f"{row.reader} has taken it over"
+    held = row.reading_state == ReadingState.CLAIMED and row.reader_until is not None and row.reader_until > desk.now
+    return "" if held else "your claim has run out, so others may take it"
+
+
 FINDINGS = ((Finding.PRESENT, "y", "Finding present"), (Finding.ABSENT, "x", "Finding absent"), (Finding.UNSURE, "s", "Can't say"))
-
-
-def viewer_address(viewer: Viewer, row: Row) -> str:
-    """The viewer's link for one study; what a peer sent is quoted, so that it stays a value."""
-    values = {"study_uid": row.study_uid, "accession_number": row.accession_number, "patient_id": row.patient_id}
-    return viewer.url.format(**{name: quote(value, safe="") for name, value in values.items()})
 
 
 # --- pictures ----------------------------------------------------------------------------------------------------------

@@ -27,6 +27,7 @@ class Again(StrEnum):
 
     SCORE = "score"
     SEND = "send"
+    SEND_ALL = "send-all"
 
 
 @routes.get("", response_class=HTMLResponse)
@@ -110,10 +111,20 @@ def walk(desk: Here, person: Operator, name: Text, *, send: Annotated[bool, Form
 
 @routes.post("/again/{what}")
 def again(desk: Here, person: Operator, what: Again, study: Text = "") -> Response:
-    """Score a study again, or send its result again."""
+    """Score a study again, or send its result again, or every refused one."""
     if what is Again.SCORE:
         scoring.requeue(desk.engine, study, person.name, desk.page.policy(), desk.now)
+    elif what is Again.SEND_ALL:
+        delivering.requeue_all(desk.engine, person.name, desk.now)
     else:
         delivering.requeue_deliveries(desk.engine, study, person.name, desk.now)
+    desk.forget()
+    return RedirectResponse("/system", 303)
+
+
+@routes.post("/give-up")
+def give_up(desk: Here, person: Operator, study: Text, reason: Text = "") -> Response:
+    """Results that were refused for good are given up; why is kept."""
+    delivering.discard_deliveries(desk.engine, study, person.name, reason, desk.now)
     desk.forget()
     return RedirectResponse("/system", 303)

@@ -11,17 +11,31 @@ import pytest
 import sqlalchemy as sa
 from fastapi.testclient import TestClient
 
+from prioritizer import watching
 from prioritizer.access import May, Role
 from prioritizer.config import Reading, Settings, Site
 from prioritizer.db import monitoring, people, reading, saying, signing_in
 from prioritizer.db.ordering import Order, Wanted
 from prioritizer.errors import CalibrationChanged, NotAllowed
 from prioritizer.ranking import Stage
-from prioritizer.study import Finding
+from prioritizer.study import DeliveryState, Finding
 from prioritizer.web import desk as desks
 from prioritizer.web.app import page_app
 from prioritizer.web.security import COOKIE
-from tests.edges.ledgers import LEASE, NOW, POLICY, film, kinds, ledger_fixture, receive, score_next, scored  # noqa: F401
+from tests.edges.ledgers import (
+    LEASE,
+    NOW,
+    POLICY,
+    deliver,
+    deliveries_of,
+    film,
+    kinds,
+    ledger_fixture,  # noqa: F401
+    publish,
+    receive,
+    score_next,
+    scored,
+)
 from tests.edges.rooms import page_of
 
 LATER = NOW + timedelta(minutes=40)
@@ -220,3 +234,51 @@ def test_what_is_stored_and_cannot_be_trusted_is_a_conflict_and_a_fault_is_told_
                 assert answer.headers["content-security-policy"].startswith("default-src 'none'")
                 assert answer.headers["cache-control"] == "no-store"
                 assert "patient name" not in answer.text
+
+
+def test_the_board_counts_what_was_left_standing_by_band_and_names_nobody(ledger: sa.Engine):
+    raised(ledger)
+    for number in (2, 3, 4):
+        receive(ledger, film(1, f"1.2.{number}", NOW + timedelta(minutes=number)))
+    assert reading.claim_next(ledger, "ito", LEASE, NOW) == "1.2.1"
+    assert reading.claim_next(ledger, "ito", LEASE, NOW, passing=["1.2.1"]) == "1.2.2"
+    reading.claim(ledger, "1.2.4", "ito", LEASE, NOW)
+    found = watching.board_of(ledger, Settings(), "", watching.period_of("latest", Settings(), LATER), LATER)["passed"]
+    assert found == {"claims": 3, "skipped": {"raised": 1, "others": 0}, "passed_by": {"raised": 1, "others": 1}}
+    with at(ledger, "anna", Role.PHYSICIST, board=lambda name: watching.told(ledger, Settings(), "", name, LATER)) as anna:
+        text = anna.get("/board").text
+        assert "3 claims" in text
+        assert "ito" not in text
+
+
+def test_refused_results_are_given_up_with_a_reason_or_all_sent_again(ledger: sa.Engine):
+    for number in (1, 2):
+        scored(ledger, f"1.2.{number}", 0.9, NOW + timedelta(minutes=number))
+        publish(ledger, f"2.25.{number}")
+        deliver(ledger, DeliveryState.REJECTED)
+    with at(ledger, "chief", Role.ADMIN) as chief:
+        assert chief.post("/system/give-up", data={"study": "1.2.1", "reason": " "}).status_code == 409
+        assert chief.post("/system/give-up", data={"study": "1.2.1", "reason": "PACS is replaced"}).status_code == 200
+        assert deliveries_of(ledger, "1.2.1") == {"2.25.1": "RETRACTED"}
+        assert "given up by chief: PACS is replaced" in chief.get("/study/1.2.1").text
+        assert chief.post("/system/give-up", data={"study": "1.2.1", "reason": "again"}).status_code == 409
+        assert chief.post("/system/give-up", data={"study": "9.9", "reason": "none"}).status_code == 404
+        chief.post("/system/again/send-all")
+        assert deliveries_of(ledger, "1.2.2") == {"2.25.2": "PENDING"}
+    with at(ledger, "ito") as ito:
+        assert ito.post("/system/give-up", data={"study": "1.2.2", "reason": "x"}).status_code == 403
+
+
+def test_what_happens_to_an_open_study_is_told_to_its_reader(ledger: sa.Engine):
+    receive(ledger, film(1, "1.2.1", NOW))
+    with at(ledger, "ito") as ito:
+        reading.claim(ledger, "1.2.1", "ito", timedelta(hours=2), NOW)
+        now = "/study/1.2.1/now?images=1&mine=1"
+        assert ito.get(now).text.strip() == ""
+        receive(ledger, film(2, "1.2.1", NOW))
+        assert "1 more image came" in ito.get(now).text
+        reading.claim(ledger, "1.2.1", "berg", timedelta(hours=2), NOW, take_over=True)
+        assert "berg has taken it over" in ito.get(now).text
+        reading.read(ledger, "1.2.1", "berg", NOW)
+        assert "berg has read it" in ito.get(now).text
+        assert "no longer yours" not in ito.get("/study/1.2.1/now?images=2").text

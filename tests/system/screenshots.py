@@ -66,7 +66,7 @@ def furnished(room: Room) -> dict[str, str]:
 
 def shoot(page: Page, folder: Path, name: str) -> None:
     """One picture of the whole page."""
-    page.wait_for_load_state("networkidle" if page.locator("#fresh").count() == 0 else "load")
+    page.wait_for_load_state("networkidle" if page.locator("#fresh, #now").count() == 0 else "load")
     page.wait_for_timeout(300)
     page.screenshot(path=folder / f"{name}.png", full_page=True, animations="disabled")
     print(folder / f"{name}.png", file=sys.stderr)

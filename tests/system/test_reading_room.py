@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 
 import httpx
 import pytest
@@ -14,9 +16,11 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, expect
 
 from prioritizer.access import Role
-from prioritizer.db import audit, saying
+from prioritizer.db import audit, reading, saying
+from prioritizer.ranking import Policy
+from prioritizer.stations import utc_now
 from tests.edges.browsers import browser_fixture  # noqa: F401
-from tests.system.daemons import phantom, running_daemon, sections, wait_until
+from tests.system.daemons import phantom, phantom_study_uid, running_daemon, sections, sends, wait_until
 from tests.system.reading_room import NUMBERS, PASSWORD, RAISES_ALL, RAISES_NONE, Room, Wire, rows
 
 SLOW_MS = int(os.environ.get("SLOW_MS", "30000"))
@@ -103,6 +107,82 @@ def test_of_two_who_claim_one_study_one_has_it_and_the_other_is_told(room: Room)
         expect(one.locator("main")).to_contain_text("berg has this study")
 
 
+def test_what_happens_to_an_open_study_is_told_on_its_page(room: Room) -> None:
+    number = next(NUMBERS)
+    sends(room.daemon, phantom(room.folder, number))
+    study = phantom_study_uid(number)
+    room.daemon.wait_scored(study)
+    with room.signed_in("ito") as one, room.signed_in("berg") as two:
+        one.goto(f"/study/{study}")
+        one.get_by_role("button", name="Claim").click()
+        expect(one.locator("main")).to_contain_text("claimed by you")
+        two.goto(f"/study/{study}")
+        two.get_by_role("button", name="Take over").click()
+        expect(one.locator("#now")).to_contain_text("berg has taken it over")
+        sends(room.daemon, phantom(room.folder, number, instance=2))
+        expect(two.locator("#now")).to_contain_text("1 more image came since this page was opened")
+        two.get_by_role("button", name="Read and next").click()
+        expect(two.locator("main")).to_contain_text("came while the study was open")
+        one.goto("/")
+        expect(one.locator(f'tr[data-uid="{study}"]')).to_contain_text("berg")
+
+
+def test_the_viewer_opens_from_the_list_in_one_window_that_is_used_again(browser: Browser, tmp_path: Path) -> None:
+    with (
+        somewhere() as address,
+        running_daemon(made(tmp_path / "d"), sections(viewers=[{"name": "PACS", "url": f"{address}/?s={{study_uid}}"}])) as daemon,
+    ):
+        room = Room(daemon, browser, tmp_path)
+        room.let_in("ito")
+        first, second = room.film(), room.film()
+        with room.signed_in("ito") as page:
+            for study in (first, second):
+                page.goto(f"/?at={study}")
+                steady(page)
+                expect(page.locator("tr.at")).to_have_attribute("data-uid", study)
+                page.keyboard.press("v")
+                wait_until(lambda study=study: any(study in one.url for one in page.context.pages), "the viewer shows the study")
+            assert len(page.context.pages) == 2
+            page.goto(f"/study/{first}")
+            steady(page)
+            page.keyboard.press("v")
+            wait_until(lambda: any(f"s={first}" in one.url for one in page.context.pages), "the viewer shows the first study")
+            assert len(page.context.pages) == 2
+
+
+def test_a_site_that_wants_a_sound_hears_one_for_a_stat_study_and_for_nothing_else(browser: Browser, tmp_path: Path) -> None:
+    counted = "window.sounds = 0; window.AudioContext = class { constructor() { window.sounds += 1; throw new Error('counted'); } };"
+    with running_daemon(made(tmp_path / "d"), sections(reading={"stat_sound": True})) as daemon:
+        room = Room(daemon, browser, tmp_path)
+        room.let_in("ito")
+        with room.signed_in("ito") as page:
+            page.add_init_script(counted)
+            page.goto("/")
+            expect(page.locator("#fresh")).to_contain_text("live")
+            study = room.film()
+            expect(page.locator("#pill")).to_contain_text("1 new")
+            assert page.evaluate("window.sounds") == 0
+            reading.pin(daemon.ledger, study, "berg", Policy(), utc_now())
+            expect(page.locator("#pill .urgent")).to_contain_text("1 STAT")
+            assert page.evaluate("window.sounds") == 1
+            room.film()
+            expect(page.locator("#pill")).to_contain_text("2 new")
+            assert page.evaluate("window.sounds") == 1
+
+
+def test_columns_stand_in_the_order_that_was_chosen(room: Room) -> None:
+    room.film()
+    with room.signed_in("berg") as page:
+        page.locator(".choose summary").click()
+        page.get_by_label("Place of column Reader").fill("1")
+        page.get_by_label("Place of column Study").fill("9")
+        page.locator('input[name="columns"][value="from"]').uncheck()
+        page.get_by_role("button", name="Show these").click()
+        heads = page.locator("table.list thead th").all_inner_texts()
+        assert "From" not in heads
+        assert heads.index("Reader") < heads.index("Arrived") < heads.index("Study")
+
+
 def test_two_who_ask_for_the_next_study_at_once_get_two_studies(room: Room) -> None:
     room.film()
     room.film()
@@ -118,6 +198,21 @@ def test_two_who_ask_for_the_next_study_at_once_get_two_studies(room: Room) -> N
 def pixels(page: Page) -> str:
     """The first film as it is drawn, as text."""
     return str(page.evaluate("document.querySelector('.view canvas').toDataURL()"))
+
+
+@contextmanager
+def somewhere() -> Iterator[str]:
+    """A page of another site."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), SimpleHTTPRequestHandler) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+        server.shutdown()
+
+
+def made(folder: Path) -> Path:
+    """The folder, made."""
+    folder.mkdir()
+    return folder
 
 
 def steady(page: Page) -> None:

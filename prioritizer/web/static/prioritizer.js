@@ -78,6 +78,7 @@
     on("n", () => submit(one("#next")));
     on("c", () => submit(inRow('form[action$="/claim"]')));
     on("u", () => submit(inRow('form[action$="/release"]')));
+    on("v", () => follow(inRow("a.viewer")));
     on("w", () => follow(inRow("a.whylink")));
     // The address holds the selected row: shown anew, the list keeps the reader's place.
     on("r", () => location.reload());
@@ -125,7 +126,47 @@
     }
   }
 
+  // --- an open study: what happens to it meanwhile is told above it ---
+  const now = one("#now");
+  if (now && page.now) {
+    const ask = async () => {
+      try {
+        const answer = await fetch(page.now, { headers: { Accept: "text/html" }, redirect: "manual" });
+        if (!answer.ok) return;
+        const text = (await answer.text()).trim();
+        if (now.dataset.text === text) return;
+        now.dataset.text = text;
+        now.innerHTML = text;
+      } catch {
+        // The network is away; a step would be refused with the reason.
+      }
+    };
+    const stream = new EventSource("/live");
+    stream.addEventListener("changed", ask);
+    stream.addEventListener("still", ask);
+    stream.addEventListener("signed-out", () => stream.close());
+    addEventListener("pagehide", () => stream.close());
+  }
+
   // --- live: the pill changes by itself, the rows never ---
+  // Two short tones for a new STAT study, where the site wants them.
+  const sound = () => {
+    try {
+      const context = new AudioContext();
+      for (const [at, pitch] of [[0, 880], [0.25, 660]]) {
+        const tone = context.createOscillator();
+        const volume = context.createGain();
+        volume.gain.value = 0.1;
+        tone.frequency.value = pitch;
+        tone.connect(volume).connect(context.destination);
+        tone.start(context.currentTime + at);
+        tone.stop(context.currentTime + at + 0.18);
+      }
+      setTimeout(() => context.close(), 1000);
+    } catch {
+      // Without sound the pill is still lit.
+    }
+  };
   const fresh = one("#fresh");
   const pill = one("#pill");
   if (fresh && pill && page.since) {
@@ -133,6 +174,7 @@
     const ASK_EVERY = 20000;
     let heard = Date.now();
     let answered = true;
+    let sounded = 0;
     let lost = false;
     let gone = false;
     let asking = false;
@@ -165,6 +207,9 @@
             if (open && one("details", pill)) one("details", pill).open = true;
             if (held && one("summary, a", pill)) one("summary, a", pill).focus();
             document.title = document.title.replace(/^\(!+\) |^\(\d+\) /, "");
+            const stat = Number(one("[data-stat]", pill)?.dataset.stat || 0);
+            if (stat > sounded && page.sound === "stat") sound();
+            sounded = stat;
             if (one(".urgent", pill)) document.title = `(!!) ${document.title}`;
           }
           heard = Date.now();

@@ -19,14 +19,14 @@ import sqlalchemy as sa
 from prioritizer.db import connect
 from prioritizer.db.events import Kind
 from prioritizer.db.ordering import Wanted, chosen
-from prioritizer.db.tables import events, studies
+from prioritizer.db.tables import UNREAD, events, studies
 from prioritizer.errors import NotAllowed
 from prioritizer.ranking import Band
 from prioritizer.study import ReadingState
 
 MOST_TOLD = 12
 """Changes that are told one by one; the others are counted."""
-MOST_LOOKED_AT = 2000
+MOST_LOOKED_AT = 500
 LONGEST = timedelta(minutes=2)
 """Longer than any transaction that writes an event."""
 _MARK = re.compile(r"\d{1,18}(:\d{1,20}:\d{1,20}:(\d{1,20}(,\d{1,20}){0,400})?)?", re.ASCII)
@@ -130,33 +130,69 @@ def mark_now(engine: sa.Engine, now: datetime) -> Mark:
         return mark(tx, now)
 
 
-def anything(engine: sa.Engine, before: Mark, now: datetime) -> tuple[bool, Mark]:
-    """Whether the list changed after a mark, and the mark of now."""
+def anything(engine: sa.Engine, before: Mark, now: datetime) -> tuple[bool, bool, Mark]:
+    """Whether the list changed after a mark, whether urgently, and the mark of now."""
     with connect.reading(engine) as tx:
-        found = tx.scalar(sa.select(events.c.id).where(*_after(tx, before)).limit(1))
-        return found is not None, mark(tx, now)
+        found = tx.scalar(sa.select(events.c.id).where(*_after(tx, before)).limit(1)) is not None
+        return found, found and bool(_urgent(tx, before, 1)), mark(tx, now)
 
 
 def since(engine: sa.Engine, before: Mark, wanted: Wanted, reader: str, now: datetime) -> Changes:
-    """What happened to the studies of one list after a mark, but not what `reader` did."""
+    """What happened to the studies of one list after a mark, but not what `reader` did.
+
+    Of very many events the newest are counted, and whatever is urgent however long ago it was.
+    """
     with connect.reading(engine) as tx:
-        query = sa.select(events.c.study_uid, events.c.kind, events.c.actor, events.c.detail, events.c.said, events.c.at)
-        mine = sa.or_(events.c.actor != reader, events.c.kind.in_((Kind.RERANKED, Kind.CALIBRATION_ACTIVATED)))
-        rows = tx.execute(query.where(*_after(tx, before), mine).order_by(events.c.id).limit(MOST_LOOKED_AT + 1)).all()
+        # The kind is hidden from the planner: the primary key, read backwards, ends after so many rows.
+        told = sa.func.coalesce(events.c.kind, "").in_(TELLING)
+        query = sa.select(*_TOLD).where(events.c.id > before.number, told, *_unseen(tx, before)).order_by(events.c.id.desc())
+        newest = tx.execute(query.limit(MOST_LOOKED_AT + 1)).all()
+        more = len(newest) > MOST_LOOKED_AT
+        found = {row.id: row for row in (*newest[:MOST_LOOKED_AT], *(_urgent(tx, before, MOST_LOOKED_AT) if more else ()))}
+        rows = _of_others([found[number] for number in sorted(found)], reader)
         uids = sorted({row.study_uid for row in rows if row.study_uid})
         shown: dict[str, sa.Row[Any]] = {
             row.study_uid: row for some in _parts(uids) for row in tx.execute(_of_list(wanted, now).where(studies.c.study_uid.in_(some)))
         }
-        newest = mark(tx, now)
-    return _counted(before, newest, rows[:MOST_LOOKED_AT], shown, more=len(rows) > MOST_LOOKED_AT)
+        at = mark(tx, now)
+    return _counted(before, at, rows, shown, more=more)
+
+
+_TOLD = tuple(events.c[name] for name in ("id", "study_uid", "kind", "actor", "detail", "said", "at"))
+
+
+def _urgent(tx: sa.Connection, before: Mark, most: int) -> Sequence[sa.Row[Any]]:
+    """The newest events after a mark that must be told at once: of unread STAT studies, and of those that became overdue."""
+    after = (events.c.id > before.number, *_unseen(tx, before))
+    stat = sa.select(studies.c.study_uid).where(sa.text(UNREAD), studies.c.stat)
+    moves = sa.and_(events.c.study_uid.in_(stat), events.c.kind.in_((Kind.ARRIVED, Kind.LATE, *MOVES)))
+    then = tx.scalar(sa.select(events.c.at).where(events.c.id == before.number))
+    late = sa.and_(events.c.kind == Kind.OVERDUE, events.c.at >= then - LONGEST if then else sa.true())
+    each = (sa.select(*_TOLD).where(*after, which).order_by(events.c.id.desc()).limit(most) for which in (moves, late))
+    return [row for query in each for row in tx.execute(query)]
+
+
+def _of_others(rows: Sequence[sa.Row[Any]], reader: str) -> list[sa.Row[Any]]:
+    """Without what the reader did, and without the move that their own pin made."""
+    own = {(row.study_uid, row.at) for row in rows if row.actor == reader and row.kind in (Kind.PINNED, Kind.UNPINNED)}
+    whole = (Kind.RERANKED, Kind.CALIBRATION_ACTIVATED)
+    return [
+        row
+        for row in rows
+        if (row.actor != reader or row.kind in whole) and not (row.kind == Kind.PLACED and (row.study_uid, row.at) in own)
+    ]
 
 
 def _after(tx: sa.Connection, before: Mark) -> list[sa.ColumnElement[bool]]:
     """Events that change a list and that were not there at a mark."""
-    found: list[sa.ColumnElement[bool]] = [events.c.id > before.number, events.c.kind.in_(TELLING)]
+    return [events.c.id > before.number, sa.func.coalesce(events.c.kind, "").in_(TELLING), *_unseen(tx, before)]
+
+
+def _unseen(tx: sa.Connection, before: Mark) -> list[sa.ColumnElement[bool]]:
+    """Of the events with greater numbers, those that had not been committed."""
     if tx.dialect.name == "postgresql" and before.snapshot:
-        found.append(sa.and_(sa.true(), sa.text(_UNSEEN).bindparams(snapshot=before.snapshot)))
-    return found
+        return [sa.and_(sa.true(), sa.text(_UNSEEN).bindparams(snapshot=before.snapshot))]
+    return []
 
 
 _UNSEEN = """NOT pg_visible_in_snapshot((

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -44,18 +45,43 @@ def _begin(connection: sa.Connection) -> None:
     connection.exec_driver_sql("BEGIN" if readonly else "BEGIN IMMEDIATE")
 
 
+_LOOK: ContextVar[sa.Connection | None] = ContextVar("look", default=None)
+"""The read transaction of the page that is being drawn here."""
+
+
 @contextmanager
 def writing(engine: sa.Engine) -> Iterator[sa.Connection]:
     """One write transaction, committed at the end. A database that cannot be reached is Transient."""
+    look = _LOOK.get()
+    if look is not None and look.engine is engine:
+        raise RuntimeError("a page that looks does not write: it would not see what it wrote")
     with _as_transient(), engine.begin() as tx:
         yield tx
 
 
 @contextmanager
 def reading(engine: sa.Engine) -> Iterator[sa.Connection]:
-    """One consistent read. A database that cannot be reached is Transient."""
+    """One consistent read, that of `one_look` where a page is being drawn. A database that cannot be reached is Transient."""
+    look = _LOOK.get()
+    if look is not None and look.engine is engine:
+        yield look
+        return
     with _as_transient(), engine.connect().execution_options(prioritizer_readonly=True) as tx:
         yield tx
+
+
+@contextmanager
+def one_look(engine: sa.Engine) -> Iterator[None]:
+    """Everything that is read inside is of one moment: a page's rows agree with its mark, so that no change falls between them."""
+    options: dict[str, Any] = {"prioritizer_readonly": True}
+    if engine.dialect.name == "postgresql":
+        options |= {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
+    with _as_transient(), engine.connect().execution_options(**options) as tx:
+        token = _LOOK.set(tx)
+        try:
+            yield
+        finally:
+            _LOOK.reset(token)
 
 
 def answers(engine: sa.Engine) -> bool:

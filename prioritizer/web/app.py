@@ -72,6 +72,7 @@ def page_app(page: Page) -> FastAPI:
 
     app = FastAPI(lifespan=open_house, title="prioritizer", version=__version__, docs_url=None, redoc_url=None, openapi_url=None)
     app.state.desk = desk
+    app.state.end_streams = desk.pulse.stop
     web = page.settings().web
     app.state.house = oidc.ready(app, web) if web.auth == "oidc" else None
     app.mount("/static", StaticFiles(directory=FOLDER / "static"), name="static")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 from threading import BoundedSemaphore
 from typing import Annotated, Any, Protocol
@@ -20,7 +20,7 @@ from jinja2 import Environment, FileSystemLoader, select_autoescape
 from prioritizer import __version__
 from prioritizer.access import May, Person
 from prioritizer.config import Settings
-from prioritizer.db import choosing, saying, worklist
+from prioritizer.db import choosing
 from prioritizer.db.receiving import Quiet
 from prioritizer.db.worklist import Counts
 from prioritizer.ranking import Policy, Stage
@@ -28,6 +28,7 @@ from prioritizer.study import Shown, Tried
 from prioritizer.web import words
 from prioritizer.web.pulse import Pulse
 from prioritizer.web.security import Doorkeeper, SignInLimits
+from prioritizer.web.tally import DAYS, Tallies
 
 FOLDER = Path(__file__).parent
 
@@ -41,9 +42,6 @@ def assets_of(folder: Path) -> str:
 
 
 ASSETS = assets_of(FOLDER / "static")
-DAYS = 90
-"""Over which the site's own frequency is taken."""
-FRESH = timedelta(seconds=1)
 MOST_TRIED = 3
 """Files that are looked at or wait for it; more would hold the threads that answer the list."""
 Text = Annotated[str, Form(max_length=1024, pattern=r"^[^\x00]*$")]
@@ -131,11 +129,11 @@ class Desk:
     door: Doorkeeper
     templates: Environment
     pulse: Pulse
+    tallies: Tallies
     zone: ZoneInfo | None
     """Of the times on pages; None: the machine's."""
     limits: SignInLimits = field(default_factory=SignInLimits)
     tried_at_once: BoundedSemaphore = field(default_factory=lambda: BoundedSemaphore(MOST_TRIED))
-    memory: dict[str, tuple[datetime, Any]] = field(default_factory=dict)
 
     @property
     def engine(self) -> sa.Engine:
@@ -148,25 +146,16 @@ class Desk:
         return self.page.now()
 
     def counts(self) -> Counts:
-        """The counts above the list, at most a second old: fifty pages ask for the same ones."""
-        kept = self.memory.get("counts")
-        if kept is None or not timedelta(0) <= self.now - kept[0] < FRESH:
-            kept = self.memory["counts"] = (self.now, worklist.counts(self.engine))
-        found: Counts = kept[1]
-        return found
+        """The counts above the list: fifty pages ask for the same ones."""
+        return self.tallies.now().counts
 
     def frequency(self) -> str:
-        """How often raising was right here, in words; at most a second old."""
-        kept = self.memory.get("frequency")
-        if kept is None or not timedelta(0) <= self.now - kept[0] < FRESH:
-            said = words.frequency_words(*saying.confirmed_of_raised(self.engine, self.now - timedelta(days=DAYS)), DAYS)
-            kept = self.memory["frequency"] = (self.now, said if self.page.marks else "")
-        found: str = kept[1]
-        return found
+        """How often raising was right here, in words."""
+        return words.frequency_words(*self.tallies.now().confirmed, DAYS) if self.page.marks else ""
 
     def forget(self) -> None:
         """Something was changed here: the next page counts anew."""
-        self.memory.clear()
+        self.tallies.forget()
 
     def part(self, name: str, /, **values: Any) -> HTMLResponse:
         """A piece of a page."""
@@ -200,11 +189,13 @@ def desk_of(page: Page) -> Desk:
     templates.filters["clock"] = lambda at: at.astimezone(zone).strftime("%H:%M")
     templates.filters["span"] = words.span
     templates.filters["moment"] = lambda at: at.astimezone(zone).strftime("%Y-%m-%d %H:%M:%S")
+    tallies = Tallies(page.engine, page.now, lambda: page.settings().ranking.last_n)
     return Desk(
         page=page,
         door=Doorkeeper(engine=page.engine, settings=page.settings, now=page.now),
         templates=templates,
-        pulse=Pulse(page.engine, page.now),
+        pulse=Pulse(page.engine, page.now, looked=lambda changed: tallies.renew(changed=changed)),
+        tallies=tallies,
         zone=zone,
     )
 

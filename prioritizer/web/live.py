@@ -28,8 +28,9 @@ async def live(person: Listening, request: Request) -> StreamingResponse:
 
 async def told(request: Request) -> AsyncIterator[str]:
     """The lines of one stream, until the browser leaves, the sign-in ends or the daemon does."""
-    desk, event = at_desk(request), asyncio.Event()
-    if not desk.pulse.join(event):
+    desk = at_desk(request)
+    ear = desk.pulse.join()
+    if ear is None:
         yield "event: full\ndata: too many pages listen; this one asks by itself\n\n"
         return
     try:
@@ -37,17 +38,20 @@ async def told(request: Request) -> AsyncIterator[str]:
         yield "retry: 3000\nevent: changed\ndata: \n\n"
         while not desk.pulse.over:
             try:
-                await asyncio.wait_for(event.wait(), KEEP_ALIVE_S)
+                await asyncio.wait_for(ear.event.wait(), KEEP_ALIVE_S)
                 said = "changed"
             except TimeoutError:
                 said = "still"
-            event.clear()
+            ear.event.clear()
             if not await asyncio.to_thread(_may_still, request):
                 yield "event: signed-out\ndata: \n\n"
                 return
+            if said == "still" and not desk.pulse.sees:
+                yield ": nothing is known now\n\n"
+                continue
             yield f"event: {said}\ndata: \n\n"
     finally:
-        desk.pulse.leave(event)
+        desk.pulse.leave(ear)
 
 
 def _may_still(request: Request) -> bool:

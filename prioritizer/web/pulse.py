@@ -1,10 +1,17 @@
-"""One look at the ledger a second for all browsers together."""
+"""One look at the ledger a second for all browsers together.
+
+Urgent news (a STAT study, one that became overdue) reach every open page at once. Ordinary news go round, a few pages at each look: fifty
+pages that ask what happened in the same second would make films wait.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
+import time
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from datetime import datetime
 
 import sqlalchemy as sa
@@ -13,20 +20,51 @@ from prioritizer.db import changes
 from prioritizer.db.changes import Mark
 from prioritizer.errors import Transient
 
+log = logging.getLogger(__name__)
 EVERY_S = 1.0
+TOLD_AT_ONCE = 5
+"""Pages that hear ordinary news at one look; fifty have all heard after ten."""
+BLIND_AFTER_S = 5.0
+"""So long after the last look that worked, nobody is told that all is as it was."""
 MOST_STREAMS = 500
 
 
-class Pulse:
-    """Wakes everybody who waits when the list has changed."""
+@dataclass(eq=False, slots=True)
+class Ear:
+    """One open page: woken where there is something to ask for."""
 
-    def __init__(self, engine: sa.Engine, now: Callable[[], datetime], every: float = EVERY_S) -> None:
-        self._engine, self._now, self._every = engine, now, every
-        self._waiting: set[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = set()
+    loop: asyncio.AbstractEventLoop = field(default_factory=asyncio.get_running_loop)
+    event: asyncio.Event = field(default_factory=asyncio.Event)
+    owed: bool = False
+    """News that it has not heard of yet."""
+
+    def wake(self) -> None:
+        """From any thread."""
+        self.owed = False
+        if not self.loop.is_closed():
+            self.loop.call_soon_threadsafe(self.event.set)
+
+
+class Pulse:
+    """Looks, and wakes pages when the list has changed."""
+
+    def __init__(
+        self, engine: sa.Engine, now: Callable[[], datetime], every: float = EVERY_S, looked: Callable[[bool], None] = lambda changed: None
+    ) -> None:
+        self._engine, self._now, self._every, self._looked = engine, now, every, looked
+        self._ears: list[Ear] = []
+        """In the order in which they heard last."""
         self._lock = threading.Lock()
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="pulse", daemon=True)
+        self._known: Mark | None = None
+        self._saw = time.monotonic()
         self.over = False
+
+    @property
+    def sees(self) -> bool:
+        """True while looking works: a page may say that it is live."""
+        return time.monotonic() - self._saw < BLIND_AFTER_S + 2 * self._every
 
     def start(self) -> None:
         """Begin to look."""
@@ -36,36 +74,53 @@ class Pulse:
         """End every stream."""
         self.over = True
         self._over.set()
-        self._wake()
+        with self._lock:
+            for ear in self._ears:
+                ear.wake()
 
     def _watch(self) -> None:
-        known: Mark | None = None
         while not self._over.wait(self._every):
-            try:
-                if known is None:
-                    known = changes.mark_now(self._engine, self._now())
-                    continue
-                changed, known = changes.anything(self._engine, known, self._now())
-            except Transient:
-                continue
+            self.look()
+
+    def look(self) -> None:
+        """Once. Whatever goes wrong ends neither the looking nor any stream."""
+        try:
+            if self._known is None:
+                self._known = changes.mark_now(self._engine, self._now())
+                changed = urgent = False
+            else:
+                changed, urgent, self._known = changes.anything(self._engine, self._known, self._now())
+            self._looked(changed)
+            self._saw = time.monotonic()
+        except Transient:
+            return
+        except Exception:
+            log.exception("the look for news failed; it is tried again")
+            return
+        self._tell(changed=changed, urgent=urgent)
+
+    def _tell(self, *, changed: bool, urgent: bool) -> None:
+        with self._lock:
             if changed:
-                self._wake()
+                for ear in self._ears:
+                    ear.owed = True
+            owed = [ear for ear in self._ears if ear.owed]
+            told = owed if urgent else owed[:TOLD_AT_ONCE]
+            for ear in told:
+                ear.wake()
+            self._ears = [ear for ear in self._ears if ear not in told] + told
 
-    def _wake(self) -> None:
+    def join(self) -> Ear | None:
+        """Be woken from now on; None where too many wait already."""
+        ear = Ear()
         with self._lock:
-            for loop, event in self._waiting:
-                if not loop.is_closed():
-                    loop.call_soon_threadsafe(event.set)
+            if len(self._ears) >= MOST_STREAMS:
+                return None
+            self._ears.append(ear)
+        return ear
 
-    def join(self, event: asyncio.Event) -> bool:
-        """Be woken from now on; False where too many wait already."""
+    def leave(self, ear: Ear) -> None:
+        """Be woken no more."""
         with self._lock:
-            if len(self._waiting) >= MOST_STREAMS:
-                return False
-            self._waiting.add((asyncio.get_running_loop(), event))
-            return True
-
-    def leave(self, event: asyncio.Event) -> None:
-        """No more."""
-        with self._lock:
-            self._waiting = {(loop, other) for loop, other in self._waiting if other is not event}
+            if ear in self._ears:
+                self._ears.remove(ear)

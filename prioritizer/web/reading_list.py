@@ -15,7 +15,7 @@ from fastapi import APIRouter, Form
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
 from prioritizer.access import May, Person
-from prioritizer.db import changes, choosing, reading, saying, worklist
+from prioritizer.db import changes, choosing, connect, reading, saying, worklist
 from prioritizer.db.changes import Changes, Mark
 from prioritizer.db.events import Kind
 from prioritizer.db.ordering import View, Wanted
@@ -89,6 +89,13 @@ def news_of(desk: Desk, asked: Asked, person: Person, found: Changes) -> Changes
 @routes.get("/", response_class=HTMLResponse)
 def show_list(desk: Here, person: Seeing, asked: Listed) -> HTMLResponse:
     """The worklist. It is drawn once and stays as it is until the reader wants the changes."""
+    with connect.one_look(desk.engine):
+        return drawn(desk, person, asked)
+
+
+def drawn(desk: Desk, person: Person, asked: Asked) -> HTMLResponse:
+    """The page of this moment."""
+    tally = desk.tallies.now()
     mark = changes.mark_now(desk.engine, desk.now)
     wanted, manner = wanted_of(desk, asked, person), manner_of(desk, asked)
     last = worklist.study(desk.engine, asked.address.after) if asked.address.after else None
@@ -105,11 +112,11 @@ def show_list(desk: Here, person: Seeing, asked: Listed) -> HTMLResponse:
         columns=shown_columns(chosen, asked),
         all_columns={name: COLUMNS[name] for name in [*chosen, *(name for name in COLUMNS if name not in chosen)]},
         chosen_columns=chosen,
-        counts=desk.counts(),
-        share=worklist.share_raised(desk.engine, desk.page.settings().ranking.last_n) if desk.page.marks else None,
+        counts=tally.counts,
+        share=tally.share if desk.page.marks else None,
         limit_raised=desk.page.settings().ranking,
         views=views(desk, person, asked),
-        senders=worklist.senders(desk.engine),
+        senders=tally.senders,
         alarms=worklist.standing_alarms(desk.engine),
         next_query=asked.query(after=shown[-1].study_uid, at="") if len(rows) > PAGE_ROWS else "",
         may_read=person.may(May.READ),

@@ -16,6 +16,7 @@ class WebServer:
     """Serves the application until `stop`."""
 
     def __init__(self, app: FastAPI, host: str, port: int, certificate: Path | None = None, key: Path | None = None) -> None:
+        self._app = app
         self._socket = self._bind(host, port)
         self.port = int(self._socket.getsockname()[1])
         # Who is before the proxy is read by `security`, from the addresses the site names; uvicorn must not guess.
@@ -47,6 +48,7 @@ class WebServer:
         self._thread.start()
 
     def stop(self) -> None:
-        """Finish the requests under way and end."""
+        """Finish the requests under way and end; open streams first, or they would be waited for."""
+        self._app.state.end_streams()
         self._server.should_exit = True
         self._thread.join(timeout=4)

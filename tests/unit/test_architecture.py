@@ -62,6 +62,7 @@ ROOMS_OF_LIBRARIES = {
 # An Engine is handed from the daemon to every part that keeps or reads the ledger: its type may be named, no SQL is written.
 MAY_BE_NAMED_OUTSIDE = {"sqlalchemy": ("top", "web")}
 BROAD = {
+    "web": "the one thread that looks for all pages: whatever goes wrong once, it looks again",
     "dicom": "the C-STORE handler",
     "stations": "the station loop",
     "contract": "the border of every verb",

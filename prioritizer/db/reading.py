@@ -111,6 +111,14 @@ def claim_next(
         return uid
 
 
+def upcoming(engine: sa.Engine, now: datetime, wanted: Wanted, passing: Collection[str]) -> str | None:
+    """The study that `claim_next` would give now; nothing is claimed and nothing written."""
+    free = (*chosen(_to_work_by(wanted), now), nobody_has(now), studies.c.study_uid.not_in(list(passing)))
+    with connect.reading(engine) as tx:
+        found: str | None = tx.scalar(sa.select(studies.c.study_uid).where(*free).order_by(*order_keys(_to_work_by(wanted))).limit(1))
+    return found
+
+
 def _skip(tx: sa.Connection, study_uid: str, reader: str, now: datetime) -> None:
     row = tx.execute(sa.select(studies).where(studies.c.study_uid == study_uid).with_for_update()).one_or_none()
     if row is None:

@@ -69,6 +69,7 @@ def page_app(page: Page) -> FastAPI:
         desk.pulse.start()
         yield
         desk.pulse.stop()
+        desk.ahead.stop()
 
     app = FastAPI(lifespan=open_house, title="prioritizer", version=__version__, docs_url=None, redoc_url=None, openapi_url=None)
     app.state.desk = desk

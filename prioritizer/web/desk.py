@@ -26,6 +26,7 @@ from prioritizer.db.worklist import Counts
 from prioritizer.ranking import Policy, Stage
 from prioritizer.study import Shown, Tried
 from prioritizer.web import words
+from prioritizer.web.ahead import Ahead
 from prioritizer.web.pulse import Pulse
 from prioritizer.web.security import Doorkeeper, SignInLimits
 from prioritizer.web.tally import DAYS, Tallies
@@ -132,6 +133,7 @@ class Desk:
     tallies: Tallies
     zone: ZoneInfo | None
     """Of the times on pages; None: the machine's."""
+    ahead: Ahead = field(default_factory=Ahead)
     limits: SignInLimits = field(default_factory=SignInLimits)
     tried_at_once: BoundedSemaphore = field(default_factory=lambda: BoundedSemaphore(MOST_TRIED))
 

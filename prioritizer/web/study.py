@@ -17,12 +17,15 @@ from prioritizer.errors import Forbidden, NotAllowed, NotFound, Transient
 from prioritizer.ranking import Stage
 from prioritizer.study import AIState, Finding, InstanceState, ReadingState
 from prioritizer.web import history, words
+from prioritizer.web.asking import Asked
 from prioritizer.web.desk import Desk, Here, Listening, Pictures, Seeing, Text, needs
 from prioritizer.web.reading_list import Reading, list_of, manner_of, study_address, viewers_of
 
 routes = APIRouter(prefix="/study/{study_uid}")
 Operating = Annotated[Person, needs(May.OPERATE)]
 PNG = "image/png"
+MOST_PREPARED = 4
+"""Films of a study that are made ready before it is opened."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,6 +77,7 @@ def show_study(desk: Here, person: Seeing, study_uid: str, list: str = "") -> HT
     with_study = desk.page.settings().reading.reveal == "with-study" and not asked.address.blind
     if with_study and row.ai_state == AIState.SCORED and not why_hidden(desk, person, said):
         saying.revealed(desk.engine, study_uid, person.eyes[0], desk.now)
+    prepare_next(desk, person, asked, study_uid)
     happened = worklist.why(desk.engine, study_uid)
     instances = worklist.study_instances(desk.engine, study_uid)
     mine = next((word for word in reversed(said) if word.reader == person.name and word.withdrawn_at is None), None)
@@ -104,6 +108,22 @@ def show_study(desk: Here, person: Seeing, study_uid: str, list: str = "") -> HT
         scale=desk.page.scale(),
         frequency=desk.frequency(),
     )
+
+
+def prepare_next(desk: Desk, person: Person, asked: Asked, study_uid: str) -> None:
+    """Make the films of the study after this one ready, where its reader will come to it and no image waits for its score."""
+    films = desk.page.pictures()
+    if films is None or person.token or not person.may(May.READ) or desk.counts().waiting:
+        return
+    now, wanted = desk.now, asked.wanted(person.name)
+
+    def uids() -> list[str]:
+        following = reading.upcoming(desk.engine, now, wanted, [study_uid])
+        if following is None:
+            return []
+        return [one.sop_instance_uid for one in worklist.study_instances(desk.engine, following) if one.has_film][:MOST_PREPARED]
+
+    desk.ahead.prepare(films, uids)
 
 
 @routes.get("/now", response_class=HTMLResponse)
@@ -151,14 +171,14 @@ def pictures_of(desk: Desk) -> Pictures:
 def show_image(desk: Here, person: Seeing, study_uid: str, sop_instance_uid: str) -> Response:
     """The film in the header's window, for a browser without JavaScript."""
     instance_of(desk, study_uid, sop_instance_uid)
-    return Response(pictures_of(desk).display(sop_instance_uid), media_type=PNG)
+    return Response(desk.ahead.display(pictures_of(desk), sop_instance_uid), media_type=PNG)
 
 
 @routes.get("/film/{sop_instance_uid}.png")
 def show_film(desk: Here, person: Seeing, study_uid: str, sop_instance_uid: str) -> Response:
     """The film with all its tones; the header's window stands in two headers, as shares of the range."""
     instance_of(desk, study_uid, sop_instance_uid)
-    film = pictures_of(desk).film(sop_instance_uid)
+    film = desk.ahead.film(pictures_of(desk), sop_instance_uid)
     return Response(film.png, media_type=PNG, headers={"X-Window-Low": f"{film.low:.6f}", "X-Window-High": f"{film.high:.6f}"})
 
 

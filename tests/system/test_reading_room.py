@@ -141,12 +141,12 @@ def test_the_viewer_opens_from_the_list_in_one_window_that_is_used_again(browser
                 steady(page)
                 expect(page.locator("tr.at")).to_have_attribute("data-uid", study)
                 page.keyboard.press("v")
-                wait_until(lambda study=study: any(study in one.url for one in page.context.pages), "the viewer shows the study")
+                shows(page, study)
             assert len(page.context.pages) == 2
             page.goto(f"/study/{first}")
             steady(page)
             page.keyboard.press("v")
-            wait_until(lambda: any(f"s={first}" in one.url for one in page.context.pages), "the viewer shows the first study")
+            shows(page, first)
             assert len(page.context.pages) == 2
 
 
@@ -200,10 +200,26 @@ def pixels(page: Page) -> str:
     return str(page.evaluate("document.querySelector('.view canvas').toDataURL()"))
 
 
+class Silent(SimpleHTTPRequestHandler):
+    """Answers and writes no log."""
+
+    def log_message(self, *args: object) -> None:
+        """Nothing."""
+
+
+def shows(page: Page, study: str) -> None:
+    """The viewer's window has come to the study; the wait lets the driver hear of it."""
+    for _ in range(SLOW_MS // 100):
+        if any(f"s={study}" in one.url for one in page.context.pages):
+            return
+        page.wait_for_timeout(100)
+    pytest.fail(f"the viewer does not show {study}: {[one.url for one in page.context.pages]}")
+
+
 @contextmanager
 def somewhere() -> Iterator[str]:
     """A page of another site."""
-    with ThreadingHTTPServer(("127.0.0.1", 0), SimpleHTTPRequestHandler) as server:
+    with ThreadingHTTPServer(("127.0.0.1", 0), Silent) as server:
         Thread(target=server.serve_forever, daemon=True).start()
         yield f"http://127.0.0.1:{server.server_address[1]}"
         server.shutdown()

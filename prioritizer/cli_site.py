@@ -51,6 +51,7 @@ def recalibrate(
 
     from prioritizer.operating_point import Wish
     from prioritizer.recalibrating import Request, run
+    from prioritizer.ruled import in_force_for
     from prioritizer.simulated_effect import sections
     from prioritizer.stations import utc_now
 
@@ -73,7 +74,7 @@ def recalibrate(
         outcome, path = run(
             engine, settings, request, utc_now(),
             tick=lambda done, of: progress.update(bar, completed=done, total=of),
-            extra_sections=lambda outcome: sections(outcome, engine, settings),
+            extra_sections=lambda outcome: sections(outcome, engine, in_force_for(engine, settings)),
         )  # fmt: skip
     if as_json:
         from prioritizer.recalibration_report import facts

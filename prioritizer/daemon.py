@@ -21,12 +21,13 @@ import sdnotify
 import sqlalchemy as sa
 from apscheduler.schedulers.background import BackgroundScheduler
 
-from prioritizer import __version__, doctor, recovery, stations, watching
+from prioritizer import __version__, doctor, recovery, ruled, stations, watching
 from prioritizer.access import Role
 from prioritizer.chores import Chores
 from prioritizer.config import Settings, read_settings
 from prioritizer.darkroom import SandboxedDarkroom
 from prioritizer.db import calibrations, connect, housekeeping, migrations, people, scoring
+from prioritizer.db.ruled import holding
 from prioritizer.dicom import develop
 from prioritizer.dicom.codec_selftest import codec_selftest
 from prioritizer.dicom.sender import Destination, Sender
@@ -55,11 +56,12 @@ NEEDS_RESTART = ("site", "store", "model", "web", "log", "listener", "destinatio
 
 
 class Daemon:
-    """Every running part. `settings` is replaced as a whole when the configuration is reloaded."""
+    """Every running part. `settings` is the configuration, replaced as a whole when it is reloaded; `in_force` has the ruling over it."""
 
     def __init__(self, settings: Settings, config_file: Path | None, *, fault: ConfigError | None = None) -> None:
         self.settings, self.config_file, self.fault = settings, config_file, fault
         self.engine: sa.Engine = connect.open_ledger(settings.database_url)
+        self.in_force = ruled.InForce(self.engine, lambda: self.settings)
         self.spool = Spool(settings.spool_folder)
         self.bundle: Bundle | None = None
         self.scorer: EngineProcess | None = None
@@ -163,6 +165,7 @@ class Daemon:
         try:
             self._end_claims_of_the_dead()
             scoring.rerank_open(self.engine, policy, "prioritizer started", utc_now())
+            self._judge_ruling()
             self._prove_calibration()
         except Transient:
             log.warning("re-ranking waits for the database", extra={"event": "ledger-down"})
@@ -202,6 +205,17 @@ class Daemon:
             self.turn_ai_off(CalibrationChanged(applies.fault))
         elif applies.calibration is not None:
             log.info("calibration %s, activation %s", applies.calibration.id, applies.activation, extra={"event": "calibration"})
+
+    def _judge_ruling(self) -> None:
+        """A ruling that does not go with this configuration is set aside in every transaction; here it is said, with who mends it."""
+        found = holding(self.engine, self._policy())
+        alarm = ruled.alarm_of(found, self.settings)
+        housekeeping.stand(self.engine, (ruled.SET_ASIDE,), [alarm] if alarm else [], utc_now())
+        self.in_force.forget()
+        if alarm:
+            log.error("%s. The configuration alone holds", found.fault, extra={"event": "ruling-set-aside"})
+        elif found.active is not None:
+            log.info("ruling %s lies above the configuration", found.active.id, extra={"event": "ruling"})
 
     def _sender(self) -> Sender:
         self._senders.append(Sender())
@@ -300,7 +314,9 @@ class Daemon:
         collector = LedgerCollector(self.engine, lambda: self.listener.counters, lambda: not self.ai_off)
         page = Page(
             engine=self.engine,
-            settings=lambda: self.settings,
+            settings=self.in_force,
+            configured=lambda: self.settings,
+            rules_changed=self.in_force.forget,
             metrics=lambda: exposition(collector),
             ai_off=lambda: (self.ai_off, self.ai_off_since),
             listening=lambda: self.listener.alive,
@@ -366,7 +382,7 @@ class Daemon:
             self.listener.port,
             self.settings.web.host,
             self.web.port,
-            self.settings.site.stage,
+            self.in_force().site.stage,
             state,
             extra={"event": "ready"},
         )
@@ -410,6 +426,7 @@ class Daemon:
                 if hasattr(work, name):
                     setattr(work, name, value)
         moved = scoring.rerank_open(self.engine, policy, "the configuration was reloaded", utc_now(), actor="configuration")
+        self._judge_ruling()
         later = [name for name in later if name != "site" or new.site.name != taken.site.name]
         wants = f"; needs a restart: {', '.join(later)}" if later else ""
         log.info("configuration reloaded, %s studies moved%s", moved, wants, extra={"event": "reloaded"})

@@ -63,7 +63,7 @@ def page_app(page: Page) -> FastAPI:
     app.state.house = oidc.ready(app, web) if web.auth == "oidc" else None
     app.mount("/static", StaticFiles(directory=FOLDER / "static"), name="static")
     most = partial(trial.most_bytes, desk)
-    app.add_middleware(Armour, settings=page.settings, uploads={"/try": most, "/api/try": most})
+    app.add_middleware(Armour, settings=page.configured, uploads={"/try": most, "/api/try": most})
     for kind, _, _ in STATUSES:
         app.add_exception_handler(kind, explain)
     app.add_exception_handler(RequestValidationError, explain_values)

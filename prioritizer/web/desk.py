@@ -92,6 +92,11 @@ class Page:
 
     engine: sa.Engine
     settings: Callable[[], Settings]
+    """What is in force: the configuration with the active ruling over it."""
+    configured: Callable[[], Settings]
+    """The configuration alone."""
+    rules_changed: Callable[[], None]
+    """Something was ruled on this page: `settings` is read anew."""
     metrics: Callable[[], bytes]
     ai_off: Callable[[], tuple[str, datetime]]
     listening: Callable[[], bool]
@@ -163,6 +168,7 @@ class Desk:
     def forget(self) -> None:
         """Something was changed here: the next page counts anew."""
         self.memory.clear()
+        self.page.rules_changed()
 
     def part(self, name: str, /, **values: Any) -> HTMLResponse:
         """A piece of a page."""
@@ -198,7 +204,7 @@ def desk_of(page: Page) -> Desk:
     templates.filters["moment"] = lambda at: at.astimezone(zone).strftime("%Y-%m-%d %H:%M:%S")
     return Desk(
         page=page,
-        door=Doorkeeper(engine=page.engine, settings=page.settings, now=page.now),
+        door=Doorkeeper(engine=page.engine, settings=page.configured, now=page.now),
         templates=templates,
         pulse=Pulse(page.engine, page.now),
         zone=zone,

@@ -27,6 +27,7 @@ def page_of(engine: sa.Engine, **other: Any) -> Page:
     usual: dict[str, Any] = {
         "engine": engine,
         "settings": Settings,
+        "rules_changed": lambda: None,
         "metrics": lambda: b"prioritizer_ai_on 1.0\n",
         "ai_off": lambda: ("", THEN),
         "listening": lambda: True,
@@ -42,4 +43,5 @@ def page_of(engine: sa.Engine, **other: Any) -> Page:
         "trying": lambda: None,
         "scale": lambda: 1.0,
     }
+    usual["configured"] = other.get("settings", Settings)
     return Page(**(usual | other))

@@ -24,6 +24,7 @@ PURE = frozenset(
         "cohort_lint",
         "advice",
         "ranking",
+        "ruling",
         "config",
         "config_template",
         "errors",

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from prioritizer import __version__, cli_learning, cli_people, cli_room, cli_simulation, cli_site
+from prioritizer import __version__, cli_learning, cli_people, cli_room, cli_rules, cli_simulation, cli_site
 from prioritizer.cli_options import STANDARD_FILES, AsJson, ConfigFile, Reader, in_force_of, ledger_of, settings_of
 from prioritizer.contract import out, print_proofs, talk, verb
 from prioritizer.errors import ConfigError, NotFound
@@ -28,6 +28,7 @@ First steps: prioritizer init  ->  prioritizer check  ->  prioritizer serve, and
 app = typer.Typer(help=HELP, no_args_is_help=True, add_completion=True, pretty_exceptions_enable=False, rich_markup_mode="rich")
 app.add_typer(cli_learning.app)
 app.add_typer(cli_site.app)
+app.add_typer(cli_rules.app)
 app.add_typer(cli_people.app)
 app.add_typer(cli_simulation.app)
 app.add_typer(cli_room.app)

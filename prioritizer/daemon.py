@@ -21,7 +21,7 @@ import sdnotify
 import sqlalchemy as sa
 from apscheduler.schedulers.background import BackgroundScheduler
 
-from prioritizer import __version__, doctor, recovery, ruled, stations, watching
+from prioritizer import __version__, doctor, recovery, ruled, ruled_effect, stations, watching
 from prioritizer.access import Role
 from prioritizer.chores import Chores
 from prioritizer.config import Settings, read_settings
@@ -317,6 +317,7 @@ class Daemon:
             settings=self.in_force,
             configured=lambda: self.settings,
             rules_changed=self.in_force.forget,
+            simulated=ruled_effect.Remembered(self.engine, lambda: self.settings, utc_now),
             metrics=lambda: exposition(collector),
             ai_off=lambda: (self.ai_off, self.ai_off_since),
             listening=lambda: self.listener.alive,

@@ -26,6 +26,7 @@ from prioritizer.web import (
     oidc,
     people,
     reading_list,
+    rules,
     sign_in,
     study,
     system,
@@ -44,7 +45,7 @@ STATUSES: tuple[tuple[type[PrioritizerError], int, str], ...] = (
     (Transient, 503, "The list is not available"),
 )
 """What each error is over HTTP."""
-PARTS = (sign_in, account, people, study, reading_list, live, machines, trial, board, calibrations, system, audit, oidc, api)
+PARTS = (sign_in, account, people, study, reading_list, live, machines, trial, board, calibrations, rules, system, audit, oidc, api)
 
 
 def page_app(page: Page) -> FastAPI:

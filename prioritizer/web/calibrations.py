@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Form
 from fastapi.responses import FileResponse, HTMLResponse, RedirectResponse, Response
 
 from prioritizer.access import May, Person
@@ -20,6 +20,8 @@ from prioritizer.web.desk import Desk, Here, Seeing, Text, needs
 
 routes = APIRouter(prefix="/calibrations")
 Physicist = Annotated[Person, needs(May.CALIBRATE)]
+ShownActivation = Annotated[int | None, Form(ge=0, lt=2**31)]
+"""The activation that the form was shown; a program that says none decides on whatever is in force."""
 LOGITS = (-6.0, -4.0, -2.0, -1.0, 0.0, 1.0, 2.0, 4.0, 6.0)
 WITHIN = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; sandbox"
 """A report is a page of its own, made by the recalibration: it is shown without any right to run or to ask."""
@@ -78,13 +80,15 @@ def listed(desk: Desk, person: Person, status: int = 200, fault: str = "", done:
 @routes.get("/{name}", response_class=HTMLResponse)
 def show_one(desk: Here, person: Seeing, name: str) -> HTMLResponse:
     """One calibration beside the one in force: maps, thresholds, verdict."""
-    found, now = beside(calibrations.find(desk.engine, name)), applying(desk).calibration
+    found, applies = beside(calibrations.find(desk.engine, name)), applying(desk)
+    now = applies.calibration
     maps = [one for one in (now, found.map) if one is not None]
     return desk.render(
         "calibration.html",
         person=person,
         one=found,
         now=now,
+        activation=applies.activation,
         points=[(logit, [one.probability(logit) for one in maps]) for logit in LOGITS],
         raised_from=[one.logit_at(one.t_high) for one in maps],
         may=person.may(May.CALIBRATE),
@@ -103,10 +107,10 @@ def report(desk: Here, person: Seeing, name: str) -> Response:
 
 
 @routes.post("/rollback", response_class=HTMLResponse)
-def roll_back(desk: Here, person: Physicist, own: Text = "") -> Response:
+def roll_back(desk: Here, person: Physicist, own: Text = "", shown: ShownActivation = None) -> Response:
     """What applied before applies again, or the bundle's own."""
     try:
-        activating.roll_back(desk.engine, person.name, desk.page.policy(), desk.page.quiet(), desk.now, to_own=own == "yes")
+        activating.roll_back(desk.engine, person.name, desk.page.policy(), desk.page.quiet(), desk.now, to_own=own == "yes", expected=shown)
     except NotAllowed as error:
         return listed(desk, person, 409, fault=str(error))
     desk.forget()
@@ -128,13 +132,13 @@ def reject(desk: Here, person: Physicist, name: str, reason: Text = "") -> Respo
 
 
 @routes.post("/{name}/activate", response_class=HTMLResponse)
-def activate(desk: Here, person: Physicist, name: str, against_advice: Text = "") -> Response:
+def activate(desk: Here, person: Physicist, name: str, against_advice: Text = "", shown: ShownActivation = None) -> Response:
     """Put it in force: every unread study is scored and placed anew by it in one transaction."""
     decision = Decision(
         who=person.name, second_person=desk.page.settings().calibration.second_person, against_advice=against_advice.strip()
     )
     try:
-        done = activating.activate(desk.engine, name, decision, desk.page.policy(), desk.page.quiet(), desk.now)
+        done = activating.activate(desk.engine, name, decision, desk.page.policy(), desk.page.quiet(), desk.now, expected=shown)
     except NotAllowed as error:
         return listed(desk, person, 409, fault=str(error))
     desk.forget()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -86,6 +86,13 @@ class Trying(Protocol):
         """What AI makes of it."""
 
 
+class Simulating(Protocol):
+    """Where a ruling is tried before it is saved."""
+
+    def __call__(self, changes: Mapping[str, Any], *, anew: bool) -> dict[str, Any]:
+        """What it would do; anew, or as it was shown of the same values. Raises RulingUnfit."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Page:
     """What the page asks of the daemon."""
@@ -97,6 +104,7 @@ class Page:
     """The configuration alone."""
     rules_changed: Callable[[], None]
     """Something was ruled on this page: `settings` is read anew."""
+    simulated: Simulating
     metrics: Callable[[], bytes]
     ai_off: Callable[[], tuple[str, datetime]]
     listening: Callable[[], bool]

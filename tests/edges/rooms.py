@@ -8,7 +8,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from prioritizer import watching
+from prioritizer import ruling, watching
 from prioritizer.config import Settings
 from prioritizer.db.receiving import Quiet
 from prioritizer.ranking import Policy
@@ -28,6 +28,7 @@ def page_of(engine: sa.Engine, **other: Any) -> Page:
         "engine": engine,
         "settings": Settings,
         "rules_changed": lambda: None,
+        "simulated": lambda wanted, *, anew: {"changes": ruling.changed(Policy(), wanted), "said": ["simulated by a test"]},
         "metrics": lambda: b"prioritizer_ai_on 1.0\n",
         "ai_off": lambda: ("", THEN),
         "listening": lambda: True,

@@ -21,7 +21,7 @@ import sdnotify
 import sqlalchemy as sa
 from apscheduler.schedulers.background import BackgroundScheduler
 
-from prioritizer import __version__, doctor, recovery, ruled, ruled_effect, stations, watching
+from prioritizer import __version__, doctor, proposing_threshold, recovery, ruled, ruled_effect, stations, watching
 from prioritizer.access import Role
 from prioritizer.chores import Chores
 from prioritizer.config import Settings, read_settings
@@ -42,6 +42,7 @@ from prioritizer.listening import ListenerProcess, listener_settings, peer_rules
 from prioritizer.logs import set_up_logging
 from prioritizer.ranking import Policy
 from prioritizer.stations import DeliverStation, PublishStation, Receive, ScoreStation, Station, utc_now
+from prioritizer.threshold import ThresholdWish
 from prioritizer.trying import AT_ONCE, Trial, trial_room
 from prioritizer.web.app import page_app
 from prioritizer.web.desk import Page, Proved
@@ -74,6 +75,7 @@ class Daemon:
         self._works: list[Receive | ScoreStation | PublishStation] = []
         self._notifier = sdnotify.SystemdNotifier()
         self._trial_room = trial_room(settings)
+        self._threshold_turn = threading.Lock()
         self._trial_turn = threading.Semaphore(AT_ONCE)
         self._worker = f"{socket.gethostname()}:{os.getpid()}"
 
@@ -288,6 +290,11 @@ class Daemon:
         told = {key: self.bundle.card.get(key, "") for key in ("name", "title", "intended_use", "limits")}
         return {**told, "digest": self.bundle.digest, "calibration": applies.id if applies else ""}
 
+    def _propose_threshold(self, wish: ThresholdWish, by: str, activation: int) -> str:
+        """A candidate with another threshold; one is made at a time, for each is simulated."""
+        with self._threshold_turn:
+            return proposing_threshold.propose(self.engine, self.settings, wish, by, utc_now(), expected=activation).id
+
     def _examine(self, name: str, send: bool) -> list[Proved]:
         """Walk the way to a destination, or with any other name to our own listener."""
         found = next((one for one in self.settings.destinations if one.name == name), None)
@@ -317,6 +324,7 @@ class Daemon:
             settings=self.in_force,
             configured=lambda: self.settings,
             rules_changed=self.in_force.forget,
+            propose_threshold=self._propose_threshold,
             simulated=ruled_effect.Remembered(self.engine, lambda: self.settings, utc_now),
             metrics=lambda: exposition(collector),
             ai_off=lambda: (self.ai_off, self.ai_off_since),

@@ -58,7 +58,7 @@ def activate(
     """
     with connect.writing(engine) as tx:
         before = in_force(tx, policy, alone=True)
-        _as_expected(tx, before, policy, expected)
+        calibrations.as_expected(tx, before, policy.bundle_digest, expected)
         chosen = calibrations.row_of(tx, name)
         _may(chosen, decision, policy)
         extra = {"against_advice": decision.against_advice} if decision.against_advice else {}
@@ -74,21 +74,12 @@ def roll_back(
     """
     with connect.writing(engine) as tx:
         before = in_force(tx, policy, alone=True)
-        _as_expected(tx, before, policy, expected)
+        calibrations.as_expected(tx, before, policy.bundle_digest, expected)
         active = active_row(tx, policy.bundle_digest)
         if active is None:
             raise NotAllowed("the bundle's own calibration applies: there is nothing to go back to")
         chosen = calibrations.row_of(tx, active.replaced) if active.replaced and not to_own else None
         return _put_in_force(tx, before, chosen, who, policy, quiet, now, back=True)
-
-
-def _as_expected(tx: sa.Connection, before: InForce, policy: Policy, expected: int | None) -> None:
-    """Raises NotAllowed where something else is in force than the person was shown."""
-    if expected is None or expected == before.activation:
-        return
-    active = active_row(tx, policy.bundle_digest)
-    said = f"{active.id}, put in force by {active.activated_by}" if active is not None else "the bundle's own calibration"
-    raise NotAllowed(f"something else is in force than what you were shown: {said} (activation {before.activation}). Look, then decide")
 
 
 def _may(chosen: calibrations.Row, decision: Decision, policy: Policy) -> None:

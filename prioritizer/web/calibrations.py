@@ -15,11 +15,13 @@ from prioritizer.db import activating, calibrations
 from prioritizer.db.activating import Decision
 from prioritizer.db.calibrations import Row
 from prioritizer.db.in_force import InForce
-from prioritizer.errors import CalibrationChanged, NotAllowed, NotFound
+from prioritizer.errors import CalibrationChanged, ModelError, NotAllowed, NotFound
+from prioritizer.threshold import ThresholdWish
 from prioritizer.web.desk import Desk, Here, Seeing, Text, needs
 
 routes = APIRouter(prefix="/calibrations")
 Physicist = Annotated[Person, needs(May.CALIBRATE)]
+NowInForce = Annotated[int, Form(alias="shown", ge=0, lt=2**31)]
 ShownActivation = Annotated[int | None, Form(ge=0, lt=2**31)]
 """The activation that the form was shown; a program that says none decides on whatever is in force."""
 LOGITS = (-6.0, -4.0, -2.0, -1.0, 0.0, 1.0, 2.0, 4.0, 6.0)
@@ -104,6 +106,29 @@ def report(desk: Here, person: Seeing, name: str) -> Response:
     if not found.has_report:
         raise NotFound(f"the report of {found.row.id} is not on this machine: {found.row.report or 'none was written'}")
     return FileResponse(found.row.report, media_type="text/html", headers={"Content-Security-Policy": WITHIN})
+
+
+@routes.post("/threshold", response_class=HTMLResponse)
+def threshold(
+    desk: Here, person: Physicist, shown: NowInForce, probability: Text = "", sensitivity: Text = "", flags_per_day: Text = ""
+) -> Response:
+    """Another threshold on the calibration in force, as a candidate with its simulated effect in its report."""
+    try:
+        wish = ThresholdWish(probability=_number(probability), sensitivity=_number(sensitivity), flags_per_day=_number(flags_per_day))
+        name = desk.page.propose_threshold(wish, person.name, shown)
+    except (NotAllowed, ModelError) as error:
+        return listed(desk, person, 409, fault=str(error))
+    return RedirectResponse(f"/calibrations/{name}", 303)
+
+
+def _number(text: str) -> float | None:
+    """A number of the form; none where nothing was written. Raises NotAllowed."""
+    if not text.strip():
+        return None
+    try:
+        return float(text)
+    except ValueError as error:
+        raise NotAllowed(f"{text.strip()[:20]!r} is no number") from error
 
 
 @routes.post("/rollback", response_class=HTMLResponse)

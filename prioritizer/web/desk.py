@@ -24,6 +24,7 @@ from prioritizer.db.receiving import Quiet
 from prioritizer.db.worklist import Counts
 from prioritizer.ranking import Policy, Stage
 from prioritizer.study import Shown, Tried
+from prioritizer.threshold import ThresholdWish
 from prioritizer.web import words
 from prioritizer.web.pulse import Pulse
 from prioritizer.web.security import Doorkeeper, SignInLimits
@@ -105,6 +106,8 @@ class Page:
     rules_changed: Callable[[], None]
     """Something was ruled on this page: `settings` is read anew."""
     simulated: Simulating
+    propose_threshold: Callable[[ThresholdWish, str, int], str]
+    """Enter another threshold as a candidate, by whom and over which activation; its id. Raises NotAllowed, ModelError."""
     metrics: Callable[[], bytes]
     ai_off: Callable[[], tuple[str, datetime]]
     listening: Callable[[], bool]

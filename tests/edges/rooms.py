@@ -28,6 +28,7 @@ def page_of(engine: sa.Engine, **other: Any) -> Page:
         "engine": engine,
         "settings": Settings,
         "rules_changed": lambda: None,
+        "propose_threshold": lambda wish, by, activation: "threshold-1",
         "simulated": lambda wanted, *, anew: {"changes": ruling.changed(Policy(), wanted), "said": ["simulated by a test"]},
         "metrics": lambda: b"prioritizer_ai_on 1.0\n",
         "ai_off": lambda: ("", THEN),

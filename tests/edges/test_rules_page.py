@@ -229,3 +229,15 @@ def test_going_back_from_a_calibration_by_an_old_page_is_refused(house: House) -
 def test_the_right_to_decide_is_that_of_calibrations() -> None:
     assert May.CALIBRATE in rights_of(Role.PHYSICIST)
     assert May.CALIBRATE not in rights_of(Role.READER)
+
+
+def test_a_threshold_of_the_page_becomes_a_candidate_and_what_is_no_number_is_said(house: House) -> None:
+    assert 'action="/calibrations/threshold"' in house.get("/calibrations").text
+    made = house.post("/calibrations/threshold", shown=0, probability="0.4")
+    assert (made.status_code, made.headers["location"]) == (303, "/calibrations/threshold-1")
+    for form, said in (({}, "one of three"), ({"probability": "much"}, "is no number"), ({"sensitivity": "nan"}, "finite")):
+        answer = house.post("/calibrations/threshold", shown=0, **form)
+        assert answer.status_code == 409
+        assert said in answer.text
+    assert house.post("/calibrations/threshold", probability="0.4").status_code == 422
+    assert house.post("/calibrations/threshold", "rita", shown=0, probability="0.4").status_code == 403

@@ -25,6 +25,7 @@ PURE = frozenset(
         "advice",
         "ranking",
         "ruling",
+        "threshold",
         "config",
         "config_template",
         "errors",

@@ -1,4 +1,4 @@
-"""The calibration that applies at this site, for verbs that may run where there is no ledger yet."""
+"""The calibration and the rules that apply at this site, for verbs that may run where there is no ledger yet."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from prioritizer.db import calibrations, connect, migrations
 from prioritizer.db.in_force import InForce
 from prioritizer.errors import CalibrationChanged, PrioritizerError
 from prioritizer.inference.bundle import Bundle
+from prioritizer.ruled import in_force_for
 from prioritizer.stations import policy_of
 
 NO_LEDGER = "no ledger here"
@@ -34,3 +35,17 @@ def in_force_at(settings: Settings, bundle: Bundle) -> tuple[InForce, str]:
     if found.fault:
         raise CalibrationChanged(found.fault)
     return found, ""
+
+
+def settings_at(settings: Settings) -> Settings:
+    """The settings with the active ruling over them; the configuration alone where there is no ledger that can be asked."""
+    if not settings.store.url and not (settings.store.data / "ledger.sqlite3").is_file():
+        return settings
+    try:
+        engine = connect.open_ledger(settings.database_url)
+        try:
+            return in_force_for(engine, settings) if migrations.current(engine) == migrations.head() else settings
+        finally:
+            engine.dispose()
+    except (SQLAlchemyError, ImportError, PrioritizerError):
+        return settings

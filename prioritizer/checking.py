@@ -8,11 +8,15 @@ import ssl
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from prioritizer.config import Destination as ConfiguredDestination
 from prioritizer.config import Settings, is_loopback
 from prioritizer.errors import ModelError, PermanentRefusal, PrioritizerError, Transient
 from prioritizer.inference.bundle import Bundle
+
+if TYPE_CHECKING:
+    import sqlalchemy as sa
 
 CODEC_TEST_MEMORY = 2 << 30
 CODEC_TEST_TIMEOUT_S = 60.0
@@ -127,6 +131,21 @@ def _database(settings: Settings) -> Iterator[Proof]:
         said=f"{name}, " + ("new: `serve` creates it" if fresh_sqlite else f"revision {revision}, this version wants {head}"),
         mend="Run `prioritizer migrate`",
     )
+    if revision == head:
+        yield _rules(settings, engine)
+    engine.dispose()
+
+
+def _rules(settings: Settings, engine: sa.Engine) -> Proof:
+    """The ruling that lies above the configuration, and whether the two go together."""
+    from prioritizer import ruling
+    from prioritizer.ruled import MEND, holding_for
+
+    found = holding_for(engine, settings)
+    if found.active is None:
+        return Proof(what="rules", ok=True, said="the configuration alone")
+    said = found.fault or f"ruling {found.active.id} above the configuration: {ruling.told(found.changes)}"
+    return Proof(what="rules", ok=not found.fault, said=said, mend=MEND)
 
 
 def _codecs() -> Iterator[Proof]:

@@ -9,10 +9,11 @@ from typing import Protocol
 
 import sqlalchemy as sa
 
-from prioritizer import watching
+from prioritizer import ruled, watching
 from prioritizer.config import Settings
 from prioritizer.db import calibrations, housekeeping, reading, receiving, worklist
 from prioritizer.db.housekeeping import Alarm
+from prioritizer.db.ruled import holding
 from prioritizer.dicom import attributes
 from prioritizer.dicom.spool import Spool
 from prioritizer.errors import CalibrationChanged, Transient
@@ -152,6 +153,7 @@ class Chores:
                 "more studies than ranking.max_high_share are raised: new ones are placed by arrival",
                 "Look for a drift: a new device, a new population; recalibrate, or raise the limit",
             ),
+            ruled.alarm_of(holding(self._engine, self._policy()), self._settings()),
             _when(
                 changed,
                 "calibration-changed",
@@ -175,7 +177,7 @@ class Chores:
 
 ALARMS = (
     "overdue", "expired", "rejected", "failed", "disk", "not-ready", "raising-suspended", "calibration-changed",
-    "files-missing", "files-damaged",
+    "ruling-set-aside", "files-missing", "files-damaged",
 )  # fmt: skip
 
 

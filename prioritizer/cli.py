@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from prioritizer import __version__, cli_learning, cli_people, cli_room, cli_simulation, cli_site
-from prioritizer.cli_options import STANDARD_FILES, AsJson, ConfigFile, Reader, ledger_of, settings_of
+from prioritizer import __version__, cli_learning, cli_people, cli_room, cli_rules, cli_simulation, cli_site
+from prioritizer.cli_options import STANDARD_FILES, AsJson, ConfigFile, Reader, in_force_of, ledger_of, settings_of
 from prioritizer.contract import out, print_proofs, talk, verb
 from prioritizer.errors import ConfigError, NotFound
 
@@ -28,6 +28,7 @@ First steps: prioritizer init  ->  prioritizer check  ->  prioritizer serve, and
 app = typer.Typer(help=HELP, no_args_is_help=True, add_completion=True, pretty_exceptions_enable=False, rich_markup_mode="rich")
 app.add_typer(cli_learning.app)
 app.add_typer(cli_site.app)
+app.add_typer(cli_rules.app)
 app.add_typer(cli_people.app)
 app.add_typer(cli_simulation.app)
 app.add_typer(cli_room.app)
@@ -146,16 +147,18 @@ def worklist(
 ) -> None:
     """The reading worklist, in the order to read it."""
     from prioritizer import listing
+    from prioritizer.ruled import in_force_for
 
-    engine, settings = ledger_of(config)
+    engine, configured = ledger_of(config)
     if why is not None:
         listing.show_why(engine, why, as_json=as_json, out=out)
         return
     if view not in ("open", "expired", "read"):
         raise typer.BadParameter(f"{view!r} is none of open, expired, read", param_hint="--view")
     if watch:
-        listing.watch(engine, settings, fifo=fifo, view=view, limit=limit)
+        listing.watch(engine, configured, fifo=fifo, view=view, limit=limit)
         return
+    settings = in_force_for(engine, configured)
     listing.show(engine, settings, fifo=fifo, view=view, limit=limit, form="json" if as_json else "csv" if as_csv else "table", out=out)
 
 
@@ -165,7 +168,7 @@ def status(config: ConfigFile = None, as_json: AsJson = False) -> None:
     """What needs a person: alarms, failed images, results not sent, refusals with the TOML that would admit the peer."""
     from prioritizer import listing
 
-    engine, settings = ledger_of(config)
+    engine, settings = in_force_of(config)
     listing.show_status(engine, settings, as_json=as_json, out=out)
 
 

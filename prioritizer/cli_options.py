@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     import sqlalchemy as sa
 
     from prioritizer.config import Settings
+    from prioritizer.ranking import Policy
 
 ConfigFile = Annotated[
     Path | None,
@@ -51,3 +52,23 @@ def ledger_of(config: Path | None) -> tuple[sa.Engine, Settings]:
     if revision != migrations.head():
         raise ConfigError((f"the database is at revision {revision}, this version wants {migrations.head()}; run `prioritizer migrate`",))
     return engine, settings
+
+
+def in_force_of(config: Path | None) -> tuple[sa.Engine, Settings]:
+    """The ledger, and the settings in force: the configured ones with the active ruling over them."""
+    from prioritizer.ruled import in_force_for
+
+    engine, settings = ledger_of(config)
+    return engine, in_force_for(engine, settings)
+
+
+def rules_of(settings: Settings) -> Policy:
+    """The configured ranking rules; without the bundle's thresholds where it cannot be trusted, for then nothing is raised here."""
+    from prioritizer.errors import ModelError
+    from prioritizer.inference.bundle import open_bundle
+    from prioritizer.stations import policy_of
+
+    try:
+        return policy_of(settings, open_bundle(settings.model.bundle))
+    except ModelError:
+        return policy_of(settings, None)

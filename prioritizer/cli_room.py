@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from prioritizer.cli_options import AsJson, ConfigFile, Reader, ledger_of
+from prioritizer.cli_options import AsJson, ConfigFile, Reader, in_force_of, ledger_of
 from prioritizer.contract import out, print_json, talk, verb
 from prioritizer.study import Finding
 
@@ -32,7 +32,7 @@ def say(
     from prioritizer.ranking import Stage
     from prioritizer.stations import utc_now
 
-    engine, settings = ledger_of(config)
+    engine, settings = in_force_of(config)
     ranked = not blind and settings.site.stage is not Stage.SHADOW
     saying.say(engine, worklist.find(engine, study).study_uid, reader, finding, utc_now(), ranked=ranked, note=note)
     talk.print(f"finding {finding}, said by {reader}")

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from prioritizer.cli_options import AsJson, ConfigFile, ledger_of, settings_of
+from prioritizer.cli_options import AsJson, ConfigFile, in_force_of, settings_of
 from prioritizer.contract import out, print_json, talk, verb
 
 app = typer.Typer()
@@ -47,11 +47,12 @@ def simulate(
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     from prioritizer import simulation_words
+    from prioritizer.applying import settings_at
     from prioritizer.simulated_site import Request
     from prioritizer.simulating import run
     from prioritizer.stations import utc_now
 
-    engine, settings = ledger_of(config) if from_ledger else (None, settings_of(config)[0])
+    engine, settings = in_force_of(config) if from_ledger else (None, settings_at(settings_of(config)[0]))
     request = Request(
         rate=rate, file=arrivals, from_ledger=from_ledger, by_hour=_numbers(by_hour, ",", "--by-hour"), days=days, readers=readers,
         open_hours=_hours(open_hours),

@@ -51,6 +51,7 @@ def recalibrate(
 
     from prioritizer.operating_point import Wish
     from prioritizer.recalibrating import Request, run
+    from prioritizer.ruled import in_force_for
     from prioritizer.simulated_effect import sections
     from prioritizer.stations import utc_now
 
@@ -73,7 +74,7 @@ def recalibrate(
         outcome, path = run(
             engine, settings, request, utc_now(),
             tick=lambda done, of: progress.update(bar, completed=done, total=of),
-            extra_sections=lambda outcome: sections(outcome, engine, settings),
+            extra_sections=lambda outcome: sections(outcome, engine, in_force_for(engine, settings)),
         )  # fmt: skip
     if as_json:
         from prioritizer.recalibration_report import facts
@@ -220,6 +221,33 @@ def rollback(
 
     engine, settings, _, policy = _site(config)
     _say_done(activating.roll_back(engine, who, policy, quiet_of(settings), utc_now(), to_own=own), as_json=as_json)
+
+
+@calibration.command()
+@verb
+def threshold(
+    t_high: Annotated[float | None, typer.Option(help="Raise from this probability.")] = None,
+    target_sensitivity: Annotated[float | None, typer.Option(help="Or at this sensitivity on the bundle's own report films.")] = None,
+    flags_per_day: Annotated[float | None, typer.Option(help="Or so that at most so many studies are raised a day here.")] = None,
+    who: Who = getpass.getuser(),
+    config: ConfigFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Another threshold on the calibration that applies, as a candidate with its simulated effect. Activates nothing."""
+    from prioritizer import calibration_listing
+    from prioritizer.proposing_threshold import propose
+    from prioritizer.stations import utc_now
+    from prioritizer.threshold import ThresholdWish
+
+    engine, settings = ledger_of(config)
+    wish = ThresholdWish(probability=t_high, sensitivity=target_sensitivity, flags_per_day=flags_per_day)
+    row = propose(engine, settings, wish, who, utc_now())
+    if as_json:
+        print_json(calibration_listing.as_json(row))
+        return
+    out.print(f"candidate {row.id}: {row.verdict_said}", markup=False, highlight=False, soft_wrap=True)
+    talk.print(f"report, with the simulated effect: {row.report}", markup=False, highlight=False, soft_wrap=True)
+    talk.print(f"Read it, then: prioritizer calibration activate {row.id}", markup=False, soft_wrap=True)
 
 
 def _say_row(row: Row, done: str, *, as_json: bool) -> None:

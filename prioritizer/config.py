@@ -10,6 +10,7 @@ import ipaddress
 import os
 import re
 import tomllib
+from datetime import timedelta
 from pathlib import Path
 from string import Formatter
 from typing import Annotated, Any, Literal
@@ -29,6 +30,8 @@ VIEWER_FIELDS = frozenset({"study_uid", "accession_number", "patient_id"})
 REFUSED_SCHEMES = ("javascript", "data", "vbscript", "file", "blob")
 """Schemes that would run or show something of ours, or of the reader's disk."""
 Share = Annotated[float, Field(ge=0, le=1)]
+LONGEST_WINDOW = 366 * 24 * 60
+"""Minutes. A deadline beyond a year is none, and beyond some thousand years no moment at all."""
 
 
 class Section(BaseModel):
@@ -160,11 +163,11 @@ class Scope(Section):
 class Ranking(Section):
     """The virtual deadlines. Size the windows near the usual backlog."""
 
-    high_minutes: Annotated[float, Field(ge=0)] = 30
+    high_minutes: Annotated[float, Field(ge=0, le=LONGEST_WINDOW)] = 30
     """Minutes from arrival to the deadline of a raised study."""
-    neutral_minutes: Annotated[float, Field(gt=0)] = 120
+    neutral_minutes: Annotated[float, Field(gt=0, le=LONGEST_WINDOW)] = 120
     """Minutes of every other study. Neutral less high is the most that AI lets a later arrival go first."""
-    low_minutes: Annotated[float, Field(gt=0)] = 180
+    low_minutes: Annotated[float, Field(gt=0, le=LONGEST_WINDOW)] = 180
     """Minutes of a study below the low threshold, where demote_low is set."""
     demote_low: bool = False
     """Let AI move studies below their place by arrival, by at most low - neutral."""
@@ -412,11 +415,7 @@ def unsafe(settings: Settings) -> list[tuple[tuple[str | int, ...], str]]:
     if not is_loopback(settings.listener.host) and not settings.peers:
         faults.append((("listener", "host"), "listener.host is not loopback and no [[peers]] is listed; name who may send"))
     faults += _unsafe_web(settings.web)
-    ranking = settings.ranking
-    if ranking.high_minutes >= ranking.neutral_minutes:
-        faults.append((("ranking", "high_minutes"), "ranking.high_minutes must be below neutral_minutes, or nothing is raised"))
-    if ranking.low_minutes < ranking.neutral_minutes:
-        faults.append((("ranking", "low_minutes"), "ranking.low_minutes must not be below neutral_minutes"))
+    faults += unsafe_ranking(settings.ranking)
     names = [destination.name for destination in settings.destinations]
     for index, destination in enumerate(settings.destinations):
         where = ("destinations", index, "name")
@@ -430,6 +429,17 @@ def unsafe(settings: Settings) -> list[tuple[tuple[str | int, ...], str]]:
     ]
     if settings.publish.ceiling_seconds < settings.publish.quiet_seconds:
         faults.append((("publish", "ceiling_seconds"), "publish.ceiling_seconds must not be below quiet_seconds"))
+    return faults
+
+
+def unsafe_ranking(ranking: Ranking) -> list[tuple[tuple[str | int, ...], str]]:
+    """Windows that do not go together. They are compared as the spans that the list uses, so that every process judges alike."""
+    high, neutral, low = (timedelta(minutes=given) for given in (ranking.high_minutes, ranking.neutral_minutes, ranking.low_minutes))
+    faults: list[tuple[tuple[str | int, ...], str]] = []
+    if high >= neutral:
+        faults.append((("ranking", "high_minutes"), "ranking.high_minutes must be below neutral_minutes, or nothing is raised"))
+    if low < neutral:
+        faults.append((("ranking", "low_minutes"), "ranking.low_minutes must not be below neutral_minutes"))
     return faults
 
 

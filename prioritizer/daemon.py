@@ -21,12 +21,13 @@ import sdnotify
 import sqlalchemy as sa
 from apscheduler.schedulers.background import BackgroundScheduler
 
-from prioritizer import __version__, doctor, recovery, stations, watching
+from prioritizer import __version__, doctor, proposing_threshold, recovery, ruled, ruled_effect, stations, watching
 from prioritizer.access import Role
 from prioritizer.chores import Chores
 from prioritizer.config import Settings, read_settings
 from prioritizer.darkroom import SandboxedDarkroom
 from prioritizer.db import calibrations, connect, housekeeping, migrations, people, scoring
+from prioritizer.db.ruled import holding
 from prioritizer.dicom import develop
 from prioritizer.dicom.codec_selftest import codec_selftest
 from prioritizer.dicom.sender import Destination, Sender
@@ -41,6 +42,7 @@ from prioritizer.listening import ListenerProcess, listener_settings, peer_rules
 from prioritizer.logs import set_up_logging
 from prioritizer.ranking import Policy, Stage
 from prioritizer.stations import DeliverStation, PublishStation, Receive, ScoreStation, Station, utc_now
+from prioritizer.threshold import ThresholdWish
 from prioritizer.trying import AT_ONCE, Trial, trial_room
 from prioritizer.web.app import page_app
 from prioritizer.web.desk import Page, Proved
@@ -55,11 +57,12 @@ NEEDS_RESTART = ("site", "store", "model", "web", "log", "listener", "destinatio
 
 
 class Daemon:
-    """Every running part. `settings` is replaced as a whole when the configuration is reloaded."""
+    """Every running part. `settings` is the configuration, replaced as a whole when it is reloaded; `in_force` has the ruling over it."""
 
     def __init__(self, settings: Settings, config_file: Path | None, *, fault: ConfigError | None = None) -> None:
         self.settings, self.config_file, self.fault = settings, config_file, fault
         self.engine: sa.Engine = connect.open_ledger(settings.database_url)
+        self.in_force = ruled.InForce(self.engine, lambda: self.settings)
         self.spool = Spool(settings.spool_folder)
         self.bundle: Bundle | None = None
         self.scorer: EngineProcess | None = None
@@ -72,6 +75,7 @@ class Daemon:
         self._works: list[Receive | ScoreStation | PublishStation] = []
         self._notifier = sdnotify.SystemdNotifier()
         self._trial_room = trial_room(settings)
+        self._threshold_turn = threading.Lock()
         self._trial_turn = threading.Semaphore(AT_ONCE)
         self._worker = f"{socket.gethostname()}:{os.getpid()}"
 
@@ -163,6 +167,7 @@ class Daemon:
         try:
             self._end_claims_of_the_dead()
             scoring.rerank_open(self.engine, policy, "prioritizer started", utc_now())
+            self._judge_ruling()
             self._prove_calibration()
         except Transient:
             log.warning("re-ranking waits for the database", extra={"event": "ledger-down"})
@@ -202,6 +207,17 @@ class Daemon:
             self.turn_ai_off(CalibrationChanged(applies.fault))
         elif applies.calibration is not None:
             log.info("calibration %s, activation %s", applies.calibration.id, applies.activation, extra={"event": "calibration"})
+
+    def _judge_ruling(self) -> None:
+        """A ruling that does not go with this configuration is set aside in every transaction; here it is said, with who mends it."""
+        found = holding(self.engine, self._policy())
+        alarm = ruled.alarm_of(found, self.settings)
+        housekeeping.stand(self.engine, (ruled.SET_ASIDE,), [alarm] if alarm else [], utc_now())
+        self.in_force.forget()
+        if alarm:
+            log.error("%s. The configuration alone holds", found.fault, extra={"event": "ruling-set-aside"})
+        elif found.active is not None:
+            log.info("ruling %s lies above the configuration", found.active.id, extra={"event": "ruling"})
 
     def _sender(self) -> Sender:
         self._senders.append(Sender())
@@ -274,6 +290,11 @@ class Daemon:
         told = {key: self.bundle.card.get(key, "") for key in ("name", "title", "intended_use", "limits")}
         return {**told, "digest": self.bundle.digest, "calibration": applies.id if applies else ""}
 
+    def _propose_threshold(self, wish: ThresholdWish, by: str, activation: int) -> str:
+        """A candidate with another threshold; one is made at a time, for each is simulated."""
+        with self._threshold_turn:
+            return proposing_threshold.propose(self.engine, self.settings, wish, by, utc_now(), expected=activation).id
+
     def _examine(self, name: str, send: bool) -> list[Proved]:
         """Walk the way to a destination, or with any other name to our own listener."""
         found = next((one for one in self.settings.destinations if one.name == name), None)
@@ -300,7 +321,11 @@ class Daemon:
         collector = LedgerCollector(self.engine, lambda: self.listener.counters, lambda: not self.ai_off, self._marks)
         page = Page(
             engine=self.engine,
-            settings=lambda: self.settings,
+            settings=self.in_force,
+            configured=lambda: self.settings,
+            rules_changed=self.in_force.forget,
+            propose_threshold=self._propose_threshold,
+            simulated=ruled_effect.Remembered(self.engine, lambda: self.settings, utc_now),
             metrics=lambda: exposition(collector),
             ai_off=lambda: (self.ai_off, self.ai_off_since),
             listening=lambda: self.listener.alive,
@@ -348,7 +373,7 @@ class Daemon:
         return stations.policy_of(self.settings, None if self.ai_off else self.bundle)
 
     def _marks(self) -> bool:
-        return self.settings.site.stage is not Stage.SHADOW
+        return self.in_force().site.stage is not Stage.SHADOW
 
     def _await_listener(self) -> None:
         while not self.listener.listening.wait(0.1):
@@ -369,7 +394,7 @@ class Daemon:
             self.listener.port,
             self.settings.web.host,
             self.web.port,
-            self.settings.site.stage,
+            self.in_force().site.stage,
             state,
             extra={"event": "ready"},
         )
@@ -413,6 +438,7 @@ class Daemon:
                 if hasattr(work, name):
                     setattr(work, name, value)
         moved = scoring.rerank_open(self.engine, policy, "the configuration was reloaded", utc_now(), actor="configuration")
+        self._judge_ruling()
         later = [name for name in later if name != "site" or new.site.name != taken.site.name]
         wants = f"; needs a restart: {', '.join(later)}" if later else ""
         log.info("configuration reloaded, %s studies moved%s", moved, wants, extra={"event": "reloaded"})

@@ -20,6 +20,7 @@ from prioritizer.dicom.phantom_files import PhantomPatient, phantom_file, phanto
 from prioritizer.dicom.send_files import send_files
 from prioritizer.dicom.sender import Destination, Sender
 from prioritizer.errors import ConfigError, NotFound, PermanentRefusal, Transient
+from prioritizer.ruled import in_force_for
 from prioritizer.study import AIState
 
 SCORING_PATIENCE_S = 60.0
@@ -43,7 +44,7 @@ def run_demo(engine: sa.Engine, settings: Settings, *, studies: int, pacs_port: 
         if not _wait_scored(engine, uids, talk):
             return False
         talk.print("2. The list, re-ordered:")
-        listing.show(engine, settings, fifo=False, view="open", limit=100, form="table", out=out)
+        listing.show(engine, in_force_for(engine, settings), fifo=False, view="open", limit=100, form="table", out=out)
         talk.print(f"3. Why the first of them stands where it does (study {_first(engine, uids)}):")
         listing.show_why(engine, _first(engine, uids), as_json=False, out=out)
         return _wait_results(stand_in, uids, keep, out, talk)

@@ -141,6 +141,13 @@ class NotAllowed(PrioritizerError):
 
 
 @dataclass(eq=False)
+class RulingUnfit(NotAllowed):
+    """The ruling on the site's rules cannot hold: the configuration would refuse what comes of it, or it is not what was stored."""
+
+    code = "PRI-6006"
+
+
+@dataclass(eq=False)
 class NotSignedIn(PrioritizerError):
     """Nobody proved who they are, or the proof is over."""
 

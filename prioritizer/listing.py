@@ -22,6 +22,7 @@ from prioritizer.db.ordering import Order, View, Wanted
 from prioritizer.db.worklist import Row
 from prioritizer.errors import ModelError
 from prioritizer.ranking import Stage
+from prioritizer.ruled import in_force_for
 from prioritizer.web import words
 
 FOOT = (
@@ -104,11 +105,11 @@ def as_table(engine: sa.Engine, rows: list[Row], settings: Settings, *, fifo: bo
 
 
 def watch(engine: sa.Engine, settings: Settings, *, fifo: bool, view: str, limit: int) -> None:
-    """The list, anew every two seconds, until Ctrl-C."""
+    """The list, anew every two seconds, until Ctrl-C; `settings` as they are configured."""
     with Live(screen=True, auto_refresh=False) as live:
         while True:
             rows = fetch(engine, fifo=fifo, view=view, limit=limit)
-            live.update(as_table(engine, rows, settings, fifo=fifo, width=live.console.width), refresh=True)
+            live.update(as_table(engine, rows, in_force_for(engine, settings), fifo=fifo, width=live.console.width), refresh=True)
             time.sleep(2)
 
 

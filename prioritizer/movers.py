@@ -68,3 +68,30 @@ def moves(known: Sequence[Listed], before: Calibration, after: Calibration, poli
         for index, one in enumerate(known)
     ]
     return sorted((move for move in found if move.overtakes), key=lambda move: (-abs(move.overtakes), move.at))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shift:
+    """One open study under two sets of rules; places count from 1."""
+
+    study_uid: str
+    before: int
+    after: int
+    reason: str
+    """Of the new place."""
+
+
+def shifts(standings: Sequence[Standing], before: Policy, after: Policy, *, suspended: tuple[bool, bool] = (False, False)) -> list[Shift]:
+    """Every open study that would stand elsewhere by the rules `after`, the furthest first. Stages are as the rules have them."""
+    places, orders = [], []
+    for rules, held in ((before, suspended[0]), (after, suspended[1])):
+        found = [ranking.place(standing, rules, high_suspended=held) for standing in standings]
+        keys = [ranking.sort_key(standing, place.due_at) for standing, place in zip(standings, found, strict=True)]
+        orders.append({index: rank for rank, index in enumerate(sorted(range(len(keys)), key=keys.__getitem__), start=1)})
+        places.append(found)
+    moved = [
+        Shift(study_uid=one.study_uid, before=orders[0][index], after=orders[1][index], reason=places[1][index].reason)
+        for index, one in enumerate(standings)
+        if orders[0][index] != orders[1][index]
+    ]
+    return sorted(moved, key=lambda shift: (-abs(shift.before - shift.after), shift.after))

@@ -11,8 +11,10 @@ import sqlalchemy as sa
 
 from prioritizer import simulation_words as words
 from prioritizer.arrival_file import minutes_of
+from prioritizer.calibration import Calibration
 from prioritizer.config import Settings
 from prioritizer.db import arrivals
+from prioritizer.inference.bundle import Bundle
 from prioritizer.movers import Listed, moves
 from prioritizer.ranking import Policy, Stage
 from prioritizer.reading_room import Known, OperatingPoint, Scenario
@@ -49,12 +51,18 @@ def sections(outcome: Outcome, engine: sa.Engine, settings: Settings) -> tuple[S
 
 def who_moves(outcome: Outcome, engine: sa.Engine, settings: Settings) -> tuple[Section, ...]:
     """R18; none without a candidate."""
-    after = outcome.candidate
-    if after is None:
+    if outcome.candidate is None:
         return ()
-    rows = arrivals.since(engine, outcome.made_at - timedelta(days=WEEK), outcome.bundle.digest)
+    return moved_last_week(outcome.before, outcome.candidate, outcome.made_at, outcome.bundle, engine, settings)
+
+
+def moved_last_week(
+    before: Calibration, after: Calibration, now: datetime, bundle: Bundle, engine: sa.Engine, settings: Settings
+) -> tuple[Section, ...]:
+    """Last week's studies by one calibration and by another."""
+    rows = arrivals.since(engine, now - timedelta(days=WEEK), bundle.digest)
     known = [Listed(study_uid=row.study_uid, at=row.at, logit=row.logit) for row in rows if row.logit is not None and not row.stat]
-    found = moves(known, outcome.before, after, policy_of(settings, outcome.bundle))
+    found = moves(known, before, after, policy_of(settings, bundle))
     title = "Who would have moved last week"
     if not known:
         return (Section(title=title, answers="R18", text=("No study that this bundle scored arrived in the last seven days.",)),)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from prioritizer.measures import Figure
-from prioritizer.ranking import Policy
+from prioritizer.ranking import Policy, Stage
 from prioritizer.reading_room import Flags, Float64, Scenario, Studies, draw, with_prevalence, with_specificity
 from prioritizer.simulation import MINUTE, NEVER, Run, in_order_of_arrival, overtaken_by, simulate, strictly_by_ai
 
@@ -49,7 +49,7 @@ class Setting:
     @property
     def bound(self) -> float:
         """Minutes after a study within which a later arrival may be taken before it; infinite where nothing bounds it."""
-        if self.name == FIFO:
+        if self.policy.stage is not Stage.ACTIVE:
             return 0.0
         furthest = self.policy.low if self.policy.demote_low else self.policy.neutral
         return float("inf") if self.policy.neutral >= NEVER else (furthest - self.policy.high) / MINUTE

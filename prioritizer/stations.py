@@ -23,6 +23,7 @@ from prioritizer import eligibility
 from prioritizer.config import Settings
 from prioritizer.db import delivering, receiving, scoring
 from prioritizer.db.receiving import Arrival, Quiet
+from prioritizer.db.ruled import holding
 from prioritizer.db.scoring import ClaimedInstance
 from prioritizer.dicom import attributes
 from prioritizer.dicom.secondary_capture import CaptureFacts, CaptureObject
@@ -76,7 +77,7 @@ class Scorer(Protocol):
 
 
 def policy_of(settings: Settings, bundle: Bundle | None) -> Policy:
-    """The site's ranking rules; the ledger puts the calibration that is active in the place of the bundle's own."""
+    """The configured ranking rules; the ledger puts the active ruling over them, and the active calibration for the bundle's own."""
     ranking = settings.ranking
     return Policy(
         high=timedelta(minutes=ranking.high_minutes),
@@ -266,12 +267,14 @@ class PublishStation:
         claim = delivering.claim_study(self.engine, self.worker, PUBLISH_LEASE, self.clock())
         if claim is None:
             return False
-        if self.settings.site.stage is Stage.SHADOW or self.settings.publish.overlay == "off":
+        policy = policy_of(self.settings, self.bundle)
+        stage = holding(self.engine, policy).policy.stage
+        if stage is Stage.SHADOW or self.settings.publish.overlay == "off":
             # Done with, not put off: going from shadow to pilot must not send the whole past to the PACS.
             delivering.finish_published(self.engine, claim, None, (), self.clock())
             return True
         try:
-            result = self._build(claim)
+            result = self._build(claim, stage)
         except (Unprocessable, ChildDied) as error:
             said = f"its result object could not be built: {error}"
             if claim.attempts < MAX_DEATHS:
@@ -282,10 +285,10 @@ class PublishStation:
             delivering.finish_published(self.engine, claim, None, (), self.clock(), said)
             return True
         names = [destination.name for destination in self.settings.destinations]
-        delivering.finish_published(self.engine, claim, result, names, self.clock())
+        delivering.finish_published(self.engine, claim, result, names, self.clock(), policy=policy)
         return True
 
-    def _build(self, claim: delivering.ClaimedStudy) -> delivering.Result:
+    def _build(self, claim: delivering.ClaimedStudy, stage: Stage) -> delivering.Result:
         path = self.spool.find(claim.source_instance_uid)
         if path is None:
             raise Unprocessable("file-missing", "the deciding image is not in the spool")
@@ -296,7 +299,7 @@ class PublishStation:
             site=self.settings.site.name,
             study_uid=claim.study_uid,
             kind=self.settings.publish.overlay,
-            band=mark_words(Band(claim.band), self.settings.site.stage),
+            band=mark_words(Band(claim.band), stage),
             bundle_id=self.bundle.name,
             bundle_digest=claim.bundle_digest,
             calibration_id=claim.calibration_id,

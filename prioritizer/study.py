@@ -123,6 +123,30 @@ CALIBRATION_TRANSITIONS: Mapping[CalibrationState, frozenset[CalibrationState]] 
 }
 
 
+class RulingState(StrEnum):
+    """One ruling of a person on the site's rules, above the configuration.
+
+    CANDIDATE  A person proposes it, with its simulated effect. Activating or rejecting leaves it. A crash leaves nothing: it is one commit.
+    ACTIVE     A person activated it: every study is placed by it. At most one; none means that the configuration alone holds.
+               Activating another, ending it, or going back leaves it, in the commit that places the unread studies anew.
+    ENDED      It was active. Going back from the one that replaced it leaves it.
+    REJECTED   A person decided against it. Nothing leaves it.
+    """
+
+    CANDIDATE = "CANDIDATE"
+    ACTIVE = "ACTIVE"
+    ENDED = "ENDED"
+    REJECTED = "REJECTED"
+
+
+RULING_TRANSITIONS: Mapping[RulingState, frozenset[RulingState]] = {
+    RulingState.CANDIDATE: frozenset({RulingState.ACTIVE, RulingState.REJECTED}),
+    RulingState.ACTIVE: frozenset({RulingState.ENDED}),
+    RulingState.ENDED: frozenset({RulingState.ACTIVE}),
+    RulingState.REJECTED: frozenset(),
+}
+
+
 def states_before(transitions: Mapping[State, frozenset[State]], state: State) -> list[State]:
     """The states from which a machine may enter `state`; the ledger's updates ask for them, so the table is the rule."""
     return [start for start, ends in transitions.items() if state in ends]

@@ -97,12 +97,19 @@ def windowed(film: Shown) -> bytes:
     return data.getvalue()
 
 
-def trade_points(bundle: Bundle, calibration: Calibration) -> tuple[Point, ...]:
-    """What thresholds would have given on the films the bundle was reported on, by the probability each has here; the one in force too."""
+def trade_of(bundle: Bundle) -> Trade | None:
+    """What the card says of every threshold on its report films; None where it says nothing."""
     table = bundle.card.get("trade_on_val_report")
     if table is None:
+        return None
+    return Trade(**{name: np.array(table[name], dtype=np.float64) for name in ("logit", "sensitivity", "specificity")})
+
+
+def trade_points(bundle: Bundle, calibration: Calibration) -> tuple[Point, ...]:
+    """What thresholds would have given on the films the bundle was reported on, by the probability each has here; the one in force too."""
+    trade = trade_of(bundle)
+    if trade is None:
         return ()
-    trade = Trade(**{name: np.array(table[name], dtype=np.float64) for name in ("logit", "sensitivity", "specificity")})
     now = calibration.logit_at(calibration.t_high)
     found = []
     for logit in sorted({*trade.logit.tolist(), now}):

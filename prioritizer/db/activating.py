@@ -49,20 +49,32 @@ class Decision:
     """Why it is activated although its report advises against it."""
 
 
-def activate(engine: sa.Engine, name: str, decision: Decision, policy: Policy, quiet: Quiet, now: datetime) -> Activated:
-    """Put a calibration in force. Raises NotAllowed with what stands in the way, CalibrationChanged when it is not what was stored."""
+def activate(
+    engine: sa.Engine, name: str, decision: Decision, policy: Policy, quiet: Quiet, now: datetime, *, expected: int | None = None
+) -> Activated:
+    """Put a calibration in force. Raises NotAllowed with what stands in the way, CalibrationChanged when it is not what was stored.
+
+    `expected` is the activation that the person was shown; where another is in force by now, nothing is done.
+    """
     with connect.writing(engine) as tx:
         before = in_force(tx, policy, alone=True)
+        calibrations.as_expected(tx, before, policy.bundle_digest, expected)
         chosen = calibrations.row_of(tx, name)
         _may(chosen, decision, policy)
         extra = {"against_advice": decision.against_advice} if decision.against_advice else {}
         return _put_in_force(tx, before, chosen, decision.who, policy, quiet, now, back=False, **extra)
 
 
-def roll_back(engine: sa.Engine, who: str, policy: Policy, quiet: Quiet, now: datetime, *, to_own: bool = False) -> Activated:
-    """Put in force again what applied before the calibration that is active, or with `to_own` the bundle's own. Raises NotAllowed."""
+def roll_back(
+    engine: sa.Engine, who: str, policy: Policy, quiet: Quiet, now: datetime, *, to_own: bool = False, expected: int | None = None
+) -> Activated:
+    """Put in force again what applied before the calibration that is active, or with `to_own` the bundle's own. Raises NotAllowed.
+
+    `expected` is the activation that the person was shown: who presses "go back" twice, or after somebody else, goes one step.
+    """
     with connect.writing(engine) as tx:
         before = in_force(tx, policy, alone=True)
+        calibrations.as_expected(tx, before, policy.bundle_digest, expected)
         active = active_row(tx, policy.bundle_digest)
         if active is None:
             raise NotAllowed("the bundle's own calibration applies: there is nothing to go back to")

@@ -63,10 +63,24 @@ class Verdict:
     report: str
 
 
-def add(engine: sa.Engine, bundle_digest: str, made: Calibration, verdict: Verdict, who: str, now: datetime) -> Row:
-    """Enter a candidate. Raises NotAllowed when its id is taken."""
+def add(
+    engine: sa.Engine,
+    bundle_digest: str,
+    made: Calibration,
+    verdict: Verdict,
+    who: str,
+    now: datetime,
+    *,
+    expected: tuple[Policy, int] | None = None,
+) -> Row:
+    """Enter a candidate. Raises NotAllowed when its id is taken.
+
+    `expected` is the activation over which it was made, by these rules: where another is in force by now, it is not entered.
+    """
     text = document_text(bundle_digest, made)
     with connect.writing(engine) as tx:
+        if expected is not None:
+            as_expected(tx, in_force(tx, expected[0]), bundle_digest, expected[1])
         if tx.scalar(sa.select(sa.literal(1)).where(calibrations.c.id == made.id)):
             raise NotAllowed(f"calibration {made.id} is in the ledger already")
         tx.execute(
@@ -89,6 +103,15 @@ def add(engine: sa.Engine, bundle_digest: str, made: Calibration, verdict: Verdi
         said = f"candidate {made.id} made for bundle {bundle_digest[:12]}: {verdict.word}"
         record(tx, Kind.CALIBRATION_MADE, said, now, actor=who, calibration=made.id, sha256=digest_of(text), verdict=verdict.word)
         return row_of(tx, made.id)
+
+
+def as_expected(tx: sa.Connection, now: InForce, bundle_digest: str, activation: int | None) -> None:
+    """Raises NotAllowed where another activation is in force than the one that a person was shown."""
+    if activation is None or activation == now.activation:
+        return
+    active = active_row(tx, bundle_digest)
+    said = f"{active.id}, put in force by {active.activated_by}" if active is not None else "the bundle's own calibration"
+    raise NotAllowed(f"something else is in force than what you were shown: {said} (activation {now.activation}). Look, then decide")
 
 
 def listed(engine: sa.Engine) -> list[Row]:

@@ -12,8 +12,10 @@ import sqlalchemy as sa
 
 from prioritizer.db import claims, connect
 from prioritizer.db.events import Kind, record
+from prioritizer.db.ruled import ruled
 from prioritizer.db.tables import deliveries, instances, results, scores, studies
 from prioritizer.errors import NotAllowed, NotFound
+from prioritizer.ranking import Policy, Stage
 from prioritizer.study import DELIVERY_TRANSITIONS, AIState, DeliveryState, InstanceState, states_before
 
 LONGEST_REASON = 300
@@ -99,12 +101,17 @@ def finish_published(
     destinations: Sequence[str],
     now: datetime,
     error: str = "",
+    *,
+    policy: Policy | None = None,
 ) -> bool:
     """Store the result and its deliveries and retract unsent older ones, in one commit; False when the claim was lost.
 
-    Without a result, `error` says why there is none; the study page and `status` show it.
+    Without a result, `error` says why there is none; the study page and `status` show it. Where `policy` is given and the rules in
+    force say shadow by now, the result is not kept: what was built before a ruling never goes out after it.
     """
     with connect.writing(engine) as tx:
+        if policy is not None and ruled(tx, policy).policy.stage is Stage.SHADOW:
+            result = None
         done = tx.execute(
             studies.update()
             .where(claims.owned(studies, claim.study_uid, claim.worker))
@@ -151,6 +158,16 @@ def _retract_unsent(tx: sa.Connection, study_uid: str, now: datetime) -> None:
     )
     if done.rowcount:
         record(tx, Kind.RETRACTED, f"{done.rowcount} unsent older results retracted", now, study=study_uid)
+
+
+def retract_all_unsent(tx: sa.Connection, why: str, now: datetime) -> int:
+    """No result that waits is sent any more, of any study; returns how many."""
+    unsent = deliveries.c.state.in_(states_before(DELIVERY_TRANSITIONS, DeliveryState.RETRACTED))
+    found = tx.execute(sa.select(deliveries.c.id, deliveries.c.study_uid).where(unsent).order_by(deliveries.c.id).with_for_update()).all()
+    tx.execute(deliveries.update().where(unsent).values(state=DeliveryState.RETRACTED, reason_text=why, claimed_by=None))
+    for study_uid in sorted({row.study_uid for row in found}):
+        record(tx, Kind.RETRACTED, f"its unsent results are retracted: {why}", now, study=study_uid)
+    return len(found)
 
 
 def put_study_back(engine: sa.Engine, claim: ClaimedStudy, delay: timedelta, said: str, now: datetime) -> None:

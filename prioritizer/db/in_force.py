@@ -1,4 +1,4 @@
-"""Which calibration applies, read inside the transaction that uses it, and held until that transaction ends.
+"""Which rules and which calibration apply, read inside the transaction that uses it, and held until that transaction ends.
 
 Who scores or places holds the bundle's row shared; who activates holds it alone. So an activation waits for every score under way and
 sees it, and every score that begins after it waits for the activation: none ends with the calibration before.
@@ -16,6 +16,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
 from prioritizer.calibration import Calibration, as_document, from_document
+from prioritizer.db.ruled import ruled
 from prioritizer.db.tables import bundles, calibrations
 from prioritizer.errors import CalibrationChanged
 from prioritizer.ranking import Policy
@@ -27,7 +28,7 @@ NOTHING_IS_RAISED = 2.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InForce:
-    """What holds in this transaction: the site's rules with the thresholds of the calibration that applies."""
+    """What holds in this transaction: the configured rules, the ruling over them, the thresholds of the calibration that applies."""
 
     policy: Policy
     calibration: Calibration | None = None
@@ -64,10 +65,11 @@ def trusted(row: Mapping[str, Any]) -> Calibration:
 
 
 def in_force(tx: sa.Connection, policy: Policy, *, alone: bool = False, held: bool = True) -> InForce:
-    """The rules of `policy` with the calibration that is active for its bundle, held until the commit; `alone` by who changes it.
+    """The rules of `policy` with the active ruling and the calibration that is active for its bundle over them, held until the commit.
 
-    Call it before any study is held: whoever changes a calibration takes the two in this order.
+    `alone` by who changes the calibration. Call it before any study is held: whoever changes something takes them in this order.
     """
+    policy = ruled(tx, policy, held=held).policy
     if not policy.bundle_digest or policy.own is None:
         return InForce(policy=policy)
     activation = held_activation(tx, policy.bundle_digest, alone=alone) if held else _activation(tx, policy.bundle_digest)

@@ -189,12 +189,17 @@ def hold_unread(tx: sa.Connection) -> Sequence[str]:
     return tx.scalars(unread.order_by(studies.c.study_uid).with_for_update()).all()
 
 
+def place_unread(tx: sa.Connection, policy: Policy, now: datetime) -> int:
+    """Every unread study takes the place that these rules, as they are in force, give it; returns how many moved."""
+    suspended = high_suspended(tx, policy)
+    return sum(put_in_place(tx, uid, policy, now, suspended=suspended) for uid in hold_unread(tx))
+
+
 def rerank_open(engine: sa.Engine, policy: Policy, why: str, now: datetime, actor: str = "prioritizer") -> int:
     """Every unread study takes the place that `policy` gives it, in one transaction; returns how many moved."""
     with connect.writing(engine) as tx:
         policy = in_force(tx, policy).policy
-        suspended = high_suspended(tx, policy)
-        moved = sum(put_in_place(tx, uid, policy, now, suspended=suspended) for uid in hold_unread(tx))
+        moved = place_unread(tx, policy, now)
         if moved:
             record(tx, Kind.RERANKED, f"{moved} studies re-ranked: {why}", now, actor=actor)
         return moved

@@ -13,7 +13,7 @@ from sqlalchemy.sql.functions import FunctionElement
 
 from prioritizer.access import Role
 from prioritizer.ranking import Band
-from prioritizer.study import AIState, CalibrationState, DeliveryState, Finding, InstanceState, ReadingState
+from prioritizer.study import AIState, CalibrationState, DeliveryState, Finding, InstanceState, ReadingState, RulingState
 
 UNREAD = "listed AND reading_state <> 'READ'"
 READ = "listed AND reading_state = 'READ'"
@@ -322,6 +322,39 @@ calibrations = Table(
         postgresql_where=sa.text("state = 'ACTIVE'"),
     ),
 )
+
+site_rules = Table(
+    "site_rules",
+    metadata,
+    Column("one", sa.Integer, primary_key=True, autoincrement=False),
+    Column("change", sa.Integer, nullable=False, default=0),
+    CheckConstraint("one = 1", name="one_row"),
+)
+"""How often what lies above the configuration was changed. Who places holds the row shared, who decides on rulings holds it alone."""
+rulings = Table(
+    "rulings",
+    metadata,
+    Column("id", sa.Integer, primary_key=True),
+    Column("state", sa.String(16), nullable=False, default=RulingState.CANDIDATE),
+    Column("document", sa.Text, nullable=False),
+    Column("sha256", sa.String(64), nullable=False),
+    Column("reason", sa.Text, nullable=False),
+    Column("effect", sa.JSON, nullable=False),
+    Column("proposed_at", Instant, nullable=False),
+    Column("proposed_by", sa.Text, nullable=False),
+    Column("approved_at", Instant),
+    Column("approved_by", sa.Text),
+    Column("activated_at", Instant),
+    Column("activated_by", sa.Text),
+    Column("ended_at", Instant),
+    Column("ended_by", sa.Text),
+    Column("replaced", sa.Integer, ForeignKey("rulings.id")),
+    one_of("state", RulingState),
+    Index(
+        "uq_rulings_active", "state", unique=True, sqlite_where=sa.text("state = 'ACTIVE'"), postgresql_where=sa.text("state = 'ACTIVE'")
+    ),
+)
+"""What people ruled on the site's rules. `ended_by` is also who rejected one; `effect` is what was simulated when it was proposed."""
 
 people = Table(
     "people",

@@ -13,6 +13,7 @@ import sqlalchemy as sa
 from prioritizer.db import connect
 from prioritizer.db.ordering import KEYS, WORKLIST, View, Wanted, chosen, in_view, order_keys, stands_after
 from prioritizer.db.placing import high_suspended
+from prioritizer.db.ruled import ruled
 from prioritizer.db.tables import alarms, deliveries, events, instances, notices, results, scores, studies
 from prioritizer.errors import NotAllowed, NotFound
 from prioritizer.ranking import Band, Policy
@@ -332,4 +333,4 @@ def standing_alarms(engine: sa.Engine) -> list[tuple[str, datetime, str, str]]:
 def raising_is_suspended(engine: sa.Engine, policy: Policy) -> bool:
     """True while the share of HIGH among the last N scored studies is over the site's limit."""
     with connect.reading(engine) as tx:
-        return high_suspended(tx, policy)
+        return high_suspended(tx, ruled(tx, policy, held=False).policy)

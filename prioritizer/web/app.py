@@ -37,6 +37,7 @@ from prioritizer.web import (
     oidc,
     people,
     reading_list,
+    rules,
     sign_in,
     study,
     system,
@@ -57,7 +58,7 @@ STATUSES: tuple[tuple[type[PrioritizerError], int, str], ...] = (
     (Transient, 503, "The list is not available"),
 )
 """What each error is over HTTP."""
-PARTS = (sign_in, account, people, study, reading_list, live, machines, trial, board, calibrations, system, audit, oidc, api)
+PARTS = (sign_in, account, people, study, reading_list, live, machines, trial, board, calibrations, rules, system, audit, oidc, api)
 
 
 def page_app(page: Page) -> FastAPI:
@@ -78,7 +79,7 @@ def page_app(page: Page) -> FastAPI:
     app.state.house = oidc.ready(app, web) if web.auth == "oidc" else None
     app.mount("/static", StaticFiles(directory=FOLDER / "static"), name="static")
     most = partial(trial.most_bytes, desk)
-    app.add_middleware(Armour, settings=page.settings, uploads={"/try": most, "/api/try": most})
+    app.add_middleware(Armour, settings=page.configured, uploads={"/try": most, "/api/try": most})
     for kind, _, _ in STATUSES:
         app.add_exception_handler(kind, explain)
     app.add_exception_handler(RequestValidationError, explain_values)

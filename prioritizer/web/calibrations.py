@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Form
 from fastapi.responses import FileResponse, HTMLResponse, RedirectResponse, Response
 
 from prioritizer.access import May, Person
@@ -15,11 +15,15 @@ from prioritizer.db import activating, calibrations
 from prioritizer.db.activating import Decision
 from prioritizer.db.calibrations import Row
 from prioritizer.db.in_force import InForce
-from prioritizer.errors import CalibrationChanged, NotAllowed, NotFound
+from prioritizer.errors import CalibrationChanged, ModelError, NotAllowed, NotFound
+from prioritizer.threshold import ThresholdWish
 from prioritizer.web.desk import Desk, Here, Seeing, Text, needs
 
 routes = APIRouter(prefix="/calibrations")
 Physicist = Annotated[Person, needs(May.CALIBRATE)]
+NowInForce = Annotated[int, Form(alias="shown", ge=0, lt=2**31)]
+ShownActivation = Annotated[int | None, Form(ge=0, lt=2**31)]
+"""The activation that the form was shown; a program that says none decides on whatever is in force."""
 LOGITS = (-6.0, -4.0, -2.0, -1.0, 0.0, 1.0, 2.0, 4.0, 6.0)
 WITHIN = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; sandbox"
 """A report is a page of its own, made by the recalibration: it is shown without any right to run or to ask."""
@@ -78,13 +82,15 @@ def listed(desk: Desk, person: Person, status: int = 200, fault: str = "", done:
 @routes.get("/{name}", response_class=HTMLResponse)
 def show_one(desk: Here, person: Seeing, name: str) -> HTMLResponse:
     """One calibration beside the one in force: maps, thresholds, verdict."""
-    found, now = beside(calibrations.find(desk.engine, name)), applying(desk).calibration
+    found, applies = beside(calibrations.find(desk.engine, name)), applying(desk)
+    now = applies.calibration
     maps = [one for one in (now, found.map) if one is not None]
     return desk.render(
         "calibration.html",
         person=person,
         one=found,
         now=now,
+        activation=applies.activation,
         points=[(logit, [one.probability(logit) for one in maps]) for logit in LOGITS],
         raised_from=[one.logit_at(one.t_high) for one in maps],
         may=person.may(May.CALIBRATE),
@@ -102,11 +108,34 @@ def report(desk: Here, person: Physicist, name: str) -> Response:
     return FileResponse(found.row.report, media_type="text/html", headers={"Content-Security-Policy": WITHIN})
 
 
+@routes.post("/threshold", response_class=HTMLResponse)
+def threshold(
+    desk: Here, person: Physicist, shown: NowInForce, probability: Text = "", sensitivity: Text = "", flags_per_day: Text = ""
+) -> Response:
+    """Another threshold on the calibration in force, as a candidate with its simulated effect in its report."""
+    try:
+        wish = ThresholdWish(probability=_number(probability), sensitivity=_number(sensitivity), flags_per_day=_number(flags_per_day))
+        name = desk.page.propose_threshold(wish, person.name, shown)
+    except (NotAllowed, ModelError) as error:
+        return listed(desk, person, 409, fault=str(error))
+    return RedirectResponse(f"/calibrations/{name}", 303)
+
+
+def _number(text: str) -> float | None:
+    """A number of the form; none where nothing was written. Raises NotAllowed."""
+    if not text.strip():
+        return None
+    try:
+        return float(text)
+    except ValueError as error:
+        raise NotAllowed(f"{text.strip()[:20]!r} is no number") from error
+
+
 @routes.post("/rollback", response_class=HTMLResponse)
-def roll_back(desk: Here, person: Physicist, own: Text = "") -> Response:
+def roll_back(desk: Here, person: Physicist, own: Text = "", shown: ShownActivation = None) -> Response:
     """What applied before applies again, or the bundle's own."""
     try:
-        activating.roll_back(desk.engine, person.name, desk.page.policy(), desk.page.quiet(), desk.now, to_own=own == "yes")
+        activating.roll_back(desk.engine, person.name, desk.page.policy(), desk.page.quiet(), desk.now, to_own=own == "yes", expected=shown)
     except NotAllowed as error:
         return listed(desk, person, 409, fault=str(error))
     desk.forget()
@@ -128,13 +157,13 @@ def reject(desk: Here, person: Physicist, name: str, reason: Text = "") -> Respo
 
 
 @routes.post("/{name}/activate", response_class=HTMLResponse)
-def activate(desk: Here, person: Physicist, name: str, against_advice: Text = "") -> Response:
+def activate(desk: Here, person: Physicist, name: str, against_advice: Text = "", shown: ShownActivation = None) -> Response:
     """Put it in force: every unread study is scored and placed anew by it in one transaction."""
     decision = Decision(
         who=person.name, second_person=desk.page.settings().calibration.second_person, against_advice=against_advice.strip()
     )
     try:
-        done = activating.activate(desk.engine, name, decision, desk.page.policy(), desk.page.quiet(), desk.now)
+        done = activating.activate(desk.engine, name, decision, desk.page.policy(), desk.page.quiet(), desk.now, expected=shown)
     except NotAllowed as error:
         return listed(desk, person, 409, fault=str(error))
     desk.forget()

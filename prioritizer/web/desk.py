@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -25,6 +25,7 @@ from prioritizer.db.receiving import Quiet
 from prioritizer.db.worklist import Counts
 from prioritizer.ranking import Policy, Stage
 from prioritizer.study import Shown, Tried
+from prioritizer.threshold import ThresholdWish
 from prioritizer.web import words
 from prioritizer.web.ahead import Ahead
 from prioritizer.web.pulse import Pulse
@@ -88,12 +89,27 @@ class Trying(Protocol):
         """What AI makes of it."""
 
 
+class Simulating(Protocol):
+    """Where a ruling is tried before it is saved."""
+
+    def __call__(self, changes: Mapping[str, Any], *, anew: bool) -> dict[str, Any]:
+        """What it would do; anew, or as it was shown of the same values. Raises RulingUnfit."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Page:
     """What the page asks of the daemon."""
 
     engine: sa.Engine
     settings: Callable[[], Settings]
+    """What is in force: the configuration with the active ruling over it."""
+    configured: Callable[[], Settings]
+    """The configuration alone."""
+    rules_changed: Callable[[], None]
+    """Something was ruled on this page: `settings` is read anew."""
+    simulated: Simulating
+    propose_threshold: Callable[[ThresholdWish, str, int], str]
+    """Enter another threshold as a candidate, by whom and over which activation; its id. Raises NotAllowed, ModelError."""
     metrics: Callable[[], bytes]
     ai_off: Callable[[], tuple[str, datetime]]
     listening: Callable[[], bool]
@@ -158,6 +174,7 @@ class Desk:
     def forget(self) -> None:
         """Something was changed here: the next page counts anew."""
         self.tallies.forget()
+        self.page.rules_changed()
 
     def part(self, name: str, /, **values: Any) -> HTMLResponse:
         """A piece of a page."""
@@ -194,7 +211,7 @@ def desk_of(page: Page) -> Desk:
     tallies = Tallies(page.engine, page.now, lambda: page.settings().ranking.last_n)
     return Desk(
         page=page,
-        door=Doorkeeper(engine=page.engine, settings=page.settings, now=page.now),
+        door=Doorkeeper(engine=page.engine, settings=page.configured, now=page.now),
         templates=templates,
         pulse=Pulse(page.engine, page.now, looked=lambda changed: tallies.renew(changed=changed)),
         tallies=tallies,

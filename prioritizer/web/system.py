@@ -12,6 +12,7 @@ from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from prioritizer.access import May, Person
 from prioritizer.config import Settings
 from prioritizer.db import delivering, scoring, senders, worklist
+from prioritizer.db.ruled import holding
 from prioritizer.db.worklist import NoticeRow
 from prioritizer.errors import NotAllowed
 from prioritizer.web.desk import Desk, Here, Proved, Seeing, Text, needs
@@ -62,7 +63,8 @@ def page(desk: Desk, person: Person, proofs: list[Proved] | None = None, tested:
         stations=desk.page.stations(),
         card=desk.page.card(),
         settings=settings,
-        shown=configured(settings),
+        shown=in_force(settings),
+        ruled=holding(desk.engine, desk.page.policy()).active,
         may_operate=person.may(May.OPERATE),
         proofs=proofs,
         tested=tested,
@@ -85,7 +87,7 @@ def last_refusals(notices: list[NoticeRow]) -> dict[str, NoticeRow]:
     return found
 
 
-def configured(settings: Settings) -> list[tuple[str, str]]:
+def in_force(settings: Settings) -> list[tuple[str, str]]:
     """The settings that decide what readers see."""
     ranking = settings.ranking
     return [

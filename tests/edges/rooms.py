@@ -8,7 +8,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from prioritizer import watching
+from prioritizer import ruling, watching
 from prioritizer.config import Settings
 from prioritizer.db.receiving import Quiet
 from prioritizer.ranking import Policy
@@ -27,6 +27,9 @@ def page_of(engine: sa.Engine, **other: Any) -> Page:
     usual: dict[str, Any] = {
         "engine": engine,
         "settings": Settings,
+        "rules_changed": lambda: None,
+        "propose_threshold": lambda wish, by, activation: "threshold-1",
+        "simulated": lambda wanted, *, anew: {"changes": ruling.changed(Policy(), wanted), "said": ["simulated by a test"]},
         "metrics": lambda: b"prioritizer_ai_on 1.0\n",
         "ai_off": lambda: ("", THEN),
         "listening": lambda: True,
@@ -42,4 +45,5 @@ def page_of(engine: sa.Engine, **other: Any) -> Page:
         "trying": lambda: None,
         "scale": lambda: 1.0,
     }
+    usual["configured"] = other.get("settings", Settings)
     return Page(**(usual | other))

@@ -25,7 +25,7 @@ from tests.system.reading_room import NUMBERS, PASSWORD, RAISES_ALL, RAISES_NONE
 
 SLOW_MS = int(os.environ.get("SLOW_MS", "30000"))
 """It bounds a hang on a busy machine, and proves nothing about speed."""
-PAGES = ("/", "/board", "/try", "/calibrations", "/system", "/audit", "/people", "/account")
+PAGES = ("/", "/board", "/try", "/calibrations", "/rules", "/system", "/audit", "/people", "/account")
 
 
 @pytest.fixture(scope="module")

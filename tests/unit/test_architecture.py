@@ -24,6 +24,8 @@ PURE = frozenset(
         "cohort_lint",
         "advice",
         "ranking",
+        "ruling",
+        "threshold",
         "config",
         "config_template",
         "errors",

@@ -1,0 +1,189 @@
+"""The verbs of the site's rules: stage, windows and the share raised, ruled by people above the configuration."""
+
+from __future__ import annotations
+
+import getpass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from prioritizer.cli_options import AsJson, ConfigFile, ledger_of, rules_of
+from prioritizer.contract import out, print_json, talk, verb
+from prioritizer.ranking import Stage
+
+if TYPE_CHECKING:
+    import sqlalchemy as sa
+
+    from prioritizer.config import Settings
+    from prioritizer.db.ruling import Done
+    from prioritizer.ranking import Policy
+
+app = typer.Typer()
+rules = typer.Typer(help="Rulings on the site's rules: propose with the simulated effect, approve, activate, back.", no_args_is_help=True)
+app.add_typer(rules, name="rules")
+
+Number = Annotated[int, typer.Argument(metavar="NUMBER", help="Number of a ruling, as `rules show` lists it.")]
+Who = Annotated[str, typer.Option("--as", help="Who does this; it is recorded.", show_default="the user signed in here")]
+
+
+def _site(config: Path | None) -> tuple[sa.Engine, Settings, Policy]:
+    """The ledger, the configuration and its rules."""
+    engine, settings = ledger_of(config)
+    return engine, settings, rules_of(settings)
+
+
+@rules.command()
+@verb
+def show(
+    number: Annotated[int | None, typer.Argument(metavar="[NUMBER]", help="One ruling, with its simulated effect.")] = None,
+    config: ConfigFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """What is configured, what is ruled, what is in force, and every ruling; or one of them."""
+    from prioritizer import ruling_listing
+    from prioritizer.db import ruling
+    from prioritizer.db.ruled import holding
+
+    engine, settings, policy = _site(config)
+    if number is not None:
+        row = ruling.find(engine, number)
+        print_json(ruling_listing.as_json(row)) if as_json else ruling_listing.show_one(row, out)
+        return
+    holds, rows = holding(engine, policy), ruling.listed(engine)
+    if as_json:
+        print_json(ruling_listing.in_force_as_json(settings, holds) | {"rulings": [ruling_listing.as_json(row) for row in rows]})
+    else:
+        ruling_listing.show_list(settings, holds, rows, out)
+
+
+@rules.command()
+@verb
+def propose(
+    reason: Annotated[str, typer.Option(help="Why; it is recorded. Needed unless --dry-run.")] = "",
+    stage: Annotated[Stage | None, typer.Option(help="shadow, pilot or active.", show_default="as configured")] = None,
+    high_minutes: Annotated[float | None, typer.Option(help="Deadline of a raised study.", show_default="as configured")] = None,
+    neutral_minutes: Annotated[float | None, typer.Option(help="Deadline of every other study.", show_default="as configured")] = None,
+    low_minutes: Annotated[float | None, typer.Option(help="Deadline of a demoted study.", show_default="as configured")] = None,
+    max_high_share: Annotated[float | None, typer.Option(help="Most that may be raised, 0 to 1.", show_default="as configured")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only simulate: nothing is kept.")] = False,
+    who: Who = getpass.getuser(),
+    config: ConfigFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Simulate a ruling beside the rules in force, and keep it as a candidate. What is not given stays as configured."""
+    from prioritizer import ruling_listing
+    from prioritizer.db import ruling
+    from prioritizer.db.ruled import holding
+    from prioritizer.ruled_effect import effect_of
+    from prioritizer.stations import utc_now
+
+    engine, settings, policy = _site(config)
+    given = {
+        "stage": stage,
+        "high_minutes": high_minutes,
+        "neutral_minutes": neutral_minutes,
+        "low_minutes": low_minutes,
+        "max_high_share": max_high_share,
+    }
+    wanted = {key: str(value) if key == "stage" else value for key, value in given.items() if value is not None}
+    shown = holding(engine, policy).change
+    effect = effect_of(settings, engine, wanted, utc_now())
+    if dry_run:
+        print_json(effect) if as_json else ruling_listing.show_effect(effect, out)
+        return
+    proposal = ruling.Proposal(wanted=wanted, reason=reason, effect=effect)
+    row = ruling.propose(engine, policy, proposal, who, utc_now(), shown)
+    if as_json:
+        print_json(ruling_listing.as_json(row))
+        return
+    ruling_listing.show_one(row, out)
+    second = f"another person: prioritizer rules approve {row.id}; then " if settings.calibration.second_person else ""
+    talk.print(f"A candidate; nothing is changed yet. Next, {second}prioritizer rules activate {row.id}", markup=False, soft_wrap=True)
+
+
+@rules.command()
+@verb
+def approve(number: Number, who: Who = getpass.getuser(), config: ConfigFile = None, as_json: AsJson = False) -> None:
+    """Agree to a candidate that another person proposed."""
+    from prioritizer.db import ruling
+    from prioritizer.stations import utc_now
+
+    engine, _, policy = _site(config)
+    ruling.approve(engine, policy, number, who, utc_now())
+    _say_row(engine, number, f"approved by {who}", as_json=as_json)
+
+
+@rules.command()
+@verb
+def reject(
+    number: Number,
+    reason: Annotated[str, typer.Option(help="Why; it is recorded.")] = "",
+    who: Who = getpass.getuser(),
+    config: ConfigFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Decide against a candidate, for good."""
+    from prioritizer.db import ruling
+    from prioritizer.stations import utc_now
+
+    engine, _, policy = _site(config)
+    ruling.reject(engine, policy, number, who, reason, utc_now())
+    _say_row(engine, number, f"rejected by {who}", as_json=as_json)
+
+
+@rules.command()
+@verb
+def activate(number: Number, who: Who = getpass.getuser(), config: ConfigFile = None, as_json: AsJson = False) -> None:
+    """Put a candidate in force: every unread study is placed anew in that moment. No restart."""
+    from prioritizer.db import ruling
+    from prioritizer.db.activating import Decision
+    from prioritizer.stations import utc_now
+
+    engine, settings, policy = _site(config)
+    decision = Decision(who=who, second_person=settings.calibration.second_person)
+    _say_done(ruling.activate(engine, policy, number, decision, utc_now()), as_json=as_json)
+
+
+@rules.command()
+@verb
+def end(who: Who = getpass.getuser(), config: ConfigFile = None, as_json: AsJson = False) -> None:
+    """End the ruling in force: the configuration alone holds again. Needs nobody's approval."""
+    from prioritizer.db import ruling
+    from prioritizer.stations import utc_now
+
+    engine, _, policy = _site(config)
+    _say_done(ruling.end(engine, policy, who, utc_now()), as_json=as_json)
+
+
+@rules.command()
+@verb
+def back(who: Who = getpass.getuser(), config: ConfigFile = None, as_json: AsJson = False) -> None:
+    """Go back to what held before the ruling in force: the one before it, or the configuration. Needs nobody's approval."""
+    from prioritizer.db import ruling
+    from prioritizer.stations import utc_now
+
+    engine, _, policy = _site(config)
+    _say_done(ruling.back(engine, policy, who, utc_now()), as_json=as_json)
+
+
+def _say_row(engine: sa.Engine, number: int, done: str, *, as_json: bool) -> None:
+    from prioritizer import ruling_listing
+    from prioritizer.db import ruling
+
+    if as_json:
+        print_json(ruling_listing.as_json(ruling.find(engine, number)))
+    else:
+        talk.print(f"ruling {number} {done}", markup=False, highlight=False)
+
+
+def _say_done(done: Done, *, as_json: bool) -> None:
+    from dataclasses import asdict
+
+    if as_json:
+        print_json(asdict(done))
+        return
+    after, before = (f"ruling {number}" if number is not None else "the configuration alone" for number in (done.after, done.before))
+    more = f"; {done.retracted} results that waited are not sent" if done.retracted else ""
+    said = f"{after} holds now, in place of {before} (change {done.change}): {done.moved} unread studies moved{more}"
+    talk.print(said, markup=False, highlight=False, soft_wrap=True)

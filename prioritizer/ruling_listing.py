@@ -1,0 +1,106 @@
+"""Rulings on the terminal and as JSON: what is configured, ruled and in force, and what a ruling was simulated to do."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from prioritizer import ruling
+from prioritizer.config import Settings
+from prioritizer.db.ruled import Row, Ruled
+from prioritizer.simulation_words import SIMULATED, minutes
+
+
+def as_json(row: Row) -> dict[str, Any]:
+    """Everything about one ruling."""
+    return {**asdict(row), "changes": {} if row.fault else row.changes, "fault": row.fault}
+
+
+def in_force_as_json(settings: Settings, holds: Ruled) -> dict[str, Any]:
+    """What is configured, what is ruled, what is in force."""
+    return {
+        "configured": ruling.configured(settings),
+        "ruled": dict(holds.changes),
+        "in_force": ruling.values_of(holds.policy),
+        "ruling": holds.active.id if holds.active else None,
+        "change": holds.change,
+        "fault": holds.fault,
+    }
+
+
+def show_list(settings: Settings, holds: Ruled, rows: Sequence[Row], out: Console) -> None:
+    """The rules in force, then every ruling, the newest first."""
+    if holds.fault:
+        out.print(Text(f"!! {holds.fault}. The configuration alone holds.", style="bold red"), soft_wrap=True)
+    told = in_force_as_json(settings, holds)
+    table = Table("Rule", "Configured", "Ruled", "In force", title="The site's rules", title_justify="left")
+    for key in ruling.KEYS:
+        ruled = ruling.shown(key, told["ruled"][key]) if key in told["ruled"] else ""
+        cells = (ruling.NAMES[key], ruling.shown(key, told["configured"][key]), ruled, ruling.shown(key, told["in_force"][key]))
+        table.add_row(*map(Text, cells))
+    out.print(table)
+    if not rows:
+        out.print("No ruling was ever proposed: the configuration alone holds.")
+    for row in rows:
+        out.print(Text(f"{row.id:>4}  {row.state.lower():<9}  {said_of(row)}"), soft_wrap=True)
+
+
+def said_of(row: Row) -> str:
+    """One ruling in a line."""
+    what = f"!! {row.fault}" if row.fault else ruling.told(row.changes)
+    approved = f"; approved by {row.approved_by}" if row.approved_by else ""
+    return f"{what}; proposed by {row.proposed_by} on {row.proposed_at:%Y-%m-%d}: {row.reason}{approved}"
+
+
+def show_one(row: Row, out: Console) -> None:
+    """Who did what with a ruling, and what it was simulated to do."""
+    out.print(Text(f"ruling {row.id}, {row.state.lower()}: {'!! ' + row.fault if row.fault else ruling.told(row.changes)}", style="bold"))
+    out.print(Text(f"reason: {row.reason}"), soft_wrap=True)
+    last = "rejected" if row.state == "REJECTED" else "ended"
+    for word, who, at in (
+        ("proposed", row.proposed_by, row.proposed_at),
+        ("approved", row.approved_by, row.approved_at),
+        ("activated", row.activated_by, row.activated_at),
+        (last, row.ended_by, row.ended_at),
+    ):
+        if who and at:
+            out.print(Text(f"{word} by {who}, {at.astimezone():%Y-%m-%d %H:%M}"))
+    show_effect(row.effect, out)
+
+
+def show_effect(effect: Mapping[str, Any], out: Console) -> None:
+    """The simulated effect: each way of ordering, and which open studies would stand elsewhere."""
+    if effect.get("fault"):
+        out.print(Text(f"!! {effect['fault']}", style="bold yellow"), soft_wrap=True)
+    if effect.get("orders"):
+        header = ("Order", "flagged", "all others", "longest", "raised", "OVERDUE")
+        table = Table(*header, title="Minutes from arrival to read, simulated", title_justify="left")
+        for one in effect["orders"]:
+            waits = [minute(one[name]) for name in ("flagged", "others", "longest")]
+            table.add_row(*map(Text, (f"{one['order']}: {one['rules']}", *waits, share(one["raised"]), share(one["overdue"]))))
+        out.print(table)
+    for said in (*effect.get("said", ()), *(f"!! {warning}" for warning in effect.get("warnings", ()))):
+        out.print(Text(said), soft_wrap=True)
+    if "moved" in effect:
+        out.print(Text(f"{effect['moved']} of {effect['open']} open studies would stand elsewhere at that moment."))
+    for one in effect.get("moves", ()):
+        out.print(Text(f"  {one['from']} -> {one['to']}  {one['study_uid']}  {one['why']}"), soft_wrap=True)
+    if effect.get("assumed"):
+        out.print(Text(f"{SIMULATED} Assumed:"), soft_wrap=True)
+    for name, value in effect.get("assumed", ()):
+        out.print(Text(f"  {name}: {value}"), soft_wrap=True)
+
+
+def minute(value: float | None) -> str:
+    """Minutes, a dash where there are none."""
+    return "-" if value is None else minutes(value)
+
+
+def share(value: float | None) -> str:
+    """A share in percent, a dash where there is none."""
+    return "-" if value is None else f"{value:.1%}"

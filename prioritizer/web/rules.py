@@ -1,0 +1,236 @@
+"""The site's rules: what is configured, what people ruled above it, what is in force; and rulings, tried before they are saved.
+
+Every form says which change of the rules it was shown; where something else is in force by then, the ledger refuses it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Form
+from fastapi.responses import HTMLResponse, RedirectResponse, Response
+
+from prioritizer import ruling as rules
+from prioritizer.access import May, Person
+from prioritizer.db import ruling
+from prioritizer.db.activating import Decision
+from prioritizer.db.ruled import Row, holding
+from prioritizer.db.ruling import Done, Proposal
+from prioritizer.errors import NotAllowed, NotFound, RulingUnfit
+from prioritizer.ranking import Stage
+from prioritizer.web.desk import Desk, Here, Seeing, Text, needs
+
+routes = APIRouter(prefix="/rules")
+Physicist = Annotated[Person, needs(May.CALIBRATE)]
+ShownChange = Annotated[int, Form(ge=0, le=ruling.LARGEST)]
+DIGITS = 10
+"""Of the largest number that a ruling may have."""
+
+
+@routes.get("", response_class=HTMLResponse)
+def show(desk: Here, person: Seeing) -> HTMLResponse:
+    """The rules in force, the form to propose others, candidates and history."""
+    return page(desk, person)
+
+
+def page(desk: Desk, person: Person, status: int = 200, **said: Any) -> HTMLResponse:
+    """The page, with what was just done, tried, or stood in the way."""
+    holds, configured = holding(desk.engine, desk.page.policy()), rules.configured(desk.page.configured())
+    in_force = rules.values_of(holds.policy)
+    table = [
+        (
+            rules.NAMES[key],
+            rules.shown(key, configured[key]),
+            rules.shown(key, holds.changes[key]) if key in holds.changes else "",
+            rules.shown(key, in_force[key]),
+        )
+        for key in rules.KEYS
+    ]
+    rows = [(row, words_of(row)) for row in ruling.listed(desk.engine)]
+    usual = {
+        "holds": holds,
+        "table": table,
+        "configured": configured,
+        "fields": FIELDS,
+        "stages": list(Stage),
+        "candidates": [(row, said) for row, said in rows if row.state == "CANDIDATE"],
+        "past": [(row, said) for row, said in rows if row.state != "CANDIDATE"],
+        "may": person.may(May.CALIBRATE),
+        "sees": sees(desk, person),
+        "second_person": desk.page.settings().calibration.second_person,
+        "given": {},
+        "reason": "",
+        "most": rules.LONGEST_REASON,
+        "effect": None,
+        "fault": "",
+        "done": "",
+    }
+    return desk.render("rules.html", status, person=person, **(usual | said))
+
+
+FIELDS = (
+    ("high_minutes", "Deadline of a raised study, minutes"),
+    ("neutral_minutes", "Deadline of every other study, minutes"),
+    ("low_minutes", "Deadline of a demoted study, minutes"),
+    ("max_high_share", "Most that may be raised, 0 to 1"),
+)
+
+
+def sees(desk: Desk, person: Person) -> bool:
+    """True for who may see what AI does: in stage shadow only those who measure it."""
+    return desk.page.marks or person.may(May.CALIBRATE)
+
+
+def words_of(row: Row) -> str:
+    """What a ruling changes, in words, or why its document cannot be trusted."""
+    return f"!! {row.fault}" if row.fault else rules.told(row.changes)
+
+
+def given(
+    stage: Text = "", high_minutes: Text = "", neutral_minutes: Text = "", low_minutes: Text = "", max_high_share: Text = ""
+) -> dict[str, str]:
+    """The values of the form; what is empty stays as configured."""
+    found = {
+        "stage": stage,
+        "high_minutes": high_minutes,
+        "neutral_minutes": neutral_minutes,
+        "low_minutes": low_minutes,
+        "max_high_share": max_high_share,
+    }
+    return {key: value.strip() for key, value in found.items() if value.strip()}
+
+
+Given = Annotated[dict[str, str], Depends(given)]
+
+
+def effect_rows(effect: Mapping[str, Any]) -> list[tuple[str, ...]]:
+    """Each way of ordering: its name, its rules, and what they do."""
+    return [
+        (
+            one["order"],
+            one["rules"],
+            *(_minutes(one[name]) for name in ("flagged", "others", "longest")),
+            _with_interval(one["pneumonia_flagged"]),
+            _share(one["raised"]),
+            _share(one["overdue"]),
+        )
+        for one in effect.get("orders", ())
+    ]
+
+
+def _minutes(value: float | None) -> str:
+    return "-" if value is None else f"{value:.0f}" if abs(value) >= 10 else f"{value:.1f}"
+
+
+def _with_interval(told: Mapping[str, float | None]) -> str:
+    if told["low"] is None:
+        return _minutes(told["value"])
+    return f"{_minutes(told['value'])} ({_minutes(told['low'])} to {_minutes(told['high'])})"
+
+
+def _share(value: float | None) -> str:
+    return "-" if value is None else f"{value:.1%}"
+
+
+@routes.post("/preview", response_class=HTMLResponse)
+def preview(desk: Here, person: Physicist, wanted: Given, reason: Text = "") -> HTMLResponse:
+    """What it would do, simulated beside what is in force. Nothing is kept."""
+    try:
+        effect = desk.page.simulated(wanted, anew=True)
+    except RulingUnfit as error:
+        return page(desk, person, 422, fault=str(error), given=wanted, reason=reason)
+    if not effect["changes"]:
+        said = "nothing differs from the configuration; to go back to it, end the ruling that is in force"
+        return page(desk, person, 422, fault=said, given=wanted, reason=reason)
+    return page(desk, person, effect=effect, rows=effect_rows(effect), tried=rules.told(effect["changes"]), given=wanted, reason=reason)
+
+
+@routes.post("/propose", response_class=HTMLResponse)
+def propose(desk: Here, person: Physicist, wanted: Given, shown: ShownChange, reason: Text = "") -> Response:
+    """Keep it as a candidate, with the effect that was shown."""
+    try:
+        effect = desk.page.simulated(wanted, anew=False)
+        row = ruling.propose(
+            desk.engine, desk.page.policy(), Proposal(wanted=wanted, reason=reason, effect=effect), person.name, desk.now, shown
+        )
+    except NotAllowed as error:
+        return page(desk, person, 409, fault=str(error), given=wanted, reason=reason)
+    return RedirectResponse(f"/rules/{row.id}", 303)
+
+
+@routes.post("/end", response_class=HTMLResponse)
+def end(desk: Here, person: Physicist, shown: ShownChange) -> Response:
+    """The configuration alone holds again."""
+    return decided(desk, person, lambda: ruling.end(desk.engine, desk.page.policy(), person.name, desk.now, shown))
+
+
+@routes.post("/back", response_class=HTMLResponse)
+def back(desk: Here, person: Physicist, shown: ShownChange) -> Response:
+    """What held before holds again."""
+    return decided(desk, person, lambda: ruling.back(desk.engine, desk.page.policy(), person.name, desk.now, shown))
+
+
+@routes.get("/{number}", response_class=HTMLResponse)
+def show_one(desk: Here, person: Seeing, number: str) -> HTMLResponse:
+    """One ruling: who did what, why, and what was simulated when it was proposed."""
+    row = ruling.find(desk.engine, number_of(number))
+    return desk.render(
+        "rule.html",
+        person=person,
+        row=row,
+        what=words_of(row),
+        holds=holding(desk.engine, desk.page.policy()),
+        effect=row.effect,
+        rows=effect_rows(row.effect),
+        may=person.may(May.CALIBRATE),
+        sees=sees(desk, person),
+        second_person=desk.page.settings().calibration.second_person,
+    )
+
+
+def number_of(text: str) -> int:
+    """The number in an address. Raises NotFound for what is none, however long."""
+    if not (text.isascii() and text.isdecimal() and len(text) <= DIGITS):
+        raise NotFound("there is no ruling of this number")
+    return int(text)
+
+
+@routes.post("/{number}/approve", response_class=HTMLResponse)
+def approve(desk: Here, person: Physicist, number: str, shown: ShownChange) -> Response:
+    """A second person agrees."""
+    try:
+        ruling.approve(desk.engine, desk.page.policy(), number_of(number), person.name, desk.now, shown)
+    except NotAllowed as error:
+        return page(desk, person, 409, fault=str(error))
+    return RedirectResponse(f"/rules/{number_of(number)}", 303)
+
+
+@routes.post("/{number}/reject", response_class=HTMLResponse)
+def reject(desk: Here, person: Physicist, number: str, shown: ShownChange, reason: Text = "") -> Response:
+    """Decide against it, for good."""
+    try:
+        ruling.reject(desk.engine, desk.page.policy(), number_of(number), person.name, reason, desk.now, shown)
+    except NotAllowed as error:
+        return page(desk, person, 409, fault=str(error))
+    return RedirectResponse("/rules", 303)
+
+
+@routes.post("/{number}/activate", response_class=HTMLResponse)
+def activate(desk: Here, person: Physicist, number: str, shown: ShownChange) -> Response:
+    """Put it in force: every unread study is placed anew by it in one transaction."""
+    decision = Decision(who=person.name, second_person=desk.page.settings().calibration.second_person)
+    wanted = number_of(number)
+    return decided(desk, person, lambda: ruling.activate(desk.engine, desk.page.policy(), wanted, decision, desk.now, shown))
+
+
+def decided(desk: Desk, person: Person, work: Callable[[], Done]) -> Response:
+    """Do what was decided, and show what it did or what stood in the way."""
+    try:
+        done = work()
+    except NotAllowed as error:
+        return page(desk, person, 409, fault=str(error))
+    desk.forget()
+    after = f"Ruling {done.after}" if done.after is not None else "The configuration alone"
+    more = f" {done.retracted} results that waited are not sent." if done.retracted else ""
+    return page(desk, person, done=f"{after} is in force (change {done.change}): {done.moved} unread studies moved.{more}")

@@ -25,8 +25,6 @@ from prioritizer.study import AIState
 
 SCORING_PATIENCE_S = 60.0
 PUBLISHING_PATIENCE_S = 90.0
-UNDEREXPOSED = 0.08
-"""Grain of the phantoms that the bundled network is meant to raise. They are drawings: what it says of them means nothing."""
 
 
 def run_demo(engine: sa.Engine, settings: Settings, *, studies: int, pacs_port: int, keep: Path, out: Console, talk: Console) -> bool:
@@ -58,14 +56,17 @@ def _destination_on(settings: Settings, port: int) -> ConfiguredDestination:
 
 
 def _send_phantoms(engine: sa.Engine, folder: Path, studies: int, daemon: Destination, talk: Console) -> list[str]:
-    """Phantoms with numbers that the ledger does not know yet, every third with an opacity and much grain; their study UIDs."""
+    """Phantoms with numbers that the ledger does not know yet, two of three plain, which the bundled network does not raise.
+
+    They are drawings: what it says of them means nothing. Returns their study UIDs.
+    """
     first = next(n for n in itertools.count(1) if not _known(engine, phantom_study_uid(n)))
     patients = [
         PhantomPatient(
             number=first + n,
             taken_at=datetime.now(UTC),
             opacity=n % 3 == 2,
-            grain=UNDEREXPOSED if n % 3 == 2 else 0.0,
+            plain=n % 3 != 2,
             age=f"00{n % 5 + 1}Y",
             sex="FM"[n % 2],
         )

@@ -23,13 +23,13 @@ def picture(size: int, *, opacity: bool = False, seed: int = 0) -> NDArray[np.ui
 
 
 def stored_pixels(
-    rows: int, columns: int, *, bits: int = 12, opacity: bool = False, seed: int = 0, grain: float = 0.0
+    rows: int, columns: int, *, bits: int = 12, opacity: bool = False, seed: int = 0, plain: bool = False
 ) -> NDArray[np.uint16]:
     """The same kind of film as MONOCHROME2 stored values of `bits` bits: uint16 (rows, columns).
 
-    `grain` is the standard deviation of coarse noise, as of a film with too little dose; 0..1 of the whole range.
+    `plain`: large and blurred, without ribs and vessels and with a small heart.
     """
-    stored: NDArray[np.uint16] = np.rint(_film(rows, columns, seed, opacity=opacity, grain=grain) * (2**bits - 1)).astype(np.uint16)
+    stored: NDArray[np.uint16] = np.rint(_film(rows, columns, seed, opacity=opacity, plain=plain) * (2**bits - 1)).astype(np.uint16)
     return stored
 
 
@@ -37,34 +37,32 @@ DRAWN_SIDE = 448
 """The anatomy is drawn at most this large and enlarged: it holds no finer detail, and a full film would take seconds."""
 
 
-GRAIN_SIDE = 224
-"""Grains a side: coarse enough to outlive the shrinking to what a network sees."""
+PLAIN_SIDE = 56
+"""A plain film is drawn this small, and blurred by being enlarged."""
 
 
-def _film(rows: int, columns: int, seed: int, *, opacity: bool, grain: float = 0.0) -> Float64:
+def _film(rows: int, columns: int, seed: int, *, opacity: bool, plain: bool = False) -> Float64:
     """0 (black, air) .. 1 (white, dense), with the grain of a full-size detector."""
     rng, noise = np.random.default_rng([20261122, seed]), np.random.default_rng([20261122, seed, 1])
-    drawn = _anatomy(min(rows, DRAWN_SIDE), min(columns, DRAWN_SIDE), rng, opacity=opacity).astype(np.float32)
+    side = PLAIN_SIDE if plain else DRAWN_SIDE
+    drawn = _anatomy(min(rows, side), min(columns, side), rng, opacity=opacity, plain=plain).astype(np.float32)
     film = np.asarray(Image.fromarray(drawn).resize((columns, rows), Image.Resampling.BICUBIC), dtype=np.float64)
     film = film + noise.normal(0.0, 0.008, film.shape)
-    if grain:
-        coarse = noise.normal(0.0, grain, (GRAIN_SIDE, GRAIN_SIDE)).astype(np.float32)
-        film = film + np.asarray(Image.fromarray(coarse).resize((columns, rows), Image.Resampling.BILINEAR))
     return np.clip(film, 0.0, 1.0)
 
 
-def _anatomy(rows: int, columns: int, rng: np.random.Generator, *, opacity: bool) -> Float64:
+def _anatomy(rows: int, columns: int, rng: np.random.Generator, *, opacity: bool, plain: bool = False) -> Float64:
     """The film without noise."""
     x, y = np.meshgrid(np.linspace(-1, 1, columns), np.linspace(-1, 1, rows))
     # No two children stand alike: a little shift, scale and tilt.
-    tilt, scale = rng.uniform(-0.04, 0.04), rng.uniform(0.94, 1.05)
+    tilt, scale = rng.uniform(-0.04, 0.04), rng.uniform(0.94, 1.05) * (1.14 if plain else 1.0)
     x, y = (x + tilt * y + rng.uniform(-0.03, 0.03)) / scale, (y + rng.uniform(-0.03, 0.03)) / scale
-    dense = _attenuation(x, y, rng)
+    dense = _plain_attenuation(x, y) if plain else _attenuation(x, y, rng)
     side = rng.choice((-1.0, 1.0))
     centre = side * rng.uniform(0.36, 0.5), rng.uniform(0.05, 0.4)
     if opacity:
         dense = dense + OPACITY * _consolidation(x, y, centre, rng)
-    film: Float64 = 0.02 + 0.96 * (1.0 - np.exp(-1.55 * dense))
+    film: Float64 = 0.02 + 0.96 * (1.0 - np.exp(-(2.0 if plain else 1.55) * dense))
     return film
 
 
@@ -91,6 +89,17 @@ def _attenuation(x: Float64, y: Float64, rng: np.random.Generator) -> Float64:
     dense = dense + 0.5 * _heart(x, y) + 0.38 * _mediastinum(x, y) + 0.16 * _spine(x, y)
     vessels = _vessels(x, y, rng) * _lungs(x, y)
     return np.maximum(dense + 0.12 * vessels - 0.35 * _trachea(x, y) - 0.4 * _stomach_bubble(x, y), 0.0)
+
+
+def _plain_attenuation(x: Float64, y: Float64) -> Float64:
+    """The same with nothing in the lungs, hardly a heart and a dense spine."""
+    trunk = _soft(_ellipse(x, y, (0.0, 0.45), (0.86, 1.35), 3.2), 0.05)
+    neck = _soft(_ellipse(x, y, (0.0, -1.05), (0.24, 0.5), 2.5), 0.07)
+    arms = sum(_soft(_ellipse(x, y, (side * 1.06, 0.35), (0.16, 1.1), 2.5), 0.25) for side in (-1, 1))
+    body = np.maximum(trunk, neck) * 0.95 + 0.55 * arms * (1 - trunk)
+    dense = body * (1 + 0.08 * y) - 0.72 * _lungs(x, y) + 0.28 * _clavicles(x, y)
+    dense = dense + 0.1 * _heart(x, y) + 0.42 * _mediastinum(x, y) + 0.5 * _spine(x, y)
+    return np.maximum(dense - 0.35 * _trachea(x, y) - 0.4 * _stomach_bubble(x, y), 0.0)
 
 
 def _lungs(x: Float64, y: Float64) -> Float64:

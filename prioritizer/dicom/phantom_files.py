@@ -33,7 +33,8 @@ class PhantomPatient:
     """Names patient, study and every UID: the same number and instance give the same object."""
     taken_at: datetime
     opacity: bool = False
-    grain: float = 0.0
+    plain: bool = False
+    """Nothing in the lungs, and blurred: the bundled network raises none of these."""
     instance: int = 1
     age: str = "004Y"
     sex: str = "O"
@@ -58,7 +59,7 @@ def phantom_file(patient: PhantomPatient, transfer_syntax: str = uid.ExplicitVRL
     syntax = uid.UID(transfer_syntax)
     bits = 8 if syntax == uid.JPEGBaseline8Bit else patient.bits
     pixels = phantoms.stored_pixels(
-        patient.rows, patient.columns, bits=bits, opacity=patient.opacity, seed=patient.number, grain=patient.grain
+        patient.rows, patient.columns, bits=bits, opacity=patient.opacity, seed=patient.number, plain=patient.plain
     )
     if patient.inverted:
         pixels = (2**bits - 1 - pixels).astype(np.uint16)

@@ -32,8 +32,6 @@ PLAIN = {
     "people": "/people",
     "account": "/account",
 }
-UNDEREXPOSED = 0.08
-"""Grain of the phantoms that the bundle is meant to raise; they are drawings, what it says of them means nothing."""
 
 
 def furnished(room: Room) -> dict[str, str]:
@@ -45,7 +43,7 @@ def furnished(room: Room) -> dict[str, str]:
         sick = number % 3 == 2
         traits = {
             "opacity": sick,
-            "grain": UNDEREXPOSED if sick else 0.0,
+            "plain": not sick,  # the bundle raises none of these; they are drawings, what it says of them means nothing
             "age": f"00{number % 5 + 1}Y",
             "sex": "FM"[number % 2],
             "rows": 1024,

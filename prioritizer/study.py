@@ -80,7 +80,8 @@ class DeliveryState(StrEnum):
     SENT       The destination answered Success. Storage commitment leaves it, where the destination offers that.
     COMMITTED  The destination took responsibility. Nothing leaves it.
     REJECTED   A refusal that repeating will not change. An operator's requeue leaves it, or their word that it is given up.
-    RETRACTED  A newer revision replaced it before it was sent, or an operator gave it up. Nothing leaves it.
+    RETRACTED  A newer revision replaced it before it was sent, the stage became shadow, or an operator gave it up. Where the very same
+               object is the study's result again, that leaves it: no other object would ever be sent in its place.
     """
 
     PENDING = "PENDING"
@@ -95,7 +96,7 @@ DELIVERY_TRANSITIONS: Mapping[DeliveryState, frozenset[DeliveryState]] = {
     DeliveryState.SENT: frozenset({DeliveryState.COMMITTED}),
     DeliveryState.COMMITTED: frozenset(),
     DeliveryState.REJECTED: frozenset({DeliveryState.PENDING, DeliveryState.RETRACTED}),
-    DeliveryState.RETRACTED: frozenset(),
+    DeliveryState.RETRACTED: frozenset({DeliveryState.PENDING}),
 }
 
 

@@ -126,7 +126,9 @@ def finish_published(
 
 def _store_result(tx: sa.Connection, claim: ClaimedStudy, result: Result, destinations: Sequence[str], now: datetime) -> None:
     if tx.scalar(sa.select(sa.literal(1)).where(results.c.sop_instance_uid == result.sop_instance_uid)):
-        return  # a late instance that changed nothing: the PACS has this very object, or it is on its way
+        # A late instance that changed nothing: the PACS has this very object, it is on its way, or it was retracted before it was sent.
+        _send_after_all(tx, claim.study_uid, result.sop_instance_uid, now)
+        return
     _retract_unsent(tx, claim.study_uid, now)
     tx.execute(
         results.insert().values(
@@ -149,11 +151,24 @@ def _store_result(tx: sa.Connection, claim: ClaimedStudy, result: Result, destin
     record(tx, Kind.PUBLISHED, said, now, study=claim.study_uid, instance=claim.source_instance_uid)
 
 
-def _retract_unsent(tx: sa.Connection, study_uid: str, now: datetime) -> None:
+def _send_after_all(tx: sa.Connection, study_uid: str, result_uid: str, now: datetime) -> None:
+    """What was retracted before it was sent is the study's result again."""
+    again = {"attempts": 0, "not_before": None, "reason_text": "", "claimed_by": None, "claimed_until": None}
+    done = tx.execute(
+        deliveries.update()
+        .where(deliveries.c.result_uid == result_uid, deliveries.c.state == DeliveryState.RETRACTED)
+        .values(state=DeliveryState.PENDING, **again)
+    )
+    if done.rowcount:
+        _retract_unsent(tx, study_uid, now, but=result_uid)
+        record(tx, Kind.REQUEUED, f"result {result_uid} is sent after all", now, study=study_uid)
+
+
+def _retract_unsent(tx: sa.Connection, study_uid: str, now: datetime, but: str = "") -> None:
     unsent = states_before(DELIVERY_TRANSITIONS, DeliveryState.RETRACTED)
     done = tx.execute(
         deliveries.update()
-        .where(deliveries.c.study_uid == study_uid, deliveries.c.state.in_(unsent))
+        .where(deliveries.c.study_uid == study_uid, deliveries.c.state.in_(unsent), deliveries.c.result_uid != but)
         .values(state=DeliveryState.RETRACTED, reason_text="replaced by a newer revision before it was sent", claimed_by=None)
     )
     if done.rowcount:

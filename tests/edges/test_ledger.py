@@ -151,12 +151,19 @@ def newer_revision(ledger: sa.Engine) -> None:
     publish(ledger, "2.25.2")
 
 
+def the_same_again(ledger: sa.Engine) -> None:
+    receive(ledger, film(3))
+    score_next(ledger, 0.1)
+    publish(ledger, "2.25.1")
+
+
 DELIVERY_VERBS: dict[str, Callable[[sa.Engine, ClaimedDelivery], object]] = {
     "sent": lambda db, claim: delivering.finish_delivery(db, claim, DeliveryState.SENT, "", NOW),
     "rejected": lambda db, claim: delivering.finish_delivery(db, claim, DeliveryState.REJECTED, "no", NOW),
     "put back": lambda db, claim: delivering.put_delivery_back(db, claim, timedelta(0), "busy", NOW),
     "requeue": lambda db, claim: delivering.requeue_deliveries(db, "1.2.3", "op", NOW),
     "newer revision": lambda db, claim: newer_revision(db),
+    "the same object again": lambda db, claim: the_same_again(db),
 }
 
 
@@ -641,6 +648,16 @@ def test_a_newer_revision_retracts_what_was_not_sent(ledger: sa.Engine):
     newer_revision(ledger)
     states = {(row.result_uid, row.destination): row.state for row in worklist.unfinished_deliveries(ledger, "1.2.3")}
     assert states == {("2.25.1", "fast"): "SENT", ("2.25.1", "slow"): "RETRACTED", ("2.25.2", "pacs"): "PENDING"}
+
+
+def test_what_was_retracted_is_sent_after_all_when_it_is_the_result_again_and_the_other_is_not(ledger: sa.Engine):
+    scored(ledger)
+    publish(ledger, "2.25.1")
+    newer_revision(ledger)
+    the_same_again(ledger)
+    assert deliveries_of(ledger) == {"2.25.1": "PENDING", "2.25.2": "RETRACTED"}
+    deliver(ledger)
+    assert deliveries_of(ledger) == {"2.25.1": "SENT", "2.25.2": "RETRACTED"}
 
 
 def test_a_revision_that_came_while_publishing_is_published_next(ledger: sa.Engine):

@@ -33,6 +33,7 @@ from tests.edges.ledgers import (  # noqa: F401
     publish,
     receive,
     result_of,
+    score_next,
     score_of,
     scored,
     together,
@@ -430,6 +431,10 @@ def test_in_a_ruled_shadow_what_was_built_before_is_not_kept_and_what_waits_is_n
     assert "retracted" in kinds(ledger)
     ruling.end(ledger, POLICY, "berta", LATER)
     assert delivering.claim_study(ledger, "publisher", LEASE, LATER) is None
+    receive(ledger, film(2, "1.2.3"))
+    score_next(ledger, 0.2)
+    publish(ledger)
+    assert deliveries_of(ledger, "1.2.3") == {"2.25.1": "PENDING"}
 
 
 def test_pages_read_the_ruling_once_a_second_and_at_once_when_it_was_made_there(ledger: sa.Engine) -> None:

@@ -19,6 +19,8 @@ from prioritizer.ranking import Policy, Stage
 from prioritizer.study import DELIVERY_TRANSITIONS, AIState, DeliveryState, InstanceState, states_before
 
 LONGEST_REASON = 300
+GIVEN_UP = "given up"
+"""How the reason begins of a delivery that an operator does not want sent any more, whatever comes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -156,7 +158,11 @@ def _send_after_all(tx: sa.Connection, study_uid: str, result_uid: str, now: dat
     again = {"attempts": 0, "not_before": None, "reason_text": "", "claimed_by": None, "claimed_until": None}
     done = tx.execute(
         deliveries.update()
-        .where(deliveries.c.result_uid == result_uid, deliveries.c.state == DeliveryState.RETRACTED)
+        .where(
+            deliveries.c.result_uid == result_uid,
+            deliveries.c.state == DeliveryState.RETRACTED,
+            ~deliveries.c.reason_text.startswith(GIVEN_UP),
+        )
         .values(state=DeliveryState.PENDING, **again)
     )
     if done.rowcount:
@@ -283,7 +289,7 @@ def discard_deliveries(engine: sa.Engine, study_uid: str, actor: str, reason: st
         done = tx.execute(
             deliveries.update()
             .where(deliveries.c.study_uid == study_uid, deliveries.c.state == DeliveryState.REJECTED)
-            .values(state=DeliveryState.RETRACTED, reason_text=f"given up by {actor}: {reason}", claimed_by=None, claimed_until=None)
+            .values(state=DeliveryState.RETRACTED, reason_text=f"{GIVEN_UP} by {actor}: {reason}", claimed_by=None, claimed_until=None)
         )
         if not done.rowcount:
             raise NotAllowed(f"study {study_uid} has no refused delivery that could be given up")

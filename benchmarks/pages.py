@@ -5,14 +5,16 @@ Then what fifty open browsers cost: films ranked a second with and without them,
 
 from __future__ import annotations
 
+import argparse
 import http.client
-import json
+import re
 import statistics
 import sys
 import tempfile
 import threading
 import time
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 
 from benchmarks.line import Daemon, Modality, film_of_10_mb, running
-from prioritizer.access import May, Role
+from prioritizer.access import RIGHTS, May, Role
 from prioritizer.config import Settings
 from prioritizer.db import connect, migrations, people, signing_in
 from prioritizer.db.tables import events, studies, terms
@@ -31,24 +33,45 @@ from prioritizer.web.server import WebServer
 from tests.edges.rooms import page_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
 FEW, MANY, OPEN = 10_000, 1_000_000, 10_000
 LIMIT_MS, FLAT, COST, LARGEST = 20.0, 1.2, 1.05, 150_000
 ROUNDS, BATCH = 40, 20_000
-BROWSERS, FILMS = 50, 30
+BROWSERS, FILMS, TURNS = 50, 30, 4
+DAY = 60_000
+"""Events of a busy day."""
 NOW = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
 FAMILIES = ("TAN", "LIND", "ROSSI", "OKAFOR", "BERG", "ITO", "SILVA", "NOWAK", "HADDAD", "MEYER")
 PATHS = {
     "first page": "/",
     "first page, by arrival": "/?order=arrival",
-    "a page in the middle": "/?after=1.2.9.{middle}",
+    "a page in the middle": "/?after={middle}",
     "by patient": "/?order=patient",
     "raised only": "/?raised=1",
-    "search": "/?q=acc00{middle}",
+    "search": "/?q=acc{number}",
     "read": "/?view=read",
-    "what changed": "/changes?since=0",
+    "a study": "/study/{middle}",
+    "what changed in a day": "/changes?since={day}",
+    "what changed ever": "/changes?since=0",
 }
+SIZED = ("/system", "/board", "/calibrations", "/audit", "/people", "/account", "/try", "/study/{middle}/why")
+"""Pages of which only the bytes are asked for."""
+CHOSEN = Settings()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sizes:
+    """How many studies the two ledgers hold, and how often each page is asked for."""
+
+    few: int = FEW
+    many: int = MANY
+    rounds: int = ROUNDS
+
+    def filled(self, path: str, count: int) -> str:
+        """A path in a ledger of so many studies."""
+        number = f"{count - min(OPEN, count) // 2:09d}"
+        return path.format(middle=f"1.2.9.{number}", number=number, day=max(2 * count - DAY, 0))
 
 
 def furnish(engine: sa.Engine, count: int) -> None:
@@ -99,75 +122,113 @@ def study(number: int, count: int) -> dict[str, Any]:
     }  # fmt: skip
 
 
+@dataclass(frozen=True, slots=True)
+class Asking:
+    """A reader's program at a server."""
+
+    connection: http.client.HTTPConnection
+    headers: dict[str, str]
+
+    def ms(self, path: str, method: str = "GET") -> tuple[float, int]:
+        """Milliseconds to the whole answer, and its bytes."""
+        begin = time.perf_counter()
+        body = {"body": "", "headers": self.headers | {"Content-Type": "application/x-www-form-urlencoded"}} if method == "POST" else {}
+        self.connection.request(method, path, **{"headers": self.headers} | body)
+        answer = self.connection.getresponse()
+        size = len(answer.read())
+        if answer.status not in (200, 303):
+            raise RuntimeError(f"{path} answered {answer.status}")
+        return (time.perf_counter() - begin) * 1000, size
+
+    def after_a_step_ms(self, study: str) -> float:
+        """Milliseconds of the first page right after a claim, whose figures are counted anew, and after the release."""
+        found = []
+        for step in ("claim", "release"):
+            self.ms(f"/study/{study}/{step}", "POST")
+            found.append(self.ms("/")[0])
+        return statistics.mean(found)
+
+
+def token(engine: sa.Engine, now: datetime) -> dict[str, str]:
+    """The header of a program that may do whatever an administrator may."""
+    people.add(engine, "bench", Role.ADMIN, "bench", now)
+    rights = [right for right in May if right in RIGHTS[Role.ADMIN]]
+    secret, _ = signing_in.make_token(engine, "bench", "bench", rights, "bench", now, timedelta(days=1))
+    return {"Authorization": f"Bearer {secret}"}
+
+
 @contextmanager
-def served(engine: sa.Engine) -> Iterator[tuple[http.client.HTTPConnection, dict[str, str]]]:
+def served(engine: sa.Engine) -> Iterator[Asking]:
     """The application on loopback, and how a reader asks it."""
-    people.add(engine, "bench", Role.READER, "bench", NOW)
-    secret, _ = signing_in.make_token(engine, "bench", "bench", [May.SEE], "bench", NOW, timedelta(days=1))
-    server = WebServer(page_app(page_of(engine, now=lambda: NOW, settings=Settings, policy=Policy)), "127.0.0.1", 0)
+    headers = token(engine, NOW)
+    app = page_app(page_of(engine, now=lambda: NOW, settings=lambda: CHOSEN, policy=Policy))
+    server = WebServer(app, "127.0.0.1", 0, end_streams=app.state.desk.pulse.stop)
     server.start()
-    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=120)
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=600)
     try:
-        yield connection, {"Authorization": f"Bearer {secret}"}
+        yield Asking(connection, headers)
     finally:
         connection.close()
         server.stop()
 
 
-def asked_ms(connection: http.client.HTTPConnection, path: str, headers: dict[str, str]) -> tuple[float, int]:
-    """Milliseconds to the whole answer, and its bytes."""
-    begin = time.perf_counter()
-    connection.request("GET", path, headers=headers)
-    answer = connection.getresponse()
-    size = len(answer.read())
-    if answer.status != 200:
-        raise RuntimeError(f"{path} answered {answer.status}")
-    return (time.perf_counter() - begin) * 1000, size
-
-
-def beside(few: sa.Engine, many: sa.Engine) -> dict[str, tuple[float, float, int]]:
+def beside(few: sa.Engine, many: sa.Engine, sizes: Sizes) -> dict[str, tuple[float, float, int]]:
     """Median milliseconds with few and with many studies, and the largest answer, of every path; asked in turns."""
     found = {}
     with served(few) as one, served(many) as other:
+        both = ((one, sizes.few), (other, sizes.many))
         for name, path in PATHS.items():
             times: tuple[list[float], list[float]] = ([], [])
             largest = 0
-            for _ in range(ROUNDS):
-                for place, ((connection, headers), count) in enumerate(((one, FEW), (other, MANY))):
-                    took, size = asked_ms(connection, path.format(middle=count - OPEN // 2), headers)
+            for _ in range(sizes.rounds):
+                for place, (asking, count) in enumerate(both):
+                    took, size = asking.ms(sizes.filled(path, count))
                     times[place].append(took)
                     largest = max(largest, size)
             found[name] = (statistics.median(times[0]), statistics.median(times[1]), largest)
-            print(f"  {name}: {found[name][0]:.1f} ms with {FEW}, {found[name][1]:.1f} ms with {MANY}, {largest} bytes", file=sys.stderr)
+            _tell(name, found[name], sizes)
+        steps = [[asking.after_a_step_ms(sizes.filled("{middle}", count)) for asking, count in both] for _ in range(sizes.rounds // 2)]
+        name = "first page after a step"
+        found[name] = (statistics.median(step[0] for step in steps), statistics.median(step[1] for step in steps), 0)
+        _tell(name, found[name], sizes)
+        for path in SIZED:
+            took, size = one.ms(sizes.filled(path, sizes.few))
+            found[path] = (took, 0.0, size)
+            _tell(path, found[path], sizes)
     return found
 
 
-def at_size(kind: str, url_of: Any) -> list[dict[str, Any]]:
+def _tell(name: str, found: tuple[float, float, int], sizes: Sizes) -> None:
+    few, many, size = found
+    print(f"  {name}: {few:.1f} ms with {sizes.few}, {many:.1f} ms with {sizes.many}, {size} bytes", file=sys.stderr, flush=True)
+
+
+def at_size(kind: str, url_of: Any, sizes: Sizes) -> list[dict[str, Any]]:
     """The lines of one database."""
     engines = []
-    for count in (FEW, MANY):
+    for count in (sizes.few, sizes.many):
         begin = time.perf_counter()
         engines.append(connect.open_ledger(url_of(count)))
         furnish(engines[-1], count)
-        print(f"  {kind}: {count} studies in {time.perf_counter() - begin:.0f} s", file=sys.stderr)
-    found = beside(engines[0], engines[1])
+        print(f"  {kind}: {count} studies in {time.perf_counter() - begin:.0f} s", file=sys.stderr, flush=True)
+    found = beside(engines[0], engines[1], sizes)
     for engine in engines:
         engine.dispose()
     few, many, _ = found["first page"]
-    largest = max(size for _, _, size in found.values())
-    spread = ", ".join(f"{name} {value[1]:.1f}" for name, value in found.items())
+    largest, whose = max((value[2], name) for name, value in found.items())
+    spread = ", ".join(f"{name} {value[1]:.1f}" for name, value in found.items() if value[1] and name != "first page")
     return [
         {
-            "what": f"first page with {MANY:,} studies, {OPEN:,} open, {kind}", "required": f"under {LIMIT_MS:g} ms", "ratio": None,
-            "median": f"{many:.1f} ms", "spread": f"others: {spread} ms", "met": many < LIMIT_MS,
+            "what": f"first page with {sizes.many:,} studies, {min(OPEN, sizes.many):,} open, {kind}", "required": f"under {LIMIT_MS:g} ms",
+            "ratio": None, "median": f"{many:.1f} ms", "spread": f"others: {spread} ms", "met": many < LIMIT_MS,
         },
         {
-            "what": f"the same over {FEW:,} studies, {kind}", "required": f"at most {FLAT:g}", "ratio": many / few,
+            "what": f"the same over {sizes.few:,} studies, {kind}", "required": f"at most {FLAT:g}", "ratio": many / few,
             "median": f"{few:.1f} ms", "spread": "-", "met": many / few <= FLAT,
         },
         {
             "what": f"largest page, {kind}", "required": f"at most {LARGEST // 1000} kB", "ratio": None,
-            "median": f"{largest / 1000:.0f} kB", "spread": "-", "met": largest <= LARGEST,
+            "median": f"{largest / 1000:.0f} kB", "spread": whose, "met": largest <= LARGEST,
         },
     ]  # fmt: skip
 
@@ -176,7 +237,7 @@ def at_size(kind: str, url_of: Any) -> list[dict[str, Any]]:
 
 
 class Browser(threading.Thread):
-    """Holds the stream open and asks what changed whenever it is told, as the page does."""
+    """Draws the list, holds the stream open and asks what changed whenever it is told, as the page does."""
 
     def __init__(self, port: int, headers: dict[str, str], over: threading.Event) -> None:
         super().__init__(daemon=True)
@@ -187,69 +248,104 @@ class Browser(threading.Thread):
         stream = http.client.HTTPConnection("127.0.0.1", self._port, timeout=60)
         other = http.client.HTTPConnection("127.0.0.1", self._port, timeout=60)
         with suppress(OSError, http.client.HTTPException):
+            other.request("GET", "/", headers=self._headers)
+            drawn = re.search(r'data-since="([^"]+)"', other.getresponse().read().decode())
+            since = drawn.group(1) if drawn else "0"
             stream.request("GET", "/live", headers=self._headers)
             answer = stream.getresponse()
             while not self._over.is_set():
-                line = answer.readline()
-                if line.startswith(b"event: changed"):
-                    asked_ms(other, "/changes?since=0", self._headers)
+                if answer.readline().startswith(b"event: changed"):
+                    Asking(other, self._headers).ms(f"/changes?since={since}")
                     self.asked += 1
         stream.close()
         other.close()
 
 
-def ranked_s(daemon: Daemon, modality: Modality) -> float:
-    """Seconds until so many films, sent as fast as they are taken, are all ranked."""
+def ranked_s(daemon: Daemon, modality: Modality, films: int) -> tuple[float, float]:
+    """Seconds until so many films, sent as fast as they are taken, are all acknowledged, and until they are all ranked."""
     begin = time.perf_counter()
-    for _ in range(FILMS):
+    for _ in range(films):
         modality.send()
+    taken = time.perf_counter() - begin
     daemon.await_idle()
-    return time.perf_counter() - begin
+    return taken, time.perf_counter() - begin
 
 
-def watched() -> dict[str, Any]:
-    """What open browsers cost."""
+def watched(films: int = FILMS, turns: int = TURNS, browsers: int = BROWSERS) -> list[dict[str, Any]]:
+    """What open browsers cost intake and scoring, in turns with none."""
     with running() as daemon, tempfile.TemporaryDirectory() as folder:
         engine = connect.open_ledger(f"sqlite:///{daemon.folder}/var/ledger.sqlite3")
-        now = datetime.now(UTC)
-        people.add(engine, "bench", Role.READER, "bench", now)
-        secret, _ = signing_in.make_token(engine, "bench", "bench", [May.SEE], "bench", now, timedelta(days=1))
+        headers = token(engine, datetime.now(UTC))
         modality = Modality(daemon.port, film_of_10_mb(Path(folder) / "film.dcm"))
-        ranked_s(daemon, modality)
+        ranked_s(daemon, modality, films)
         without, beside_them, asked = [], [], 0
-        for _ in range(4):
-            without.append(ranked_s(daemon, modality))
+        for turn in range(turns):
+            without.append(ranked_s(daemon, modality, films))
             over = threading.Event()
-            browsers = [Browser(daemon.web, {"Authorization": f"Bearer {secret}"}, over) for _ in range(BROWSERS)]
-            for browser in browsers:
-                browser.start()
-            time.sleep(2)
-            beside_them.append(ranked_s(daemon, modality))
+            pages = [Browser(daemon.web, headers, over) for _ in range(browsers)]
+            for page in pages:
+                page.start()
+            time.sleep(5)
+            before = sum(page.asked for page in pages)
+            beside_them.append(ranked_s(daemon, modality, films))
+            asked += sum(page.asked for page in pages) - before
             over.set()
-            asked += sum(browser.asked for browser in browsers)
-            for browser in browsers:
-                browser.join(timeout=30)
+            for page in pages:
+                page.join(timeout=30)
+            print(f"  turn {turn}: {without[-1]} s without, {beside_them[-1]} s beside {browsers} browsers", file=sys.stderr, flush=True)
         modality.close()
         engine.dispose()
-    ratio = statistics.median(beside_them) / statistics.median(without)
-    return {
-        "what": f"{FILMS} films of 10 MB ranked with {BROWSERS} browsers open, over none", "required": f"at most {COST:g}", "ratio": ratio,
-        "median": f"{statistics.median(beside_them):.1f} s over {statistics.median(without):.1f} s",
-        "spread": f"{asked} questions", "met": ratio <= COST,
-    }  # fmt: skip
+    lines = []
+    for what, place in (("acknowledged", 0), ("ranked", 1)):
+        none, open_ = statistics.median(one[place] for one in without), statistics.median(one[place] for one in beside_them)
+        lines.append({
+            "what": f"{films} films of 10 MB {what} with {browsers} browsers open, over none", "required": f"at most {COST:g}",
+            "ratio": open_ / none, "median": f"{open_:.1f} s over {none:.1f} s", "spread": f"{asked} questions",
+            "met": open_ / none <= COST,
+        })  # fmt: skip
+    return lines
 
 
-def run() -> list[dict[str, Any]]:
-    """Every line of the reading room."""
+def of_sqlite(sizes: Sizes) -> list[dict[str, Any]]:
+    """The list on SQLite, on the disk of the checkout."""
+    with tempfile.TemporaryDirectory(dir=Path(__file__).resolve().parents[1]) as folder:
+        return at_size("SQLite", lambda count: f"sqlite:///{folder}/{count}.sqlite3", sizes)
+
+
+def of_postgres(sizes: Sizes) -> list[dict[str, Any]]:
+    """The list on Postgres."""
     from tests.system.daemons import running_postgres
 
-    rows = []
-    with tempfile.TemporaryDirectory(dir=Path(__file__).resolve().parents[1]) as folder:
-        rows += at_size("SQLite", lambda count: f"sqlite:///{folder}/{count}.sqlite3")
     with running_postgres() as server:
-        rows += at_size("Postgres", lambda count: server.database(f"n{count}"))
-    return [*rows, watched()]
+        return at_size("Postgres", lambda count: server.database(f"n{count}"), sizes)
+
+
+PARTS = ("sqlite", "postgres", "browsers")
+
+
+def run(parts: Sequence[str] = PARTS, sizes: Sizes | None = None, films: int = FILMS, turns: int = TURNS) -> list[dict[str, Any]]:
+    """Every line of the reading room, or of some parts of it."""
+    sizes = sizes or Sizes()
+    rows = of_sqlite(sizes) if "sqlite" in parts else []
+    rows += of_postgres(sizes) if "postgres" in parts else []
+    return rows + (watched(films, turns) if "browsers" in parts else [])
+
+
+def main() -> None:
+    """`python -m benchmarks.pages [--only sqlite] [--studies 20000]`: one line for every target, with its ratio."""
+    asked = argparse.ArgumentParser(description=main.__doc__)
+    asked.add_argument("--only", choices=PARTS, action="append", help="one part; may be given several times")
+    asked.add_argument("--studies", type=int, default=MANY, help="in the larger ledger")
+    asked.add_argument("--few", type=int, default=FEW, help="in the smaller one")
+    asked.add_argument("--rounds", type=int, default=ROUNDS, help="how often each page is asked for")
+    asked.add_argument("--films", type=int, default=FILMS, help="ranked in each turn beside browsers")
+    asked.add_argument("--turns", type=int, default=TURNS)
+    told = asked.parse_args()
+    sizes = Sizes(few=told.few, many=told.studies, rounds=told.rounds)
+    for row in run(told.only or PARTS, sizes, told.films, told.turns):
+        ratio = "-" if row["ratio"] is None else f"{row['ratio']:.2f}"
+        print(f"{'met   ' if row['met'] else 'MISSED'} {row['what']}: {row['median']}, ratio {ratio} ({row['required']}; {row['spread']})")
 
 
 if __name__ == "__main__":
-    print(json.dumps(run(), indent=1))
+    main()

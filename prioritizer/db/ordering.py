@@ -124,10 +124,13 @@ def chosen(wanted: Wanted, now: datetime) -> list[sa.ColumnElement[bool]]:
     return found
 
 
-def key(name: str) -> sa.ColumnElement[Any]:
-    """A column to order by; where nobody is named, or nothing was read, it stands first."""
+def key(name: str, view: View) -> sa.ColumnElement[Any]:
+    """A column to order by; where nobody is named, or nothing was read, it stands first.
+
+    A read study has both: there the bare column stands, which the index of that view is over.
+    """
     column = studies.c[name]
-    if name in ("reader", "read_at"):
+    if name in ("reader", "read_at") and view is not View.READ:
         none: Any = sa.literal("") if name == "reader" else sa.literal(0, sa.BigInteger)
         return sa.type_coerce(sa.func.coalesce(column, none), column.type)
     return column
@@ -135,7 +138,7 @@ def key(name: str) -> sa.ColumnElement[Any]:
 
 def order_keys(wanted: Wanted) -> list[sa.ColumnElement[Any]]:
     """What ORDER BY holds."""
-    within = [key(name).desc() if wanted.flipped else key(name) for name in KEYS[wanted.order]]
+    within = [key(name, wanted.view).desc() if wanted.flipped else key(name, wanted.view) for name in KEYS[wanted.order]]
     return [studies.c.stat.desc(), *within] if wanted.order in WORKING else within
 
 
@@ -155,7 +158,7 @@ def stands_before(wanted: Wanted, at: Mapping[str, Any]) -> sa.ColumnElement[boo
 
 
 def _beyond(wanted: Wanted, at: Mapping[str, Any], *, forwards: bool) -> sa.ColumnElement[bool]:
-    keys = sa.tuple_(*(key(name) for name in KEYS[wanted.order]))
+    keys = sa.tuple_(*(key(name, wanted.view) for name in KEYS[wanted.order]))
     place = sa.tuple_(*(sa.literal(_filled(name, at[name]), studies.c[name].type) for name in KEYS[wanted.order]))
     return keys > place if forwards else keys < place
 

@@ -18,6 +18,7 @@ from prioritizer.errors import PrioritizerError
 from prioritizer.study import Shown
 
 MOST_BYTES = 96 << 20
+MOST_READERS = 500
 KEPT_S = 600.0
 """Pixels that leave the spool leave here soon after."""
 T = TypeVar("T", Shown, bytes)
@@ -52,6 +53,7 @@ class Ahead:
     def __init__(self, most_bytes: int = MOST_BYTES, clock: Callable[[], float] = time.monotonic) -> None:
         self._most, self._clock = most_bytes, clock
         self._kept: OrderedDict[tuple[str, str], Kept] = OrderedDict()
+        self._open: OrderedDict[str, tuple[str, Callable[[], Sequence[str]]]] = OrderedDict()
         self._lock = threading.Lock()
         self._at_work = threading.BoundedSemaphore(1)
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="ahead")
@@ -63,6 +65,22 @@ class Ahead:
     def display(self, films: Films, uid: str) -> bytes:
         """The same in its own window."""
         return self._get("display", uid, films.display)
+
+    def opened(self, reader: str, study_uid: str, following: Callable[[], Sequence[str]]) -> None:
+        """A reader opened a study; `following`: the films of the one after it. Its own films come first."""
+        with self._lock:
+            self._open[reader] = (study_uid, following)
+            while len(self._open) > MOST_READERS:
+                self._open.popitem(last=False)
+
+    def shown(self, films: Films, reader: str, study_uid: str) -> bool:
+        """The reader has a film of the study they opened: begin with the next. False where nothing is begun."""
+        with self._lock:
+            held, following = self._open.get(reader, ("", None))
+            if held != study_uid or following is None:
+                return False
+            del self._open[reader]
+        return self.prepare(films, following)
 
     def prepare(self, films: Films, uids: Callable[[], Sequence[str]]) -> bool:
         """Make these ready in the background; False where another study is being prepared, and this one is not."""

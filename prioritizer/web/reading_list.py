@@ -100,7 +100,7 @@ def drawn(desk: Desk, person: Person, asked: Asked) -> HTMLResponse:
     wanted, manner = wanted_of(desk, asked, person), manner_of(desk, asked)
     last = worklist.study(desk.engine, asked.address.after) if asked.address.after else None
     rows = worklist.rows(desk.engine, wanted, now=desk.now, limit=PAGE_ROWS + 1, after=last)
-    shown, chosen = rows[:PAGE_ROWS], columns(desk, person)
+    shown, chosen, kept = rows[:PAGE_ROWS], columns(desk, person), without_place(asked).query()
     return desk.render(
         "worklist.html",
         person=person,
@@ -124,8 +124,9 @@ def drawn(desk: Desk, person: Person, asked: Asked) -> HTMLResponse:
         sound=desk.page.settings().reading.stat_sound,
         hidden=kept_by_search(asked),
         ai_names=[(state.value, name) for state, name in words.AI_NAMES.items()],
-        address=lambda uid: study_address(uid, asked),
-        why_address=lambda uid: study_address(uid, asked, "/why"),
+        address=lambda uid: address_from(uid, kept),
+        why_address=lambda uid: address_from(uid, kept, "/why"),
+        kept=kept,
         frequency="" if asked.address.blind else desk.frequency(),
     )
 
@@ -241,7 +242,11 @@ def to_study(study_uid: str, asked: Asked) -> Response:
 
 def study_address(study_uid: str, asked: Asked, part: str = "") -> str:
     """The address of a study opened from a list."""
-    query = without_place(asked).query()
+    return address_from(study_uid, without_place(asked).query(), part)
+
+
+def address_from(study_uid: str, query: str, part: str = "") -> str:
+    """The same, of a list given as its query."""
     return f"/study/{quote(study_uid, safe='')}{part}" + (f"?list={quote(query, safe='')}" if query else "")
 
 

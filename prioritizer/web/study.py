@@ -77,7 +77,7 @@ def show_study(desk: Here, person: Seeing, study_uid: str, list: str = "") -> HT
     with_study = desk.page.settings().reading.reveal == "with-study" and not asked.address.blind
     if with_study and row.ai_state == AIState.SCORED and not why_hidden(desk, person, said):
         saying.revealed(desk.engine, study_uid, person.eyes[0], desk.now)
-    prepare_next(desk, person, asked, study_uid)
+    desk.ahead.opened(person.name, study_uid, lambda: films_after(desk, person, asked, study_uid))
     happened = worklist.why(desk.engine, study_uid)
     instances = worklist.study_instances(desk.engine, study_uid)
     mine = next((word for word in reversed(said) if word.reader == person.name and word.withdrawn_at is None), None)
@@ -110,20 +110,14 @@ def show_study(desk: Here, person: Seeing, study_uid: str, list: str = "") -> HT
     )
 
 
-def prepare_next(desk: Desk, person: Person, asked: Asked, study_uid: str) -> None:
-    """Make the films of the study after this one ready, where its reader will come to it and no image waits for its score."""
-    films = desk.page.pictures()
-    if films is None or person.token or not person.may(May.READ) or desk.counts().waiting:
-        return
-    now, wanted = desk.now, asked.wanted(person.name)
-
-    def uids() -> list[str]:
-        following = reading.upcoming(desk.engine, now, wanted, [study_uid])
-        if following is None:
-            return []
-        return [one.sop_instance_uid for one in worklist.study_instances(desk.engine, following) if one.has_film][:MOST_PREPARED]
-
-    desk.ahead.prepare(films, uids)
+def films_after(desk: Desk, person: Person, asked: Asked, study_uid: str) -> list[str]:
+    """The films of the study after this one; none where its reader comes to no other, or while images wait for their score."""
+    if person.token or not person.may(May.READ) or desk.counts().waiting:
+        return []
+    following = reading.upcoming(desk.engine, desk.now, asked.wanted(person.name), [study_uid])
+    if following is None:
+        return []
+    return [one.sop_instance_uid for one in worklist.study_instances(desk.engine, following) if one.has_film][:MOST_PREPARED]
 
 
 @routes.get("/now", response_class=HTMLResponse)
@@ -178,7 +172,9 @@ def show_image(desk: Here, person: Seeing, study_uid: str, sop_instance_uid: str
 def show_film(desk: Here, person: Seeing, study_uid: str, sop_instance_uid: str) -> Response:
     """The film with all its tones; the header's window stands in two headers, as shares of the range."""
     instance_of(desk, study_uid, sop_instance_uid)
-    film = desk.ahead.film(pictures_of(desk), sop_instance_uid)
+    films = pictures_of(desk)
+    film = desk.ahead.film(films, sop_instance_uid)
+    desk.ahead.shown(films, person.name, study_uid)
     return Response(film.png, media_type=PNG, headers={"X-Window-Low": f"{film.low:.6f}", "X-Window-High": f"{film.high:.6f}"})
 
 

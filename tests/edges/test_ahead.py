@@ -91,6 +91,12 @@ def opened(ledger: sa.Engine, maker: Maker, look: Callable[[TestClient], object]
     settled(app.state.desk.ahead)
 
 
+def look(client: TestClient) -> None:
+    """As the page does: the study, then its film."""
+    assert client.get("/study/1.2.1").status_code == 200
+    assert client.get("/study/1.2.1/film/1.2.1.1.png").status_code == 200
+
+
 FILM = {"has_pixels": True, "number_of_frames": 1}
 
 
@@ -99,8 +105,8 @@ def test_who_opens_a_study_finds_the_next_one_ready_and_nothing_is_claimed(ledge
     for number in (1, 2, 3):
         scored(ledger, f"1.2.{number}", 0.1, NOW + timedelta(minutes=number), **FILM)
     reading.claim(ledger, "1.2.2", "berg", LEASE, NOW)
-    opened(ledger, maker, lambda client: client.get("/study/1.2.1"))
-    assert maker.made == ["display 1.2.3.1", "film 1.2.3.1"]
+    opened(ledger, maker, look)
+    assert maker.made == ["film 1.2.1.1", "display 1.2.3.1", "film 1.2.3.1"], "the film of the open study comes first"
     assert "opened" not in kinds(ledger, "1.2.3")
     assert "claimed" not in kinds(ledger, "1.2.3")
     assert reading.upcoming(ledger, NOW, Wanted(), ["1.2.1"]) == reading.claim_next(ledger, "ito", LEASE, NOW, passing=["1.2.1"])
@@ -110,5 +116,5 @@ def test_films_that_wait_for_their_score_go_first(ledger: sa.Engine):
     maker = Maker()
     scored(ledger, "1.2.1", 0.1, **FILM)
     receive(ledger, film(1, "1.2.2", **FILM))
-    opened(ledger, maker, lambda client: client.get("/study/1.2.1"))
-    assert maker.made == []
+    opened(ledger, maker, look)
+    assert maker.made == ["film 1.2.1.1"]

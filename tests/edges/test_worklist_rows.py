@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from prioritizer.db import connect, reading, scoring, worklist
+from prioritizer.db import connect, ordering, reading, scoring, worklist
 from prioritizer.db.ordering import WORKING, Order, View, Wanted
 from prioritizer.db.tables import studies
 from prioritizer.db.worklist import Row
@@ -254,3 +254,14 @@ def test_failed_instances_are_listed_with_their_reason(ledger: sa.Engine):
     receive(ledger, film(), unreadable="the header cannot be read")
     (failed,) = worklist.failed_instances(ledger)
     assert (failed.sop_instance_uid, failed.reason, failed.reason_text) == ("1.2.3.1", "header", "the header cannot be read")
+
+
+def test_the_read_studies_are_shown_by_their_index(ledger: sa.Engine):
+    if ledger.dialect.name != "sqlite":
+        pytest.skip("the plan of SQLite is looked at")
+    newest = Wanted(view=View.READ, order=Order.READ, backwards=True)
+    query = sa.select(*worklist.COLUMNS).where(*ordering.chosen(newest, NOW)).order_by(*ordering.order_keys(newest)).limit(101)
+    said = str(query.compile(ledger, compile_kwargs={"literal_binds": True}))
+    with connect.reading(ledger) as tx:
+        plan = [row[3] for row in tx.exec_driver_sql(f"EXPLAIN QUERY PLAN {said}")]
+    assert plan == ["SCAN studies USING INDEX ix_studies_read"]

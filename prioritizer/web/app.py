@@ -29,6 +29,7 @@ from prioritizer.errors import (
 from prioritizer.web import (
     account,
     api,
+    api_decisions,
     audit,
     board,
     calibrations,
@@ -58,7 +59,24 @@ STATUSES: tuple[tuple[type[PrioritizerError], int, str], ...] = (
     (Transient, 503, "The list is not available"),
 )
 """What each error is over HTTP."""
-PARTS = (sign_in, account, people, study, reading_list, live, machines, trial, board, calibrations, rules, system, audit, oidc, api)
+PARTS = (
+    sign_in,
+    account,
+    people,
+    study,
+    reading_list,
+    live,
+    machines,
+    trial,
+    board,
+    calibrations,
+    rules,
+    system,
+    audit,
+    oidc,
+    api_decisions,
+    api,
+)
 
 
 def page_app(page: Page) -> FastAPI:
@@ -86,7 +104,7 @@ def page_app(page: Page) -> FastAPI:
     app.add_exception_handler(StarletteHTTPException, explain_refusal)
     app.add_exception_handler(Exception, explain_fault)
     for part in PARTS:
-        app.include_router(part.routes, include_in_schema=part is api)
+        app.include_router(part.routes, include_in_schema=part in (api, api_decisions))
     return app
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
+import httpx
 import pytest
 import schemathesis
 import sqlalchemy as sa
@@ -15,9 +16,9 @@ from schemathesis import Case
 
 from prioritizer.access import May, Role
 from prioritizer.config import Settings, Site
-from prioritizer.db import connect, migrations, people, signing_in
+from prioritizer.db import connect, migrations, people, ruling, signing_in
 from prioritizer.errors import Unprocessable
-from prioritizer.ranking import Stage
+from prioritizer.ranking import Policy, Stage
 from prioritizer.study import Tried
 from prioritizer.web.app import page_app
 from prioritizer.web.server import WebServer
@@ -73,3 +74,34 @@ def test_every_operation_names_its_errors(served: Served) -> None:
             assert {"401", "403", "422", "503"} <= operation["responses"].keys(), (method, path)
             assert operation["summary"]
             assert operation["description"]
+
+
+def test_calibrations_and_rules_are_told_and_only_physicists_decide(served: Served) -> None:
+    people.add(served.engine, "ito", Role.READER, "tests", THEN)
+    secret, _ = signing_in.make_token(served.engine, "ito", "tests", [May.SEE, May.READ], "tests", THEN, timedelta(days=1))
+    reader = {"Authorization": f"Bearer {secret}"}
+    for path in ("/api/calibrations", "/api/rules"):
+        assert httpx.get(served.url + path, headers=reader).status_code == 200
+    told = httpx.get(f"{served.url}/api/rules", headers=reader).json()
+    assert (told["ruling"], told["rulings"]) == (None, [])
+    assert told["configured"] == told["in_force"]
+    for path in ("/api/calibrations/rollback", "/api/rules/end", "/api/rules/1/activate", "/api/calibrations/x/activate"):
+        assert httpx.post(served.url + path, headers=reader, json={}).status_code == 403
+        refused = httpx.post(served.url + path, headers=served.headers, json={})
+        assert refused.status_code in (404, 409), (path, refused.text)
+        assert refused.headers["content-type"] == "application/problem+json"
+    assert httpx.post(f"{served.url}/api/rules/{10**30}/activate", headers=served.headers, json={}).status_code == 422
+
+
+def test_a_ruling_is_activated_by_a_program_that_says_what_it_was_shown(served: Served) -> None:
+    proposal = ruling.Proposal(wanted={"high_minutes": 20}, reason="tests", effect={})
+    row = ruling.propose(served.engine, Policy(), proposal, "anna", THEN)
+    address = f"{served.url}/api/rules/{row.id}/activate"
+    change = httpx.get(f"{served.url}/api/rules", headers=served.headers).json()["change"]
+    assert httpx.post(address, params={"shown": change + 1}, headers=served.headers).status_code == 409
+    done = httpx.post(address, params={"shown": change}, headers=served.headers)
+    assert done.json()["after"] == row.id
+    told = httpx.get(f"{served.url}/api/rules", headers=served.headers).json()
+    assert (told["in_force"]["high_minutes"], told["ruling"]) == (20, row.id)
+    ended = httpx.post(f"{served.url}/api/rules/end", params={"shown": told["change"]}, headers=served.headers)
+    assert ended.json()["after"] is None

@@ -8,6 +8,7 @@ from __future__ import annotations
 import shutil
 import sys
 import tempfile
+from datetime import timedelta
 from pathlib import Path
 
 from playwright.sync_api import Page, expect, sync_playwright
@@ -27,6 +28,7 @@ PLAIN = {
     "list-read": "/?view=read",
     "board": "/board",
     "calibrations": "/calibrations",
+    "rules": "/rules",
     "system": "/system",
     "audit": "/audit",
     "people": "/people",
@@ -70,6 +72,19 @@ def shoot(page: Page, folder: Path, name: str) -> None:
     print(folder / f"{name}.png", file=sys.stderr)
 
 
+def news(room: Room, page: Page, folder: Path, ending: str) -> None:
+    """A list on which something waits to be shown, one of it urgent."""
+    page.goto("/")
+    expect(page.locator("#fresh")).to_contain_text("live")
+    first, second = room.film(rows=1024, columns=896, plain=True), room.film(rows=1024, columns=896, opacity=True)
+    reading.claim(room.daemon.ledger, first, "ito", timedelta(hours=1), utc_now())
+    reading.pin(room.daemon.ledger, second, "berg", Policy(), utc_now())
+    expect(page.locator("#pill .urgent")).to_contain_text("STAT", timeout=30_000)
+    page.locator("#pill summary").click()
+    shoot(page, folder, f"list-news-{ending}")
+    reading.pin(room.daemon.ledger, second, "berg", Policy(), utc_now(), remove=True)
+
+
 def study_pages(page: Page, folder: Path, studies: dict[str, str], ending: str) -> None:
     """A study as it is found, and with everything shown."""
     page.goto(f"/study/{studies['raised']}")
@@ -104,6 +119,7 @@ def main(target: Path) -> None:
                             page.goto(path)
                             shoot(page, target, f"{name}-{ending}")
                         study_pages(page, target, studies, ending)
+                        news(room, page, target, ending)
                         page.goto("/try")
                         page.get_by_label("File").set_input_files(file)
                         page.get_by_role("button", name="Try it").click()

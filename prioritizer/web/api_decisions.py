@@ -1,0 +1,231 @@
+"""What decides the order, for programs: calibrations and the site's rules, with the same steps and refusals as on the pages.
+
+A step says which activation, or which change of the rules, it was decided on (`shown`); where another is in force by then it is refused.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Query
+from pydantic import BaseModel, Field
+
+from prioritizer import ruling as rules
+from prioritizer.db import activating, calibrations, ruling
+from prioritizer.db.activating import Activated, Decision
+from prioritizer.db.ruled import holding
+from prioritizer.web.api import problems
+from prioritizer.web.calibrations import Beside, Physicist, applying, beside
+from prioritizer.web.desk import Desk, Here, Seeing
+from prioritizer.web.rules import sees
+
+routes = APIRouter(prefix="/api", responses=problems())
+Shown = Annotated[int | None, Query(ge=0, lt=2**31)]
+"""What was in force when it was decided; without it the step is done whatever is."""
+Number = Annotated[int, Field(ge=0, le=ruling.LARGEST)]
+
+
+class CalibrationOf(BaseModel):
+    """One calibration of a bundle."""
+
+    id: str
+    state: str
+    bundle_digest: str
+    sha256: str
+    method: str
+    n: int
+    events: int
+    """Of the cases it was made on, those with pneumonia."""
+    t_high: float | None
+    """Studies are raised from this probability; absent where it is not what was stored."""
+    t_low: float | None
+    fault: str
+    verdict: str
+    verdict_said: str
+    made_at: datetime
+    made_by: str
+    approved_at: datetime | None
+    approved_by: str | None
+    activated_at: datetime | None
+    activated_by: str | None
+    activation: int | None
+
+
+class Calibrations(BaseModel):
+    """Every calibration, the newest first, and what is in force."""
+
+    in_force: str
+    """Its id; empty where none can be trusted."""
+    activation: int
+    fault: str
+    calibrations: list[CalibrationOf]
+
+
+class TookEffect(BaseModel):
+    """What an activation did."""
+
+    calibration: str
+    before: str
+    activation: int
+    scored_anew: int
+    moved: int
+    published_anew: int
+
+
+class RulingOf(BaseModel):
+    """One ruling above the configuration."""
+
+    id: int
+    state: str
+    changes: dict[str, Any]
+    reason: str
+    fault: str
+    effect: dict[str, Any]
+    """As it was simulated when proposed; empty for readers in stage shadow."""
+    proposed_at: datetime
+    proposed_by: str
+    approved_at: datetime | None
+    approved_by: str | None
+    activated_at: datetime | None
+    activated_by: str | None
+    ended_at: datetime | None
+    ended_by: str | None
+
+
+class Rules(BaseModel):
+    """The site's rules."""
+
+    configured: dict[str, Any]
+    in_force: dict[str, Any]
+    ruling: int | None
+    """The one in force."""
+    change: int
+    """How often the rules were changed: what a step says it was shown."""
+    fault: str
+    rulings: list[RulingOf]
+
+
+class RulesChanged(BaseModel):
+    """What a decision on the rules did."""
+
+    before: int | None
+    after: int | None
+    change: int
+    moved: int
+    retracted: int
+
+
+class Reason(BaseModel):
+    """Why."""
+
+    reason: str = Field(default="", max_length=500, pattern=r"^[^\x00]*$")
+
+
+def calibration_of(one: Beside) -> CalibrationOf:
+    """A row for programs."""
+    own = ("t_high", "t_low", "fault")
+    values = {name: getattr(one.row, name) for name in CalibrationOf.model_fields if name not in own}
+    return CalibrationOf(**values, t_high=one.map.t_high if one.map else None, t_low=one.map.t_low if one.map else None, fault=one.fault)
+
+
+def took_effect(desk: Desk, done: Activated) -> TookEffect:
+    """What it did; the figures above the list are counted anew."""
+    desk.forget()
+    return TookEffect(**{name: getattr(done, name) for name in TookEffect.model_fields})
+
+
+@routes.get("/calibrations")
+def show_calibrations(desk: Here, person: Seeing) -> Calibrations:
+    """Every calibration, and which is in force."""
+    applies = applying(desk)
+    return Calibrations(
+        in_force=applies.calibration.id if applies.calibration else "",
+        activation=applies.activation,
+        fault=applies.fault,
+        calibrations=[calibration_of(beside(row)) for row in calibrations.listed(desk.engine)],
+    )
+
+
+@routes.get("/calibrations/{name}", responses=problems(404))
+def show_calibration(desk: Here, person: Seeing, name: str) -> CalibrationOf:
+    """One calibration."""
+    return calibration_of(beside(calibrations.find(desk.engine, name)))
+
+
+@routes.post("/calibrations/rollback", responses=problems(404, 409))
+def roll_back(desk: Here, person: Physicist, shown: Shown = None, *, own: bool = False) -> TookEffect:
+    """What applied before applies again, or with `own` the bundle's own."""
+    policy, quiet = desk.page.policy(), desk.page.quiet()
+    return took_effect(desk, activating.roll_back(desk.engine, person.name, policy, quiet, desk.now, to_own=own, expected=shown))
+
+
+@routes.post("/calibrations/{name}/activate", responses=problems(404, 409))
+def activate(desk: Here, person: Physicist, name: str, why: Reason, shown: Shown = None) -> TookEffect:
+    """Put it in force. `reason` is asked for where its report advises against it."""
+    decision = Decision(who=person.name, second_person=desk.page.settings().calibration.second_person, against_advice=why.reason.strip())
+    policy, quiet = desk.page.policy(), desk.page.quiet()
+    return took_effect(desk, activating.activate(desk.engine, name, decision, policy, quiet, desk.now, expected=shown))
+
+
+@routes.post("/calibrations/{name}/{step}", responses=problems(404, 409))
+def decide(desk: Here, person: Physicist, name: str, step: Literal["approve", "reject"], why: Reason) -> CalibrationOf:
+    """Agree as a second person, or decide against it for good."""
+    if step == "approve":
+        calibrations.approve(desk.engine, name, person.name, desk.now)
+    else:
+        calibrations.reject(desk.engine, name, person.name, why.reason.strip(), desk.now)
+    return show_calibration(desk, person, name)
+
+
+@routes.get("/rules")
+def show_rules(desk: Here, person: Seeing) -> Rules:
+    """What is configured, what is in force, and every ruling, the newest first."""
+    holds, may = holding(desk.engine, desk.page.policy()), sees(desk, person)
+    return Rules(
+        configured=rules.configured(desk.page.configured()),
+        in_force=rules.values_of(holds.policy),
+        ruling=holds.active.id if holds.active else None,
+        change=holds.change,
+        fault=holds.fault,
+        rulings=[ruling_of(row, sees_effect=may) for row in ruling.listed(desk.engine)],
+    )
+
+
+def ruling_of(row: Any, *, sees_effect: bool) -> RulingOf:
+    """A ruling for programs."""
+    own = ("changes", "effect")
+    values = {name: getattr(row, name) for name in RulingOf.model_fields if name not in own}
+    return RulingOf(**values, changes={} if row.fault else dict(row.changes), effect=dict(row.effect) if sees_effect else {})
+
+
+@routes.post("/rules/{step}", responses=problems(404, 409))
+def change_rules(desk: Here, person: Physicist, step: Literal["end", "back"], shown: Shown = None) -> RulesChanged:
+    """The configuration alone holds again, or what held before."""
+    work = ruling.end if step == "end" else ruling.back
+    return changed(desk, work(desk.engine, desk.page.policy(), person.name, desk.now, shown))
+
+
+@routes.post("/rules/{number}/activate", responses=problems(404, 409))
+def activate_ruling(desk: Here, person: Physicist, number: Number, shown: Shown = None) -> RulesChanged:
+    """Put it in force: every unread study is placed anew by it in one transaction."""
+    decision = Decision(who=person.name, second_person=desk.page.settings().calibration.second_person)
+    return changed(desk, ruling.activate(desk.engine, desk.page.policy(), number, decision, desk.now, shown))
+
+
+@routes.post("/rules/{number}/{step}", responses=problems(404, 409))
+def decide_ruling(
+    desk: Here, person: Physicist, number: Number, step: Literal["approve", "reject"], why: Reason, shown: Shown = None
+) -> RulingOf:
+    """Agree as a second person, or decide against it for good."""
+    if step == "approve":
+        ruling.approve(desk.engine, desk.page.policy(), number, person.name, desk.now, shown)
+    else:
+        ruling.reject(desk.engine, desk.page.policy(), number, person.name, why.reason, desk.now, shown)
+    return ruling_of(ruling.find(desk.engine, number), sees_effect=sees(desk, person))
+
+
+def changed(desk: Desk, done: ruling.Done) -> RulesChanged:
+    """What it did; the figures above the list are counted anew."""
+    desk.forget()
+    return RulesChanged(**{name: getattr(done, name) for name in RulesChanged.model_fields})

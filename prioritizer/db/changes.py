@@ -120,8 +120,9 @@ def mark(tx: sa.Connection, now: datetime) -> Mark:
     if tx.dialect.name != "postgresql":
         return Mark(tx.scalar(newest) or 0)
     # Numbers are given in order: what is older than the longest transaction cannot be joined by a smaller number any more.
-    older = newest.where(events.c.at < now - LONGEST)
-    return Mark(tx.scalar(older) or 0, tx.scalar(sa.text("SELECT pg_current_snapshot()::text")) or "")
+    older = newest.where(events.c.at < now - LONGEST).scalar_subquery()
+    row = tx.execute(sa.select(older, sa.cast(sa.func.pg_current_snapshot(), sa.Text))).one()
+    return Mark(row[0] or 0, row[1])
 
 
 def mark_now(engine: sa.Engine, now: datetime) -> Mark:

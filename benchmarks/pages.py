@@ -24,10 +24,10 @@ import sqlalchemy as sa
 
 from benchmarks.line import Daemon, Modality, film_of_10_mb, running
 from prioritizer.access import RIGHTS, May, Role
-from prioritizer.config import Settings
+from prioritizer.config import Settings, Site
 from prioritizer.db import connect, migrations, people, signing_in
 from prioritizer.db.tables import events, studies, terms
-from prioritizer.ranking import Policy
+from prioritizer.ranking import Policy, Stage
 from prioritizer.search import terms_of
 from prioritizer.web.app import page_app
 from prioritizer.web.server import WebServer
@@ -58,7 +58,7 @@ PATHS = {
 }
 SIZED = ("/system", "/board", "/calibrations", "/audit", "/people", "/account", "/try", "/study/{middle}/why")
 """Pages of which only the bytes are asked for."""
-CHOSEN = Settings()
+CHOSEN = Settings(site=Site(name="bench", stage=Stage.ACTIVE))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -163,7 +163,7 @@ def served(engine: sa.Engine) -> Iterator[Asking]:
     """The application on loopback, and how a reader asks it."""
     headers = token(engine, NOW)
     app = page_app(page_of(engine, now=lambda: NOW, settings=lambda: CHOSEN, policy=Policy))
-    server = WebServer(app, "127.0.0.1", 0, end_streams=app.state.desk.pulse.stop)
+    server = WebServer(app, "127.0.0.1", 0)
     server.start()
     connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=600)
     try:

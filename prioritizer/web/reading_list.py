@@ -28,7 +28,7 @@ from prioritizer.web.history import OF_ITS_PLACE
 from prioritizer.web.words import Manner
 
 routes = APIRouter()
-PAGE_ROWS = 100
+PAGE_ROWS = 50
 Reading = Annotated[Person, needs(May.READ)]
 COLUMNS = {"study": "Study", "from": "From", "arrived": "Arrived", "ai": "AI", "reader": "Reader", "why": "Why here?"}
 """What may be left out of the list, by what each is called in a choice; due time and patient always stand."""

@@ -9,8 +9,10 @@ import shutil
 import sys
 import tempfile
 from datetime import timedelta
+from io import BytesIO
 from pathlib import Path
 
+from PIL import Image
 from playwright.sync_api import Page, expect, sync_playwright
 
 from prioritizer.access import Role
@@ -68,8 +70,11 @@ def shoot(page: Page, folder: Path, name: str) -> None:
     """One picture of the whole page."""
     page.wait_for_load_state("networkidle" if page.locator("#fresh, #now").count() == 0 else "load")
     page.wait_for_timeout(300)
-    page.screenshot(path=folder / f"{name}.png", full_page=True, animations="disabled")
-    print(folder / f"{name}.png", file=sys.stderr)
+    path = folder / f"{name}.png"
+    shot = page.screenshot(full_page=True, animations="disabled")
+    # 256 tones are enough to look at a page, and a quarter of the bytes.
+    Image.open(BytesIO(shot)).convert("RGB").quantize(256).save(path, optimize=True)
+    print(path, file=sys.stderr)
 
 
 def news(room: Room, page: Page, folder: Path, ending: str) -> None:

@@ -33,6 +33,7 @@ def show_period(desk: Here, person: Seeing, period: str) -> HTMLResponse:
         board=board,
         computed_at=computed_at,
         period=period,
+        days=desk.page.settings().monitoring.days,
         headline=headline(desk, board),
         periods=[name for name in monitoring.periods(desk.engine) if name != LATEST],
         longest=max((max(one["longest"], one["fifo_longest"]) for one in board["waits"]), default=0.0),

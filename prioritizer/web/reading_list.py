@@ -16,7 +16,7 @@ from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
 from prioritizer.access import May, Person
 from prioritizer.db import changes, choosing, connect, reading, saying, worklist
-from prioritizer.db.changes import Changes, Mark
+from prioritizer.db.changes import Changes, Mark, Told
 from prioritizer.db.events import Kind
 from prioritizer.db.ordering import View, Wanted
 from prioritizer.db.worklist import Row
@@ -141,9 +141,17 @@ def show_changes(desk: Here, person: Listening, since: str, list: str = "") -> H
 
 
 def named(desk: Desk, found: Changes) -> list[tuple[str, str]]:
-    """The told changes with the patient's name as this page shows names."""
+    """What happened to each study, in a line, with the patient's name as this page shows names. Of several places only the last is told."""
     masked = desk.page.settings().reading.mask_patients
-    return [(f"study ..{told.study_uid[-6:]}" if masked else words.name_words(told.patient_name), told.said) for told in found.told]
+    of_study: dict[str, list[Told]] = {}
+    for told in found.told:
+        of_study.setdefault(told.study_uid, []).append(told)
+    lines = []
+    for uid, happened in of_study.items():
+        placed = [told for told in happened if told.kind == Kind.PLACED]
+        said = " · ".join(told.said for told in happened if told.kind != Kind.PLACED or told is placed[-1])
+        lines.append((f"study ..{uid[-6:]}" if masked else words.name_words(happened[0].patient_name), said))
+    return lines
 
 
 def pill_words(found: Changes) -> list[str]:

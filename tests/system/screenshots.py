@@ -12,16 +12,20 @@ from datetime import timedelta
 from io import BytesIO
 from pathlib import Path
 
+import sqlalchemy as sa
 from PIL import Image
 from playwright.sync_api import Page, expect, sync_playwright
 
+from prioritizer import watching
 from prioritizer.access import Role
+from prioritizer.config import read_settings
 from prioritizer.db import reading, saying
+from prioritizer.db.tables import studies as in_ledger
 from prioritizer.ranking import Policy
 from prioritizer.stations import utc_now
 from prioritizer.study import Finding
 from tests.system.daemons import phantom, running_daemon, sections
-from tests.system.reading_room import Room
+from tests.system.reading_room import BUNDLE, Room
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SIZES = {"wide": (1280, 800), "narrow": (390, 844)}
@@ -55,14 +59,18 @@ def furnished(room: Room) -> dict[str, str]:
         }
         studies.append(room.film(**traits))
     adult = room.film(age="044Y", waits=False)
-    for study in studies[:3]:
+    for study, minutes in zip(studies[:3], (95, 70, 20), strict=True):
         now = utc_now()
+        with engine.begin() as tx:  # waits of some minutes, so that the board has something to draw
+            came = now - timedelta(minutes=minutes)
+            tx.execute(sa.update(in_ledger).where(in_ledger.c.study_uid == study).values(first_received_at=came))
         reading.opened(engine, study, "berg", now)
         saying.say(engine, study, "berg", Finding.ABSENT, now, ranked=True)
         reading.read(engine, study, "berg", now)
     reading.pin(engine, studies[5], "berg", Policy(), utc_now(), remove=False)
     room.candidate(0.8)
     room.daemon.wait_settled()
+    watching.watch(engine, read_settings(room.daemon.config), BUNDLE.digest, utc_now())
     return {"raised": studies[8], "plain": studies[6], "adult": adult}
 
 
@@ -130,6 +138,11 @@ def main(target: Path) -> None:
                         page.get_by_role("button", name="Try it").click()
                         page.locator(".view canvas").wait_for()
                         shoot(page, target, f"try-{ending}")
+                        page.goto("/rules")
+                        page.get_by_label("Deadline of a raised study").fill("15")
+                        page.get_by_role("button", name="Simulate").click()
+                        page.locator("#effect").wait_for()
+                        shoot(page, target, f"rules-simulated-{ending}")
                         page.goto("/calibrations")
                         page.locator("tbody th a").first.click()
                         shoot(page, target, f"calibration-{ending}")

@@ -166,6 +166,8 @@ class Daemon:
         self._works = [receive]
         try:
             self._end_claims_of_the_dead()
+            if again := scoring.another_bundle(self.engine, policy, utc_now()):
+                log.warning("another bundle serves: %s open studies are scored again", again, extra={"event": "bundle-changed"})
             scoring.rerank_open(self.engine, policy, "prioritizer started", utc_now())
             self._judge_ruling()
             self._prove_calibration()

@@ -24,8 +24,10 @@ class InstanceState(StrEnum):
 
     RECEIVED    The receive station enters it, with the ledger row. The score station leaves it. A crash leaves the row
                 RECEIVED under a lease; when the lease runs out the instance is scored again, to the same numbers.
-    SCORED      The score station enters it in the same commit as the score and the new place. Nothing leaves it.
-    INELIGIBLE  Outside the model's scope, or not a radiograph; `reason` says which rule. An operator's requeue leaves it.
+    SCORED      The score station enters it in the same commit as the score and the new place. Another bundle in service leaves
+                it, while the study is unread: to RECEIVED, or without pixels to INELIGIBLE.
+    INELIGIBLE  Outside the model's scope, or not a radiograph; `reason` says which rule. An operator's requeue leaves it, and so
+                does another bundle in service.
     FAILED      The pixels could not be read, or the sandbox died twice on them. An operator's requeue leaves it.
     """
 
@@ -37,7 +39,7 @@ class InstanceState(StrEnum):
 
 INSTANCE_TRANSITIONS: Mapping[InstanceState, frozenset[InstanceState]] = {
     InstanceState.RECEIVED: frozenset({InstanceState.SCORED, InstanceState.INELIGIBLE, InstanceState.FAILED}),
-    InstanceState.SCORED: frozenset(),
+    InstanceState.SCORED: frozenset({InstanceState.RECEIVED, InstanceState.INELIGIBLE}),
     InstanceState.INELIGIBLE: frozenset({InstanceState.RECEIVED}),
     InstanceState.FAILED: frozenset({InstanceState.RECEIVED}),
 }

@@ -18,8 +18,8 @@ import sqlalchemy as sa
 
 from prioritizer.db import connect
 from prioritizer.db.events import Kind
-from prioritizer.db.ordering import Wanted, chosen
-from prioritizer.db.tables import UNREAD, events, studies
+from prioritizer.db.ordering import View, Wanted, chosen, in_view
+from prioritizer.db.tables import events, studies
 from prioritizer.errors import NotAllowed
 from prioritizer.ranking import Band
 from prioritizer.study import ReadingState
@@ -165,8 +165,9 @@ _TOLD = tuple(events.c[name] for name in ("id", "study_uid", "kind", "actor", "d
 def _urgent(tx: sa.Connection, before: Mark, most: int) -> Sequence[sa.Row[Any]]:
     """The newest events after a mark that must be told at once: of unread STAT studies, and of those that became overdue."""
     after = (events.c.id > before.number, *_unseen(tx, before))
-    stat = sa.select(studies.c.study_uid).where(sa.text(UNREAD), studies.c.stat)
-    moves = sa.and_(events.c.study_uid.in_(stat), events.c.kind.in_((Kind.ARRIVED, Kind.LATE, *MOVES)))
+    stat = sa.select(studies.c.study_uid).where(in_view(View.OPEN), studies.c.stat == sa.true())
+    # The kind is hidden from the planner: the few STAT studies lead to their events, not a million arrivals to the STAT ones.
+    moves = sa.and_(events.c.study_uid.in_(stat), sa.func.coalesce(events.c.kind, "").in_((Kind.ARRIVED, Kind.LATE, *MOVES)))
     then = tx.scalar(sa.select(events.c.at).where(events.c.id == before.number))
     late = sa.and_(events.c.kind == Kind.OVERDUE, events.c.at >= then - LONGEST if then else sa.true())
     each = (sa.select(*_TOLD).where(*after, which).order_by(events.c.id.desc()).limit(most) for which in (moves, late))

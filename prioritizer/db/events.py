@@ -48,6 +48,7 @@ class Kind(StrEnum):
     SUSPENDED = "raising-suspended"
     PIXELS_DELETED = "pixels-deleted"
     RECALIBRATED = "recalibrated"
+    BUNDLE_CHANGED = "bundle-changed"
     CALIBRATION_MADE = "calibration-made"
     CALIBRATION_APPROVED = "calibration-approved"
     CALIBRATION_REJECTED = "calibration-rejected"

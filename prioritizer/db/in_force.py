@@ -17,7 +17,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from prioritizer.calibration import Calibration, as_document, from_document
 from prioritizer.db.ruled import ruled
-from prioritizer.db.tables import bundles, calibrations
+from prioritizer.db.tables import bundles, calibrations, scores
 from prioritizer.errors import CalibrationChanged
 from prioritizer.ranking import Policy
 from prioritizer.study import CalibrationState
@@ -104,3 +104,10 @@ def held_activation(tx: sa.Connection, bundle_digest: str, *, alone: bool) -> in
         tx.execute(insert(bundles).values(digest=bundle_digest, activation=0).on_conflict_do_nothing())
         found = tx.scalar(wanted)
     return int(found or 0)
+
+
+def called_back(tx: sa.Connection, bundle_digest: str) -> int:
+    """Count that a bundle serves again, whose row is held alone; returns its activation. A bundle that is new here stays at 0."""
+    served = sa.select(sa.literal(1)).where(scores.c.bundle_digest == bundle_digest).exists()
+    tx.execute(bundles.update().where(bundles.c.digest == bundle_digest, served).values(activation=bundles.c.activation + 1))
+    return _activation(tx, bundle_digest)

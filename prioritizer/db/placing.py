@@ -17,6 +17,8 @@ from prioritizer.study import AIState, InstanceState, ReadingState
 
 OWN_OBJECT = "own-object"
 """The reason of an instance that prioritizer made itself: it says nothing about the study."""
+STALE = "stale-model"
+"""The reason of an instance that another bundle scored: its probability means nothing beside this bundle's thresholds."""
 
 
 def standing_of(row: sa.Row[tuple[object, ...]]) -> Standing:
@@ -80,16 +82,37 @@ def _score_anew(tx: sa.Connection, study_uid: str, rules: InForce, now: datetime
     return bool(stale)
 
 
+def take_back_stale(tx: sa.Connection, study: sa.Row[Any], rules: InForce, now: datetime) -> int:
+    """Images of an unread study that another bundle scored wait to be scored by this one; returns how many.
+
+    Until then the study stands in order of arrival. Without a model, or with one that cannot be trusted, scores stand as they were made.
+    """
+    if rules.calibration is None or study.reading_state == ReadingState.READ:
+        return 0
+    stale = [row for row in latest_scores(tx, study.study_uid) if row.bundle_digest != rules.policy.bundle_digest]
+    for row in stale:
+        image = instances.c.sop_instance_uid == row.sop_instance_uid
+        kept = tx.scalar(sa.select(instances.c.pixels_deleted_at.is_(None)).where(image))
+        state = InstanceState.RECEIVED if kept else InstanceState.INELIGIBLE
+        text = f"stale model, scored by bundle {row.bundle_digest[:12]}" + ("" if kept else " and its pixels are gone: send it again")
+        values = {"state": state, "reason": STALE, "reason_text": text, "attempts": 0, "not_before": None}
+        tx.execute(instances.update().where(image).values(**values))
+        said = f"{text}; to be scored by bundle {rules.policy.bundle_digest[:12]}" if kept else text
+        record(tx, Kind.REQUEUED, said, now, study=study.study_uid, instance=row.sop_instance_uid)
+    return len(stale)
+
+
 def _ai_reason(tx: sa.Connection, study_uid: str, state: AIState) -> str:
     """Why the study has no probability, or what of it could not be scored."""
-    wanted = [InstanceState.FAILED] if state is AIState.SCORED else [InstanceState.FAILED, InstanceState.INELIGIBLE]
+    unscored = [InstanceState.FAILED, InstanceState.INELIGIBLE]
+    wanted = {AIState.SCORED: [InstanceState.FAILED], AIState.WAITING: [InstanceState.RECEIVED]}.get(state, unscored)
     rows = tx.execute(
         sa.select(instances.c.reason_text, instances.c.state)
         .where(instances.c.study_uid == study_uid, instances.c.state.in_(wanted), instances.c.reason != OWN_OBJECT)
         .order_by(instances.c.received_at)
     ).all()
     failed_first = sorted(rows, key=lambda row: row.state != InstanceState.FAILED)
-    return "; ".join(dict.fromkeys(row.reason_text for row in failed_first))[:500]
+    return "; ".join(dict.fromkeys(row.reason_text for row in failed_first if row.reason_text))[:500]
 
 
 def replace_study(tx: sa.Connection, study_uid: str, rules: InForce, now: datetime) -> None:
@@ -100,7 +123,7 @@ def replace_study(tx: sa.Connection, study_uid: str, rules: InForce, now: dateti
 
 def recompute_risk(tx: sa.Connection, study_uid: str, rules: InForce, now: datetime) -> None:
     """Recompute scores, AI state and risk of a study; its place is left to the caller."""
-    lock_study(tx, study_uid)
+    take_back_stale(tx, lock_study(tx, study_uid), rules, now)
     _score_anew(tx, study_uid, rules, now)
     counts = dict.fromkeys(InstanceState, 0)
     for state, count in tx.execute(

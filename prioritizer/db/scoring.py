@@ -12,13 +12,20 @@ import sqlalchemy as sa
 from prioritizer.calibration import Calibration
 from prioritizer.db import claims, connect
 from prioritizer.db.events import Kind, record
-from prioritizer.db.in_force import in_force
-from prioritizer.db.placing import high_suspended, put_in_place, replace_study
+from prioritizer.db.in_force import called_back, in_force
+from prioritizer.db.ordering import View, in_view
+from prioritizer.db.placing import OWN_OBJECT, high_suspended, put_in_place, replace_study
 from prioritizer.db.receiving import NOT_IN_ATTRIBUTES, Quiet
-from prioritizer.db.tables import instances, scores, studies
+from prioritizer.db.tables import MADE, instances, scores, studies
 from prioritizer.errors import CalibrationChanged, NotAllowed, NotFound
 from prioritizer.ranking import Policy
 from prioritizer.study import INSTANCE_TRANSITIONS, Instance, InstanceState, Probability, ReadingState, Score, states_before
+
+
+AGAIN = (InstanceState.FAILED, InstanceState.INELIGIBLE)
+"""What a person may have scored again: a score that there is would come out the same."""
+A_TURN = 50
+"""Studies that one transaction takes back, so that films may come in between."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,23 +96,24 @@ def _calibrated(score: Score, calibration: Calibration, activation: int) -> Scor
 
 
 def _store_score(tx: sa.Connection, uid: str, score: Score, now: datetime) -> None:
-    tx.execute(
-        scores.insert().values(
-            sop_instance_uid=uid,
-            bundle_digest=score.bundle_digest,
-            calibration_id=score.calibration_id,
-            preprocessing_id=score.preprocessing_id,
-            engine=score.engine,
-            precision=score.precision,
-            logit=score.logit,
-            probability=score.probability,
-            saliency=score.saliency,
-            embedding=score.embedding,
-            warnings=list(score.warnings),
-            scored_at=now,
-            activation=score.activation,
-        )
-    )
+    """Enter a score, unless this very one is there: another bundle took the image back and went before it scored anything."""
+    row = {
+        "sop_instance_uid": uid,
+        "bundle_digest": score.bundle_digest,
+        "calibration_id": score.calibration_id,
+        "preprocessing_id": score.preprocessing_id,
+        "engine": score.engine,
+        "precision": score.precision,
+        "logit": score.logit,
+        "probability": score.probability,
+        "saliency": score.saliency,
+        "embedding": score.embedding,
+        "warnings": list(score.warnings),
+        "scored_at": now,
+        "activation": score.activation,
+    }
+    if tx.scalar(sa.select(scores.c.id).where(*(scores.c[name] == row[name] for name in MADE))) is None:
+        tx.execute(scores.insert().values(**row))
 
 
 def bump_revision(tx: sa.Connection, study_uid: str, quiet: Quiet, now: datetime) -> None:
@@ -165,7 +173,7 @@ def requeue(engine: sa.Engine, uid: str, actor: str, policy: Policy, now: dateti
         ).all()
         if not rows:
             raise NotFound(f"no study or instance {uid} in the ledger")
-        again = [row for row in rows if InstanceState.RECEIVED in INSTANCE_TRANSITIONS[InstanceState(row.state)]]
+        again = [row for row in rows if row.state in AGAIN]
         if not again:
             raise NotAllowed(f"{uid} holds no failed or unscored instance; there is nothing to score again")
         gone = [row for row in again if row.pixels_deleted_at is not None]
@@ -181,6 +189,50 @@ def requeue(engine: sa.Engine, uid: str, actor: str, policy: Policy, now: dateti
         for study_uid in {row.study_uid for row in again}:
             replace_study(tx, study_uid, rules, now)
         return len(again)
+
+
+def another_bundle(engine: sa.Engine, policy: Policy, now: datetime) -> int:
+    """When this bundle takes over from another: open studies that the other scored or refused are scored again; returns how many.
+
+    A bundle that served before counts one more activation, so that what it scores now is told from what it scored then.
+    """
+    if policy.own is None:
+        return 0
+    with connect.writing(engine) as tx:
+        last = tx.scalar(sa.select(scores.c.bundle_digest).order_by(scores.c.id.desc()).limit(1))
+        if last is None or last == policy.bundle_digest:
+            return 0
+        in_force(tx, policy, alone=True)
+        number = called_back(tx, policy.bundle_digest)
+        said = f"bundle {policy.bundle_digest[:12]} serves now, after bundle {last[:12]} (activation {number})"
+        record(tx, Kind.BUNDLE_CHANGED, said, now, before=last, to=policy.bundle_digest, activation=number)
+        uids = tx.scalars(_judged().order_by(studies.c.study_uid)).all()
+    for first in range(0, len(uids), A_TURN):
+        with connect.writing(engine) as tx:
+            rules = in_force(tx, policy)
+            for uid in uids[first : first + A_TURN]:
+                _judge_again(tx, uid)
+                replace_study(tx, uid, rules, now)
+    return len(uids)
+
+
+def _judged() -> sa.Select[tuple[str]]:
+    """Open studies with an image that a bundle scored, or left out as beyond its scope."""
+    by_bundle = instances.c.state.in_((InstanceState.SCORED, InstanceState.INELIGIBLE)) & (instances.c.reason != OWN_OBJECT)
+    found = sa.select(sa.literal(1)).where(instances.c.study_uid == studies.c.study_uid, by_bundle).exists()
+    return sa.select(studies.c.study_uid).where(in_view(View.OPEN), found)
+
+
+def _judge_again(tx: sa.Connection, study_uid: str) -> None:
+    """What was outside another bundle's scope may be inside this one's."""
+    tx.execute(
+        instances.update()
+        .where(
+            instances.c.study_uid == study_uid, instances.c.state == InstanceState.INELIGIBLE, instances.c.reason != OWN_OBJECT,
+            instances.c.pixels_deleted_at.is_(None),
+        )
+        .values(state=InstanceState.RECEIVED, reason="", reason_text="", attempts=0, not_before=None)
+    )  # fmt: skip
 
 
 def hold_unread(tx: sa.Connection) -> Sequence[str]:

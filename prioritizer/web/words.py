@@ -103,7 +103,7 @@ def ai_words(row: Row, *, marks: bool) -> str:
     """The AI column. A scored study that is not raised carries no mark at all."""
     match AIState(row.ai_state):
         case AIState.WAITING:
-            return "waiting"
+            return f"waiting: {row.ai_reason}" if row.ai_reason else "waiting"
         case AIState.FAILED:
             return f"failed: {row.ai_reason}"
         case AIState.NOT_SCORED:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 
@@ -11,6 +12,7 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
 
+from prioritizer.calibration import Calibration
 from prioritizer.db import connect, delivering, housekeeping, reading, receiving, scoring, worklist
 from prioritizer.db.delivering import ClaimedDelivery
 from prioritizer.db.events import Kind, record
@@ -67,6 +69,19 @@ def finish_unscored(ledger: sa.Engine, claim: ClaimedInstance, state: InstanceSt
     return scoring.finish_unscored(ledger, claim, state, "x", f"it is {state}", POLICY, NOW)
 
 
+ANOTHER = replace(
+    POLICY,
+    bundle_digest="e" * 64,
+    own=Calibration(id="own", method="temperature", slope=1.0, intercept=0.0, t_high=0.5, t_low=0.1, n=500, events=100),
+)
+
+
+def another_bundle_without_pixels(ledger: sa.Engine) -> None:
+    with connect.writing(ledger) as tx:
+        tx.exec_driver_sql("UPDATE instances SET pixels_deleted_at = received_at")
+    scoring.another_bundle(ledger, ANOTHER, NOW)
+
+
 INSTANCE_VERBS: dict[str, Callable[[sa.Engine, ClaimedInstance], object]] = {
     "score": lambda db, claim: scoring.finish_scored(db, claim, score_of(0.2), POLICY, AT_ONCE, NOW),
     "ineligible": lambda db, claim: finish_unscored(db, claim, InstanceState.INELIGIBLE),
@@ -74,6 +89,8 @@ INSTANCE_VERBS: dict[str, Callable[[sa.Engine, ClaimedInstance], object]] = {
     "put back": lambda db, claim: scoring.put_back(db, claim, timedelta(0), NOW),
     "requeue": lambda db, claim: scoring.requeue(db, "1.2.3", "op", POLICY, NOW),
     "receive again": lambda db, claim: receive(db, film()),
+    "another bundle": lambda db, claim: scoring.another_bundle(db, ANOTHER, NOW),
+    "another bundle, pixels gone": lambda db, claim: another_bundle_without_pixels(db),
     "rerank": lambda db, claim: scoring.rerank_open(db, POLICY, "test", NOW),
 }
 

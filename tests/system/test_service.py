@@ -260,6 +260,22 @@ def test_a_broken_bundle_leaves_a_list_of_stat_and_arrival_that_says_so(tmp_path
         assert "prioritizer_ai_on 0.0" in daemon.get("/metrics")[1]
 
 
+def test_another_bundle_scores_the_open_studies_again(tmp_path: Path) -> None:
+    with running_daemon(tmp_path, sections()) as daemon:
+        number = next(NUMBERS)
+        sends(daemon, phantom(tmp_path, number, plain=True))
+        daemon.wait_scored(phantom_study_uid(number))
+        assert [(row["ai_state"], row["band"]) for row in daemon.listed()] == [("SCORED", "NEUTRAL")]
+        daemon.stop()
+        daemon.sections["model"] = {**daemon.sections.get("model", {}), "bundle": str(raising_bundle(tmp_path))}
+        daemon.write_config()
+        daemon.start()
+        assert daemon.events("bundle-changed")
+        wait_until(lambda: [(row["ai_state"], row["band"]) for row in daemon.listed()] == [("SCORED", "HIGH")], "the new bundle raised it")
+        told = daemon.cli("worklist", "--why", phantom_study_uid(number)).stdout
+        assert "stale model, scored by bundle" in " ".join(told.split())
+
+
 # --- nobody is told ------------------------------------------------------------------------------------------------
 
 

@@ -21,7 +21,6 @@ from prioritizer.errors import CalibrationChanged, NotAllowed, NotFound
 from prioritizer.ranking import Policy
 from prioritizer.study import INSTANCE_TRANSITIONS, Instance, InstanceState, Probability, ReadingState, Score, states_before
 
-
 AGAIN = (InstanceState.FAILED, InstanceState.INELIGIBLE)
 """What a person may have scored again: a score that there is would come out the same."""
 A_TURN = 50
@@ -216,7 +215,7 @@ def another_bundle(engine: sa.Engine, policy: Policy, now: datetime) -> int:
     return len(uids)
 
 
-def _judged() -> sa.Select[tuple[str]]:
+def _judged() -> sa.Select[str]:
     """Open studies with an image that a bundle scored, or left out as beyond its scope."""
     by_bundle = instances.c.state.in_((InstanceState.SCORED, InstanceState.INELIGIBLE)) & (instances.c.reason != OWN_OBJECT)
     found = sa.select(sa.literal(1)).where(instances.c.study_uid == studies.c.study_uid, by_bundle).exists()

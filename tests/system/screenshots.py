@@ -19,12 +19,12 @@ from playwright.sync_api import Page, expect, sync_playwright
 from prioritizer import watching
 from prioritizer.access import Role
 from prioritizer.config import read_settings
-from prioritizer.db import reading, saying
+from prioritizer.db import people, reading, saying
 from prioritizer.db.tables import studies as in_ledger
 from prioritizer.ranking import Policy
 from prioritizer.stations import utc_now
 from prioritizer.study import Finding
-from tests.system.daemons import phantom, running_daemon, sections
+from tests.system.daemons import phantom, prioritizer, running_daemon, sections
 from tests.system.reading_room import BUNDLE, Room
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -70,6 +70,9 @@ def furnished(room: Room) -> dict[str, str]:
     reading.pin(engine, studies[5], "berg", Policy(), utc_now(), remove=False)
     room.candidate(0.8)
     room.daemon.wait_settled()
+    # One who calls somebody else: a refusal for the page System.
+    stranger = f"RADIOLOGY@127.0.0.1:{room.daemon.port}"
+    prioritizer("send", str(phantom(room.folder, 4998)), "--to", stranger, "--from", "DX-ED-1", cwd=room.daemon.folder)
     watching.watch(engine, read_settings(room.daemon.config), BUNDLE.digest, utc_now())
     return {"raised": studies[8], "plain": studies[6], "adult": adult}
 
@@ -143,12 +146,21 @@ def main(target: Path) -> None:
                         page.get_by_role("button", name="Simulate").click()
                         page.locator("#effect").wait_for()
                         shoot(page, target, f"rules-simulated-{ending}")
+                        page.get_by_label("Reason").first.fill("raised studies wait too long at night")
+                        page.get_by_role("button", name="Propose").click()
+                        shoot(page, target, f"ruling-{ending}")
+                        page.goto(f"/board/{utc_now():%Y-%m}")
+                        shoot(page, target, f"board-month-{ending}")
+                        page.goto("/study/1.2.3")
+                        shoot(page, target, f"message-{ending}")
                         page.goto("/calibrations")
                         page.locator("tbody th a").first.click()
                         shoot(page, target, f"calibration-{ending}")
                     page = chromium.new_page(color_scheme=colours, viewport={"width": width, "height": height})
                     page.goto(f"{room.url}/sign-in")
                     shoot(page, target, f"sign-in-{ending}")
+                    page.goto(f"{room.url}/welcome/{people.invite(daemon.ledger, f'new-{ending}', Role.READER, 'admin', utc_now())}")
+                    shoot(page, target, f"welcome-{ending}")
                     page.close()
 
 

@@ -50,6 +50,8 @@ min_free_share = 0.0
 [[peers]]
 ae_title = "*"
 host = "127.0.0.1"
+[scope]
+likeness = "flag"
 [publish]
 overlay = "off"
 [web]
@@ -93,10 +95,12 @@ class Daemon:
             time.sleep(0.1)
 
     def await_scored(self, uid: str) -> None:
-        """Poll until the instance is scored; the poll itself costs little and 1 ms of resolution."""
-        query = "SELECT 1 FROM instances WHERE sop_instance_uid = ? AND state = 'SCORED'"
-        while self.ledger.execute(query, (uid,)).fetchone() is None:
+        """Poll until the instance is scored, or fail where it is not; the poll itself costs little and 1 ms of resolution."""
+        query = "SELECT state, reason_text FROM instances WHERE sop_instance_uid = ? AND state <> 'RECEIVED'"
+        while (found := self.ledger.execute(query, (uid,)).fetchone()) is None:
             time.sleep(0.001)
+        if found[0] != "SCORED":
+            raise RuntimeError(f"the film was not scored: {found[1]}")
 
 
 @contextmanager

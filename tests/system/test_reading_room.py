@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import os
 import re
+import struct
+import zlib
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from io import BytesIO
 from pathlib import Path
 from threading import Thread
 
 import httpx
+import psutil
+import pydicom
 import pytest
 from axe_playwright_python.sync_playwright import Axe
+from PIL import Image
 from playwright.sync_api import Browser, Page, expect
 
 from prioritizer.access import Role
@@ -610,6 +616,65 @@ def test_too_much_is_refused_before_it_is_read(room: Room) -> None:
         large = page.request.post("/account/tokens", data=b"x" * 300_000, headers={"Origin": room.url})
         assert large.status == 413
         assert page.request.post("/try", data=b"x" * (65 << 20), headers={"Origin": room.url}).status == 413
+
+
+def png_bomb() -> bytes:
+    """Half a megabyte that says it is 65000 x 65000 pixels, and is."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    packer, row = zlib.compressobj(9), bytes(1 + 65000 // 8)
+    packed = b"".join(packer.compress(row * 1000) for _ in range(65)) + packer.flush()
+    head = struct.pack(">IIBBBBB", 65000, 65000, 1, 0, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", packed) + chunk(b"IEND", b"")
+
+
+def deflated_bomb(folder: Path) -> bytes:
+    """A DICOM file of one megabyte whose data set is a gigabyte, deflated (PS3.5 A.5)."""
+    film = pydicom.dcmread(phantom(folder, next(NUMBERS)))
+    film.file_meta.TransferSyntaxUID = "1.2.840.10008.1.2.1.99"
+    whole = BytesIO()
+    film.save_as(whole, enforce_file_format=True)
+    meta = whole.getvalue()[: 132 + 12 + film.file_meta.FileMetaInformationGroupLength]
+    packer = zlib.compressobj(9, wbits=-15)
+    element = struct.pack("<HH2sHI", 0x0009, 0x0010, b"UN", 0, 1 << 30)
+    return meta + packer.compress(element) + b"".join(packer.compress(bytes(1 << 20)) for _ in range(1 << 10)) + packer.flush()
+
+
+def large_film(folder: Path) -> bytes:
+    """A DICOM file that says 65535 x 65535 pixels and holds a few."""
+    return phantom(folder, next(NUMBERS), changes={"Rows": 65535, "Columns": 65535}).read_bytes()
+
+
+def large_jpeg(_: Path) -> bytes:
+    """A JPEG whose frame header says 65500 x 65500 pixels."""
+    small = BytesIO()
+    Image.new("L", (16, 16)).save(small, "JPEG")
+    data = bytearray(small.getvalue())
+    at = data.index(b"\xff\xc0") + 5
+    data[at : at + 4] = struct.pack(">HH", 65500, 65500)
+    return bytes(data)
+
+
+BOMBS = {"png": lambda folder: png_bomb(), "deflated": deflated_bomb, "large film": large_film, "large jpeg": large_jpeg}
+
+
+@pytest.mark.parametrize("name", BOMBS)
+def test_a_file_that_unpacks_to_far_more_is_refused_with_a_reason_and_nothing_falls(room: Room, tmp_path: Path, name: str) -> None:
+    data = BOMBS[name](tmp_path)
+    assert len(data) < 2 << 20
+    daemon = psutil.Process(room.daemon.process.pid if room.daemon.process else 0)
+    with room.signed_in("ito") as page:
+        file = {"name": f"../../{name}.dcm", "mimeType": "application/octet-stream", "buffer": data}
+        answer = page.request.post("/try", multipart={"file": file}, headers={"Origin": room.url}, timeout=SLOW_MS * 2)
+        assert answer.status in (413, 422), answer.status
+        assert "was not scored" in answer.text()
+        assert page.request.get("/").status == 200
+    assert daemon.is_running()
+    assert daemon.memory_info().rss < 1 << 30
+    assert not list((room.daemon.folder / "var" / "tried").iterdir())
+    assert room.daemon.get("/readyz")[0] == 200
 
 
 def test_the_api_does_what_the_page_does(room: Room) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import getpass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -13,6 +13,8 @@ from prioritizer.contract import out, print_json, talk, verb
 from prioritizer.ranking import Stage
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import sqlalchemy as sa
 
     from prioritizer.config import Settings
@@ -24,6 +26,7 @@ rules = typer.Typer(help="Rulings on the site's rules: propose with the simulate
 app.add_typer(rules, name="rules")
 
 Number = Annotated[int, typer.Argument(metavar="NUMBER", help="Number of a ruling, as `rules show` lists it.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Only simulate: nothing is changed.")]
 Who = Annotated[str, typer.Option("--as", help="Who does this; it is recorded.", show_default="the user signed in here")]
 
 
@@ -88,10 +91,10 @@ def propose(
     }
     wanted = {key: str(value) if key == "stage" else value for key, value in given.items() if value is not None}
     shown = holding(engine, policy).change
-    effect = effect_of(settings, engine, wanted, utc_now())
     if dry_run:
-        print_json(effect) if as_json else ruling_listing.show_effect(effect, out)
+        _say_effect(settings, engine, wanted, as_json=as_json)
         return
+    effect = effect_of(settings, engine, wanted, utc_now())
     proposal = ruling.Proposal(wanted=wanted, reason=reason, effect=effect)
     row = ruling.propose(engine, policy, proposal, who, utc_now(), shown)
     if as_json:
@@ -147,24 +150,42 @@ def activate(number: Number, who: Who = getpass.getuser(), config: ConfigFile = 
 
 @rules.command()
 @verb
-def end(who: Who = getpass.getuser(), config: ConfigFile = None, as_json: AsJson = False) -> None:
+def end(dry_run: DryRun = False, who: Who = getpass.getuser(), config: ConfigFile = None, as_json: AsJson = False) -> None:
     """End the ruling in force: the configuration alone holds again. Needs nobody's approval."""
     from prioritizer.db import ruling
+    from prioritizer.db.ruled import holding
     from prioritizer.stations import utc_now
 
-    engine, _, policy = _site(config)
+    engine, settings, policy = _site(config)
+    if dry_run:
+        ruling.active_of(holding(engine, policy))
+        _say_effect(settings, engine, {}, as_json=as_json)
+        return
     _say_done(ruling.end(engine, policy, who, utc_now()), as_json=as_json)
 
 
 @rules.command()
 @verb
-def back(who: Who = getpass.getuser(), config: ConfigFile = None, as_json: AsJson = False) -> None:
+def back(dry_run: DryRun = False, who: Who = getpass.getuser(), config: ConfigFile = None, as_json: AsJson = False) -> None:
     """Go back to what held before the ruling in force: the one before it, or the configuration. Needs nobody's approval."""
     from prioritizer.db import ruling
     from prioritizer.stations import utc_now
 
-    engine, _, policy = _site(config)
+    engine, settings, policy = _site(config)
+    if dry_run:
+        chosen = ruling.before_the_active(engine, policy)
+        _say_effect(settings, engine, chosen.changes if chosen else {}, as_json=as_json)
+        return
     _say_done(ruling.back(engine, policy, who, utc_now()), as_json=as_json)
+
+
+def _say_effect(settings: Settings, engine: sa.Engine, changes: Mapping[str, Any], *, as_json: bool) -> None:
+    from prioritizer import ruling_listing
+    from prioritizer.ruled_effect import effect_of
+    from prioritizer.stations import utc_now
+
+    effect = effect_of(settings, engine, changes, utc_now())
+    print_json(effect) if as_json else ruling_listing.show_effect(effect, out)
 
 
 def _say_row(engine: sa.Engine, number: int, done: str, *, as_json: bool) -> None:

@@ -137,7 +137,7 @@ def end(engine: sa.Engine, policy: Policy, who: str, now: datetime, shown: int |
     with connect.writing(engine) as tx:
         before = ruled(tx, policy, alone=True)
         _as_shown(tx, before, shown)
-        _anything(tx, before)
+        active_of(before)
         return _put_in_force(tx, policy, before, None, who, now, back=True)
 
 
@@ -146,11 +146,21 @@ def back(engine: sa.Engine, policy: Policy, who: str, now: datetime, shown: int 
     with connect.writing(engine) as tx:
         before = ruled(tx, policy, alone=True)
         _as_shown(tx, before, shown)
-        active = _anything(tx, before)
+        active = active_of(before)
         chosen = row_of(tx, active.replaced) if active.replaced is not None else None
         if chosen is not None:
             _fits(chosen, policy)
         return _put_in_force(tx, policy, before, chosen, who, now, back=True)
+
+
+def before_the_active(engine: sa.Engine, policy: Policy) -> Row | None:
+    """What `back` would put in force; None: the configuration alone. Raises NotAllowed where it holds already, RulingUnfit."""
+    with connect.reading(engine) as tx:
+        active = active_of(ruled(tx, policy, held=False))
+    chosen = find(engine, active.replaced) if active.replaced is not None else None
+    if chosen is not None:
+        _fits(chosen, policy)
+    return chosen
 
 
 def row_of(tx: sa.Connection, number: int) -> Row:
@@ -200,7 +210,8 @@ def _fits(row: Row, policy: Policy) -> None:
         raise RulingUnfit(f"ruling {row.id} cannot be put in force: {error}") from error
 
 
-def _anything(tx: sa.Connection, before: Ruled) -> Row:
+def active_of(before: Ruled) -> Row:
+    """The active ruling. Raises NotAllowed where the configuration alone holds."""
     if before.active is None:
         raise NotAllowed("the configuration alone holds: there is nothing to go back from")
     return before.active

@@ -6,7 +6,7 @@ Every form says which change of the rules it was shown; where something else is 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Form
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
@@ -63,6 +63,7 @@ def page(desk: Desk, person: Person, status: int = 200, **said: Any) -> HTMLResp
         "reason": "",
         "most": rules.LONGEST_REASON,
         "effect": None,
+        "step": "",
         "fault": "",
         "done": "",
     }
@@ -144,6 +145,20 @@ def preview(desk: Here, person: Physicist, wanted: Given, reason: Text = "") -> 
         said = "nothing differs from the configuration; to go back to it, end the ruling that is in force"
         return page(desk, person, 422, fault=said, given=wanted, reason=reason)
     return page(desk, person, effect=effect, rows=effect_rows(effect), tried=rules.told(effect["changes"]), given=wanted, reason=reason)
+
+
+@routes.post("/{step}/preview", response_class=HTMLResponse)
+def preview_step(desk: Here, person: Physicist, step: Literal["end", "back"]) -> HTMLResponse:
+    """What ending or going back would do, simulated beside what is in force. Nothing is changed."""
+    policy = desk.page.policy()
+    try:
+        ruling.active_of(holding(desk.engine, policy))
+        chosen = ruling.before_the_active(desk.engine, policy) if step == "back" else None
+        effect = desk.page.simulated(chosen.changes if chosen else {}, anew=True)
+    except NotAllowed as error:
+        return page(desk, person, 409, fault=str(error))
+    tried = f"ruling {chosen.id} again, {words_of(chosen)}" if chosen else "the configuration alone"
+    return page(desk, person, effect=effect, rows=effect_rows(effect), tried=tried, step=step)
 
 
 @routes.post("/propose", response_class=HTMLResponse)

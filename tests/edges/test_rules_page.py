@@ -126,7 +126,8 @@ def test_a_ruled_shadow_is_what_every_page_shows_from_then_on(house: House) -> N
 def test_a_reader_may_look_but_not_decide_and_sees_no_figure_of_ai_in_shadow(house: House) -> None:
     number = house.propose()
     assert "simulated by a test" in house.get(f"/rules/{number}", "rita").text
-    for path in ("/rules/preview", "/rules/propose", "/rules/end", "/rules/back", f"/rules/{number}/activate", f"/rules/{number}/approve"):
+    steps = ("preview", "end/preview", "back/preview", "propose", "end", "back", f"{number}/activate", f"{number}/approve")
+    for path in (f"/rules/{step}" for step in steps):
         assert house.post(path, "rita", shown=0, high_minutes="15", reason="x").status_code == 403
     page = house.get("/rules", "rita")
     assert page.status_code == 200
@@ -163,6 +164,24 @@ def test_ending_and_going_back_by_their_buttons(house: House) -> None:
     assert f"Ruling {first} is in force" in house.post("/rules/back", shown=2).text
     assert "The configuration alone is in force" in house.post("/rules/end", shown=3).text
     assert house.post("/rules/end", shown=4).status_code == 409
+
+
+def test_ending_and_going_back_are_simulated_before_they_are_done(house: House) -> None:
+    for step in ("end", "back"):
+        assert house.post(f"/rules/{step}/preview").status_code == 409
+    first = house.propose()
+    house.post(f"/rules/{first}/activate", shown=0)
+    house.post(f"/rules/{house.propose(high_minutes='10')}/activate", shown=1)
+    back, end = house.post("/rules/back/preview").text, house.post("/rules/end/preview").text
+    assert f"What it would do: ruling {first} again, deadline of a raised study 15 min" in back
+    assert "What it would do: the configuration alone" in end
+    for step, page in (("back", back), ("end", end)):
+        assert "simulated by a test" in page
+        assert shown_in(page[page.index('id="effect"') :]) == {"2"}
+        assert f'action="/rules/{step}"' in page[page.index('id="effect"') :]
+        assert "Propose this ruling" not in page
+    assert house.change() == 2
+    assert house.post("/rules/mend/preview").status_code == 422
 
 
 def test_a_second_person_is_asked_for_where_the_site_wants_one(house: House) -> None:

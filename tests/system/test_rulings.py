@@ -58,8 +58,18 @@ def test_windows_that_are_ruled_place_what_waits_and_what_comes(daemon: Daemon, 
     assert done["moved"] >= 1
     after = film(daemon, tmp_path)
     assert {minutes(daemon, before), minutes(daemon, after)} <= {10.0, 11.0}
+    placed = minutes(daemon, before), minutes(daemon, after)
+    for verb in ("end", "back"):
+        told = rules(daemon, verb, "--dry-run")
+        assert told["changes"] == {}
+        assert told["orders"][-1]["rules"].startswith(
+            "stage active, deadline of a raised study 30 min, deadline of every other study 120 min"
+        )
+        assert told["open"] == 2
+    assert (minutes(daemon, before), minutes(daemon, after)) == placed
     rules(daemon, "end")
     assert {minutes(daemon, before), minutes(daemon, after)} <= {30.0, 120.0}
+    assert prioritizer("rules", "end", "--dry-run", "--config", str(daemon.config), cwd=daemon.folder).returncode != 0
 
 
 def test_a_ruled_shadow_shows_and_publishes_nothing_from_then_on(daemon: Daemon, tmp_path: Path) -> None:

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from pynetdicom.association import Association
 
 START_LIMIT_S = 5.0
+STARTS = 5
 LATENCY_RATIO = 2.0
 SUSTAINED_S = 60
 FILMS_A_SECOND = 6
@@ -168,9 +169,10 @@ def run() -> list[dict[str, Any]]:
         path = Path(folder) / "film.dcm"
         film = film_of_10_mb(path)
         parts = {"as idle as the whole": parts_ms(path, IDLE_PAUSE_S), "back to back, caches warm": parts_ms(path, 0.0)}
+        starts = [_seconds_to_start() for _ in range(STARTS)]
         with running() as daemon:
             modality = Modality(daemon.port, film)
-            rows = [_start_row(daemon), *_latency_rows(daemon, modality, parts)]
+            rows = [_start_row(starts), *_latency_rows(daemon, modality, parts)]
             idle = statistics.quantiles([modality.send()[1] for _ in range(40)], n=100)[98]
             daemon.await_idle()
             modality.close()
@@ -178,14 +180,20 @@ def run() -> list[dict[str, Any]]:
     return rows
 
 
-def _start_row(daemon: Daemon) -> dict[str, Any]:
+def _seconds_to_start() -> float:
+    with running() as daemon:
+        return daemon.start_s
+
+
+def _start_row(starts: list[float]) -> dict[str, Any]:
+    median = statistics.median(starts)
     return {
         "what": "start of `serve` to listening and scoring",
         "required": f"<= {START_LIMIT_S:g} s",
         "ratio": None,
-        "median": f"{daemon.start_s:.1f} s",
-        "spread": "one start",
-        "met": daemon.start_s <= START_LIMIT_S,
+        "median": f"{median:.1f} s",
+        "spread": f"{min(starts):.1f}-{max(starts):.1f} s in {STARTS} starts",
+        "met": median <= START_LIMIT_S,
     }
 
 

@@ -130,4 +130,4 @@ def audit(
         return
     for entry in found:
         about = f"  study {entry.study_uid}" if entry.study_uid else ""
-        out.print(Text(f"{entry.at.astimezone():%Y-%m-%d %H:%M:%S}  {entry.actor}: {entry.said}{about}"), soft_wrap=True)
+        out.print(Text(f"{entry.at.astimezone():%Y-%m-%d %H:%M:%S}  {entry.who}: {entry.said}{about}"), soft_wrap=True)

@@ -132,7 +132,7 @@ def show_why(engine: sa.Engine, study_uid: str, *, as_json: bool, out: Console) 
     out.print(Text(f"due {row.due_at.astimezone():%H:%M}: {row.place_reason}", style="bold"))
     for event in events:
         instance = f"  [{event.sop_instance_uid}]" if event.sop_instance_uid else ""
-        out.print(Text(f"{event.at.astimezone():%Y-%m-%d %H:%M:%S}  {event.actor}: {event.said}{instance}"), soft_wrap=True)
+        out.print(Text(f"{event.at.astimezone():%Y-%m-%d %H:%M:%S}  {event.who}: {event.said}{instance}"), soft_wrap=True)
 
 
 def calibration_now(engine: sa.Engine, settings: Settings) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from prioritizer.db import connect
-from prioritizer.db.events import Kind
+from prioritizer.db.events import Kind, who
 from prioritizer.db.ordering import View, Wanted, chosen, in_view
 from prioritizer.db.tables import events, studies
 from prioritizer.errors import NotAllowed
@@ -32,10 +32,12 @@ LONGEST = timedelta(minutes=2)
 _MARK = re.compile(r"\d{1,18}(:\d{1,20}:\d{1,20}:(\d{1,20}(,\d{1,20}){0,400})?)?", re.ASCII)
 MOVES = (Kind.PLACED, Kind.PINNED, Kind.UNPINNED)
 TELLING = (
-    Kind.ARRIVED, Kind.LATE, *MOVES, Kind.CLAIMED, Kind.RELEASED, Kind.TAKEN_OVER, Kind.LEASE_ENDED, Kind.READ, Kind.OVERDUE,
+    Kind.ARRIVED, Kind.LATE, Kind.GREW, *MOVES, Kind.CLAIMED, Kind.RELEASED, Kind.TAKEN_OVER, Kind.LEASE_ENDED, Kind.READ, Kind.OVERDUE,
     Kind.EXPIRED, Kind.SCORED, Kind.INELIGIBLE, Kind.FAILED, Kind.RERANKED, Kind.CALIBRATION_ACTIVATED,
 )  # fmt: skip
 """The kinds that change what the list shows."""
+WEIGHTIEST = ("read", "new", "moved_up", "moved_down", "grown", "taken", "freed", "scored")
+"""What a study is counted as: the first of these that happened to it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +95,8 @@ class Changes:
     """Read by others."""
     scored: int = 0
     """AI came to a result, or to none, that moved nothing."""
+    grown: int = 0
+    """More images came to a study that had stood there for a while."""
     stat: int = 0
     """New or pinned STAT studies among them."""
     overdue: int = 0
@@ -110,7 +114,7 @@ class Changes:
     @property
     def any(self) -> bool:
         """True where there is something to show."""
-        counted = self.new + self.moved_up + self.moved_down + self.taken + self.freed + self.read + self.scored + self.stat + self.overdue
+        counted = sum(getattr(self, name) for name in (*WEIGHTIEST, "stat", "overdue"))
         return bool(counted) or self.reordered
 
 
@@ -233,9 +237,9 @@ def _counted(before: Mark, newest: Mark, rows: Sequence[Any], mine: dict[str, sa
                     study_uid=row.study_uid, patient_name=mine[row.study_uid].patient_name, kind=row.kind, said=_said(kind, row), at=row.at
                 )
             )
-    counts = dict.fromkeys(("new", "moved_up", "moved_down", "taken", "freed", "read", "scored"), 0)
+    counts = dict.fromkeys(WEIGHTIEST, 0)
     for words in found.values():
-        first = next((word for word in ("read", "new", "moved_up", "moved_down", "taken", "freed", "scored") if word in words), None)
+        first = next((word for word in WEIGHTIEST if word in words), None)
         if first:
             counts[first] += 1
     urgent = {uid for uid, words in found.items() if words & {"new", "moved_up"} and mine[uid].stat}
@@ -247,13 +251,13 @@ def _counted(before: Mark, newest: Mark, rows: Sequence[Any], mine: dict[str, sa
 
 
 def _said(kind: Kind, row: Any) -> str:
-    return f"{row.actor} took it over{row.said.removeprefix('taken over')}" if kind is Kind.TAKEN_OVER else str(row.said)
+    return f"{who(row.actor, row.detail)} took it over{row.said.removeprefix('taken over')}" if kind is Kind.TAKEN_OVER else str(row.said)
 
 
 WORDS = {
     Kind.ARRIVED: "new", Kind.LATE: "new", Kind.PINNED: "moved_up", Kind.UNPINNED: "moved_down", Kind.CLAIMED: "taken",
     Kind.TAKEN_OVER: "taken", Kind.RELEASED: "freed", Kind.LEASE_ENDED: "freed", Kind.READ: "read", Kind.EXPIRED: "read",
-    Kind.OVERDUE: "overdue",
+    Kind.OVERDUE: "overdue", Kind.GREW: "grown",
 }  # fmt: skip
 """What a change is counted as. A study that was open too long has left the list as a read one has."""
 

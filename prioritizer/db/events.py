@@ -5,6 +5,8 @@ Sentences hold no patient data. They are what `worklist --why` and the study pag
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from contextvars import ContextVar
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
@@ -19,6 +21,7 @@ class Kind(StrEnum):
 
     ARRIVED = "arrived"
     LATE = "late-instance"
+    GREW = "more-images"
     SCORED = "scored"
     INELIGIBLE = "not-scored"
     FAILED = "failed"
@@ -71,6 +74,18 @@ class Kind(StrEnum):
     TOKEN_REVOKED = "token-revoked"  # noqa: S105 - a kind of event
 
 
+ITSELF = "prioritizer"
+"""The actor of what prioritizer does by itself."""
+THROUGH: ContextVar[str] = ContextVar("through", default="")
+"""What acts for the person of this request: "token" and its number where a program does, empty where they do it themselves."""
+
+
+def who(actor: str, detail: Mapping[str, Any] | None) -> str:
+    """Who did it, in words: the person, and what they did it through."""
+    through = (detail or {}).get("through", "")
+    return f"{actor} ({through})" if through else actor
+
+
 def record(
     tx: sa.Connection,
     kind: Kind,
@@ -79,8 +94,11 @@ def record(
     *,
     study: str | None = None,
     instance: str | None = None,
-    actor: str = "prioritizer",
+    actor: str = ITSELF,
     **detail: Any,
 ) -> None:
-    """One event in the caller's transaction."""
+    """One event in the caller's transaction; what a program does for somebody is written down with its token."""
+    through = THROUGH.get()
+    if through and actor != ITSELF and through not in actor:
+        detail |= {"through": through}
     tx.execute(events.insert().values(at=now, kind=kind, study_uid=study, sop_instance_uid=instance, actor=actor, said=said, detail=detail))

@@ -139,6 +139,8 @@ def _add_to_study(tx: sa.Connection, study: sa.Row[Any], instance: Instance, pol
         _find_by(tx, instance)
     if study.revision > study.published_revision and study.publish_by is not None:
         new["not_before"] = min(now + quiet.quiet, study.publish_by)
+    if study.listed and study.reading_state != ReadingState.READ and instance.received_at > study.last_received_at + quiet.quiet:
+        record(tx, Kind.GREW, "more images arrived later", now, study=instance.study_uid)
     if study.reading_state == ReadingState.READ:
         new |= {"reading_state": ReadingState.OPEN, "read_at": None, "expired_at": None, **NO_READER}
         record(tx, Kind.LATE, "another image arrived after the study was read: open again", now, study=instance.study_uid)

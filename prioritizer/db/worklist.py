@@ -11,6 +11,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from prioritizer.db import connect
+from prioritizer.db.events import who
 from prioritizer.db.ordering import KEYS, WORKLIST, View, Wanted, chosen, in_view, order_keys, stands_after
 from prioritizer.db.placing import high_suspended
 from prioritizer.db.ruled import ruled
@@ -121,6 +122,8 @@ class Event:
     at: datetime
     kind: str
     actor: str
+    who: str
+    """The actor, with the token that a program did it with."""
     said: str
     sop_instance_uid: str | None
 
@@ -130,7 +133,10 @@ def why(engine: sa.Engine, study_uid: str) -> list[Event]:
     study(engine, study_uid)
     query = sa.select(events).where(events.c.study_uid == study_uid).order_by(events.c.at, events.c.id)
     with connect.reading(engine) as tx:
-        return [Event(at=e.at, kind=e.kind, actor=e.actor, said=e.said, sop_instance_uid=e.sop_instance_uid) for e in tx.execute(query)]
+        return [
+            Event(at=e.at, kind=e.kind, actor=e.actor, who=who(e.actor, e.detail), said=e.said, sop_instance_uid=e.sop_instance_uid)
+            for e in tx.execute(query)
+        ]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

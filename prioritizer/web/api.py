@@ -123,6 +123,8 @@ class Happened(BaseModel):
     at: datetime
     kind: str
     actor: str
+    who: str
+    """The actor, with the token that a program did it with."""
     said: str
     sop_instance_uid: str | None
 
@@ -206,6 +208,8 @@ class News(BaseModel):
     freed: int
     read: int
     scored: int
+    grown: int
+    """More images came to studies that had stood there."""
     stat: int
     overdue: int
     reordered: bool
@@ -284,8 +288,8 @@ def whole(desk: Desk, person: Person, study_uid: str) -> Whole:
     instances = worklist.study_instances(desk.engine, study_uid)
     said = saying.said_of(desk.engine, study_uid)
     ai = ai_of(desk, person, row, instances, said)
-    happened = history.told_to(person, manner_of(desk), said, worklist.why(desk.engine, study_uid))
-    hears = history.may_hear_others(person, said)
+    happened = history.told_to(person, row, manner_of(desk), said, worklist.why(desk.engine, study_uid))
+    hears = history.may_hear_others(person, row, said)
     images = [
         Image(**{name: getattr(one, name) for name in Image.model_fields if name != "warnings"}, warnings=one.warnings or [])
         for one in instances

@@ -13,6 +13,7 @@ from zoneinfo import ZoneInfo
 
 import sqlalchemy as sa
 from fastapi import Depends, Form, Request
+from fastapi.concurrency import run_in_threadpool
 from fastapi.params import Depends as Dependency
 from fastapi.responses import HTMLResponse
 from jinja2 import Environment, FileSystemLoader, select_autoescape
@@ -21,6 +22,7 @@ from prioritizer import __version__
 from prioritizer.access import May, Person
 from prioritizer.config import Settings
 from prioritizer.db import choosing
+from prioritizer.db.events import THROUGH
 from prioritizer.db.receiving import Quiet
 from prioritizer.db.worklist import Counts
 from prioritizer.ranking import Policy, Stage
@@ -228,8 +230,10 @@ def at_desk(request: Request) -> Desk:
 def needs(right: May, *, touch: bool = True) -> Dependency:
     """What a route is given: the person who asks. Without the right the route is never reached. `touch`: they are there."""
 
-    def admitted(request: Request) -> Person:
-        return at_desk(request).door.admit(request, right, touch=touch)
+    async def admitted(request: Request) -> Person:
+        person = await run_in_threadpool(at_desk(request).door.admit, request, right, touch=touch)
+        THROUGH.set(person.by if person.token else "")
+        return person
 
     dependency: Dependency = Depends(admitted)
     return dependency

@@ -12,21 +12,24 @@ from dataclasses import replace
 from prioritizer.access import May, Person
 from prioritizer.db.events import Kind
 from prioritizer.db.saying import Word
-from prioritizer.db.worklist import Event
+from prioritizer.db.worklist import Event, Row
+from prioritizer.study import ReadingState
 from prioritizer.web.words import Manner
 
 OF_ITS_PLACE = (Kind.PLACED, Kind.RECALIBRATED, Kind.OVERDUE)
 """What tells where AI put a study: also the moment at which it became overdue."""
 
 
-def may_hear_others(person: Person, said: Sequence[Word]) -> bool:
-    """True for who said what they found, and for who reads nothing here but must judge the readings."""
-    return person.may(May.CALIBRATE) or any(word.reader == person.name and word.withdrawn_at is None for word in said)
+def may_hear_others(person: Person, row: Row, said: Sequence[Word]) -> bool:
+    """True for who said what they found, and for who judges readings: of a study that is read, or where they may read none themselves."""
+    if any(word.reader == person.name and word.withdrawn_at is None for word in said):
+        return True
+    return person.may(May.CALIBRATE) and (row.reading_state == ReadingState.READ or not person.may(May.READ))
 
 
-def told_to(person: Person, manner: Manner, said: Sequence[Word], happened: Sequence[Event]) -> list[Event]:
+def told_to(person: Person, row: Row, manner: Manner, said: Sequence[Word], happened: Sequence[Event]) -> list[Event]:
     """The events, oldest first, without those that this page may not tell; of what others found only that they said it."""
-    hears = may_hear_others(person, said)
+    hears = may_hear_others(person, row, said)
     return [
         event if hears or event.kind != Kind.FEEDBACK or event.actor == person.name else replace(event, said="said what they found")
         for event in happened

@@ -158,8 +158,8 @@ def pill_words(found: Changes) -> list[str]:
     """The counts, the urgent first."""
     counted = (
         (found.stat, "STAT"), (found.overdue, "OVERDUE"), (found.new, "new"), (found.moved_up, "moved up"),
-        (found.moved_down, "moved down"), (found.read, "read"), (found.taken, "claimed"), (found.freed, "free again"),
-        (found.scored, "with a result of AI"),
+        (found.moved_down, "moved down"), (found.grown, "with more images"), (found.read, "read"),
+        (found.taken, "claimed"), (found.freed, "free again"), (found.scored, "with a result of AI"),
     )  # fmt: skip
     said = [f"{count} {word}" for count, word in counted if count]
     return said + (["the list was placed anew"] if found.reordered else []) + (["and more"] if found.more else [])
@@ -170,7 +170,7 @@ def why_here(desk: Here, person: Seeing, study_uid: str, list: str = "") -> HTML
     """One study's way to its place, in a line."""
     row, manner = worklist.study(desk.engine, study_uid), manner_of(desk, list_of(list))
     happened, said = worklist.why(desk.engine, study_uid), saying.said_of(desk.engine, study_uid)
-    told = history.told_to(person, manner, said, happened)
+    told = history.told_to(person, row, manner, said, happened)
     return desk.part("why.html", row=row, line=words.line(row, desk.now, manner), events=told, left_out=history.left_out(manner, happened))
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import queue
-import shutil
 import socket
 import struct
 import subprocess
@@ -23,6 +22,7 @@ from prioritizer.dicom.admission import ListenerSettings, PeerRule
 from prioritizer.dicom.contexts import NATIVE_SYNTAXES, TRANSFER_SYNTAXES, VERIFICATION
 from prioritizer.dicom.listener import spawn_environment
 from prioritizer.dicom.spool import Spool
+from tests.edges.pacs import program
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,16 +31,6 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 EVERY_SYNTAX = tuple(syntax.uid for syntax in TRANSFER_SYNTAXES if syntax.uid not in NATIVE_SYNTAXES)
 DX = str(DigitalXRayImageStorageForPresentation)
 TRUSTED = PeerRule(ae_title="MODALITY", host="127.0.0.1")
-
-
-def peer_program(name: str) -> str:
-    """The path of a real peer; skips without it, unless PRIORITIZER_REQUIRE_PEERS=1."""
-    found = shutil.which(name) or shutil.which(name, path="/usr/sbin:/usr/local/sbin")
-    if found is None:
-        if os.environ.get("PRIORITIZER_REQUIRE_PEERS") == "1":
-            pytest.fail(f"{name} is required and not installed")
-        pytest.skip(f"{name} is not installed")
-    return found
 
 
 def shared_dicom() -> Path:
@@ -169,7 +159,7 @@ def radiograph(path: Path, *, uid: str | None = None, size: int = 4096, fill: in
 
 def storescu(port: int, *files: Path, calling: str = "MODALITY", called: str = "PRIORITIZER", options: tuple[str, ...] = ()) -> str:
     """What DCMTK's sender said; its environment has TCP_NODELAY=1, without which every store waits 40 ms."""
-    command = [peer_program("storescu"), "-v", "-nh", "-aet", calling, "-aec", called, *options, "127.0.0.1", str(port)]
+    command = [program("storescu"), "-v", "-nh", "-aet", calling, "-aec", called, *options, "127.0.0.1", str(port)]
     environment = {**os.environ, "TCP_NODELAY": "1"}
     done = subprocess.run([*command, *map(str, files)], capture_output=True, text=True, check=False, timeout=60, env=environment)
     return done.stdout + done.stderr

@@ -8,6 +8,7 @@ import random
 import shutil
 import socket
 import subprocess
+import sys
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -24,7 +25,10 @@ REQUIRED = os.environ.get("PRIORITIZER_REQUIRE_PEERS") == "1"
 
 def program(name: str) -> str:
     """The path of a peer's binary; skips the test without it, fails where peers are required."""
-    found = shutil.which(name) or shutil.which(name, path="/usr/sbin:/usr/local/sbin")
+    # pynetdicom puts a storescu and others of its own beside the interpreter; an activated environment has them first.
+    own = Path(sys.executable).parent
+    places = [place for place in os.get_exec_path() if Path(place) != own]
+    found = shutil.which(name, path=os.pathsep.join([*places, "/usr/sbin", "/usr/local/sbin"]))
     if found is None:
         (pytest.fail if REQUIRED else pytest.skip)(f"{name} is not installed")
     return str(found)

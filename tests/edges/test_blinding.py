@@ -14,7 +14,7 @@ from fastapi.testclient import TestClient
 from prioritizer import watching
 from prioritizer.access import May, Role
 from prioritizer.config import Reading, Settings, Site
-from prioritizer.db import monitoring, people, reading, saying, signing_in
+from prioritizer.db import monitoring, people, reading, receiving, saying, signing_in
 from prioritizer.db.ordering import Order, Wanted
 from prioritizer.errors import CalibrationChanged, NotAllowed
 from prioritizer.ranking import Stage
@@ -122,6 +122,83 @@ def test_another_readers_finding_is_told_after_ones_own(ledger: sa.Engine):
         ito.post(f"/study/{uid}/say", data={"finding": "absent"})
         assert "finding present" in ito.get(f"/study/{uid}").text
         assert len(ito.get(f"/api/studies/{uid}").json()["words"]) == 2
+
+
+def test_who_judges_readings_hears_of_them_when_the_study_is_read(ledger: sa.Engine):
+    uid = raised(ledger)
+    saying.say(ledger, uid, "berg", Finding.PRESENT, LATER, ranked=True)
+    with at(ledger, "anna", Role.PHYSICIST) as anna:
+        for path in (f"/study/{uid}", f"/study/{uid}/why", f"/api/studies/{uid}"):
+            assert "finding present" not in anna.get(path).text, "she may read it herself"
+        assert anna.get(f"/api/studies/{uid}").json()["words"] == []
+        secret, _ = signing_in.make_token(ledger, "anna", "figures", [May.SEE, May.CALIBRATE], "tests", LATER, timedelta(days=1))
+        whole = anna.get(f"/api/studies/{uid}", headers={"Authorization": f"Bearer {secret}"}).json()
+        assert [one["reader"] for one in whole["words"]] == ["berg"], "a program that may read nothing"
+        reading.read(ledger, uid, "berg", LATER)
+        assert "finding present" in anna.get(f"/study/{uid}").text
+        receive(ledger, film(2, uid, LATER))
+        assert "finding present" not in anna.get(f"/study/{uid}").text, "open again"
+        anna.post(f"/study/{uid}/say", data={"finding": "absent"})
+        assert "finding present" in anna.get(f"/study/{uid}").text
+
+
+def test_more_images_of_a_study_are_told_once_after_a_pause_and_not_as_new(ledger: sa.Engine):
+    quiet = receiving.Quiet(quiet=timedelta(seconds=60), ceiling=timedelta(minutes=10))
+
+    def more(number: int, uid: str, seconds: float) -> None:
+        one = film(number, uid, NOW + timedelta(seconds=seconds))
+        assert receiving.receive(ledger, [receiving.Arrival(instance=one)], POLICY, quiet, one.received_at) == 1
+
+    more(1, "1.2.1", 0)
+    with at(ledger, "ito") as ito:
+
+        def told(query: str = "") -> dict[str, int]:
+            news = ito.get("/api/changes", params={"since": mark, "list": query}).json()
+            return {name: news[name] for name in ("new", "grown")}
+
+        mark = ito.get("/api/worklist").json()["mark"]
+        more(2, "1.2.1", 60)
+        assert told() == {"new": 0, "grown": 0}, "it was still arriving"
+        more(3, "1.2.1", 121)
+        more(4, "1.2.1", 130)
+        assert told() == told(BLIND) == {"new": 0, "grown": 1}
+        pill = ito.get("/changes", params={"since": mark}).text
+        assert "1 with more images" in pill
+        assert "more images arrived later" in pill
+        assert kinds(ledger, "1.2.1").count("more-images") == 1
+        more(1, "1.2.2", 140)
+        more(2, "1.2.2", 300)
+        assert told() == {"new": 1, "grown": 1}, "a new study counts once"
+        assert told("?q=nobody") == {"new": 0, "grown": 0}
+        reading.read(ledger, "1.2.1", "berg", LATER)
+        more(5, "1.2.1", 3000)
+        assert kinds(ledger, "1.2.1").count("more-images") == 1, "a study that was read is open again"
+        assert kinds(ledger, "1.2.1")[-1] == "late-instance"
+
+
+def test_what_a_program_does_is_written_down_with_its_token(ledger: sa.Engine):
+    raised(ledger, "1.2.1")
+    with at(ledger, "ito") as ito, at(ledger, "root", Role.ADMIN) as root:
+        secret, token = signing_in.make_token(ledger, "ito", "robot", [May.SEE, May.READ], "tests", LATER, timedelta(days=1))
+        bearer, through = {"Authorization": f"Bearer {secret}"}, f"ito (token {token.id})"
+        mark = ito.get("/api/worklist").json()["mark"]
+        for step in ("claim", "pin", "reveal"):
+            assert ito.post(f"/api/studies/1.2.1/{step}", headers=bearer).status_code == 200
+        assert ito.post("/api/studies/1.2.1/feedback", json={"finding": "present"}, headers=bearer).status_code == 201
+        assert ito.post("/study/1.2.1/unpin").status_code == 200
+        whole = ito.get("/api/studies/1.2.1").json()
+        done = {one["kind"]: one["who"] for one in whole["events"]}
+        assert {done[kind] for kind in ("claimed", "pinned", "revealed", "feedback")} == {through}
+        assert done["unpinned"] == "ito", "nothing of one request is left for the next"
+        assert done["placed"] == "prioritizer"
+        assert {one["actor"] for one in whole["events"] if one["kind"] in ("claimed", "feedback")} == {"ito"}
+        assert through in ito.get("/study/1.2.1/why").text
+        assert ito.get("/api/changes", params={"since": mark}).json()["taken"] == 0, "one's own steps are no news"
+        listed = root.get("/audit?actor=ito").text
+        assert listed.count(through) == 4, "claimed, pinned, revealed, feedback"
+        for kind in ("claimed", "revealed"):
+            assert root.get(f"/audit?actor=ito&kind={kind}").text.count(through) == 1, kind
+        assert through not in root.get("/audit?actor=it").text
 
 
 def test_what_a_program_saw_its_owner_has_not_seen(ledger: sa.Engine):

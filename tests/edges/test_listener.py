@@ -36,12 +36,12 @@ from tests.edges.intake import (
     command_set,
     listener,
     p_data,
-    peer_program,
     proposed,
     radiograph,
     request,
     storescu,
 )
+from tests.edges.pacs import program
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -57,7 +57,7 @@ def data_set_bytes(path: Path) -> bytes:
 
 
 def test_a_dcmtk_echo_is_answered(listener: ListenerProcess) -> None:
-    command = [peer_program("echoscu"), "-v", "-aet", "MODALITY", "-aec", "PRIORITIZER", "127.0.0.1", str(listener.port)]
+    command = [program("echoscu"), "-v", "-aet", "MODALITY", "-aec", "PRIORITIZER", "127.0.0.1", str(listener.port)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=20)
     assert done.returncode == 0, done.stderr
 
@@ -75,7 +75,7 @@ def test_every_plain_transfer_syntax_arrives_byte_for_byte(listener: ListenerPro
     path = tmp_path / "image.dcm"
     uid = radiograph(path, syntax=ExplicitVRLittleEndian if syntax == ExplicitVRBigEndian else syntax)
     if syntax == ExplicitVRBigEndian:
-        subprocess.run([peer_program("dcmconv"), "+tb", str(path), str(path)], check=True)
+        subprocess.run([program("dcmconv"), "+tb", str(path), str(path)], check=True)
     said = storescu(listener.port, path, options=("-R", option))
     stored = listener.spool.find(uid)
     assert stored is not None, said
@@ -100,13 +100,13 @@ def test_a_stored_file_names_its_sender_receiver_time_and_address(listener: List
 def test_dcmtk_finds_no_fault_in_our_file_meta(listener: ListenerProcess, tmp_path: Path) -> None:
     uid = radiograph(tmp_path / "a.dcm")
     storescu(listener.port, tmp_path / "a.dcm")
-    done = subprocess.run([peer_program("dcmdump"), str(listener.spool.find(uid))], capture_output=True, text=True, check=False, timeout=20)
+    done = subprocess.run([program("dcmdump"), str(listener.spool.find(uid))], capture_output=True, text=True, check=False, timeout=20)
     assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_many_files_of_one_dcmsend_association_are_all_kept(listener: ListenerProcess, tmp_path: Path) -> None:
     uids = {radiograph(tmp_path / f"{number}.dcm", size=300_000 + 8192 * number) for number in range(8)}
-    command = [peer_program("dcmsend"), "-aet", "MODALITY", "-aec", "PRIORITIZER", "127.0.0.1", str(listener.port)]
+    command = [program("dcmsend"), "-aet", "MODALITY", "-aec", "PRIORITIZER", "127.0.0.1", str(listener.port)]
     subprocess.run([*command, *map(str, tmp_path.glob("*.dcm"))], check=True, timeout=30)
     assert {path.stem for path in listener.spool.inbox()} == uids
 
@@ -368,7 +368,6 @@ def test_orthanc_forwards_an_instance_to_us(listener: ListenerProcess, tmp_path:
 
 @contextmanager
 def orthanc(folder: Path, our_port: int) -> Iterator[str]:
-    program = peer_program("Orthanc")
     with socket.socket() as one, socket.socket() as other:
         one.bind(("127.0.0.1", 0))
         other.bind(("127.0.0.1", 0))
@@ -376,7 +375,7 @@ def orthanc(folder: Path, our_port: int) -> Iterator[str]:
     settings = {"HttpPort": http, "DicomPort": dicom, "DicomAet": "MODALITY", "StorageDirectory": str(folder / "orthanc")}
     settings |= {"DicomModalities": {"us": ["PRIORITIZER", "127.0.0.1", our_port]}, "AuthenticationEnabled": False, "Plugins": []}
     (folder / "orthanc.json").write_text(json.dumps(settings))
-    command, quiet = [program, str(folder / "orthanc.json")], subprocess.DEVNULL
+    command, quiet = [program("Orthanc"), str(folder / "orthanc.json")], subprocess.DEVNULL
     process = subprocess.Popen(command, env={**os.environ, "TCP_NODELAY": "1"}, stdout=quiet, stderr=quiet)
     try:
         for _ in range(200):

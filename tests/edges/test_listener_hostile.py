@@ -25,13 +25,13 @@ from tests.edges.intake import (
     item,
     listener,
     p_data,
-    peer_program,
     proposed,
     radiograph,
     request,
     shared_dicom,
     storescu,
 )
+from tests.edges.pacs import program
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -387,7 +387,7 @@ def test_dcmtk_sends_the_everyday_radiographs_and_they_arrive(tmp_path: Path) ->
     folder = shared_dicom() / "everyday"
     process = ListenerProcess(tmp_path / "spool")
     try:
-        command = [peer_program("dcmsend"), "+sd", "-aet", "MODALITY", "-aec", "PRIORITIZER", "--no-halt", "--no-illegal-proposal"]
+        command = [program("dcmsend"), "+sd", "-aet", "MODALITY", "-aec", "PRIORITIZER", "--no-halt", "--no-illegal-proposal"]
         subprocess.run([*command, "127.0.0.1", str(process.port), str(folder)], capture_output=True, check=False, timeout=60)
         assert len(list(process.spool.inbox())) >= 20
     finally:

@@ -113,12 +113,12 @@ def test_of_two_who_claim_one_study_one_has_it_and_the_other_is_told(room: Room)
         expect(one.locator("main")).to_contain_text("berg has this study")
 
 
-def test_what_happens_to_an_open_study_is_told_on_its_page(room: Room) -> None:
+def test_what_happens_to_an_open_study_is_told_on_its_page_and_on_lists(room: Room) -> None:
     number = next(NUMBERS)
     sends(room.daemon, phantom(room.folder, number))
     study = phantom_study_uid(number)
     room.daemon.wait_scored(study)
-    with room.signed_in("ito") as one, room.signed_in("berg") as two:
+    with room.signed_in("ito") as one, room.signed_in("berg") as two, room.signed_in("ito") as listing:
         one.goto(f"/study/{study}")
         one.get_by_role("button", name="Claim").click()
         expect(one.locator("main")).to_contain_text("claimed by you")
@@ -127,6 +127,9 @@ def test_what_happens_to_an_open_study_is_told_on_its_page(room: Room) -> None:
         expect(one.locator("#now")).to_contain_text("berg has taken it over")
         sends(room.daemon, phantom(room.folder, number, instance=2))
         expect(two.locator("#now")).to_contain_text("1 more image came since this page was opened")
+        expect(listing.locator("#pill")).to_contain_text("1 with more images")
+        listing.locator("#pill summary").click()
+        expect(listing.locator("#pill")).to_contain_text("more images arrived later")
         two.get_by_role("button", name="Read and next").click()
         expect(two.locator("main")).to_contain_text("came while the study was open")
         one.goto("/")

@@ -327,11 +327,18 @@ def conformance() -> None:
 @verb
 def doctor(
     send_images: Annotated[bool, typer.Option("--send", help="Send a phantom image to the listener and to every destination.")] = False,
+    device: Annotated[str, typer.Option("--wait-for", metavar="AE", help="Wait for an image from this device, and tell what comes.")] = "",
+    seconds: Annotated[float, typer.Option(min=1, max=86400, help="How long to wait for the device.")] = 300,
     config: ConfigFile = None,
     as_json: AsJson = False,
 ) -> None:
-    """Walk each chain of a live system from the bottom up, and stop at the first broken layer with its mend."""
-    from prioritizer.doctor import examine
+    """Walk each chain of a live system from the bottom up, and stop at the first broken layer with its mend; or wait for a device."""
+    from prioritizer.doctor import examine, wait_for
 
+    if device:
+        engine, _ = ledger_of(config)
+        talk.print(f"Waiting for {device}: send a C-ECHO, then an image, from the device.", markup=False)
+        print_proofs(wait_for(engine, device, seconds), as_json=as_json)
+        return
     settings, _ = settings_of(config)
     print_proofs(examine(settings, send=send_images), as_json=as_json)

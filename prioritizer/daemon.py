@@ -13,7 +13,7 @@ import signal
 import socket
 import threading
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +45,7 @@ from prioritizer.stations import DeliverStation, PublishStation, Receive, ScoreS
 from prioritizer.threshold import ThresholdWish
 from prioritizer.trying import AT_ONCE, Trial, trial_room
 from prioritizer.web.app import page_app
-from prioritizer.web.desk import Page, Proved
+from prioritizer.web.desk import Page, Proved, SpoolRoom
 from prioritizer.web.server import WebServer
 
 log = logging.getLogger(__name__)
@@ -338,6 +338,7 @@ class Daemon:
             trying=self._trial,
             quiet=lambda: stations.quiet_of(self.settings),
             stations=lambda: [(station.name, station.last_turn, station.failures) for station in self.stations],
+            room=self._room,
             card=self._card,
             examine=self._examine,
             board=lambda name: watching.told(self.engine, self.settings, self._policy().bundle_digest, name, utc_now()),
@@ -373,6 +374,16 @@ class Daemon:
     def _policy(self) -> Policy:
         """The site's rules now; without AI nothing is raised."""
         return stations.policy_of(self.settings, None if self.ai_off else self.bundle)
+
+    def _room(self) -> SpoolRoom:
+        """The spool's disk and inbox, for the page."""
+        waiting = self.spool.waiting()
+        return SpoolRoom(
+            free_bytes=self.spool.free_bytes(),
+            free_share=self.spool.free_fraction(),
+            inbox=len(waiting),
+            oldest=datetime.fromtimestamp(waiting[0][0] / 1e9, UTC) if waiting else None,
+        )
 
     def _marks(self) -> bool:
         return self.in_force().site.stage is not Stage.SHADOW

@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import socket
 import ssl
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+import sqlalchemy as sa
+
 from prioritizer.checking import Proof
 from prioritizer.config import Destination as ConfiguredDestination
 from prioritizer.config import Settings
-from prioritizer.db import worklist
+from prioritizer.db import senders, worklist
 from prioritizer.dicom.phantom_files import PhantomPatient, phantom_file
 from prioritizer.dicom.sender import Destination, Sender
 from prioritizer.errors import PermanentRefusal, PrioritizerError, Transient
 
 CONNECT_S = 5.0
+LOOK_EVERY_S = 1.0
+ECHOED = "C-ECHO"
 TEST_NUMBER = 999_999
 """The phantom patient of the test image: PHANTOM^999999, never a person."""
 
@@ -106,6 +111,34 @@ def destination_chain(configured: ConfiguredDestination, our_title: str, *, send
             Layer(what=f"{name}: test image", prove=lambda: _store(there), mend="Let the PACS accept CR images from us for the test")
         )
     return chain
+
+
+def wait_for(engine: sa.Engine, title: str, seconds: float) -> Iterator[Proof]:
+    """What the device of this AE title sends from now on, as it comes: C-ECHO, refusals, and the first image, which ends the wait."""
+    began, told = datetime.now(UTC), set[tuple[str, datetime]]()
+    last = time.monotonic() + seconds
+    while True:
+        found = senders.came(engine, title, began)
+        for refusal in reversed(found.refusals):
+            if (refusal.reason, refusal.at) not in told:
+                told.add((refusal.reason, refusal.at))
+                mend = f"Add to the configuration and reload:\n{refusal.admitting_toml}" if refusal.admitting_toml else ""
+                said = f"{refusal.calling_ae} at {refusal.address} was refused: {refusal.reason}"
+                yield Proof(what=title, ok=True, warning=True, said=said, mend=mend)
+        for echo in found.echoes:
+            if (ECHOED, echo.at) not in told:
+                told.add((ECHOED, echo.at))
+                yield Proof(what=title, ok=True, said=f"its C-ECHO from {echo.address} was answered at {echo.at.astimezone():%H:%M:%S}")
+        if found.images:
+            image = found.images[-1]
+            said = f"an image from {image.address} was received at {image.received_at.astimezone():%H:%M:%S}, study {image.study_uid}"
+            yield Proof(what=title, ok=True, said=said)
+            return
+        if time.monotonic() >= last:
+            mend = "Is the AE title, address and port at the device ours, and a firewall or the unit's IPAddressAllow in between?"
+            yield Proof(what=title, ok=False, said=f"no image came in {seconds:g} s", mend=mend)
+            return
+        time.sleep(LOOK_EVERY_S)
 
 
 def _ledger(settings: Settings) -> str:

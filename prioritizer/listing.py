@@ -17,7 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from prioritizer.config import Settings
-from prioritizer.db import calibrations, worklist
+from prioritizer.db import calibrations, senders, worklist
 from prioritizer.db.ordering import Order, View, Wanted
 from prioritizer.db.worklist import Row
 from prioritizer.errors import ModelError
@@ -92,7 +92,7 @@ def as_table(engine: sa.Engine, rows: list[Row], settings: Settings, *, fifo: bo
         cells = {
             "Due": f"{line.mark} {line.due}".strip(),
             "Patient": f"{line.patient}  {line.person}",
-            "Study": line.study,
+            "Study": f"{line.study} {line.images}",
             "From": line.sender,
             "Arrived": f"{line.arrived.astimezone():%H:%M:%S}",
             "AI": line.ai,
@@ -159,7 +159,7 @@ def calibration_now(engine: sa.Engine, settings: Settings) -> dict[str, Any]:
 
 def show_status(engine: sa.Engine, settings: Settings, *, as_json: bool, out: Console) -> None:
     """Alarms, failed images, unsent results, refusals."""
-    notices = worklist.recent_notices(engine, limit=20)
+    notices = senders.recent_notices(engine, limit=20)
     told: dict[str, Any] = {
         "site": settings.site.name,
         "stage": str(settings.site.stage),

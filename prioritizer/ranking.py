@@ -66,6 +66,10 @@ class Policy:
         return self.neutral - self.high
 
 
+EARLIER = "raised"
+"""How the reason of a place begins that is earlier than the order of arrival gives. Every reason is a few words, then what they mean."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
     """Band, deadline and the sentence that explains them."""
@@ -73,6 +77,11 @@ class Place:
     band: Band
     due_at: datetime
     reason: str
+
+
+def in_short(reason: str) -> str:
+    """The few words that the reason of a place begins with."""
+    return reason.partition(":")[0].partition(" (")[0]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,11 +117,13 @@ def place(standing: Standing, policy: Policy, *, high_suspended: bool = False) -
         return Place(band=band, due_at=neutral, reason=f"order of arrival (stage {policy.stage})")
     if band is Band.HIGH and high_suspended:
         share = f"{policy.max_high_share:.0%} of the last {policy.last_n}"
-        return Place(band=band, due_at=neutral, reason=f"order of arrival: more than {share} studies were raised, raising is suspended")
+        why = f"raising is suspended: more than {share} studies were raised, so the order of arrival holds"
+        return Place(band=band, due_at=neutral, reason=why)
     if band is Band.HIGH:
-        return Place(band=band, due_at=arrival + policy.high, reason=f"raised: due {minutes(policy.high)} after arrival")
+        return Place(band=band, due_at=arrival + policy.high, reason=f"{EARLIER}: due {minutes(policy.high)} after arrival")
     if band is Band.LOW:
-        return Place(band=band, due_at=arrival + policy.low, reason=f"due {minutes(policy.low)} after arrival (site demotes)")
+        later = f"placed later: due {minutes(policy.low)} after arrival, as this site wants it"
+        return Place(band=band, due_at=arrival + policy.low, reason=later)
     return Place(band=band, due_at=neutral, reason=f"order of arrival: due {minutes(policy.neutral)} after arrival")
 
 

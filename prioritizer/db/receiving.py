@@ -15,7 +15,7 @@ from prioritizer.db import connect
 from prioritizer.db.events import Kind, record
 from prioritizer.db.in_force import InForce, in_force
 from prioritizer.db.placing import OWN_OBJECT, put_in_place, replace_study
-from prioritizer.db.tables import NO_READER, instances, notices, studies, terms
+from prioritizer.db.tables import ECHO, NO_READER, instances, notices, studies, terms
 from prioritizer.errors import Transient
 from prioritizer.ranking import Policy, Standing
 from prioritizer.search import terms_of
@@ -150,13 +150,18 @@ def _add_to_study(tx: sa.Connection, study: sa.Row[Any], instance: Instance, pol
 
 
 def record_notice(engine: sa.Engine, name: str, notice: Mapping[str, Any], at: datetime, now: datetime) -> None:
-    """Enter one notice of the listener (refusal, quarantine, conflict), once however often it is handed in."""
+    """Enter one notice of the listener, once however often it is handed in. Of the C-ECHOs of a peer only the newest is kept."""
     columns = ("kind", "address", "calling_ae", "called_ae", "reason")
+    # Postgres takes no NUL in a text, and a hostile peer's AE title may hold one.
+    texts = {key: str(notice.get(key) or "").replace("\0", "\N{REPLACEMENT CHARACTER}")[:500] for key in columns}
+    echo = texts["kind"] == ECHO
+    if echo:
+        name = f"{ECHO} {texts['calling_ae']} {texts['address']}"[:80]
     with connect.writing(engine) as tx:
         if tx.scalar(sa.select(sa.literal(1)).where(notices.c.name == name)):
+            if echo:
+                tx.execute(notices.update().where(notices.c.name == name, notices.c.at < at).values(at=at))
             return
-        # Postgres takes no NUL in a text, and a hostile peer's AE title may hold one.
-        texts = {key: str(notice.get(key) or "").replace("\0", "\N{REPLACEMENT CHARACTER}")[:500] for key in columns}
         detail = {key: value for key, value in notice.items() if key not in columns}
         tx.execute(notices.insert().values(name=name, at=at, detail=detail, **texts))
         uid = notice.get("sop_instance_uid")

@@ -1,17 +1,20 @@
-"""Who sends to us: when each was heard last, how much today. Read only."""
+"""Who sends to us: when each was heard last, how much today, what was refused, and what came since a moment. Read only."""
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
 import sqlalchemy as sa
 
 from prioritizer.db import connect
-from prioritizer.db.tables import notices, studies
+from prioritizer.db.tables import ECHO, instances, notices, studies
 
 BACK = timedelta(days=30)
 """Further back nobody looks: a sender that was silent for so long is told as such."""
+REFUSED = notices.c.kind != ECHO
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,6 +26,54 @@ class Sent:
     """None: nothing in the last 30 days."""
     today: int
     """Studies since the day began."""
+    echoed: datetime | None
+    """Its last C-ECHO; None: none ever."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NoticeRow:
+    """A refusal, quarantine or conflict that the listener told."""
+
+    at: datetime
+    kind: str
+    address: str
+    calling_ae: str
+    called_ae: str
+    reason: str
+    detail: dict[str, Any]
+
+    @property
+    def admitting_toml(self) -> str:
+        """The lines that would admit a refused peer, ready to paste; empty where a peer entry is not the mend."""
+        if self.kind != "refused-association" or self.detail.get("code") not in ("calling-ae", "peer", "address"):
+            return ""
+        # What a stranger called itself is quoted as TOML quotes: it stays one value of one key.
+        return f"[[peers]]\nae_title = {json.dumps(self.calling_ae)}\nhost = {json.dumps(self.address)}"
+
+
+NOTICE = [notices.c[name] for name in NoticeRow.__dataclass_fields__]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Image:
+    """One image that came."""
+
+    received_at: datetime
+    calling_ae: str
+    address: str
+    study_uid: str
+    sop_instance_uid: str
+    state: str
+    reason_text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Came:
+    """What came since a moment, the newest first."""
+
+    images: list[Image]
+    echoes: list[NoticeRow]
+    refusals: list[NoticeRow]
 
 
 def heard(engine: sa.Engine, titles: set[str], day: datetime, now: datetime) -> list[Sent]:
@@ -30,18 +81,49 @@ def heard(engine: sa.Engine, titles: set[str], day: datetime, now: datetime) -> 
     recent = sa.select(studies.c.calling_ae, sa.func.count(), sa.func.max(studies.c.last_received_at)).where(
         studies.c.last_received_at >= day
     )
-    found = {}
+    echoes = sa.select(notices.c.calling_ae, sa.func.max(notices.c.at)).where(notices.c.kind == ECHO).group_by(notices.c.calling_ae)
     with connect.reading(engine) as tx:
+        echoed: dict[str, datetime] = {row[0]: row[1] for row in tx.execute(echoes)}
+        found = {}
         for title, count, last in tx.execute(recent.group_by(studies.c.calling_ae)):
-            found[title] = Sent(calling_ae=title, last=last, today=count)
-        for title in titles - found.keys():
+            found[title] = Sent(calling_ae=title, last=last, today=count, echoed=echoed.get(title))
+        for title in (titles | {title for title, at in echoed.items() if at >= day}) - found.keys():
             before = sa.select(studies.c.last_received_at).where(studies.c.calling_ae == title, studies.c.last_received_at >= now - BACK)
             last = tx.scalar(before.order_by(studies.c.last_received_at.desc()).limit(1))
-            found[title] = Sent(calling_ae=title, last=last, today=0)
+            found[title] = Sent(calling_ae=title, last=last, today=0, echoed=echoed.get(title))
     return [found[title] for title in sorted(found)]
 
 
 def refused_since(engine: sa.Engine, since: datetime) -> int:
     """Notices of the listener since then: associations, objects and conflicts refused."""
     with connect.reading(engine) as tx:
-        return tx.scalar(sa.select(sa.func.count()).select_from(notices).where(notices.c.at >= since)) or 0
+        return tx.scalar(sa.select(sa.func.count()).select_from(notices).where(REFUSED, notices.c.at >= since)) or 0
+
+
+def recent_notices(engine: sa.Engine, limit: int = 100) -> list[NoticeRow]:
+    """The newest refusals, quarantines and conflicts."""
+    with connect.reading(engine) as tx:
+        return _notices(tx, REFUSED, limit)
+
+
+def came(engine: sa.Engine, title: str, since: datetime, limit: int = 10) -> Came:
+    """What an AE title sent since a moment. Refusals of everybody: a device that is set up wrongly often calls itself something else."""
+    columns = [instances.c[name] for name in Image.__dataclass_fields__]
+    arrived = (
+        sa.select(*columns)
+        .join(studies, studies.c.study_uid == instances.c.study_uid)
+        .where(studies.c.last_received_at >= since, instances.c.received_at >= since, instances.c.calling_ae == title)
+        .order_by(instances.c.received_at.desc(), instances.c.sop_instance_uid)
+        .limit(limit)
+    )
+    with connect.reading(engine) as tx:
+        return Came(
+            images=[Image(**row._mapping) for row in tx.execute(arrived)],
+            echoes=_notices(tx, (notices.c.kind == ECHO) & (notices.c.calling_ae == title) & (notices.c.at >= since), limit),
+            refusals=_notices(tx, REFUSED & (notices.c.at >= since), limit),
+        )
+
+
+def _notices(tx: sa.Connection, which: sa.ColumnElement[bool], limit: int) -> list[NoticeRow]:
+    query = sa.select(*NOTICE).where(which).order_by(notices.c.at.desc(), notices.c.id.desc()).limit(limit)
+    return [NoticeRow(**row._mapping) for row in tx.execute(query)]

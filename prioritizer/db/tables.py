@@ -260,6 +260,8 @@ events = Table(
     Index("ix_events_kind_at", "kind", "at"),
 )
 
+ECHO = "echo"
+"""The kind of notice that is no refusal: an admitted peer sent a C-ECHO. One row a peer, its newest."""
 notices = Table(
     "notices",
     metadata,

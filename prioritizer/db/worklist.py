@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -15,7 +14,7 @@ from prioritizer.db.events import who
 from prioritizer.db.ordering import KEYS, WORKLIST, View, Wanted, chosen, in_view, order_keys, stands_after
 from prioritizer.db.placing import high_suspended
 from prioritizer.db.ruled import ruled
-from prioritizer.db.tables import alarms, deliveries, events, instances, notices, results, scores, studies
+from prioritizer.db.tables import alarms, deliveries, events, instances, results, scores, studies
 from prioritizer.errors import NotAllowed, NotFound
 from prioritizer.ranking import Band, Policy
 from prioritizer.study import AIState, DeliveryState, InstanceState
@@ -288,37 +287,6 @@ def failed_instances(engine: sa.Engine, limit: int = 200) -> list[FailedInstance
     query = sa.select(*columns).where(instances.c.state == InstanceState.FAILED).order_by(instances.c.received_at.desc()).limit(limit)
     with connect.reading(engine) as tx:
         return [FailedInstance(**row._mapping) for row in tx.execute(query)]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NoticeRow:
-    """A refusal, quarantine or conflict that the listener told."""
-
-    at: datetime
-    kind: str
-    address: str
-    calling_ae: str
-    called_ae: str
-    reason: str
-    detail: dict[str, Any]
-
-    @property
-    def admitting_toml(self) -> str:
-        """The lines that would admit a refused peer, ready to paste; empty where a peer entry is not the mend."""
-        if self.kind != "refused-association" or self.detail.get("code") not in ("calling-ae", "peer", "address"):
-            return ""
-        # What a stranger called itself is quoted as TOML quotes: it stays one value of one key.
-        return f"[[peers]]\nae_title = {json.dumps(self.calling_ae)}\nhost = {json.dumps(self.address)}"
-
-
-def recent_notices(engine: sa.Engine, kinds: Sequence[str] | None = None, limit: int = 100) -> list[NoticeRow]:
-    """The newest notices, of the given kinds."""
-    columns = [notices.c[name] for name in NoticeRow.__dataclass_fields__]
-    query = sa.select(*columns).order_by(notices.c.at.desc(), notices.c.id.desc()).limit(limit)
-    if kinds is not None:
-        query = query.where(notices.c.kind.in_(kinds))
-    with connect.reading(engine) as tx:
-        return [NoticeRow(**row._mapping) for row in tx.execute(query)]
 
 
 def result_bytes(engine: sa.Engine, result_uid: str) -> bytes:

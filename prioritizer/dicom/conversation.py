@@ -220,7 +220,7 @@ class Conversation:
             code = self._reception.finish()
         elif command.field == commands.C_ECHO_RQ and self._accepted[self._context_id].abstract_syntax == VERIFICATION:
             code = status.SUCCESS
-            self._intake.count("echoes")
+            self._intake.echoed(self._party)
         else:
             code = status.UNRECOGNISED_OPERATION
         if command.field != commands.C_CANCEL_RQ:

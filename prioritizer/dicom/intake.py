@@ -27,6 +27,8 @@ from prioritizer.errors import Refused
 # How much of one message may go to disk between two looks at the watermark.
 _ROOM_STEP: Final = 8 << 20
 _UNDERSTANDING: Final = range(0xC000, 0xD000)
+ECHO_PERIOD: Final = 5.0
+"""Seconds between two words to the ledger that the same peer sent a C-ECHO: somebody may stand at the device and wait for them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,6 +66,7 @@ class Intake:
         self._counts: Counter[str] = Counter()
         self._lock = threading.Lock()
         self._repeats = notices.RepeatFilter()
+        self._echoes = notices.RepeatFilter(period=ECHO_PERIOD)
         self._posts: queue.Queue[tuple[str, dict[str, object]] | None] = queue.Queue(maxsize=256)
         self._writer = threading.Thread(target=self._write_notices, name="notices", daemon=True)
         self._writer.start()
@@ -122,9 +125,18 @@ class Intake:
         """Leave a notice for the ledger; equal ones within a minute are counted, not repeated."""
         number = self._repeats.count((party.address, party.calling_ae, party.called_ae, code), time.monotonic())
         if number:
-            told = {"address": party.address, "calling_ae": party.calling_ae, "called_ae": party.called_ae}
-            with suppress(queue.Full):
-                self._posts.put_nowait((kind, {**told, "code": code, "reason": reason, "count": number, **facts}))
+            self._post(kind, party, code=code, reason=reason, count=number, **facts)
+
+    def echoed(self, party: Party) -> None:
+        """An admitted peer asked whether we are there, and was answered."""
+        self.count("echoes")
+        if self._echoes.count((party.address, party.calling_ae), time.monotonic()):
+            self._post(notices.ECHOED, party)
+
+    def _post(self, kind: str, party: Party, **facts: object) -> None:
+        told = {"address": party.address, "calling_ae": party.calling_ae, "called_ae": party.called_ae}
+        with suppress(queue.Full):
+            self._posts.put_nowait((kind, {**told, **facts}))
 
     def _write_notices(self) -> None:
         # A thread of its own: a slow or full disk must not hold up the gate.

@@ -1,4 +1,4 @@
-"""Small files by which the listener tells the ledger what did not become an instance.
+"""Small files by which the listener tells the ledger what did not become an instance: refusals, and who asked whether we are there.
 
 One JSON object a file, written durably and never with patient data. The reader deletes a notice once its row is committed.
 """
@@ -20,7 +20,8 @@ REFUSED_ASSOCIATION: Final = "refused-association"
 REFUSED_OBJECT: Final = "refused-object"
 QUARANTINED: Final = "quarantined"
 CONFLICT: Final = "conflict"
-KINDS: Final = (REFUSED_ASSOCIATION, REFUSED_OBJECT, QUARANTINED, CONFLICT)
+ECHOED: Final = "echo"
+KINDS: Final = (REFUSED_ASSOCIATION, REFUSED_OBJECT, QUARANTINED, CONFLICT, ECHOED)
 # Beyond this many unread notices nothing is gained by more, and a hostile peer could fill the disk's inodes.
 _MAX_UNREAD: Final = 10_000
 

@@ -212,13 +212,17 @@ class Spool:
 
     def inbox(self) -> Iterator[Path]:
         """Every acknowledged instance that is not settled, oldest first."""
+        for _, name in self.waiting():
+            yield self._inbox / name
+
+    def waiting(self) -> list[tuple[int, str]]:
+        """The files of the inbox, oldest first: since when each lies there, in nanoseconds of Unix time, and its name."""
         found = []
         with os.scandir(self._inbox) as entries:
             for entry in entries:
                 with suppress(FileNotFoundError):
                     found.append((entry.stat().st_mtime_ns, entry.name))
-        for _, name in sorted(found):
-            yield self._inbox / name
+        return sorted(found)
 
     def settle(self, path: Path) -> Path:
         """Move an inbox file to its place in objects/, once the ledger has committed it; returns where its instance lies.

@@ -99,6 +99,18 @@ class Simulating(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SpoolRoom:
+    """The spool's disk, and what lies in the inbox before the ledger knows it."""
+
+    free_bytes: int
+    free_share: float
+    """Of the file system, 0..1."""
+    inbox: int
+    oldest: datetime | None
+    """Since when the oldest file of the inbox lies there."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Page:
     """What the page asks of the daemon."""
 
@@ -127,6 +139,7 @@ class Page:
     quiet: Callable[[], Quiet]
     stations: Callable[[], list[tuple[str, datetime, int]]]
     """Name, last turn and failures in a row of each."""
+    room: Callable[[], SpoolRoom]
     card: Callable[[], dict[str, Any]]
     """What the bundle says of itself; empty without one."""
     examine: Callable[[str, bool], list[Proved]]

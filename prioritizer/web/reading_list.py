@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from typing import Annotated
+from typing import Annotated, Any
 from urllib.parse import parse_qs, quote
 
-from fastapi import APIRouter, Form
+from fastapi import APIRouter, Form, Header
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
 from prioritizer.access import May, Person
@@ -166,12 +166,22 @@ def pill_words(found: Changes) -> list[str]:
 
 
 @routes.get("/study/{study_uid}/why", response_class=HTMLResponse)
-def why_here(desk: Here, person: Seeing, study_uid: str, list: str = "") -> HTMLResponse:  # noqa: A002 - the name in the address
-    """One study's way to its place, in a line."""
-    row, manner = worklist.study(desk.engine, study_uid), manner_of(desk, list_of(list))
+def why_here(
+    desk: Here,
+    person: Seeing,
+    study_uid: str,
+    list: str = "",  # noqa: A002 - the name in the address
+    hx_request: Annotated[str, Header()] = "",
+) -> HTMLResponse:
+    """One study's way to its place: unfolded in the list, or a page of its own for a browser without scripts."""
+    asked = list_of(list)
+    row, manner = worklist.study(desk.engine, study_uid), manner_of(desk, asked)
     happened, said = worklist.why(desk.engine, study_uid), saying.said_of(desk.engine, study_uid)
     told = history.told_to(person, row, manner, said, happened)
-    return desk.part("why.html", row=row, line=words.line(row, desk.now, manner), events=told, left_out=history.left_out(manner, happened))
+    found: dict[str, Any] = {"line": words.line(row, desk.now, manner), "events": told, "left_out": history.left_out(manner, happened)}
+    if hx_request:
+        return desk.part("why.html", **found)
+    return desk.render("why_page.html", person=person, back=asked.query(at=study_uid, after=asked.address.after), **found)
 
 
 def kept_by_search(asked: Asked) -> list[tuple[str, str]]:

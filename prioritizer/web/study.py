@@ -139,7 +139,12 @@ def lost_to(desk: Desk, person: Person, row: Row) -> str:
     return "" if held else "your claim has run out, so others may take it"
 
 
-FINDINGS = ((Finding.PRESENT, "y", "Finding present"), (Finding.ABSENT, "x", "Finding absent"), (Finding.UNSURE, "s", "Can't say"))
+FINDINGS = (
+    (Finding.PRESENT, "y", "Finding present", "Finding present"),
+    (Finding.ABSENT, "x", "absent", "Finding absent"),
+    (Finding.UNSURE, "s", "can't say", "Finding: can't say"),
+)
+"""Each finding with its key, the word on its button in a row of them, and what the button is called alone."""
 
 
 # --- pictures ----------------------------------------------------------------------------------------------------------

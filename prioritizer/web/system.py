@@ -2,24 +2,34 @@
 
 from __future__ import annotations
 
-from datetime import UTC
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Any
+from urllib.parse import urlencode
 
-from fastapi import APIRouter, Form
+from fastapi import APIRouter, Form, Query
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
+from prioritizer import __version__
 from prioritizer.access import May, Person
 from prioritizer.config import Settings
-from prioritizer.db import delivering, scoring, senders, worklist
+from prioritizer.db import delivering, queues, scoring, senders, worklist
+from prioritizer.db.queues import NOTHING, Queue
 from prioritizer.db.ruled import holding
-from prioritizer.db.worklist import NoticeRow
+from prioritizer.db.senders import NoticeRow
 from prioritizer.errors import NotAllowed
 from prioritizer.web.desk import Desk, Here, Proved, Seeing, Text, needs
 
 routes = APIRouter(prefix="/system")
 Operator = Annotated[Person, needs(May.OPERATE)]
+Watching = Annotated[Person, needs(May.OPERATE, touch=False)]
+Title = Annotated[str, Query(min_length=1, max_length=16, pattern=r"^[^\x00]+$")]
+Since = Annotated[float, Query(gt=0, lt=2e9)]
+"""A moment, seconds of Unix time."""
 OURSELVES = "listener"
+LONGEST_WAIT = timedelta(minutes=10)
+"""So long a page looks again by itself for what a device sends."""
 MOST_SHOWN = 50
 
 
@@ -43,7 +53,7 @@ def page(desk: Desk, person: Person, proofs: list[Proved] | None = None, tested:
     faults, alarms, counts = desk.page.ready(), worklist.standing_alarms(desk.engine), desk.counts()
     day = now.astimezone(desk.zone).replace(hour=0, minute=0, second=0, microsecond=0).astimezone(UTC)
     titles = {peer.ae_title for peer in settings.peers if peer.ae_title != "*"}
-    refusals = worklist.recent_notices(desk.engine, limit=MOST_SHOWN)
+    refusals = senders.recent_notices(desk.engine, limit=MOST_SHOWN)
     return desk.render(
         "system.html",
         person=person,
@@ -60,16 +70,43 @@ def page(desk: Desk, person: Person, proofs: list[Proved] | None = None, tested:
         destinations=settings.destinations,
         deliveries=worklist.unfinished_deliveries(desk.engine)[:MOST_SHOWN],
         failed=worklist.failed_instances(desk.engine, MOST_SHOWN),
-        stations=desk.page.stations(),
+        stations=turning(desk),
+        room=desk.page.room(),
         card=desk.page.card(),
         settings=settings,
         shown=in_force(settings),
+        version=__version__,
         ruled=holding(desk.engine, desk.page.policy()).active,
         may_operate=person.may(May.OPERATE),
         proofs=proofs,
         tested=tested,
         ourselves=OURSELVES,
     )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Turning:
+    """One station as the page shows it."""
+
+    name: str
+    queue: Queue | None
+    """None for a station that has none of its own."""
+    done: str
+    """In the last hour."""
+    turned: datetime
+    failures: int
+
+
+def turning(desk: Desk) -> list[Turning]:
+    """Every station with what waits for it. Several that score share one queue."""
+    room, waiting, did = desk.page.room(), queues.queues(desk.engine), queues.done(desk.engine, desk.now)
+    found = []
+    for name, turned, failures in desk.page.stations():
+        kind, _, which = name.partition("-")
+        queue = {"receive": Queue(waiting=room.inbox, oldest=room.oldest), "score": waiting.get(queues.TO_SCORE, NOTHING),
+                 "deliver": waiting.get(which, NOTHING)}.get(kind)  # fmt: skip
+        found.append(Turning(name=name, queue=queue, done=did.get(kind, ""), turned=turned, failures=failures))
+    return found
 
 
 def verdict(faults: list[str], alarms: int) -> str:
@@ -99,6 +136,7 @@ def in_force(settings: Settings) -> list[tuple[str, str]]:
         ("AI's result is shown to readers", settings.reading.reveal),
         ("result that goes to the PACS", settings.publish.overlay),
         ("pixels are kept after reading", f"{settings.store.keep_read_days:g} days"),
+        ("storing is refused below", f"{settings.listener.min_free_mib} MiB or {settings.listener.min_free_share:.0%} of the disk free"),
     ]
 
 
@@ -109,6 +147,28 @@ def walk(desk: Here, person: Operator, name: Text, *, send: Annotated[bool, Form
     if name not in known:
         raise NotAllowed(f"there is no way called {name!r} to test")
     return page(desk, person, desk.page.examine(name, send), name)
+
+
+@routes.get("/waiting", response_class=HTMLResponse)
+def wait_for_test(desk: Here, person: Operator, title: Title, since: Since | None = None) -> Response:
+    """Wait for what a device sends: somebody stands at it. The moment from which on is kept in the address."""
+    if since is None:
+        return RedirectResponse(f"/system/waiting?{urlencode({'title': title, 'since': f'{desk.now.timestamp():.3f}'})}", 303)
+    return desk.render("waiting.html", person=person, **what_came(desk, title, since))
+
+
+@routes.get("/waiting/now", response_class=HTMLResponse)
+def look_for_test(desk: Here, person: Watching, title: Title, since: Since) -> HTMLResponse:
+    """The same, for a page that asks again by itself."""
+    return desk.part("came.html", **what_came(desk, title, since))
+
+
+def what_came(desk: Desk, title: str, since: float) -> dict[str, Any]:
+    """What a device sent since then. `again`: nothing was stored yet, and it is worth looking again."""
+    began = datetime.fromtimestamp(since, UTC)
+    found = senders.came(desk.engine, title, began)
+    again = not found.images and desk.now - began < LONGEST_WAIT
+    return {"title": title, "since": since, "began": began, "came": found, "again": again, "settings": desk.page.settings()}
 
 
 @routes.post("/again/{what}")

@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from prioritizer.db.worklist import Row
 from prioritizer.eligibility import age_words
 from prioritizer.operating_point import Share
+from prioritizer.ranking import EARLIER, in_short
 from prioritizer.study import AIState, ReadingState
 
 RAISED = "raised"
@@ -46,17 +47,21 @@ class Line:
     born: str
     """Birth date and number, as far as they are known and may be shown."""
     study: str
+    images: str
     accession: str
     sender: str
     arrived: datetime
     ai: str
     reader: str
     reason: str
+    chip: str
+    """The reason in a few words."""
 
 
 def line(row: Row, now: datetime, manner: Manner) -> Line:
     """The row at the moment `now`."""
     mark, tone, due = due_words(row, now, manner)
+    reason = place_words(row, manner)
     return Line(
         study_uid=row.study_uid,
         mark=mark,
@@ -66,12 +71,14 @@ def line(row: Row, now: datetime, manner: Manner) -> Line:
         person=person_words(row),
         born=born_words(row, manner),
         study=study_words(row),
+        images=image_words(row),
         accession="" if manner.masked else row.accession_number,
         sender=row.calling_ae,
         arrived=row.first_received_at,
         ai=ai_words(row, marks=manner.marks),
         reader=reader_words(row, now),
-        reason=place_words(row, manner),
+        reason=reason,
+        chip=in_short(reason),
     )
 
 
@@ -90,7 +97,8 @@ def due_words(row: Row, now: datetime, manner: Manner) -> tuple[str, str, str]:
     if left < timedelta(0):
         return "!!", "alarm", f"OVERDUE {span(-left)}"
     if manner.marks and row.band == "HIGH":
-        return ">^", "raised", f"RAISED due in {span(left)}"
+        moved = "" if row.place_reason.startswith(EARLIER) else ", not moved,"
+        return ">^", "raised", f"RAISED{moved} due in {span(left)}"
     return "", "neutral", f"due in {span(left)}"
 
 
@@ -145,9 +153,13 @@ def date_words(text: str, form: str) -> str:
 
 
 def study_words(row: Row) -> str:
-    """Modality, description and number of objects."""
-    objects = f"{row.instances} image" + ("s" if row.instances != 1 else "")
-    return " ".join(part for part in (row.modality, row.study_description, objects) if part)
+    """Modality and description."""
+    return " ".join(part for part in (row.modality, row.study_description) if part)
+
+
+def image_words(row: Row) -> str:
+    """How many images have come."""
+    return f"{row.instances} image" + ("s" if row.instances != 1 else "")
 
 
 def reader_words(row: Row, now: datetime) -> str:

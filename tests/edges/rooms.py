@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
 
 import sqlalchemy as sa
+from fastapi.testclient import TestClient
 
 from prioritizer import ruling, watching
-from prioritizer.config import Settings
+from prioritizer.access import Role
+from prioritizer.config import Reading, Settings, Site
+from prioritizer.db import people, signing_in
 from prioritizer.db.receiving import Quiet
-from prioritizer.ranking import Policy
-from prioritizer.web.desk import Page
+from prioritizer.ranking import Policy, Stage
+from prioritizer.web.app import page_app
+from prioritizer.web.desk import Page, SpoolRoom
+from prioritizer.web.security import COOKIE
+from tests.edges.ledgers import NOW, POLICY
 
+LATER = NOW + timedelta(minutes=40)
+"""A raised study is overdue by then, one in order of arrival is not."""
 THEN = datetime(2026, 11, 22, 14, 0, tzinfo=UTC)
 
 
@@ -39,7 +50,8 @@ def page_of(engine: sa.Engine, **other: Any) -> Page:
         "pictures": lambda: None,
         "board": partial(told_now, engine),
         "quiet": lambda: Quiet(quiet=timedelta(0), ceiling=timedelta(1)),
-        "stations": lambda: [("receive", THEN, 0)],
+        "stations": lambda: [("receive", THEN, 0), ("score-0", THEN, 0), ("deliver-pacs", THEN, 2)],
+        "room": lambda: SpoolRoom(free_bytes=50 << 30, free_share=0.5, inbox=3, oldest=THEN - timedelta(seconds=40)),
         "card": dict,
         "examine": lambda name, send: [],
         "trying": lambda: None,
@@ -47,3 +59,15 @@ def page_of(engine: sa.Engine, **other: Any) -> Page:
     }
     usual["configured"] = other.get("settings", Settings)
     return Page(**(usual | other))
+
+
+@contextmanager
+def at(ledger: sa.Engine, name: str, role: Role = Role.READER, stage: Stage = Stage.ACTIVE, **other: Any) -> Iterator[TestClient]:
+    """A browser signed in as this person, `LATER`."""
+    people.add(ledger, name, role, "tests", NOW)
+    settings = Settings(site=Site(name="test site", stage=stage), reading=other.pop("reading", Reading()))
+    usual = {"settings": lambda: settings, "now": lambda: LATER, "policy": lambda: replace(POLICY, stage=stage)}
+    app = page_app(page_of(ledger, **(usual | other)))
+    client = TestClient(app, base_url="http://127.0.0.1", follow_redirects=True, raise_server_exceptions=False)
+    client.cookies.set(COOKIE, signing_in.begin(ledger, name, "127.0.0.1", LATER))
+    yield client

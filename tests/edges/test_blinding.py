@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
 
@@ -13,15 +11,14 @@ from fastapi.testclient import TestClient
 
 from prioritizer import watching
 from prioritizer.access import May, Role
-from prioritizer.config import Reading, Settings, Site
-from prioritizer.db import monitoring, people, reading, receiving, saying, signing_in
+from prioritizer.config import Reading, Settings
+from prioritizer.db import monitoring, reading, receiving, saying, signing_in
 from prioritizer.db.ordering import Order, Wanted
 from prioritizer.errors import CalibrationChanged, NotAllowed
 from prioritizer.ranking import Stage
 from prioritizer.study import DeliveryState, Finding
 from prioritizer.web import desk as desks
 from prioritizer.web.app import page_app
-from prioritizer.web.security import COOKIE
 from tests.edges.ledgers import (
     LEASE,
     NOW,
@@ -36,22 +33,9 @@ from tests.edges.ledgers import (
     score_next,
     scored,
 )
-from tests.edges.rooms import page_of
+from tests.edges.rooms import LATER, at, page_of
 
-LATER = NOW + timedelta(minutes=40)
-"""A raised study is overdue by then, one in order of arrival is not."""
 BLIND = "?order=arrival&blind=1"
-
-
-@contextmanager
-def at(ledger: sa.Engine, name: str, role: Role = Role.READER, stage: Stage = Stage.ACTIVE, **other: object) -> Iterator[TestClient]:
-    """A browser signed in as this person."""
-    people.add(ledger, name, role, "tests", NOW)
-    settings = Settings(site=Site(name="test site", stage=stage), reading=other.pop("reading", Reading()))
-    app = page_app(page_of(ledger, settings=lambda: settings, now=lambda: LATER, policy=lambda: replace(POLICY, stage=stage), **other))
-    client = TestClient(app, base_url="http://127.0.0.1", follow_redirects=True, raise_server_exceptions=False)
-    client.cookies.set(COOKIE, signing_in.begin(ledger, name, "127.0.0.1", LATER))
-    yield client
 
 
 def raised(ledger: sa.Engine, uid: str = "1.2.1") -> str:

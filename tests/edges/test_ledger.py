@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
 
 from prioritizer.calibration import Calibration
-from prioritizer.db import connect, delivering, housekeeping, reading, receiving, scoring, worklist
+from prioritizer.db import connect, delivering, housekeeping, reading, receiving, scoring, senders, worklist
 from prioritizer.db.delivering import ClaimedDelivery
 from prioritizer.db.events import Kind, record
 from prioritizer.db.housekeeping import Alarm
@@ -343,13 +343,13 @@ def test_a_notice_is_entered_once(ledger: sa.Engine):
     notice = {"kind": "refused-association", "address": "10.0.0.1", "calling_ae": "X", "reason": "not listed", "code": "peer"}
     for _ in range(2):
         receiving.record_notice(ledger, "n1.json", notice, NOW, NOW)
-    (row,) = worklist.recent_notices(ledger)
+    (row,) = senders.recent_notices(ledger)
     assert (row.kind, row.address, row.calling_ae, row.detail) == ("refused-association", "10.0.0.1", "X", {"code": "peer"})
 
 
 def test_a_notice_of_a_hostile_title_is_entered_too(ledger: sa.Engine):
     receiving.record_notice(ledger, "n1.json", {"kind": "quarantined", "calling_ae": "A\0B", "detail": "\0"}, NOW, NOW)
-    assert worklist.recent_notices(ledger)[0].calling_ae == "A\N{REPLACEMENT CHARACTER}B"
+    assert senders.recent_notices(ledger)[0].calling_ae == "A\N{REPLACEMENT CHARACTER}B"
 
 
 def test_a_conflict_is_told_in_the_study(ledger: sa.Engine):

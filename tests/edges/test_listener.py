@@ -56,6 +56,13 @@ def data_set_bytes(path: Path) -> bytes:
         return file.read()
 
 
+def test_the_ledger_is_told_of_an_echo_and_not_of_every_one(listener: ListenerProcess) -> None:
+    for _ in range(3):
+        subprocess.run([program("echoscu"), "-aet", "MODALITY", "-aec", "PRIORITIZER", "127.0.0.1", str(listener.port)], check=True)
+    (notice,) = listener.notices(1)
+    assert (notice["kind"], notice["calling_ae"], notice["address"]) == ("echo", "MODALITY", "127.0.0.1")
+
+
 def test_a_dcmtk_echo_is_answered(listener: ListenerProcess) -> None:
     command = [program("echoscu"), "-v", "-aet", "MODALITY", "-aec", "PRIORITIZER", "127.0.0.1", str(listener.port)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=20)

@@ -303,7 +303,7 @@ def test_ai_detail_is_shown_when_it_is_asked_for_and_that_is_kept(room: Room) ->
         open_study(page, study)
         expect(page.locator(".panel")).to_contain_text("AI detail hidden")
         expect(page.locator("main")).to_contain_text("AI detail not yet seen")
-        assert page.locator("meter").count() == 0
+        assert page.locator(".gauge").count() == 0
         heat = page.url.split("?")[0] + "/heat/" + str(page.locator("figure.film").get_attribute("data-film")).rsplit("/", 1)[1]
         assert page.request.get(heat).status == 403
         steady(page)
@@ -348,7 +348,7 @@ def test_a_finding_in_one_key_with_what_had_been_seen(room: Room) -> None:
         open_study(page, shown)
         steady(page)
         page.keyboard.press("h")
-        page.locator("meter").wait_for()
+        page.locator(".gauge").wait_for()
         steady(page)
         page.keyboard.press("y")
         expect(page.locator("main")).to_contain_text("You said: present")

@@ -169,10 +169,15 @@ def test_risk_decides_band_and_deadline(risk: float | None, demote: bool, band: 
     ("standing", "policy", "suspended", "reason"),
     [
         (scored(0.9), Policy(), False, "raised: due 30 min after arrival"),
-        (scored(0.9), Policy(), True, "order of arrival: more than 40% of the last 50 studies were raised, raising is suspended"),
+        (
+            scored(0.9),
+            Policy(),
+            True,
+            "raising is suspended: more than 40% of the last 50 studies were raised, so the order of arrival holds",
+        ),
         (scored(0.9, stat=True), Policy(), False, "STAT: first, in order of arrival"),
         (scored(0.9), Policy(stage=Stage.PILOT), False, "order of arrival (stage pilot)"),
-        (scored(0.0), Policy(t_low=0.1, demote_low=True), False, "due 180 min after arrival (site demotes)"),
+        (scored(0.0), Policy(t_low=0.1, demote_low=True), False, "placed later: due 180 min after arrival, as this site wants it"),
         (scored(0.2), Policy(), False, "order of arrival: due 120 min after arrival"),
     ],
 )

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from prioritizer.db.worklist import Row
-from prioritizer.ranking import Band, Policy, Stage, Standing, place
+from prioritizer.ranking import EARLIER, Band, Policy, Stage, Standing, in_short, place
 from prioritizer.study import AIState, ReadingState
 from prioritizer.web.words import (
     Line,
@@ -18,6 +18,7 @@ from prioritizer.web.words import (
     ai_words,
     due_words,
     frequency_words,
+    image_words,
     line,
     patient_words,
     person_words,
@@ -84,7 +85,8 @@ def test_neutral_and_low_studies_look_the_same(band: str):
 @pytest.mark.parametrize(
     ("values", "marks", "words"),
     [
-        ({"band": "HIGH"}, True, (">^", "raised", "RAISED due in 1 h 30")),
+        ({"band": "HIGH", "place_reason": "raised: due 30 min after arrival"}, True, (">^", "raised", "RAISED due in 1 h 30")),
+        ({"band": "HIGH", "place_reason": "order of arrival (stage pilot)"}, True, (">^", "raised", "RAISED, not moved, due in 1 h 30")),
         ({"band": "HIGH"}, False, ("", "neutral", "due in 1 h 30")),
         ({}, True, ("", "neutral", "due in 1 h 30")),
         ({"stat": True, "due_at": NOON - timedelta(hours=1)}, True, ("!!", "alarm", "STAT now")),
@@ -127,9 +129,21 @@ def test_a_patient_is_named_as_the_hospital_writes_it(name: str, age: float | No
     assert (patient_words(shown), person_words(shown)) == (patient, person)
 
 
-@pytest.mark.parametrize(("instances", "words"), [(1, "CR Thorax 1 image"), (2, "CR Thorax 2 images")])
+@pytest.mark.parametrize(("instances", "words"), [(1, "1 image"), (2, "2 images")])
 def test_a_study_is_said_with_its_images(instances: int, words: str):
-    assert study_words(row(instances=instances)) == words
+    found = row(instances=instances)
+    assert (study_words(found), image_words(found)) == ("CR Thorax", words)
+
+
+@given(st.sampled_from(AIState), st.floats(0, 1), st.booleans(), st.booleans(), st.sampled_from(Stage))
+def test_the_reason_of_a_place_begins_with_a_few_words_that_say_when_it_is_earlier(
+    ai: AIState, risk: float, stat: bool, suspended: bool, stage: Stage
+):
+    policy = Policy(t_high=0.7, t_low=0.3, demote_low=True, stage=stage)
+    standing = Standing(study_uid="1.2.3", first_received_at=NOON, stat=stat, ai_state=ai, risk=risk)
+    found = place(standing, policy, high_suspended=suspended)
+    assert in_short(found.reason) in ("STAT", "raised", "order of arrival", "placed later", "raising is suspended")
+    assert found.reason.startswith(EARLIER) == (not stat and found.due_at < NOON + policy.neutral)
 
 
 CLAIM = {"reading_state": "CLAIMED", "reader": "Dr. A", "reader_since": NOON - timedelta(minutes=3)}

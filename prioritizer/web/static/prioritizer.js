@@ -87,6 +87,18 @@
       event.preventDefault();
       location.reload();
     });
+    // "Why here?" is unfolded below the row, and folded by the second press.
+    const unfolded = (link) => one(".whytext", link.closest("tr").nextElementSibling);
+    document.addEventListener("click", (event) => {
+      const link = event.target.closest("a.whylink");
+      if (!link || !unfolded(link).hasChildNodes()) return;
+      event.preventDefault();
+      event.stopPropagation();
+      unfolded(link).replaceChildren();
+      link.setAttribute("aria-expanded", "false");
+    }, true);
+    document.addEventListener("htmx:afterSwap", (event) => one("a.whylink", event.target.closest("tr").previousElementSibling).setAttribute("aria-expanded", "true"));
+    for (const link of all("a.whylink")) link.setAttribute("aria-expanded", "false");
     on("/", () => one("#q").focus());
     document.addEventListener("focusin", (event) => {
       const row = event.target.closest("#rows > tr[data-uid]");

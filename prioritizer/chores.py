@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from prioritizer import ruled, watching
 from prioritizer.config import Settings
-from prioritizer.db import calibrations, housekeeping, reading, receiving, worklist
+from prioritizer.db import calibrations, housekeeping, reading, receiving, signing_in, worklist
 from prioritizer.db.housekeeping import Alarm
 from prioritizer.db.ruled import holding
 from prioritizer.dicom import attributes
@@ -21,6 +21,8 @@ from prioritizer.ranking import Policy
 from prioritizer.stations import policy_of, quiet_of, read_arrival, utc_now
 
 log = logging.getLogger(__name__)
+KEPT_SESSIONS = timedelta(days=30)
+"""So long after its end a session stays in the ledger; who signed in is in the audit log for good."""
 
 
 class Watched(Protocol):
@@ -90,8 +92,9 @@ class Chores:
         self._reconciled = True
 
     def retention(self) -> None:
-        """Delete the pixels of studies read and delivered long ago, oldest first; nothing else is ever deleted."""
+        """Delete the pixels of studies read and delivered long ago, oldest first, and sessions that ended long ago; nothing else ever."""
         before = utc_now() - timedelta(days=self._settings().store.keep_read_days)
+        signing_in.forget(self._engine, utc_now() - KEPT_SESSIONS)
         deletable = housekeeping.deletable_pixels(self._engine, before)
         for uid, _ in deletable:
             self._spool.object_path(uid).unlink(missing_ok=True)

@@ -74,17 +74,12 @@ PASSED = {"skipped": "skipped", "passed_by": "passed by"}
 
 def show_board(told: dict[str, Any]) -> None:
     """The board on a terminal."""
-    from rich.table import Table
     from rich.text import Text
 
-    out.print(Text(f"{told['from'][:10]} to {told['to'][:10]}: {told['arrived']} studies arrived, {told['read']} read", style="bold"))
+    out.print(Text(f"{told['first_day']} to {told['last_day']}: {told['arrived']} studies arrived, {told['read']} read", style="bold"))
     for alarm in told["alarms"]:
         out.print(Text(f"!! {alarm['said']}. {alarm['owner']}: {alarm['action']}.", style="bold red"), soft_wrap=True)
-    table = Table("", "n", "median", "p95", "longest", "median by arrival", "p95 by arrival", "longest by arrival", title="Minutes to read")
-    for one in told["waits"]:
-        figures = [one[f"{order}{figure}"] for order in ("", "fifo_") for figure in ("median", "p95", "longest")]
-        table.add_row(one["group"], str(one["n"]), *(f"{value:.0f}" for value in figures))
-    out.print(table)
+    _show_waits(told)
     for name in ("overdue", "raised", "not_scored"):
         out.print(Text(f"{name.replace('_', ' '):>12}  {_share(told[name])}"))
     passed = told["passed"]
@@ -95,6 +90,26 @@ def show_board(told: dict[str, Any]) -> None:
         out.print(Text(f"{name:>12}  {said}"), soft_wrap=True)
     for one in told["drift"]:
         out.print(Text(f"{'drift':>12}  {one['of']}: index {one['value']:.3f}, by chance {one['by_chance']:.3f}"))
+
+
+def _show_waits(told: dict[str, Any]) -> None:
+    """Minutes to read, and minutes so far of those that nobody has read."""
+    from rich.table import Table
+
+    table = Table("", "n", "median", "p95", "longest", "median by arrival", "p95 by arrival", "longest by arrival", title="Minutes to read")
+    for one in told["waits"]:
+        figures = [one[f"{order}{figure}"] for order in ("", "fifo_") for figure in ("median", "p95", "longest")]
+        table.add_row(one["group"], str(one["n"]), *(f"{value:.0f}" for value in figures))
+    out.print(table)
+    waiting = [(one["group"], one["n"], one["longest"]) for one in told["unread"]]
+    earlier = told.get("earlier")
+    if earlier and earlier["n"]:
+        waiting.append(("from before these days", earlier["n"], earlier["longest"]))
+    if waiting:
+        table = Table("", "n", "longest so far", title="Minutes waited, not read yet")
+        for group, count, longest in waiting:
+            table.add_row(group, str(count), f"{longest:.0f}")
+        out.print(table)
 
 
 def _share(told: dict[str, Any]) -> str:

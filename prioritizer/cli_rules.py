@@ -137,14 +137,20 @@ def reject(
 
 @rules.command()
 @verb
-def activate(number: Number, who: Who = getpass.getuser(), config: ConfigFile = None, as_json: AsJson = False) -> None:
+def activate(
+    number: Number,
+    against_advice: Annotated[str, typer.Option(metavar="REASON", help="Why, although its acceptance report advises against it.")] = "",
+    who: Who = getpass.getuser(),
+    config: ConfigFile = None,
+    as_json: AsJson = False,
+) -> None:
     """Put a candidate in force: every unread study is placed anew in that moment. No restart."""
     from prioritizer.db import ruling
     from prioritizer.db.activating import Decision
     from prioritizer.stations import utc_now
 
     engine, settings, policy = _site(config)
-    decision = Decision(who=who, second_person=settings.calibration.second_person)
+    decision = Decision(who=who, second_person=settings.calibration.second_person, against_advice=against_advice)
     _say_done(ruling.activate(engine, policy, number, decision, utc_now()), as_json=as_json)
 
 

@@ -228,6 +228,8 @@ class Reading(Section):
     """When the AI result of a study is shown on its page: behind one key, only after a finding was said, or at once."""
     mask_patients: bool = False
     """Show no name, number or birth date on pages: for demonstrations."""
+    name_format: Literal["family-first", "given-first", "as-sent"] = "family-first"
+    """Names as the house writes them: MUSTER, Anna; Anna MUSTER; or with the carets of DICOM, as they were sent."""
     date_format: str = "%Y-%m-%d"
     """Dates as the house writes them, in the signs of strftime: %d.%m.%Y, %m/%d/%Y."""
     stat_sound: bool = False

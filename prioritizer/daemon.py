@@ -21,7 +21,7 @@ import sdnotify
 import sqlalchemy as sa
 from apscheduler.schedulers.background import BackgroundScheduler
 
-from prioritizer import __version__, doctor, proposing_threshold, recovery, ruled, ruled_effect, stations, watching
+from prioritizer import __version__, conformance, doctor, proposing_threshold, recovery, ruled, ruled_effect, stations, watching
 from prioritizer.access import Role
 from prioritizer.chores import Chores
 from prioritizer.config import Settings, read_settings
@@ -340,6 +340,7 @@ class Daemon:
             stations=lambda: [(station.name, station.last_turn, station.failures) for station in self.stations],
             room=self._room,
             card=self._card,
+            conformance=conformance.statement,
             examine=self._examine,
             board=lambda name: watching.told(self.engine, self.settings, self._policy().bundle_digest, name, utc_now()),
             scale=lambda: self.bundle.saliency_scale if self.bundle else 1.0,

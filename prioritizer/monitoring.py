@@ -1,4 +1,4 @@
-"""Is it doing what it should? Turn-around beside order of arrival, what was raised and what came of it, drift, and when to ring whom.
+"""Is it doing what it should? Turn-around beside order of arrival, what was raised and what came of it, and drift.
 
 Everything is computed from studies of one period as the ledger holds them. A figure that rests on too little says so by its interval,
 and a drift index beside what chance alone gives it.
@@ -7,11 +7,10 @@ and a drift index beside what chance alone gives it.
 from __future__ import annotations
 
 import heapq
-from collections import Counter
+import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,17 +20,30 @@ from prioritizer.study import AIState, Finding
 
 Float64 = NDArray[np.float64]
 AGES = ((0.0, 1.0), (1.0, 6.0), (6.0, 18.0), (18.0, 40.0), (40.0, 65.0), (65.0, 121.0))
-MOST_GROUPS = 12
+SEXES = ("F", "M", "O")
+"""The values of (0010,0040) Patient's Sex; a sender may write anything there."""
+LONGEST_AE = 16
+"""Characters of an AE title (PS3.5 6.2)."""
 BINS = 10
 FLOOR = 1e-4
 """Share that an empty bin counts as."""
 AXES = 3
 """Principal axes of the reference's embeddings along which drift is looked for."""
+LARGEST_OF_AXES = 0.846
+"""Standard deviations by which the largest of `AXES` equal draws lies above their mean on average."""
 LEAST_FOR_DRIFT = 100
-ASSUMPTION = (
-    "Label-free: taken from the probabilities alone, assuming that they are calibrated for these studies. It sees a change of the mix, "
-    "not that the network reads a film wrongly."
-)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Said:
+    """A reader's standing word on a study: the finding is there or is not. Who could not say has said nothing here."""
+
+    finding: str
+    """present or absent."""
+    blind: bool
+    """The reader knew neither AI's result nor the order it gave."""
+    raised: bool | None
+    """AI had raised the study when this was said, or did when it scored later; None where it has not scored it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +56,8 @@ class Seen:
     read: datetime | None
     stat: bool
     raised: bool
+    later: bool = False
+    """The site placed it later than the order of arrival."""
     overdue: bool
     ai_state: str
     reason: str
@@ -52,10 +66,12 @@ class Seen:
     sender: str
     age_years: float | None
     sex: str
-    finding: str | None = None
-    """What a reader found: present or absent; None where nobody said."""
-    blind: bool | None = None
-    """The reader knew neither AI's result nor the order it gave."""
+    said: tuple[Said, ...] = ()
+    """What readers say, the newest last."""
+
+    def word(self, *, blind: bool | None = None) -> Said | None:
+        """The one word that counts: the newest, or with `blind` the newest of that kind. So no study counts twice."""
+        return next((one for one in reversed(self.said) if blind is None or one.blind is blind), None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,13 +89,22 @@ class Waits:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Unread:
+    """Studies that nobody has read yet: how many, and how long the first of them has waited so far, minutes."""
+
+    group: str
+    n: int
+    longest: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Drift:
     """Population stability index of this period against the reference (Siddiqi 2006): sum of (a - b) ln(a / b) over tenths."""
 
     of: str
     value: float
     by_chance: float
-    """What two samples of this size from one population give on average: (bins - 1)(1/n + 1/m)."""
+    """What two samples of this size from one population give on average: (bins - 1)(1/n + 1/m); of several axes, the largest."""
     n: int
     reference: int
 
@@ -87,16 +112,6 @@ class Drift:
     def beyond_chance(self) -> float:
         """The index less what chance gives."""
         return max(self.value - self.by_chance, 0.0)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Rule:
-    """When somebody must act."""
-
-    name: str
-    threshold: float
-    owner: str
-    action: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,16 +126,6 @@ class Passed:
 
 
 NONE_PASSED = Passed()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Left:
-    """A figure that left its range."""
-
-    name: str
-    said: str
-    owner: str
-    action: str
 
 
 def in_order_of_arrival(studies: Sequence[Seen]) -> list[datetime]:
@@ -150,24 +155,40 @@ def _began(study: Seen) -> datetime:
     return max(min(study.began or study.read, study.read), study.arrived)
 
 
+LATER = "placed later by the site"
+GROUPS: tuple[tuple[str, Callable[[Seen], bool]], ...] = (
+    ("STAT", lambda s: s.stat),
+    ("raised", lambda s: s.raised and not s.stat),
+    (LATER, lambda s: s.later and not s.stat),
+    ("order of arrival", lambda s: not (s.raised or s.later or s.stat)),
+    ("all", lambda s: True),
+)
+"""Every study is in one of them, and in the last."""
+
+
 def waits(studies: Sequence[Seen]) -> list[Waits]:
-    """Turn-around of STAT, raised, other and all studies that were read."""
+    """Turn-around of the studies that were read, by group. A study that still waits is not in it: see `unread`."""
     read = [study for study in studies if study.read is not None]
     if not read:
         return []
     own = np.array([_minutes(study.arrived, study.read) for study in read])
     fifo = np.array([_minutes(study.arrived, moment) for study, moment in zip(read, in_order_of_arrival(read), strict=True)])
-    kinds: tuple[tuple[str, Callable[[Seen], bool]], ...] = (
-        ("STAT", lambda s: s.stat),
-        ("raised", lambda s: s.raised and not s.stat),
-        ("order of arrival", lambda s: not s.raised and not s.stat),
-        ("all", lambda s: True),
-    )
     found = []
-    for name, belongs in kinds:
+    for name, belongs in GROUPS:
         mine = np.array([belongs(study) for study in read])
         if mine.any():
             found.append(Waits(group=name, n=int(mine.sum()), **_told(own[mine], ""), **_told(fifo[mine], "fifo_")))
+    return found
+
+
+def unread(studies: Sequence[Seen], now: datetime) -> list[Unread]:
+    """Those that wait at `now`, by group: the longest turn-around of studies that were read hides a study that nobody reads."""
+    waiting = [study for study in studies if study.read is None]
+    found = []
+    for name, belongs in GROUPS:
+        mine = [_minutes(study.arrived, now) for study in waiting if belongs(study)]
+        if mine:
+            found.append(Unread(group=name, n=len(mine), longest=max(mine)))
     return found
 
 
@@ -185,7 +206,11 @@ def _told(minutes: Float64, prefix: str) -> dict[str, float]:
 
 
 def psi(reference: Float64, current: Float64, of: str) -> Drift | None:
-    """The index of one number over tenths of the reference; None where either is too small to say anything."""
+    """The index of one number over tenths of the reference; None where either is too small to say anything.
+
+    What is no finite number is left out; one beyond the reference falls into its last tenth.
+    """
+    reference, current = reference[np.isfinite(reference)], current[np.isfinite(current)]
     if min(len(reference), len(current)) < LEAST_FOR_DRIFT:
         return None
     edges = np.unique(np.quantile(reference, np.linspace(0, 1, BINS + 1)[1:-1]))
@@ -203,30 +228,42 @@ def _shares(values: Float64, edges: Float64) -> Float64:
 
 
 def psi_of_embeddings(reference: Float64, current: Float64) -> Drift | None:
-    """The largest index along the first principal axes of the reference; (N, D) and (M, D)."""
+    """The largest index along the first principal axes of the reference; (N, D) and (M, D).
+
+    By chance the index of one axis is (1/n + 1/m) times a chi-square of bins - 1 degrees of freedom (Yurdakul 2018), and the largest of
+    several lies above its mean.
+    """
+    reference, current = (rows[np.isfinite(rows).all(axis=1)] for rows in (reference, current))
     if min(len(reference), len(current)) < LEAST_FOR_DRIFT:
         return None
     middle = reference.mean(axis=0)
     axes = np.linalg.svd(reference - middle, full_matrices=False)[2][:AXES]
-    found = [psi((reference - middle) @ axis, (current - middle) @ axis, "embeddings") for axis in axes]
-    return max((one for one in found if one is not None), key=lambda one: one.value)
+    indices = (psi((reference - middle) @ axis, (current - middle) @ axis, "embeddings") for axis in axes)
+    largest = max((one for one in indices if one is not None), key=lambda one: one.value)
+    bins, size = BINS - 1, 1 / largest.n + 1 / largest.reference
+    return replace(largest, by_chance=(bins + LARGEST_OF_AXES * math.sqrt(2 * bins)) * size)
 
 
 def agreement(studies: Sequence[Seen], *, blind: bool | None = None) -> dict[str, Share]:
-    """Sensitivity, specificity and positive predictive value of raising by what readers found; `blind`: of these readings only."""
-    said = [s for s in studies if s.finding in (Finding.PRESENT, Finding.ABSENT) and s.ai_state == AIState.SCORED]
-    said = [s for s in said if blind is None or s.blind is blind]
-    sick, well = [s for s in said if s.finding == Finding.PRESENT], [s for s in said if s.finding == Finding.ABSENT]
-    raised = [s for s in said if s.raised]
+    """Sensitivity, specificity and positive predictive value of raising by what readers found; `blind`: by these words only.
+
+    Each study counts once, by its newest standing word of that kind, also where readers disagree.
+    """
+    words = [word for word in (study.word(blind=blind) for study in studies) if word is not None and word.raised is not None]
+    sick, well = ([word for word in words if word.finding == finding] for finding in (Finding.PRESENT, Finding.ABSENT))
+    raised = [word for word in words if word.raised]
     return {
-        "sensitivity": Share(hits=sum(s.raised for s in sick), of=len(sick)),
-        "specificity": Share(hits=sum(not s.raised for s in well), of=len(well)),
-        "ppv": Share(hits=sum(s.finding == Finding.PRESENT for s in raised), of=len(raised)),
+        "sensitivity": Share(hits=sum(bool(word.raised) for word in sick), of=len(sick)),
+        "specificity": Share(hits=sum(not word.raised for word in well), of=len(well)),
+        "ppv": Share(hits=sum(word.finding == Finding.PRESENT for word in raised), of=len(raised)),
     }
 
 
 def label_free(studies: Sequence[Seen]) -> dict[str, float]:
-    """The same from the probabilities alone, for calibrated ones; NaN where nothing was scored or raised."""
+    """The same from the probabilities alone, for calibrated ones (CBPE, NannyML); NaN where nothing was scored or raised.
+
+    A raised study counts as p of a true positive, its probability, and any other as 1 - p of a true negative.
+    """
     scored = [s for s in studies if s.ai_state == AIState.SCORED and s.risk is not None]
     risk = np.array([s.risk for s in scored], dtype=np.float64)
     raised = np.array([s.raised for s in scored], dtype=np.bool_)
@@ -239,116 +276,25 @@ def label_free(studies: Sequence[Seen]) -> dict[str, float]:
 
 
 def group_of_age(age: float | None) -> str:
-    """`1-5 years`, or that it is not known."""
-    if age is None:
+    """`1 to 5 years`, or that it is not known."""
+    if age is None or not age >= 0:
         return "age not known"
     low, high = next(((low, high) for low, high in AGES if low <= age < high), AGES[-1])
     return "under 1 year" if high <= 1 else f"{low:g} to {high - 1:g} years" if high < AGES[-1][1] else f"{low:g} years and over"
 
 
+def group_of_sender(title: str) -> str:
+    """The calling AE title, whatever a peer called itself: as long as one may be, and every sign of it can be shown."""
+    return "".join(sign if sign.isprintable() else "?" for sign in title.strip()[:LONGEST_AE]) or "not known"
+
+
+def group_of_sex(sex: str) -> str:
+    """F, M or O, or that it is not known."""
+    return found if (found := sex.strip().upper()) in SEXES else "not known"
+
+
 KINDS: Mapping[str, Callable[[Seen], str]] = {
-    "scanner": lambda s: s.sender or "not known",
+    "scanner": lambda s: group_of_sender(s.sender),
     "age": lambda s: group_of_age(s.age_years),
-    "sex": lambda s: s.sex or "not known",
+    "sex": lambda s: group_of_sex(s.sex),
 }
-
-
-def by_group(studies: Sequence[Seen]) -> list[dict[str, Any]]:
-    """Share raised, confirmed, missed and not scored by scanner, age and sex; the largest groups of each."""
-    found = []
-    for kind, name_of in KINDS.items():
-        groups: dict[str, list[Seen]] = {}
-        for study in studies:
-            groups.setdefault(name_of(study), []).append(study)
-        for name, mine in sorted(groups.items(), key=lambda item: -len(item[1]))[:MOST_GROUPS]:
-            found.append({"kind": kind, "group": name, **outcome(mine)})
-    return found
-
-
-def outcome(studies: Sequence[Seen]) -> dict[str, Any]:
-    """How many arrived, were scored, raised, confirmed, missed, not scored."""
-    scored = [s for s in studies if s.ai_state == AIState.SCORED]
-    return {
-        "arrived": len(studies),
-        "scored": len(scored),
-        "raised": share(Share(hits=sum(s.raised for s in scored), of=len(scored))),
-        "confirmed": sum(s.raised and s.finding == Finding.PRESENT for s in scored),
-        "not_confirmed": sum(s.raised and s.finding == Finding.ABSENT for s in scored),
-        "missed": sum(not s.raised and s.finding == Finding.PRESENT for s in scored),
-        "not_scored": share(Share(hits=sum(s.ai_state in (AIState.NOT_SCORED, AIState.FAILED) for s in studies), of=len(studies))),
-    }
-
-
-def share(found: Share) -> dict[str, Any]:
-    """A share with its exact 95 % interval, for machines; None where nothing was counted."""
-    if not found.of:
-        return {"value": None, "low": None, "high": None, "hits": 0, "of": 0}
-    return {"value": found.value, "low": found.low, "high": found.high, "hits": found.hits, "of": found.of}
-
-
-def board(studies: Sequence[Seen], drifts: Sequence[Drift], rules: Sequence[Rule], passed: Passed = NONE_PASSED) -> dict[str, Any]:
-    """Everything the board shows, for machines: what `json.dumps` takes."""
-    words = {name: {key: share(value) for key, value in agreement(studies, blind=blind).items()} for name, blind in BLIND.items()}
-    free = {key: None if np.isnan(value) else value for key, value in label_free(studies).items()}
-    found: dict[str, Any] = {
-        **outcome(studies),
-        "read": sum(s.read is not None for s in studies),
-        "overdue": share(Share(hits=sum(s.overdue for s in studies), of=len(studies))),
-        "waits": [asdict(one) for one in waits(studies)],
-        "reasons": dict(
-            Counter(s.reason or s.ai_state.lower() for s in studies if s.ai_state in (AIState.NOT_SCORED, AIState.FAILED)).most_common()
-        ),
-        "groups": by_group(studies),
-        "passed": {"claims": passed.claims, "skipped": _by_mark(passed.skipped), "passed_by": _by_mark(passed.passed_by)},
-        "words": words,
-        "label_free": {**free, "assumption": ASSUMPTION},
-        "drift": [{**asdict(one), "beyond_chance": one.beyond_chance} for one in drifts],
-    }
-    return {**found, "alarms": [asdict(one) for one in left(found, rules)]}
-
-
-def _by_mark(bands: Mapping[str, int]) -> dict[str, int]:
-    raised = bands.get("HIGH", 0)
-    return {"raised": raised, "others": sum(bands.values()) - raised}
-
-
-BLIND: Mapping[str, bool | None] = {"all": None, "blinded": True, "not blinded": False}
-
-
-def left(found: Mapping[str, Any], rules: Sequence[Rule]) -> list[Left]:
-    """The figures that left their range. A share alarms when its whole interval lies beyond the threshold, never by a few cases."""
-    said: list[Left] = []
-    drifts = {f"psi-{one['of']}": one for one in found["drift"]}
-    for rule in rules:
-        text = ""
-        if rule.name in drifts and drifts[rule.name]["beyond_chance"] > rule.threshold:
-            one = drifts[rule.name]
-            text = (
-                f"the {one['of']} have drifted: index {one['value']:.2f}, {one['by_chance']:.2f} of it by chance, limit {rule.threshold:g}"
-            )
-        elif rule.name in ABOVE:
-            text = _above(rule, ABOVE[rule.name][0], found[ABOVE[rule.name][1]])
-        elif rule.name in BELOW:
-            text = _below(rule, found["words"]["all"][BELOW[rule.name]])
-        if text:
-            said.append(Left(name=rule.name, said=text, owner=rule.owner, action=rule.action))
-    return said
-
-
-ABOVE = {"overdue": ("overdue", "overdue"), "not-scored": ("not scored", "not_scored"), "raised": ("raised", "raised")}
-BELOW = {"sensitivity": "sensitivity", "specificity": "specificity", "ppv": "ppv"}
-NAMES = ("psi-scores", "psi-embeddings", *ABOVE, *BELOW)
-
-
-def _above(rule: Rule, word: str, told: Mapping[str, Any]) -> str:
-    if told["of"] == 0 or told["low"] <= rule.threshold:
-        return ""
-    return f"{told['hits']} of {told['of']} studies were {word} (95 % {told['low']:.2f} to {told['high']:.2f}), limit {rule.threshold:g}"
-
-
-def _below(rule: Rule, told: Mapping[str, Any]) -> str:
-    if told["of"] == 0 or told["high"] >= rule.threshold:
-        return ""
-    name = rule.name.upper() if rule.name == "ppv" else rule.name
-    interval = f"95 % {told['low']:.2f} to {told['high']:.2f}, n = {told['of']}"
-    return f"{name} by readers' words {told['value']:.2f} ({interval}), limit {rule.threshold:g}"

@@ -12,9 +12,11 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from prioritizer import movers, ruling
+from prioritizer import movers, ruling, watching
 from prioritizer import simulation_words as words
+from prioritizer.acceptance import acceptance
 from prioritizer.config import Settings
+from prioritizer.db.calibrations import applying
 from prioritizer.db.open_places import open_places
 from prioritizer.db.ruled import holding
 from prioritizer.errors import ConfigError, ModelError, NotFound
@@ -48,12 +50,26 @@ def effect_of(settings: Settings, engine: sa.Engine, changes: Mapping[str, Any],
         policy = policy_of(settings, None)
     wanted = ruling.changed(policy, changes)
     told["changes"] = wanted
+    if leaves_shadow(holding(engine, policy).policy, _over(policy, wanted)):
+        told["acceptance"] = _accepted(settings, engine, policy, now)
     told |= _moves(engine, policy, wanted)
     try:
         told |= _simulated(settings, engine, policy, wanted, now)
     except (ConfigError, ModelError, NotFound) as error:
         told["fault"] = f"the effect cannot be simulated: {error}"
     return told
+
+
+def leaves_shadow(before: Policy, after: Policy) -> bool:
+    """True for a change by which readers begin to see what AI thinks."""
+    return before.stage is Stage.SHADOW and after.stage is not Stage.SHADOW
+
+
+def _accepted(settings: Settings, engine: sa.Engine, policy: Policy, now: datetime) -> dict[str, Any]:
+    """What this site measured in shadow."""
+    _, board = watching.told(engine, settings, policy.bundle_digest, watching.LATEST, now)
+    calibration = applying(engine, policy).calibration
+    return acceptance(board, local_calibration=calibration is not None and calibration != policy.own)
 
 
 def _moves(engine: sa.Engine, policy: Policy, wanted: Mapping[str, str | float]) -> dict[str, Any]:

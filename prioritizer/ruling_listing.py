@@ -73,8 +73,17 @@ def show_one(row: Row, out: Console) -> None:
     show_effect(row.effect, out)
 
 
+def show_acceptance(found: Mapping[str, Any], out: Console) -> None:
+    """What was measured here in shadow, and what of it speaks against leaving it."""
+    for said in found.get("said", ()):
+        out.print(Text(f"measured in shadow: {said}"), soft_wrap=True)
+    for fault in found.get("faults", ()):
+        out.print(Text(f"!! not yet: {fault}", style="bold yellow"), soft_wrap=True)
+
+
 def show_effect(effect: Mapping[str, Any], out: Console) -> None:
     """The simulated effect: each way of ordering, and which open studies would stand elsewhere."""
+    show_acceptance(effect.get("acceptance") or {}, out)
     if effect.get("fault"):
         out.print(Text(f"!! {effect['fault']}", style="bold yellow"), soft_wrap=True)
     if effect.get("orders"):

@@ -10,7 +10,7 @@ import re
 import unicodedata
 
 SHORTEST = 3
-"""Fewer characters of a word find too much to be of use."""
+"""Fewer characters begin too many words: a shorter one is looked for as a whole."""
 LONGEST = 80
 MOST_WORDS = 6
 _PARTS = re.compile(r"[^\w.]+")
@@ -37,5 +37,5 @@ def terms_of(*, study_uid: str, patient_id: str, patient_name: str, accession_nu
 
 
 def asked(text: str) -> list[str]:
-    """The words to look for; empty where none is long enough. All of them must be found in a study."""
-    return [word for word in words_of(text) if len(word) >= SHORTEST][:MOST_WORDS]
+    """The words to look for; empty where there is none. All of them must be found in a study."""
+    return words_of(text)[:MOST_WORDS]

@@ -51,7 +51,7 @@ class ReadingState(StrEnum):
     OPEN     The first instance enters it; so does a released or expired claim, and a late instance after READ. A reader's
              claim leaves it. A crash leaves it OPEN.
     CLAIMED  One reader has it, until `reader_until`. Reading or releasing leaves it. A crash leaves the lease to run out.
-    READ     The reader said so. Only a late instance leaves it, and the study is then open again with that reason.
+    READ     The reader said so. A late instance leaves it, or a person who opens the study again; it is then open with that reason.
     """
 
     OPEN = "OPEN"

@@ -87,7 +87,7 @@ def _may(chosen: calibrations.Row, decision: Decision, policy: Policy) -> None:
         raise NotAllowed(f"calibration {chosen.id} was made for bundle {chosen.bundle_digest[:12]}, this is {policy.bundle_digest[:12]}")
     if chosen.state == CalibrationState.ACTIVE:
         raise NotAllowed(f"calibration {chosen.id} is active already")
-    if decision.second_person and (chosen.approved_by is None or chosen.approved_by.casefold() == chosen.made_by.casefold()):
+    if decision.second_person and (not chosen.agreed_by or chosen.agreed_by.casefold() == chosen.made_by.casefold()):
         raise NotAllowed(
             f"a second person must approve first: `prioritizer calibration approve {chosen.id}`, by anyone but {chosen.made_by} "
             "(calibration.second_person)"

@@ -46,6 +46,12 @@ class Row:
     replaced: str | None
 
     @property
+    def agreed_by(self) -> str:
+        """Who approved that it is activated now; an approval is good for one time. Empty where nobody did."""
+        used = self.activated_at is not None and self.approved_at is not None and self.approved_at <= self.activated_at
+        return "" if used else self.approved_by or ""
+
+    @property
     def calibration(self) -> Calibration:
         """The calibration itself. Raises CalibrationChanged when it is not the one that was stored."""
         return trusted({name: getattr(self, name) for name in ("id", "bundle_digest", "document", "sha256")})
@@ -140,11 +146,16 @@ def applying(engine: sa.Engine, policy: Policy) -> InForce:
 
 
 def approve(engine: sa.Engine, name: str, who: str, now: datetime) -> None:
-    """A second person agrees to a candidate. Raises NotAllowed for the person who made it, and for anything but a candidate."""
+    """A second person agrees that a candidate, or one that was in force before, may be activated; whoever agreed first stays named.
+
+    Raises NotAllowed for the person who made it, and in any other state.
+    """
     with connect.writing(engine) as tx:
         row = row_of(tx, name)
-        if row.state != CalibrationState.CANDIDATE:
+        if row.state not in (CalibrationState.CANDIDATE, CalibrationState.RETIRED):
             raise NotAllowed(f"calibration {name} is {row.state}, not a candidate")
+        if row.agreed_by:
+            raise NotAllowed(f"{row.agreed_by} approved calibration {name} already")
         if row.made_by.casefold() == who.casefold():
             raise NotAllowed(f"{who} made calibration {name}; another person approves it")
         trusted(_facts(row))

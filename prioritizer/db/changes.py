@@ -9,7 +9,7 @@ is new. No transaction here that tells something lasts as long as `LONGEST`.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -18,7 +18,7 @@ import sqlalchemy as sa
 
 from prioritizer.db import connect
 from prioritizer.db.events import Kind, who
-from prioritizer.db.ordering import View, Wanted, chosen, in_view
+from prioritizer.db.ordering import View, Wanted, changing, chosen, in_view, lasting
 from prioritizer.db.tables import events, studies
 from prioritizer.errors import NotAllowed
 from prioritizer.ranking import Band
@@ -32,11 +32,12 @@ LONGEST = timedelta(minutes=2)
 _MARK = re.compile(r"\d{1,18}(:\d{1,20}:\d{1,20}:(\d{1,20}(,\d{1,20}){0,400})?)?", re.ASCII)
 MOVES = (Kind.PLACED, Kind.PINNED, Kind.UNPINNED)
 TELLING = (
-    Kind.ARRIVED, Kind.LATE, Kind.GREW, *MOVES, Kind.CLAIMED, Kind.RELEASED, Kind.TAKEN_OVER, Kind.LEASE_ENDED, Kind.READ, Kind.OVERDUE,
+    Kind.ARRIVED, Kind.LATE, Kind.REOPENED, Kind.GREW, *MOVES, Kind.CLAIMED, Kind.RELEASED, Kind.TAKEN_OVER, Kind.LEASE_ENDED, Kind.READ,
+    Kind.OVERDUE,
     Kind.EXPIRED, Kind.SCORED, Kind.INELIGIBLE, Kind.FAILED, Kind.RERANKED, Kind.CALIBRATION_ACTIVATED,
 )  # fmt: skip
 """The kinds that change what the list shows."""
-WEIGHTIEST = ("read", "new", "moved_up", "moved_down", "grown", "taken", "freed", "scored")
+WEIGHTIEST = ("read", "expired", "new", "moved_up", "moved_down", "grown", "taken", "freed", "scored")
 """What a study is counted as: the first of these that happened to it."""
 
 
@@ -93,6 +94,8 @@ class Changes:
     freed: int = 0
     read: int = 0
     """Read by others."""
+    expired: int = 0
+    """Open for longer than the site allows: they stand in a view of their own now."""
     scored: int = 0
     """AI came to a result, or to none, that moved nothing."""
     grown: int = 0
@@ -142,8 +145,20 @@ def anything(engine: sa.Engine, before: Mark, now: datetime) -> tuple[bool, bool
         return found, found and bool(_urgent(tx, before, 1)), mark(tx, now)
 
 
-def since(engine: sa.Engine, before: Mark, wanted: Wanted, reader: str, now: datetime) -> Changes:
-    """What happened to the studies of one list after a mark, but not what `reader` did.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asker:
+    """Who asks for news, and what their page shows."""
+
+    reader: str
+    """What they did themselves is no news to them."""
+    quiet: Collection[Kind] = ()
+    """Kinds that this page may not tell."""
+    shown: Collection[str] = ()
+    """Studies that stand on the page, though they may fit its list no more."""
+
+
+def since(engine: sa.Engine, before: Mark, wanted: Wanted, asker: Asker, now: datetime) -> Changes:
+    """What happened after a mark to the studies of one list, and to those that the page shows.
 
     Of very many events the newest are counted, and whatever is urgent however long ago it was.
     """
@@ -154,13 +169,15 @@ def since(engine: sa.Engine, before: Mark, wanted: Wanted, reader: str, now: dat
         newest = tx.execute(query.limit(MOST_LOOKED_AT + 1)).all()
         more = len(newest) > MOST_LOOKED_AT
         found = {row.id: row for row in (*newest[:MOST_LOOKED_AT], *(_urgent(tx, before, MOST_LOOKED_AT) if more else ()))}
-        rows = _of_others([found[number] for number in sorted(found)], reader)
+        rows = [row for row in _of_others([found[number] for number in sorted(found)], asker.reader) if row.kind not in asker.quiet]
         uids = sorted({row.study_uid for row in rows if row.study_uid})
         shown: dict[str, sa.Row[Any]] = {
-            row.study_uid: row for some in _parts(uids) for row in tx.execute(_of_list(wanted, now).where(studies.c.study_uid.in_(some)))
+            row.study_uid: row
+            for some in _parts(uids)
+            for row in tx.execute(_of_list(wanted, asker.shown, now).where(studies.c.study_uid.in_(some)))
         }
         at = mark(tx, now)
-    return _counted(before, at, rows, shown, more=more)
+    return _counted(before, at, rows, shown, asker.reader, more=more)
 
 
 _TOLD = tuple(events.c[name] for name in ("id", "study_uid", "kind", "actor", "detail", "said", "at"))
@@ -212,15 +229,19 @@ def _parts(uids: list[str], size: int = 500) -> list[list[str]]:
     return [uids[at : at + size] for at in range(0, len(uids), size)]
 
 
-def _of_list(wanted: Wanted, now: datetime) -> sa.Select[tuple[str, str, bool, str]]:
-    """Studies of the list as it is asked for, or read meanwhile: those had stood in it."""
-    left = studies.c.reading_state == ReadingState.READ
-    fits = sa.or_(sa.and_(*chosen(wanted, now)), left)
+def _of_list(wanted: Wanted, shown: Collection[str], now: datetime) -> sa.Select[tuple[str, str, bool, str]]:
+    """Studies of the list as it is asked for, those that the page shows, and those that stood in it and were read or expired.
+
+    Of a list by what changes (claims, AI's state) nobody knows what stood in it beyond what the page shows.
+    """
+    gone = sa.or_(studies.c.reading_state == ReadingState.READ, studies.c.expired_at.is_not(None))
+    left = sa.false() if changing(wanted, now) or wanted.view is not View.OPEN else sa.and_(gone, studies.c.listed, *lasting(wanted, now))
+    fits = sa.or_(sa.and_(*chosen(wanted, now)), left, studies.c.study_uid.in_(list(shown)))
     return sa.select(studies.c.study_uid, studies.c.patient_name, studies.c.stat, studies.c.reading_state).where(fits)
 
 
-def _counted(before: Mark, newest: Mark, rows: Sequence[Any], mine: dict[str, sa.Row[Any]], *, more: bool) -> Changes:
-    """Each study counts once, by the weightiest thing that happened to it."""
+def _counted(before: Mark, newest: Mark, rows: Sequence[Any], mine: dict[str, sa.Row[Any]], reader: str, *, more: bool) -> Changes:
+    """Each study counts once, by the weightiest thing that happened to it. What others did with the reader's own claim is told in words."""
     found: dict[str, set[str]] = {}
     told, reordered = [], False
     for row in rows:
@@ -231,7 +252,7 @@ def _counted(before: Mark, newest: Mark, rows: Sequence[Any], mine: dict[str, sa
             continue
         word = _word(kind, row.detail)
         found.setdefault(row.study_uid, set()).add(word)
-        if word not in ("scored", "taken", "freed") or kind is Kind.TAKEN_OVER:
+        if word not in ("scored", "taken", "freed") or kind is Kind.TAKEN_OVER or (row.detail or {}).get("holder") == reader:
             told.append(
                 Told(
                     study_uid=row.study_uid, patient_name=mine[row.study_uid].patient_name, kind=row.kind, said=_said(kind, row), at=row.at
@@ -251,15 +272,19 @@ def _counted(before: Mark, newest: Mark, rows: Sequence[Any], mine: dict[str, sa
 
 
 def _said(kind: Kind, row: Any) -> str:
-    return f"{who(row.actor, row.detail)} took it over{row.said.removeprefix('taken over')}" if kind is Kind.TAKEN_OVER else str(row.said)
+    actor = who(row.actor, row.detail)
+    if kind is Kind.TAKEN_OVER:
+        return f"{actor} took it over{row.said.removeprefix('taken over')}"
+    return f"{actor} {row.said}" if kind is Kind.RELEASED else str(row.said)
 
 
 WORDS = {
-    Kind.ARRIVED: "new", Kind.LATE: "new", Kind.PINNED: "moved_up", Kind.UNPINNED: "moved_down", Kind.CLAIMED: "taken",
-    Kind.TAKEN_OVER: "taken", Kind.RELEASED: "freed", Kind.LEASE_ENDED: "freed", Kind.READ: "read", Kind.EXPIRED: "read",
+    Kind.ARRIVED: "new", Kind.LATE: "new", Kind.REOPENED: "new", Kind.PINNED: "moved_up", Kind.UNPINNED: "moved_down",
+    Kind.CLAIMED: "taken",
+    Kind.TAKEN_OVER: "taken", Kind.RELEASED: "freed", Kind.LEASE_ENDED: "freed", Kind.READ: "read", Kind.EXPIRED: "expired",
     Kind.OVERDUE: "overdue", Kind.GREW: "grown",
 }  # fmt: skip
-"""What a change is counted as. A study that was open too long has left the list as a read one has."""
+"""What a change is counted as."""
 
 
 def _word(kind: Kind, detail: dict[str, object]) -> str:

@@ -1,20 +1,26 @@
-"""What each reader has chosen for themselves: theme, columns, lists under a name; and the lists of the site."""
+"""What each reader has chosen for themselves: theme, columns, lists under a name; and the lists of the site.
+
+What concerns everybody is written down; what concerns the reader alone is not. A search may name a patient, so no address is.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
 
 from prioritizer.db import connect
+from prioritizer.db.events import Kind, record
 from prioritizer.db.tables import choices, saved_views
 from prioritizer.errors import NotAllowed
 
 MOST_VIEWS = 20
 LONGEST_NAME, LONGEST_QUERY = 64, 500
+KEY = [saved_views.c.person, saved_views.c.name]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,12 +41,11 @@ def of(engine: sa.Engine, person: str) -> dict[str, Any]:
 def choose(engine: sa.Engine, person: str, what: str, value: str | Sequence[str], now: datetime) -> None:
     """One choice, the others kept."""
     with connect.writing(engine) as tx:
+        # The row exists before it is held: two pages of one person that choose at once wait for each other.
+        tx.execute(_insert(tx, choices).values(person=person, chosen={}, at=now).on_conflict_do_nothing())
         before = tx.scalar(sa.select(choices.c.chosen).where(choices.c.person == person).with_for_update())
         chosen = {**(before or {}), what: value if isinstance(value, str) else list(value)}
-        if before is None:
-            tx.execute(choices.insert().values(person=person, chosen=chosen, at=now))
-        else:
-            tx.execute(choices.update().where(choices.c.person == person).values(chosen=chosen, at=now))
+        tx.execute(choices.update().where(choices.c.person == person).values(chosen=chosen, at=now))
 
 
 def views(engine: sa.Engine, person: str) -> list[View]:
@@ -50,23 +55,31 @@ def views(engine: sa.Engine, person: str) -> list[View]:
         return [View(**row._mapping) for row in tx.execute(query.order_by(saved_views.c.person, saved_views.c.name))]
 
 
-def save_view(engine: sa.Engine, person: str, name: str, query: str, now: datetime) -> None:
-    """Keep a list under a name; an older one of that name is replaced. Raises NotAllowed."""
+def save_view(engine: sa.Engine, person: str, name: str, query: str, now: datetime, *, by: str = "") -> None:
+    """Keep a list under a name; an older one of that name is replaced. `by` keeps one for everybody. Raises NotAllowed."""
     name = " ".join(name.split())
     if not 0 < len(name) <= LONGEST_NAME:
         raise NotAllowed(f"a list needs a name of at most {LONGEST_NAME} characters")
     if len(query) > LONGEST_QUERY:
         raise NotAllowed("this list has too long an address to be kept")
-    key = (saved_views.c.person == person, saved_views.c.name == name)
+    others = sa.select(sa.func.count()).select_from(saved_views).where(saved_views.c.person == person, saved_views.c.name != name)
+    kept = {"query": query, "made_at": now}
     with connect.writing(engine) as tx:
-        tx.execute(saved_views.delete().where(*key))
-        if (tx.scalar(sa.select(sa.func.count()).select_from(saved_views).where(saved_views.c.person == person)) or 0) >= MOST_VIEWS:
+        if (tx.scalar(others) or 0) >= MOST_VIEWS:
             raise NotAllowed(f"there are {MOST_VIEWS} lists already; delete one first")
-        tx.execute(saved_views.insert().values(person=person, name=name, query=query, made_at=now))
+        tx.execute(_insert(tx, saved_views).values(person=person, name=name, **kept).on_conflict_do_update(index_elements=KEY, set_=kept))
+        if not person:
+            record(tx, Kind.LIST_SAVED, f"saved the list {name!r} for everybody", now, actor=by or "page")
 
 
-def delete_view(engine: sa.Engine, person: str, name: str) -> None:
+def delete_view(engine: sa.Engine, person: str, name: str, now: datetime | None = None, *, by: str = "") -> None:
     """Forget a name. Raises NotAllowed where there is none."""
     with connect.writing(engine) as tx:
         if not tx.execute(saved_views.delete().where(saved_views.c.person == person, saved_views.c.name == name)).rowcount:
             raise NotAllowed(f"there is no list {name!r}")
+        if not person:
+            record(tx, Kind.LIST_DELETED, f"deleted the list {name!r} of everybody", now or datetime.now(UTC), actor=by or "page")
+
+
+def _insert(tx: sa.Connection, table: sa.Table) -> postgresql.Insert | sqlite.Insert:
+    return postgresql.insert(table) if tx.dialect.name == "postgresql" else sqlite.insert(table)

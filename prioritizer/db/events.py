@@ -36,6 +36,7 @@ class Kind(StrEnum):
     REVEALED = "revealed"
     SKIPPED = "skipped"
     READ = "read"
+    REOPENED = "reopened"
     TRIED = "tried"
     FEEDBACK = "feedback"
     FEEDBACK_WITHDRAWN = "feedback-withdrawn"
@@ -72,6 +73,10 @@ class Kind(StrEnum):
     SIGNED_OUT = "signed-out"
     TOKEN_MADE = "token-made"  # noqa: S105 - a kind of event
     TOKEN_REVOKED = "token-revoked"  # noqa: S105 - a kind of event
+    LIST_SAVED = "list-saved"
+    LIST_DELETED = "list-deleted"
+    LIST_GIVEN = "list-given"
+    WAY_TESTED = "way-tested"
 
 
 ITSELF = "prioritizer"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
@@ -11,33 +12,69 @@ import sqlalchemy as sa
 
 from prioritizer.db import connect
 from prioritizer.db.events import Kind
+from prioritizer.db.ordering import Order, View, Wanted, in_view, order_keys
+from prioritizer.db.placing import OWN_OBJECT
 from prioritizer.db.tables import boards, events, feedback, instances, scores, studies
-from prioritizer.monitoring import Float64, Passed, Seen
-from prioritizer.ranking import Band
-from prioritizer.study import AIState, Finding, InstanceState
+from prioritizer.monitoring import Float64, Passed, Said, Seen
+from prioritizer.ranking import Band, in_short
+from prioritizer.study import AIState, Finding, InstanceState, ReadingState
 
 MOST_SAMPLED = 2000
+AT_ONCE = 500
+"""Images whose scores are asked for by one statement."""
+MOST_EARLIER = 1000
+"""So many studies from before a period are counted as unread; a site that marks nothing as read has them all."""
+LATER = "placed later"
+"""How `ranking` begins the reason of a place that is later than the order of arrival gives."""
 
 
 def seen(engine: sa.Engine, start: datetime, end: datetime) -> list[Seen]:
-    """The studies that arrived from `start` to before `end`, with the newest word that readers said of each."""
-    arrived = (studies.c.last_received_at >= start, studies.c.first_received_at >= start, studies.c.first_received_at < end)
+    """The studies that arrived from `start` to before `end`, with the words of readers that stand."""
     columns = (
-        "study_uid", "first_received_at", "reader_since", "read_at", "reading_state", "stat", "band", "overdue_at", "ai_state", "risk",
-        "calling_ae", "age_years", "patient_sex",
+        "study_uid", "first_received_at", "reader_since", "read_at", "reading_state", "stat", "band", "place_reason", "overdue_at",
+        "ai_state", "risk", "calling_ae", "age_years", "patient_sex",
     )  # fmt: skip
-    query = sa.select(*(studies.c[name] for name in columns)).where(*arrived, studies.c.listed)
-    mine = sa.select(studies.c.study_uid).where(*arrived)
-    said = sa.select(feedback).where(
-        feedback.c.study_uid.in_(mine), feedback.c.withdrawn_at.is_(None), feedback.c.finding != Finding.UNSURE
-    )
-    why = sa.select(instances.c.study_uid, sa.func.min(instances.c.reason)).where(
-        instances.c.study_uid.in_(mine), instances.c.state.in_([InstanceState.INELIGIBLE, InstanceState.FAILED])
-    )
+    query = sa.select(*(studies.c[name] for name in columns)).where(*_arrived(start, end), studies.c.listed)
+    words: dict[str, list[Any]] = {}
+    reasons: dict[str, str] = {}
     with connect.reading(engine) as tx:
-        words = {row.study_uid: row for row in tx.execute(said.order_by(feedback.c.id))}
-        reasons: dict[str, str] = {row[0]: row[1] for row in tx.execute(why.group_by(instances.c.study_uid))}
-        return [_seen(row, words.get(row.study_uid), reasons.get(row.study_uid, "")) for row in tx.execute(query)]
+        for row in tx.execute(_words(start, end)):
+            words.setdefault(row.study_uid, []).append(row)
+        for row in tx.execute(_reasons(start, end)):
+            reasons.setdefault(row.study_uid, row.reason)
+        return [_seen(row, words.get(row.study_uid, []), reasons.get(row.study_uid, "")) for row in tx.execute(query)]
+
+
+def _arrived(start: datetime, end: datetime, states: Sequence[AIState] = tuple(AIState)) -> tuple[sa.ColumnElement[bool], ...]:
+    """Studies that arrived in the period. Their states are always named: so the index that begins with them gives no study but these."""
+    return studies.c.ai_state.in_(list(states)), studies.c.first_received_at >= start, studies.c.first_received_at < end
+
+
+def _words(start: datetime, end: datetime) -> sa.Select[Any]:
+    """What readers said and stand by of the period's studies, oldest first; nothing was said of one before it arrived."""
+    mine = sa.select(studies.c.study_uid).where(*_arrived(start, end))
+    said = (feedback.c.at >= start, feedback.c.withdrawn_at.is_(None), feedback.c.finding != Finding.UNSURE)
+    return sa.select(feedback).where(*said, feedback.c.study_uid.in_(mine)).order_by(feedback.c.id)
+
+
+def _reasons(start: datetime, end: datetime) -> sa.Select[Any]:
+    """Why the period's studies were not scored, by study: first what failed, which is why the study is failed."""
+    mine = sa.select(studies.c.study_uid).where(*_arrived(start, end, (AIState.NOT_SCORED, AIState.FAILED)))
+    left_out = instances.c.state.in_([InstanceState.INELIGIBLE, InstanceState.FAILED]) & (instances.c.reason != OWN_OBJECT)
+    grouped = (instances.c.study_uid, instances.c.state)
+    found = sa.select(instances.c.study_uid, sa.func.min(instances.c.reason).label("reason"))
+    return found.where(instances.c.study_uid.in_(mine), left_out).group_by(*grouped).order_by(instances.c.state)
+
+
+def unread_before(engine: sa.Engine, start: datetime) -> tuple[int, datetime | None]:
+    """How many studies that arrived before `start` nobody has read, at most `MOST_EARLIER`, and when the first of them arrived."""
+    found: list[datetime] = []
+    with connect.reading(engine) as tx:
+        for view, order in ((View.OPEN, Order.ARRIVAL), (View.EXPIRED, Order.DEADLINE)):
+            wanted = Wanted(view=view, order=order)
+            query = sa.select(studies.c.first_received_at).where(in_view(view), studies.c.first_received_at < start)
+            found += tx.scalars(query.order_by(*order_keys(wanted)).limit(MOST_EARLIER))
+    return min(len(found), MOST_EARLIER), min(found, default=None)
 
 
 def passed(engine: sa.Engine, start: datetime, end: datetime) -> Passed:
@@ -56,37 +93,63 @@ def passed(engine: sa.Engine, start: datetime, end: datetime) -> Passed:
     return Passed(claims=claims, skipped=dict(skipped), passed_by=dict(by))
 
 
-def _seen(row: Any, word: Any, reason: str) -> Seen:
-    """A word said before there was a score is judged by the score that came: nothing had been raised or left when it was said."""
-    judged = word if word and word.ai_state == AIState.SCORED else row
-    was_read = row.reading_state == "READ" and row.read_at is not None
+def _seen(row: Any, words: Sequence[Any], reason: str) -> Seen:
+    was_read = row.reading_state == ReadingState.READ and row.read_at is not None
     return Seen(
         arrived=row.first_received_at, began=row.reader_since if was_read else None, read=row.read_at if was_read else None,
-        stat=row.stat, raised=judged.band == "HIGH", overdue=row.overdue_at is not None, ai_state=row.ai_state,
-        reason=reason, risk=row.risk, sender=row.calling_ae, age_years=row.age_years, sex=row.patient_sex,
-        finding=word.finding if word else None, blind=not (word.seen or word.ranked) if word else None,
+        stat=row.stat, raised=row.band == Band.HIGH, later=row.band == Band.LOW and in_short(row.place_reason) == LATER,
+        overdue=row.overdue_at is not None, ai_state=row.ai_state, reason=reason, risk=row.risk, sender=row.calling_ae,
+        age_years=row.age_years, sex=row.patient_sex, said=tuple(_said(word, row) for word in words),
     )  # fmt: skip
 
 
-def first_scored(engine: sa.Engine, bundle_digest: str) -> datetime | None:
-    """When this bundle scored for the first time here."""
-    query = sa.select(scores.c.scored_at).where(scores.c.bundle_digest == bundle_digest).order_by(scores.c.id).limit(1)
-    with connect.reading(engine) as tx:
-        found: datetime | None = tx.scalar(query)
-    return found
+def _said(word: Any, row: Any) -> Said:
+    """A word said before there was a score is judged by the score that came: nothing had been raised or left when it was said."""
+    judged = word if word.ai_state == AIState.SCORED else row
+    raised = judged.band == Band.HIGH if judged.ai_state == AIState.SCORED else None
+    return Said(finding=word.finding, blind=not (word.seen or word.ranked), raised=raised)
 
 
-def sample(engine: sa.Engine, bundle_digest: str, start: datetime, end: datetime, *, newest: bool) -> tuple[Float64, Float64]:
-    """Logits (N,) and embeddings (N, D) of images scored from `start` to before `end`, one an image, at most `MOST_SAMPLED`."""
-    order = scores.c.id.desc() if newest else scores.c.id
-    query = sa.select(scores.c.sop_instance_uid, scores.c.logit, scores.c.embedding).where(
-        scores.c.bundle_digest == bundle_digest, scores.c.scored_at >= start, scores.c.scored_at < end
-    )
+def began_to_serve(engine: sa.Engine, bundle_digest: str) -> datetime | None:
+    """When this bundle scored for the first time here, or took over from another; None where it did neither.
+
+    Looked up by the first score of all and by the changes of bundle: the scores themselves are too many to be searched.
+    """
+    first = sa.select(scores.c.bundle_digest, scores.c.scored_at).order_by(scores.c.id).limit(1)
+    changes = sa.select(events.c.at, events.c.detail).where(events.c.kind == Kind.BUNDLE_CHANGED).order_by(events.c.at)
     with connect.reading(engine) as tx:
-        rows = {row.sop_instance_uid: row for row in tx.execute(query.order_by(order).limit(MOST_SAMPLED))}
+        row = tx.execute(first).one_or_none()
+        if row is not None and row.bundle_digest == bundle_digest:
+            found: datetime = row.scored_at
+            return found
+        return next((row.at for row in tx.execute(changes) if row.detail.get("to") == bundle_digest), None)
+
+
+def sample(engine: sa.Engine, bundle_digest: str, start: datetime, end: datetime) -> tuple[Float64, Float64]:
+    """Logits (N,) and embeddings (N, D) by this bundle of studies that arrived from `start` to before `end`: the image that decides each.
+
+    One a study, for the images of a study are no independent draws; at most `MOST_SAMPLED`, spread evenly over the period: a few days of
+    a large site are not its month.
+    """
+    scored = (*_arrived(start, end, (AIState.SCORED,)), studies.c.deciding_instance.is_not(None))
+    images = sa.select(studies.c.deciding_instance).where(*scored).order_by(studies.c.first_received_at)
+    with connect.reading(engine) as tx:
+        uids = tx.scalars(images).all()
+        chosen = [uids[int(place)] for place in np.linspace(0, len(uids) - 1, min(len(uids), MOST_SAMPLED))]
+        rows: dict[str, Any] = {}
+        for first in range(0, len(chosen), AT_ONCE):
+            rows |= _newest_scores(tx, bundle_digest, chosen[first : first + AT_ONCE])
     logits = np.array([row.logit for row in rows.values()], dtype=np.float64)
     vectors = [np.frombuffer(row.embedding, dtype="<f2").astype(np.float64) for row in rows.values()]
     return logits, np.stack(vectors) if vectors else np.zeros((0, 1))
+
+
+def _newest_scores(tx: sa.Connection, bundle_digest: str, images: Sequence[str]) -> dict[str, Any]:
+    """The newest score by this bundle of each image."""
+    query = sa.select(scores.c.sop_instance_uid, scores.c.logit, scores.c.embedding).where(
+        scores.c.sop_instance_uid.in_(images), scores.c.bundle_digest == bundle_digest
+    )
+    return {row.sop_instance_uid: row for row in tx.execute(query.order_by(scores.c.id))}
 
 
 def keep(engine: sa.Engine, period: str, document: dict[str, Any], now: datetime) -> None:

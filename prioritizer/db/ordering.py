@@ -1,7 +1,7 @@
 """The order of the list and the views of it, for those who show it and those who take the next study from it: one definition.
 
-Every order ends in the Study UID, so a page's end is a place and not a number: pages neither repeat nor lose a study while others
-arrive. The two orders that people work by have an index of their own over the unread studies; the others sort those.
+Every order ends in the Study UID, so a page's end is a place (`places`) and not a number: pages neither repeat nor lose a study while
+others arrive or move. The two orders that people work by have an index of their own over the unread studies; the others sort those.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from prioritizer.db.tables import EPOCH, READ, UNREAD, studies, terms
-from prioritizer.search import asked
+from prioritizer.search import SHORTEST, asked
 from prioritizer.study import AIState, ReadingState
 
 HIGHEST = "\U0010ffff"
@@ -67,10 +67,14 @@ class Wanted:
     """The other way round; not in the two orders that people work by."""
     text: str = ""
     """Words of the search box."""
+    common: tuple[str, ...] = ()
+    """Those of them that begin too many words to be looked for (`common_words`)."""
     sender: str = ""
     ai: AIState | None = None
     raised: bool = False
     overdue: bool = False
+    neutral: timedelta | None = None
+    """On a list without AI: every deadline is arrival and this, or `overdue` would tell what AI thinks."""
     reader: str = ""
     """Claimed or read by this person."""
     hours: float = 0
@@ -104,24 +108,57 @@ def nobody_has(now: datetime) -> sa.ColumnElement[bool]:
 
 def chosen(wanted: Wanted, now: datetime) -> list[sa.ColumnElement[bool]]:
     """The conditions of a list."""
-    found = [in_view(wanted.view)]
-    if wanted.sender:
-        found.append(studies.c.calling_ae == wanted.sender)
+    return [in_view(wanted.view), *lasting(wanted, now), *changing(wanted, now)]
+
+
+def changing(wanted: Wanted, now: datetime) -> list[sa.ColumnElement[bool]]:
+    """Those of its conditions that a study may fulfil now and not later."""
+    found = []
     if wanted.ai is not None:
         found.append(studies.c.ai_state == wanted.ai)
     if wanted.raised:
         found.append(studies.c.band == "HIGH")
     if wanted.overdue:
-        found.append(studies.c.overdue_at.is_not(None))
+        found.append(is_overdue(now, wanted.neutral))
     if wanted.reader:
         held = sa.or_(studies.c.reading_state == ReadingState.READ, studies.c.reader_until > now)
         found += [studies.c.reader == wanted.reader, held]
+    return found
+
+
+def lasting(wanted: Wanted, now: datetime) -> list[sa.ColumnElement[bool]]:
+    """Those that a study fulfils for good, or never."""
+    found = []
+    if wanted.sender:
+        found.append(studies.c.calling_ae == wanted.sender)
     if wanted.hours:
         found.append(studies.c.first_received_at >= now - timedelta(hours=wanted.hours))
-    for word in asked(wanted.text):
-        begins = sa.and_(terms.c.term >= word, terms.c.term < word + HIGHEST)
-        found.append(studies.c.study_uid.in_(sa.select(terms.c.study_uid).where(begins)))
+    words = [word for word in asked(wanted.text) if word not in wanted.common]
+    if wanted.text.strip() and not words:  # everything would be shown as found by what nothing was looked for
+        found.append(sa.false())
+    found += [studies.c.study_uid.in_(sa.select(terms.c.study_uid).where(begins(word))) for word in words]
     return found
+
+
+MOST_FOUND = 5000
+"""A word that begins more terms than this is not looked for: each of them would be read."""
+
+
+def begins(word: str) -> sa.ColumnElement[bool]:
+    """Terms that begin with a word. A short one is looked for as a whole, as the names Li, Ng and Yu are."""
+    return terms.c.term == word if len(word) < SHORTEST else sa.and_(terms.c.term >= word, terms.c.term < word + HIGHEST)
+
+
+def common_words(tx: sa.Connection, text: str) -> tuple[str, ...]:
+    """The words of a search that begin too many terms."""
+    each = ((word, sa.select(terms.c.term).where(begins(word)).offset(MOST_FOUND).limit(1)) for word in asked(text))
+    return tuple(word for word, query in each if tx.scalar(query) is not None)
+
+
+def is_overdue(now: datetime, neutral: timedelta | None = None) -> sa.ColumnElement[bool]:
+    """Unread studies whose deadline has passed: the one they have, or with `neutral` the one that arrival alone gives."""
+    late = studies.c.due_at < now if neutral is None else studies.c.first_received_at < now - neutral
+    return sa.and_(studies.c.reading_state != ReadingState.READ, ~studies.c.stat, late)
 
 
 def key(name: str, view: View) -> sa.ColumnElement[Any]:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from threading import BoundedSemaphore
 from typing import Any
 
 import sqlalchemy as sa
@@ -13,15 +16,19 @@ from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerifyMismatchError
 
 from prioritizer import access
-from prioritizer.access import Role
+from prioritizer.access import Lifetime, Role
 from prioritizer.db import connect
 from prioritizer.db.events import Kind, record
 from prioritizer.db.tables import invitations, people, sessions, tokens
-from prioritizer.errors import NotAllowed, NotFound
+from prioritizer.errors import NotAllowed, NotFound, TooManyTries
 
 INVITATION_LASTS = timedelta(hours=24)
 HASHER = PasswordHasher()
 """Argon2id with the parameters that argon2-cffi holds for sound; a hash of older ones is renewed when its owner signs in."""
+AT_ONCE, WAITING = BoundedSemaphore(2), BoundedSemaphore(10)
+"""Passwords that are looked at at one moment, 64 MiB and four processors each, and requests that wait for it or do it: no flood of
+sign-ins takes the memory of the machine or the threads that answer the list."""
+PATIENCE_S = 2.0
 NOBODY = HASHER.hash(secrets.token_urlsafe(16))
 """Verified against where there is no such person: a wrong name takes as long as a wrong password."""
 
@@ -40,17 +47,46 @@ class PersonRow:
     open_sessions: int
 
 
+class Busy(TooManyTries):
+    """Many passwords are being looked at; nothing was tried."""
+
+    def __str__(self) -> str:
+        return "many people are signing in at this moment; try again in a few seconds"
+
+
+@contextmanager
+def _in_turn() -> Iterator[None]:
+    """Where passwords are looked at. Raises Busy."""
+    if not WAITING.acquire(blocking=False):
+        raise Busy(seconds=3)
+    try:
+        if not AT_ONCE.acquire(timeout=PATIENCE_S):
+            raise Busy(seconds=3)
+        try:
+            yield
+        finally:
+            AT_ONCE.release()
+    finally:
+        WAITING.release()
+
+
+def _hash(password: str) -> str:
+    with _in_turn():
+        return HASHER.hash(password)
+
+
 def digest(secret: str) -> str:
     """What the ledger keeps of a secret of 256 random bits: its SHA-256 needs neither salt nor delay."""
     return hashlib.sha256(secret.encode()).hexdigest()
 
 
-def listed(engine: sa.Engine) -> list[PersonRow]:
-    """Everybody, by name."""
+def listed(engine: sa.Engine, lifetime: Lifetime | None = None, now: datetime | None = None) -> list[PersonRow]:
+    """Everybody, by name. Sessions count as open while `lifetime` leaves them so; without it, until somebody ended them."""
+    alive: sa.ColumnElement[bool] = sessions.c.ended_at.is_(None)
+    if lifetime is not None and now is not None:
+        alive = sa.and_(alive, sessions.c.began_at > now - lifetime.most, sessions.c.seen_at > now - lifetime.idle)
     seen = sa.select(sa.func.max(sessions.c.seen_at)).where(sessions.c.person == people.c.name).scalar_subquery()
-    running = (
-        sa.select(sa.func.count()).select_from(sessions).where(sessions.c.person == people.c.name, sessions.c.ended_at.is_(None))
-    ).scalar_subquery()
+    running = (sa.select(sa.func.count()).select_from(sessions).where(sessions.c.person == people.c.name, alive)).scalar_subquery()
     columns = (people.c.name, people.c.role, people.c.made_at, people.c.made_by, people.c.disabled_at)
     query = sa.select(*columns, (people.c.password != "").label("has_password"), seen.label("last_seen"), running.label("open_sessions"))
     with connect.reading(engine) as tx:
@@ -59,9 +95,13 @@ def listed(engine: sa.Engine) -> list[PersonRow]:
 
 def has_administrator(engine: sa.Engine) -> bool:
     """True where somebody can sign in with a password and let others in."""
-    able = sa.and_(people.c.role == Role.ADMIN, people.c.password != "", people.c.disabled_at.is_(None))
     with connect.reading(engine) as tx:
-        return bool(tx.scalar(sa.select(sa.func.count()).select_from(people).where(able)))
+        return _has_administrator(tx)
+
+
+def _has_administrator(tx: sa.Connection) -> bool:
+    able = sa.and_(people.c.role == Role.ADMIN, people.c.password != "", people.c.disabled_at.is_(None))
+    return bool(tx.scalar(sa.select(sa.func.count()).select_from(people).where(able)))
 
 
 def invite(engine: sa.Engine, person: str, role: Role, by: str, now: datetime, lasts: timedelta = INVITATION_LASTS) -> str:
@@ -105,7 +145,8 @@ def invitation(engine: sa.Engine, secret: str, now: datetime) -> Invitation:
 
 def _good(tx: sa.Connection, secret: str, now: datetime) -> Invitation:
     row = tx.execute(sa.select(invitations).where(invitations.c.key == digest(secret)).with_for_update()).one_or_none()
-    if row is None or row.used_at is not None or now >= row.ends_at:
+    # The first administrator's link stands in a log: once there is one, who finds it there is nobody.
+    if row is None or row.used_at is not None or now >= row.ends_at or (not row.person and _has_administrator(tx)):
         raise NotAllowed("this link was used, is over, or never was; ask for a new one")
     return Invitation(person=row.person, role=Role(row.role), ends_at=row.ends_at)
 
@@ -115,13 +156,12 @@ def accept(engine: sa.Engine, secret: str, name: str, password: str, now: dateti
 
     A link for somebody who exists sets a new password and ends all their sessions; their role stays.
     """
-    hashed = HASHER.hash(password)
+    name = invitation(engine, secret, now).person or name
+    if fault := access.faults_of_name(name) or access.faults_of_password(password, name):
+        raise NotAllowed(fault)
+    hashed = _hash(password)
     with connect.writing(engine) as tx:
         found = _good(tx, secret, now)
-        name = found.person or name
-        fault = access.faults_of_name(name) or access.faults_of_password(password, name)
-        if fault:
-            raise NotAllowed(fault)
         row = tx.execute(sa.select(people).where(people.c.name == name).with_for_update()).one_or_none()
         if row is not None and not found.person:
             raise NotAllowed(f"{name} exists already; choose another name")
@@ -133,6 +173,8 @@ def accept(engine: sa.Engine, secret: str, name: str, password: str, now: dateti
             tx.execute(people.update().where(people.c.name == name).values(password=hashed))
             _end_sessions(tx, name, "password changed", now)
             record(tx, Kind.PASSWORD_SET, f"{name} set a new password by a one-time link", now, actor=name)
+        if _has_administrator(tx):
+            tx.execute(invitations.delete().where(invitations.c.person == "", invitations.c.used_at.is_(None)))
     return name
 
 
@@ -144,16 +186,17 @@ def agreed(password: str, again: str) -> str:
 
 
 def check_password(engine: sa.Engine, name: str, password: str) -> bool:
-    """True where this person may sign in with this password. Takes as long where the person does not exist."""
+    """True where this person may sign in with this password. Takes as long where the person does not exist. Raises Busy."""
     with connect.reading(engine) as tx:
         row = tx.execute(sa.select(people).where(people.c.name == name)).one_or_none()
     known = row.password if row is not None and row.password and row.disabled_at is None else ""
     try:
-        HASHER.verify(known or NOBODY, password)
+        with _in_turn():
+            HASHER.verify(known or NOBODY, password)
     except (VerifyMismatchError, InvalidHashError):
         return False
     if known and HASHER.check_needs_rehash(known):
-        renewed = HASHER.hash(password)
+        renewed = _hash(password)
         with connect.writing(engine) as tx:
             tx.execute(people.update().where(people.c.name == name, people.c.password == known).values(password=renewed))
     return bool(known)
@@ -163,7 +206,7 @@ def set_password(engine: sa.Engine, name: str, password: str, now: datetime, *, 
     """A new password; every session of the person ends but the one with the key `keep`. Raises NotAllowed with the reason."""
     if fault := access.faults_of_password(password, name):
         raise NotAllowed(fault)
-    hashed = HASHER.hash(password)
+    hashed = _hash(password)
     with connect.writing(engine) as tx:
         _person(tx, name)
         tx.execute(people.update().where(people.c.name == name).values(password=hashed))

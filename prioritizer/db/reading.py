@@ -18,7 +18,7 @@ from prioritizer.db.ordering import KEYS, WORKING, WORKLIST, Wanted, chosen, nob
 from prioritizer.db.placing import put_in_place
 from prioritizer.db.tables import NO_READER, instances, studies
 from prioritizer.errors import NotAllowed, NotFound
-from prioritizer.ranking import Policy
+from prioritizer.ranking import Policy, minutes
 from prioritizer.study import ReadingState
 
 
@@ -29,6 +29,7 @@ class Step(StrEnum):
     TAKE_OVER = "take-over"
     RELEASE = "release"
     READ = "read"
+    REOPEN = "reopen"
     PIN = "pin"
     UNPIN = "unpin"
 
@@ -65,11 +66,11 @@ def claim(
     with connect.writing(engine) as tx:
         row = _study(tx, study_uid)
         if row.reading_state == ReadingState.READ:
-            raise NotAllowed(f"the study was read at {row.read_at:%H:%M} by {row.reader}")
+            raise NotAllowed(f"{row.reader} read the study {minutes(now - row.read_at)} ago")
         other = _held(row, now) and row.reader != reader
         if other and not take_over:
             raise NotAllowed(
-                f"{row.reader} has had this study since {row.reader_since:%H:%M} UTC; take it over if they cannot go on (--take-over)"
+                f"{row.reader} has had this study for {minutes(now - row.reader_since)}; take it over if they cannot go on (--take-over)"
             )
         renewed = _held(row, now) and row.reader == reader
         since = row.reader_since if renewed else now
@@ -99,15 +100,17 @@ def claim_next(
         raise NotAllowed(f"at most {MOST_SKIPPED} studies are skipped at once")
     wanted = _to_work_by(wanted)
     with connect.writing(engine) as tx:
+        # Those that are skipped are held first, in one order: two who skip each other's study never wait in a ring.
+        for row in tx.execute(
+            sa.select(studies).where(studies.c.study_uid.in_(set(passing))).order_by(studies.c.study_uid).with_for_update()
+        ).all():
+            _skip(tx, row, reader, now)
         free = (*chosen(wanted, now), nobody_has(now), studies.c.study_uid.not_in(list(passing)))
         query = sa.select(studies.c.study_uid).where(*free).order_by(*order_keys(wanted)).limit(1).with_for_update(skip_locked=True)
         uid: str | None = tx.scalar(query)
-        if uid is None:
-            return None
-        _set(tx, uid, reading_state=ReadingState.CLAIMED, reader=reader, reader_since=now, reader_until=now + lease)
-        record(tx, Kind.CLAIMED, "claimed as the next study", now, study=uid, actor=reader)
-        for passed in dict.fromkeys(passing):
-            _skip(tx, passed, reader, now)
+        if uid is not None:
+            _set(tx, uid, reading_state=ReadingState.CLAIMED, reader=reader, reader_since=now, reader_until=now + lease)
+            record(tx, Kind.CLAIMED, "claimed as the next study", now, study=uid, actor=reader)
         return uid
 
 
@@ -119,14 +122,13 @@ def upcoming(engine: sa.Engine, now: datetime, wanted: Wanted, passing: Collecti
     return found
 
 
-def _skip(tx: sa.Connection, study_uid: str, reader: str, now: datetime) -> None:
-    row = tx.execute(sa.select(studies).where(studies.c.study_uid == study_uid).with_for_update()).one_or_none()
-    if row is None:
+def _skip(tx: sa.Connection, row: sa.Row[Any], reader: str, now: datetime) -> None:
+    if row.reading_state == ReadingState.READ:  # an old page was pressed on
         return
-    record(tx, Kind.SKIPPED, "skipped for the next one", now, study=study_uid, actor=reader, band=row.band)
+    record(tx, Kind.SKIPPED, "skipped for the next one", now, study=row.study_uid, actor=reader, band=row.band)
     if row.reading_state == ReadingState.CLAIMED and row.reader == reader:
-        _set(tx, study_uid, reading_state=ReadingState.OPEN, **NO_READER)
-        record(tx, Kind.RELEASED, "released by the skip", now, study=study_uid, actor=reader)
+        _set(tx, row.study_uid, reading_state=ReadingState.OPEN, **NO_READER)
+        record(tx, Kind.RELEASED, "released by the skip", now, study=row.study_uid, actor=reader)
 
 
 def _to_work_by(wanted: Wanted) -> Wanted:
@@ -143,7 +145,7 @@ def passed_by(tx: sa.Connection, row: sa.Row[Any], wanted: Wanted, now: datetime
 
 
 def release(engine: sa.Engine, study_uid: str, reader: str, now: datetime, *, force: bool = False) -> None:
-    """The study is open again; only its reader may, or anyone with `force`."""
+    """The study is free again; only its reader may, or anyone with `force`. What was said of it is kept, and the holder is told."""
     with connect.writing(engine) as tx:
         row = _study(tx, study_uid)
         if row.reading_state != ReadingState.CLAIMED:
@@ -151,7 +153,8 @@ def release(engine: sa.Engine, study_uid: str, reader: str, now: datetime, *, fo
         if row.reader != reader and not force:
             raise NotAllowed(f"{row.reader} has this study, not {reader}")
         _set(tx, study_uid, reading_state=ReadingState.OPEN, **NO_READER)
-        record(tx, Kind.RELEASED, "released", now, study=study_uid, actor=reader)
+        said = "released" if row.reader == reader else f"released the claim of {row.reader}"
+        record(tx, Kind.RELEASED, said, now, study=study_uid, actor=reader, holder=row.reader)
 
 
 def read(engine: sa.Engine, study_uid: str, reader: str, now: datetime, *, seen: int | None = None) -> None:
@@ -168,8 +171,19 @@ def read(engine: sa.Engine, study_uid: str, reader: str, now: datetime, *, seen:
         if seen is not None and row.instances > seen:
             more = row.instances - seen
             raise NotAllowed(f"{more} image{'s' if more > 1 else ''} came while the study was open: look at it again, then read it")
-        _set(tx, study_uid, reading_state=ReadingState.READ, reader=reader, reader_until=None, read_at=now)
+        began = row.reader_since if row.reader == reader else now
+        _set(tx, study_uid, reading_state=ReadingState.READ, reader=reader, reader_since=began, reader_until=None, read_at=now)
         record(tx, Kind.READ, "read", now, study=study_uid, actor=reader)
+
+
+def reopen(engine: sa.Engine, study_uid: str, reader: str, now: datetime) -> None:
+    """A read study is on the list again, in its old place: a key slipped, or there is more to look at. Raises NotAllowed."""
+    with connect.writing(engine) as tx:
+        row = _study(tx, study_uid)
+        if row.reading_state != ReadingState.READ:
+            raise NotAllowed("the study is not read: it is on the list")
+        _set(tx, study_uid, reading_state=ReadingState.OPEN, read_at=None, expired_at=None, **NO_READER)
+        record(tx, Kind.REOPENED, f"opened again, read before by {row.reader}", now, study=study_uid, actor=reader)
 
 
 def pin(engine: sa.Engine, study_uid: str, actor: str, policy: Policy, now: datetime, *, remove: bool = False) -> None:
@@ -182,7 +196,7 @@ def pin(engine: sa.Engine, study_uid: str, actor: str, policy: Policy, now: date
         if remove:
             _set(tx, study_uid, pinned_by=None, stat=_ordered_stat(tx, study_uid))
         else:
-            _set(tx, study_uid, pinned_by=actor, stat=True)
+            _set(tx, study_uid, pinned_by=actor, stat=True, expired_at=None)
         record(tx, Kind.UNPINNED if remove else Kind.PINNED, "unpinned" if remove else "pinned", now, study=study_uid, actor=actor)
         put_in_place(tx, study_uid, policy, now)
 
@@ -216,7 +230,7 @@ def end_expired_claims(engine: sa.Engine, now: datetime) -> int:
         ).all()
         for row in rows:
             _set(tx, row.study_uid, reading_state=ReadingState.OPEN, **NO_READER)
-            record(tx, Kind.LEASE_ENDED, f"the claim of {row.reader} ran out", now, study=row.study_uid)
+            record(tx, Kind.LEASE_ENDED, f"the claim of {row.reader} ran out", now, study=row.study_uid, holder=row.reader)
         return len(rows)
 
 

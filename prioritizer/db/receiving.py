@@ -144,6 +144,10 @@ def _add_to_study(tx: sa.Connection, study: sa.Row[Any], instance: Instance, pol
     if study.reading_state == ReadingState.READ:
         new |= {"reading_state": ReadingState.OPEN, "read_at": None, "expired_at": None, **NO_READER}
         record(tx, Kind.LATE, "another image arrived after the study was read: open again", now, study=instance.study_uid)
+    elif study.expired_at is not None:
+        # A study that is sent to again is nothing old that may stand apart.
+        new["expired_at"] = None
+        record(tx, Kind.LATE, "another image arrived: on the list again", now, study=instance.study_uid)
     tx.execute(studies.update().where(studies.c.study_uid == instance.study_uid).values(**new))
     if new["stat"] != study.stat or not study.listed:
         put_in_place(tx, instance.study_uid, policy, now)

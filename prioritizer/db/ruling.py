@@ -13,6 +13,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from prioritizer import ruling
+from prioritizer.acceptance import stands_against
 from prioritizer.db import connect, delivering
 from prioritizer.db.activating import Decision
 from prioritizer.db.events import Kind, record
@@ -129,7 +130,17 @@ def activate(engine: sa.Engine, policy: Policy, number: int, decision: Decision,
                 f"a second person must approve first: `prioritizer rules approve {number}`, by anyone but {row.proposed_by} "
                 "(calibration.second_person)"
             )
-        return _put_in_force(tx, policy, before, row, decision.who, now, back=False)
+        _accepted(before, row, policy, decision)
+        return _put_in_force(tx, policy, before, row, decision.who, now, back=False, against=decision.against_advice.strip())
+
+
+def _accepted(before: Ruled, row: Row, policy: Policy, decision: Decision) -> None:
+    """Raises NotAllowed where readers would begin to see AI's opinion, the site's own figures speak against it and nobody says why."""
+    leaves = before.policy.stage is Stage.SHADOW and ruling.over(policy, row.changes).stage is not Stage.SHADOW
+    faults = stands_against(row.effect) if leaves else []
+    if faults and not decision.against_advice.strip():
+        said = f"its acceptance report says: not yet: {'; '.join(faults)}"
+        raise NotAllowed(f"{said}. To leave shadow all the same say why (--against-advice REASON); it is kept")
 
 
 def end(engine: sa.Engine, policy: Policy, who: str, now: datetime, shown: int | None = None) -> Done:
@@ -224,7 +235,9 @@ def _enter(tx: sa.Connection, row: Row, state: RulingState, **values: Any) -> No
         raise NotAllowed(f"ruling {row.id} is {row.state}: it cannot become {state}")
 
 
-def _put_in_force(tx: sa.Connection, policy: Policy, before: Ruled, chosen: Row | None, who: str, now: datetime, *, back: bool) -> Done:
+def _put_in_force(
+    tx: sa.Connection, policy: Policy, before: Ruled, chosen: Row | None, who: str, now: datetime, *, back: bool, against: str = ""
+) -> Done:
     """End what is active, put `chosen` (None: the configuration) in its place, and place every unread study anew by it."""
     active = before.active
     if active is not None:
@@ -240,11 +253,11 @@ def _put_in_force(tx: sa.Connection, policy: Policy, before: Ruled, chosen: Row 
     retracted = delivering.retract_all_unsent(tx, "the stage became shadow before it was sent", now) if shadowed else 0
     left, taken = active.id if active else None, chosen.id if chosen else None
     done = Done(before=left, after=taken, change=before.change + 1, moved=moved, retracted=retracted)
-    _say(tx, done, chosen, who, now, back=back)
+    _say(tx, done, chosen, who, now, back=back, against=against)
     return done
 
 
-def _say(tx: sa.Connection, done: Done, chosen: Row | None, who: str, now: datetime, *, back: bool) -> None:
+def _say(tx: sa.Connection, done: Done, chosen: Row | None, who: str, now: datetime, *, back: bool, against: str) -> None:
     left = f"ruling {done.before}" if done.before is not None else "the configuration"
     facts: dict[str, Any] = {"from": done.before, "to": done.after, "change": done.change, "moved": done.moved, "retracted": done.retracted}
     if chosen is None:
@@ -252,5 +265,7 @@ def _say(tx: sa.Connection, done: Done, chosen: Row | None, who: str, now: datet
     else:
         said = f"{'went back to' if back else 'activated'} ruling {chosen.id} from {left}: {ruling.told(chosen.changes)}"
         kind, facts = Kind.RULING_ACTIVATED, {**facts, "sha256": chosen.sha256, "changes": chosen.changes}
+    if against:
+        said, facts = f"{said}, against its acceptance report: {against}", {**facts, "against_advice": against}
     more = f", {done.retracted} unsent results retracted" if done.retracted else ""
     record(tx, kind, f"{said} (change {done.change}): {done.moved} studies moved{more}", now, actor=who, **facts)

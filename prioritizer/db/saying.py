@@ -115,17 +115,27 @@ def said_of(engine: sa.Engine, study_uid: str) -> list[Word]:
         return [Word(**row._mapping) for row in tx.execute(query)]
 
 
-def confirmed_of_raised(engine: sa.Engine, since: datetime) -> tuple[int, int]:
-    """Of the raised studies that readers spoke of since then: how many were confirmed, of how many; who could not say is left out.
+def standing_of(engine: sa.Engine, study_uid: str, reader: str) -> Word | None:
+    """What this reader says of a study now; None where they said nothing, or took it back."""
+    return next((word for word in reversed(said_of(engine, study_uid)) if word.reader == reader and word.withdrawn_at is None), None)
 
-    A word said before there was a score counts against the score that came.
+
+def confirmed_of_raised(engine: sa.Engine, since: datetime) -> tuple[int, int]:
+    """Of the raised studies that readers spoke of since then: how many were confirmed, of how many.
+
+    Each study counts once, by the newest word on it that stands, whoever's it is; who could not say has said nothing. A word said before
+    there was a score counts against the score that came.
     """
-    band = sa.case((feedback.c.ai_state == AIState.SCORED, feedback.c.band), else_=studies.c.band)
+    newer = feedback.alias()
+    later = sa.select(newer.c.id).where(newer.c.study_uid == feedback.c.study_uid, newer.c.id > feedback.c.id)
+    replaced = later.where(newer.c.withdrawn_at.is_(None), newer.c.finding != Finding.UNSURE).exists()
+    # Asked for only where a word came before the score: a join would read the whole ledger beside every word.
+    came = sa.select(studies.c.band).where(studies.c.study_uid == feedback.c.study_uid).scalar_subquery()
+    band = sa.case((feedback.c.ai_state == AIState.SCORED, feedback.c.band), else_=came)
     count, present = sa.func.count(), sa.func.coalesce(sa.func.sum(sa.case((feedback.c.finding == Finding.PRESENT, 1), else_=0)), 0)
     spoken = (feedback.c.at >= since, feedback.c.withdrawn_at.is_(None), band == "HIGH", feedback.c.finding != Finding.UNSURE)
-    said = feedback.join(studies, studies.c.study_uid == feedback.c.study_uid)
     with connect.reading(engine) as tx:
-        row = tx.execute(sa.select(present, count).select_from(said).where(*spoken)).one()
+        row = tx.execute(sa.select(present, count).select_from(feedback).where(*spoken, ~replaced)).one()
     return row[0], row[1]
 
 

@@ -156,6 +156,12 @@ def revoke(engine: sa.Engine, token_id: str, by: Person, now: datetime) -> None:
 
 
 def forget(engine: sa.Engine, before: datetime) -> int:
-    """Sessions that ended or were last seen before this moment leave the table; the audit keeps that they were. Returns how many."""
+    """Sessions last seen before this moment leave the table, but for a person's newest, which tells when they were here last.
+
+    The audit keeps that they were. Returns how many.
+    """
+    later = sessions.alias()
+    newer = sa.tuple_(later.c.seen_at, later.c.key) > sa.tuple_(sessions.c.seen_at, sessions.c.key)
+    followed = sa.exists().where(later.c.person == sessions.c.person, newer)
     with connect.writing(engine) as tx:
-        return tx.execute(sessions.delete().where(sessions.c.seen_at < before)).rowcount
+        return tx.execute(sessions.delete().where(sessions.c.seen_at < before, followed)).rowcount

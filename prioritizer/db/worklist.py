@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import sqlalchemy as sa
 
 from prioritizer.db import connect
 from prioritizer.db.events import who
-from prioritizer.db.ordering import KEYS, WORKLIST, View, Wanted, chosen, in_view, order_keys, stands_after
+from prioritizer.db.ordering import WORKLIST, View, Wanted, chosen, common_words, in_view, is_overdue, order_keys, stands_after
+from prioritizer.db.places import Place, whole
 from prioritizer.db.placing import high_suspended
 from prioritizer.db.ruled import ruled
 from prioritizer.db.tables import alarms, deliveries, events, instances, results, scores, studies
@@ -57,25 +58,35 @@ COLUMNS = [studies.c[name] for name in FIELDS]
 
 
 def rows(
-    engine: sa.Engine, wanted: Wanted = WORKLIST, *, now: datetime | None = None, limit: int = 200, after: Row | None = None
+    engine: sa.Engine, wanted: Wanted = WORKLIST, *, now: datetime | None = None, limit: int = 200, after: Place | None = None
 ) -> list[Row]:
-    """The next `limit` rows of what is wanted after the row `after`; `now` decides whose claims still hold."""
+    """The next `limit` rows of what is wanted behind the place `after`; `now` decides whose claims still hold."""
     with connect.reading(engine) as tx:
         return rows_in(tx, wanted, now or datetime.now(UTC), limit, after)
 
 
-def rows_in(tx: sa.Connection, wanted: Wanted, now: datetime, limit: int, after: Row | None = None) -> list[Row]:
+def rows_in(tx: sa.Connection, wanted: Wanted, now: datetime, limit: int, after: Place | None = None) -> list[Row]:
     """The same in the caller's transaction."""
     query = sa.select(*COLUMNS).where(*chosen(wanted, now)).order_by(*order_keys(wanted)).limit(limit)
     if after is not None:
-        query = query.where(stands_after(wanted, {name: getattr(after, name) for name in ("stat", *KEYS[wanted.order])}))
+        query = query.where(stands_after(wanted, whole(tx, after)))
     return [Row(**row._mapping) for row in tx.execute(query)]
 
 
+MOST_COUNTED = 1000
+
+
 def count(engine: sa.Engine, wanted: Wanted, now: datetime) -> int:
-    """How many studies a list holds."""
+    """How many studies a list holds, counted as far as `MOST_COUNTED`."""
     with connect.reading(engine) as tx:
-        return tx.scalar(sa.select(sa.func.count()).select_from(studies).where(*chosen(wanted, now))) or 0
+        first = sa.select(studies.c.study_uid).where(*chosen(wanted, now)).limit(MOST_COUNTED).subquery()
+        return tx.scalar(sa.select(sa.func.count()).select_from(first)) or 0
+
+
+def too_common(engine: sa.Engine, text: str) -> tuple[str, ...]:
+    """The words of a search that begin too many names and numbers to be looked for."""
+    with connect.reading(engine) as tx:
+        return common_words(tx, text)
 
 
 def senders(engine: sa.Engine) -> list[str]:
@@ -201,6 +212,8 @@ class Counts:
 
     open: int
     overdue: int
+    overdue_by_arrival: int
+    """Past the deadline that arrival alone gives: what a list without AI tells."""
     raised: int
     waiting: int
     not_scored: int
@@ -208,12 +221,22 @@ class Counts:
     expired: int
     unsent: int
     rejected: int
+    recent: int
+    """Arrived within `RECENT`."""
+    claims: Mapping[str, int]
+    """Open studies that each reader has."""
     oldest: datetime | None
     last_arrival: datetime | None
+    last_sender: str
 
 
-def counts(engine: sa.Engine) -> Counts:
-    """Counts over the open list, the deliveries and the last arrival."""
+RECENT = timedelta(hours=4)
+NEUTRAL = Policy().neutral
+
+
+def counts(engine: sa.Engine, now: datetime | None = None, neutral: timedelta = NEUTRAL) -> Counts:
+    """Counts over the open list, the deliveries and the last arrival. `neutral`: the window of a study that is not raised."""
+    now = now or datetime.now(UTC)
 
     def when(condition: sa.ColumnElement[bool]) -> sa.ColumnElement[int]:
         return sa.func.coalesce(sa.func.sum(sa.case((condition, 1), else_=0)), 0)
@@ -222,11 +245,13 @@ def counts(engine: sa.Engine) -> Counts:
         listed = tx.execute(
             sa.select(
                 sa.func.count(),
-                when(studies.c.overdue_at.is_not(None)),
+                when(is_overdue(now)),
+                when(is_overdue(now, neutral)),
                 when(studies.c.band == "HIGH"),
                 when(studies.c.ai_state == "WAITING"),
                 when(studies.c.ai_state == "NOT_SCORED"),
                 when(studies.c.ai_state == "FAILED"),
+                when(studies.c.first_received_at >= now - RECENT),
                 sa.func.min(studies.c.first_received_at),
             ).where(in_view(View.OPEN))
         ).one()
@@ -234,11 +259,15 @@ def counts(engine: sa.Engine) -> Counts:
         unfinished = sa.text("state IN ('PENDING', 'REJECTED')")  # the words of the partial index
         each = sa.select(deliveries.c.state, sa.func.count()).where(unfinished).group_by(deliveries.c.state)
         sent: dict[str, int] = {row[0]: row[1] for row in tx.execute(each)}
-        last = tx.scalar(sa.select(sa.func.max(studies.c.last_received_at)))
+        newest = sa.select(studies.c.last_received_at, studies.c.calling_ae).order_by(studies.c.last_received_at.desc()).limit(1)
+        last = tx.execute(newest).one_or_none()
+        held = sa.select(studies.c.reader, sa.func.count()).where(in_view(View.OPEN), studies.c.reader_until > now)
+        claims = {row[0]: row[1] for row in tx.execute(held.group_by(studies.c.reader))}
     return Counts(
-        open=listed[0], overdue=listed[1], raised=listed[2], waiting=listed[3], not_scored=listed[4], failed=listed[5],
-        oldest=listed[6], expired=expired or 0, unsent=sent.get(DeliveryState.PENDING, 0),
-        rejected=sent.get(DeliveryState.REJECTED, 0), last_arrival=last,
+        open=listed[0], overdue=listed[1], overdue_by_arrival=listed[2], raised=listed[3], waiting=listed[4], not_scored=listed[5],
+        failed=listed[6], recent=listed[7], oldest=listed[8], expired=expired or 0, unsent=sent.get(DeliveryState.PENDING, 0),
+        rejected=sent.get(DeliveryState.REJECTED, 0), claims=claims, last_arrival=last[0] if last else None,
+        last_sender=last[1] if last else "",
     )  # fmt: skip
 
 

@@ -1,19 +1,33 @@
-"""One's own account: password and tokens."""
+"""One's own account: password, tokens, theme."""
 
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Form
+from fastapi import APIRouter, Depends, Form, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
 from prioritizer.access import SHORTEST_PASSWORD, May, Person
-from prioritizer.db import people, signing_in
-from prioritizer.errors import NotAllowed
+from prioritizer.db import choosing, people, signing_in
+from prioritizer.errors import Forbidden, NotAllowed
 from prioritizer.web.desk import Desk, Here, Seeing, Text
+from prioritizer.web.security import address_of
+from prioritizer.web.sign_in import came_from, is_right
 
 routes = APIRouter()
+Theme = Literal["", "light", "dark"]
+"""What a person reads by; empty: as their system has it."""
+
+
+def in_person(person: Seeing) -> Person:
+    """Somebody at the page. Raises Forbidden for a program: it cannot make or end what lets people in, nor change their pages."""
+    if person.token:
+        raise Forbidden("this is done by a person who signed in, not with a token")
+    return person
+
+
+InPerson = Annotated[Person, Depends(in_person)]
 
 
 def page(desk: Desk, person: Person, status: int = 200, **more: Any) -> HTMLResponse:
@@ -29,11 +43,11 @@ def account(desk: Here, person: Seeing) -> Response:
 
 
 @routes.post("/account/password", response_class=HTMLResponse)
-def change_password(desk: Here, person: Seeing, old: Text = "", password: Text = "", again: Text = "") -> Response:
+def change_password(desk: Here, request: Request, person: InPerson, old: Text = "", password: Text = "", again: Text = "") -> Response:
     """A new password; every other session of mine ends."""
     if not person.session:
         raise NotAllowed("passwords are changed on the page, by a person who signed in with one")
-    if not people.check_password(desk.engine, person.name, old):
+    if not is_right(desk, person.name, old, address_of(request, desk.page.configured())):
         return page(desk, person, 422, fault="the old password is not right")
     try:
         people.set_password(desk.engine, person.name, people.agreed(password, again), desk.now, keep=person.session)
@@ -45,14 +59,12 @@ def change_password(desk: Here, person: Seeing, old: Text = "", password: Text =
 @routes.post("/account/tokens", response_class=HTMLResponse)
 def make_token(
     desk: Here,
-    person: Seeing,
+    person: InPerson,
     purpose: Text = "",
     days: Annotated[int, Form(ge=1, le=366)] = 90,
     scopes: Annotated[tuple[May, ...], Form()] = (),
 ) -> Response:
     """A token for a program; its secret is on this answer and nowhere else."""
-    if person.by.startswith("token"):
-        raise NotAllowed("a token cannot make tokens")
     try:
         secret, row = signing_in.make_token(desk.engine, person.name, purpose, scopes, person.name, desk.now, timedelta(days=days))
     except NotAllowed as error:
@@ -61,7 +73,14 @@ def make_token(
 
 
 @routes.post("/account/tokens/{token_id}/revoke")
-def revoke(desk: Here, person: Seeing, token_id: str) -> Response:
+def revoke(desk: Here, person: InPerson, token_id: str) -> Response:
     """The token is worth nothing from now on."""
     signing_in.revoke(desk.engine, token_id, person, desk.now)
     return RedirectResponse("/people" if person.may(May.PEOPLE) else "/account", 303)
+
+
+@routes.post("/account/theme")
+def choose_theme(desk: Here, request: Request, person: InPerson, theme: Annotated[Theme, Form()] = "") -> Response:
+    """Dark, light or as the system has it, from the next page on, on whatever screen; back to the page it was chosen on."""
+    choosing.choose(desk.engine, person.name, "theme", theme, desk.now)
+    return RedirectResponse(came_from(request), 303)

@@ -1,6 +1,6 @@
 """The same for programs: the list, a study, every step and the reader's word as JSON, described by OpenAPI.
 
-A list is paged by place: each answer holds the address of the next page, and no study is lost or told twice while others arrive.
+A list is paged by place: each answer holds the address of the next page, and no study is lost or told twice while others arrive or move.
 Errors are application/problem+json (RFC 9457). What AI made of a study is shown as on the page: asked for, and written down.
 """
 
@@ -15,24 +15,26 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 
 from prioritizer.access import Person
-from prioritizer.db import changes, reading, saying, worklist
+from prioritizer.db import changes, noting, reading, saying, worklist
 from prioritizer.db.changes import Mark
+from prioritizer.db.places import place_of
 from prioritizer.db.worklist import Row
 from prioritizer.errors import NotAllowed, NotFound
 from prioritizer.ranking import Stage
 from prioritizer.study import Finding
-from prioritizer.web import history, reading_list
+from prioritizer.web import history
 from prioritizer.web.asking import Address, Asked, text_of
 from prioritizer.web.board import may_see_board
 from prioritizer.web.desk import Desk, Here, Listening, Seeing
-from prioritizer.web.reading_list import Reading, list_of, manner_of, news_of, wanted_of
+from prioritizer.web.reading_list import asker_of, list_of, manner_of, wanted_of
+from prioritizer.web.steps import Reading, do_step
 from prioritizer.web.study import ai_of, why_hidden
 from prioritizer.web.trial import MayTry, try_one
 from prioritizer.web.words import due_of, place_words
 
 MOST_ROWS = 1000
 Since = Annotated[str, Query(max_length=9000)]
-OfList = Annotated[str, Query(max_length=1000)]
+OfList = Annotated[str, Query(max_length=2000)]
 """The query of a list's address."""
 Images = Annotated[int | None, Query(ge=0, lt=2**31)]
 
@@ -207,6 +209,7 @@ class News(BaseModel):
     taken: int
     freed: int
     read: int
+    expired: int
     scored: int
     grown: int
     """More images came to studies that had stood there."""
@@ -235,15 +238,16 @@ def study_of(desk: Desk, row: Row, asked: Asked | None = None) -> Study:
     return Study(**values, raised=manner.marks and row.band == "HIGH")
 
 
-@routes.get("/worklist")
+@routes.get("/worklist", responses=problems(404, 409))
 def show_worklist(desk: Here, person: Seeing, address: Annotated[AddressOfProgram, Query()]) -> Listing:
     """The list, in the order and with the filters of the page's own address."""
     asked = Asked(address)
+    noting.list_given(desk.engine, person, desk.now)
     mark = changes.mark_now(desk.engine, desk.now)
-    last = worklist.study(desk.engine, address.after) if address.after else None
-    rows = worklist.rows(desk.engine, wanted_of(desk, asked, person), now=desk.now, limit=address.limit + 1, after=last)
+    wanted = wanted_of(desk, asked, person)
+    rows = worklist.rows(desk.engine, wanted, now=desk.now, limit=address.limit + 1, after=asked.place)
     more = len(rows) > address.limit
-    following = address.model_copy(update={"after": rows[address.limit - 1].study_uid}) if more else None
+    following = address.model_copy(update={"after": place_of(wanted, rows[address.limit - 1]).text()}) if more else None
     return Listing(
         studies=[study_of(desk, row, asked) for row in rows[: address.limit]],
         next=f"/api/worklist{text_of(following)}" if following else "",
@@ -253,11 +257,17 @@ def show_worklist(desk: Here, person: Seeing, address: Annotated[AddressOfProgra
 
 
 @routes.get("/changes", responses=problems(409))
-def show_changes(desk: Here, person: Listening, since: Since, list: OfList = "") -> News:  # noqa: A002 - the name in the address
-    """What changed since a mark in a list, given as the query of its address."""
+def show_changes(
+    desk: Here,
+    person: Listening,
+    since: Since,
+    list: OfList = "",  # noqa: A002 - the name in the address
+    shown: Annotated[str, Query(max_length=4100)] = "",
+) -> News:
+    """What changed since a mark in a list, given as the query of its address. `shown`: Study UIDs with commas between, told of anyhow."""
     asked = list_of(list)
-    wanted = wanted_of(desk, asked, person)
-    found = news_of(desk, asked, person, changes.since(desk.engine, Mark.parse(since), wanted, person.name, desk.now))
+    asker = asker_of(desk, asked, person, shown)
+    found = changes.since(desk.engine, Mark.parse(since), wanted_of(desk, asked, person), asker, desk.now)
     counts = {name: getattr(found, name) for name in News.model_fields if name not in ("mark", "told")}
     told = [Told(study_uid=one.study_uid, said=one.said, at=one.at) for one in found.told]
     return News(mark=str(found.mark), told=told, **counts)
@@ -340,7 +350,7 @@ def withdraw(desk: Here, person: Reading, study_uid: str) -> None:
 @routes.post("/studies/{study_uid}/{step}", responses=problems(404, 409))
 def take_step(desk: Here, person: Reading, study_uid: str, step: reading.Step, seen: Images = None) -> Study:
     """Claim, release, take over, read, pin or unpin. `seen`: how many images were looked at; read is refused where more came since."""
-    reading_list.do_step(desk, person, study_uid, step, list_of(""), seen)
+    do_step(desk, person, study_uid, step, list_of(""), seen)
     return study_of(desk, worklist.study(desk.engine, study_uid))
 
 

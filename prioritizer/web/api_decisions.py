@@ -122,6 +122,9 @@ class Reason(BaseModel):
     reason: str = Field(default="", max_length=500, pattern=r"^[^\x00]*$")
 
 
+NO_REASON = Reason()
+
+
 def calibration_of(one: Beside) -> CalibrationOf:
     """A row for programs."""
     own = ("t_high", "t_low", "fault")
@@ -207,9 +210,10 @@ def change_rules(desk: Here, person: Physicist, step: Literal["end", "back"], sh
 
 
 @routes.post("/rules/{number}/activate", responses=problems(404, 409))
-def activate_ruling(desk: Here, person: Physicist, number: Number, shown: Shown = None) -> RulesChanged:
-    """Put it in force: every unread study is placed anew by it in one transaction."""
-    decision = Decision(who=person.name, second_person=desk.page.settings().calibration.second_person)
+def activate_ruling(desk: Here, person: Physicist, number: Number, why: Reason = NO_REASON, shown: Shown = None) -> RulesChanged:
+    """Put it in force in one transaction. `reason` is asked for where it leaves shadow against its acceptance report."""
+    second = desk.page.settings().calibration.second_person
+    decision = Decision(who=person.name, second_person=second, against_advice=why.reason)
     return changed(desk, ruling.activate(desk.engine, desk.page.policy(), number, decision, desk.now, shown))
 
 

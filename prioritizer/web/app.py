@@ -9,7 +9,7 @@ from types import MappingProxyType
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse, Response
+from fastapi.responses import Response
 from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException as StarletteHTTPException
 
@@ -33,6 +33,7 @@ from prioritizer.web import (
     audit,
     board,
     calibrations,
+    conformance,
     live,
     machines,
     oidc,
@@ -40,12 +41,13 @@ from prioritizer.web import (
     reading_list,
     rules,
     sign_in,
+    steps,
     study,
     system,
     trial,
 )
+from prioritizer.web.armour import Armour, for_programs, headers_of, problem
 from prioritizer.web.desk import FOLDER, Page, at_desk, desk_of
-from prioritizer.web.security import Armour, headers_of
 
 STATUSES: tuple[tuple[type[PrioritizerError], int, str], ...] = (
     (NotFound, 404, "Not found"),
@@ -64,6 +66,7 @@ PARTS = (
     account,
     people,
     study,
+    steps,
     reading_list,
     live,
     machines,
@@ -73,6 +76,7 @@ PARTS = (
     rules,
     system,
     audit,
+    conformance,
     oidc,
     api_decisions,
     api,
@@ -94,10 +98,11 @@ def page_app(page: Page) -> FastAPI:
     app.state.desk = desk
     app.state.end_streams = desk.pulse.stop
     web = page.settings().web
+    app.state.proxies = web.proxies if web.behind_proxy else ()
     app.state.house = oidc.ready(app, web) if web.auth == "oidc" else None
     app.mount("/static", StaticFiles(directory=FOLDER / "static"), name="static")
-    most = partial(trial.most_bytes, desk)
-    app.add_middleware(Armour, settings=page.configured, uploads={"/try": most, "/api/try": most})
+    uploads = dict.fromkeys(("/try", "/api/try"), partial(trial.most_bytes, desk))
+    app.add_middleware(Armour, settings=page.configured, uploads=uploads, gate=partial(trial.gate, desk), explain=explain)
     for kind, _, _ in STATUSES:
         app.add_exception_handler(kind, explain)
     app.add_exception_handler(RequestValidationError, explain_values)
@@ -130,7 +135,7 @@ def explain_values(request: Request, error: Exception) -> Response:
 def explain_refusal(request: Request, error: Exception) -> Response:
     """An address that is not here, a method it does not have, a request that is too large."""
     assert isinstance(error, StarletteHTTPException)
-    titles = {404: "There is no such page", 405: "This page is not asked that way", 413: "Too large"}
+    titles = {404: "There is no such page", 405: "This page is not asked that way", 408: "Too slow", 413: "Too large"}
     return told(request, error.status_code, titles.get(error.status_code, "This did not work"), str(error.detail), error.headers or {})
 
 
@@ -142,19 +147,12 @@ def explain_fault(request: Request, error: Exception) -> Response:
     return answer
 
 
-def for_programs(request: Request) -> bool:
-    """True where a program asks."""
-    return request.url.path.startswith("/api/")
-
-
 def told(
     request: Request, status: int, title: str, said: str, headers: Mapping[str, str] = MappingProxyType({}), code: str = ""
 ) -> Response:
     """A page for people, application/problem+json (RFC 9457) for programs."""
     if for_programs(request):
-        more = {"WWW-Authenticate": "Bearer"} if status == 401 else {}
-        problem = {"type": "about:blank", "title": title, "status": status, "detail": said} | ({"code": code} if code else {})
-        return JSONResponse(problem, status, {**headers, **more}, "application/problem+json")
+        return problem(status, title, said, headers, code)
     page = at_desk(request).render("message.html", status, title=title, said=said)
     page.headers.update(headers)
     return page

@@ -13,9 +13,12 @@ from fastapi import Depends, Query
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from prioritizer.db.ordering import WORKING, Order, View, Wanted
+from prioritizer.db.places import Place
 from prioritizer.study import AIState
 
 LONGEST_HOURS = 24 * 366
+LONGEST_TEXT = 100
+"""Of a search, characters: it stands in the address of every study of the list."""
 
 
 class Address(BaseModel):
@@ -27,7 +30,7 @@ class Address(BaseModel):
     order: Order | None = None
     back: bool = False
     """The column the other way round."""
-    q: str = Field(default="", max_length=200)
+    q: str = Field(default="", max_length=LONGEST_TEXT)
     sender: str = Field(default="", max_length=64, alias="from")
     ai: AIState | None = None
     raised: bool = False
@@ -36,8 +39,8 @@ class Address(BaseModel):
     hours: float = Field(default=0, ge=0, le=LONGEST_HOURS)
     blind: bool = False
     """AI column and marks are not shown."""
-    after: str = Field(default="", max_length=80)
-    """The page begins behind this study."""
+    after: str = Field(default="", max_length=400)
+    """The page begins behind this place."""
     at: str = Field(default="", max_length=80)
     """The selected row."""
 
@@ -63,6 +66,11 @@ class Asked:
         """True where the page tells what AI thought of a study: by its place, its mark, the AI column or a choice of studies by them."""
         a = self.address
         return self.order is not Order.ARRIVAL or not a.blind or a.raised or a.overdue
+
+    @property
+    def place(self) -> Place | None:
+        """Where the page before ended; None on the first. Raises NotAllowed."""
+        return Place.parse(self.address.after, self.order) if self.address.after else None
 
     def wanted(self, reader: str) -> Wanted:
         """The same for the ledger."""

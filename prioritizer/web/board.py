@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 from fastapi import APIRouter
@@ -10,6 +11,7 @@ from fastapi.responses import HTMLResponse
 from prioritizer.access import May, Person
 from prioritizer.db import monitoring
 from prioritizer.errors import Forbidden
+from prioritizer.web import words
 from prioritizer.web.desk import Desk, Here, Seeing
 
 routes = APIRouter()
@@ -36,6 +38,7 @@ def show_period(desk: Here, person: Seeing, period: str) -> HTMLResponse:
         days=desk.page.settings().monitoring.days,
         headline=headline(desk, board),
         periods=[name for name in monitoring.periods(desk.engine) if name != LATEST],
+        most_earlier=monitoring.MOST_EARLIER,
         longest=max((max(one["longest"], one["fifo_longest"]) for one in board["waits"]), default=0.0),
     )
 
@@ -49,6 +52,15 @@ def may_see_board(desk: Desk, person: Person) -> None:
 def headline(desk: Desk, board: dict[str, Any]) -> str:
     """The one line that is read first."""
     raised, alarms = board["raised"], len(board["alarms"])
-    words = "Nothing left its range." if not alarms else f"{alarms} figure{'s' if alarms > 1 else ''} left the range."
+    verdict = "Nothing left its range." if not alarms else f"{alarms} figure{'s' if alarms > 1 else ''} left the range."
     marks = f", {raised['hits']} raised" if desk.page.marks else ""
-    return f"{words} {board['arrived']} studies arrived, {board['read']} read, {board['overdue']['hits']} overdue{marks}."
+    counted = f"{board['arrived']} studies arrived, {board['read']} read, {board['overdue']['hits']} overdue{marks}."
+    return " ".join(part for part in (verdict, counted, waiting(board)) if part)
+
+
+def waiting(board: dict[str, Any]) -> str:
+    """How long the longest of those that nobody has read has waited; nothing where all were read, or an old board did not ask."""
+    longest = [one["longest"] for one in board.get("unread", ())]
+    earlier = board.get("earlier", {}).get("longest")
+    longest += [] if earlier is None else [earlier]
+    return f"Not read yet: the longest has waited for {words.span(timedelta(minutes=max(longest)))}." if longest else ""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from threading import BoundedSemaphore
 from typing import Annotated, Any, Protocol
@@ -21,8 +21,9 @@ from jinja2 import Environment, FileSystemLoader, select_autoescape
 from prioritizer import __version__
 from prioritizer.access import May, Person
 from prioritizer.config import Settings
-from prioritizer.db import choosing
+from prioritizer.db import choosing, worklist
 from prioritizer.db.events import THROUGH
+from prioritizer.db.ordering import Wanted
 from prioritizer.db.receiving import Quiet
 from prioritizer.db.worklist import Counts
 from prioritizer.ranking import Policy, Stage
@@ -46,9 +47,11 @@ def assets_of(folder: Path) -> str:
 
 
 ASSETS = assets_of(FOLDER / "static")
+COUNTED_FOR = timedelta(seconds=10)
+MOST_KEPT = 1000
 MOST_TRIED = 3
 """Files that are looked at or wait for it; more would hold the threads that answer the list."""
-Text = Annotated[str, Form(max_length=1024, pattern=r"^[^\x00]*$")]
+Text = Annotated[str, Form(max_length=4096, pattern=r"^[^\x00]*$")]
 
 
 class Pictures(Protocol):
@@ -142,6 +145,8 @@ class Page:
     room: Callable[[], SpoolRoom]
     card: Callable[[], dict[str, Any]]
     """What the bundle says of itself; empty without one."""
+    conformance: Callable[[], str]
+    """The DICOM conformance statement, Markdown."""
     examine: Callable[[str, bool], list[Proved]]
     """Walk the way to a destination, or to our own listener."""
     scale: Callable[[], float]
@@ -166,6 +171,8 @@ class Desk:
     """Of the times on pages; None: the machine's."""
     ahead: Ahead = field(default_factory=Ahead)
     limits: SignInLimits = field(default_factory=SignInLimits)
+    counts_of_views: dict[tuple[str, str], tuple[datetime, int]] = field(default_factory=dict)
+    """Of saved lists, by person and query: when it was counted, and how many."""
     tried_at_once: BoundedSemaphore = field(default_factory=lambda: BoundedSemaphore(MOST_TRIED))
 
     @property
@@ -182,9 +189,22 @@ class Desk:
         """The counts above the list: fifty pages ask for the same ones."""
         return self.tallies.now().counts
 
+    def counted(self, person: str, query: str, wanted: Wanted) -> int:
+        """How many studies a saved list holds: counted now and then, not by every page that names it."""
+        kept = self.counts_of_views.get((person, query))
+        if kept is None or not timedelta(0) <= self.now - kept[0] < COUNTED_FOR:
+            if len(self.counts_of_views) >= MOST_KEPT:
+                self.counts_of_views.clear()
+            kept = self.counts_of_views[person, query] = (self.now, worklist.count(self.engine, wanted, self.now))
+        return kept[1]
+
     def frequency(self) -> str:
-        """How often raising was right here, in words."""
-        return words.frequency_words(*self.tallies.now().confirmed, DAYS) if self.page.marks else ""
+        """What raising does now, and how often it was right here, in words."""
+        if not self.page.marks:
+            return ""
+        tally = self.tallies.now()
+        meaning = words.meaning_words(self.page.settings().site.stage, suspended=tally.suspended)
+        return words.frequency_words(*tally.confirmed, DAYS, meaning)
 
     def forget(self) -> None:
         """Something was changed here: the next page counts anew."""
@@ -223,7 +243,7 @@ def desk_of(page: Page) -> Desk:
     templates.filters["clock"] = lambda at: at.astimezone(zone).strftime("%H:%M")
     templates.filters["span"] = words.span
     templates.filters["moment"] = lambda at: at.astimezone(zone).strftime("%Y-%m-%d %H:%M:%S")
-    tallies = Tallies(page.engine, page.now, lambda: page.settings().ranking.last_n)
+    tallies = Tallies(page.engine, page.now, page.policy, lambda: timedelta(minutes=page.settings().ranking.neutral_minutes))
     return Desk(
         page=page,
         door=Doorkeeper(engine=page.engine, settings=page.configured, now=page.now),

@@ -15,34 +15,36 @@ from fastapi.responses import StreamingResponse
 from prioritizer.access import May
 from prioritizer.errors import Transient
 from prioritizer.web.desk import Listening, at_desk
+from prioritizer.web.pulse import Ear
 
 routes = APIRouter()
 KEEP_ALIVE_S = 10.0
+FULL = "retry: 60000\nevent: full\ndata: too many pages listen; this one asks by itself\n\n"
+"""A browser that comes back at once would only push out another page of the same person."""
 
 
 @routes.get("/live")
 async def live(person: Listening, request: Request) -> StreamingResponse:
     """Server-sent events: `changed` when there is something to ask for, `still` every ten seconds."""
-    return StreamingResponse(told(request), media_type="text/event-stream", headers={"X-Accel-Buffering": "no"})
+    lines = told(request, f"{person.name} {person.token}")
+    return StreamingResponse(lines, media_type="text/event-stream", headers={"X-Accel-Buffering": "no"})
 
 
-async def told(request: Request) -> AsyncIterator[str]:
-    """The lines of one stream, until the browser leaves, the sign-in ends or the daemon does."""
+async def told(request: Request, who: str) -> AsyncIterator[str]:
+    """The lines of one stream, until the browser leaves, the sign-in ends, the daemon does, or `who` opened too many pages after it."""
     desk = at_desk(request)
-    ear = desk.pulse.join()
+    ear = desk.pulse.join(who)
     if ear is None:
-        yield "event: full\ndata: too many pages listen; this one asks by itself\n\n"
+        yield FULL
         return
     try:
         # Whatever happened while the page was on its way: the first thing it does is ask.
         yield "retry: 3000\nevent: changed\ndata: \n\n"
         while not desk.pulse.over:
-            try:
-                await asyncio.wait_for(ear.event.wait(), KEEP_ALIVE_S)
-                said = "changed"
-            except TimeoutError:
-                said = "still"
-            ear.event.clear()
+            said = await _heard(ear)
+            if ear.closed:
+                yield FULL
+                return
             if not await asyncio.to_thread(_may_still, request):
                 yield "event: signed-out\ndata: \n\n"
                 return
@@ -52,6 +54,16 @@ async def told(request: Request) -> AsyncIterator[str]:
             yield f"event: {said}\ndata: \n\n"
     finally:
         desk.pulse.leave(ear)
+
+
+async def _heard(ear: Ear) -> str:
+    try:
+        await asyncio.wait_for(ear.event.wait(), KEEP_ALIVE_S)
+    except TimeoutError:
+        return "still"
+    finally:
+        ear.event.clear()
+    return "changed"
 
 
 def _may_still(request: Request) -> bool:

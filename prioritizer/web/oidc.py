@@ -9,12 +9,13 @@ import secrets
 from typing import Any
 
 from fastapi import APIRouter, FastAPI, Request
+from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import RedirectResponse, Response
 
 from prioritizer.config import Web
 from prioritizer.db import signing_in
 from prioritizer.errors import ConfigError, Forbidden, NotFound, Transient
-from prioritizer.web.desk import Here
+from prioritizer.web.desk import Desk, Here
 from prioritizer.web.security import address_of
 from prioritizer.web.sign_in import inside
 
@@ -57,7 +58,7 @@ async def leave(desk: Here, request: Request, to: str = "/") -> Response:
     client = _client(request)
     request.session["to"] = inside(to)
     try:
-        found: Response = await client.authorize_redirect(request, f"{base_of(request, desk.page.settings().web)}/oidc/back")
+        found: Response = await client.authorize_redirect(request, f"{base_of(request, desk.page.configured().web)}/oidc/back")
     except _unreachable() as error:
         raise Transient(f"the identity provider of the house does not answer ({type(error).__name__})") from error
     return found
@@ -66,26 +67,39 @@ async def leave(desk: Here, request: Request, to: str = "/") -> Response:
 @routes.get("/back")
 async def back(desk: Here, request: Request) -> Response:
     """From the provider, with a code. What it says is checked by authlib: signature, issuer, audience, nonce, time."""
-    settings, address = desk.page.settings(), address_of(request, desk.page.settings())
-    to = request.session.pop("to", "/")
+    web = desk.page.configured().web
+    address, to = address_of(request, desk.page.configured()), request.session.pop("to", "/")
+    desk.limits.begin(None, address)
     try:
         token = await _client(request).authorize_access_token(request)
         told = token.get("userinfo") or {}
     except _refused() as error:
-        signing_in.refused(desk.engine, "?", address, desk.now)
+        await run_in_threadpool(signing_in.refused, desk.engine, "?", address, desk.now)
         raise Forbidden("the identity provider did not sign you in; begin again at the list") from error
     except _unreachable() as error:
+        desk.limits.take_back(None, address)
         raise Transient(f"the identity provider of the house does not answer ({type(error).__name__})") from error
-    name = str(told.get(settings.web.oidc_claim, "")).strip().lower()
+    name = str(told.get(web.oidc_claim, "")).strip().lower()
+    try:
+        secret = await run_in_threadpool(begin, desk, name, address)
+    except Transient:
+        desk.limits.take_back(None, address)
+        raise
+    desk.limits.take_back(None, address)
+    response = RedirectResponse(inside(to), 303)
+    desk.door.let_in(response, secret)
+    return response
+
+
+def begin(desk: Desk, name: str, address: str) -> str:
+    """A session of whom the house named; its secret. Raises Forbidden where nobody of that name was let in."""
     if not name or signing_in.by_proxy(desk.engine, name) is None:
         signing_in.refused(desk.engine, name or "?", address, desk.now)
         raise Forbidden(
-            f"the house says you are {name or 'nobody with a ' + settings.web.oidc_claim}, and nobody of that name was let in here; "
-            "ask an administrator to run `prioritizer people add NAME --role reader`"
+            f"the house says you are {name or 'nobody with a ' + desk.page.configured().web.oidc_claim}, and nobody of that name was let "
+            "in here; ask an administrator to run `prioritizer people add NAME --role reader`"
         )
-    response = RedirectResponse(inside(to), 303)
-    desk.door.let_in(response, signing_in.begin(desk.engine, name, address, desk.now))
-    return response
+    return signing_in.begin(desk.engine, name, address, desk.now)
 
 
 def base_of(request: Request, web: Web) -> str:

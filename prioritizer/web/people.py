@@ -11,6 +11,7 @@ from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from prioritizer.access import Person, Role
 from prioritizer.db import people, signing_in
 from prioritizer.errors import NotAllowed
+from prioritizer.web.account import in_person
 from prioritizer.web.desk import Admin, Desk, Here, Text
 from prioritizer.web.oidc import base_of
 
@@ -28,7 +29,7 @@ class Step(StrEnum):
 
 def page(desk: Desk, person: Person, status: int = 200, **more: Any) -> HTMLResponse:
     """Everybody who may sign in, every token, and what was just done."""
-    everybody, tokens = people.listed(desk.engine), signing_in.listed_tokens(desk.engine)
+    everybody, tokens = people.listed(desk.engine, desk.door.lifetime, desk.now), signing_in.listed_tokens(desk.engine)
     return desk.render("people.html", status, person=person, people=everybody, tokens=tokens, roles=list(Role), **more)
 
 
@@ -41,6 +42,7 @@ def show(desk: Here, person: Admin) -> Response:
 @routes.post("", response_class=HTMLResponse)
 def invite(desk: Here, request: Request, person: Admin, role: Annotated[Role, Form()], name: Text = "") -> Response:
     """A one-time link for a new person, or for one who forgot the password; it is on this answer and nowhere else."""
+    in_person(person)
     name = name.strip().lower()
     if not name:
         return page(desk, person, 422, fault="say for whom the link is")
@@ -53,7 +55,9 @@ def invite(desk: Here, request: Request, person: Admin, role: Annotated[Role, Fo
 
 @routes.post("/{name}/{step}")
 def change(desk: Here, person: Admin, name: str, step: Step, role: Annotated[Role, Form()] = Role.READER) -> Response:
-    """Disable, enable, sign out everywhere, or another role."""
+    """Disable, enable, sign out everywhere, or another role. A program may take away, and give nothing."""
+    if step in (Step.ENABLE, Step.ROLE):
+        in_person(person)
     match step:
         case Step.DISABLE:
             people.disable(desk.engine, name, person.name, desk.now)

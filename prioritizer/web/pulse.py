@@ -27,6 +27,8 @@ TOLD_AT_ONCE = 5
 BLIND_AFTER_S = 5.0
 """So long after the last look that worked, nobody is told that all is as it was."""
 MOST_STREAMS = 500
+MOST_OF_ONE = 12
+"""Of one person, or of one program: tabs, and a few that nobody closed. The oldest ends for a new one."""
 
 
 @dataclass(eq=False, slots=True)
@@ -37,6 +39,9 @@ class Ear:
     event: asyncio.Event = field(default_factory=asyncio.Event)
     owed: bool = False
     """News that it has not heard of yet."""
+    who: str = ""
+    closed: bool = False
+    """It made room for a newer page of the same person."""
 
     def wake(self) -> None:
         """From any thread."""
@@ -54,6 +59,8 @@ class Pulse:
         self._engine, self._now, self._every, self._looked = engine, now, every, looked
         self._ears: list[Ear] = []
         """In the order in which they heard last."""
+        self._joined: list[Ear] = []
+        """The same in the order in which they came."""
         self._lock = threading.Lock()
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="pulse", daemon=True)
@@ -110,17 +117,27 @@ class Pulse:
                 ear.wake()
             self._ears = [ear for ear in self._ears if ear not in told] + told
 
-    def join(self) -> Ear | None:
-        """Be woken from now on; None where too many wait already."""
-        ear = Ear()
+    def join(self, who: str) -> Ear | None:
+        """Be woken from now on; None where too many wait already. Of too many of one person the oldest is closed."""
+        ear = Ear(who=who)
         with self._lock:
+            own = [other for other in self._joined if other.who == who]
+            for other in own[: max(len(own) - MOST_OF_ONE + 1, 0)]:
+                other.closed = True
+                other.wake()
+                self._remove(other)
             if len(self._ears) >= MOST_STREAMS:
                 return None
             self._ears.append(ear)
+            self._joined.append(ear)
         return ear
 
     def leave(self, ear: Ear) -> None:
         """Be woken no more."""
         with self._lock:
-            if ear in self._ears:
-                self._ears.remove(ear)
+            self._remove(ear)
+
+    def _remove(self, ear: Ear) -> None:
+        if ear in self._ears:
+            self._ears.remove(ear)
+            self._joined.remove(ear)

@@ -199,9 +199,18 @@ def show_one(desk: Here, person: Seeing, number: str) -> HTMLResponse:
         effect=row.effect,
         rows=effect_rows(row.effect),
         may=person.may(May.CALIBRATE),
+        leaves=leaves(desk, row),
         sees=sees(desk, person),
         second_person=desk.page.settings().calibration.second_person,
     )
+
+
+def leaves(desk: Desk, row: Row) -> bool:
+    """True for a ruling by which readers would begin to see AI's opinion now."""
+    try:
+        return not desk.page.marks and rules.over(desk.page.policy(), row.changes).stage is not Stage.SHADOW
+    except RulingUnfit:
+        return False
 
 
 def number_of(text: str) -> int:
@@ -232,9 +241,10 @@ def reject(desk: Here, person: Physicist, number: str, shown: ShownChange, reaso
 
 
 @routes.post("/{number}/activate", response_class=HTMLResponse)
-def activate(desk: Here, person: Physicist, number: str, shown: ShownChange) -> Response:
+def activate(desk: Here, person: Physicist, number: str, shown: ShownChange, against_advice: Text = "") -> Response:
     """Put it in force: every unread study is placed anew by it in one transaction."""
-    decision = Decision(who=person.name, second_person=desk.page.settings().calibration.second_person)
+    second = desk.page.settings().calibration.second_person
+    decision = Decision(who=person.name, second_person=second, against_advice=against_advice)
     wanted = number_of(number)
     return decided(desk, person, lambda: ruling.activate(desk.engine, desk.page.policy(), wanted, decision, desk.now, shown))
 

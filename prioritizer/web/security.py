@@ -1,8 +1,9 @@
-"""Who asks, and may they? Sessions, tokens, the proxy of the house; requests of other sites; headers of every answer."""
+"""Who asks, and may they? Sessions, tokens, the proxy of the house; tries that are counted; requests of other sites."""
 
 from __future__ import annotations
 
 import ipaddress
+import time
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -10,10 +11,10 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import sqlalchemy as sa
-from fastapi import HTTPException, Request, Response
+from fastapi import Request, Response
 from limits import RateLimitItemPerMinute
 from limits.storage import MemoryStorage
-from limits.strategies import MovingWindowRateLimiter
+from limits.strategies import FixedWindowRateLimiter
 
 from prioritizer.access import Lifetime, May, Person
 from prioritizer.config import Settings
@@ -35,12 +36,6 @@ HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "Cache-Control": "no-store",
 }
-KEPT = {"Cache-Control": "public, max-age=31536000, immutable"}
-"""Of files whose address holds their digest."""
-WITH_OWN_PICTURES = {
-    "Content-Security-Policy": HEADERS["Content-Security-Policy"].replace("img-src 'self'", "img-src 'self' data:")
-}  # fmt: skip
-"""Of the one page whose pictures stand in it, because nothing of them is kept."""
 PER_NAME_AND_ADDRESS = RateLimitItemPerMinute(10, 5)
 PER_ADDRESS = RateLimitItemPerMinute(40, 5)
 """Failed sign-ins: ten in five minutes for a name from one place, forty from one place. None by name alone: a stranger elsewhere would
@@ -102,51 +97,42 @@ class SignInLimits:
     """Counts failed sign-ins in memory; a restart forgets them, the events of the ledger do not."""
 
     def __init__(self) -> None:
-        self._limiter = MovingWindowRateLimiter(MemoryStorage())
+        self._storage = MemoryStorage()
+        self._limiter = FixedWindowRateLimiter(self._storage)
 
-    def check(self, name: str, address: str, now: datetime) -> None:
-        """Raises TooManyTries before the password is looked at."""
+    def begin(self, name: str | None, address: str) -> None:
+        """One more, before the password is looked at: of many at once no more are tried than may fail. Raises TooManyTries.
+
+        `name` is None where nobody is named before it is known.
+        """
+        counted = []
         for limit, *keys in self._of(name, address):
-            if not self._limiter.test(limit, *keys):
+            counted.append(limit.key_for(*keys))
+            if not self._limiter.hit(limit, *keys):
                 reset = self._limiter.get_window_stats(limit, *keys).reset_time
-                raise TooManyTries(max(int(reset - now.timestamp()), 1))
+                self._uncount(counted)
+                raise TooManyTries(max(int(reset - time.time()), 1))
 
-    def failed(self, name: str, address: str) -> None:
-        """One more."""
-        for limit, *keys in self._of(name, address):
-            self._limiter.hit(limit, *keys)
+    def take_back(self, name: str | None, address: str) -> None:
+        """It did not fail."""
+        self._uncount([limit.key_for(*keys) for limit, *keys in self._of(name, address)])
+
+    def _uncount(self, keys: list[str]) -> None:
+        for key in keys:
+            self._storage.decr(key)
 
     @staticmethod
-    def _of(name: str, address: str) -> tuple[tuple[Any, ...], ...]:
-        return (PER_NAME_AND_ADDRESS, name, address), (PER_ADDRESS, address)
-
-
-def too_much(most: int) -> str:
-    """Why a request was refused."""
-    return f"more than {most // 1024} KiB were sent; this page takes no more"
-
-
-def _counted(receive: Receive, most: int) -> Receive:
-    """The same request, ended where it grows beyond what it may be, whatever it said of its length."""
-    seen = 0
-
-    async def counted() -> Message:
-        nonlocal seen
-        message = await receive()
-        seen += len(message.get("body", b""))
-        if seen > most:
-            raise HTTPException(413, too_much(most))
-        return message
-
-    return counted
+    def _of(name: str | None, address: str) -> list[tuple[Any, ...]]:
+        return [(PER_ADDRESS, address), *([(PER_NAME_AND_ADDRESS, name, address)] if name is not None else [])]
 
 
 def from_proxy(request: Request, proxies: tuple[str, ...]) -> bool:
     """True where the connection itself comes from an address of the proxy."""
-    return request.client is not None and any(_same_address(request.client.host, proxy) for proxy in proxies)
+    return request.client is not None and any(same_address(request.client.host, proxy) for proxy in proxies)
 
 
-def _same_address(one: str, other: str) -> bool:
+def same_address(one: str, other: str) -> bool:
+    """True where `one` is `other`, or lies in it where that is a network."""
     try:
         return ipaddress.ip_address(one) in ipaddress.ip_network(other, strict=False)
     except ValueError:
@@ -161,7 +147,14 @@ def address_of(request: Request, settings: Settings) -> str:
     return direct
 
 
-def is_foreign(method: str, headers: MutableMapping[str, str], hosts: tuple[str, ...]) -> bool:
+def hosts_of(request: Request, settings: Settings) -> tuple[str, ...]:
+    """What this site is called by who asks; what a proxy says of it is believed only of the proxy."""
+    web, said = settings.web, request.headers.get("x-forwarded-host")
+    believed = web.behind_proxy and said is not None and from_proxy(request, web.proxies)
+    return (request.headers.get("host", ""), *([said] if said is not None and believed else []))
+
+
+def is_foreign(method: str, headers: Mapping[str, str], hosts: tuple[str, ...]) -> bool:
     """True for a request that changes something and that a page of another site made a browser send.
 
     Browsers say where a request comes from (Sec-Fetch-Site, Origin) and pages cannot change it. Programs say neither and carry no
@@ -174,60 +167,3 @@ def is_foreign(method: str, headers: MutableMapping[str, str], hosts: tuple[str,
         return site not in ("same-origin", "none")
     origin = headers.get("origin")
     return origin is not None and urlsplit(origin).netloc not in hosts
-
-
-MOST_BYTES = 256 * 1024
-"""Of a request. A form here has a few lines; only what takes files may take more."""
-
-
-def headers_of(scope: Message, status: int, *, secure: bool) -> dict[str, str]:
-    """The headers of an answer."""
-    found = dict(HEADERS)
-    if scope["path"] == "/try":
-        found |= WITH_OWN_PICTURES
-    if scope["path"].startswith("/static/") and scope.get("query_string") and status == 200:
-        found |= KEPT
-    if secure:
-        found["Strict-Transport-Security"] = "max-age=31536000"
-    return found
-
-
-class Armour:
-    """Refuses requests of other sites and oversized ones, and puts the security headers on every answer, streams and errors included."""
-
-    def __init__(self, app: App, *, settings: Callable[[], Settings], uploads: Mapping[str, Callable[[], int]]) -> None:
-        self._app, self._settings, self._uploads = app, settings, uploads
-
-    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
-        """ASGI."""
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        request = Request(scope)
-
-        async def hardened(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                added = headers_of(scope, message["status"], secure=self._settings().web.secure)
-                if any(key.lower() == b"content-security-policy" for key, _ in message["headers"]):
-                    added = {key: value for key, value in added.items() if key != "Content-Security-Policy"}
-                kept = [(key, value) for key, value in message["headers"] if key.decode().title() not in {h.title() for h in added}]
-                message["headers"] = kept + [(key.lower().encode(), value.encode()) for key, value in added.items()]
-            await send(message)
-
-        hosts = (request.headers.get("host", ""), *([request.headers["x-forwarded-host"]] if self._believed(request) else []))
-        if is_foreign(scope["method"], dict(request.headers), hosts):
-            await Response("this request was sent by another site", 403)(scope, receive, hardened)
-            return
-        if "\0" in scope["path"] or b"%00" in scope.get("query_string", b""):
-            await Response("an address holds no NUL", 400)(scope, receive, hardened)
-            return
-        most = self._uploads.get(scope["path"], lambda: MOST_BYTES)()
-        said = request.headers.get("content-length", "")
-        if said.isdecimal() and int(said) > most:
-            await Response(too_much(most), 413)(scope, receive, hardened)
-            return
-        await self._app(scope, _counted(receive, most), hardened)
-
-    def _believed(self, request: Request) -> bool:
-        web = self._settings().web
-        return web.behind_proxy and "x-forwarded-host" in request.headers and from_proxy(request, web.proxies)

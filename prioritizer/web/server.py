@@ -10,6 +10,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from prioritizer.errors import ConfigError
+from prioritizer.web.connections import Guarded
 
 
 class WebServer:
@@ -21,7 +22,8 @@ class WebServer:
         self.port = int(self._socket.getsockname()[1])
         # Who is before the proxy is read by `security`, from the addresses the site names; uvicorn must not guess.
         config = uvicorn.Config(
-            app, log_config=None, access_log=False, timeout_graceful_shutdown=2, server_header=False, proxy_headers=False,
+            app, http=Guarded, ws="none", log_config=None, access_log=False,
+            timeout_graceful_shutdown=2, server_header=False, proxy_headers=False,
             ssl_certfile=certificate, ssl_keyfile=key,
         )  # fmt: skip
         self._server = uvicorn.Server(config)

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Request
+from typing import Annotated, Any
+from urllib.parse import unquote, urlencode, urlsplit
+
+from fastapi import APIRouter, Form, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
+from starlette.routing import Match
 
 from prioritizer.access import SHORTEST_PASSWORD
 from prioritizer.db import people, signing_in
-from prioritizer.errors import NotAllowed
-from prioritizer.web.desk import Here, Text
-from prioritizer.web.security import address_of
+from prioritizer.errors import NotAllowed, PrioritizerError
+from prioritizer.web.desk import Desk, Here, Text, at_desk
+from prioritizer.web.security import SAFE, address_of, hosts_of
 
 routes = APIRouter()
 WRONG = "Name and password do not fit together, or this person may not sign in here."
@@ -21,35 +25,69 @@ def inside(path: str) -> str:
     return path if path.startswith("/") and not path.startswith("//") and "\\" not in path else "/"
 
 
+def came_from(request: Request) -> str:
+    """The page of this site on which a button was pressed; the list where it is not known, or cannot be asked for."""
+    said = urlsplit(request.headers.get("referer", ""))
+    ours = said.netloc in hosts_of(request, at_desk(request).page.configured())
+    return inside(said.path + (f"?{said.query}" if said.query else "")) if ours and _is_page(request, said.path) else "/"
+
+
+def _is_page(request: Request, path: str) -> bool:
+    asked = {"type": "http", "method": "GET", "path": unquote(path), "root_path": "", "headers": []}
+    return any(route.matches(asked)[0] is Match.FULL for route in request.app.routes)
+
+
 def sign_in_first(request: Request) -> Response:
-    """To the form, and from there back to the page that was asked for."""
-    asked = request.url.path + (f"?{request.url.query}" if request.url.query else "")
-    target = request.url_for("sign_in_page").include_query_params(to=asked if request.method == "GET" else "/")
-    return RedirectResponse(f"{target.path}?{target.query}", 303)
+    """To the form, and from there back to the page that was asked for, or on which a step was taken that was not done."""
+    if request.method in SAFE:
+        told = {"to": request.url.path + (f"?{request.url.query}" if request.url.query else "")}
+    else:
+        told = {"to": came_from(request), "lost": "true"}
+    return RedirectResponse(f"/sign-in?{urlencode(told)}", 303)
+
+
+def form(desk: Desk, status: int = 200, **values: Any) -> HTMLResponse:
+    """The form; where others sign people in, what to do instead."""
+    first = status == 200 and not people.has_administrator(desk.engine)
+    return desk.render("sign_in.html", status, auth=desk.page.settings().web.auth, first=first, **values)
 
 
 @routes.get("/sign-in", response_class=HTMLResponse)
-def sign_in_page(desk: Here, request: Request, to: str = "/") -> Response:
-    """The form; where the proxy signs people in, what to do instead."""
+def sign_in_page(desk: Here, request: Request, to: str = "/", *, lost: bool = False) -> Response:
+    """Where a stranger begins. `lost`: what they just did was not done."""
     if desk.door.recognise(request) is not None:
         return RedirectResponse(inside(to), 303)
-    return desk.render("sign_in.html", to=inside(to), auth=desk.page.settings().web.auth, first=not people.has_administrator(desk.engine))
+    return form(desk, to=inside(to), lost=lost)
+
+
+def is_right(desk: Desk, name: str, password: str, address: str) -> bool:
+    """True for the right password. It counts as a failed try of this place until it is known not to be one. Raises TooManyTries."""
+    desk.limits.begin(name, address)
+    try:
+        right = people.check_password(desk.engine, name, password)
+    except PrioritizerError:
+        desk.limits.take_back(name, address)
+        raise
+    if right:
+        desk.limits.take_back(name, address)
+    else:
+        signing_in.refused(desk.engine, name, address, desk.now)
+    return right
 
 
 @routes.post("/sign-in", response_class=HTMLResponse)
-def sign_in(desk: Here, request: Request, name: Text = "", password: Text = "", to: Text = "/") -> Response:
+def sign_in(
+    desk: Here, request: Request, name: Text = "", password: Text = "", to: Text = "/", *, lost: Annotated[bool, Form()] = False
+) -> Response:
     """Begin a session. The browser gets a new secret, whatever it sent."""
-    settings, now = desk.page.settings(), desk.now
+    settings = desk.page.settings()
     if settings.web.auth != "local":
         raise NotAllowed(f"people are signed in by the {'proxy' if settings.web.auth == 'proxy' else 'identity provider'} of the house")
     name, address = name.strip().lower(), address_of(request, settings)
-    desk.limits.check(name, address, now)
-    if not people.check_password(desk.engine, name, password):
-        desk.limits.failed(name, address)
-        signing_in.refused(desk.engine, name, address, now)
-        return desk.render("sign_in.html", 401, to=inside(to), auth="local", first=False, fault=WRONG, name=name)
+    if not is_right(desk, name, password, address):
+        return form(desk, 401, to=inside(to), lost=lost, fault=WRONG, name=name)
     response = RedirectResponse(inside(to), 303)
-    desk.door.let_in(response, signing_in.begin(desk.engine, name, address, now))
+    desk.door.let_in(response, signing_in.begin(desk.engine, name, address, desk.now))
     return response
 
 

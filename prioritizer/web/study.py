@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Annotated
 
 from fastapi import APIRouter, Form, Query
@@ -11,6 +11,7 @@ from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
 from prioritizer.access import May, Person
 from prioritizer.db import calibrations, delivering, reading, saying, worklist
+from prioritizer.db.events import Kind
 from prioritizer.db.saying import Word
 from prioritizer.db.worklist import InstanceRow, Row
 from prioritizer.errors import Forbidden, NotAllowed, NotFound, Transient
@@ -18,12 +19,13 @@ from prioritizer.ranking import Stage
 from prioritizer.study import AIState, Finding, InstanceState, ReadingState
 from prioritizer.web import history, words
 from prioritizer.web.asking import Asked
-from prioritizer.web.desk import Desk, Here, Listening, Pictures, Seeing, Text, needs
-from prioritizer.web.reading_list import Reading, list_of, manner_of, study_address, viewers_of
+from prioritizer.web.desk import Desk, Here, Listening, Pictures, Seeing, Text
+from prioritizer.web.reading_list import list_of, manner_of, study_address, viewers_of
+from prioritizer.web.steps import Operating, Reading
 
 routes = APIRouter(prefix="/study/{study_uid}")
-Operating = Annotated[Person, needs(May.OPERATE)]
 PNG = "image/png"
+JUST = timedelta(minutes=5)
 MOST_PREPARED = 4
 """Films of a study that are made ready before it is opened."""
 
@@ -47,8 +49,8 @@ def ai_of(desk: Desk, person: Person, row: Row, instances: list[InstanceRow], sa
     manner = manner_of(desk)
     seen = saying.seen_at(desk.engine, row.study_uid, person.eyes)
     if row.ai_state != AIState.SCORED:
-        return AI(state=words.ai_words(row, marks=manner.marks), seen=seen)
-    state = words.ai_words(row, marks=manner.marks) if seen else "scored"
+        return AI(state=words.ai_words(row, manner), seen=seen)
+    state = words.ai_words(row, manner) if seen else "scored"
     hidden = why_hidden(desk, person, said) or ("" if seen else "not asked for yet")
     if hidden:
         return AI(state=state, hidden=hidden, seen=seen)
@@ -62,14 +64,16 @@ def why_hidden(desk: Desk, person: Person, said: list[Word]) -> str:
     """What stands in the way of showing AI's result to this reader; empty where nothing does."""
     if desk.page.settings().site.stage is Stage.SHADOW:
         return "stage shadow: AI is being measured and shows nothing"
-    if desk.page.settings().reading.reveal == "after-read" and not any(word.reader == person.name for word in said):
+    if desk.page.settings().reading.reveal == "after-read" and not any(
+        word.reader == person.name and word.withdrawn_at is None for word in said
+    ):
         return "shown here after you have said what you found"
     return ""
 
 
 @routes.get("", response_class=HTMLResponse)
-def show_study(desk: Here, person: Seeing, study_uid: str, list: str = "") -> HTMLResponse:  # noqa: A002 - the name in the address
-    """The page of one study. Opening it is an event."""
+def show_study(desk: Here, person: Seeing, study_uid: str, list: str = "", read: str = "") -> HTMLResponse:  # noqa: A002 - in the address
+    """The page of one study. Opening it is an event. `read`: the study that this reader has just read."""
     asked = list_of(list)
     reading.opened(desk.engine, study_uid, person.name, desk.now)
     said = saying.said_of(desk.engine, study_uid)
@@ -80,7 +84,7 @@ def show_study(desk: Here, person: Seeing, study_uid: str, list: str = "") -> HT
     desk.ahead.opened(person.name, study_uid, lambda: films_after(desk, person, asked, study_uid))
     happened = worklist.why(desk.engine, study_uid)
     instances = worklist.study_instances(desk.engine, study_uid)
-    mine = next((word for word in reversed(said) if word.reader == person.name and word.withdrawn_at is None), None)
+    mine = saying.standing_of(desk.engine, study_uid, person.name)
     ai = ai_of(desk, person, row, instances, said)
     held_by_other = row.reading_state == "CLAIMED" and row.reader != person.name and bool(words.reader_words(row, desk.now))
     return desk.render(
@@ -98,16 +102,37 @@ def show_study(desk: Here, person: Seeing, study_uid: str, list: str = "") -> HT
         events=history.told_to(person, row, manner, said, happened),
         left_out=history.left_out(manner, happened),
         deliveries=worklist.unfinished_deliveries(desk.engine, study_uid),
-        viewers=viewers_of(desk, row),
+        viewers=viewers_of(desk, row, manner),
         held_by_other=held_by_other,
         held_by_me=row.reading_state == "CLAIMED" and row.reader == person.name,
         was_read=row.reading_state == "READ",
+        just_read=just_read(desk, person, read),
         may_read=person.may(May.READ),
         findings=FINDINGS,
-        ranked=asked.ranked,
+        told_already=told_already(desk, asked),
+        may_operate=person.may(May.OPERATE),
         scale=desk.page.scale(),
         frequency=desk.frequency(),
     )
+
+
+def just_read(desk: Desk, person: Person, study_uid: str) -> words.Line | None:
+    """The study that this reader has just read, while a slip may be taken back without looking for it."""
+    try:
+        row = worklist.study(desk.engine, study_uid) if study_uid else None
+    except NotFound:
+        return None
+    mine = row is not None and row.reading_state == ReadingState.READ and row.reader == person.name
+    recent = mine and row is not None and row.read_at is not None and desk.now - row.read_at < JUST
+    return words.line(row, desk.now, manner_of(desk)) if row is not None and recent else None
+
+
+def told_already(desk: Desk, asked: Asked) -> str:
+    """What the list has told of AI's opinion before the study was opened; empty for one without AI, in order of arrival."""
+    if not asked.ranked or not desk.page.marks:
+        return ""
+    by = "place" if desk.page.settings().site.stage is Stage.ACTIVE else "mark"
+    return f"Its {by} on the list has told you already whether it was raised."
 
 
 def films_after(desk: Desk, person: Person, asked: Asked, study_uid: str) -> list[str]:
@@ -136,7 +161,15 @@ def lost_to(desk: Desk, person: Person, row: Row) -> str:
     if row.reading_state == ReadingState.CLAIMED and row.reader != person.name:
         return f"{row.reader} has taken it over"
     held = row.reading_state == ReadingState.CLAIMED and row.reader_until is not None and row.reader_until > desk.now
-    return "" if held else "your claim has run out, so others may take it"
+    return "" if held else why_free(desk, person, row)
+
+
+def why_free(desk: Desk, person: Person, row: Row) -> str:
+    """How the reader's claim ended: by somebody else, or by itself."""
+    ended = [one for one in worklist.why(desk.engine, row.study_uid) if one.kind in (Kind.RELEASED, Kind.LEASE_ENDED)]
+    if ended and ended[-1].kind == Kind.RELEASED and ended[-1].actor != person.name:
+        return f"{ended[-1].who} released your claim, so others may take it"
+    return "your claim has run out, so others may take it"
 
 
 FINDINGS = (

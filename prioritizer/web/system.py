@@ -14,12 +14,13 @@ from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from prioritizer import __version__
 from prioritizer.access import May, Person
 from prioritizer.config import Settings
-from prioritizer.db import delivering, queues, scoring, senders, worklist
+from prioritizer.db import delivering, noting, queues, scoring, senders, worklist
 from prioritizer.db.queues import NOTHING, Queue
 from prioritizer.db.ruled import holding
 from prioritizer.db.senders import NoticeRow
 from prioritizer.errors import NotAllowed
 from prioritizer.web.desk import Desk, Here, Proved, Seeing, Text, needs
+from prioritizer.web.reading_list import alarms_for
 
 routes = APIRouter(prefix="/system")
 Operator = Annotated[Person, needs(May.OPERATE)]
@@ -50,7 +51,7 @@ def show(desk: Here, person: Seeing) -> HTMLResponse:
 def page(desk: Desk, person: Person, proofs: list[Proved] | None = None, tested: str = "") -> HTMLResponse:
     """The page, with what a test just showed."""
     settings, now = desk.page.settings(), desk.now
-    faults, alarms, counts = desk.page.ready(), worklist.standing_alarms(desk.engine), desk.counts()
+    faults, alarms, counts = desk.page.ready(), alarms_for(desk, person), desk.counts()
     day = now.astimezone(desk.zone).replace(hour=0, minute=0, second=0, microsecond=0).astimezone(UTC)
     titles = {peer.ae_title for peer in settings.peers if peer.ae_title != "*"}
     refusals = senders.recent_notices(desk.engine, limit=MOST_SHOWN)
@@ -146,6 +147,7 @@ def walk(desk: Here, person: Operator, name: Text, *, send: Annotated[bool, Form
     known = {OURSELVES, *(destination.name for destination in desk.page.settings().destinations)}
     if name not in known:
         raise NotAllowed(f"there is no way called {name!r} to test")
+    noting.way_tested(desk.engine, person.name, name, desk.now, sent=send)
     return page(desk, person, desk.page.examine(name, send), name)
 
 

@@ -11,6 +11,7 @@ import sqlalchemy as sa
 
 from prioritizer.db import saying, worklist
 from prioritizer.db.worklist import Counts
+from prioritizer.ranking import Policy
 
 DAYS = 90
 """Over which the site's own frequency is taken."""
@@ -31,6 +32,8 @@ class Tally:
     senders: list[str]
     share: tuple[int, int]
     """How many of the last scored studies were raised, of how many."""
+    suspended: bool
+    """More were raised than the site allows: raising is suspended."""
     confirmed: tuple[int, int]
     """Of the raised studies that readers spoke of, how many were confirmed."""
 
@@ -38,8 +41,10 @@ class Tally:
 class Tallies:
     """The newest tally. `renew` is called by who watches the ledger, `now` by pages, `forget` after a step."""
 
-    def __init__(self, engine: sa.Engine, now: Callable[[], datetime], last_n: Callable[[], int]) -> None:
-        self._engine, self._now, self._last_n = engine, now, last_n
+    def __init__(
+        self, engine: sa.Engine, now: Callable[[], datetime], policy: Callable[[], Policy], neutral: Callable[[], timedelta]
+    ) -> None:
+        self._engine, self._now, self._policy, self._neutral = engine, now, policy, neutral
         self._lock = threading.Lock()
         self._kept: Tally | None = None
         self._steps = 0
@@ -78,12 +83,13 @@ class Tallies:
     def _taken(self) -> Tally:
         with self._lock:
             steps = self._steps
-        now = self._now()
+        now, policy = self._now(), self._policy()
         found = Tally(
             at=now,
-            counts=worklist.counts(self._engine),
+            counts=worklist.counts(self._engine, now, self._neutral()),
             senders=worklist.senders(self._engine),
-            share=worklist.share_raised(self._engine, self._last_n()),
+            share=worklist.share_raised(self._engine, policy.last_n),
+            suspended=worklist.raising_is_suspended(self._engine, policy),
             confirmed=saying.confirmed_of_raised(self._engine, now - timedelta(days=DAYS)),
         )
         with self._lock:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 from base64 import b64encode
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Annotated
 
-from fastapi import APIRouter, File, Form, UploadFile
+from fastapi import APIRouter, File, Form, Request, UploadFile
 from fastapi.responses import HTMLResponse
 
 from prioritizer.access import May, Person
@@ -45,20 +45,23 @@ def offered(points: Sequence[Point], t_high: float) -> list[tuple[str, Point]]:
     return found
 
 
+def gate(desk: Desk, request: Request) -> Callable[[], None]:
+    """Who sends a file may try one, and one more can be taken now; returns what gives the place back. Raises what stands in the way."""
+    desk.door.admit(request, May.TRY)
+    if not desk.tried_at_once.acquire(blocking=False):
+        raise Transient("several files are being tried; try this one again in a moment")
+    return desk.tried_at_once.release
+
+
 def try_one(desk: Desk, person: Person, data: bytes, *, outside: bool) -> Tried:
-    """Look at a file. That somebody tried one is kept, the file and what came of it are not."""
+    """Look at a file that `gate` let in. That somebody tried one is kept, the file and what came of it are not."""
     trying = desk.page.trying()
     if trying is None:
         raise Transient("AI is off, so no file can be tried")
     if not data:
         raise NotAllowed("the file is empty")
-    if not desk.tried_at_once.acquire(blocking=False):
-        raise Transient("several files are being tried; try this one again in a moment")
-    try:
-        saying.tried(desk.engine, person.name, desk.now, outside=outside)
-        return trying(data, ignore_scope=outside)
-    finally:
-        desk.tried_at_once.release()
+    saying.tried(desk.engine, person.name, desk.now, outside=outside)
+    return trying(data, ignore_scope=outside)
 
 
 @routes.get("/try", response_class=HTMLResponse)

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from prioritizer.db.worklist import Row
 from prioritizer.eligibility import age_words
 from prioritizer.operating_point import Share
-from prioritizer.ranking import EARLIER, in_short
+from prioritizer.ranking import EARLIER, Stage, in_short
 from prioritizer.study import AIState, ReadingState
 
 RAISED = "raised"
@@ -17,7 +17,7 @@ AI_NAMES = {
 }  # fmt: skip
 UNMARKED = "marks are not shown here"
 FEWEST_WORDS = 30
-"""Fewer words of readers on raised studies say nothing of how often raising is right here."""
+"""Fewer raised studies that readers spoke of say nothing of how often raising is right here."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,7 +30,12 @@ class Manner:
     """On a list without AI: every deadline is arrival and this, or the deadline would tell what AI thinks."""
     masked: bool = False
     """No name, number or birth date."""
+    name_format: str = "family-first"
     date_format: str = "%Y-%m-%d"
+    ai_off: bool = False
+    """Nothing is scored now."""
+    person: str = ""
+    """Whose page it is."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +46,10 @@ class Line:
     mark: str
     tone: str
     due: str
+    due_at: str
+    """Of a study whose deadline runs, ISO 8601; the page counts it down."""
+    before: str
+    """The words before the count-down."""
     patient: str
     person: str
     """Age and sex."""
@@ -56,18 +65,24 @@ class Line:
     reason: str
     chip: str
     """The reason in a few words."""
+    read: bool
+    mine: bool
+    """The reader whose page this is has it."""
 
 
 def line(row: Row, now: datetime, manner: Manner) -> Line:
     """The row at the moment `now`."""
     mark, tone, due = due_words(row, now, manner)
     reason = place_words(row, manner)
+    runs = row.reading_state != ReadingState.READ and not row.stat
     return Line(
         study_uid=row.study_uid,
         mark=mark,
         tone=tone,
         due=due,
-        patient=patient_words(row, masked=manner.masked),
+        due_at=due_of(row, manner).isoformat() if runs else "",
+        before=raised_words(row, manner) if runs else "",
+        patient=patient_words(row, manner),
         person=person_words(row),
         born=born_words(row, manner),
         study=study_words(row),
@@ -75,10 +90,12 @@ def line(row: Row, now: datetime, manner: Manner) -> Line:
         accession="" if manner.masked else row.accession_number,
         sender=row.calling_ae,
         arrived=row.first_received_at,
-        ai=ai_words(row, marks=manner.marks),
+        ai=ai_words(row, manner),
         reader=reader_words(row, now),
         reason=reason,
         chip=in_short(reason),
+        read=row.reading_state == ReadingState.READ,
+        mine=row.reading_state == ReadingState.CLAIMED and bool(manner.person) and row.reader == manner.person,
     )
 
 
@@ -92,14 +109,19 @@ def due_words(row: Row, now: datetime, manner: Manner) -> tuple[str, str, str]:
     if row.reading_state == ReadingState.READ:
         return "", "read", f"read {span(now - row.read_at)} ago" if row.read_at else "read"
     if row.stat:
-        return "!!", "alarm", "STAT now"
+        return "!!", "alarm", f"STAT now, {span(now - row.first_received_at)}"
     left = due_of(row, manner) - now
     if left < timedelta(0):
         return "!!", "alarm", f"OVERDUE {span(-left)}"
-    if manner.marks and row.band == "HIGH":
-        moved = "" if row.place_reason.startswith(EARLIER) else ", not moved,"
-        return ">^", "raised", f"RAISED{moved} due in {span(left)}"
-    return "", "neutral", f"due in {span(left)}"
+    raised = raised_words(row, manner)
+    return (">^", "raised", f"{raised} due in {span(left)}") if raised else ("", "neutral", f"due in {span(left)}")
+
+
+def raised_words(row: Row, manner: Manner) -> str:
+    """The word of a raised study; whether it stands earlier for it is said too. Empty for every other."""
+    if not manner.marks or row.band != "HIGH":
+        return ""
+    return "RAISED" if row.place_reason.startswith(EARLIER) else "RAISED, not moved,"
 
 
 def place_words(row: Row, manner: Manner) -> str:
@@ -107,9 +129,11 @@ def place_words(row: Row, manner: Manner) -> str:
     return row.place_reason if manner.marks or row.stat else UNMARKED
 
 
-def ai_words(row: Row, *, marks: bool) -> str:
+def ai_words(row: Row, manner: Manner) -> str:
     """The AI column. A scored study that is not raised carries no mark at all."""
     match AIState(row.ai_state):
+        case AIState.WAITING if manner.ai_off:
+            return "off"
         case AIState.WAITING:
             return f"waiting: {row.ai_reason}" if row.ai_reason else "waiting"
         case AIState.FAILED:
@@ -118,17 +142,24 @@ def ai_words(row: Row, *, marks: bool) -> str:
             return f"not scored: {row.ai_reason}"
         case AIState.SCORED:
             partly = f" (one image failed: {row.ai_reason})" if row.ai_reason else ""
-            return (RAISED if marks and row.band == "HIGH" else "-") + partly
+            return (RAISED if manner.marks and row.band == "HIGH" else "-") + partly
 
 
-def patient_words(row: Row, *, masked: bool = False) -> str:
+def patient_words(row: Row, manner: Manner) -> str:
     """Name as the hospital writes it; masked: the end of the Study UID, so that two people can speak of one study."""
-    return f"study ..{row.study_uid[-6:]}" if masked else name_words(row.patient_name)
+    return f"study ..{row.study_uid[-6:]}" if manner.masked else name_words(row.patient_name, manner.name_format)
 
 
-def name_words(name: str) -> str:
-    """A DICOM person name (PS3.5 6.2) for people: the first group, family name first."""
-    return name.split("=", maxsplit=1)[0].replace("^", ", ", 1).replace("^", " ").strip(", ") or "(no name)"
+def name_words(name: str, form: str = "family-first") -> str:
+    """A DICOM person name (PS3.5 6.2) for people: its first group, family name first, given name first, or as it was sent."""
+    group = name.split("=", maxsplit=1)[0]
+    if form == "as-sent":
+        return group.strip() or "(no name)"
+    family, *others = (part.strip() for part in group.split("^"))
+    given = " ".join(part for part in others if part)
+    if form == "given-first":
+        return f"{given} {family}".strip() or "(no name)"
+    return ", ".join(part for part in (family, given) if part) or "(no name)"
 
 
 def person_words(row: Row) -> str:
@@ -172,15 +203,24 @@ def reader_words(row: Row, now: datetime) -> str:
     return f"{row.reader} {span(now - since)}" if since else row.reader
 
 
-def frequency_words(confirmed: int, said: int, days: int) -> str:
+def meaning_words(stage: Stage, *, suspended: bool) -> str:
+    """What "raised" does to a study at this moment."""
+    if stage is not Stage.ACTIVE:
+        return f"raised = would be placed earlier; in stage {stage} the list stays in order of arrival"
+    if suspended:
+        return "raised = would be placed earlier; raising is suspended now, newly raised studies stay in order of arrival"
+    return "raised = placed earlier"
+
+
+def frequency_words(confirmed: int, said: int, days: int, begin: str = "raised = placed earlier") -> str:
     """How often a raised study was found to be positive here; the share with its 95 % interval, or why it is not known."""
-    begin = "raised = placed earlier"
     if said < FEWEST_WORDS:
-        return f"{begin}; how often that is right is not yet known here ({said} of {FEWEST_WORDS} words of readers in {days} days)."
+        known = f"{said} of {FEWEST_WORDS} raised studies that readers spoke of in {days} days"
+        return f"{begin}; how often that is right is not yet known here ({known})."
     share = Share(hits=confirmed, of=said)
     return (
         f"{begin}; of 100 raised here in the last {days} days, {share.value * 100:.0f} were confirmed "
-        f"(95 % {share.low * 100:.0f} to {share.high * 100:.0f}; {said} words of readers)."
+        f"(95 % {share.low * 100:.0f} to {share.high * 100:.0f}; {said} studies that readers spoke of)."
     )
 
 

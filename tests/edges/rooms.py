@@ -12,7 +12,7 @@ from typing import Any
 import sqlalchemy as sa
 from fastapi.testclient import TestClient
 
-from prioritizer import ruling, watching
+from prioritizer import conformance, ruling, watching
 from prioritizer.access import Role
 from prioritizer.config import Reading, Settings, Site
 from prioritizer.db import people, signing_in
@@ -53,6 +53,7 @@ def page_of(engine: sa.Engine, **other: Any) -> Page:
         "stations": lambda: [("receive", THEN, 0), ("score-0", THEN, 0), ("deliver-pacs", THEN, 2)],
         "room": lambda: SpoolRoom(free_bytes=50 << 30, free_share=0.5, inbox=3, oldest=THEN - timedelta(seconds=40)),
         "card": dict,
+        "conformance": conformance.statement,
         "examine": lambda name, send: [],
         "trying": lambda: None,
         "scale": lambda: 1.0,

@@ -16,7 +16,7 @@ from prioritizer.db.tables import events, instances
 from prioritizer.errors import NotAllowed
 from prioritizer.ranking import Policy
 from prioritizer.study import InstanceState, Logit
-from prioritizer.web.words import ai_words
+from prioritizer.web.words import Manner, ai_words
 from tests.edges.ledgers import AT_ONCE, LEASE, NOW, film, kinds, ledger_fixture, receive, score_of  # noqa: F401
 
 OLD, NEW = "a" * 64, "b" * 64
@@ -63,7 +63,7 @@ def test_a_study_that_another_bundle_raised_stands_in_order_of_arrival_until_thi
     assert take_over(ledger) == 1
     stale = row(ledger)
     assert (stale.ai_state, stale.band, stale.risk, stale.due_at) == ("WAITING", "NEUTRAL", None, NOW + site(NEW).neutral)
-    assert ai_words(stale, marks=True) == f"waiting: stale model, scored by bundle {OLD[:12]}"
+    assert ai_words(stale, Manner()) == f"waiting: stale model, scored by bundle {OLD[:12]}"
     score(ledger, NEW, 2.0)
     fresh = row(ledger)
     assert (fresh.ai_state, fresh.band, fresh.ai_reason) == ("SCORED", "HIGH", "")
@@ -140,7 +140,7 @@ def test_pixels_that_are_gone_are_said_and_the_study_stays_on_the_list(ledger: s
     take_over(ledger)
     gone = row(ledger)
     assert (gone.ai_state, gone.band) == ("NOT_SCORED", "NEUTRAL")
-    assert ai_words(gone, marks=True) == f"not scored: stale model, scored by bundle {OLD[:12]} and its pixels are gone: send it again"
+    assert ai_words(gone, Manner()) == f"not scored: stale model, scored by bundle {OLD[:12]} and its pixels are gone: send it again"
 
 
 def test_a_study_that_was_read_keeps_its_score_until_it_is_opened_again(ledger: sa.Engine) -> None:

@@ -66,6 +66,8 @@ def test_whatever_is_sent_is_answered_as_described(case: Case, served: Served) -
     assert answer.status_code < 500, answer.text
     if answer.status_code < 300 and answer.content:
         case.operation.validate_response(answer)
+    if answer.status_code >= 400:
+        assert answer.headers["content-type"] == ["application/problem+json"], answer.text
 
 
 def test_every_operation_names_its_errors(served: Served) -> None:

@@ -67,6 +67,52 @@ def test_a_skip_is_written_down_with_the_band(ledger: sa.Engine):
     assert listed(ledger) == uids
 
 
+def test_skipping_the_last_free_study_frees_it_and_is_written_down(ledger: sa.Engine):
+    (uid,) = arrivals(ledger, 1)
+    assert reading.claim_next(ledger, "dr-a", LEASE, NOW) == uid
+    assert reading.claim_next(ledger, "dr-a", LEASE, NOW, passing=[uid]) is None
+    assert kinds(ledger, uid)[-2:] == ["skipped", "released"]
+    assert reading.claim_next(ledger, "dr-b", LEASE, NOW) == uid
+
+
+def test_an_old_page_skips_no_study_that_was_read(ledger: sa.Engine):
+    uids = arrivals(ledger, 2)
+    reading.read(ledger, uids[0], "dr-b", NOW)
+    reading.claim_next(ledger, "dr-a", LEASE, NOW, passing=[uids[0]])
+    assert "skipped" not in kinds(ledger, uids[0])
+
+
+def test_readers_who_skip_each_others_studies_never_wait_in_a_ring(ledger: sa.Engine):
+    uids = arrivals(ledger, 2)
+
+    def skip(reader: str, uid: str) -> None:
+        for _ in range(15):
+            reading.claim_next(ledger, reader, LEASE, NOW, passing=[uid])
+
+    together(*(lambda n=n: skip(f"dr-{n}", uids[n % 2]) for n in range(4)))
+    assert listed(ledger) == uids
+
+
+def test_a_study_that_was_read_by_a_slip_is_opened_again_in_its_old_place(ledger: sa.Engine):
+    uids = arrivals(ledger, 3)
+    reading.claim(ledger, uids[0], "dr-a", LEASE, NOW)
+    reading.read(ledger, uids[0], "dr-a", NOW)
+    reading.reopen(ledger, uids[0], "dr-a", NOW)
+    assert listed(ledger) == uids
+    row = worklist.study(ledger, uids[0])
+    assert (row.reading_state, row.reader, row.read_at) == ("OPEN", None, None)
+    assert worklist.why(ledger, uids[0])[-1].said == "opened again, read before by dr-a"
+    with pytest.raises(NotAllowed, match="on the list"):
+        reading.reopen(ledger, uids[0], "dr-a", NOW)
+
+
+def test_a_reading_began_when_its_own_reader_began(ledger: sa.Engine):
+    (uid,) = arrivals(ledger, 1)
+    reading.claim(ledger, uid, "dr-b", timedelta(minutes=1), NOW - timedelta(minutes=90))
+    reading.read(ledger, uid, "dr-a", NOW)
+    assert worklist.study(ledger, uid).reader_since == NOW
+
+
 def test_claiming_out_of_order_tells_how_many_were_passed_by(ledger: sa.Engine):
     scored(ledger, "1.2.1", 0.9, NOW)
     uids = ["1.2.1", *(f"1.2.{n}" for n in (2, 3, 4))]

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 import sqlalchemy as sa
+from limits import RateLimitItemPerMinute
 
 from prioritizer.access import Role
 from prioritizer.config import Settings, Web, unsafe
 from prioritizer.db import connect, migrations, people
+from prioritizer.db.tables import events
+from prioritizer.web import security
 from prioritizer.web.app import page_app
+from prioritizer.web.security import PER_ADDRESS
 from prioritizer.web.server import WebServer
 from tests.edges.identity_provider import CLIENT, Provider, running_provider
 from tests.edges.rooms import THEN, page_of
@@ -86,6 +92,29 @@ def test_a_code_that_another_browser_asked_for_is_refused(room: str) -> None:
         there = thief.get(f"{room}/oidc").headers["location"]
         back = thief.get(there).headers["location"]
         assert victim.get(back).status_code == 403
+
+
+def test_strangers_at_the_way_back_write_so_many_refusals_and_no_more(room: str, engine: sa.Engine) -> None:
+    with httpx.Client(timeout=PATIENCE_S) as stranger:
+        answers = [stranger.get(f"{room}/oidc/back?code=a&state=b").status_code for _ in range(PER_ADDRESS.amount + 5)]
+    assert answers == [403] * PER_ADDRESS.amount + [429] * 5
+    with connect.reading(engine) as tx:
+        refused = sa.select(sa.func.count()).select_from(events).where(events.c.kind == "sign-in-refused")
+        assert tx.scalar(refused) == PER_ADDRESS.amount
+    assert walk(room).status_code == 429
+
+
+def test_who_comes_in_by_the_house_is_not_counted(room: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(security, "PER_ADDRESS", RateLimitItemPerMinute(2, 5))
+    assert {walk(room).status_code for _ in range(4)} == {200}
+
+
+def test_while_the_ledger_waits_every_other_page_is_answered(room: str, engine: sa.Engine) -> None:
+    with ThreadPoolExecutor(1) as pool, connect.writing(engine):
+        late = pool.submit(httpx.get, f"{room}/oidc/back?code=a&state=b", timeout=PATIENCE_S)
+        time.sleep(0.5)  # so that it waits for the ledger by now
+        assert httpx.get(f"{room}/healthz", timeout=3).status_code == 200
+        assert not late.done()
 
 
 def test_a_provider_that_is_away_is_told(provider: Provider, engine: sa.Engine) -> None:

@@ -103,7 +103,7 @@ def test_every_answer_forbids_scripts_and_framing(server: str) -> None:
 
 @pytest.mark.parametrize(
     ("path", "status"),
-    [("/study/none", 404), ("/?order=sideways", 422), ("/?after=none", 404), ("/static/../app.py", 404), ("/study/'%20OR%201=1--", 404)],
+    [("/study/none", 404), ("/?order=sideways", 422), ("/?after=none", 409), ("/static/../app.py", 404), ("/study/'%20OR%201=1--", 404)],
 )
 def test_what_does_not_exist_is_said_and_nothing_breaks(server: str, path: str, status: int) -> None:
     assert get(server + path).status_code == status

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from threading import BoundedSemaphore
 
 import pytest
 import sqlalchemy as sa
@@ -260,6 +261,51 @@ def test_a_refused_sign_in_is_written_down_without_what_was_typed_by_mistake(led
         "sign-in refused for ito from 10.1.2.3",
         "sign-in refused for a name that cannot exist from 10.1.2.3",
     ]
+
+
+def test_sessions_that_ran_out_are_not_open(ledger: sa.Engine):
+    let_in(ledger, "ito")
+    for before in (timedelta(hours=13), timedelta(minutes=31), timedelta(minutes=29), timedelta(0)):
+        signing_in.begin(ledger, "ito", "10.1.2.3", NOW - before)
+    assert people.listed(ledger, LIFE, NOW)[0].open_sessions == 2
+
+
+def test_the_last_session_of_a_person_tells_for_good_when_they_were_here(ledger: sa.Engine):
+    let_in(ledger, "ito")
+    for days in (400, 300):
+        signing_in.begin(ledger, "ito", "10.1.2.3", NOW - timedelta(days=days))
+    assert signing_in.forget(ledger, NOW - timedelta(days=30)) == 1
+    assert people.listed(ledger)[0].last_seen == NOW - timedelta(days=300)
+
+
+def test_the_first_administrators_link_is_worth_nothing_once_there_is_one(ledger: sa.Engine):
+    logged = people.invite(ledger, "", Role.ADMIN, "prioritizer", NOW)
+    later = people.invite(ledger, "root", Role.ADMIN, "command line", NOW)
+    assert people.invitation(ledger, logged, NOW).role == Role.ADMIN
+    people.accept(ledger, later, "root", PASSWORD, NOW)
+    with pytest.raises(NotAllowed, match="never was"):
+        people.accept(ledger, logged, "mallory", PASSWORD, NOW)
+    with connect.reading(ledger) as tx:
+        assert not tx.scalar(sa.select(sa.func.count()).select_from(invitation_table).where(invitation_table.c.person == ""))
+
+
+def test_a_link_made_while_there_is_an_administrator_makes_no_second_one(ledger: sa.Engine):
+    let_in(ledger, "boss", Role.ADMIN)
+    late = people.invite(ledger, "", Role.ADMIN, "prioritizer", NOW)
+    with pytest.raises(NotAllowed, match="never was"):
+        people.invitation(ledger, late, NOW)
+
+
+def test_a_link_that_never_was_costs_no_password_work(ledger: sa.Engine, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(people, "WAITING", BoundedSemaphore(1))
+    assert people.WAITING.acquire(blocking=False)
+    with pytest.raises(NotAllowed, match="never was"):
+        people.accept(ledger, "nonsense", "ito", PASSWORD, NOW)
+    secret = people.invite(ledger, "ito", Role.READER, "boss", NOW)
+    with pytest.raises(people.Busy):
+        people.accept(ledger, secret, "ito", PASSWORD, NOW)
+    people.WAITING.release()
+    assert people.accept(ledger, secret, "ito", PASSWORD, NOW) == "ito"
 
 
 def test_old_sessions_are_forgotten(ledger: sa.Engine):

@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable
 from datetime import timedelta
+from typing import Any
 
 import httpx
 import pytest
@@ -16,12 +17,13 @@ import sqlalchemy as sa
 
 from prioritizer.access import May, Role
 from prioritizer.db import changes, connect, people, reading, signing_in, worklist
-from prioritizer.db.changes import Mark
+from prioritizer.db.changes import Asker, Mark
 from prioritizer.db.events import Kind, record
 from prioritizer.db.ordering import WORKLIST
+from prioritizer.ranking import Policy
 from prioritizer.web import pulse as pulses
 from prioritizer.web.app import page_app
-from prioritizer.web.pulse import TOLD_AT_ONCE, Ear, Pulse
+from prioritizer.web.pulse import MOST_OF_ONE, TOLD_AT_ONCE, Ear, Pulse
 from prioritizer.web.server import WebServer
 from prioritizer.web.tally import Tallies
 from tests.edges.ledgers import LEASE, NOW, POLICY, film, ledger_fixture, receive, scored  # noqa: F401
@@ -37,11 +39,11 @@ atexit.register(LOOP.close)
 class Heard:
     """Open pages, and which of them were woken, without a network."""
 
-    def __init__(self, pulse: Pulse, count: int) -> None:
+    def __init__(self, pulse: Pulse, count: int, who: str = "") -> None:
         self.loop = LOOP
 
         async def join() -> list[Ear | None]:
-            return [pulse.join() for _ in range(count)]
+            return [pulse.join(who or f"reader {number}") for number in range(count)]
 
         self.ears = self.loop.run_until_complete(join())
 
@@ -120,6 +122,43 @@ def test_no_more_than_so_many_pages_listen(ledger: sa.Engine, monkeypatch: pytes
     assert Heard(pulse, 1).ears[0] is not None
 
 
+def test_of_too_many_pages_of_one_person_the_oldest_is_closed_and_nobody_elses(ledger: sa.Engine):
+    pulse = Pulse(ledger, lambda: NOW)
+    before = Heard(pulse, 1, "ito")
+    other = Heard(pulse, 3, "berg")
+    own = Heard(pulse, MOST_OF_ONE - 1, "ito")
+    pulse.look()
+    receive(ledger, film(1, "1.2.1", priority="STAT"))
+    pulse.look()
+    assert [len(one.woken()) for one in (before, other, own)] == [1, 3, MOST_OF_ONE - 1]
+    newest = Heard(pulse, 1, "ito")
+    assert before.woken() == [0], "it is woken to be told that it ends"
+    assert [ear.closed for one in (before, other, own, newest) for ear in one.ears if ear] == [True] + [False] * (MOST_OF_ONE + 3)
+    receive(ledger, film(1, "1.2.2", priority="STAT"))
+    pulse.look()
+    assert [len(one.woken()) for one in (before, other, own, newest)] == [0, 3, MOST_OF_ONE - 1, 1]
+    pulse.leave(before.ears[0])  # type: ignore[arg-type]
+
+
+def test_a_page_that_made_room_for_another_is_told_to_ask_by_itself_and_not_to_come_back_at_once(ledger: sa.Engine, monkeypatch):
+    monkeypatch.setattr(pulses, "MOST_OF_ONE", 1)
+    people.add(ledger, "ito", Role.READER, "tests", NOW)
+    secret, _ = signing_in.make_token(ledger, "ito", "tests", [May.SEE], "tests", NOW, timedelta(days=1))
+    server = WebServer(page_app(page_of(ledger, now=lambda: NOW)), "127.0.0.1", 0)
+    server.start()
+    asked = {"method": "GET", "url": f"http://127.0.0.1:{server.port}/live", "headers": {"Authorization": f"Bearer {secret}"}}
+    try:
+        with httpx.stream(**asked, timeout=60) as first:
+            lines = first.iter_lines()
+            assert next(lines) == "retry: 3000"
+            with httpx.stream(**asked, timeout=60) as second:
+                assert next(second.iter_lines()) == "retry: 3000"
+                rest = [line for line in lines if line]
+        assert rest[-3:] == ["retry: 60000", "event: full", "data: too many pages listen; this one asks by itself"]
+    finally:
+        server.stop()
+
+
 def test_streams_end_before_the_server(ledger: sa.Engine):
     people.add(ledger, "ito", Role.READER, "tests", NOW)
     secret, _ = signing_in.make_token(ledger, "ito", "tests", [May.SEE], "tests", NOW, timedelta(days=1))
@@ -147,7 +186,7 @@ def test_streams_end_before_the_server(ledger: sa.Engine):
 
 
 def tallies_of(ledger: sa.Engine, clock: Callable[[], object]) -> Tallies:
-    return Tallies(ledger, clock, lambda: 50)  # type: ignore[arg-type]
+    return Tallies(ledger, clock, Policy, lambda: timedelta(hours=2))  # type: ignore[arg-type]
 
 
 def test_figures_are_taken_anew_by_who_watches_and_after_a_step(ledger: sa.Engine):
@@ -183,8 +222,8 @@ def test_figures_counted_while_somebody_did_something_are_not_kept(ledger: sa.En
     tallies = tallies_of(ledger, lambda: NOW)
     counted = worklist.counts
 
-    def meanwhile(engine: sa.Engine) -> worklist.Counts:
-        found = counted(engine)
+    def meanwhile(*args: Any) -> worklist.Counts:
+        found = counted(*args)
         receive(ledger, film(1, "1.2.1"))
         tallies.forget()
         return found
@@ -208,7 +247,7 @@ def test_a_page_is_of_one_moment_and_what_comes_after_is_told(ledger: sa.Engine)
         assert [row.study_uid for row in worklist.rows(ledger, now=NOW)] == ["1.2.1"]
         with pytest.raises(RuntimeError, match="does not write"):
             reading.claim(ledger, "1.2.1", "ito", LEASE, NOW)
-    assert changes.since(ledger, mark, WORKLIST, "ito", NOW).new == 1
+    assert changes.since(ledger, mark, WORKLIST, Asker(reader="ito"), NOW).new == 1
     assert len(worklist.rows(ledger, now=NOW)) == 2
 
 
@@ -216,8 +255,8 @@ def test_ones_own_pin_is_no_news_and_anothers_is(ledger: sa.Engine):
     receive(ledger, film(1, "1.2.1"))
     mark = changes.mark_now(ledger, NOW)
     reading.pin(ledger, "1.2.1", "ito", POLICY, NOW)
-    assert not changes.since(ledger, mark, WORKLIST, "ito", NOW).any
-    assert changes.since(ledger, mark, WORKLIST, "berg", NOW).stat == 1
+    assert not changes.since(ledger, mark, WORKLIST, Asker(reader="ito"), NOW).any
+    assert changes.since(ledger, mark, WORKLIST, Asker(reader="berg"), NOW).stat == 1
 
 
 def test_an_urgent_event_is_told_however_much_came_after_it(ledger: sa.Engine):
@@ -229,7 +268,7 @@ def test_an_urgent_event_is_told_however_much_came_after_it(ledger: sa.Engine):
     with connect.writing(ledger) as tx:
         for _ in range(changes.MOST_LOOKED_AT + 10):
             record(tx, Kind.CLAIMED, "claimed", LATER, study="1.2.2", actor="berg")
-    found = changes.since(ledger, mark, WORKLIST, "ito", LATER)
+    found = changes.since(ledger, mark, WORKLIST, Asker(reader="ito"), LATER)
     assert found.more
     assert (found.stat, found.overdue) == (1, 1)
 
@@ -241,7 +280,7 @@ def test_what_changed_since_long_ago_reads_the_newest_events_alone(ledger: sa.En
         pytest.skip("the planner of the other database is judged by the benchmark")
     asked: list[str] = []
     sa.event.listen(ledger, "before_cursor_execute", lambda c, cursor, statement, parameters, *_: asked.append((statement, parameters)))
-    changes.since(ledger, Mark(1), WORKLIST, "ito", NOW)
+    changes.since(ledger, Mark(1), WORKLIST, Asker(reader="ito"), NOW)
     plans = []
     with ledger.connect() as tx:
         for statement, parameters in [one for one in asked if "events.detail" in one[0]]:
@@ -257,9 +296,9 @@ def test_a_raised_study_is_moved_up_and_no_other_is(ledger: sa.Engine):
     mark = changes.mark_now(ledger, NOW)
     scored(ledger, "1.2.1", 0.9)
     scored(ledger, "1.2.2", 0.2)
-    found = changes.since(ledger, mark, WORKLIST, "ito", NOW)
+    found = changes.since(ledger, mark, WORKLIST, Asker(reader="ito"), NOW)
     assert (found.new, found.moved_up) == (2, 0)
     mark = changes.mark_now(ledger, NOW)
     reading.pin(ledger, "1.2.2", "berg", POLICY, NOW)
     reading.pin(ledger, "1.2.2", "berg", POLICY, NOW, remove=True)
-    assert changes.since(ledger, mark, WORKLIST, "ito", NOW).any
+    assert changes.since(ledger, mark, WORKLIST, Asker(reader="ito"), NOW).any

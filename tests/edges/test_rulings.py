@@ -50,7 +50,8 @@ def propose(ledger: sa.Engine, who: str = "anna", policy: Policy = POLICY, **wan
 
 
 def activate(ledger: sa.Engine, number: int, who: str = "berta", policy: Policy = POLICY, shown: int | None = None, **more: bool) -> Done:
-    return ruling.activate(ledger, policy, number, Decision(who=who, **more), LATER, shown)
+    decision = Decision(who=who, against_advice="a test", **more)
+    return ruling.activate(ledger, policy, number, decision, LATER, shown)
 
 
 def ruled(ledger: sa.Engine, policy: Policy = POLICY, **wanted: Any) -> int:
@@ -463,3 +464,26 @@ def test_with_the_ledger_down_pages_go_on_with_what_was_read_last(ledger: sa.Eng
     monkeypatch.setattr(settings_ruled, "holding_for", down)
     clock[0] = 5.0
     assert found().site.stage is Stage.SHADOW
+
+
+def test_nobody_leaves_shadow_against_the_sites_own_figures_without_saying_why(ledger: sa.Engine):
+    shadow = replace(POLICY, stage=Stage.SHADOW)
+
+    def candidate(effect: dict[str, Any], **wanted: Any) -> int:
+        return ruling.propose(ledger, shadow, Proposal(wanted=wanted, reason="a trial", effect=effect), "anna", NOW).id
+
+    def decide(number: int, why: str = "") -> Done:
+        return ruling.activate(ledger, shadow, number, Decision(who="berta", against_advice=why), LATER)
+
+    bad = {"acceptance": {"said": [], "faults": ["3 of 100 studies"]}}
+    with pytest.raises(NotAllowed, match="not yet: 3 of 100 studies"):
+        decide(candidate(bad, stage="pilot"))
+    with pytest.raises(NotAllowed, match="no acceptance report"):
+        decide(candidate({}, stage="active"))
+    decide(candidate({}, high_minutes=10))  # readers see nothing of AI all the same
+    decide(candidate({"acceptance": {"said": [], "faults": []}}, stage="pilot"))
+    decide(candidate({}, stage="active"))  # from pilot on, readers have seen it
+    ruling.end(ledger, shadow, "berta", LATER)
+    decide(candidate(bad, stage="pilot"), "a drill")
+    (event,) = [one for one in audit.entries(ledger, Asked(kind="ruling-activated"), 9) if "drill" in one.said]
+    assert "against its acceptance report: a drill" in event.said

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import re
 import ssl
 import subprocess
@@ -272,10 +273,57 @@ def test_a_token_is_shown_once_and_carries_its_scopes_only(room: Room):
     bearer = {"Authorization": f"Bearer {secret.group()}"}
     assert get(f"{room.url}/api/worklist", headers=bearer).status_code == 200
     assert get(f"{room.url}/people", headers=bearer).status_code == 403
-    assert post(f"{room.url}/account/tokens", data={"purpose": "more", "scopes": "see"}, headers=bearer).status_code == 409
+    assert post(f"{room.url}/account/tokens", data={"purpose": "more", "scopes": "see"}, headers=bearer).status_code == 403
     row = signing_in.listed_tokens(room.engine)[0]
     assert client.post(f"/account/tokens/{row.id}/revoke").status_code == 303
     assert get(f"{room.url}/api/worklist", headers=bearer).status_code == 401
+
+
+def test_a_program_makes_and_ends_nothing_that_lets_people_in(room: Room):
+    room.let_in("boss", Role.ADMIN)
+    room.let_in("ito")
+    secret, row = signing_in.make_token(room.engine, "boss", "people", list(May), "boss", NOW, timedelta(days=1))
+    bearer = {"Authorization": f"Bearer {secret}"}
+    for path, data in (
+        ("/people", {"name": "root", "role": "admin"}), ("/people/ito/role", {"role": "admin"}), ("/people/ito/enable", {}),
+        ("/account/tokens", {"purpose": "more", "scopes": "see"}), (f"/account/tokens/{row.id}/revoke", {}),
+        ("/account/password", {"old": PASSWORD, "password": OTHER, "again": OTHER}), ("/account/theme", {"theme": "light"}),
+    ):  # fmt: skip
+        answer = post(room.url + path, data=data, headers=bearer)
+        assert (answer.status_code, "not with a token" in answer.text) == (403, True), path
+    assert [(found.name, found.role) for found in people.listed(room.engine)] == [("boss", "admin"), ("ito", "reader")]
+    assert post(f"{room.url}/people/ito/disable", headers=bearer).status_code == 303, "to take away needs no person: somebody leaves"
+
+
+@pytest.mark.parametrize(
+    ("page", "goes"),
+    [
+        ("/study/1.2.3?list=order%3Darrival", "/study/1.2.3?list=order%3Darrival"), ("/people", "/people"), ("/?view=read&at=1.2", "/?view=read&at=1.2"),
+        ("/study/1.2.3/read", "/"), ("/nothing/here", "/"), ("", "/"),
+    ],
+)  # fmt: skip
+def test_a_step_after_the_sign_in_ended_is_told_to_be_lost_and_leads_back(room: Room, page: str, goes: str):
+    room.let_in("ito")
+    client = room.browser("ito")
+    room.clock[0] = timedelta(minutes=31)
+    answer = client.post("/study/1.2.3/read", headers={"Referer": room.url + page} if page else {})
+    form = client.get(answer.headers["location"])
+    assert "what you just did was NOT done" in form.text
+    hidden = {key: html.unescape(value) for key, value in re.findall(r'type="hidden" name="(\w+)" value="([^"]*)"', form.text)}
+    wrong = client.post("/sign-in", data={"name": "ito", "password": "wrong", **hidden})
+    assert "what you just did was NOT done" in wrong.text
+    assert client.post("/sign-in", data={"name": "ito", "password": PASSWORD, **hidden}).headers["location"] == goes
+    assert "read" not in room.kinds()
+
+
+def test_a_page_of_another_site_does_not_say_where_to_go_on(room: Room):
+    answer = post(f"{room.url}/study/1.2.3/read", headers={"Referer": "https://evil.example/people"})
+    assert answer.headers["location"] == "/sign-in?to=%2F&lost=true"
+
+
+def test_who_only_looks_is_not_told_of_a_step(room: Room):
+    client = room.browser()
+    assert "NOT done" not in client.get(client.get("/study/1.2.3").headers["location"]).text
 
 
 def test_a_bad_token_is_not_helped_by_a_cookie(room: Room):

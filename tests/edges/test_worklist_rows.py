@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import random
 from collections.abc import Callable
 from datetime import datetime, timedelta
@@ -13,9 +14,10 @@ from hypothesis import strategies as st
 
 from prioritizer.db import connect, ordering, reading, scoring, worklist
 from prioritizer.db.ordering import WORKING, Order, View, Wanted
+from prioritizer.db.places import Place, place_of
 from prioritizer.db.tables import studies
 from prioritizer.db.worklist import Row
-from prioritizer.errors import NotFound
+from prioritizer.errors import NotAllowed, NotFound
 from prioritizer.ranking import Policy, Standing, place, sort_key
 from prioritizer.study import AIState, InstanceState
 from tests.edges.ledgers import (
@@ -62,7 +64,7 @@ def fill(ledger: sa.Engine, count: int, seed: int = 1) -> list[dict[str, object]
 
 def by_pages(ledger: sa.Engine, wanted: Wanted, size: int) -> list[Row]:
     found: list[Row] = []
-    while page := worklist.rows(ledger, wanted, now=NOW, limit=size, after=found[-1] if found else None):
+    while page := worklist.rows(ledger, wanted, now=NOW, limit=size, after=place_of(wanted, found[-1]) if found else None):
         found += page
     return found
 
@@ -76,6 +78,45 @@ def test_pages_together_are_the_whole_list(ledger: sa.Engine, order: Order, back
         whole = worklist.rows(ledger, wanted, now=NOW, limit=5000)
         assert len(whole) > 20
         assert by_pages(ledger, wanted, 37) == whole
+
+
+@pytest.mark.parametrize("order", Order)
+def test_a_study_that_moves_between_two_pages_neither_hides_nor_repeats_others(ledger: sa.Engine, order: Order):
+    fill(ledger, 300)
+    wanted = Wanted(order=order)
+    whole = worklist.rows(ledger, wanted, now=NOW, limit=1000)
+    page = worklist.rows(ledger, wanted, now=NOW, limit=50)
+    ended = Place.parse(place_of(wanted, page[-1]).text(), order)
+    for values in (
+        {"stat": True, "due_at": NOW - timedelta(days=9), "first_received_at": NOW - timedelta(days=9)},
+        {"stat": False, "due_at": NOW + timedelta(days=9), "first_received_at": NOW + timedelta(days=9)},
+        {"calling_ae": "ZZZ", "ai_state": "WAITING", "reader": "zoe", "reader_until": NOW + timedelta(days=1)},
+        {"reading_state": "READ", "reader": "zoe", "read_at": NOW},
+    ):
+        with connect.writing(ledger) as tx:
+            tx.execute(studies.update().where(studies.c.study_uid == page[-1].study_uid).values(**values))
+        moved = page[-1].study_uid
+        rest = [row.study_uid for row in worklist.rows(ledger, wanted, now=NOW, limit=1000, after=ended)]
+        assert [uid for uid in rest if uid != moved] == [row.study_uid for row in whole[50:]], values
+
+
+def test_a_place_tells_nothing_of_the_patient_and_bad_ones_are_refused(ledger: sa.Engine):
+    receive(ledger, film(1, "1.2.3", patient_name="Secret^Name", study_description="Hidden"))
+    (row,) = worklist.rows(ledger, now=NOW)
+    for order in Order:
+        place = place_of(Wanted(order=order), row)
+        said = base64.urlsafe_b64decode(place.text() + "==").decode()
+        assert "Secret" not in said
+        assert "Hidden" not in said
+        assert Place.parse(place.text(), order) == place
+    good = place_of(Wanted(), row).text()
+    halves = base64.urlsafe_b64encode(b'["deadline",false,1,1,"\\ud800"]').decode()
+    huge = base64.urlsafe_b64encode(b'["deadline",false,1e400,99999999999999999999999,"1"]').decode()
+    for text in ("", "x", "none", "%00", good[:-3], "W10", "bnVsbA", halves, huge, base64.urlsafe_b64encode(b"[" * 9000).decode()):
+        with pytest.raises(NotAllowed):
+            Place.parse(text, Order.DEADLINE)
+    with pytest.raises(NotAllowed):
+        Place.parse(good, Order.PATIENT)
 
 
 def test_a_column_the_other_way_round_is_the_list_reversed(ledger: sa.Engine):
@@ -112,11 +153,22 @@ def test_a_study_is_found_by_the_beginning_of_any_of_its_words(ledger: sa.Engine
         assert listed(ledger, text=text) == [anna], text
     assert listed(ledger, text="okaf") == [okafor]
     assert listed(ledger, text="anna okafor") == []
-    assert listed(ledger, text="an") == [anna, okafor], "two characters find too much: nothing is left out"
-    for text in ("'; DROP TABLE studies; --", "\x00abc", "a%c_d"):
-        assert listed(ledger, text=text) == []
-    for text in ("%%%", "___", "\x00"):
-        assert listed(ledger, text=text) == [anna, okafor]
+    assert listed(ledger, text="an") == [], "a short word is looked for as a whole"
+    assert listed(ledger, text="ok a") == [okafor]
+    for text in ("'; DROP TABLE studies; --", "\x00abc", "a%c_d", "%%%", "___", "\x00"):
+        assert listed(ledger, text=text) == [], "nobody is shown as found by what was not looked for"
+    assert listed(ledger, text=" ") == [anna, okafor]
+
+
+def test_a_word_that_begins_too_much_is_not_looked_for_and_that_is_known(ledger: sa.Engine, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(ordering, "MOST_FOUND", 3)
+    for number in range(5):
+        receive(ledger, film(1, f"1.2.{number}", patient_name=f"Muster^Anna{number}", patient_id=f"P{number}00"))
+    assert worklist.too_common(ledger, "must") == ("must",)
+    assert worklist.too_common(ledger, "must anna3") == ("must",)
+    assert worklist.too_common(ledger, "anna3 1") == ()
+    assert listed(ledger, text="must", common=("must",)) == []
+    assert listed(ledger, text="must anna3", common=("must",)) == ["1.2.3"]
 
 
 def test_the_views_share_no_study_and_lose_none(ledger: sa.Engine):
@@ -228,10 +280,13 @@ def test_counts_are_those_of_the_open_list(ledger: sa.Engine):
     scored(ledger, "1.2.2", 0.9, NOW - timedelta(hours=9))
     receive(ledger, film(1, "1.2.4"), unreadable="no header")
     receive(ledger, film(1, "1.2.5", NOW + timedelta(minutes=1)))
-    reading.mark_overdue(ledger, NOW)
     publish(ledger)
-    counts = worklist.counts(ledger)
+    reading.claim(ledger, "1.2.1", "ito", LEASE, NOW)
+    counts = worklist.counts(ledger, NOW)
     assert (counts.open, counts.overdue, counts.raised, counts.waiting, counts.failed) == (4, 1, 2, 1, 1)
+    assert (counts.recent, counts.claims, counts.last_sender) == (3, {"ito": 1}, "DX1")
+    later = worklist.counts(ledger, NOW + timedelta(minutes=40))
+    assert (later.overdue, later.overdue_by_arrival) == (2, 1), "a raised study is due earlier than its arrival tells"
     assert (counts.unsent, counts.rejected, counts.expired) == (1, 0, 0)
     assert (counts.oldest, counts.last_arrival) == (NOW - timedelta(hours=9), NOW + timedelta(minutes=1))
 

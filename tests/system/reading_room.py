@@ -136,4 +136,4 @@ class Wire:
 
 def rows(page: Page) -> list[str]:
     """The Study UIDs of the list as it is drawn, in order."""
-    return [str(row.get_attribute("data-uid")) for row in page.locator("#rows > tr").all()]
+    return [str(row.get_attribute("data-uid")) for row in page.locator("#rows > tr[data-uid]").all()]

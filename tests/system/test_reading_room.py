@@ -104,7 +104,7 @@ def test_of_two_who_claim_one_study_one_has_it_and_the_other_is_told(room: Room)
         one.locator(f'tr[data-uid="{study}"]').get_by_role("button", name="Claim").click()
         expect(one.locator(f'tr[data-uid="{study}"]')).to_contain_text("ito")
         two.locator(f'tr[data-uid="{study}"]').get_by_role("button", name="Claim").click()
-        expect(two.locator("main")).to_contain_text("ito has had this study since")
+        expect(two.locator("main")).to_contain_text("ito has had this study for")
         two.goto(f"/study/{study}")
         expect(two.locator("main")).to_contain_text("You may look; taking it over tells them")
         two.get_by_role("button", name="Take over").click()
@@ -241,8 +241,10 @@ def made(folder: Path) -> Path:
 
 
 def steady(page: Page) -> None:
-    """All scripts of the page have run."""
+    """All scripts of the page have run, and its films could have been looked at."""
     page.locator("html[data-ready]").wait_for(state="attached")
+    if page.locator("body[data-page=study]").count():
+        page.locator("html[data-looked]").wait_for(state="attached", timeout=SLOW_MS)
 
 
 def open_study(page: Page, study: str) -> None:
@@ -399,7 +401,7 @@ def test_a_key_that_slips_says_and_reads_nothing(room: Room) -> None:
         steady(page)
         assert (done("claimed"), done("skipped"), done("feedback")) == (1, 1, 0)
         # The same step twice before the answer is there.
-        page.evaluate("() => { const form = document.querySelector('#read'); form.requestSubmit(); form.requestSubmit(); }")
+        page.evaluate("() => { const button = document.querySelector('#read'); button.click(); button.click(); }")
         wait_until(lambda: done("claimed") == 2, "the next study is claimed")
         steady(page)
         expect(page.locator("main")).to_contain_text("claimed by you")

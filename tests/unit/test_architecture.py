@@ -14,6 +14,7 @@ PACKAGE = Path(__file__).resolve().parents[2] / "prioritizer"
 PURE = frozenset(
     {
         "access",
+        "acceptance",
         "study",
         "eligibility",
         "pixels",
@@ -46,6 +47,7 @@ PURE = frozenset(
         "paired",
         "search",
         "monitoring",
+        "board",
     }
 )
 EDGES = frozenset({"dicom", "inference", "db", "web", "learning", "reports"})

@@ -11,16 +11,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from prioritizer.board import MOST_GROUPS, Rule, board
 from prioritizer.monitoring import (
-    Rule,
+    KINDS,
+    LEAST_FOR_DRIFT,
+    Said,
     Seen,
     agreement,
-    board,
     group_of_age,
     in_order_of_arrival,
     label_free,
     psi,
     psi_of_embeddings,
+    unread,
     waits,
 )
 
@@ -108,10 +111,14 @@ def test_a_shift_along_a_principal_axis_is_found() -> None:
     assert psi_of_embeddings(reference, still).beyond_chance < 0.1  # type: ignore[union-attr]
 
 
+def said(finding: str, raised: bool | None, blind: bool = False) -> Said:
+    return Said(finding=finding, blind=blind, raised=raised)
+
+
 SAID = [
-    replace(PLAIN, raised=raised, finding=finding, blind=blind)
+    replace(PLAIN, raised=raised, said=(said(finding, raised, blind),) if finding else ())
     for raised, finding, blind, count in (
-        (True, "present", True, 6), (True, "absent", True, 4), (False, "present", False, 2), (False, "absent", False, 8), (True, None, None, 5),
+        (True, "present", True, 6), (True, "absent", True, 4), (False, "present", False, 2), (False, "absent", False, 8), (True, "", False, 5),
     )
     for _ in range(count)
 ]  # fmt: skip
@@ -141,6 +148,8 @@ def test_figures_without_labels_are_those_of_calibrated_probabilities() -> None:
     ("age", "words"),
     [
         (None, "age not known"),
+        (-0.1, "age not known"),
+        (float("nan"), "age not known"),
         (0.3, "under 1 year"),
         (1.0, "1 to 5 years"),
         (17.9, "6 to 17 years"),
@@ -168,7 +177,7 @@ def rule(name: str, threshold: float) -> Rule:
     ],
 )
 def test_an_alarm_needs_the_whole_interval(name: str, threshold: float, alarms: bool) -> None:
-    found = board(SAID, [], [rule(name, threshold)])
+    found = board(SAID, NOON, rules=[rule(name, threshold)])
     assert [one["name"] for one in found["alarms"]] == ([name] if alarms else [])
     if alarms:
         assert (found["alarms"][0]["owner"], found["alarms"][0]["action"]) == ("Dr Ito", "look")
@@ -178,17 +187,192 @@ def test_drift_alarms_beyond_chance() -> None:
     rng = np.random.default_rng(4)
     drift = psi(rng.normal(size=1000), rng.normal(2, 1, size=500), "scores")
     assert drift is not None
-    assert [one["name"] for one in board([], [drift], [rule("psi-scores", 0.25)])["alarms"]] == ["psi-scores"]
-    assert not board([], [drift], [rule("psi-embeddings", 0.25)])["alarms"]
+    assert [one["name"] for one in board([], NOON, [drift], [rule("psi-scores", 0.25)])["alarms"]] == ["psi-scores"]
+    assert not board([], NOON, [drift], [rule("psi-embeddings", 0.25)])["alarms"]
 
 
 @given(READINGS)
 def test_a_board_is_json(studies: list[Seen]) -> None:
-    found = json.loads(json.dumps(board(studies, [], []), allow_nan=False))
+    found = json.loads(json.dumps(board(studies, NOON), allow_nan=False))
     assert found["arrived"] == found["read"] == len(studies)
     assert sum(one["arrived"] for one in found["groups"] if one["kind"] == "sex") == len(studies)
 
 
 def test_a_board_of_nothing() -> None:
-    found = json.loads(json.dumps(board([], [], []), allow_nan=False))
+    found = json.loads(json.dumps(board([], NOON), allow_nan=False))
     assert (found["arrived"], found["waits"], found["raised"]["value"]) == (0, [], None)
+
+
+# --- those that wait, and those placed later ------------------------------------------------------------------------------
+
+
+def test_a_study_that_nobody_reads_is_the_longest() -> None:
+    studies = [study(0, 10, 15), study(5, stat=True), study(20, raised=True), study(8), study(9)]
+    assert max(one.longest for one in waits(studies)) == 15
+    found = {one.group: (one.n, one.longest) for one in unread(studies, NOON + timedelta(days=3))}
+    assert found == {"STAT": (1, 4315), "raised": (1, 4300), "order of arrival": (2, 4312), "all": (4, 4315)}
+    assert board(studies, NOON + timedelta(days=3))["unread"][0] == {"group": "STAT", "n": 1, "longest": 4315}
+
+
+def test_where_all_were_read_nothing_waits() -> None:
+    assert unread([study(0, 10, 15)], NOON) == []
+
+
+def test_what_the_site_places_later_is_a_group_of_its_own_and_is_not_called_normal() -> None:
+    studies = [study(0, 10, 15), study(0, 100, 180, later=True), study(1, 20, 30, later=True, stat=True), study(5, later=True)]
+    read = {one.group: (one.n, one.longest) for one in waits(studies)}
+    assert read == {
+        "STAT": (1, 29), "placed later by the site": (1, 180), "order of arrival": (1, 15), "all": (3, 180),
+    }  # fmt: skip
+    assert [one.group for one in unread(studies, NOON)] == ["placed later by the site", "all"]
+    assert not any(word in name.lower() for name in read for word in ("low", "normal"))
+
+
+@given(READINGS, st.lists(st.booleans(), min_size=40, max_size=40))
+def test_every_study_is_in_one_group_and_in_all(studies: list[Seen], unseen: list[bool]) -> None:
+    mixed = [replace(one, read=None, began=None) if alone else one for one, alone in zip(studies, unseen, strict=False)]
+    for told in (waits(mixed), unread(mixed, NOON)):
+        counts = {one.group: one.n for one in told}
+        assert counts.pop("all", 0) == sum(counts.values())
+
+
+# --- words of readers ---------------------------------------------------------------------------------------------------
+
+
+def test_a_study_of_which_two_readers_speak_counts_once_by_the_newest_word() -> None:
+    both = replace(PLAIN, raised=True, said=(said("present", True), said("absent", True)))
+    found = agreement([both])
+    assert (found["ppv"].hits, found["ppv"].of) == (0, 1)
+    told = board([both], NOON)
+    assert (told["confirmed"], told["not_confirmed"]) == (0, 1)
+
+
+def test_a_blinded_word_is_not_lost_when_another_reader_speaks_later() -> None:
+    both = replace(PLAIN, raised=True, said=(said("absent", True, blind=True), said("present", True)))
+    assert [agreement([both], blind=blind)["ppv"].hits for blind in (None, True, False)] == [1, 0, 1]
+    assert [agreement([both], blind=blind)["ppv"].of for blind in (None, True, False)] == [1, 1, 1]
+
+
+def test_a_word_is_judged_by_what_ai_said_then_and_the_rest_by_what_it_says_now() -> None:
+    # Raised when the reader spoke; since then a new calibration raises it no longer.
+    moved = replace(PLAIN, raised=False, risk=0.1, said=(said("present", True),))
+    told = board([moved], NOON)
+    assert (told["confirmed"], told["missed"], told["raised"]["hits"]) == (1, 0, 0)
+    assert told["label_free"]["specificity"] == 1.0
+
+
+def test_a_word_on_a_study_that_ai_has_not_scored_says_nothing_of_ai() -> None:
+    unscored = replace(PLAIN, ai_state="NOT_SCORED", risk=None, said=(said("present", None),))
+    assert all(found.of == 0 for found in agreement([unscored]).values())
+    assert board([unscored], NOON)["missed"] == 0
+
+
+# --- at the edges -------------------------------------------------------------------------------------------------------
+
+
+def test_a_board_of_one_study() -> None:
+    found = json.loads(json.dumps(board([study(0, 5, 20, raised=True)], NOON), allow_nan=False))
+    assert [(one["group"], one["median"], one["p95"], one["longest"], one["fifo_longest"]) for one in found["waits"]] == [
+        ("raised", 20, 20, 20, 20), ("all", 20, 20, 20, 20),
+    ]  # fmt: skip
+    assert found["raised"] == {"value": 1.0, "low": pytest.approx(0.025), "high": 1.0, "hits": 1, "of": 1}
+    assert found["label_free"]["specificity"] == 0.0
+
+
+def test_a_board_on_which_all_are_raised() -> None:
+    found = json.loads(json.dumps(board([study(at, raised=True) for at in range(20)], NOON + timedelta(hours=1)), allow_nan=False))
+    assert (found["raised"]["value"], found["raised"]["high"]) == (1.0, 1.0)
+    assert found["raised"]["low"] == pytest.approx(0.025 ** (1 / 20)), "Clopper and Pearson at n of n"
+    assert found["label_free"] == {
+        "sensitivity": 1.0,
+        "specificity": 0.0,
+        "ppv": pytest.approx(0.2),
+        "assumption": found["label_free"]["assumption"],
+    }
+
+
+def test_nothing_of_many_has_an_exact_interval_too() -> None:
+    found = board([study(at) for at in range(20)], NOON)["raised"]
+    assert (found["value"], found["low"]) == (0.0, 0.0)
+    assert found["high"] == pytest.approx(1 - 0.025 ** (1 / 20))
+
+
+@pytest.mark.parametrize("threshold", [0.0, 0.0249, 0.0251])
+def test_an_alarm_at_the_edge_of_the_interval(threshold: float) -> None:
+    one = [study(0, overdue=True)]
+    assert bool(board(one, NOON, rules=[rule("overdue", threshold)])["alarms"]) is (threshold < 0.025)
+
+
+def test_stat_is_read_first_in_the_order_of_arrival_whenever_a_reader_was_free() -> None:
+    # Three readings begin at 10, 20 and 30; the STAT study comes at 15, is read last, and would have been read in the second.
+    first, second, stat = study(0, 10, 12), study(1, 20, 22), study(15, 30, 32, stat=True)
+    told = {one.group: one for one in waits([first, second, stat])}
+    assert (told["STAT"].longest, told["STAT"].fifo_longest) == (17, 7)
+    assert told["order of arrival"].fifo_longest == 31
+
+
+def test_a_study_held_for_long_takes_up_its_readers_time_not_anothers() -> None:
+    # Claimed at 1 and read at 100; the other was begun at 50. In order of arrival nothing would have been otherwise.
+    held, other = study(0, 1, 100), study(40, 50, 55)
+    assert in_order_of_arrival([held, other]) == [held.read, other.read]
+
+
+# --- drift --------------------------------------------------------------------------------------------------------------
+
+
+def test_tenths_are_those_of_the_reference_and_an_empty_one_is_no_infinity() -> None:
+    reference, beyond = np.linspace(0, 1, 1000), np.full(200, 5.0)
+    found = psi(reference, beyond, "scores")
+    assert found is not None
+    assert np.isfinite(found.value)
+    assert found.value == pytest.approx((1 - 0.1) * np.log(1 / 0.1) + 9 * (0.1 - 1e-4) * np.log(0.1 / 1e-4), rel=1e-3)
+    assert (found.n, found.reference) == (200, 1000)
+
+
+def test_what_is_no_number_breaks_no_board() -> None:
+    rng = np.random.default_rng(5)
+    reference = rng.normal(size=(200, 8))
+    current = rng.normal(size=(200, 8))
+    current[0, 0], current[1, 3] = np.inf, np.nan
+    scores, embeddings = psi(reference[:, 0], current[:, 0], "scores"), psi_of_embeddings(reference, current)
+    assert scores is not None
+    assert embeddings is not None
+    assert (scores.n, embeddings.n) == (199, 198)
+    assert np.isfinite([scores.value, embeddings.value]).all()
+    assert psi_of_embeddings(reference, np.full((LEAST_FOR_DRIFT, 8), np.nan)) is None
+
+
+def test_the_largest_of_several_axes_is_set_beside_what_chance_gives_the_largest() -> None:
+    rng = np.random.default_rng(6)
+    drawn = [psi_of_embeddings(rng.normal(size=(200, 4)), rng.normal(size=(200, 4))) for _ in range(200)]
+    values = [one.value for one in drawn if one is not None]
+    by_chance = next(one.by_chance for one in drawn if one is not None)
+    assert np.mean(values) == pytest.approx(by_chance, rel=0.1)
+
+
+# --- groups -------------------------------------------------------------------------------------------------------------
+
+
+def test_however_many_scanners_call_the_board_tells_a_few_and_loses_no_study() -> None:
+    studies = [replace(PLAIN, sender=f"AE{number}") for number in range(300)] + [PLAIN] * 3
+    scanners = [one for one in board(studies, NOON)["groups"] if one["kind"] == "scanner"]
+    assert len(scanners) == MOST_GROUPS + 1
+    assert (scanners[0]["group"], scanners[0]["arrived"]) == ("DX1", 3)
+    assert (scanners[-1]["group"], sum(one["arrived"] for one in scanners)) == ("all other scanners", 303)
+
+
+@pytest.mark.parametrize(
+    ("kind", "sent", "told"),
+    [
+        ("scanner", "DX1 ", "DX1"),
+        ("scanner", "", "not known"),
+        ("scanner", "A\r\nB\udcff", "A??B?"),
+        ("scanner", "all other scanners", "all other scanne"),
+        ("sex", "f", "F"),
+        ("sex", "O", "O"),
+        ("sex", "Mrs Muster", "not known"),
+        ("sex", "", "not known"),
+    ],
+)
+def test_a_group_has_a_name_that_no_sender_can_abuse(kind: str, sent: str, told: str) -> None:
+    assert KINDS[kind](replace(PLAIN, **{"sender" if kind == "scanner" else kind: sent})) == told

@@ -20,6 +20,7 @@ from prioritizer.web.words import (
     frequency_words,
     image_words,
     line,
+    meaning_words,
     patient_words,
     person_words,
     reader_words,
@@ -89,7 +90,7 @@ def test_neutral_and_low_studies_look_the_same(band: str):
         ({"band": "HIGH", "place_reason": "order of arrival (stage pilot)"}, True, (">^", "raised", "RAISED, not moved, due in 1 h 30")),
         ({"band": "HIGH"}, False, ("", "neutral", "due in 1 h 30")),
         ({}, True, ("", "neutral", "due in 1 h 30")),
-        ({"stat": True, "due_at": NOON - timedelta(hours=1)}, True, ("!!", "alarm", "STAT now")),
+        ({"stat": True, "due_at": NOON - timedelta(hours=1)}, True, ("!!", "alarm", "STAT now, 30 min")),
         ({"due_at": NOON - timedelta(minutes=12)}, True, ("!!", "alarm", "OVERDUE 12 min")),
         ({"due_at": NOON}, True, ("", "neutral", "due in 0 s")),
         ({"reading_state": "READ", "read_at": NOON - timedelta(seconds=5), "stat": True}, True, ("", "read", "read 5 s ago")),
@@ -112,7 +113,7 @@ def test_glyph_tone_and_deadline_go_together(values: dict[str, object], marks: b
     ],
 )
 def test_the_ai_column_gives_a_state_or_a_reason(values: dict[str, object], words: str):
-    assert ai_words(row(**values), marks=True) == words
+    assert ai_words(row(**values), Manner()) == words
 
 
 @pytest.mark.parametrize(
@@ -122,11 +123,12 @@ def test_the_ai_column_gives_a_state_or_a_reason(values: dict[str, object], word
         ("Yamada^Tarou=山田^太郎=やまだ^たろう", 1.5, "M", "Yamada, Tarou", "18 months M"),
         ("", None, "", "(no name)", "age ?"),
         ("^^^", 0.0, "", "(no name)", "0 days"),
+        ("^Anna", 0.0, "", "Anna", "0 days"),
     ],
 )
 def test_a_patient_is_named_as_the_hospital_writes_it(name: str, age: float | None, sex: str, patient: str, person: str):
     shown = row(patient_name=name, age_years=age, patient_sex=sex)
-    assert (patient_words(shown), person_words(shown)) == (patient, person)
+    assert (patient_words(shown, Manner()), person_words(shown)) == (patient, person)
 
 
 @pytest.mark.parametrize(("instances", "words"), [(1, "1 image"), (2, "2 images")])
@@ -144,6 +146,32 @@ def test_the_reason_of_a_place_begins_with_a_few_words_that_say_when_it_is_earli
     found = place(standing, policy, high_suspended=suspended)
     assert in_short(found.reason) in ("STAT", "raised", "order of arrival", "placed later", "raising is suspended")
     assert found.reason.startswith(EARLIER) == (not stat and found.due_at < NOON + policy.neutral)
+
+
+@pytest.mark.parametrize(
+    ("form", "words"),
+    [("family-first", "Muster, Anna Maria Dr"), ("given-first", "Anna Maria Dr Muster"), ("as-sent", "Muster^Anna^Maria^Dr")],
+)
+def test_a_name_is_written_as_the_house_writes_names(form: str, words: str):
+    assert patient_words(row(patient_name="Muster^Anna^Maria^Dr=M"), Manner(name_format=form)) == words
+    assert patient_words(row(patient_name=""), Manner(name_format=form)) == "(no name)"
+
+
+def test_where_nothing_is_scored_the_ai_column_says_off():
+    assert ai_words(row(ai_state="WAITING"), Manner(ai_off=True)) == "off"
+    assert ai_words(row(), Manner(ai_off=True)) == "-", "what was scored before stays"
+
+
+@pytest.mark.parametrize(
+    ("stage", "suspended", "words"),
+    [
+        (Stage.ACTIVE, False, "raised = placed earlier"),
+        (Stage.ACTIVE, True, "raised = would be placed earlier; raising is suspended now, newly raised studies stay in order of arrival"),
+        (Stage.PILOT, False, "raised = would be placed earlier; in stage pilot the list stays in order of arrival"),
+    ],
+)
+def test_raised_means_placed_earlier_only_where_it_does(stage: Stage, suspended: bool, words: str):
+    assert meaning_words(stage, suspended=suspended) == words
 
 
 CLAIM = {"reading_state": "CLAIMED", "reader": "Dr. A", "reader_since": NOON - timedelta(minutes=3)}
@@ -185,7 +213,7 @@ def test_a_birth_date_is_written_as_the_house_writes_dates(date: str, form: str,
 
 def test_how_often_raising_is_right_needs_enough_words_of_readers():
     assert frequency_words(20, 29, 90) == (
-        "raised = placed earlier; how often that is right is not yet known here (29 of 30 words of readers in 90 days)."
+        "raised = placed earlier; how often that is right is not yet known here (29 of 30 raised studies that readers spoke of in 90 days)."
     )
     assert frequency_words(61, 100, 90).startswith(
         "raised = placed earlier; of 100 raised here in the last 90 days, 61 were confirmed (95 % 51 to "

@@ -30,7 +30,7 @@
       this.ink = ink;
       this.out = ink.createImageData(this.columns, this.rows);
       this.words = new Uint32Array(this.out.data.buffer);
-      this.reset();
+      this.begin();
       one("img", this.view).replaceWith(this.canvas);
       this.listen();
       await this.loadHeat();
@@ -69,6 +69,22 @@
       this.heat = image;
       this.place();
       if (this.onheat) this.onheat();
+    }
+
+    // As the reader left it: a key that loads the page anew changes nothing of what they look at.
+    begin() {
+      const kept = keptViews()[this.figure.dataset.film];
+      if (!kept) {
+        this.reset();
+        return;
+      }
+      Object.assign(this, kept);
+      this.draw();
+      this.place();
+    }
+
+    get seenAs() {
+      return { window: this.window, inverted: this.inverted, zoom: this.zoom, at: this.at };
     }
 
     reset() {
@@ -168,9 +184,25 @@
     }
   }
 
+  // Of the study that is open, and of no other: a tried film stands in its page and has no address to keep it by.
+  const keptViews = () => {
+    const kept = JSON.parse(sessionStorage.getItem("views") || "null");
+    return kept && kept.study === location.pathname ? kept.films : {};
+  };
   const films = all("figure.film").map((figure) => new Film(figure));
   if (films.length) one(".tools").hidden = false;
-  for (const film of films) film.load();
+  addEventListener("pagehide", () => {
+    const drawn = films.filter((film) => film.tones && !film.figure.dataset.film.startsWith("data:"));
+    const views = Object.fromEntries(drawn.map((film) => [film.figure.dataset.film, film.seenAs]));
+    sessionStorage.setItem("views", JSON.stringify({ study: location.pathname, films: views }));
+  });
+
+  // A study is said of, read or skipped once its films stood there for a moment: a second press was meant for the study before.
+  const A_LOOK = 800;
+  Promise.allSettled(films.map((film) => film.load())).then(() => {
+    setTimeout(() => (document.documentElement.dataset.looked = "yes"), A_LOOK);
+  });
+  window.prioritizer.looked = () => document.documentElement.dataset.looked === "yes";
   const each = (step) => films.filter((film) => film.tones).forEach(step);
 
   // --- heat map: one opacity for all films, kept for the next study ---
@@ -215,11 +247,15 @@
   const keys = {
     i: tools.invert, z: tools.fit, 1: tools.actual, 0: tools.reset, o: tools.heat,
     "[": () => slide(-5), "]": () => slide(5), "+": () => each((film) => film.zoomBy(1.25)), "-": () => each((film) => film.zoomBy(0.8)),
+    // Darker, brighter; less and more contrast.
+    ",": () => each((film) => film.windowBy(0.02, 0)), ".": () => each((film) => film.windowBy(-0.02, 0)),
+    j: () => each((film) => film.windowBy(0, 0.1)), k: () => each((film) => film.windowBy(0, -0.1)),
   };
   const press = (selector) => () => { const found = one(selector); if (found) found.click(); };
   Object.assign(keys, {
-    h: press("#reveal button"), y: press('[data-say="y"]'), x: press('[data-say="x"]'), s: press('[data-say="s"]'), Enter: press("#read button"),
+    h: press("#reveal button"), y: press('[data-say="y"]'), x: press('[data-say="x"]'), s: press('[data-say="s"]'), Enter: press("#read"),
     n: press("#next button"), c: press("#claim button"), u: press("#release button"), v: press("#viewer"), Escape: press("#back"),
+    w: () => { const told = one("#happened"); if (told) { told.open = true; told.scrollIntoView({ block: "nearest" }); } },
   });
   window.prioritizer.on(keys);
 })();

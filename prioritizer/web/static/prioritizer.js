@@ -7,11 +7,14 @@
   const typing = (at) => at && (at.isContentEditable || /^(INPUT|TEXTAREA|SELECT)$/.test(at.tagName)) && at.type !== "range" && at.type !== "checkbox";
 
   // --- keys: a page lists what each does; a key with Ctrl, Alt or Meta belongs to the browser or to dictation software ---
-  const HELD = ["j", "k", "ArrowDown", "ArrowUp", "+", "-", "[", "]"];
+  const HELD = ["j", "k", "ArrowDown", "ArrowUp", "+", "-", "[", "]", ",", "."];
+  const AFTER_A_LOOK = ["Enter", "n", "y", "x", "s"];
   const keys = new Map();
   const on = (key, step) => keys.set(key, step);
   document.addEventListener("keydown", (event) => {
-    if (event.ctrlKey || event.altKey || event.metaKey || event.isComposing) return;
+    // AltGr, which types [ and ] on many keyboards, counts as Ctrl and Alt together.
+    const signs = event.getModifierState("AltGraph");
+    if (((event.ctrlKey || event.altKey) && !signs) || event.metaKey || event.isComposing) return;
     if (typing(event.target)) {
       if (event.key === "Escape") event.target.blur();
       return;
@@ -21,9 +24,13 @@
     if (!step) return;
     event.preventDefault();
     // A key that is held down moves; it does not claim, say or read one study after the other.
-    if (!event.repeat || HELD.includes(event.key)) step(event);
+    if (event.repeat && !HELD.includes(event.key)) return;
+    if (AFTER_A_LOOK.includes(event.key) && !window.prioritizer.looked()) return;
+    step(event);
   });
   window.prioritizer = {
+    // A page of films says when they could have been looked at.
+    looked: () => true,
     on: (steps) => {
       for (const [key, step] of Object.entries(steps)) on(key, step);
     },
@@ -33,9 +40,17 @@
   // A step is sent once: a second press while the answer is on its way would do it to the next study.
   let sent = false;
   document.addEventListener("submit", (event) => {
-    if (event.target.method !== "post") return;
-    if (sent) event.preventDefault();
+    const asks = event.submitter?.getAttribute("formmethod") || event.target.method;
+    if (asks !== "post") return;
+    // Two clicks at one place would read the study that came under the pointer meanwhile.
+    const leaves = event.submitter?.id === "read" || event.target.id === "next";
+    if (sent || (leaves && !window.prioritizer.looked())) {
+      event.preventDefault();
+      return;
+    }
     sent = true;
+    // A browser that was told to stop stays on the page: its steps work again.
+    setTimeout(() => (sent = false), 5000);
   });
   addEventListener("pageshow", () => (sent = false));
   const submit = (form) => form && form.requestSubmit();
@@ -48,17 +63,45 @@
   });
   for (const key of ["f", "b"]) on(key, () => follow(one(`[data-key="${key}"]`)));
 
+  // --- deadlines run: the words are counted down, rows stay where they are ---
+  // By the server's clock: that of the machine may be wrong.
+  const ahead = page.now_at ? Date.parse(page.now_at) - Date.now() : 0;
+  const span = (milliseconds) => {
+    const seconds = Math.max(Math.floor(milliseconds / 1000), 0);
+    if (seconds < 60) return `${seconds} s`;
+    if (seconds < 3600) return `${Math.floor(seconds / 60)} min`;
+    if (seconds < 86400) return `${Math.floor(seconds / 3600)} h ${String(Math.floor((seconds % 3600) / 60)).padStart(2, "0")}`;
+    return `${Math.floor(seconds / 86400)} d ${Math.floor((seconds % 86400) / 3600)} h`;
+  };
+  const count = () => {
+    for (const due of all("[data-due]")) {
+      const left = Date.parse(due.dataset.due) - (Date.now() + ahead);
+      const text = left < 0 ? `OVERDUE ${span(-left)}` : `${due.dataset.before} due in ${span(left)}`.trim();
+      const words = one(".when", due);
+      if (words.textContent === text) continue;
+      words.textContent = text;
+      if (left >= 0) continue;
+      one(".mark", due).textContent = "!!";
+      const tone = due.closest(".neutral, .raised");
+      if (tone) tone.classList.replace(tone.classList.contains("raised") ? "raised" : "neutral", "alarm");
+    }
+  };
+  if (one("[data-due]")) setInterval(count, 5000);
+
   // --- the list ---
   const rows = () => all("#rows > tr[data-uid]");
   const selected = () => one("#rows > tr.at");
-  const select = (row) => {
-    if (!row) return;
+  const mark = (row) => {
     for (const other of rows()) other.classList.toggle("at", other === row);
-    one("a.open", row).focus({ preventScroll: true });
-    row.scrollIntoView({ block: "nearest" });
     const address = new URL(location.href);
     address.searchParams.set("at", row.dataset.uid);
     history.replaceState(null, "", address);
+  };
+  const select = (row) => {
+    if (!row) return;
+    mark(row);
+    one("a.open", row).focus({ preventScroll: true });
+    row.scrollIntoView({ block: "nearest" });
   };
   const move = (by) => {
     const found = rows();
@@ -76,10 +119,10 @@
     on("ArrowUp", () => move(-1));
     on("Enter", () => follow(inRow("a.open")));
     on("n", () => submit(one("#next")));
-    on("c", () => submit(inRow('form[action$="/claim"]')));
-    on("u", () => submit(inRow('form[action$="/release"]')));
+    on("c", () => follow(inRow('[data-step="claim"]')));
+    on("u", () => follow(inRow('[data-step="release"]')));
     on("v", () => follow(inRow("a.viewer")));
-    on("w", () => follow(inRow("a.whylink")));
+    on("w", () => follow(inRow(".whylink")));
     // The address holds the selected row: shown anew, the list keeps the reader's place.
     on("r", () => location.reload());
     document.addEventListener("click", (event) => {
@@ -90,19 +133,21 @@
     // "Why here?" is unfolded below the row, and folded by the second press.
     const unfolded = (link) => one(".whytext", link.closest("tr").nextElementSibling);
     document.addEventListener("click", (event) => {
-      const link = event.target.closest("a.whylink");
+      const link = event.target.closest(".whylink");
       if (!link || !unfolded(link).hasChildNodes()) return;
       event.preventDefault();
       event.stopPropagation();
       unfolded(link).replaceChildren();
       link.setAttribute("aria-expanded", "false");
     }, true);
-    document.addEventListener("htmx:afterSwap", (event) => one("a.whylink", event.target.closest("tr").previousElementSibling).setAttribute("aria-expanded", "true"));
-    for (const link of all("a.whylink")) link.setAttribute("aria-expanded", "false");
+    document.addEventListener("htmx:afterSwap", (event) => {
+      one(".whylink", event.target.closest("tr").previousElementSibling).setAttribute("aria-expanded", "true");
+    });
+    for (const link of all(".whylink")) link.setAttribute("aria-expanded", "false");
     on("/", () => one("#q").focus());
     document.addEventListener("focusin", (event) => {
       const row = event.target.closest("#rows > tr[data-uid]");
-      if (row && row !== selected()) for (const other of rows()) other.classList.toggle("at", other === row);
+      if (row && row !== selected()) mark(row);
     });
     const at = selected();
     if (at) {
@@ -138,26 +183,85 @@
     }
   }
 
+  // --- a note that is typed and not said yet: a key that loads the page anew, or leaves it for a while, loses none of it ---
+  const note = one("#note");
+  if (note) {
+    const draft = `note ${location.pathname}`;
+    const kept = sessionStorage.getItem(draft);
+    if (kept !== null) note.value = kept;
+    note.addEventListener("input", () => sessionStorage.setItem(draft, note.value));
+    one("#say").addEventListener("submit", () => sessionStorage.removeItem(draft));
+  }
+
+  // --- the stream: closed while nobody sees the page, since a browser has six connections to a host and every tab would hold one ---
+  const REST = 60000;
+  const stream = (heard, always) => {
+    let source = null;
+    // The server has enough streams of this person: the page asks by itself for a while.
+    let rests = 0;
+    const open = () => {
+      if (Date.now() < rests || (source && source.readyState !== EventSource.CLOSED)) return;
+      source = new EventSource("/live");
+      for (const said of ["changed", "still", "signed-out", "full"]) source.addEventListener(said, () => {
+        if (said === "full") {
+          rests = Date.now() + REST;
+          close();
+        }
+        heard(said);
+      });
+    };
+    const close = () => {
+      if (source) source.close();
+      source = null;
+    };
+    document.addEventListener("visibilitychange", () => {
+      if (document.hidden && !always) close();
+      if (!document.hidden) {
+        open();
+        heard("changed");
+      }
+    });
+    addEventListener("pagehide", close);
+    if (!document.hidden || always) open();
+    return { open, close, live: () => source !== null && source.readyState === EventSource.OPEN };
+  };
+  const ASK_EVERY = 20000;
+
   // --- an open study: what happens to it meanwhile is told above it ---
   const now = one("#now");
   if (now && page.now) {
+    let asked = Date.now();
+    let gone = false;
+    const tell = (text) => {
+      if (now.dataset.text === text) return;
+      now.dataset.text = text;
+      now.innerHTML = text;
+    };
+    const signedOut = () => {
+      gone = true;
+      news.close();
+      tell('<p class="banner alarm"><b>!! You are signed out:</b> nothing that you do here is kept. <a href="">Sign in and come back</a></p>');
+    };
     const ask = async () => {
+      if (gone) return;
+      asked = Date.now();
       try {
         const answer = await fetch(page.now, { headers: { Accept: "text/html" }, redirect: "manual" });
-        if (!answer.ok) return;
-        const text = (await answer.text()).trim();
-        if (now.dataset.text === text) return;
-        now.dataset.text = text;
-        now.innerHTML = text;
+        if (answer.type === "opaqueredirect" || answer.status === 401 || answer.status === 403) signedOut();
+        else if (answer.ok) tell((await answer.text()).trim());
       } catch {
         // The network is away; a step would be refused with the reason.
       }
     };
-    const stream = new EventSource("/live");
-    stream.addEventListener("changed", ask);
-    stream.addEventListener("still", ask);
-    stream.addEventListener("signed-out", () => stream.close());
-    addEventListener("pagehide", () => stream.close());
+    const news = stream((said) => {
+      if (said === "signed-out") signedOut();
+      else if (said !== "full") ask();
+    }, false);
+    setInterval(() => {
+      if (gone || news.live() || Date.now() - asked < ASK_EVERY) return;
+      if (!document.hidden) news.open();
+      ask();
+    }, 1000);
   }
 
   // --- live: the pill changes by itself, the rows never ---
@@ -183,7 +287,6 @@
   const pill = one("#pill");
   if (fresh && pill && page.since) {
     const LOST_AFTER = 25000;
-    const ASK_EVERY = 20000;
     let heard = Date.now();
     let answered = true;
     let sounded = 0;
@@ -206,6 +309,8 @@
       asking = true;
       try {
         const query = new URLSearchParams({ since: page.since, list: page.list });
+        // What stood here may fit the list no more: a study that was taken over is none of one's own any longer.
+        if (page.changing) query.set("shown", rows().map((row) => row.dataset.uid).join(","));
         const answer = await fetch(`/changes?${query}`, { headers: { Accept: "text/html" }, redirect: "manual" });
         if (answer.type === "opaqueredirect" || answer.status === 401 || answer.status === 403) {
           signedOut();
@@ -241,40 +346,32 @@
     };
     const signedOut = () => {
       gone = true;
-      stream.close();
+      news.close();
       say("signed out: load the page again to go on", true);
     };
-    let stream;
-    const listen = () => {
-      stream = new EventSource("/live");
-      stream.addEventListener("changed", () => {
-        if (answered) heard = Date.now();
-        ask();
-      });
-      stream.addEventListener("still", () => {
-        if (answered) heard = Date.now();
-      });
-      stream.addEventListener("signed-out", signedOut);
-    };
-    listen();
+    const news = stream((said) => {
+      if (said === "signed-out") signedOut();
+      if (said === "full" || gone) return;
+      if (answered) heard = Date.now();
+      if (said === "changed") ask();
+    }, page.sound === "stat");
     const watch = () => {
       if (gone) return;
       const silent = Date.now() - heard;
-      lost = silent > LOST_AFTER || stream.readyState === EventSource.CLOSED;
-      const up = answered && stream.readyState === EventSource.OPEN && silent <= LOST_AFTER;
+      lost = silent > LOST_AFTER || !news.live();
+      const up = answered && news.live() && silent <= LOST_AFTER;
       if (up) say(`live, rows as of ${clock(drawn)}`, false);
       else say(`!! not live: last answer ${Math.round(silent / 1000)} s ago, rows as of ${clock(drawn)}`, true);
       if ((lost || !answered) && Date.now() - asked > ASK_EVERY) {
         asked = Date.now();
         // A browser gives a stream up for good when the server answered it with an error.
-        if (stream.readyState === EventSource.CLOSED) listen();
+        if (!document.hidden) news.open();
         ask();
       }
     };
     const drawn = Date.now();
     let asked = Date.now();
     setInterval(watch, 1000);
-    addEventListener("pagehide", () => stream.close());
     addEventListener("pageshow", (event) => {
       // Back from a study: the browser may show the list as it was; the reader left it, so it is drawn anew.
       if (event.persisted) location.reload();

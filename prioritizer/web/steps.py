@@ -1,0 +1,159 @@
+"""What a reader does from the list and from a study: next, claim, release, read, open again, pin; lists under a name, columns.
+
+Every step is a form that works without JavaScript; with it, the same forms are sent by a key.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Annotated
+from urllib.parse import urlencode
+
+from fastapi import APIRouter, Form
+from fastapi.responses import HTMLResponse, RedirectResponse, Response
+
+from prioritizer.access import May, Person
+from prioritizer.db import choosing, reading, saying, worklist
+from prioritizer.errors import NotAllowed
+from prioritizer.study import Finding, ReadingState
+from prioritizer.web import words
+from prioritizer.web.account import InPerson
+from prioritizer.web.asking import Asked, without_place
+from prioritizer.web.desk import Desk, Here, Text, needs
+from prioritizer.web.reading_list import COLUMNS, list_of, manner_of, study_address, wanted_of
+
+routes = APIRouter()
+Reading = Annotated[Person, needs(May.READ)]
+Operating = Annotated[Person, needs(May.OPERATE)]
+
+
+def back_to(asked: Asked, study_uid: str) -> Response:
+    """The list, drawn anew, with the row selected."""
+    return RedirectResponse(f"/{asked.query(at=study_uid, after=asked.address.after)}", 303)
+
+
+def to_study(study_uid: str, asked: Asked, read: str = "") -> Response:
+    """The study's page, which knows from which list it was opened, and which study was read just before."""
+    address = study_address(study_uid, asked)
+    return RedirectResponse(address + (f"{'&' if '?' in address else '?'}{urlencode({'read': read})}" if read else ""), 303)
+
+
+@routes.post("/next")
+def next_study(desk: Here, person: Reading, list: Text = "", passing: Annotated[Sequence[str], Form()] = ()) -> Response:  # noqa: A002
+    """Claim the first study that nobody has and open it; the ones in `passing` are skipped, which is kept."""
+    return take_next(desk, person, list, passing)
+
+
+def take_next(desk: Desk, person: Person, list: str, passing: Sequence[str] = (), read: str = "") -> Response:  # noqa: A002
+    """The same. `read`: the study that was read on the way, so that its reader may still open it again."""
+    asked = list_of(list)
+    lease = timedelta(minutes=desk.page.settings().ranking.claim_minutes)
+    found = reading.claim_next(desk.engine, person.name, lease, desk.now, wanted_of(desk, asked, person), passing)
+    desk.forget()
+    return nothing_left(desk, person, asked, read) if found is None else to_study(found, asked, read)
+
+
+def nothing_left(desk: Desk, person: Person, asked: Asked, read: str) -> Response:
+    """Said in words: a list that is only drawn anew looks as if the key had not been heard."""
+    said = ("The study is read. " if read else "") + "Every study of this list is read, or somebody has it."
+    return desk.render("message.html", person=person, title="Nothing is left to read here", said=said, back=asked.query(after="", at=""))
+
+
+@routes.post("/study/{study_uid}/{step}")
+def take_step(
+    desk: Here,
+    person: Reading,
+    study_uid: str,
+    step: reading.Step,
+    list: Text = "",  # noqa: A002 - the name in the form
+    to: Text = "",
+    note: Text = "",
+    seen: Annotated[int | None, Form(ge=0, lt=2**31)] = None,
+) -> Response:
+    """Claim, release, take over, read, open again, pin or unpin, then back to the page it was done from. `seen`: its number of images."""
+    asked = list_of(list)
+    if to == "next":
+        wanted_of(desk, asked, person)  # a list that cannot be gone on with is told before anything is done
+    if step is reading.Step.READ:
+        keep_note(desk, person, study_uid, asked, note)
+    do_step(desk, person, study_uid, step, asked, seen)
+    if to == "next":
+        return take_next(desk, person, list, read=study_uid if step is reading.Step.READ else "")
+    return to_study(study_uid, asked) if to == "study" else back_to(asked, study_uid)
+
+
+def keep_note(desk: Desk, person: Person, study_uid: str, asked: Asked, note: str) -> None:
+    """A note that was typed and not said yet goes with the finding that was said. Raises NotAllowed where none was: nothing is lost."""
+    typed = " ".join(note.split())
+    mine = saying.standing_of(desk.engine, study_uid, person.name)
+    if not typed or (mine is not None and mine.note == typed):
+        return
+    if mine is None:
+        raise NotAllowed(f"your note is not kept yet: go back and say with it what you found, or clear it. It reads: {typed}")
+    saying.say(desk.engine, study_uid, person.name, Finding(mine.finding), desk.now, ranked=mine.ranked, note=typed, eyes=person.eyes)
+
+
+@routes.get("/study/{study_uid}/release", response_class=HTMLResponse)
+def ask_before_release(desk: Here, person: Operating, study_uid: str, list: str = "") -> HTMLResponse:  # noqa: A002
+    """Before somebody's claim is taken away: whose it is, since when, and what becomes of what they did."""
+    asked = list_of(list)
+    row = worklist.study(desk.engine, study_uid)
+    if not words.reader_words(row, desk.now) or row.reading_state == ReadingState.READ:
+        raise NotAllowed("nobody has this study")
+    line = words.line(row, desk.now, manner_of(desk, asked))
+    return desk.render("release.html", person=person, row=row, line=line, kept=asked.query(after=asked.address.after, at=""))
+
+
+def do_step(desk: Desk, person: Person, study_uid: str, step: reading.Step, asked: Asked, seen: int | None = None) -> None:
+    """One step with a study, and the counts are taken anew."""
+    lease = timedelta(minutes=desk.page.settings().ranking.claim_minutes)
+    policy = desk.page.policy()
+    match step:
+        case reading.Step.CLAIM | reading.Step.TAKE_OVER:
+            over = step is reading.Step.TAKE_OVER
+            reading.claim(desk.engine, study_uid, person.name, lease, desk.now, take_over=over, wanted=wanted_of(desk, asked, person))
+        case reading.Step.RELEASE:
+            reading.release(desk.engine, study_uid, person.name, desk.now, force=person.may(May.OPERATE))
+        case reading.Step.READ:
+            reading.read(desk.engine, study_uid, person.name, desk.now, seen=seen)
+        case reading.Step.REOPEN:
+            reading.reopen(desk.engine, study_uid, person.name, desk.now)
+        case reading.Step.PIN | reading.Step.UNPIN:
+            reading.pin(desk.engine, study_uid, person.name, policy, desk.now, remove=step is reading.Step.UNPIN)
+    desk.forget()
+
+
+@routes.post("/views")
+def save_view(desk: Here, person: InPerson, name: Text = "", list: Text = "", whose: Text = "mine") -> Response:  # noqa: A002
+    """Keep a list under a name, for oneself or, by an administrator, for the site."""
+    asked = without_place(list_of(list))
+    if whose == "site" and not person.may(May.OPERATE):
+        raise NotAllowed("lists of the site are made by an administrator")
+    choosing.save_view(desk.engine, "" if whose == "site" else person.name, name, asked.query(), desk.now, by=person.name)
+    return RedirectResponse(f"/{asked.query()}", 303)
+
+
+@routes.post("/views/delete")
+def delete_view(desk: Here, person: InPerson, name: Text = "", whose: Text = "mine") -> Response:
+    """Forget a list's name."""
+    if whose == "site" and not person.may(May.OPERATE):
+        raise NotAllowed("lists of the site are taken away by an administrator")
+    choosing.delete_view(desk.engine, "" if whose == "site" else person.name, name, desk.now, by=person.name)
+    return RedirectResponse("/", 303)
+
+
+@routes.post("/columns")
+def choose_columns(
+    desk: Here,
+    person: InPerson,
+    columns: Annotated[Sequence[str], Form()] = (),
+    every: Annotated[Sequence[str], Form()] = (),
+    places: Annotated[Sequence[int], Form()] = (),
+    list: Text = "",  # noqa: A002 - the name in the form
+) -> Response:
+    """Which columns, in which order, for this reader. `places`: the place of each of `every` column, the chosen and the others."""
+    place = dict(zip(every, places, strict=False))
+    wanted = sorted((name for name in columns if name in COLUMNS), key=lambda name: place.get(name, 0))
+    choosing.choose(desk.engine, person.name, "columns", wanted, desk.now)
+    return RedirectResponse(f"/{list_of(list).query()}", 303)

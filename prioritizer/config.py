@@ -244,7 +244,7 @@ class Web(Section):
     port: Port = 8042
     """TCP port; 0 takes a free one, for tests."""
     time_zone: str = ""
-    """IANA name such as Europe/Berlin for the times on pages; empty: the machine's."""
+    """IANA name such as Europe/Berlin for the times on pages and the months of the board; empty: the machine's."""
     auth: Literal["local", "proxy", "oidc"] = "local"
     """local: names and passwords of prioritizer. proxy: a proxy of the house signs people in and names them in `proxy_header`.
     oidc: the identity provider of the house does, by OpenID Connect."""

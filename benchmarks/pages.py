@@ -18,6 +18,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
@@ -26,6 +27,8 @@ from benchmarks.line import Daemon, Modality, film_of_10_mb, running
 from prioritizer.access import RIGHTS, May, Role
 from prioritizer.config import Settings, Site
 from prioritizer.db import connect, migrations, people, signing_in
+from prioritizer.db.ordering import WORKLIST
+from prioritizer.db.places import place_of
 from prioritizer.db.tables import events, studies, terms
 from prioritizer.ranking import Policy, Stage
 from prioritizer.search import terms_of
@@ -38,7 +41,7 @@ if TYPE_CHECKING:
 
 FEW, MANY, OPEN = 10_000, 1_000_000, 10_000
 LIMIT_MS, FLAT, COST, LARGEST = 20.0, 1.2, 1.05, 150_000
-ROUNDS, PASSES, BATCH = 80, 8, 20_000
+ROUNDS, PASSES, BATCH, FEW_TIMES = 80, 8, 20_000, 3
 BROWSERS, FILMS, TURNS = 50, 30, 10
 DAY = 60_000
 """Events of a busy day."""
@@ -47,17 +50,18 @@ FAMILIES = ("TAN", "LIND", "ROSSI", "OKAFOR", "BERG", "ITO", "SILVA", "NOWAK", "
 PATHS = {
     "first page": "/",
     "first page, by arrival": "/?order=arrival",
-    "a page in the middle": "/?after={middle}",
+    "a page in the middle": "/?after={place}",
     "by patient": "/?order=patient",
     "raised only": "/?raised=1",
     "search": "/?q=acc{number}",
+    "search by what begins everything": "/?q=1.2",
     "read": "/?view=read",
     "a study": "/study/{middle}",
     "what changed in a day": "/changes?since={day}",
     "what changed ever": "/changes?since=0",
 }
-SIZED = ("/system", "/board", "/calibrations", "/audit", "/people", "/account", "/try", "/study/{middle}/why")
-"""Pages of which only the bytes are asked for."""
+SIZED = ("/system", "/board", "/calibrations", "/rules", "/audit", "/people", "/account", "/try", "/study/{middle}/why")
+"""Pages that are asked for a few times: their bytes, and that none reads the whole ledger."""
 CHOSEN = Settings(site=Site(name="bench", stage=Stage.ACTIVE))
 
 
@@ -72,7 +76,8 @@ class Sizes:
     def filled(self, path: str, count: int) -> str:
         """A path in a ledger of so many studies."""
         number = f"{count - min(OPEN, count) // 2:09d}"
-        return path.format(middle=f"1.2.9.{number}", number=number, day=max(2 * count - DAY, 0))
+        place = place_of(WORKLIST, SimpleNamespace(**study(int(number), count))).text()
+        return path.format(middle=f"1.2.9.{number}", number=number, place=place, day=max(2 * count - DAY, 0))
 
 
 def furnish(engine: sa.Engine, count: int) -> None:
@@ -150,11 +155,11 @@ class Asking:
         return statistics.mean(found)
 
 
-def token(engine: sa.Engine, now: datetime) -> dict[str, str]:
+def token(engine: sa.Engine, now: datetime, name: str = "bench") -> dict[str, str]:
     """The header of a program that may do whatever an administrator may."""
-    people.add(engine, "bench", Role.ADMIN, "bench", now)
+    people.add(engine, name, Role.ADMIN, "bench", now)
     rights = [right for right in May if right in RIGHTS[Role.ADMIN]]
-    secret, _ = signing_in.make_token(engine, "bench", "bench", rights, "bench", now, timedelta(days=1))
+    secret, _ = signing_in.make_token(engine, name, "bench", rights, "bench", now, timedelta(days=1))
     return {"Authorization": f"Bearer {secret}"}
 
 
@@ -198,8 +203,9 @@ def beside(few: sa.Engine, many: sa.Engine, sizes: Sizes) -> dict[str, tuple[flo
         found[name] = (statistics.median(step[0] for step in steps), statistics.median(step[1] for step in steps), 0)
         _tell(name, found[name], sizes)
         for path in SIZED:
-            took, size = one.ms(sizes.filled(path, sizes.few))
-            found[path] = (took, 0.0, size)
+            small, large = ([asking.ms(sizes.filled(path, count)) for _ in range(FEW_TIMES)] for asking, count in both)
+            took = [statistics.median(one[0] for one in asked) for asked in (small, large)]
+            found[path] = (took[0], took[1], max(size for _, size in (*small, *large)))
             _tell(path, found[path], sizes)
     return found
 
@@ -294,14 +300,15 @@ def watched(films: int = FILMS, turns: int = TURNS, browsers: int = BROWSERS) ->
     """What open browsers cost intake and scoring, in turns with none."""
     with running() as daemon, tempfile.TemporaryDirectory() as folder:
         engine = connect.open_ledger(f"sqlite:///{daemon.folder}/var/ledger.sqlite3")
-        headers = token(engine, datetime.now(UTC))
+        # Each of a person of their own: nobody holds more than a few streams.
+        headers = [token(engine, datetime.now(UTC), f"bench-{number}") for number in range(browsers)]
         modality = Modality(daemon.port, film_of_10_mb(Path(folder) / "film.dcm"))
         ranked_s(daemon, modality, films)
         without, beside_them, asked = [], [], 0
         for turn in range(turns):
             without.append(ranked_s(daemon, modality, films))
             over = threading.Event()
-            pages = [Browser(daemon.web, headers, over) for _ in range(browsers)]
+            pages = [Browser(daemon.web, header, over) for header in headers]
             for page in pages:
                 page.start()
             time.sleep(5)

@@ -231,35 +231,48 @@ def requeue(
     everything: Annotated[bool, typer.Option("--all", help="Every image that failed, or with --deliveries every refused result.")] = False,
     deliveries: Annotated[bool, typer.Option("--deliveries", help="Send results again instead of scoring again.")] = False,
     give_up: Annotated[str, typer.Option(metavar="REASON", help="Give up a study's refused results; why is kept.")] = "",
+    discard: Annotated[str, typer.Option(metavar="REASON", help="Give up a study's images that failed, or one image; why is kept.")] = "",
     config: ConfigFile = None,
 ) -> None:
-    """Score again what failed or was not scored, or send again, or give up, what a destination refused."""
-    from prioritizer.db import delivering, scoring, worklist
+    """Score again what failed or was not scored, or send again what a destination refused; or give either up, with a reason.
+
+    A discarded image is not scored; its study stays on the list.
+    """
+    from prioritizer.db import delivering, scoring
     from prioritizer.stations import utc_now
 
     if bool(uid) == everything:
         raise typer.BadParameter("name one study, or say --all", param_hint="STUDY")
-    if give_up and everything:
-        raise typer.BadParameter("results are given up one study at a time", param_hint="--give-up")
+    if (give_up or discard) and everything:
+        raise typer.BadParameter("what is given up is named one at a time", param_hint="--give-up" if give_up else "--discard")
+    if bool(give_up) + bool(discard) + deliveries > 1:
+        raise typer.BadParameter("say one of --deliveries, --give-up, --discard", param_hint="--discard" if discard else "--give-up")
     engine, settings = ledger_of(config)
-    who = getpass.getuser()
+    who, now = getpass.getuser(), utc_now()
     if give_up:
-        done = delivering.discard_deliveries(engine, study_uid_of(engine, uid), who, give_up, utc_now())
+        done = delivering.discard_deliveries(engine, study_uid_of(engine, uid), who, give_up, now)
         talk.print(f"{done} refused results given up")
-        return
-    uids = {uid}
-    if everything:
-        waiting = worklist.unfinished_deliveries(engine)
-        failed = worklist.failed_instances(engine, limit=100_000)
-        uids = {row.study_uid for row in waiting if row.state == "REJECTED"} if deliveries else {row.study_uid for row in failed}
+    elif discard:
+        done = scoring.discard_failed(engine, meant_by(engine, uid), who, discard, policy_for(settings), now)
+        talk.print(f"{done} images discarded: not scored, their study stays on the list")
+    elif deliveries and everything:
+        talk.print(f"the results of {delivering.requeue_all(engine, who, now)} studies will be sent again")
+    elif deliveries:
+        talk.print(f"{delivering.requeue_deliveries(engine, study_uid_of(engine, uid), who, now)} results will be sent again")
+    elif everything:
+        found = scoring.requeue_failed(engine, who, policy_for(settings), now)
+        gone = f"; of {found.gone} the pixels were deleted after reading: send those again, or --discard them" if found.gone else ""
+        talk.print(f"{found.again} images will be scored again{gone}")
     else:
-        with suppress(NotFound):  # an SOP Instance UID names one image
-            uids = {study_uid_of(engine, uid)}
-    if deliveries:
-        talk.print(f"{sum(delivering.requeue_deliveries(engine, one, who, utc_now()) for one in uids)} results will be sent again")
-    else:
-        policy = policy_for(settings)
-        talk.print(f"{sum(scoring.requeue(engine, one, who, policy, utc_now()) for one in uids)} images will be scored again")
+        done = scoring.requeue(engine, meant_by(engine, uid), who, policy_for(settings), now)
+        talk.print(f"{done} images will be scored again")
+
+
+def meant_by(engine: sa.Engine, text: str) -> str:
+    """The UID of the study that a person means, or of the one image that they name by its SOP Instance UID."""
+    with suppress(NotFound):
+        return study_uid_of(engine, text)
+    return text
 
 
 # --- files -----------------------------------------------------------------------------------------------------

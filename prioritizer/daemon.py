@@ -21,7 +21,18 @@ import sdnotify
 import sqlalchemy as sa
 from apscheduler.schedulers.background import BackgroundScheduler
 
-from prioritizer import __version__, conformance, doctor, proposing_threshold, recovery, ruled, ruled_effect, stations, watching
+from prioritizer import (
+    __version__,
+    bundle_card,
+    conformance,
+    doctor,
+    proposing_threshold,
+    recovery,
+    ruled,
+    ruled_effect,
+    stations,
+    watching,
+)
 from prioritizer.access import Role
 from prioritizer.chores import Chores
 from prioritizer.config import Settings, read_settings
@@ -289,8 +300,7 @@ class Daemon:
         if self.bundle is None:
             return {}
         applies = calibrations.applying(self.engine, self._policy()).calibration
-        told = {key: self.bundle.card.get(key, "") for key in ("name", "title", "intended_use", "limits")}
-        return {**told, "digest": self.bundle.digest, "calibration": applies.id if applies else ""}
+        return {**bundle_card.told(self.bundle), "calibration": applies.id if applies else ""}
 
     def _propose_threshold(self, wish: ThresholdWish, by: str, activation: int) -> str:
         """A candidate with another threshold; one is made at a time, for each is simulated."""

@@ -17,7 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from prioritizer.config import Settings
-from prioritizer.db import calibrations, senders, worklist
+from prioritizer.db import calibrations, queues, senders, worklist
 from prioritizer.db.ordering import Order, View, Wanted
 from prioritizer.db.worklist import Row
 from prioritizer.errors import ModelError
@@ -34,6 +34,8 @@ UID_END = 10
 COLUMNS = ("Due", "Patient", "Study", "From", "Arrived", "AI", "Reader", "UID")
 NARROW_COLUMNS = ("Due", "Patient", "AI", "Reader", "UID")
 FIXED_WIDTHS = {"Due": 23, "From": 8, "Arrived": 8, "Reader": 6, "UID": 12, "AI": 10}
+MOST_TOLD = 20
+"""Of each list of the status."""
 WIDE = 120
 """Characters from which every column is shown."""
 TONES = {"alarm": "bold red", "raised": "bold yellow", "neutral": "", "read": "dim"}
@@ -158,17 +160,18 @@ def calibration_now(engine: sa.Engine, settings: Settings) -> dict[str, Any]:
 
 
 def show_status(engine: sa.Engine, settings: Settings, *, as_json: bool, out: Console) -> None:
-    """Alarms, failed images, unsent results, refusals."""
-    notices = senders.recent_notices(engine, limit=20)
+    """Alarms, failed images, unsent results, refusals; of a list that is cut, which part it is."""
+    failed_images, refusals = queues.failed_instances(engine, MOST_TOLD), senders.newest_notices(engine, MOST_TOLD)
     told: dict[str, Any] = {
         "site": settings.site.name,
         "stage": str(settings.site.stage),
         "calibration": calibration_now(engine, settings),
         "counts": {key: plain(value) for key, value in asdict(worklist.counts(engine)).items()},
         "alarms": [{"name": n, "since": plain(s), "said": t, "mend": m} for n, s, t, m in worklist.standing_alarms(engine)],
-        "failed": [{key: plain(value) for key, value in asdict(f).items()} for f in worklist.failed_instances(engine, 20)],
+        "failed": [{key: plain(value) for key, value in asdict(f).items()} for f in failed_images.rows],
         "deliveries": [{key: plain(value) for key, value in asdict(d).items()} for d in worklist.unfinished_deliveries(engine)],
-        "refusals": [{**{key: plain(v) for key, v in asdict(n).items()}, "toml": n.admitting_toml} for n in notices],
+        "refusals": [{**{key: plain(v) for key, v in asdict(n).items()}, "toml": n.admitting_toml} for n in refusals.rows],
+        "cut": {"failed": failed_images.cut, "refusals": refusals.cut},
     }
     if as_json:
         print(json.dumps(told, indent=1))
@@ -181,13 +184,17 @@ def show_status(engine: sa.Engine, settings: Settings, *, as_json: bool, out: Co
         out.print(Text(f"!! {alarm['said']} (since {alarm['since'][:16]}). {alarm['mend']}.", style="bold red"), soft_wrap=True)
     for failed in told["failed"]:
         out.print(Text(f"not scored  {failed['study_uid']}: {failed['reason_text']}"), soft_wrap=True)
+    if failed_images.cut:
+        out.print(Text(f"{failed_images.cut} images that could not be scored", style="dim"), soft_wrap=True)
     for delivery in told["deliveries"]:
         said = f"{delivery['state'].lower()}  {delivery['destination']}  study {delivery['study_uid']}, {delivery['attempts']} tries"
         out.print(Text(f"{said}: {delivery['reason_text'] or 'waiting'}"), soft_wrap=True)
-    for notice in notices:
+    for notice in refusals.rows:
         head = f"{notice.at.astimezone():%Y-%m-%d %H:%M:%S} {notice.kind} {notice.address} {notice.calling_ae} -> {notice.called_ae}"
         out.print(Text(f"{head}: {notice.reason}"), soft_wrap=True)
         if notice.admitting_toml:
             out.print(Text("  to admit it, add to the configuration and reload:\n" + notice.admitting_toml, style="dim"), soft_wrap=True)
+    if refusals.cut:
+        out.print(Text(f"{refusals.cut} refusals", style="dim"), soft_wrap=True)
     if not any(told[key] for key in ("alarms", "failed", "deliveries", "refusals")):
         out.print("Nothing needs you.")

@@ -81,12 +81,22 @@ class Shift:
     """Of the new place."""
 
 
-def shifts(standings: Sequence[Standing], before: Policy, after: Policy, *, suspended: tuple[bool, bool] = (False, False)) -> list[Shift]:
-    """Every open study that would stand elsewhere by the rules `after`, the furthest first. Stages are as the rules have them."""
+def shifts(
+    standings: Sequence[Standing],
+    before: Policy,
+    after: Policy,
+    *,
+    suspended: tuple[bool, bool] = (False, False),
+    then: Sequence[Standing] | None = None,
+) -> list[Shift]:
+    """Every open study that would stand elsewhere by the rules `after`, the furthest first. Stages are as the rules have them.
+
+    `then` is the same studies, in the same order, as another calibration would judge them; None where it stays.
+    """
     places, orders = [], []
-    for rules, held in ((before, suspended[0]), (after, suspended[1])):
-        found = [ranking.place(standing, rules, high_suspended=held) for standing in standings]
-        keys = [ranking.sort_key(standing, place.due_at) for standing, place in zip(standings, found, strict=True)]
+    for rules, held, known in ((before, suspended[0], standings), (after, suspended[1], standings if then is None else then)):
+        found = [ranking.place(standing, rules, high_suspended=held) for standing in known]
+        keys = [ranking.sort_key(standing, place.due_at) for standing, place in zip(known, found, strict=True)]
         orders.append({index: rank for rank, index in enumerate(sorted(range(len(keys)), key=keys.__getitem__), start=1)})
         places.append(found)
     moved = [

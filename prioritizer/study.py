@@ -26,9 +26,10 @@ class InstanceState(StrEnum):
                 RECEIVED under a lease; when the lease runs out the instance is scored again, to the same numbers.
     SCORED      The score station enters it in the same commit as the score and the new place. Another bundle in service leaves
                 it, while the study is unread: to RECEIVED, or without pixels to INELIGIBLE.
-    INELIGIBLE  Outside the model's scope, or not a radiograph; `reason` says which rule. An operator's requeue leaves it, and so
-                does another bundle in service.
-    FAILED      The pixels could not be read, or the sandbox died twice on them. An operator's requeue leaves it.
+    INELIGIBLE  Outside the model's scope, or not a radiograph; `reason` says which rule. Or it failed and an operator gave it up. An
+                operator's requeue leaves it, and so, unless it was given up, does another bundle in service.
+    FAILED      The pixels could not be read, or the sandbox died twice on them. An operator's requeue leaves it; their word that it
+                is given up leaves it to INELIGIBLE, with that word as the reason.
     """
 
     RECEIVED = "RECEIVED"
@@ -41,7 +42,7 @@ INSTANCE_TRANSITIONS: Mapping[InstanceState, frozenset[InstanceState]] = {
     InstanceState.RECEIVED: frozenset({InstanceState.SCORED, InstanceState.INELIGIBLE, InstanceState.FAILED}),
     InstanceState.SCORED: frozenset({InstanceState.RECEIVED, InstanceState.INELIGIBLE}),
     InstanceState.INELIGIBLE: frozenset({InstanceState.RECEIVED}),
-    InstanceState.FAILED: frozenset({InstanceState.RECEIVED}),
+    InstanceState.FAILED: frozenset({InstanceState.RECEIVED, InstanceState.INELIGIBLE}),
 }
 
 

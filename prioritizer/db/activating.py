@@ -75,11 +75,21 @@ def roll_back(
     with connect.writing(engine) as tx:
         before = in_force(tx, policy, alone=True)
         calibrations.as_expected(tx, before, policy.bundle_digest, expected)
-        active = active_row(tx, policy.bundle_digest)
-        if active is None:
-            raise NotAllowed("the bundle's own calibration applies: there is nothing to go back to")
-        chosen = calibrations.row_of(tx, active.replaced) if active.replaced and not to_own else None
+        chosen = _before_the_active(tx, policy, to_own=to_own)
         return _put_in_force(tx, before, chosen, who, policy, quiet, now, back=True)
+
+
+def goes_back_to(engine: sa.Engine, policy: Policy, *, to_own: bool = False) -> calibrations.Row | None:
+    """What going back would put in force; None for the bundle's own. Read only. Raises NotAllowed where there is nothing to go back to."""
+    with connect.reading(engine) as tx:
+        return _before_the_active(tx, policy, to_own=to_own, held=False)
+
+
+def _before_the_active(tx: sa.Connection, policy: Policy, *, to_own: bool, held: bool = True) -> calibrations.Row | None:
+    active = active_row(tx, policy.bundle_digest)
+    if active is None:
+        raise NotAllowed("the bundle's own calibration applies: there is nothing to go back to")
+    return calibrations.row_of(tx, active.replaced, held=held) if active.replaced and not to_own else None
 
 
 def _may(chosen: calibrations.Row, decision: Decision, policy: Policy) -> None:

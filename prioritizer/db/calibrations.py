@@ -171,9 +171,10 @@ def reject(engine: sa.Engine, name: str, who: str, reason: str, now: datetime) -
         record(tx, Kind.CALIBRATION_REJECTED, said, now, actor=who, calibration=name)
 
 
-def row_of(tx: sa.Connection, name: str) -> Row:
+def row_of(tx: sa.Connection, name: str, *, held: bool = True) -> Row:
     """One calibration, its row held until the commit. Raises NotFound."""
-    row = tx.execute(sa.select(*COLUMNS).where(calibrations.c.id == name).with_for_update()).one_or_none()
+    query = sa.select(*COLUMNS).where(calibrations.c.id == name)
+    row = tx.execute(query.with_for_update() if held else query).one_or_none()
     if row is None:
         raise NotFound(f"no calibration {name} in the ledger; `prioritizer calibration list` shows them")
     return Row(**row._mapping)

@@ -1,19 +1,21 @@
-"""Where the open studies stand by the rules in force, and where they would stand by others. Read only."""
+"""Where the open studies stand by the rules in force, and where they would by others or by another calibration. Read only."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import sqlalchemy as sa
 
-from prioritizer import ruling
+from prioritizer import ranking, ruling
+from prioritizer.calibration import Calibration
 from prioritizer.db import connect
 from prioritizer.db.in_force import in_force
 from prioritizer.db.ordering import View, in_view
 from prioritizer.db.placing import high_suspended, standing_of
-from prioritizer.db.tables import studies
-from prioritizer.ranking import Policy, Standing
+from prioritizer.db.tables import UNREAD, scores, studies
+from prioritizer.ranking import Band, Policy, Standing
+from prioritizer.study import AIState, Probability
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,6 +27,15 @@ class OpenPlaces:
     after: Policy
     suspended_before: bool
     suspended_after: bool
+    then: list[Standing] | None = None
+    """The same studies as another calibration would judge them; None where only rules differ."""
+
+    @property
+    def raised(self) -> tuple[int, int]:
+        """How many of them the model raises, before and after."""
+        sides = ((self.standings, self.before), (self.standings if self.then is None else self.then, self.after))
+        counts = [sum(ranking.band_of(one, rules) is Band.HIGH for one in known) for known, rules in sides]
+        return counts[0], counts[1]
 
 
 def open_places(engine: sa.Engine, policy: Policy, changes: Mapping[str, str | float]) -> OpenPlaces:
@@ -41,3 +52,48 @@ def open_places(engine: sa.Engine, policy: Policy, changes: Mapping[str, str | f
             suspended_before=high_suspended(tx, before),
             suspended_after=high_suspended(tx, after),
         )
+
+
+def places_by(engine: sa.Engine, policy: Policy, other: Calibration) -> OpenPlaces:
+    """The list as it is, and as it would be with another calibration of this bundle in force: what activating it would write."""
+    with connect.reading(engine) as tx:
+        before = in_force(tx, policy, held=False).policy
+        after = before.with_thresholds(other.t_high, other.t_low)
+        columns = [studies.c[name] for name in ("study_uid", "first_received_at", "stat", "pinned_by", "ai_state", "risk", "expired_at")]
+        rows = tx.execute(sa.select(*columns).where(sa.text(UNREAD))).all()
+        unread = [standing_of(row) for row in rows]
+        then = _judged_by(tx, unread, policy.bundle_digest, other)
+        bands = {one.study_uid: ranking.band_of(one, after) for one in then if one.ai_state is AIState.SCORED}
+        shown = [index for index, row in enumerate(rows) if row.expired_at is None]
+        return OpenPlaces(
+            standings=[unread[index] for index in shown],
+            then=[then[index] for index in shown],
+            before=before,
+            after=after,
+            suspended_before=high_suspended(tx, before),
+            suspended_after=high_suspended(tx, after, bands),
+        )
+
+
+def _judged_by(tx: sa.Connection, standings: list[Standing], bundle_digest: str, other: Calibration) -> list[Standing]:
+    """The same studies with the risk that `other` makes of the logits of this bundle; what another bundle scored waits to be scored again.
+
+    A calibration never turns the order of two logits round: the image that decides stays the one that decides.
+    """
+    newest = (
+        sa.select(studies.c.study_uid, sa.func.max(scores.c.id).label("id"))
+        .join(scores, scores.c.sop_instance_uid == studies.c.deciding_instance)
+        .where(sa.text(UNREAD), studies.c.ai_state == AIState.SCORED)
+        .group_by(studies.c.study_uid)
+        .subquery()
+    )
+    query = sa.select(newest.c.study_uid, scores.c.logit, scores.c.bundle_digest).join(scores, scores.c.id == newest.c.id)
+    rows = [row for row in tx.execute(query) if row.bundle_digest == bundle_digest]
+    risks = dict(zip((row.study_uid for row in rows), other.probabilities([row.logit for row in rows]).tolist(), strict=True))
+    found = []
+    for one in standings:
+        if one.ai_state is AIState.SCORED and one.study_uid in risks:
+            found.append(replace(one, risk=Probability(risks[one.study_uid])))
+        else:
+            found.append(replace(one, risk=None, ai_state=AIState.WAITING if one.ai_state is AIState.SCORED else one.ai_state))
+    return found

@@ -1,15 +1,20 @@
-"""What waits for each station, since when, and how much it did in the last hour. Read only."""
+"""What waits for each station, what could not be done, and how much each did in the last hour. Read only."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any, Generic, TypeVar
 
 import sqlalchemy as sa
 
 from prioritizer.db import connect
-from prioritizer.db.events import Kind
-from prioritizer.db.tables import deliveries, events, instances
+from prioritizer.db.events import ITSELF, Kind
+from prioritizer.db.tables import deliveries, events, instances, studies
+from prioritizer.db.worklist import DeliveryRow
+from prioritizer.study import InstanceState
+
+Shown = TypeVar("Shown")
 
 TO_SCORE = "images to score"
 """No destination can be called so."""
@@ -17,6 +22,21 @@ LAST = timedelta(hours=1)
 # The words of the partial indexes, so that both databases use them.
 UNSCORED = sa.text("state = 'RECEIVED'")
 UNSENT = sa.text("state = 'PENDING'")
+UNFINISHED = sa.text("state IN ('PENDING', 'REJECTED')")
+MOST_COUNTED = 1000
+"""Beyond this nobody asks how many: counting would read them all."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FailedInstance:
+    """An instance that could not be scored, for the operator."""
+
+    study_uid: str
+    sop_instance_uid: str
+    calling_ae: str
+    reason: str
+    reason_text: str
+    received_at: datetime
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,6 +49,60 @@ class Queue:
 
 
 NOTHING = Queue(waiting=0, oldest=None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Some(Generic[Shown]):
+    """The first of a list, and how many there are in all."""
+
+    rows: list[Shown]
+    total: int
+    """Counted up to `MOST_COUNTED`; one more stands for more."""
+    which: str = "newest"
+    """Those that are shown."""
+
+    @property
+    def cut(self) -> str:
+        """Which part of the list is shown; empty where all of it is."""
+        if len(self.rows) >= self.total:
+            return ""
+        return f"the {self.which} {len(self.rows)} of {self.total if self.total <= MOST_COUNTED else f'more than {MOST_COUNTED}'}"
+
+
+def counted(tx: sa.Connection, query: sa.Select[Any]) -> int:
+    """How many rows a query finds, counted up to one more than `MOST_COUNTED`."""
+    some = query.order_by(None).limit(MOST_COUNTED + 1).subquery()
+    return tx.scalar(sa.select(sa.func.count()).select_from(some)) or 0
+
+
+def failed_ones(*columns: sa.ColumnElement[Any]) -> sa.Select[Any]:
+    """Instances that are FAILED, found by what was written down when they failed: no index of `instances` holds this state.
+
+    Of one whose header could not be read nothing was written down; it is alone in its study, which failed with it.
+    """
+    failed = InstanceState.FAILED
+    told = sa.select(events.c.sop_instance_uid).where(events.c.kind == Kind.FAILED)
+    alone = sa.select(instances.c.sop_instance_uid).join(studies, studies.c.study_uid == instances.c.study_uid)
+    either = sa.union(told, alone.where(studies.c.ai_state == failed)).subquery()
+    return sa.select(*columns).where(instances.c.sop_instance_uid.in_(sa.select(either.c.sop_instance_uid)), instances.c.state == failed)
+
+
+def failed_instances(engine: sa.Engine, limit: int) -> Some[FailedInstance]:
+    """Images that could not be scored, the newest first."""
+    query = failed_ones(*(instances.c[name] for name in FailedInstance.__dataclass_fields__))
+    newest = query.order_by(instances.c.received_at.desc(), instances.c.sop_instance_uid).limit(limit)
+    with connect.reading(engine) as tx:
+        rows = [FailedInstance(**row._mapping) for row in tx.execute(newest)]
+        return Some(rows=rows, total=counted(tx, query) if len(rows) == limit else len(rows))
+
+
+def unfinished_deliveries(engine: sa.Engine, limit: int) -> Some[DeliveryRow]:
+    """Results that wait or were refused: the refused ones first, of each the oldest first."""
+    query = sa.select(*(deliveries.c[name] for name in DeliveryRow.__dataclass_fields__)).where(UNFINISHED)
+    first = query.order_by(deliveries.c.state.desc(), deliveries.c.created_at, deliveries.c.id).limit(limit)
+    with connect.reading(engine) as tx:
+        rows = [DeliveryRow(**row._mapping) for row in tx.execute(first)]
+        return Some(rows=rows, total=counted(tx, query) if len(rows) == limit else len(rows), which="first")
 
 
 def queues(engine: sa.Engine) -> dict[str, Queue]:
@@ -54,7 +128,9 @@ DONE = {
 def done(engine: sa.Engine, now: datetime) -> dict[str, str]:
     """What each station of `DONE` did in the last hour, in words."""
     kinds = [kind for _, found in DONE.values() for kind in found]
-    query = sa.select(events.c.kind, sa.func.count()).where(events.c.kind.in_(kinds), events.c.at >= now - LAST).group_by(events.c.kind)
+    # An image that a person gives up is told as not scored, too: no station did that.
+    mine = events.c.kind.in_(kinds) & (events.c.at >= now - LAST) & (events.c.actor == ITSELF)
+    query = sa.select(events.c.kind, sa.func.count()).where(mine).group_by(events.c.kind)
     with connect.reading(engine) as tx:
         counts: dict[str, int] = {row[0]: row[1] for row in tx.execute(query)}
     return {name: f"{sum(counts.get(kind, 0) for kind in found)} {what}" for name, (what, found) in DONE.items()}

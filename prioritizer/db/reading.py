@@ -16,7 +16,7 @@ from prioritizer.db.events import Kind, record
 from prioritizer.db.in_force import in_force
 from prioritizer.db.ordering import KEYS, WORKING, WORKLIST, Wanted, chosen, nobody_has, order_keys, stands_before
 from prioritizer.db.placing import put_in_place
-from prioritizer.db.tables import NO_READER, instances, studies
+from prioritizer.db.tables import NO_READER, events, instances, studies
 from prioritizer.errors import NotAllowed, NotFound
 from prioritizer.ranking import Policy, minutes
 from prioritizer.study import ReadingState
@@ -212,8 +212,18 @@ def _held_in_order(tx: sa.Connection, wanted: sa.ColumnElement[bool]) -> Sequenc
     return tx.scalars(sa.select(studies.c.study_uid).where(wanted).order_by(studies.c.study_uid).with_for_update()).all()
 
 
-def opened(engine: sa.Engine, study_uid: str, actor: str, now: datetime) -> None:
+ONE_LOOK = timedelta(minutes=1)
+"""So long a page that is loaded anew by its own steps, and the films that it fetches, are one look at the study."""
+
+
+def opened(engine: sa.Engine, study_uid: str, actor: str, now: datetime, one_look: timedelta = ONE_LOOK) -> None:
     """A person looked at the study: what a reader had seen cannot be added truthfully later. Raises NotFound."""
+    before = sa.select(events.c.id).where(
+        events.c.study_uid == study_uid, events.c.kind == Kind.OPENED, events.c.actor == actor, events.c.at > now - one_look
+    )
+    with connect.reading(engine) as tx:
+        if tx.execute(before.limit(1)).first() is not None:
+            return
     with connect.writing(engine) as tx:
         _study(tx, study_uid)
         record(tx, Kind.OPENED, "opened", now, study=study_uid, actor=actor)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -10,11 +11,14 @@ from typing import Any
 import sqlalchemy as sa
 
 from prioritizer.db import connect
+from prioritizer.db.queues import MOST_COUNTED, Some, counted
 from prioritizer.db.tables import ECHO, instances, notices, studies
 
 BACK = timedelta(days=30)
 """Further back nobody looks: a sender that was silent for so long is told as such."""
-REFUSED = notices.c.kind != ECHO
+REFUSALS = ("refused-association", "refused-object", "quarantined", "conflict")
+"""Every kind of notice but a C-ECHO. Asked for by name, each is a range of the index."""
+REFUSED = notices.c.kind.in_(REFUSALS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,7 +107,27 @@ def refused_since(engine: sa.Engine, since: datetime) -> int:
 def recent_notices(engine: sa.Engine, limit: int = 100) -> list[NoticeRow]:
     """The newest refusals, quarantines and conflicts."""
     with connect.reading(engine) as tx:
-        return _notices(tx, REFUSED, limit)
+        return _newest(tx, limit)
+
+
+def newest_notices(engine: sa.Engine, limit: int) -> Some[NoticeRow]:
+    """The same, with how many there are."""
+    with connect.reading(engine) as tx:
+        rows = _newest(tx, limit)
+        if len(rows) < limit:
+            return Some(rows=rows, total=len(rows))
+        total = sum(counted(tx, sa.select(notices.c.id).where(notices.c.kind == kind)) for kind in REFUSALS)
+        return Some(rows=rows, total=min(total, MOST_COUNTED + 1))
+
+
+def last_refusals(engine: sa.Engine, titles: Collection[str], now: datetime) -> dict[str, NoticeRow]:
+    """The newest refusal of each AE title in the last 30 days, however often others were refused since."""
+    latest = sa.func.row_number().over(partition_by=notices.c.calling_ae, order_by=(notices.c.at.desc(), notices.c.id.desc()))
+    of_them = REFUSED & (notices.c.at >= now - BACK) & notices.c.calling_ae.in_(titles)
+    ranked = sa.select(notices.c.id, latest.label("back")).where(of_them).subquery()
+    query = sa.select(*NOTICE).where(notices.c.id.in_(sa.select(ranked.c.id).where(ranked.c.back == 1)))
+    with connect.reading(engine) as tx:
+        return {row.calling_ae: NoticeRow(**row._mapping) for row in tx.execute(query)}
 
 
 def came(engine: sa.Engine, title: str, since: datetime, limit: int = 10) -> Came:
@@ -122,6 +146,12 @@ def came(engine: sa.Engine, title: str, since: datetime, limit: int = 10) -> Cam
             echoes=_notices(tx, (notices.c.kind == ECHO) & (notices.c.calling_ae == title) & (notices.c.at >= since), limit),
             refusals=_notices(tx, REFUSED & (notices.c.at >= since), limit),
         )
+
+
+def _newest(tx: sa.Connection, limit: int) -> list[NoticeRow]:
+    """The newest of each kind are the first of the index; the newest of these are the newest of all."""
+    found = [notice for kind in REFUSALS for notice in _notices(tx, notices.c.kind == kind, limit)]
+    return sorted(found, key=lambda notice: notice.at, reverse=True)[:limit]
 
 
 def _notices(tx: sa.Connection, which: sa.ColumnElement[bool], limit: int) -> list[NoticeRow]:

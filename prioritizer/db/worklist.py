@@ -18,7 +18,7 @@ from prioritizer.db.ruled import ruled
 from prioritizer.db.tables import alarms, deliveries, events, instances, results, scores, studies
 from prioritizer.errors import NotAllowed, NotFound
 from prioritizer.ranking import Band, Policy
-from prioritizer.study import AIState, DeliveryState, InstanceState
+from prioritizer.study import AIState, DeliveryState
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -296,26 +296,6 @@ def unfinished_deliveries(engine: sa.Engine, study_uid: str | None = None) -> li
         query = query.where(deliveries.c.state.in_([DeliveryState.PENDING, DeliveryState.REJECTED]))
     with connect.reading(engine) as tx:
         return [DeliveryRow(**row._mapping) for row in tx.execute(query)]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FailedInstance:
-    """An instance that could not be scored, for the operator."""
-
-    study_uid: str
-    sop_instance_uid: str
-    calling_ae: str
-    reason: str
-    reason_text: str
-    received_at: datetime
-
-
-def failed_instances(engine: sa.Engine, limit: int = 200) -> list[FailedInstance]:
-    """The newest FAILED instances."""
-    columns = [instances.c[name] for name in FailedInstance.__dataclass_fields__]
-    query = sa.select(*columns).where(instances.c.state == InstanceState.FAILED).order_by(instances.c.received_at.desc()).limit(limit)
-    with connect.reading(engine) as tx:
-        return [FailedInstance(**row._mapping) for row in tx.execute(query)]
 
 
 def result_bytes(engine: sa.Engine, result_uid: str) -> bytes:

@@ -6,7 +6,7 @@ import dataclasses
 import ipaddress
 import json
 import socket
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -15,6 +15,8 @@ from prioritizer.errors import ConfigError
 
 ANY: Final = "*"
 MEBIBYTE: Final = 1 << 20
+MOST_NAMED: Final = 10
+"""Peers that a refusal names: who reads it looks for a slip of the pen, not for the whole list."""
 _Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
@@ -131,9 +133,23 @@ class Doorkeeper:
             if peer.ae_title.strip() in (calling_ae, ANY) and (peer.host == ANY or any(where in network for network in networks))
         )
 
-    def knows_title(self, calling_ae: str) -> bool:
-        """True when some rule has this AE title, so that only the address is strange."""
-        return any(peer.ae_title.strip() == calling_ae for peer, _ in self._rules)
+    def objection(self, calling_ae: str, address: str) -> tuple[str, str]:
+        """Why a stranger is one: a code, and a sentence that names what is configured."""
+        called = f"called as {calling_ae} from {address}" if calling_ae else f"called without an AE title from {address}"
+        of_title = sorted({peer.host for peer, _ in self._rules if peer.ae_title.strip() == calling_ae})
+        if of_title:
+            return "address", f"{called}; {calling_ae} is configured at {named(of_title)}"
+        titles = sorted(
+            {f"any AE title from {peer.host}" if peer.ae_title.strip() == ANY else peer.ae_title.strip() for peer, _ in self._rules}
+        )
+        expected = f"expected {'one of ' if len(titles) > 1 else ''}{named(titles)}" if titles else "no peer is configured"
+        return "calling-ae", f"{called}; {expected}"
+
+
+def named(names: Sequence[str]) -> str:
+    """The first names, and how many more there are."""
+    more = len(names) - MOST_NAMED
+    return ", ".join(names[:MOST_NAMED]) + (f" and {more} more" if more > 0 else "")
 
 
 def _networks(host: str) -> tuple[_Network, ...]:

@@ -222,11 +222,7 @@ class Gate:
         if request.application_context != contexts.APPLICATION_CONTEXT:
             return association.APPLICATION_CONTEXT_NOT_SUPPORTED, "application-context", "not the DICOM application context"
         if not is_listed:
-            if self._doorkeeper.knows_title(party.calling_ae):
-                code, reason = "address", "this calling AE title is listed, but not from this address"
-            else:
-                code, reason = "calling-ae", "this calling AE title is not in the peer list"
-            return association.CALLING_AE_NOT_RECOGNISED, code, reason
+            return association.CALLING_AE_NOT_RECOGNISED, *self._doorkeeper.objection(party.calling_ae, party.address)
         if not self._settings.accept_any_called and party.called_ae != self._settings.ae_title.strip():
             return association.CALLED_AE_NOT_RECOGNISED, "called-ae", f"the called AE title is not {self._settings.ae_title}"
         return self._over_limit(party)

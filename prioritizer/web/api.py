@@ -288,7 +288,7 @@ def take_next(desk: Here, person: Reading, list: OfList = "") -> Study | None:  
 @routes.get("/studies/{study_uid}", responses=problems(404))
 def show_study(desk: Here, person: Seeing, study_uid: str) -> Whole:
     """One study. That it was looked at is an event."""
-    reading.opened(desk.engine, study_uid, person.name, desk.now)
+    reading.opened(desk.engine, study_uid, person.name, desk.now, noting.GIVEN_EVERY if person.token else reading.ONE_LOOK)
     return whole(desk, person, study_uid)
 
 

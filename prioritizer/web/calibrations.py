@@ -4,21 +4,26 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Form
 from fastapi.responses import FileResponse, HTMLResponse, RedirectResponse, Response
 
+from prioritizer import movers
 from prioritizer.access import May, Person
 from prioritizer.calibration import Calibration
 from prioritizer.db import activating, calibrations
 from prioritizer.db.activating import Decision
 from prioritizer.db.calibrations import Row
 from prioritizer.db.in_force import InForce
+from prioritizer.db.open_places import places_by
 from prioritizer.errors import CalibrationChanged, ModelError, NotAllowed, NotFound
+from prioritizer.study import CalibrationState
 from prioritizer.threshold import ThresholdWish
 from prioritizer.web.desk import Desk, Here, Seeing, Text, needs
 
+MOST_MOVED = 20
+"""Studies that are told one by one, those that move furthest."""
 routes = APIRouter(prefix="/calibrations")
 Physicist = Annotated[Person, needs(May.CALIBRATE)]
 NowInForce = Annotated[int, Form(alias="shown", ge=0, lt=2**31)]
@@ -60,8 +65,8 @@ def show(desk: Here, person: Seeing) -> HTMLResponse:
     return listed(desk, person)
 
 
-def listed(desk: Desk, person: Person, status: int = 200, fault: str = "", done: str = "") -> HTMLResponse:
-    """The list, with what was just done or what stood in the way."""
+def listed(desk: Desk, person: Person, status: int = 200, **said: Any) -> HTMLResponse:
+    """The list, with what was just done or tried, or what stood in the way."""
     applies, own = applying(desk), desk.page.policy().own
     return desk.render(
         "calibrations.html",
@@ -74,9 +79,48 @@ def listed(desk: Desk, person: Person, status: int = 200, fault: str = "", done:
         digest=desk.page.policy().bundle_digest,
         may=person.may(May.CALIBRATE),
         second_person=desk.page.settings().calibration.second_person,
-        fault=fault,
-        done=done,
+        back=back_names(desk),
+        **({"fault": "", "done": "", "effect": None} | said),
     )
+
+
+def back_names(desk: Desk) -> list[tuple[str, str]]:
+    """The ways back from what is active: what the form says of each, and what it leads to. None while the bundle's own applies."""
+    own = desk.page.policy().own
+    try:
+        before = activating.goes_back_to(desk.engine, desk.page.policy())
+    except NotAllowed:
+        return []
+    ways = [("", before.id)] if before is not None else []
+    return [*ways, ("yes", f"the bundle's own, {own.id}" if own else "the bundle's own")]
+
+
+def sees(desk: Desk, person: Person) -> bool:
+    """True for who may see what AI does: in stage shadow only those who measure it."""
+    return desk.page.marks or person.may(May.CALIBRATE)
+
+
+def effect_of(desk: Desk, other: Calibration) -> dict[str, Any]:
+    """Which open studies would stand elsewhere at this moment, and how many would be raised. Nothing is written."""
+    found = places_by(desk.engine, desk.page.policy(), other)
+    held = (found.suspended_before, found.suspended_after)
+    moved = movers.shifts(found.standings, found.before, found.after, suspended=held, then=found.then)
+    return {
+        "open": len(found.standings),
+        "raised": found.raised,
+        "moved": len(moved),
+        "moves": moved[:MOST_MOVED],
+        "stage": found.after.stage,
+        "suspends": found.suspended_after and not found.suspended_before,
+        "suspended": found.suspended_after,
+    }
+
+
+def may_apply(desk: Desk, one: Beside) -> bool:
+    """True for a calibration that could be put in force here."""
+    policy = desk.page.policy()
+    could = one.row.state in (CalibrationState.CANDIDATE, CalibrationState.RETIRED)
+    return could and policy.own is not None and one.row.bundle_digest == policy.bundle_digest
 
 
 @routes.get("/{name}", response_class=HTMLResponse)
@@ -96,6 +140,7 @@ def show_one(desk: Here, person: Seeing, name: str) -> HTMLResponse:
         may=person.may(May.CALIBRATE),
         second_person=desk.page.settings().calibration.second_person,
         advised_against=found.row.verdict == calibrations.ADVISED_AGAINST,
+        effect=effect_of(desk, found.map) if found.map is not None and sees(desk, person) and may_apply(desk, found) else None,
     )
 
 
@@ -129,6 +174,20 @@ def _number(text: str) -> float | None:
         return float(text)
     except ValueError as error:
         raise NotAllowed(f"{text.strip()[:20]!r} is no number") from error
+
+
+@routes.post("/rollback/preview", response_class=HTMLResponse)
+def preview_back(desk: Here, person: Physicist, own: Text = "") -> HTMLResponse:
+    """What going back would do, beside what is in force. Nothing is changed."""
+    policy = desk.page.policy()
+    try:
+        chosen = activating.goes_back_to(desk.engine, policy, to_own=own == "yes")
+        other = chosen.calibration if chosen is not None else policy.own
+    except (NotAllowed, CalibrationChanged) as error:
+        return listed(desk, person, 409, fault=str(error))
+    if other is None:
+        return listed(desk, person, 409, fault="no bundle serves: what going back would do cannot be told")
+    return listed(desk, person, effect=effect_of(desk, other), tried=other, to_own="yes" if chosen is None else "")
 
 
 @routes.post("/rollback", response_class=HTMLResponse)

@@ -203,6 +203,7 @@ def pictures_of(desk: Desk) -> Pictures:
 def show_image(desk: Here, person: Seeing, study_uid: str, sop_instance_uid: str) -> Response:
     """The film in the header's window, for a browser without JavaScript."""
     instance_of(desk, study_uid, sop_instance_uid)
+    reading.opened(desk.engine, study_uid, person.name, desk.now)
     return Response(desk.ahead.display(pictures_of(desk), sop_instance_uid), media_type=PNG)
 
 
@@ -210,6 +211,7 @@ def show_image(desk: Here, person: Seeing, study_uid: str, sop_instance_uid: str
 def show_film(desk: Here, person: Seeing, study_uid: str, sop_instance_uid: str) -> Response:
     """The film with all its tones; the header's window stands in two headers, as shares of the range."""
     instance_of(desk, study_uid, sop_instance_uid)
+    reading.opened(desk.engine, study_uid, person.name, desk.now)
     films = pictures_of(desk)
     film = desk.ahead.film(films, sop_instance_uid)
     desk.ahead.shown(films, person.name, study_uid)

@@ -14,13 +14,13 @@ from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from prioritizer import __version__
 from prioritizer.access import May, Person
 from prioritizer.config import Settings
-from prioritizer.db import delivering, noting, queues, scoring, senders, worklist
+from prioritizer.db import delivering, noting, queues, scoring, senders
 from prioritizer.db.queues import NOTHING, Queue
 from prioritizer.db.ruled import holding
-from prioritizer.db.senders import NoticeRow
 from prioritizer.errors import NotAllowed
 from prioritizer.web.desk import Desk, Here, Proved, Seeing, Text, needs
 from prioritizer.web.reading_list import alarms_for
+from prioritizer.web.repairs import repairs
 
 routes = APIRouter(prefix="/system")
 Operator = Annotated[Person, needs(May.OPERATE)]
@@ -38,6 +38,7 @@ class Again(StrEnum):
     """What is tried again for a study."""
 
     SCORE = "score"
+    SCORE_ALL = "score-all"
     SEND = "send"
     SEND_ALL = "send-all"
 
@@ -48,29 +49,28 @@ def show(desk: Here, person: Seeing) -> HTMLResponse:
     return page(desk, person)
 
 
-def page(desk: Desk, person: Person, proofs: list[Proved] | None = None, tested: str = "") -> HTMLResponse:
-    """The page, with what a test just showed."""
+def page(desk: Desk, person: Person, proofs: list[Proved] | None = None, tested: str = "", done: str = "") -> HTMLResponse:
+    """The page, with what a test just showed or what was just done."""
     settings, now = desk.page.settings(), desk.now
     faults, alarms, counts = desk.page.ready(), alarms_for(desk, person), desk.counts()
     day = now.astimezone(desk.zone).replace(hour=0, minute=0, second=0, microsecond=0).astimezone(UTC)
-    titles = {peer.ae_title for peer in settings.peers if peer.ae_title != "*"}
-    refusals = senders.recent_notices(desk.engine, limit=MOST_SHOWN)
+    heard = senders.heard(desk.engine, {peer.ae_title for peer in settings.peers if peer.ae_title != "*"}, day, now)
     return desk.render(
         "system.html",
         person=person,
         verdict=verdict(faults, len(alarms)),
         faults=faults,
-        alarms=alarms,
+        repairs=repairs(alarms),
         counts=counts,
-        heard=senders.heard(desk.engine, titles, day, now),
+        heard=heard,
         notes={peer.ae_title: peer for peer in settings.peers},
         any_peer=next((peer for peer in settings.peers if peer.ae_title == "*"), None),
-        last_refusal=last_refusals(refusals),
-        refusals=refusals,
+        last_refusal=senders.last_refusals(desk.engine, {one.calling_ae for one in heard}, now),
+        refusals=senders.newest_notices(desk.engine, MOST_SHOWN),
         refused_today=senders.refused_since(desk.engine, day),
         destinations=settings.destinations,
-        deliveries=worklist.unfinished_deliveries(desk.engine)[:MOST_SHOWN],
-        failed=worklist.failed_instances(desk.engine, MOST_SHOWN),
+        deliveries=queues.unfinished_deliveries(desk.engine, MOST_SHOWN),
+        failed=queues.failed_instances(desk.engine, MOST_SHOWN),
         stations=turning(desk),
         room=desk.page.room(),
         card=desk.page.card(),
@@ -81,6 +81,7 @@ def page(desk: Desk, person: Person, proofs: list[Proved] | None = None, tested:
         may_operate=person.may(May.OPERATE),
         proofs=proofs,
         tested=tested,
+        done=done,
         ourselves=OURSELVES,
     )
 
@@ -115,14 +116,6 @@ def verdict(faults: list[str], alarms: int) -> str:
     works = "Working." if not faults else "Not everything works."
     needs = "Nothing needs you." if not alarms else "One thing needs you." if alarms == 1 else f"{alarms} things need you."
     return f"{works} {needs}"
-
-
-def last_refusals(notices: list[NoticeRow]) -> dict[str, NoticeRow]:
-    """The newest refusal of each AE title."""
-    found: dict[str, NoticeRow] = {}
-    for notice in notices:
-        found.setdefault(notice.calling_ae, notice)
-    return found
 
 
 def in_force(settings: Settings) -> list[tuple[str, str]]:
@@ -173,9 +166,13 @@ def what_came(desk: Desk, title: str, since: float) -> dict[str, Any]:
     return {"title": title, "since": since, "began": began, "came": found, "again": again, "settings": desk.page.settings()}
 
 
-@routes.post("/again/{what}")
+@routes.post("/again/{what}", response_class=HTMLResponse)
 def again(desk: Here, person: Operator, what: Again, study: Text = "") -> Response:
-    """Score a study again, or send its result again, or every refused one."""
+    """Score a study or one image again, or every image that failed, or send a study's result again, or every refused one."""
+    if what is Again.SCORE_ALL:
+        found = scoring.requeue_failed(desk.engine, person.name, desk.page.policy(), desk.now)
+        desk.forget()
+        return page(desk, person, done=words_of(found))
     if what is Again.SCORE:
         scoring.requeue(desk.engine, study, person.name, desk.page.policy(), desk.now)
     elif what is Again.SEND_ALL:
@@ -192,3 +189,18 @@ def give_up(desk: Here, person: Operator, study: Text, reason: Text = "") -> Res
     delivering.discard_deliveries(desk.engine, study, person.name, reason, desk.now)
     desk.forget()
     return RedirectResponse("/system", 303)
+
+
+@routes.post("/discard")
+def discard(desk: Here, person: Operator, image: Text, reason: Text = "") -> Response:
+    """An image that failed is given up; why is kept. Its study stays on the list."""
+    scoring.discard_failed(desk.engine, image, person.name, reason, desk.page.policy(), desk.now)
+    desk.forget()
+    return RedirectResponse("/system#failed", 303)
+
+
+def words_of(found: scoring.Requeued) -> str:
+    """What scoring all again did."""
+    images = "No image waits" if not found.again else "1 image waits" if found.again == 1 else f"{found.again} images wait"
+    gone = f" Of {found.gone} the pixels were deleted after reading: send those again, or discard them." if found.gone else ""
+    return f"{images} for a score again.{gone}"

@@ -89,6 +89,7 @@ INSTANCE_VERBS: dict[str, Callable[[sa.Engine, ClaimedInstance], object]] = {
     "put back": lambda db, claim: scoring.put_back(db, claim, timedelta(0), NOW),
     "requeue": lambda db, claim: scoring.requeue(db, "1.2.3", "op", POLICY, NOW),
     "receive again": lambda db, claim: receive(db, film()),
+    "discard": lambda db, claim: scoring.discard_failed(db, "1.2.3", "op", "a wedge", POLICY, NOW),
     "another bundle": lambda db, claim: scoring.another_bundle(db, ANOTHER, NOW),
     "another bundle, pixels gone": lambda db, claim: another_bundle_without_pixels(db),
     "rerank": lambda db, claim: scoring.rerank_open(db, POLICY, "test", NOW),

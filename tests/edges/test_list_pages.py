@@ -323,3 +323,14 @@ def test_two_who_sort_a_list_claim_what_they_see(ledger: sa.Engine):
     assert worklist.study(ledger, "1.2.001").reader == "ito"
     with pytest.raises(Exception, match="ito has had this study for"):
         reading.claim(ledger, "1.2.001", "berg", LEASE, LATER)
+
+
+def test_a_look_at_a_study_is_written_down_once_and_again_when_it_is_looked_at_again(ledger: sa.Engine):
+    receive(ledger, film(1, "1.2.1"))
+    with at(ledger, "ito") as ito:
+        for _ in range(3):
+            ito.get("/study/1.2.1")
+    assert kinds(ledger, "1.2.1").count("opened") == 1
+    reading.opened(ledger, "1.2.1", "berg", LATER)
+    reading.opened(ledger, "1.2.1", "ito", LATER + timedelta(minutes=2))
+    assert kinds(ledger, "1.2.1").count("opened") == 3

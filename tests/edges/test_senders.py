@@ -10,6 +10,7 @@ import sqlalchemy as sa
 from prioritizer import doctor
 from prioritizer.access import Role
 from prioritizer.db import queues, receiving, senders
+from prioritizer.dicom import notices
 from prioritizer.study import DeliveryState
 from tests.edges.ledgers import (
     NOW,
@@ -64,6 +65,40 @@ def test_what_a_device_sent_since_is_told_with_the_refusals_of_everybody(ledger:
     assert [one.calling_ae for one in found.refusals] == ["DX-1"], "a device that is set up wrongly calls itself something else"
     late = senders.came(ledger, "DX1", NOW + timedelta(minutes=4))
     assert (late.images, late.echoes, late.refusals) == ([], [], [])
+
+
+def test_the_last_refusal_of_a_peer_is_told_however_often_others_are_refused(ledger: sa.Engine):
+    told(ledger, {**STRANGER, "calling_ae": "DX1", "code": "address", "reason": "DX1 is configured at 10.0.0.7"}, 1, "dx1.json")
+    told(ledger, {**STRANGER, "kind": "refused-object", "calling_ae": "DX1", "reason": "an older one"}, 0, "older.json")
+    for number in range(60):
+        told(ledger, STRANGER, 2 + number / 100, f"{number}.json")
+    told(ledger, {**STRANGER, "calling_ae": "DX2"}, -31 * 24 * 60, "long-ago.json")
+    found = senders.last_refusals(ledger, {"DX1", "DX2", "DX3"}, LATER)
+    assert {title: one.reason for title, one in found.items()} == {"DX1": "DX1 is configured at 10.0.0.7"}
+    receive(ledger, film())
+    with at(ledger, "chief", Role.ADMIN) as chief:
+        page = chief.get("/system").text
+    (row,) = [row for row in page.split("<tr>") if row.startswith('<th scope="row">DX1')]
+    assert "DX1 is configured at 10.0.0.7" in row
+
+
+def test_a_list_that_is_cut_says_so(ledger: sa.Engine, monkeypatch: pytest.MonkeyPatch):
+    for number in range(55):
+        told(ledger, STRANGER, number, f"{number}.json")
+    told(ledger, {**STRANGER, "kind": "quarantined"}, 99, "quarantined.json")
+    found = senders.newest_notices(ledger, 50)
+    assert [one.kind for one in found.rows[:2]] == ["quarantined", "refused-association"], "the newest of all kinds"
+    assert found.cut == "the newest 50 of 56"
+    assert senders.newest_notices(ledger, 60).cut == ""
+    with at(ledger, "chief", Role.ADMIN) as chief:
+        assert "in conflict: the newest 50 of 56" in chief.get("/system").text
+    monkeypatch.setattr(senders, "MOST_COUNTED", 10)
+    monkeypatch.setattr(queues, "MOST_COUNTED", 10)
+    assert senders.newest_notices(ledger, 5).cut == "the newest 5 of more than 10"
+
+
+def test_every_kind_of_notice_but_an_echo_is_a_refusal_and_no_other():
+    assert {*senders.REFUSALS, notices.ECHOED} == set(notices.KINDS)
 
 
 def test_what_waits_and_what_was_done_is_told_of_each_station(ledger: sa.Engine):

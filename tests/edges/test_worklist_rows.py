@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from prioritizer.db import connect, ordering, reading, scoring, worklist
+from prioritizer.db import connect, ordering, queues, reading, scoring, worklist
 from prioritizer.db.ordering import WORKING, Order, View, Wanted
 from prioritizer.db.places import Place, place_of
 from prioritizer.db.tables import studies
@@ -307,7 +307,7 @@ def test_the_bytes_of_a_result_are_kept(ledger: sa.Engine):
 
 def test_failed_instances_are_listed_with_their_reason(ledger: sa.Engine):
     receive(ledger, film(), unreadable="the header cannot be read")
-    (failed,) = worklist.failed_instances(ledger)
+    (failed,) = queues.failed_instances(ledger, 9).rows
     assert (failed.sop_instance_uid, failed.reason, failed.reason_text) == ("1.2.3.1", "header", "the header cannot be read")
 
 

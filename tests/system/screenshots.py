@@ -39,6 +39,8 @@ PLAIN = {
     "audit": "/audit",
     "people": "/people",
     "account": "/account",
+    "conformance": "/conformance",
+    "waiting": "/system/waiting?title=MODALITY",
 }
 
 
@@ -98,6 +100,8 @@ def news(room: Room, page: Page, folder: Path, ending: str) -> None:
     expect(page.locator("#pill .urgent")).to_contain_text("STAT", timeout=30_000)
     page.locator("#pill summary").click()
     shoot(page, folder, f"list-news-{ending}")
+    page.goto(f"/study/{first}/release")
+    shoot(page, folder, f"release-{ending}")
     reading.pin(room.daemon.ledger, second, "berg", Policy(), utc_now(), remove=True)
 
 
@@ -112,6 +116,12 @@ def study_pages(page: Page, folder: Path, studies: dict[str, str], ending: str) 
     shoot(page, folder, f"study-shown-{ending}")
     page.goto(f"/study/{studies['adult']}")
     shoot(page, folder, f"study-not-scored-{ending}")
+    page.goto("/")
+    page.locator("html[data-ready]").wait_for(state="attached")
+    page.keyboard.press("j")
+    page.keyboard.press("w")
+    expect(page.locator(".whytext").first).to_contain_text("arrived")
+    shoot(page, folder, f"list-why-{ending}")
 
 
 def main(target: Path) -> None:

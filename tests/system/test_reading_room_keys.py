@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from datetime import timedelta
 
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, expect
 
 from prioritizer.access import Role
-from prioritizer.db import audit, saying, worklist
+from prioritizer.db import audit, people, reading, saying, worklist
+from prioritizer.stations import utc_now
 from tests.edges.browsers import browser_fixture  # noqa: F401
 from tests.system.daemons import running_daemon, sections, wait_until
-from tests.system.reading_room import Room
+from tests.system.reading_room import NUMBERS, Room
 
 SLOW_MS = 30_000
 SMALL = """() => [...document.querySelectorAll("a, button, summary, input, select, textarea")].filter((one) => {
@@ -168,6 +171,61 @@ def test_every_target_is_large_enough_for_a_tired_hand(room: Room, path: str) ->
         page.goto(f"/study/{room.film()}" if path == "study" else path)
         page.locator("html[data-ready]").wait_for(state="attached")
         assert page.evaluate(SMALL) == []
+
+
+def others_claim(room: Room, page: Page) -> None:
+    study = room.film()
+    room.let_in("berg")
+    reading.claim(room.daemon.ledger, study, "berg", timedelta(hours=1), utc_now())
+    page.goto(f"/study/{study}")
+
+
+def not_scored(room: Room, page: Page) -> None:
+    page.goto(f"/study/{room.film(age='044Y', waits=False)}")
+
+
+def unfolded(room: Room, page: Page) -> None:
+    page.locator("html[data-ready]").wait_for(state="attached")
+    room.film()
+    page.locator("#pill summary").click()
+    page.keyboard.press("j")
+    page.keyboard.press("w")
+    expect(page.locator(".whytext").first).to_contain_text("arrived from")
+
+
+def one_calibration(room: Room, page: Page) -> None:
+    page.goto(f"/calibrations/{room.candidate(0.8)}")
+
+
+def release(room: Room, page: Page) -> None:
+    others_claim(room, page)
+    page.get_by_role("link", name="Release their claim").click()
+
+
+def signed_out(room: Room, page: Page) -> None:
+    page.get_by_role("button", name="Sign out").click()
+    page.get_by_label("Password").wait_for()
+
+
+def welcome(room: Room, page: Page) -> None:
+    secret = people.invite(room.daemon.ledger, f"new{next(NUMBERS)}", Role.READER, "admin", utc_now())
+    page.goto(f"/welcome/{secret}")
+
+
+def nowhere(room: Room, page: Page) -> None:
+    page.goto("/study/1.2.3")
+
+
+STATES = [others_claim, not_scored, unfolded, one_calibration, release, signed_out, welcome, nowhere]
+
+
+@pytest.mark.parametrize("state", STATES)
+@pytest.mark.parametrize("colours", ["dark", "light"])
+def test_axe_finds_no_violation_in_any_state_of_a_page(room: Room, state: Callable[[Room, Page], None], colours: str) -> None:
+    with room.signed_in("admin", color_scheme=colours) as page:
+        state(room, page)
+        found = Axe().run(page)
+        assert found.violations_count == 0, found.generate_report()
 
 
 @pytest.mark.parametrize("width", [1280, 640, 390])

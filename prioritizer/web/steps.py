@@ -20,7 +20,7 @@ from prioritizer.study import Finding, ReadingState
 from prioritizer.web import words
 from prioritizer.web.account import InPerson
 from prioritizer.web.asking import Asked, without_place
-from prioritizer.web.desk import Desk, Here, Text, needs
+from prioritizer.web.desk import Desk, Here, Seeing, Text, needs
 from prioritizer.web.reading_list import COLUMNS, list_of, manner_of, study_address, wanted_of
 
 routes = APIRouter()
@@ -51,13 +51,18 @@ def take_next(desk: Desk, person: Person, list: str, passing: Sequence[str] = ()
     lease = timedelta(minutes=desk.page.settings().ranking.claim_minutes)
     found = reading.claim_next(desk.engine, person.name, lease, desk.now, wanted_of(desk, asked, person), passing)
     desk.forget()
-    return nothing_left(desk, person, asked, read) if found is None else to_study(found, asked, read)
+    if found is not None:
+        return to_study(found, asked, read)
+    told = {"list": without_place(asked).query()} | ({"read": "1"} if read else {})
+    return RedirectResponse(f"/nothing-left?{urlencode(told)}", 303)
 
 
-def nothing_left(desk: Desk, person: Person, asked: Asked, read: str) -> Response:
+@routes.get("/nothing-left", response_class=HTMLResponse)
+def nothing_left(desk: Here, person: Seeing, list: str = "", *, read: bool = False) -> HTMLResponse:  # noqa: A002 - the name in the address
     """Said in words: a list that is only drawn anew looks as if the key had not been heard."""
     said = ("The study is read. " if read else "") + "Every study of this list is read, or somebody has it."
-    return desk.render("message.html", person=person, title="Nothing is left to read here", said=said, back=asked.query(after="", at=""))
+    back = list_of(list).query(after="", at="")
+    return desk.render("message.html", person=person, title="Nothing is left to read here", said=said, back=back)
 
 
 @routes.post("/study/{study_uid}/{step}")

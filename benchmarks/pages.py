@@ -203,6 +203,8 @@ def beside(few: sa.Engine, many: sa.Engine, sizes: Sizes) -> dict[str, tuple[flo
         found[name] = (statistics.median(step[0] for step in steps), statistics.median(step[1] for step in steps), 0)
         _tell(name, found[name], sizes)
         for path in SIZED:
+            for asking, _ in both:
+                asking.connection.close()  # it is opened anew: the server ends one that says nothing while the other is asked
             small, large = ([asking.ms(sizes.filled(path, count)) for _ in range(FEW_TIMES)] for asking, count in both)
             took = [statistics.median(one[0] for one in asked) for asked in (small, large)]
             found[path] = (took[0], took[1], max(size for _, size in (*small, *large)))

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 
+# Several workers with as many threads each wait for one another, spinning; read before numpy and torch are imported.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 from hypothesis import settings
 
 settings.register_profile("ci", derandomize=True, deadline=None)

@@ -138,7 +138,7 @@ def drawn(desk: Desk, person: Person, asked: Asked) -> HTMLResponse:
         sound=desk.page.settings().reading.stat_sound,
         hidden=kept_by_search(asked),
         ai_names=[(state.value, name) for state, name in words.AI_NAMES.items()],
-        address=lambda uid: address_from(uid, kept),
+        from_list=f"?list={quote(kept, safe='')}" if kept else "",
         kept=kept,
         frequency="" if asked.address.blind else desk.frequency(),
     )
@@ -304,11 +304,12 @@ def views(desk: Desk, person: Person, asked: Asked) -> list[SavedView]:
 
 def viewers_of(desk: Desk, row: Row, manner: Manner) -> list[tuple[str, str]]:
     """The viewers of the house with their links to one study; what a peer sent is quoted, so that it stays a value. Masked: none."""
-    if manner.masked:
+    viewers = desk.page.settings().viewers
+    if manner.masked or not viewers:
         return []
     values = {"study_uid": row.study_uid, "accession_number": row.accession_number, "patient_id": row.patient_id}
     quoted = {name: quote(value, safe="") for name, value in values.items()}
-    return [(viewer.name, viewer.url.format(**quoted)) for viewer in desk.page.settings().viewers]
+    return [(viewer.name, viewer.url.format(**quoted)) for viewer in viewers]
 
 
 def list_of(query: str) -> Asked:
@@ -319,11 +320,7 @@ def list_of(query: str) -> Asked:
     return found
 
 
-def study_address(study_uid: str, asked: Asked, part: str = "") -> str:
+def study_address(study_uid: str, asked: Asked) -> str:
     """The address of a study opened from a list."""
-    return address_from(study_uid, asked.query(after=asked.address.after, at=""), part)
-
-
-def address_from(study_uid: str, query: str, part: str = "") -> str:
-    """The same, of a list given as its query."""
-    return f"/study/{quote(study_uid, safe='')}{part}" + (f"?list={quote(query, safe='')}" if query else "")
+    query = asked.query(after=asked.address.after, at="")
+    return f"/study/{quote(study_uid, safe='')}" + (f"?list={quote(query, safe='')}" if query else "")

@@ -178,3 +178,10 @@ class TooManyTries(PrioritizerError):
 
     def __str__(self) -> str:
         return f"too many failed sign-ins; try again in {self.seconds // 60 + 1} min"
+
+
+class Busy(TooManyTries):
+    """Many passwords are being looked at; nothing was tried."""
+
+    def __str__(self) -> str:
+        return "many people are signing in at this moment; try again in a few seconds"

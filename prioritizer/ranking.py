@@ -66,8 +66,9 @@ class Policy:
         return self.neutral - self.high
 
 
-EARLIER = "raised"
-"""How the reason of a place begins that is earlier than the order of arrival gives. Every reason is a few words, then what they mean."""
+EARLIER, LATER = "raised", "placed later"
+"""How the reason of a place begins that is earlier or later than the order of arrival gives. Every reason is a few words, then what they
+mean."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,7 +123,7 @@ def place(standing: Standing, policy: Policy, *, high_suspended: bool = False) -
     if band is Band.HIGH:
         return Place(band=band, due_at=arrival + policy.high, reason=f"{EARLIER}: due {minutes(policy.high)} after arrival")
     if band is Band.LOW:
-        later = f"placed later: due {minutes(policy.low)} after arrival, as this site wants it"
+        later = f"{LATER}: due {minutes(policy.low)} after arrival, as this site wants it"
         return Place(band=band, due_at=arrival + policy.low, reason=later)
     return Place(band=band, due_at=neutral, reason=f"order of arrival: due {minutes(policy.neutral)} after arrival")
 

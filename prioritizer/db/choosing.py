@@ -7,11 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql, sqlite
 
 from prioritizer.db import connect
 from prioritizer.db.events import Kind, record
@@ -42,7 +41,7 @@ def choose(engine: sa.Engine, person: str, what: str, value: str | Sequence[str]
     """One choice, the others kept."""
     with connect.writing(engine) as tx:
         # The row exists before it is held: two pages of one person that choose at once wait for each other.
-        tx.execute(_insert(tx, choices).values(person=person, chosen={}, at=now).on_conflict_do_nothing())
+        tx.execute(connect.insert(tx, choices).values(person=person, chosen={}, at=now).on_conflict_do_nothing())
         before = tx.scalar(sa.select(choices.c.chosen).where(choices.c.person == person).with_for_update())
         chosen = {**(before or {}), what: value if isinstance(value, str) else list(value)}
         tx.execute(choices.update().where(choices.c.person == person).values(chosen=chosen, at=now))
@@ -55,8 +54,8 @@ def views(engine: sa.Engine, person: str) -> list[View]:
         return [View(**row._mapping) for row in tx.execute(query.order_by(saved_views.c.person, saved_views.c.name))]
 
 
-def save_view(engine: sa.Engine, person: str, name: str, query: str, now: datetime, *, by: str = "") -> None:
-    """Keep a list under a name; an older one of that name is replaced. `by` keeps one for everybody. Raises NotAllowed."""
+def save_view(engine: sa.Engine, person: str, name: str, query: str, now: datetime, *, by: str) -> None:
+    """Keep a list under a name; an older one of that name is replaced. `by`: who does it. Raises NotAllowed."""
     name = " ".join(name.split())
     if not 0 < len(name) <= LONGEST_NAME:
         raise NotAllowed(f"a list needs a name of at most {LONGEST_NAME} characters")
@@ -67,19 +66,16 @@ def save_view(engine: sa.Engine, person: str, name: str, query: str, now: dateti
     with connect.writing(engine) as tx:
         if (tx.scalar(others) or 0) >= MOST_VIEWS:
             raise NotAllowed(f"there are {MOST_VIEWS} lists already; delete one first")
-        tx.execute(_insert(tx, saved_views).values(person=person, name=name, **kept).on_conflict_do_update(index_elements=KEY, set_=kept))
+        new = connect.insert(tx, saved_views).values(person=person, name=name, **kept)
+        tx.execute(new.on_conflict_do_update(index_elements=KEY, set_=kept))
         if not person:
-            record(tx, Kind.LIST_SAVED, f"saved the list {name!r} for everybody", now, actor=by or "page")
+            record(tx, Kind.LIST_SAVED, f"saved the list {name!r} for everybody", now, actor=by)
 
 
-def delete_view(engine: sa.Engine, person: str, name: str, now: datetime | None = None, *, by: str = "") -> None:
-    """Forget a name. Raises NotAllowed where there is none."""
+def delete_view(engine: sa.Engine, person: str, name: str, now: datetime, *, by: str) -> None:
+    """Forget a name. `by`: who does it. Raises NotAllowed where there is none."""
     with connect.writing(engine) as tx:
         if not tx.execute(saved_views.delete().where(saved_views.c.person == person, saved_views.c.name == name)).rowcount:
             raise NotAllowed(f"there is no list {name!r}")
         if not person:
-            record(tx, Kind.LIST_DELETED, f"deleted the list {name!r} of everybody", now or datetime.now(UTC), actor=by or "page")
-
-
-def _insert(tx: sa.Connection, table: sa.Table) -> postgresql.Insert | sqlite.Insert:
-    return postgresql.insert(table) if tx.dialect.name == "postgresql" else sqlite.insert(table)
+            record(tx, Kind.LIST_DELETED, f"deleted the list {name!r} of everybody", now, actor=by)

@@ -10,6 +10,7 @@ from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy import event
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DBAPIError, OperationalError
 
 from prioritizer.errors import ConfigError, Transient
@@ -82,6 +83,11 @@ def one_look(engine: sa.Engine) -> Iterator[None]:
             yield
         finally:
             _LOOK.reset(token)
+
+
+def insert(tx: sa.Connection, table: sa.Table) -> postgresql.Insert | sqlite.Insert:
+    """An INSERT that may say what is done where the row is there already; both databases write it alike."""
+    return postgresql.insert(table) if tx.dialect.name == "postgresql" else sqlite.insert(table)
 
 
 def answers(engine: sa.Engine) -> bool:

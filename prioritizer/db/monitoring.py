@@ -16,7 +16,7 @@ from prioritizer.db.ordering import Order, View, Wanted, in_view, order_keys
 from prioritizer.db.placing import OWN_OBJECT
 from prioritizer.db.tables import boards, events, feedback, instances, scores, studies
 from prioritizer.monitoring import Float64, Passed, Said, Seen
-from prioritizer.ranking import Band, in_short
+from prioritizer.ranking import LATER, Band, in_short
 from prioritizer.study import AIState, Finding, InstanceState, ReadingState
 
 MOST_SAMPLED = 2000
@@ -24,8 +24,6 @@ AT_ONCE = 500
 """Images whose scores are asked for by one statement."""
 MOST_EARLIER = 1000
 """So many studies from before a period are counted as unread; a site that marks nothing as read has them all."""
-LATER = "placed later"
-"""How `ranking` begins the reason of a place that is later than the order of arrival gives."""
 
 
 def seen(engine: sa.Engine, start: datetime, end: datetime) -> list[Seen]:
@@ -155,9 +153,10 @@ def _newest_scores(tx: sa.Connection, bundle_digest: str, images: Sequence[str])
 def keep(engine: sa.Engine, period: str, document: dict[str, Any], now: datetime) -> None:
     """The board of a period, in the place of the one before."""
     with connect.writing(engine) as tx:
-        done = tx.execute(boards.update().where(boards.c.period == period).values(document=document, computed_at=now))
-        if not done.rowcount:
-            tx.execute(boards.insert().values(period=period, document=document, computed_at=now))
+        told = {"document": document, "computed_at": now}
+        tx.execute(
+            connect.insert(tx, boards).values(period=period, **told).on_conflict_do_update(index_elements=[boards.c.period], set_=told)
+        )
 
 
 def kept(engine: sa.Engine, period: str) -> tuple[datetime, dict[str, Any]] | None:

@@ -20,7 +20,7 @@ from prioritizer.access import Lifetime, Role
 from prioritizer.db import connect
 from prioritizer.db.events import Kind, record
 from prioritizer.db.tables import invitations, people, sessions, tokens
-from prioritizer.errors import NotAllowed, NotFound, TooManyTries
+from prioritizer.errors import Busy, NotAllowed, NotFound
 
 INVITATION_LASTS = timedelta(hours=24)
 HASHER = PasswordHasher()
@@ -45,13 +45,6 @@ class PersonRow:
     has_password: bool
     last_seen: datetime | None
     open_sessions: int
-
-
-class Busy(TooManyTries):
-    """Many passwords are being looked at; nothing was tried."""
-
-    def __str__(self) -> str:
-        return "many people are signing in at this moment; try again in a few seconds"
 
 
 @contextmanager

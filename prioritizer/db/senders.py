@@ -104,14 +104,8 @@ def refused_since(engine: sa.Engine, since: datetime) -> int:
         return tx.scalar(sa.select(sa.func.count()).select_from(notices).where(REFUSED, notices.c.at >= since)) or 0
 
 
-def recent_notices(engine: sa.Engine, limit: int = 100) -> list[NoticeRow]:
-    """The newest refusals, quarantines and conflicts."""
-    with connect.reading(engine) as tx:
-        return _newest(tx, limit)
-
-
 def newest_notices(engine: sa.Engine, limit: int) -> Some[NoticeRow]:
-    """The same, with how many there are."""
+    """The newest refusals, quarantines and conflicts, and how many there are."""
     with connect.reading(engine) as tx:
         rows = _newest(tx, limit)
         if len(rows) < limit:

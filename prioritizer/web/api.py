@@ -16,7 +16,6 @@ from pydantic import BaseModel, Field
 
 from prioritizer.access import Person
 from prioritizer.db import changes, noting, reading, saying, worklist
-from prioritizer.db.changes import Mark
 from prioritizer.db.places import place_of
 from prioritizer.db.worklist import Row
 from prioritizer.errors import NotAllowed, NotFound
@@ -26,7 +25,7 @@ from prioritizer.web import history
 from prioritizer.web.asking import Address, Asked, text_of
 from prioritizer.web.board import may_see_board
 from prioritizer.web.desk import Desk, Here, Listening, Seeing
-from prioritizer.web.reading_list import asker_of, list_of, manner_of, wanted_of
+from prioritizer.web.reading_list import list_of, manner_of, news_of, wanted_of
 from prioritizer.web.steps import Reading, do_step
 from prioritizer.web.study import ai_of, why_hidden
 from prioritizer.web.trial import MayTry, try_one
@@ -265,9 +264,7 @@ def show_changes(
     shown: Annotated[str, Query(max_length=4100)] = "",
 ) -> News:
     """What changed since a mark in a list, given as the query of its address. `shown`: Study UIDs with commas between, told of anyhow."""
-    asked = list_of(list)
-    asker = asker_of(desk, asked, person, shown)
-    found = changes.since(desk.engine, Mark.parse(since), wanted_of(desk, asked, person), asker, desk.now)
+    found = news_of(desk, list_of(list), person, since, shown)
     counts = {name: getattr(found, name) for name in News.model_fields if name not in ("mark", "told")}
     told = [Told(study_uid=one.study_uid, said=one.said, at=one.at) for one in found.told]
     return News(mark=str(found.mark), told=told, **counts)

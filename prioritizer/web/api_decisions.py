@@ -18,7 +18,6 @@ from prioritizer.db.ruled import holding
 from prioritizer.web.api import problems
 from prioritizer.web.calibrations import Beside, Physicist, applying, beside
 from prioritizer.web.desk import Desk, Here, Seeing
-from prioritizer.web.rules import sees
 
 routes = APIRouter(prefix="/api", responses=problems())
 Shown = Annotated[int | None, Query(ge=0, lt=2**31)]
@@ -184,7 +183,7 @@ def decide(desk: Here, person: Physicist, name: str, step: Literal["approve", "r
 @routes.get("/rules")
 def show_rules(desk: Here, person: Seeing) -> Rules:
     """What is configured, what is in force, and every ruling, the newest first."""
-    holds, may = holding(desk.engine, desk.page.policy()), sees(desk, person)
+    holds, may = holding(desk.engine, desk.page.policy()), desk.shows_ai_to(person)
     return Rules(
         configured=rules.configured(desk.page.configured()),
         in_force=rules.values_of(holds.policy),
@@ -226,7 +225,7 @@ def decide_ruling(
         ruling.approve(desk.engine, desk.page.policy(), number, person.name, desk.now, shown)
     else:
         ruling.reject(desk.engine, desk.page.policy(), number, person.name, why.reason, desk.now, shown)
-    return ruling_of(ruling.find(desk.engine, number), sees_effect=sees(desk, person))
+    return ruling_of(ruling.find(desk.engine, number), sees_effect=desk.shows_ai_to(person))
 
 
 def changed(desk: Desk, done: ruling.Done) -> RulesChanged:

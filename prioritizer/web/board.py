@@ -8,7 +8,7 @@ from typing import Any
 from fastapi import APIRouter
 from fastapi.responses import HTMLResponse
 
-from prioritizer.access import May, Person
+from prioritizer.access import Person
 from prioritizer.db import monitoring
 from prioritizer.errors import Forbidden
 from prioritizer.web import words
@@ -45,7 +45,7 @@ def show_period(desk: Here, person: Seeing, period: str) -> HTMLResponse:
 
 def may_see_board(desk: Desk, person: Person) -> None:
     """Raises Forbidden in stage shadow to those who read: the board says how often and whom AI would have raised."""
-    if not desk.page.marks and not person.may(May.CALIBRATE):
+    if not desk.shows_ai_to(person):
         raise Forbidden("stage shadow: AI is being measured and readers are told nothing of it; the board is for physicists")
 
 

@@ -95,11 +95,6 @@ def back_names(desk: Desk) -> list[tuple[str, str]]:
     return [*ways, ("yes", f"the bundle's own, {own.id}" if own else "the bundle's own")]
 
 
-def sees(desk: Desk, person: Person) -> bool:
-    """True for who may see what AI does: in stage shadow only those who measure it."""
-    return desk.page.marks or person.may(May.CALIBRATE)
-
-
 def effect_of(desk: Desk, other: Calibration) -> dict[str, Any]:
     """Which open studies would stand elsewhere at this moment, and how many would be raised. Nothing is written."""
     found = places_by(desk.engine, desk.page.policy(), other)
@@ -140,7 +135,7 @@ def show_one(desk: Here, person: Seeing, name: str) -> HTMLResponse:
         may=person.may(May.CALIBRATE),
         second_person=desk.page.settings().calibration.second_person,
         advised_against=found.row.verdict == calibrations.ADVISED_AGAINST,
-        effect=effect_of(desk, found.map) if found.map is not None and sees(desk, person) and may_apply(desk, found) else None,
+        effect=effect_of(desk, found.map) if found.map is not None and desk.shows_ai_to(person) and may_apply(desk, found) else None,
     )
 
 

@@ -58,7 +58,7 @@ class Guarded(H11Protocol):
         if len(self.connections) > most_connections():
             return True
         address = self.client[0] if self.client else ""
-        if any(same_address(address, proxy) for proxy in getattr(self.config.app.state, "proxies", ())):  # type: ignore[union-attr]
+        if any(same_address(address, proxy) for proxy in getattr(getattr(self.config.app, "state", None), "proxies", ())):
             return False
         others = [other.client for other in self.connections if isinstance(other, Guarded) and other.client]
         return [place_of(host) for host, _ in others].count(place_of(address)) > MOST_OF_ONE_ADDRESS

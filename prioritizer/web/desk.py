@@ -189,6 +189,10 @@ class Desk:
         """The counts above the list: fifty pages ask for the same ones."""
         return self.tallies.now().counts
 
+    def shows_ai_to(self, person: Person) -> bool:
+        """True for who may see what AI does: in stage shadow only those who measure it."""
+        return self.page.marks or person.may(May.CALIBRATE)
+
     def counted(self, person: str, query: str, wanted: Wanted) -> int:
         """How many studies a saved list holds: counted now and then, not by every page that names it."""
         kept = self.counts_of_views.get((person, query))

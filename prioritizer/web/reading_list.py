@@ -83,11 +83,17 @@ def wanted_of(desk: Desk, asked: Asked, person: Person) -> Wanted:
     return replace(asked.wanted(person.name), neutral=manner.neutral, common=common)
 
 
-def asker_of(desk: Desk, asked: Asked, person: Person, shown: str = "") -> Asker:
+def asker_of(desk: Desk, asked: Asked, person: Person, shown: str) -> Asker:
     """Who asks for news. A page without AI is not told what moved, what came to a result, or what became overdue by AI's deadline."""
     manner = manner_of(desk, asked)
     quiet = () if manner.marks else tuple(kind for kind in UNMARKED if kind is not Kind.OVERDUE or manner.neutral is not None)
     return Asker(reader=person.name, quiet=quiet, shown=[uid for uid in shown.split(",") if uid][:PAGE_ROWS])
+
+
+def news_of(desk: Desk, asked: Asked, person: Person, since: str, shown: str) -> Changes:
+    """What happened to a list since the mark `since`, as far as this person's page may tell. Raises NotAllowed for what is no mark."""
+    wanted, asker = wanted_of(desk, asked, person), asker_of(desk, asked, person, shown)
+    return changes.since(desk.engine, Mark.parse(since), wanted, asker, desk.now)
 
 
 UNMARKED = (*OF_ITS_PLACE, Kind.SCORED, Kind.INELIGIBLE, Kind.FAILED)
@@ -201,8 +207,7 @@ def show_changes(
 ) -> HTMLResponse:
     """The pill: what happened to this list since it was drawn. The rows stay where they are. `shown`: the studies that stand there."""
     asked = list_of(list)
-    asker = asker_of(desk, asked, person, shown)
-    found = changes.since(desk.engine, Mark.parse(since), wanted_of(desk, asked, person), asker, desk.now)
+    found = news_of(desk, asked, person, since, shown)
     return desk.part("pill.html", changes=found, said=pill_words(found), asked=asked, names=named(desk, found), page_changed=True)
 
 

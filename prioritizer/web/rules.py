@@ -57,7 +57,7 @@ def page(desk: Desk, person: Person, status: int = 200, **said: Any) -> HTMLResp
         "candidates": [(row, said) for row, said in rows if row.state == "CANDIDATE"],
         "past": [(row, said) for row, said in rows if row.state != "CANDIDATE"],
         "may": person.may(May.CALIBRATE),
-        "sees": sees(desk, person),
+        "sees": desk.shows_ai_to(person),
         "second_person": desk.page.settings().calibration.second_person,
         "given": {},
         "reason": "",
@@ -76,11 +76,6 @@ FIELDS = (
     ("low_minutes", "Deadline of a demoted study, minutes"),
     ("max_high_share", "Most that may be raised, 0 to 1"),
 )
-
-
-def sees(desk: Desk, person: Person) -> bool:
-    """True for who may see what AI does: in stage shadow only those who measure it."""
-    return desk.page.marks or person.may(May.CALIBRATE)
 
 
 def words_of(row: Row) -> str:
@@ -200,7 +195,7 @@ def show_one(desk: Here, person: Seeing, number: str) -> HTMLResponse:
         rows=effect_rows(row.effect),
         may=person.may(May.CALIBRATE),
         leaves=leaves(desk, row),
-        sees=sees(desk, person),
+        sees=desk.shows_ai_to(person),
         second_person=desk.page.settings().calibration.second_person,
     )
 

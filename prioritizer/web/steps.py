@@ -81,14 +81,14 @@ def take_step(
     if to == "next":
         wanted_of(desk, asked, person)  # a list that cannot be gone on with is told before anything is done
     if step is reading.Step.READ:
-        keep_note(desk, person, study_uid, asked, note)
+        keep_note(desk, person, study_uid, note)
     do_step(desk, person, study_uid, step, asked, seen)
     if to == "next":
         return take_next(desk, person, list, read=study_uid if step is reading.Step.READ else "")
     return to_study(study_uid, asked) if to == "study" else back_to(asked, study_uid)
 
 
-def keep_note(desk: Desk, person: Person, study_uid: str, asked: Asked, note: str) -> None:
+def keep_note(desk: Desk, person: Person, study_uid: str, note: str) -> None:
     """A note that was typed and not said yet goes with the finding that was said. Raises NotAllowed where none was: nothing is lost."""
     typed = " ".join(note.split())
     mine = saying.standing_of(desk.engine, study_uid, person.name)

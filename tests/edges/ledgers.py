@@ -219,3 +219,19 @@ def kinds(ledger: sa.Engine, study: str = "1.2.3") -> list[str]:
 def listed(ledger: sa.Engine, limit: int = 200, **how: Any) -> list[str]:
     """Study UIDs in the order of the list."""
     return [row.study_uid for row in worklist.rows(ledger, Wanted(**how), limit=limit)]
+
+
+def plans_of(ledger: sa.Engine, work: Callable[[], object]) -> list[str]:
+    """How SQLite would answer every query of the work: the lines of its plans."""
+    asked: list[tuple[str, Any]] = []
+
+    def keep(connection: Any, cursor: Any, statement: str, parameters: Any, *_: Any) -> None:
+        asked.append((statement, parameters))
+
+    sa.event.listen(ledger, "before_cursor_execute", keep)
+    work()
+    sa.event.remove(ledger, "before_cursor_execute", keep)
+    queries = [one for one in asked if one[0].startswith(("SELECT", "WITH"))]
+    assert queries
+    with ledger.connect() as tx:
+        return [row[-1] for statement, parameters in queries for row in tx.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters)]

@@ -29,7 +29,18 @@ from prioritizer.figures import LedgerCollector, exposition
 from prioritizer.ranking import Stage
 from prioritizer.study import Finding, InstanceState
 from prioritizer.watching import Period
-from tests.edges.ledgers import LEASE, NOW, POLICY, film, ledger_fixture, receive, score_next, scored  # noqa: F401
+from tests.edges.ledgers import (
+    LEASE,
+    NOW,
+    POLICY,
+    film,
+    ledger_fixture,  # noqa: F401
+    plans_of,
+    receive,
+    score_next,
+    scored,
+    together,
+)
 from tests.edges.rooms import LATER, at
 
 DAY = timedelta(days=1)
@@ -430,22 +441,6 @@ def test_a_scrape_without_a_database_says_so(ledger: sa.Engine, monkeypatch: pyt
 PERIOD = Period(name="2026-10", start=NOW - 60 * DAY, end=NOW - 30 * DAY)
 
 
-def plans_of(ledger: sa.Engine, ask: Any) -> list[str]:
-    """How SQLite would answer everything that was asked."""
-    asked: list[tuple[str, Any]] = []
-
-    def keep(connection: Any, cursor: Any, statement: str, parameters: Any, *_: Any) -> None:
-        asked.append((statement, parameters))
-
-    sa.event.listen(ledger, "before_cursor_execute", keep)
-    ask()
-    sa.event.remove(ledger, "before_cursor_execute", keep)
-    with ledger.connect() as tx:
-        wanted = [one for one in asked if one[0].startswith("SELECT")]
-        assert wanted
-        return [row[-1] for statement, parameters in wanted for row in tx.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters)]
-
-
 def test_the_board_of_a_month_reads_no_table_whole(ledger: sa.Engine):
     if ledger.dialect.name != "sqlite":
         pytest.skip("the planner of the other database goes by what it has counted; the benchmark judges it")
@@ -469,3 +464,11 @@ def test_the_board_of_a_month_reads_no_table_whole(ledger: sa.Engine):
     assert all("(ai_state=? AND first_received_at>? AND first_received_at<?)" in plan for plan in arrived), plans
     assert any("feedback USING INDEX ix_feedback_at (at>?)" in plan for plan in plans), plans
     assert any("scores USING INDEX" in plan and "(sop_instance_uid=? AND bundle_digest=?)" in plan for plan in plans), plans
+
+
+def test_a_board_that_two_compute_at_once_is_kept_once(ledger: sa.Engine):
+    together(*(lambda n=n: monitoring.keep(ledger, "latest", {"number": n}, NOW) for n in range(8)))
+    found = monitoring.kept(ledger, "latest")
+    assert found is not None
+    assert found[1]["number"] in range(8)
+    assert monitoring.periods(ledger) == ["latest"]

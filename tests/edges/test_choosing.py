@@ -31,7 +31,7 @@ def test_pages_that_choose_at_once_lose_nothing(ledger: sa.Engine):
 
 
 def test_a_list_saved_twice_at_once_is_kept_once(ledger: sa.Engine):
-    together(*(partial(choosing.save_view, ledger, "ito", "night", f"?hours={number}", NOW) for number in range(8)))
+    together(*(partial(choosing.save_view, ledger, "ito", "night", f"?hours={number}", NOW, by="ito") for number in range(8)))
     found = choosing.views(ledger, "ito")
     assert [view.name for view in found] == ["night"]
     assert found[0].query in {f"?hours={number}" for number in range(8)}
@@ -39,10 +39,10 @@ def test_a_list_saved_twice_at_once_is_kept_once(ledger: sa.Engine):
 
 def test_a_list_is_replaced_where_no_more_may_be_kept(ledger: sa.Engine):
     for number in range(choosing.MOST_VIEWS):
-        choosing.save_view(ledger, "ito", f"list {number}", "?", NOW)
+        choosing.save_view(ledger, "ito", f"list {number}", "?", NOW, by="ito")
     with pytest.raises(NotAllowed, match="delete one first"):
-        choosing.save_view(ledger, "ito", "one more", "?", NOW)
-    choosing.save_view(ledger, "ito", "list 3", "?hours=3", NOW)
+        choosing.save_view(ledger, "ito", "one more", "?", NOW, by="ito")
+    choosing.save_view(ledger, "ito", "list 3", "?hours=3", NOW, by="ito")
     assert {view.name: view.query for view in choosing.views(ledger, "ito")}["list 3"] == "?hours=3"
 
 
@@ -56,8 +56,8 @@ def test_who_saved_and_deleted_a_list_of_everybody_is_in_the_audit_without_what_
 
 
 def test_ones_own_lists_are_ones_own_business(ledger: sa.Engine):
-    choosing.save_view(ledger, "ito", "night", "?", NOW)
-    choosing.delete_view(ledger, "ito", "night", NOW)
+    choosing.save_view(ledger, "ito", "night", "?", NOW, by="ito")
+    choosing.delete_view(ledger, "ito", "night", NOW, by="ito")
     assert audited(ledger) == []
 
 

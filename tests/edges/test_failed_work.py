@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from datetime import timedelta
 from io import StringIO
 from pathlib import Path
-from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -29,6 +27,7 @@ from tests.edges.ledgers import (
     kinds,
     ledger_fixture,  # noqa: F401
     listed,
+    plans_of,
     publish,
     receive,
     score_next,
@@ -56,19 +55,6 @@ def pixels_gone(ledger: sa.Engine, uid: str) -> None:
 
 def states(ledger: sa.Engine, study: str) -> list[str]:
     return [one.state for one in worklist.study_instances(ledger, study)]
-
-
-def plans_of(ledger: sa.Engine, work: Callable[[], object]) -> list[str]:
-    """What SQLite does for every query of the work."""
-    asked: list[tuple[str, Any]] = []
-    keep = lambda c, cursor, statement, parameters, *_: asked.append((statement, parameters))  # noqa: E731
-    sa.event.listen(ledger, "before_cursor_execute", keep)
-    work()
-    sa.event.remove(ledger, "before_cursor_execute", keep)
-    queries = [one for one in asked if one[0].startswith(("SELECT", "WITH"))]
-    assert queries
-    with ledger.connect() as tx:
-        return [row[-1] for statement, parameters in queries for row in tx.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters)]
 
 
 # --- found -------------------------------------------------------------------------------------------------------------

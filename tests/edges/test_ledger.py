@@ -344,13 +344,13 @@ def test_a_notice_is_entered_once(ledger: sa.Engine):
     notice = {"kind": "refused-association", "address": "10.0.0.1", "calling_ae": "X", "reason": "not listed", "code": "peer"}
     for _ in range(2):
         receiving.record_notice(ledger, "n1.json", notice, NOW, NOW)
-    (row,) = senders.recent_notices(ledger)
+    (row,) = senders.newest_notices(ledger, 9).rows
     assert (row.kind, row.address, row.calling_ae, row.detail) == ("refused-association", "10.0.0.1", "X", {"code": "peer"})
 
 
 def test_a_notice_of_a_hostile_title_is_entered_too(ledger: sa.Engine):
     receiving.record_notice(ledger, "n1.json", {"kind": "quarantined", "calling_ae": "A\0B", "detail": "\0"}, NOW, NOW)
-    assert senders.recent_notices(ledger)[0].calling_ae == "A\N{REPLACEMENT CHARACTER}B"
+    assert senders.newest_notices(ledger, 9).rows[0].calling_ae == "A\N{REPLACEMENT CHARACTER}B"
 
 
 def test_a_conflict_is_told_in_the_study(ledger: sa.Engine):

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from prioritizer import doctor
 from prioritizer.access import Role
-from prioritizer.db import queues, receiving, senders
+from prioritizer.db import queues, receiving, senders, tables
 from prioritizer.dicom import notices
 from prioritizer.study import DeliveryState
 from tests.edges.ledgers import (
@@ -45,8 +45,12 @@ def test_of_the_echoes_of_a_peer_only_the_newest_is_kept_and_none_is_a_refusal(l
     assert found["DX1"].echoed == NOW + timedelta(minutes=9)
     assert found["DX2"].echoed == NOW + timedelta(minutes=2), "who sent nothing but a C-ECHO today is told of"
     assert found["DX3"].echoed is None
-    assert senders.recent_notices(ledger) == []
+    assert senders.newest_notices(ledger, 9).rows == []
     assert senders.refused_since(ledger, NOW - timedelta(days=1)) == 0
+
+
+def test_every_kind_of_notice_is_a_refusal_or_an_echo():
+    assert set(notices.KINDS) == {*senders.REFUSALS, tables.ECHO}, "a kind that neither page nor status asks for would be hidden"
 
 
 def test_what_a_device_sent_since_is_told_with_the_refusals_of_everybody(ledger: sa.Engine):

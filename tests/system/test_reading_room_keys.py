@@ -14,7 +14,7 @@ from prioritizer.db import audit, people, reading, saying, worklist
 from prioritizer.stations import utc_now
 from tests.edges.browsers import browser_fixture  # noqa: F401
 from tests.system.daemons import running_daemon, sections, wait_until
-from tests.system.reading_room import NUMBERS, Room
+from tests.system.reading_room import NUMBERS, PASSWORD, Room
 
 SLOW_MS = 30_000
 SMALL = """() => [...document.querySelectorAll("a, button, summary, input, select, textarea")].filter((one) => {
@@ -97,6 +97,24 @@ def test_a_note_and_the_window_stay_when_a_key_loads_the_page_anew(room: Room) -
     word = saying.standing_of(room.daemon.ledger, study, "ito")
     assert word is not None
     assert word.note == "left base"
+
+
+def test_a_note_that_was_typed_is_shown_to_nobody_else_at_this_screen(room: Room) -> None:
+    study = room.film()
+    with room.signed_in("ito") as page:
+        page.goto(f"/study/{study}")
+        looked(page)
+        page.get_by_label("Note").fill("left base")
+        page.get_by_role("button", name="Sign out").click()
+        for name, note in (("admin", ""), ("ito", "left base")):
+            page.get_by_label("Name").fill(name)
+            page.get_by_label("Password").fill(PASSWORD)
+            page.get_by_role("button", name="Sign in").click()
+            page.wait_for_url(f"{room.url}/")
+            page.goto(f"/study/{study}")
+            looked(page)
+            assert page.get_by_label("Note").input_value() == note
+            page.get_by_role("button", name="Sign out").click()
 
 
 def test_deadlines_are_counted_down_where_they_stand(room: Room) -> None:

@@ -1,4 +1,4 @@
-// Keys, the stream that says something changed, and nothing else: every page works without this file.
+// Keys, deadlines that run, notes that are not lost, the stream that says something changed: every page works without this file.
 "use strict";
 (() => {
   const page = document.body.dataset;
@@ -186,11 +186,13 @@
   // --- a note that is typed and not said yet: a key that loads the page anew, or leaves it for a while, loses none of it ---
   const note = one("#note");
   if (note) {
-    const draft = `note ${location.pathname}`;
+    // Of this person: another one who signs in at this screen must not read it.
+    const draft = `note ${one(".who a").textContent} ${location.pathname}`;
     const kept = sessionStorage.getItem(draft);
-    if (kept !== null) note.value = kept;
+    const said = kept !== null && kept.trim().replace(/\s+/g, " ") === note.defaultValue;
+    if (said) sessionStorage.removeItem(draft);
+    else if (kept !== null) note.value = kept;
     note.addEventListener("input", () => sessionStorage.setItem(draft, note.value));
-    one("#say").addEventListener("submit", () => sessionStorage.removeItem(draft));
   }
 
   // --- the stream: closed while nobody sees the page, since a browser has six connections to a host and every tab would hold one ---

@@ -18,7 +18,7 @@ from prioritizer.ranking import Stage
 from prioritizer.web.app import page_app
 from prioritizer.web.security import COOKIE
 from prioritizer.web.server import WebServer
-from tests.edges.browsers import browser_fixture  # noqa: F401
+from tests.edges.browsers import browser_fixture, context_of  # noqa: F401
 from tests.edges.ledgers import NOW, film, ledger_fixture, receive  # noqa: F401
 from tests.edges.rooms import at, page_of
 
@@ -110,7 +110,7 @@ def test_the_button_goes_through_the_themes_without_a_script(ledger: sa.Engine, 
     if ledger.dialect.name != "sqlite":
         pytest.skip("the page is the same on both databases")
     people.add(ledger, "ito", Role.READER, "tests", NOW)
-    with browser.new_context(base_url=url, java_script_enabled=False, color_scheme=system) as context:
+    with context_of(browser, base_url=url, java_script_enabled=False, color_scheme=system) as context:
         context.add_cookies([{"name": COOKIE, "value": signing_in.begin(ledger, "ito", "127.0.0.1", NOW), "url": url}])
         page = context.new_page()
         page.goto("/system")

@@ -18,6 +18,7 @@ from prioritizer.db import calibrations, people
 from prioritizer.db.calibrations import Verdict
 from prioritizer.inference.bundle import default_folder, open_bundle
 from prioritizer.stations import utc_now
+from tests.edges.browsers import context_of
 from tests.system.daemons import Daemon, phantom, phantom_study_uid, sends
 
 PASSWORD = "four grey herons fly"
@@ -49,20 +50,17 @@ class Room:
     def signed_in(self, name: str, url: str = "", **context: object) -> Iterator[Page]:
         """A browser of one's own, signed in by the form. Whatever a script logs as an error fails the test."""
         url = url or self.url
-        found = self.browser.new_context(base_url=url, **context)  # type: ignore[arg-type]
-        page, faults = found.new_page(), []
-        page.on("pageerror", lambda error: faults.append(str(error)))
-        page.on("console", lambda said: faults.append(said.text) if "Content Security Policy" in said.text else None)
-        page.goto("/sign-in")
-        page.get_by_label("Name").fill(name)
-        page.get_by_label("Password").fill(PASSWORD)
-        page.get_by_role("button", name="Sign in").click()
-        page.wait_for_url(f"{url}/")
-        try:
+        with context_of(self.browser, base_url=url, **context) as found:
+            page, faults = found.new_page(), []
+            page.on("pageerror", lambda error: faults.append(str(error)))
+            page.on("console", lambda said: faults.append(said.text) if "Content Security Policy" in said.text else None)
+            page.goto("/sign-in")
+            page.get_by_label("Name").fill(name)
+            page.get_by_label("Password").fill(PASSWORD)
+            page.get_by_role("button", name="Sign in").click()
+            page.wait_for_url(f"{url}/")
             yield page
             assert not faults, faults
-        finally:
-            found.close()
 
     def film(self, *, waits: bool = True, **traits: object) -> str:
         """A phantom that arrives by C-STORE and is scored; its study UID."""

@@ -8,9 +8,9 @@ from prioritizer.config import Settings
 from prioritizer.db import calibrations, connect, migrations
 from prioritizer.db.in_force import InForce
 from prioritizer.errors import CalibrationChanged, PrioritizerError
+from prioritizer.house_rules import policy_of
 from prioritizer.inference.bundle import Bundle
 from prioritizer.ruled import in_force_for
-from prioritizer.stations import policy_of
 
 NO_LEDGER = "no ledger here"
 

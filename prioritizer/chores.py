@@ -10,6 +10,7 @@ from typing import Protocol
 import sqlalchemy as sa
 
 from prioritizer import ruled, watching
+from prioritizer.clock import utc_now
 from prioritizer.config import Settings
 from prioritizer.db import calibrations, housekeeping, reading, receiving, signing_in, worklist
 from prioritizer.db.housekeeping import Alarm
@@ -17,8 +18,9 @@ from prioritizer.db.ruled import holding
 from prioritizer.dicom import attributes
 from prioritizer.dicom.spool import Spool
 from prioritizer.errors import CalibrationChanged, Transient
+from prioritizer.house_rules import policy_of, quiet_of
 from prioritizer.ranking import Policy
-from prioritizer.stations import policy_of, quiet_of, read_arrival, utc_now
+from prioritizer.stations import read_arrival
 
 log = logging.getLogger(__name__)
 KEPT_SESSIONS = timedelta(days=30)

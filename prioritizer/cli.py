@@ -13,6 +13,7 @@ import typer
 
 from prioritizer import __version__, cli_learning, cli_people, cli_room, cli_rules, cli_simulation, cli_site
 from prioritizer.cli_options import STANDARD_FILES, AsJson, ConfigFile, Reader, in_force_of, ledger_of, settings_of
+from prioritizer.clock import utc_now
 from prioritizer.contract import out, print_proofs, talk, verb
 from prioritizer.errors import ConfigError, NotFound
 
@@ -36,8 +37,8 @@ app.add_typer(cli_room.app)
 
 def policy_for(settings: Settings) -> Policy:
     """The ranking policy with the bundle's thresholds; raises ModelError when the bundle cannot be trusted."""
+    from prioritizer.house_rules import policy_of
     from prioritizer.inference.bundle import open_bundle
-    from prioritizer.stations import policy_of
 
     return policy_of(settings, open_bundle(settings.model.bundle))
 
@@ -183,7 +184,6 @@ def claim(
 ) -> None:
     """Claim a study for reading; the claim runs out by itself after ranking.claim_minutes."""
     from prioritizer.db import reading
-    from prioritizer.stations import utc_now
 
     engine, settings = ledger_of(config)
     if release:
@@ -200,7 +200,6 @@ def claim(
 def read(study: StudyName, reader: Reader = getpass.getuser(), config: ConfigFile = None) -> None:
     """Mark a study as read: it leaves the list."""
     from prioritizer.db import reading
-    from prioritizer.stations import utc_now
 
     engine, _ = ledger_of(config)
     reading.read(engine, study_uid_of(engine, study), reader, utc_now())
@@ -217,7 +216,6 @@ def pin(
 ) -> None:
     """Put a study into class STAT: first on the list, whatever AI says."""
     from prioritizer.db import reading
-    from prioritizer.stations import utc_now
 
     engine, settings = ledger_of(config)
     reading.pin(engine, study_uid_of(engine, study), reader, policy_for(settings), utc_now(), remove=remove)
@@ -239,7 +237,6 @@ def requeue(
     A discarded image is not scored; its study stays on the list.
     """
     from prioritizer.db import delivering, scoring
-    from prioritizer.stations import utc_now
 
     if bool(uid) == everything:
         raise typer.BadParameter("name one study, or say --all", param_hint="STUDY")

@@ -65,8 +65,8 @@ def in_force_of(config: Path | None) -> tuple[sa.Engine, Settings]:
 def rules_of(settings: Settings) -> Policy:
     """The configured ranking rules; without the bundle's thresholds where it cannot be trusted, for then nothing is raised here."""
     from prioritizer.errors import ModelError
+    from prioritizer.house_rules import policy_of
     from prioritizer.inference.bundle import open_bundle
-    from prioritizer.stations import policy_of
 
     try:
         return policy_of(settings, open_bundle(settings.model.bundle))

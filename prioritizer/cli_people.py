@@ -10,6 +10,7 @@ import typer
 
 from prioritizer.access import May, Person, Role
 from prioritizer.cli_options import AsJson, ConfigFile, ledger_of
+from prioritizer.clock import utc_now
 from prioritizer.contract import out, print_json, talk, verb
 
 if TYPE_CHECKING:
@@ -81,7 +82,6 @@ def invite(
 ) -> None:
     """Make a one-time link by which NAME sets a password: for a new person, or a forgotten password. Good for 24 hours."""
     from prioritizer.db import people as ledger
-    from prioritizer.stations import utc_now
 
     engine, settings = ledger_of(config)
     link = link_of(settings, ledger.invite(engine, name, role, who, utc_now()))
@@ -102,7 +102,6 @@ def add(
 ) -> None:
     """Let NAME in without a password: for web.auth = "proxy", or for a program that uses a token."""
     from prioritizer.db import people as ledger
-    from prioritizer.stations import utc_now
 
     engine, _ = ledger_of(config)
     ledger.add(engine, name, role, who, utc_now())
@@ -119,7 +118,6 @@ def role(
 ) -> None:
     """Give NAME another role, at once and in every session."""
     from prioritizer.db import people as ledger
-    from prioritizer.stations import utc_now
 
     engine, _ = ledger_of(config)
     ledger.set_role(engine, name, role, who, utc_now())
@@ -131,7 +129,6 @@ def role(
 def disable(name: Name, who: Who = getpass.getuser(), config: ConfigFile = None) -> None:
     """NAME can no longer sign in; sessions and tokens end now."""
     from prioritizer.db import people as ledger
-    from prioritizer.stations import utc_now
 
     engine, _ = ledger_of(config)
     ledger.disable(engine, name, who, utc_now())
@@ -143,7 +140,6 @@ def disable(name: Name, who: Who = getpass.getuser(), config: ConfigFile = None)
 def enable(name: Name, who: Who = getpass.getuser(), config: ConfigFile = None) -> None:
     """NAME may sign in again. Revoked tokens stay revoked."""
     from prioritizer.db import people as ledger
-    from prioritizer.stations import utc_now
 
     engine, _ = ledger_of(config)
     ledger.enable(engine, name, who, utc_now())
@@ -155,7 +151,6 @@ def enable(name: Name, who: Who = getpass.getuser(), config: ConfigFile = None) 
 def sign_out(name: Name, who: Who = getpass.getuser(), config: ConfigFile = None) -> None:
     """End every session of NAME."""
     from prioritizer.db import people as ledger
-    from prioritizer.stations import utc_now
 
     engine, _ = ledger_of(config)
     talk.print(f"{ledger.end_sessions(engine, name, who, utc_now())} sessions of {name} ended")
@@ -174,7 +169,6 @@ def token(
 ) -> None:
     """Make a token for a program that acts as NAME. Its secret is printed once."""
     from prioritizer.db import signing_in
-    from prioritizer.stations import utc_now
 
     engine, _ = ledger_of(config)
     secret, row = signing_in.make_token(engine, name, purpose, scope or [May.SEE], who, utc_now(), timedelta(days=days))
@@ -226,7 +220,6 @@ def revoke(
     """A token is worth nothing from now on."""
     from prioritizer.access import RIGHTS
     from prioritizer.db import signing_in
-    from prioritizer.stations import utc_now
 
     engine, _ = ledger_of(config)
     signing_in.revoke(engine, token_id, Person(name=who, role=Role.ADMIN, rights=RIGHTS[Role.ADMIN], by="cli"), utc_now())

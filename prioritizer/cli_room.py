@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from prioritizer.cli_options import AsJson, ConfigFile, Reader, in_force_of, ledger_of
+from prioritizer.clock import utc_now
 from prioritizer.contract import out, print_json, talk, verb
 from prioritizer.study import Finding
 
@@ -30,7 +31,6 @@ def say(
     """Say what was found in a study: present, absent, or unsure. A new word replaces the old one, which is kept as withdrawn."""
     from prioritizer.db import saying, worklist
     from prioritizer.ranking import Stage
-    from prioritizer.stations import utc_now
 
     engine, settings = in_force_of(config)
     ranked = not blind and settings.site.stage is not Stage.SHADOW
@@ -47,7 +47,6 @@ def board(
 ) -> None:
     """Turn-around beside order of arrival, what was raised and confirmed, drift, and the figures that left their range."""
     from prioritizer import watching
-    from prioritizer.stations import utc_now
 
     engine, settings = ledger_of(config)
     now = utc_now()

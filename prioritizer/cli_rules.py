@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from prioritizer.cli_options import AsJson, ConfigFile, ledger_of, rules_of
+from prioritizer.clock import utc_now
 from prioritizer.contract import out, print_json, talk, verb
 from prioritizer.ranking import Stage
 
@@ -79,7 +80,6 @@ def propose(
     from prioritizer.db import ruling
     from prioritizer.db.ruled import holding
     from prioritizer.ruled_effect import effect_of
-    from prioritizer.stations import utc_now
 
     engine, settings, policy = _site(config)
     given = {
@@ -110,7 +110,6 @@ def propose(
 def approve(number: Number, who: Who = getpass.getuser(), config: ConfigFile = None, as_json: AsJson = False) -> None:
     """Agree to a candidate that another person proposed."""
     from prioritizer.db import ruling
-    from prioritizer.stations import utc_now
 
     engine, _, policy = _site(config)
     ruling.approve(engine, policy, number, who, utc_now())
@@ -128,7 +127,6 @@ def reject(
 ) -> None:
     """Decide against a candidate, for good."""
     from prioritizer.db import ruling
-    from prioritizer.stations import utc_now
 
     engine, _, policy = _site(config)
     ruling.reject(engine, policy, number, who, reason, utc_now())
@@ -147,7 +145,6 @@ def activate(
     """Put a candidate in force: every unread study is placed anew in that moment. No restart."""
     from prioritizer.db import ruling
     from prioritizer.db.activating import Decision
-    from prioritizer.stations import utc_now
 
     engine, settings, policy = _site(config)
     decision = Decision(who=who, second_person=settings.calibration.second_person, against_advice=against_advice)
@@ -160,7 +157,6 @@ def end(dry_run: DryRun = False, who: Who = getpass.getuser(), config: ConfigFil
     """End the ruling in force: the configuration alone holds again. Needs nobody's approval."""
     from prioritizer.db import ruling
     from prioritizer.db.ruled import holding
-    from prioritizer.stations import utc_now
 
     engine, settings, policy = _site(config)
     if dry_run:
@@ -175,7 +171,6 @@ def end(dry_run: DryRun = False, who: Who = getpass.getuser(), config: ConfigFil
 def back(dry_run: DryRun = False, who: Who = getpass.getuser(), config: ConfigFile = None, as_json: AsJson = False) -> None:
     """Go back to what held before the ruling in force: the one before it, or the configuration. Needs nobody's approval."""
     from prioritizer.db import ruling
-    from prioritizer.stations import utc_now
 
     engine, settings, policy = _site(config)
     if dry_run:
@@ -188,7 +183,6 @@ def back(dry_run: DryRun = False, who: Who = getpass.getuser(), config: ConfigFi
 def _say_effect(settings: Settings, engine: sa.Engine, changes: Mapping[str, Any], *, as_json: bool) -> None:
     from prioritizer import ruling_listing
     from prioritizer.ruled_effect import effect_of
-    from prioritizer.stations import utc_now
 
     effect = effect_of(settings, engine, changes, utc_now())
     print_json(effect) if as_json else ruling_listing.show_effect(effect, out)

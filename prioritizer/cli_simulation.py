@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from prioritizer.cli_options import AsJson, ConfigFile, in_force_of, settings_of
+from prioritizer.clock import utc_now
 from prioritizer.contract import out, print_json, talk, verb
 
 app = typer.Typer()
@@ -50,7 +51,6 @@ def simulate(
     from prioritizer.applying import settings_at
     from prioritizer.simulated_site import Request
     from prioritizer.simulating import run
-    from prioritizer.stations import utc_now
 
     engine, settings = in_force_of(config) if from_ledger else (None, settings_at(settings_of(config)[0]))
     request = Request(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from prioritizer.cli_options import AsJson, ConfigFile, ledger_of
+from prioritizer.clock import utc_now
 from prioritizer.contract import out, print_json, talk, verb
 
 if TYPE_CHECKING:
@@ -53,7 +54,6 @@ def recalibrate(
     from prioritizer.recalibrating import Request, run
     from prioritizer.ruled import in_force_for
     from prioritizer.simulated_effect import sections
-    from prioritizer.stations import utc_now
 
     engine, settings = ledger_of(config)
     request = Request(
@@ -92,8 +92,8 @@ def recalibrate(
 
 def _site(config: Path | None) -> tuple[sa.Engine, Settings, Bundle, Policy]:
     """The ledger, the settings, the bundle and its policy."""
+    from prioritizer.house_rules import policy_of
     from prioritizer.inference.bundle import open_bundle
-    from prioritizer.stations import policy_of
 
     engine, settings = ledger_of(config)
     bundle = open_bundle(settings.model.bundle)
@@ -161,7 +161,6 @@ def diff(a: Name, b: Name, config: ConfigFile = None, as_json: AsJson = False) -
 def approve(name: Name, who: Who = getpass.getuser(), config: ConfigFile = None, as_json: AsJson = False) -> None:
     """Agree to a candidate that another person made."""
     from prioritizer.db import calibrations
-    from prioritizer.stations import utc_now
 
     engine, _ = ledger_of(config)
     row = calibrations.find(engine, name)
@@ -180,7 +179,6 @@ def reject(
 ) -> None:
     """Decide against a candidate, for good."""
     from prioritizer.db import calibrations
-    from prioritizer.stations import utc_now
 
     engine, _ = ledger_of(config)
     row = calibrations.find(engine, name)
@@ -199,7 +197,7 @@ def activate(
 ) -> None:
     """Put a calibration in force: every unread study is scored and placed anew in that moment. No restart."""
     from prioritizer.db import activating, calibrations
-    from prioritizer.stations import quiet_of, utc_now
+    from prioritizer.house_rules import quiet_of
 
     engine, settings, _, policy = _site(config)
     decision = activating.Decision(who=who, second_person=settings.calibration.second_person, against_advice=against_advice)
@@ -217,7 +215,7 @@ def rollback(
 ) -> None:
     """Go back to what applied before the active calibration. Needs nobody's approval."""
     from prioritizer.db import activating
-    from prioritizer.stations import quiet_of, utc_now
+    from prioritizer.house_rules import quiet_of
 
     engine, settings, _, policy = _site(config)
     _say_done(activating.roll_back(engine, who, policy, quiet_of(settings), utc_now(), to_own=own), as_json=as_json)
@@ -236,7 +234,6 @@ def threshold(
     """Another threshold on the calibration that applies, as a candidate with its simulated effect. Activates nothing."""
     from prioritizer import calibration_listing
     from prioritizer.proposing_threshold import propose
-    from prioritizer.stations import utc_now
     from prioritizer.threshold import ThresholdWish
 
     engine, settings = ledger_of(config)

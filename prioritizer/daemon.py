@@ -30,11 +30,11 @@ from prioritizer import (
     recovery,
     ruled,
     ruled_effect,
-    stations,
     watching,
 )
 from prioritizer.access import Role
 from prioritizer.chores import Chores
+from prioritizer.clock import utc_now
 from prioritizer.config import Settings, read_settings
 from prioritizer.darkroom import SandboxedDarkroom
 from prioritizer.db import calibrations, connect, housekeeping, migrations, people, scoring
@@ -45,6 +45,7 @@ from prioritizer.dicom.sender import Destination, Sender
 from prioritizer.dicom.spool import Spool
 from prioritizer.errors import CalibrationChanged, ConfigError, ModelError, Transient
 from prioritizer.figures import LedgerCollector, exposition
+from prioritizer.house_rules import policy_of, quiet_of
 from prioritizer.inference.bundle import Bundle, open_bundle
 from prioritizer.inference.sandbox import Sandbox
 from prioritizer.inference.worker import EngineProcess
@@ -52,7 +53,7 @@ from prioritizer.lightbox import Lightbox
 from prioritizer.listening import ListenerProcess, listener_settings, peer_rules
 from prioritizer.logs import set_up_logging
 from prioritizer.ranking import Policy, Stage
-from prioritizer.stations import DeliverStation, PublishStation, Receive, ScoreStation, Station, utc_now
+from prioritizer.stations import DeliverStation, PublishStation, Receive, ScoreStation, Station
 from prioritizer.threshold import ThresholdWish
 from prioritizer.trying import AT_ONCE, Trial, trial_room
 from prioritizer.web.app import page_app
@@ -165,14 +166,14 @@ class Daemon:
         log.error("AI is off: %s", error, extra={"event": "ai-off"})
         for work in self._works:
             if not isinstance(work, PublishStation):
-                work.policy = stations.policy_of(self.settings, None)
+                work.policy = policy_of(self.settings, None)
         try:
-            scoring.rerank_open(self.engine, stations.policy_of(self.settings, None), "AI is off", utc_now())
+            scoring.rerank_open(self.engine, policy_of(self.settings, None), "AI is off", utc_now())
         except Transient:
             log.warning("re-ranking waits for the database", extra={"event": "ledger-down"})
 
     def _start_stations(self) -> None:
-        policy, quiet = stations.policy_of(self.settings, self.bundle), stations.quiet_of(self.settings)
+        policy, quiet = policy_of(self.settings, self.bundle), quiet_of(self.settings)
         receive = Receive(engine=self.engine, spool=self.spool, policy=policy, quiet=quiet)
         self._works = [receive]
         try:
@@ -259,8 +260,8 @@ class Daemon:
                 darkroom=self._darkroom(self.bundle),
                 scorer=self.scorer,
                 settings=self.settings,
-                policy=stations.policy_of(self.settings, self.bundle),
-                quiet=stations.quiet_of(self.settings),
+                policy=policy_of(self.settings, self.bundle),
+                quiet=quiet_of(self.settings),
                 worker=f"{self._worker}:score:{number}",
             )
             self._works.append(work)
@@ -346,7 +347,7 @@ class Daemon:
             policy=self._policy,
             pictures=self._lightbox,
             trying=self._trial,
-            quiet=lambda: stations.quiet_of(self.settings),
+            quiet=lambda: quiet_of(self.settings),
             stations=lambda: [(station.name, station.last_turn, station.failures) for station in self.stations],
             room=self._room,
             card=self._card,
@@ -384,7 +385,7 @@ class Daemon:
 
     def _policy(self) -> Policy:
         """The site's rules now; without AI nothing is raised."""
-        return stations.policy_of(self.settings, None if self.ai_off else self.bundle)
+        return policy_of(self.settings, None if self.ai_off else self.bundle)
 
     def _room(self) -> SpoolRoom:
         """The spool's disk and inbox, for the page."""
@@ -456,7 +457,7 @@ class Daemon:
             taken = taken.model_copy(update={"site": new.site.model_copy(update={"name": self.settings.site.name})})
         self.settings = taken
         self.listener.tell_peers(peer_rules(taken))
-        policy, quiet = stations.policy_of(taken, None if self.ai_off else self.bundle), stations.quiet_of(taken)
+        policy, quiet = policy_of(taken, None if self.ai_off else self.bundle), quiet_of(taken)
         for work in self._works:
             for name, value in (("settings", taken), ("policy", policy), ("quiet", quiet)):
                 if hasattr(work, name):

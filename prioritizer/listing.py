@@ -21,6 +21,7 @@ from prioritizer.db import calibrations, queues, senders, worklist
 from prioritizer.db.ordering import Order, View, Wanted
 from prioritizer.db.worklist import Row
 from prioritizer.errors import ModelError
+from prioritizer.house_rules import policy_of
 from prioritizer.ranking import Stage
 from prioritizer.ruled import in_force_for
 from prioritizer.web import words
@@ -140,7 +141,6 @@ def show_why(engine: sa.Engine, study_uid: str, *, as_json: bool, out: Console) 
 def calibration_now(engine: sa.Engine, settings: Settings) -> dict[str, Any]:
     """The calibration that applies, or why none can be trusted; `status` works without a bundle too."""
     from prioritizer.inference.bundle import open_bundle
-    from prioritizer.stations import policy_of
 
     try:
         bundle = open_bundle(settings.model.bundle)

@@ -6,8 +6,8 @@ import json
 import logging
 import sys
 
+from prioritizer.clock import utc_now
 from prioritizer.config import Settings
-from prioritizer.stations import utc_now
 
 
 class JsonLines(logging.Formatter):

@@ -15,11 +15,11 @@ from prioritizer.dicom import develop
 from prioritizer.dicom.attributes import instance_of_file
 from prioritizer.eligibility import Finding, Rules, Strictness, Verdict
 from prioritizer.errors import Unprocessable
+from prioritizer.house_rules import rules_of
 from prioritizer.inference.bundle import Bundle
 from prioritizer.inference.engine import Outputs
 from prioritizer.inference.sandbox import ChildDied, Sandbox
 from prioritizer.picture_files import file_picture
-from prioritizer.stations import rules_of
 
 NO_HEADER = Finding(rule="no-header", sentence="a picture file states neither age nor view; --ignore-scope scores it for evaluation")
 ALL_OFF = Rules(**dict.fromkeys(Rules.__dataclass_fields__, Strictness.OFF))

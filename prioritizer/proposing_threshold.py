@@ -18,6 +18,7 @@ from prioritizer.db import arrivals, calibrations
 from prioritizer.db.calibrations import Row, Verdict
 from prioritizer.db.in_force import digest_of, document_text
 from prioritizer.errors import CalibrationChanged, ConfigError, NotFound
+from prioritizer.house_rules import policy_of
 from prioritizer.inference.bundle import Bundle, open_bundle
 from prioritizer.operating_point import Trade
 from prioritizer.ranking import Stage
@@ -29,7 +30,6 @@ from prioritizer.simulated_effect import BUSIEST, DAYS_BACK, RATE, REPLICATIONS,
 from prioritizer.simulated_site import Request, site_of
 from prioritizer.simulation import in_order_of_arrival
 from prioritizer.simulation_figures import FIFO, Setting, compare
-from prioritizer.stations import policy_of
 from prioritizer.threshold import SeenHere, ThresholdWish, threshold_of, with_threshold
 from prioritizer.trying import trade_of
 

@@ -22,12 +22,12 @@ from prioritizer.db.calibrations import Verdict
 from prioritizer.db.in_force import digest_of, document_text
 from prioritizer.errors import CalibrationChanged, CohortUnfit, ConfigError
 from prioritizer.gathering import Gathered
+from prioritizer.house_rules import policy_of, rules_of
 from prioritizer.inference.bundle import Bundle, open_bundle
 from prioritizer.measures import Cases, Figure, figures, roc_auc_figure
 from prioritizer.operating_point import OperatingPoint, Wish, by_flags, kept, operating_point, probability_at
 from prioritizer.recalibration import Fit
 from prioritizer.reports.page import Section
-from prioritizer.stations import policy_of, rules_of
 
 CROSS_FITTED = ("sensitivity", "specificity", "share_raised")
 """Figures at a threshold: of a proposed one they are taken cross-fitted, never from the cases that set it."""

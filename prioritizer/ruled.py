@@ -15,6 +15,7 @@ from prioritizer.config import Settings
 from prioritizer.db.housekeeping import Alarm
 from prioritizer.db.ruled import Ruled, holding
 from prioritizer.errors import RulingUnfit, Transient
+from prioritizer.house_rules import policy_of
 
 FRESH_S = 1.0
 """Seconds for which a page may go on with what it read: a request asks ten times."""
@@ -27,8 +28,6 @@ MEND = (
 
 def holding_for(engine: sa.Engine, settings: Settings) -> Ruled:
     """What holds over these settings now. Raises Transient."""
-    from prioritizer.stations import policy_of  # here: the list on a terminal waits for no DICOM library
-
     return holding(engine, policy_of(settings, None))
 
 

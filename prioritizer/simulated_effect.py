@@ -14,6 +14,7 @@ from prioritizer.arrival_file import minutes_of
 from prioritizer.calibration import Calibration
 from prioritizer.config import Settings
 from prioritizer.db import arrivals
+from prioritizer.house_rules import policy_of
 from prioritizer.inference.bundle import Bundle
 from prioritizer.movers import Listed, moves
 from prioritizer.ranking import Policy, Stage
@@ -23,7 +24,6 @@ from prioritizer.reports.page import Section, Table
 from prioritizer.simulated_site import LEAST_ARRIVALS
 from prioritizer.simulation import MINUTE, in_order_of_arrival, with_windows
 from prioritizer.simulation_figures import FIFO, SICK, Effect, Setting, compare
-from prioritizer.stations import policy_of
 
 REPLICATIONS = 5
 DAYS_BACK = 28

@@ -15,12 +15,12 @@ from prioritizer.calibration import Calibration
 from prioritizer.config import Settings
 from prioritizer.db import arrivals, calibrations
 from prioritizer.errors import CalibrationChanged, ConfigError, NotFound
+from prioritizer.house_rules import policy_of
 from prioritizer.inference.bundle import Bundle, open_bundle
 from prioritizer.ranking import Policy, Stage
 from prioritizer.reading_room import HOURS, Known, OperatingPoint, Scenario
 from prioritizer.simulation import MINUTE, with_windows
 from prioritizer.simulation_figures import Setting
-from prioritizer.stations import policy_of
 
 PREVALENCE = 0.1
 """Assumed where nobody says better."""

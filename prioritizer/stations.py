@@ -11,7 +11,7 @@ import random
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Protocol
 
@@ -20,6 +20,7 @@ import sqlalchemy as sa
 from numpy.typing import NDArray
 
 from prioritizer import eligibility
+from prioritizer.clock import Clock, utc_now
 from prioritizer.config import Settings
 from prioritizer.db import delivering, receiving, scoring
 from prioritizer.db.receiving import Arrival, Quiet
@@ -29,8 +30,9 @@ from prioritizer.dicom import attributes
 from prioritizer.dicom.secondary_capture import CaptureFacts, CaptureObject
 from prioritizer.dicom.sender import Destination, Sender, next_attempt_delay
 from prioritizer.dicom.spool import Spool
-from prioritizer.eligibility import Rules, Verdict
+from prioritizer.eligibility import Verdict
 from prioritizer.errors import ModelError, PermanentRefusal, PrioritizerError, Transient, Unprocessable
+from prioritizer.house_rules import policy_of, rules_of
 from prioritizer.inference.bundle import Bundle
 from prioritizer.inference.engine import Outputs
 from prioritizer.inference.sandbox import ChildDied
@@ -38,7 +40,6 @@ from prioritizer.ranking import Band, Policy, Stage
 from prioritizer.study import DeliveryState, InstanceState, Logit, Probability, Score
 
 log = logging.getLogger(__name__)
-Clock = Callable[[], datetime]
 
 RECEIVE_BATCH = 16
 """Instances a commit: one durable commit costs 4-6 ms, sixteen rows in it 0.3 ms each."""
@@ -49,11 +50,6 @@ MAX_DEATHS = 2
 """A file on which the sandbox dies twice is FAILED: it would die again."""
 MAX_ATTEMPTS = 6
 """An instance that keeps failing for an unforeseen reason is FAILED and shown, not tried for ever."""
-
-
-def utc_now() -> datetime:
-    """The moment, aware, UTC."""
-    return datetime.now(UTC)
 
 
 class Darkroom(Protocol):
@@ -74,35 +70,6 @@ class Scorer(Protocol):
 
     def score(self, picture: NDArray[np.float32]) -> Outputs:
         """What the network says of one picture."""
-
-
-def policy_of(settings: Settings, bundle: Bundle | None) -> Policy:
-    """The configured ranking rules; the ledger puts the active ruling over them, and the active calibration for the bundle's own."""
-    ranking = settings.ranking
-    return Policy(
-        high=timedelta(minutes=ranking.high_minutes),
-        neutral=timedelta(minutes=ranking.neutral_minutes),
-        low=timedelta(minutes=ranking.low_minutes),
-        t_high=bundle.calibration.t_high if bundle else 2.0,
-        t_low=bundle.calibration.t_low if bundle else 0.0,
-        demote_low=ranking.demote_low,
-        stage=settings.site.stage,
-        max_high_share=ranking.max_high_share,
-        last_n=ranking.last_n,
-        bundle_digest=bundle.digest if bundle else "",
-        own=bundle.calibration if bundle else None,
-    )
-
-
-def rules_of(settings: Settings) -> Rules:
-    """The site's strictness per scope rule."""
-    return Rules(**settings.scope.model_dump())
-
-
-def quiet_of(settings: Settings) -> Quiet:
-    """When a study is ready to publish."""
-    publish = settings.publish
-    return Quiet(quiet=timedelta(seconds=publish.quiet_seconds), ceiling=timedelta(seconds=publish.ceiling_seconds))
 
 
 def mark_words(band: Band, stage: Stage) -> str:

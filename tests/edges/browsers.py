@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Error, sync_playwright
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Browser, BrowserContext, Error, Page, sync_playwright
 
 from tests.edges.pacs import REQUIRED
 
@@ -39,3 +40,14 @@ def context_of(browser: Browser, **traits: object) -> Iterator[BrowserContext]:
                     page.goto("about:blank")
                     break
         context.close()
+
+
+def is_accessible(page: Page) -> None:
+    """Axe finds no violation of the page as it stands, dark and light."""
+    grounds = set()
+    for scheme in ("light", "dark"):
+        page.emulate_media(color_scheme=scheme)
+        grounds.add(page.evaluate("getComputedStyle(document.body).backgroundColor"))
+        found = Axe().run(page)
+        assert found.violations_count == 0, f"{page.url}, {scheme}: {found.generate_report()}"
+    assert len(grounds) == 2, "dark and light are two"

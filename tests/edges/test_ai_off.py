@@ -11,9 +11,10 @@ import pytest
 from prioritizer.config import Settings, Store
 from prioritizer.daemon import Daemon
 from prioritizer.errors import ModelError
+from prioritizer.house_rules import policy_of, quiet_of
 from prioritizer.inference.bundle import open_bundle
 from prioritizer.inference.sandbox import Sandbox
-from prioritizer.stations import Receive, policy_of, quiet_of
+from prioritizer.stations import Receive
 
 
 @pytest.fixture

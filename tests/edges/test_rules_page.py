@@ -197,11 +197,11 @@ def test_a_second_person_is_asked_for_where_the_site_wants_one(house: House) -> 
     assert house.post(f"/rules/{number}/activate", shown=0).status_code == 200
 
 
-@pytest.mark.parametrize("number", ["0", "7", "-1", "abc", "1.0", "2147483648", "9" * 10, "9" * 30, "9" * 5000, "%F0%9F%92%A9", "%D9%A1"])
-def test_a_number_that_is_none_is_not_found(house: House, number: str) -> None:
-    assert house.get(f"/rules/{number}").status_code == 404
-    for step in ("approve", "reject", "activate"):
-        assert house.post(f"/rules/{number}/{step}", shown=0).status_code == 404
+def test_a_number_that_is_none_is_not_found(house: House) -> None:
+    for number in ("0", "7", "-1", "abc", "1.0", "2147483648", "9" * 10, "9" * 30, "9" * 5000, "%F0%9F%92%A9", "%D9%A1"):
+        assert house.get(f"/rules/{number}").status_code == 404, number
+        for step in ("approve", "reject", "activate"):
+            assert house.post(f"/rules/{number}/{step}", shown=0).status_code == 404, number
 
 
 def test_text_of_people_is_never_markup(house: House) -> None:

@@ -207,15 +207,15 @@ FOREIGN = [
 ]
 
 
-@pytest.mark.parametrize("headers", FOREIGN)
 @pytest.mark.parametrize("path", ["/sign-out", "/account/tokens", "/people", "/people/ito/disable", "/sign-in"])
-def test_what_another_site_sends_is_refused(room: Room, path: str, headers: dict[str, str]):
+def test_what_another_site_sends_is_refused(room: Room, path: str):
     room.let_in("ito", Role.ADMIN)
     room.let_in("chief", Role.ADMIN)
     client = room.browser("ito")
     client.headers.clear()
     data = {"name": "ito", "password": PASSWORD, "role": "admin", "purpose": "x", "scopes": "see"}
-    assert client.post(path, data=data, headers=headers).status_code == 403
+    for headers in FOREIGN:
+        assert client.post(path, data=data, headers=headers).status_code == 403, headers
     assert client.get("/people", headers={"Sec-Fetch-Site": "cross-site"}).status_code == 200, "a link from elsewhere may be followed"
     assert not signing_in.listed_tokens(room.engine)
     assert all(row.disabled_at is None for row in people.listed(room.engine))

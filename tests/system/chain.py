@@ -36,6 +36,7 @@ from prioritizer.dicom.part10 import Receipt
 from prioritizer.dicom.secondary_capture import CaptureFacts, CaptureObject
 from prioritizer.dicom.sender import Destination, Sender
 from prioritizer.dicom.spool import Spool
+from prioritizer.house_rules import policy_of, quiet_of
 from prioritizer.inference.bundle import Bundle, open_bundle
 from prioritizer.inference.engine import Outputs
 from prioritizer.stations import DeliverStation, PublishStation, Receive, ScoreStation
@@ -175,7 +176,7 @@ class Chain:
             scope={"likeness": "flag"},
             publish={"quiet_seconds": 0, "ceiling_seconds": 1},
         )
-        policy, quiet, darkroom = stations.policy_of(settings, self.bundle), stations.quiet_of(settings), Darkroom(self.bundle)
+        policy, quiet, darkroom = policy_of(settings, self.bundle), quiet_of(settings), Darkroom(self.bundle)
         worker, rng = f"chain:{os.getpid()}", random.Random(1)
         site = {"engine": engine, "spool": spool, "bundle": self.bundle, "darkroom": darkroom, "settings": settings, "worker": worker}
         destination = Destination(name="pacs", ae_title="PACS", host="127.0.0.1", port=self.job["port"])

@@ -14,10 +14,10 @@ from playwright.sync_api import Browser, Page
 
 from prioritizer.access import Role
 from prioritizer.calibration import Calibration
+from prioritizer.clock import utc_now
 from prioritizer.db import calibrations, people
 from prioritizer.db.calibrations import Verdict
 from prioritizer.inference.bundle import default_folder, open_bundle
-from prioritizer.stations import utc_now
 from tests.edges.browsers import context_of
 from tests.system.daemons import Daemon, phantom, phantom_study_uid, sends
 

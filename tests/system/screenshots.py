@@ -18,11 +18,11 @@ from playwright.sync_api import Page, expect, sync_playwright
 
 from prioritizer import watching
 from prioritizer.access import Role
+from prioritizer.clock import utc_now
 from prioritizer.config import read_settings
 from prioritizer.db import people, reading, saying
 from prioritizer.db.tables import studies as in_ledger
 from prioritizer.ranking import Policy
-from prioritizer.stations import utc_now
 from prioritizer.study import Finding
 from tests.system.daemons import phantom, prioritizer, running_daemon, sections
 from tests.system.reading_room import BUNDLE, Room

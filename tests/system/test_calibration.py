@@ -18,10 +18,10 @@ from PIL import Image
 
 from prioritizer import phantoms
 from prioritizer.calibration import Calibration
+from prioritizer.clock import utc_now
 from prioritizer.db import calibrations
 from prioritizer.db.calibrations import Verdict
 from prioritizer.inference.bundle import default_folder, open_bundle
-from prioritizer.stations import utc_now
 from tests.edges.pacs import Orthanc
 from tests.system.daemons import (
     Daemon,

@@ -185,6 +185,11 @@ def test_asking_for_help_loads_neither_network_nor_model():
     assert fresh(f"import sys, prioritizer.cli; print([name for name in {names} if name in sys.modules])") == "[]"
 
 
+def test_the_list_on_a_terminal_waits_for_no_dicom_library():
+    names = "('pydicom', 'pynetdicom', 'openvino', 'fastapi', 'torch')"
+    assert fresh(f"import sys, prioritizer.listing; print([name for name in {names} if name in sys.modules])") == "[]"
+
+
 def test_there_is_no_corner_for_everything():
     forbidden = {"utils", "helpers", "common", "manager", "service", "core"}
     assert not forbidden & {part for path in modules() for part in path.relative_to(PACKAGE).with_suffix("").parts}

@@ -1,0 +1,43 @@
+"""The configuration in the terms of each room: how it ranks, what is in scope, when a study is ready."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from prioritizer.config import Settings
+from prioritizer.db.receiving import Quiet
+from prioritizer.eligibility import Rules
+from prioritizer.ranking import Policy
+
+if TYPE_CHECKING:
+    from prioritizer.inference.bundle import Bundle
+
+
+def policy_of(settings: Settings, bundle: Bundle | None) -> Policy:
+    """The configured ranking rules; the ledger puts the active ruling over them, and the active calibration for the bundle's own."""
+    ranking = settings.ranking
+    return Policy(
+        high=timedelta(minutes=ranking.high_minutes),
+        neutral=timedelta(minutes=ranking.neutral_minutes),
+        low=timedelta(minutes=ranking.low_minutes),
+        t_high=bundle.calibration.t_high if bundle else 2.0,
+        t_low=bundle.calibration.t_low if bundle else 0.0,
+        demote_low=ranking.demote_low,
+        stage=settings.site.stage,
+        max_high_share=ranking.max_high_share,
+        last_n=ranking.last_n,
+        bundle_digest=bundle.digest if bundle else "",
+        own=bundle.calibration if bundle else None,
+    )
+
+
+def rules_of(settings: Settings) -> Rules:
+    """The site's strictness per scope rule."""
+    return Rules(**settings.scope.model_dump())
+
+
+def quiet_of(settings: Settings) -> Quiet:
+    """When a study is ready to publish."""
+    publish = settings.publish
+    return Quiet(quiet=timedelta(seconds=publish.quiet_seconds), ceiling=timedelta(seconds=publish.ceiling_seconds))

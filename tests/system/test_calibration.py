@@ -105,6 +105,8 @@ def row(daemon: Daemon, study: str) -> dict[str, Any]:
 
 
 RAISES_ALL, RAISES_NONE = 1e-12, 1 - 1e-12
+on_one = pytest.mark.parametrize("site", ["sqlite"], indirect=True)
+"""What the command line says; what it keeps is asked of both databases in the tests of the ledger."""
 
 
 def test_an_activation_moves_what_waits_and_holds_for_what_comes_without_a_restart(daemon: Daemon, tmp_path: Path) -> None:
@@ -133,6 +135,7 @@ def test_the_whole_list_stands_in_the_order_of_the_new_deadlines(daemon: Daemon,
     assert "recalibrated" in [event["kind"] for event in daemon.cli_json("worklist", "--why", rows[0]["study_uid"])["events"]]
 
 
+@on_one
 def test_score_and_check_name_the_calibration_that_is_active(daemon: Daemon, tmp_path: Path) -> None:
     name = candidate(daemon, RAISES_ALL)
     calibration(daemon, "activate", name)
@@ -163,6 +166,7 @@ def test_going_back_and_forth_leaves_the_result_that_applies_as_the_newest_in_th
     assert f"{every}, activation" in newest.DerivationDescription
 
 
+@on_one
 def test_a_candidate_that_is_advised_against_is_refused_with_exit_4_unless_a_reason_is_given(daemon: Daemon) -> None:
     name = candidate(daemon, RAISES_ALL, UNFIT)
     refused = calibration(daemon, "activate", name)
@@ -171,6 +175,7 @@ def test_a_candidate_that_is_advised_against_is_refused_with_exit_4_unless_a_rea
     assert next(one for one in told(daemon, "list") if one["id"] == name)["state"] == "ACTIVE"
 
 
+@on_one
 def test_calibrations_are_shown_compared_approved_and_rejected(daemon: Daemon) -> None:
     name = candidate(daemon, 0.25)
     assert told(daemon, "show", name)["calibration"]["t_high"] == 0.25
@@ -216,6 +221,7 @@ def made_up_cohort(folder: Path, each: int) -> Path:
     return folder
 
 
+@on_one
 def test_recalibrate_makes_a_candidate_with_a_report_and_changes_nothing(daemon: Daemon, tmp_path: Path) -> None:
     cohort = made_up_cohort(tmp_path, 25)
     active = daemon.cli_json("status")["calibration"]["id"]
@@ -231,6 +237,7 @@ def test_recalibrate_makes_a_candidate_with_a_report_and_changes_nothing(daemon:
     assert daemon.cli_json("status")["calibration"]["id"] == active
 
 
+@on_one
 def test_a_cohort_that_is_too_small_is_refused_with_what_is_missing_and_a_report(daemon: Daemon, tmp_path: Path) -> None:
     cohort = made_up_cohort(tmp_path, 4)
     done = daemon.cli("recalibrate", "--cohort", str(cohort), "--report", str(tmp_path / "r.html"))
@@ -238,12 +245,14 @@ def test_a_cohort_that_is_too_small_is_refused_with_what_is_missing_and_a_report
     assert "Do not activate" in (tmp_path / "r.html").read_text()
 
 
+@on_one
 def test_a_prevalence_alone_shifts_without_images(daemon: Daemon) -> None:
     said = daemon.cli_json("recalibrate", "--prevalence", "0.1")
     assert (said["verdict"], said["candidate"]["method"]) == ("activate with care", "prevalence shift")
     assert said["candidate"]["intercept"] < BUNDLE.calibration.intercept
 
 
+@on_one
 def test_what_does_not_go_together_is_said_at_once(daemon: Daemon) -> None:
     done = daemon.cli("recalibrate", "--flags-per-day", "3")
     assert done.returncode == 5

@@ -49,6 +49,11 @@ FEWEST_SIGNS = 5
 COMMON = ("password", "passwort", "radiology", "prioritizer", "hospital", "123456", "qwerty", "letmein", "welcome")
 
 
+def through(name: str, token: str) -> str:
+    """How a person's program is named where it is told apart from its owner."""
+    return f"{name} (token {token})"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Person:
     """Somebody who proved who they are. `rights` are those of the role, or fewer where a token carries fewer."""
@@ -69,7 +74,7 @@ class Person:
 
         What a program saw, its owner has not seen; what its owner saw, the owner's word through a program may rest on.
         """
-        return (f"{self.name} (token {self.token})", self.name) if self.token else (self.name,)
+        return (through(self.name, self.token), self.name) if self.token else (self.name,)
 
     def may(self, right: May) -> bool:
         """True where the person has this right."""

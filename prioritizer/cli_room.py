@@ -124,6 +124,7 @@ def audit(
     kind: Annotated[str, typer.Option(help="Events of this kind.")] = "",
     study: Annotated[str, typer.Option(help="What happened to this study.")] = "",
     limit: Annotated[int, typer.Option(min=1, max=100_000)] = 50,
+    before: Annotated[int, typer.Option(min=0, help="Older than the entry with this id, as --json tells it.")] = 0,
     config: ConfigFile = None,
     as_json: AsJson = False,
 ) -> None:
@@ -135,10 +136,13 @@ def audit(
     from prioritizer.db import audit as ledger
     from prioritizer.db import worklist
     from prioritizer.db.audit import Asked
+    from prioritizer.db.events import Kind
 
+    if kind and kind not in list(Kind):
+        raise typer.BadParameter(f"{kind!r} is none of {', '.join(sorted(Kind))}", param_hint="--kind")
     engine, _ = ledger_of(config)
     uid = worklist.find(engine, study).study_uid if study else ""
-    found = ledger.entries(engine, Asked(actor=actor, kind=kind, study_uid=uid), limit)
+    found = ledger.entries(engine, Asked(actor=actor, kind=kind, study_uid=uid, before=before), limit)
     if as_json:
         print_json([asdict(entry) for entry in found])
         return

@@ -8,14 +8,14 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from prioritizer.access import through
 from prioritizer.db import connect
 from prioritizer.db.events import ITSELF, who
-from prioritizer.db.tables import events
+from prioritizer.db.tables import AUDITED, BY_ITSELF, events, tokens
+from prioritizer.errors import NotFound
 
 OWN = (ITSELF, "configuration")
 """Actors that are no person."""
-NEVER_LISTED = ("arrived", "scored", "placed", "published", "sent", "late-instance", "more-images", "lease-ended", "overdue")
-"""What prioritizer does all day; it stands in the study's own history."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,25 +44,40 @@ class Asked:
     """Older than this entry; 0: from the newest."""
 
 
+NEWEST = (events.c.at.desc(), events.c.id.desc())
 COLUMNS = ("id", "at", "kind", "actor", "said", "study_uid", "detail")
 
 
 def entries(engine: sa.Engine, asked: Asked, limit: int) -> list[Entry]:
-    """The newest entries that fit; what prioritizer does by itself all day is left out unless its kind or a study is asked for."""
-    query = sa.select(*(events.c[name] for name in COLUMNS)).order_by(events.c.id.desc()).limit(limit)
-    if asked.actor:
-        # What was shown to a program stands under its own name, the person's with the token behind it.
-        query = query.where(sa.or_(events.c.actor == asked.actor, events.c.actor.startswith(f"{asked.actor} (token ", autoescape=True)))
+    """The newest entries that fit; what prioritizer does by itself all day is left out unless its kind or a study is asked for.
+
+    Raises NotFound where there is no entry to go on from.
+    """
+    query = sa.select(*(events.c[name] for name in COLUMNS)).order_by(*NEWEST).limit(limit)
     if asked.kind:
         query = query.where(events.c.kind == asked.kind)
-    elif not asked.study_uid:
-        query = query.where(events.c.kind.not_in(NEVER_LISTED))
     if asked.study_uid:
         query = query.where(events.c.study_uid == asked.study_uid)
-    if asked.before:
-        query = query.where(events.c.id < asked.before)
+    if not asked.study_uid and asked.kind not in BY_ITSELF:
+        query = query.where(sa.text(AUDITED))
     with connect.reading(engine) as tx:
-        return [_entry(dict(row._mapping)) for row in tx.execute(query)]
+        if asked.before:
+            query = query.where(_before(tx, asked.before))
+        # One range of an index each: a person's, and one for what was shown to each program of that person under its own name.
+        each = [query.where(events.c.actor == name) for name in _names(tx, asked.actor)] if asked.actor else [query]
+        found = [_entry(dict(row._mapping)) for one in each for row in tx.execute(one)]
+    return sorted(found, key=lambda entry: (entry.at, entry.id), reverse=True)[:limit]
+
+
+def _before(tx: sa.Connection, entry: int) -> sa.ColumnElement[bool]:
+    at = tx.scalar(sa.select(events.c.at).where(events.c.id == entry))
+    if at is None:
+        raise NotFound(f"there is no entry {entry} to go on from: load the audit log again from its beginning")
+    return sa.and_(events.c.at <= at, sa.or_(events.c.at < at, events.c.id < entry))
+
+
+def _names(tx: sa.Connection, person: str) -> list[str]:
+    return [person, *(through(person, token) for token in tx.scalars(sa.select(tokens.c.id).where(tokens.c.person == person)))]
 
 
 def _entry(row: dict[str, Any]) -> Entry:

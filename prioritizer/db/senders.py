@@ -116,12 +116,9 @@ def newest_notices(engine: sa.Engine, limit: int) -> Some[NoticeRow]:
 
 def last_refusals(engine: sa.Engine, titles: Collection[str], now: datetime) -> dict[str, NoticeRow]:
     """The newest refusal of each AE title in the last 30 days, however often others were refused since."""
-    latest = sa.func.row_number().over(partition_by=notices.c.calling_ae, order_by=(notices.c.at.desc(), notices.c.id.desc()))
-    of_them = REFUSED & (notices.c.at >= now - BACK) & notices.c.calling_ae.in_(titles)
-    ranked = sa.select(notices.c.id, latest.label("back")).where(of_them).subquery()
-    query = sa.select(*NOTICE).where(notices.c.id.in_(sa.select(ranked.c.id).where(ranked.c.back == 1)))
     with connect.reading(engine) as tx:
-        return {row.calling_ae: NoticeRow(**row._mapping) for row in tx.execute(query)}
+        newest = {title: _notices(tx, (notices.c.calling_ae == title) & REFUSED & (notices.c.at >= now - BACK), 1) for title in titles}
+    return {title: found[0] for title, found in newest.items() if found}
 
 
 def came(engine: sa.Engine, title: str, since: datetime, limit: int = 10) -> Came:

@@ -60,7 +60,10 @@ PATHS = {
     "what changed in a day": "/changes?since={day}",
     "what changed ever": "/changes?since=0",
 }
-SIZED = ("/system", "/board", "/calibrations", "/rules", "/audit", "/people", "/account", "/try", "/study/{middle}/why")
+SIZED = (
+    *("/system", "/board", "/calibrations", "/rules", "/people", "/account", "/try", "/study/{middle}/why"),
+    *("/audit", "/audit?actor=berg", "/audit?actor=nobody", "/audit?kind=read", "/audit?kind=arrived"),
+)
 """Pages that are asked for a few times: their bytes, and that none reads the whole ledger."""
 CHOSEN = Settings(site=Site(name="bench", stage=Stage.ACTIVE))
 
@@ -81,7 +84,7 @@ class Sizes:
 
 
 def furnish(engine: sa.Engine, count: int) -> None:
-    """`count` studies of which the last `OPEN` are open; names, terms and two events each."""
+    """`count` studies of which the last `OPEN` are open; names, terms and two events each, a third where one was read."""
     migrations.upgrade(engine)
     for start in range(0, count, BATCH):
         numbers = range(start, min(start + BATCH, count))
@@ -93,15 +96,20 @@ def furnish(engine: sa.Engine, count: int) -> None:
         ]
         told = [
             {
-                "at": row["first_received_at"],
+                "at": at,
                 "kind": kind,
                 "study_uid": row["study_uid"],
-                "actor": "prioritizer",
+                "actor": actor,
                 "said": kind,
                 "detail": {},
             }
             for row in rows
-            for kind in ("arrived", "scored")
+            for kind, actor, at in (
+                ("arrived", "prioritizer", row["first_received_at"]),
+                ("scored", "prioritizer", row["first_received_at"]),
+                ("read", row["reader"], row["read_at"]),
+            )
+            if at is not None
         ]
         with connect.writing(engine) as tx:
             tx.execute(studies.insert(), rows)

@@ -362,7 +362,8 @@ def test_every_step_is_in_the_audit_log_with_who_and_what(ledger: sa.Engine) -> 
     ruling.back(ledger, POLICY, "dora", LATER)
     ruling.end(ledger, POLICY, "dora", LATER)
     ruling.reject(ledger, POLICY, propose(ledger, stage="pilot"), "emil", "not now", LATER)
-    found = [(one.kind, one.actor, one.said) for one in reversed(audit.entries(ledger, Asked(), 50)) if one.kind.startswith("ruling")]
+    in_turn = sorted(audit.entries(ledger, Asked(), 50), key=lambda one: one.id)
+    found = [(one.kind, one.actor, one.said) for one in in_turn if one.kind.startswith("ruling")]
     assert [(kind, actor) for kind, actor, _ in found] == [
         ("ruling-proposed", "anna"), ("ruling-approved", "carla"), ("ruling-activated", "berta"), ("ruling-proposed", "anna"),
         ("ruling-activated", "berta"), ("ruling-activated", "dora"), ("ruling-ended", "dora"), ("ruling-proposed", "anna"),

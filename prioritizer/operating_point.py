@@ -171,7 +171,11 @@ class Trade:
 
     def at(self, logit: float) -> tuple[float, float]:
         """Sensitivity and specificity of raising from this logit on."""
-        return float(np.interp(logit, self.logit, self.sensitivity)), float(np.interp(logit, self.logit, self.specificity))
+        return self._between(logit, self.sensitivity), self._between(logit, self.specificity)
+
+    def _between(self, logit: float, shares: Float64) -> float:
+        # A straight line between two equal points may leave them by the last bit: no share is above all that were counted.
+        return float(np.clip(np.interp(logit, self.logit, shares), shares.min(), shares.max()))
 
 
 def trade(logits: Float64, labels: Float64, points: int = 101) -> Trade:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from typing import Any
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
@@ -27,10 +28,10 @@ def browser_fixture() -> Iterator[Browser]:
 
 
 @contextmanager
-def context_of(browser: Browser, **traits: object) -> Iterator[BrowserContext]:
+def context_of(browser: Browser, **traits: Any) -> Iterator[BrowserContext]:
     """A browser of one's own. Its pages are taken off their way before it ends: Chromium may never answer a close that meets a
     page which arrives (microsoft/playwright issues 41900 and 42366)."""
-    context = browser.new_context(**traits)  # type: ignore[arg-type]
+    context = browser.new_context(**traits)
     try:
         yield context
     finally:

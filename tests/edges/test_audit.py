@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -12,6 +13,7 @@ import sqlalchemy as sa
 from prioritizer.access import May, Person, Role, through
 from prioritizer.db import audit, connect, people, signing_in
 from prioritizer.db.audit import Asked
+from prioritizer.db.events import Kind
 from prioritizer.db.tables import BY_ITSELF, events
 from prioritizer.errors import NotFound
 from tests.edges.ledgers import NOW, ledger_fixture, plans_of  # noqa: F401
@@ -27,8 +29,8 @@ def happen(ledger: sa.Engine, *told: tuple[str, str, datetime]) -> None:
         tx.execute(events.insert(), rows)
 
 
-def ids(ledger: sa.Engine, limit: int = 100, **asked: object) -> list[int]:
-    return [entry.id for entry in audit.entries(ledger, Asked(**asked), limit)]  # type: ignore[arg-type]
+def ids(ledger: sa.Engine, limit: int = 100, **asked: Any) -> list[int]:
+    return [entry.id for entry in audit.entries(ledger, Asked(**asked), limit)]
 
 
 @pytest.mark.parametrize("asked", [{}, {"kind": "read"}, {"kind": "arrived"}, {"actor": "ito"}, {"study_uid": "1.2.1"}])
@@ -47,6 +49,7 @@ def test_pages_hold_every_entry_once_though_many_happened_at_one_moment(ledger: 
 
 
 def test_what_is_done_all_day_is_told_when_it_is_asked_for(ledger: sa.Engine):
+    assert set(BY_ITSELF) <= set(Kind)
     happen(ledger, *((kind, "prioritizer", NOW) for kind in BY_ITSELF), ("read", "ito", NOW))
     assert [entry.kind for entry in audit.entries(ledger, Asked(), 100)] == ["read"]
     for kind in BY_ITSELF:
@@ -86,13 +89,13 @@ def test_an_entry_that_is_none_is_no_place_to_go_on_from(ledger: sa.Engine):
         ({"kind": "read"}, "ix_events_kind_at"), ({"kind": "arrived"}, "ix_events_kind_at"), ({"study_uid": "1.2.1"}, "ix_events_study_uid"),
     ],
 )  # fmt: skip
-def test_no_question_reads_every_event_or_sorts_them(ledger: sa.Engine, asked: dict[str, object], index: str):
+def test_no_question_reads_every_event_or_sorts_them(ledger: sa.Engine, asked: dict[str, Any], index: str):
     if ledger.dialect.name != "sqlite":
         pytest.skip("the planner of the other database reads small tables whole; the benchmark judges it")
     happen(ledger, *((kind, actor, NOW) for kind in (*BY_ITSELF, "read", "opened") for actor in ("prioritizer", "ito") for _ in range(50)))
     with ledger.connect() as tx:
         tx.execution_options(isolation_level="AUTOCOMMIT").exec_driver_sql("ANALYZE")
-    plans = plans_of(ledger, lambda: audit.entries(ledger, Asked(**asked), 10))  # type: ignore[arg-type]
+    plans = plans_of(ledger, lambda: audit.entries(ledger, Asked(**asked), 10))
     assert any(index in plan for plan in plans), plans
     assert not [plan for plan in plans if plan == "SCAN events"], plans
     assert "study_uid" in asked or not [plan for plan in plans if "TEMP B-TREE" in plan], plans

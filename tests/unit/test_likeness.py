@@ -36,15 +36,12 @@ def fitted(n: int, seed: int, **asked: object) -> Likeness:
     return likeness.fit(sample(n, seed), sample(n, seed + 1), usual(), **asked)
 
 
-@pytest.mark.parametrize("share", [0.01, 0.02, 0.1])
-def test_false_alarms_on_fresh_images_stay_near_what_was_set(share: float):
-    error = np.sqrt(share * (1 - share) * (1 / 800 + 1 / 2000))  # of a limit set on 800 films and of a share among 2000
-    off = []
-    for seed in range(0, 50, 5):
-        guard = fitted(800, seed, directions=8, false_alarms=share)
-        off.append(((guard.distance(drawn(2000, seed + 2), laid(2000, seed + 2)) > 1).mean() - share) / error)
-    assert abs(np.mean(off)) < 1.5
-    assert max(off) < 6
+@settings(max_examples=20, deadline=None)
+@given(st.integers(0, 1000), st.sampled_from([0.01, 0.02, 0.1]))
+def test_false_alarms_on_fresh_images_stay_near_what_was_set(seed: int, share: float):
+    # So many that the bound is four times the error of a limit set on some films and of a share counted among others.
+    guard = fitted(2400, seed, directions=8, false_alarms=share)
+    assert (guard.distance(drawn(6000, seed + 2), laid(6000, seed + 2)) > 1).mean() <= share + 0.03
 
 
 def test_a_shift_inside_and_one_outside_the_usual_directions_are_both_seen():

@@ -151,6 +151,56 @@ RULING_TRANSITIONS: Mapping[RulingState, frozenset[RulingState]] = {
 }
 
 
+class CopyState(StrEnum):
+    """Other bytes under a SOP Instance UID that is already held.
+
+    WAITING   The receive worker enters it where patient, study or pixels differ: a person must say which is right. The study's results are
+              held back meanwhile. A crash leaves the file in conflicts/, and it is looked at again.
+    SAME      The same image again, in another transfer syntax or with another history: nothing to decide.
+    KEPT      A person confirmed what is held; the copy stays in conflicts/.
+    TAKEN     The copy took the place of what was held, by a person's word, or because what was held was damaged or gone.
+    """
+
+    WAITING = "WAITING"
+    SAME = "SAME"
+    KEPT = "KEPT"
+    TAKEN = "TAKEN"
+
+
+COPY_TRANSITIONS: Mapping[CopyState, frozenset[CopyState]] = {
+    CopyState.WAITING: frozenset({CopyState.KEPT, CopyState.TAKEN, CopyState.SAME}),
+    CopyState.SAME: frozenset(),
+    CopyState.KEPT: frozenset(),
+    CopyState.TAKEN: frozenset(),
+}
+
+
+class Hold(StrEnum):
+    """Why no result of a study goes out.
+
+    REBUILT   It was entered again from the spool into a ledger that had lost it: whether its result is sent again is asked once.
+    IDENTITY  Whose study it is must be confirmed first.
+    """
+
+    NONE = ""
+    REBUILT = "rebuilt"
+    IDENTITY = "identity"
+
+
+ANOTHER_PATIENT = "~"
+"""Between a Study Instance UID and a number: the row of another patient under the same UID. No UID holds this character."""
+
+
+def row_key(study_uid: str, number: int) -> StudyUID:
+    """The key of the `number`-th patient's row, from 1, under one Study Instance UID: the UID itself for the first."""
+    return StudyUID(study_uid if number == 1 else f"{study_uid}{ANOTHER_PATIENT}{number}")
+
+
+def study_instance_uid(key: str) -> str:
+    """(0020,000D) Study Instance UID of the row with this key."""
+    return key.partition(ANOTHER_PATIENT)[0]
+
+
 def states_before(transitions: Mapping[State, frozenset[State]], state: State) -> list[State]:
     """The states from which a machine may enter `state`; the ledger's updates ask for them, so the table is the rule."""
     return [start for start, ends in transitions.items() if state in ends]

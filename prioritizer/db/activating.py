@@ -86,10 +86,12 @@ def goes_back_to(engine: sa.Engine, policy: Policy, *, to_own: bool = False) -> 
 
 
 def _before_the_active(tx: sa.Connection, policy: Policy, *, to_own: bool, held: bool = True) -> calibrations.Row | None:
-    active = active_row(tx, policy.bundle_digest)
-    if active is None:
+    if active_row(tx, policy.bundle_digest) is None:
         raise NotAllowed("the bundle's own calibration applies: there is nothing to go back to")
-    return calibrations.row_of(tx, active.replaced, held=held) if active.replaced and not to_own else None
+    earlier = calibrations.in_order(tx, policy.bundle_digest)[:-1]
+    if to_own or not earlier or earlier[-1].calibration is None:
+        return None
+    return calibrations.row_of(tx, earlier[-1].calibration, held=held)
 
 
 def _may(chosen: calibrations.Row, decision: Decision, policy: Policy) -> None:

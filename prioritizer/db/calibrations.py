@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -13,7 +13,7 @@ from prioritizer.calibration import Calibration
 from prioritizer.db import connect
 from prioritizer.db.events import Kind, record
 from prioritizer.db.in_force import InForce, active_row, digest_of, document_text, in_force, trusted
-from prioritizer.db.tables import bundles, calibrations
+from prioritizer.db.tables import activations, bundles, calibrations
 from prioritizer.errors import NotAllowed, NotFound
 from prioritizer.ranking import Policy
 from prioritizer.study import CALIBRATION_TRANSITIONS, CalibrationState, states_before
@@ -43,7 +43,6 @@ class Row:
     activated_at: datetime | None
     activated_by: str | None
     activation: int | None
-    replaced: str | None
 
     @property
     def agreed_by(self) -> str:
@@ -201,6 +200,22 @@ def take_its_place(tx: sa.Connection, policy: Policy, before: InForce, chosen: R
         _enter(tx, Row(**{column.name: active._mapping[column.name] for column in COLUMNS}), CalibrationState.RETIRED)
     if chosen is not None:
         trusted(_facts(chosen))
-        # Going back leaves what it had replaced as it was, so that going back again goes one step further.
-        replaced = {} if back else {"replaced": active.id if active is not None else None}
-        _enter(tx, chosen, CalibrationState.ACTIVE, activated_at=now, activated_by=who, activation=number, **replaced)
+        _enter(tx, chosen, CalibrationState.ACTIVE, activated_at=now, activated_by=who, activation=number)
+    _keep_in_order(tx, policy.bundle_digest, chosen, who, now, back=back)
+
+
+def _keep_in_order(tx: sa.Connection, bundle_digest: str, chosen: Row | None, who: str, now: datetime, *, back: bool) -> None:
+    """Going forward adds to what was in force; going back takes the newest away, to the bundle's own all of it."""
+    if not back:
+        entry = {"bundle_digest": bundle_digest, "calibration": chosen.id if chosen else None, "at": now, "by": who}
+        tx.execute(activations.insert().values(**entry))
+        return
+    standing = in_order(tx, bundle_digest)
+    undone = [row.id for row in (standing if chosen is None else standing[-1:])]
+    tx.execute(activations.update().where(activations.c.id.in_(undone)).values(undone_at=now))
+
+
+def in_order(tx: sa.Connection, bundle_digest: str) -> Sequence[sa.Row[Any]]:
+    """What was put in force for a bundle and not gone back from, oldest first; the last is in force."""
+    standing = (activations.c.bundle_digest == bundle_digest) & activations.c.undone_at.is_(None)
+    return tx.execute(sa.select(activations).where(standing).order_by(activations.c.id)).all()

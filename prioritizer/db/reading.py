@@ -11,15 +11,20 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from prioritizer.db import connect
+from prioritizer.db import connect, ranking_policy
 from prioritizer.db.events import Kind, record
-from prioritizer.db.in_force import in_force
+from prioritizer.db.in_force import InForce, in_force
 from prioritizer.db.ordering import KEYS, WORKING, WORKLIST, Wanted, chosen, nobody_has, order_keys, stands_before
-from prioritizer.db.placing import put_in_place
+from prioritizer.db.placing import put_in_place, replace_study
+from prioritizer.db.receiving import Quiet
+from prioritizer.db.scoring import bump_revision
 from prioritizer.db.tables import NO_READER, events, instances, studies
 from prioritizer.errors import NotAllowed, NotFound
 from prioritizer.ranking import Policy, minutes
-from prioritizer.study import ReadingState
+from prioritizer.study import AIState, ReadingState
+
+AT_ONCE = Quiet(quiet=timedelta(0), ceiling=timedelta(minutes=10))
+"""When the result of a study that a person opened again is published: no more images are expected."""
 
 
 class Step(StrEnum):
@@ -177,13 +182,25 @@ def read(engine: sa.Engine, study_uid: str, reader: str, now: datetime, *, seen:
 
 
 def reopen(engine: sa.Engine, study_uid: str, reader: str, now: datetime) -> None:
-    """A read study is on the list again, in its old place: a key slipped, or there is more to look at. Raises NotAllowed."""
+    """A read study is on the list again, placed by the rules of today: a key slipped, or there is more to look at. Raises NotAllowed."""
     with connect.writing(engine) as tx:
+        policy = ranking_policy.remembered(tx)
+        rules = in_force(tx, policy) if policy is not None else None
         row = _study(tx, study_uid)
         if row.reading_state != ReadingState.READ:
             raise NotAllowed("the study is not read: it is on the list")
-        _set(tx, study_uid, reading_state=ReadingState.OPEN, read_at=None, expired_at=None, **NO_READER)
+        _set(tx, study_uid, reading_state=ReadingState.OPEN, read_at=None, expired_at=None, listed_since=now, **NO_READER)
         record(tx, Kind.REOPENED, f"opened again, read before by {row.reader}", now, study=study_uid, actor=reader)
+        if rules is not None:
+            _as_of_today(tx, row, rules, now)
+
+
+def _as_of_today(tx: sa.Connection, before: sa.Row[Any], rules: InForce, now: datetime) -> None:
+    """Scores, place and result of a study that was read by the calibration, settings and stage that hold now."""
+    replace_study(tx, before.study_uid, rules, now)
+    after = _study(tx, before.study_uid)
+    if after.ai_state == AIState.SCORED and (after.band, after.deciding_instance) != (before.band, before.deciding_instance):
+        bump_revision(tx, before.study_uid, AT_ONCE, now)
 
 
 def pin(engine: sa.Engine, study_uid: str, actor: str, policy: Policy, now: datetime, *, remove: bool = False) -> None:
@@ -196,7 +213,7 @@ def pin(engine: sa.Engine, study_uid: str, actor: str, policy: Policy, now: date
         if remove:
             _set(tx, study_uid, pinned_by=None, stat=_ordered_stat(tx, study_uid))
         else:
-            _set(tx, study_uid, pinned_by=actor, stat=True, expired_at=None)
+            _set(tx, study_uid, pinned_by=actor, stat=True, expired_at=None, listed_since=now)
         record(tx, Kind.UNPINNED if remove else Kind.PINNED, "unpinned" if remove else "pinned", now, study=study_uid, actor=actor)
         put_in_place(tx, study_uid, policy, now)
 
@@ -259,11 +276,14 @@ def mark_overdue(engine: sa.Engine, now: datetime) -> int:
 
 
 def expire(engine: sa.Engine, older_than: datetime, now: datetime) -> int:
-    """Unread studies whose last image arrived before `older_than` move to their own view, with an alarm; returns how many do now."""
+    """Unread studies whose last image arrived before `older_than` move to their own view, with an alarm; returns how many do now.
+
+    One that a person pinned or opened again since then stays: they put it on the list.
+    """
     with connect.writing(engine) as tx:
         old = sa.and_(
             studies.c.listed, studies.c.reading_state != ReadingState.READ, studies.c.expired_at.is_(None),
-            studies.c.last_received_at < older_than,
+            studies.c.last_received_at < older_than, sa.or_(studies.c.listed_since.is_(None), studies.c.listed_since < older_than),
         )  # fmt: skip
         rows = _held_in_order(tx, old)
         for uid in rows:

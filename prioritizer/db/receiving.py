@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
 
 from prioritizer import ranking
-from prioritizer.db import connect
+from prioritizer.db import connect, ranking_policy
 from prioritizer.db.events import Kind, record
 from prioritizer.db.in_force import InForce, in_force
 from prioritizer.db.placing import OWN_OBJECT, put_in_place, replace_study
@@ -47,6 +47,7 @@ def receive(engine: sa.Engine, arrivals: Sequence[Arrival], policy: Policy, quie
     """Enter the arrivals, each once however often it is handed in; returns how many were new."""
     try:
         with connect.writing(engine) as tx:
+            ranking_policy.remember(tx, policy)
             rules = in_force(tx, policy)
             return sum(_receive_one(tx, arrival, rules, quiet, now) for arrival in arrivals)
     except IntegrityError as error:

@@ -10,7 +10,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from prioritizer.calibration import Calibration
-from prioritizer.db import claims, connect
+from prioritizer.db import claims, connect, ranking_policy
 from prioritizer.db.events import Kind, record
 from prioritizer.db.in_force import InForce, called_back, in_force
 from prioritizer.db.ordering import View, in_view
@@ -75,6 +75,7 @@ def finish_scored(engine: sa.Engine, claim: ClaimedInstance, score: Score, polic
     """
     instance = claim.instance
     with connect.writing(engine) as tx:
+        ranking_policy.remember(tx, policy)
         rules = in_force(tx, policy)
         if rules.fault:
             raise CalibrationChanged(rules.fault)
@@ -310,6 +311,7 @@ def place_unread(tx: sa.Connection, policy: Policy, now: datetime) -> int:
 def rerank_open(engine: sa.Engine, policy: Policy, why: str, now: datetime, actor: str = "prioritizer") -> int:
     """Every unread study takes the place that `policy` gives it, in one transaction; returns how many moved."""
     with connect.writing(engine) as tx:
+        ranking_policy.remember(tx, policy)
         policy = in_force(tx, policy).policy
         moved = place_unread(tx, policy, now)
         if moved:

@@ -13,7 +13,7 @@ from sqlalchemy.sql.functions import FunctionElement
 
 from prioritizer.access import Role
 from prioritizer.ranking import Band
-from prioritizer.study import AIState, CalibrationState, DeliveryState, Finding, InstanceState, ReadingState, RulingState
+from prioritizer.study import AIState, CalibrationState, CopyState, DeliveryState, Finding, InstanceState, ReadingState, RulingState
 
 UNREAD = "listed AND reading_state <> 'READ'"
 READ = "listed AND reading_state = 'READ'"
@@ -106,6 +106,7 @@ studies = Table(
     Column("place_reason", sa.Text, nullable=False, default=""),
     Column("overdue_at", Instant),
     Column("expired_at", Instant),
+    Column("listed_since", Instant),
     # reading
     Column("reading_state", sa.String(16), nullable=False, default=ReadingState.OPEN),
     Column("reader", sa.Text),
@@ -121,6 +122,8 @@ studies = Table(
     Column("attempts", sa.Integer, nullable=False, default=0),
     Column("not_before", Instant),
     Column("publish_error", sa.Text, nullable=False, default=""),
+    Column("held", sa.String(16), nullable=False, default="", server_default=""),
+    Column("identity", sa.Text, nullable=False, default="", server_default=""),
     one_of("ai_state", AIState),
     one_of("band", Band),
     one_of("reading_state", ReadingState),
@@ -138,7 +141,10 @@ studies = Table(
         postgresql_where=sa.text("revision > published_revision"),
     ),
     Index("ix_studies_scored", "ai_state", "first_received_at"),
+    _partial("ix_studies_held", "held <> ''", "held"),
 )
+"""`study_uid` is the Study Instance UID, or stands for one: `study.row_key`. `listed_since`: a person put it back on the list. `held`: why no result of the study goes out (`Hold`).
+`identity`: what a person must confirm about whose study it is, in words."""
 
 terms = Table(
     "terms",
@@ -216,6 +222,7 @@ results = Table(
     Column("built_at", Instant, nullable=False),
     Column("sha256", sa.String(64), nullable=False),
     Column("data", sa.LargeBinary, nullable=False),
+    Column("data_deleted_at", Instant),
 )
 
 deliveries = Table(
@@ -291,7 +298,44 @@ alarms = Table(
     Column("since", Instant, nullable=False),
     Column("said", sa.Text, nullable=False),
     Column("mend", sa.Text, nullable=False, default=""),
+    Column("owner", sa.Text, nullable=False, default="", server_default=""),
 )
+
+differing_copies = Table(
+    "differing_copies",
+    metadata,
+    Column("file", sa.String(96), primary_key=True),
+    Column("sop_instance_uid", sa.String(64), nullable=False, index=True),
+    Column("study_uid", sa.String(80), ForeignKey("studies.study_uid"), nullable=False, index=True),
+    Column("at", Instant, nullable=False),
+    Column("state", sa.String(16), nullable=False, default=CopyState.WAITING),
+    Column("particulars", sa.JSON, nullable=False),
+    Column("settled_at", Instant),
+    Column("settled_by", sa.Text),
+    one_of("state", CopyState),
+    _partial("ix_differing_copies_waiting", "state = 'WAITING'", "at"),
+)
+"""Other bytes that came under a SOP Instance UID already held: `file` lies in the spool's conflicts/. `particulars` are the copy's own."""
+
+daemons = Table(
+    "daemons",
+    metadata,
+    Column("worker", sa.String(120), primary_key=True),
+    Column("bundle_digest", sa.String(64), nullable=False, default=""),
+    Column("spool", sa.Text, nullable=False, default=""),
+    Column("started_at", Instant, nullable=False),
+    Column("seen_at", Instant, nullable=False),
+)
+"""Who serves this ledger: each daemon writes its row while all its parts turn, by the database's clock."""
+
+ranking_policy = Table(
+    "ranking_policy",
+    metadata,
+    Column("one", sa.Integer, primary_key=True, autoincrement=False),
+    Column("document", sa.Text, nullable=False),
+    CheckConstraint("one = 1", name="one_row"),
+)
+"""The configured policy that the daemon ranks by: whatever opens a study places it by this, in whichever process."""
 
 bundles = Table(
     "bundles",
@@ -300,6 +344,17 @@ bundles = Table(
     Column("activation", sa.Integer, nullable=False, default=0),
 )
 """How often the calibration of a bundle was changed. Who scores or places holds the row shared, who activates holds it alone."""
+activations = Table(
+    "activations",
+    metadata,
+    Column("id", sa.Integer, primary_key=True),
+    Column("bundle_digest", sa.String(64), nullable=False, index=True),
+    Column("calibration", sa.String(80)),
+    Column("at", Instant, nullable=False),
+    Column("by", sa.Text, nullable=False),
+    Column("undone_at", Instant),
+)
+"""What was put in force for a bundle, oldest first; NULL is the bundle's own. Going back marks the newest as undone."""
 calibrations = Table(
     "calibrations",
     metadata,
@@ -321,7 +376,6 @@ calibrations = Table(
     Column("activated_at", Instant),
     Column("activated_by", sa.Text),
     Column("activation", sa.Integer),
-    Column("replaced", sa.String(80)),
     one_of("state", CalibrationState),
     Index(
         "uq_calibrations_active",

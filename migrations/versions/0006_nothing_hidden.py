@@ -1,0 +1,99 @@
+"""Whose study it is, who serves the ledger, what was in force before, and owners of alarms."""
+
+from datetime import UTC, datetime
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0006"
+down_revision = "0005"
+branch_labels = None
+depends_on = None
+
+HELD = sa.text("held <> ''")
+WAITING = sa.text("state = 'WAITING'")
+
+
+def upgrade() -> None:
+    op.add_column("studies", sa.Column("held", sa.String(length=16), nullable=False, server_default=""))
+    op.add_column("studies", sa.Column("identity", sa.Text(), nullable=False, server_default=""))
+    op.create_index("ix_studies_held", "studies", ["held"], sqlite_where=HELD, postgresql_where=HELD)
+    op.add_column("studies", sa.Column("listed_since", sa.BigInteger(), nullable=True))
+    op.add_column("results", sa.Column("data_deleted_at", sa.BigInteger(), nullable=True))
+    op.add_column("alarms", sa.Column("owner", sa.Text(), nullable=False, server_default=""))
+    op.create_table(
+        "differing_copies",
+        sa.Column("file", sa.String(length=96), nullable=False),
+        sa.Column("sop_instance_uid", sa.String(length=64), nullable=False),
+        sa.Column("study_uid", sa.String(length=80), nullable=False),
+        sa.Column("at", sa.BigInteger(), nullable=False),
+        sa.Column("state", sa.String(length=16), nullable=False),
+        sa.Column("particulars", sa.JSON(), nullable=False),
+        sa.Column("settled_at", sa.BigInteger(), nullable=True),
+        sa.Column("settled_by", sa.Text(), nullable=True),
+        sa.CheckConstraint("state IN ('WAITING', 'SAME', 'KEPT', 'TAKEN')", name=op.f("ck_differing_copies_state_known")),
+        sa.ForeignKeyConstraint(["study_uid"], ["studies.study_uid"], name=op.f("fk_differing_copies_study_uid")),
+        sa.PrimaryKeyConstraint("file", name=op.f("pk_differing_copies")),
+    )
+    op.create_index(op.f("ix_differing_copies_sop_instance_uid"), "differing_copies", ["sop_instance_uid"])
+    op.create_index(op.f("ix_differing_copies_study_uid"), "differing_copies", ["study_uid"])
+    op.create_index("ix_differing_copies_waiting", "differing_copies", ["at"], sqlite_where=WAITING, postgresql_where=WAITING)
+    op.create_table(
+        "daemons",
+        sa.Column("worker", sa.String(length=120), nullable=False),
+        sa.Column("bundle_digest", sa.String(length=64), nullable=False),
+        sa.Column("spool", sa.Text(), nullable=False),
+        sa.Column("started_at", sa.BigInteger(), nullable=False),
+        sa.Column("seen_at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("worker", name=op.f("pk_daemons")),
+    )
+    op.create_table(
+        "ranking_policy",
+        sa.Column("one", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("document", sa.Text(), nullable=False),
+        sa.CheckConstraint("one = 1", name=op.f("ck_ranking_policy_one_row")),
+        sa.PrimaryKeyConstraint("one", name=op.f("pk_ranking_policy")),
+    )
+    activations = op.create_table(
+        "activations",
+        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("bundle_digest", sa.String(length=64), nullable=False),
+        sa.Column("calibration", sa.String(length=80), nullable=True),
+        sa.Column("at", sa.BigInteger(), nullable=False),
+        sa.Column("by", sa.Text(), nullable=False),
+        sa.Column("undone_at", sa.BigInteger(), nullable=True),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_activations")),
+    )
+    op.create_index(op.f("ix_activations_bundle_digest"), "activations", ["bundle_digest"])
+    _enter_what_is_in_force(activations)
+    op.drop_column("calibrations", "replaced")
+
+
+def _enter_what_is_in_force(activations: sa.Table) -> None:
+    """What each bundle would go back to, as far as it was kept: along `replaced`, each calibration once."""
+    tx = op.get_bind()
+    query = sa.text("SELECT id, bundle_digest, replaced, state, activated_at, activated_by FROM calibrations")
+    rows = {row.id: row for row in tx.execute(query)}
+    now = int(datetime.now(UTC).timestamp() * 1e6)
+    for row in [row for row in rows.values() if row.state == "ACTIVE"]:
+        chain, seen = [row], {row.id}
+        while (before := rows.get(chain[-1].replaced)) is not None and before.id not in seen:
+            seen.add(before.id)
+            chain.append(before)
+        for one in reversed(chain):
+            at, by = one.activated_at or now, one.activated_by or ""
+            tx.execute(activations.insert().values(bundle_digest=one.bundle_digest, calibration=one.id, at=at, by=by))
+
+
+def downgrade() -> None:
+    op.add_column("calibrations", sa.Column("replaced", sa.String(length=80), nullable=True))
+    op.drop_table("activations")
+    op.drop_table("ranking_policy")
+    op.drop_table("daemons")
+    op.drop_table("differing_copies")
+    op.drop_column("alarms", "owner")
+    op.drop_column("results", "data_deleted_at")
+    op.drop_index("ix_studies_held", table_name="studies")
+    op.drop_column("studies", "listed_since")
+    op.drop_column("studies", "identity")
+    op.drop_column("studies", "held")

@@ -1,0 +1,48 @@
+"""The configured policy that the daemon ranks by, kept in the ledger: whatever opens a study places it by this, in whichever process."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import fields
+from datetime import timedelta
+from typing import Any
+
+import sqlalchemy as sa
+
+from prioritizer.calibration import as_document, from_document
+from prioritizer.db import connect
+from prioritizer.db.tables import MICROSECOND, ranking_policy
+from prioritizer.ranking import Policy, Stage
+
+SPANS = frozenset({"high", "neutral", "low"})
+
+
+def remember(tx: sa.Connection, policy: Policy) -> None:
+    """Keep the policy, where it is another than the one kept. By what ranks for the daemon, in the transaction that ranks."""
+    text = _text(policy)
+    if tx.scalar(sa.select(ranking_policy.c.document)) == text:
+        return
+    row = connect.insert(tx, ranking_policy).values(one=1, document=text)
+    tx.execute(row.on_conflict_do_update(index_elements=["one"], set_={"document": text}))
+
+
+def remembered(tx: sa.Connection) -> Policy | None:
+    """The policy that the daemon ranked by last; None in a ledger that nothing was ranked in."""
+    text = tx.scalar(sa.select(ranking_policy.c.document))
+    return None if text is None else _policy(text)
+
+
+def _text(policy: Policy) -> str:
+    document: dict[str, Any] = {}
+    for field in fields(Policy):
+        value = getattr(policy, field.name)
+        document[field.name] = value // MICROSECOND if isinstance(value, timedelta) else value
+    document["own"] = as_document(policy.own) if policy.own is not None else None
+    return json.dumps(document, sort_keys=True)
+
+
+def _policy(text: str) -> Policy:
+    document = json.loads(text)
+    values = {name: value * MICROSECOND if name in SPANS else value for name, value in document.items()}
+    own = document["own"]
+    return Policy(**{**values, "stage": Stage(document["stage"]), "own": from_document(own) if own is not None else None})

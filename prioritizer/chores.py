@@ -3,28 +3,36 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Protocol
 
 import sqlalchemy as sa
 
-from prioritizer import ruled, watching
+from prioritizer import standing, watching
 from prioritizer.clock import utc_now
 from prioritizer.config import Settings
-from prioritizer.db import calibrations, housekeeping, reading, receiving, signing_in, worklist
-from prioritizer.db.housekeeping import Alarm
+from prioritizer.db import clock_steps, healing, housekeeping, reading, receiving, retention, signing_in
+from prioritizer.db.healing import FileFault
+from prioritizer.db.retention import Deadlines
 from prioritizer.db.ruled import holding
 from prioritizer.dicom import attributes
 from prioritizer.dicom.spool import Spool
-from prioritizer.errors import CalibrationChanged, Transient
+from prioritizer.errors import Transient
 from prioritizer.house_rules import policy_of, quiet_of
-from prioritizer.ranking import Policy
-from prioritizer.stations import read_arrival
+from prioritizer.ranking import Policy, Stage
+from prioritizer.receive_station import rebuild
+from prioritizer.standing import Lasting, Parts
 
 log = logging.getLogger(__name__)
 KEPT_SESSIONS = timedelta(days=30)
-"""So long after its end a session stays in the ledger; who signed in is in the audit log for good."""
+"""So long after its end a session stays in the ledger; who signed in is in the audit log permanently."""
+STEP = timedelta(seconds=20)
+"""The clock of the machine drifts less than this between two looks; more is a step."""
+LONGEST_TURN = timedelta(minutes=15)
+"""A job that has not ended after so long hangs: the longest, the board of a million studies, takes seconds."""
 
 
 class Watched(Protocol):
@@ -37,44 +45,87 @@ class Watched(Protocol):
         """Tell the supervisor that all is alive."""
 
 
+def _fault_of(path: Path | None, digest: str) -> FileFault:
+    if path is None:
+        return FileFault.MISSING
+    return FileFault.NONE if attributes.sha256_of(path) == digest else FileFault.DAMAGED
+
+
 class Chores:
     """The jobs, with the little they remember between turns."""
 
     def __init__(
-        self, engine: sa.Engine, spool: Spool, settings: Callable[[], Settings], daemon: Watched, policy: Callable[[], Policy] | None = None
+        self,
+        engine: sa.Engine,
+        spool: Spool,
+        settings: Callable[[], Settings],
+        daemon: Watched,
+        policy: Callable[[], Policy] | None = None,
+        parts: Callable[[], Parts] = Parts,
     ) -> None:
-        self._engine, self._spool, self._settings, self._daemon = engine, spool, settings, daemon
+        self._engine, self._spool, self._settings, self._daemon, self._parts = engine, spool, settings, daemon, parts
         self._policy = policy or (lambda: policy_of(settings(), None))
         self._scrubbed_to = ""
         self._reconciled = False
-        self._missing = 0
-        self._damaged: set[str] = set()
+        self._growth = 0.0
+        self._clocks = (utc_now(), time.monotonic())
+        self._lasting = Lasting()
+        self._began: dict[str, datetime] = {}
+        self.failing: dict[str, str] = {}
+        """Jobs that failed at their last turn, and the kind of error."""
 
-    def jobs(self) -> list[tuple[Callable[[], None], int]]:
-        """Each job with its interval in seconds."""
+    def jobs(self, heartbeat: Callable[[], None] = lambda: None) -> list[tuple[Callable[[], None], int]]:
+        """Each job with its interval in seconds. `heartbeat` tells the ledger that the daemon runs."""
         return [
             (self._daemon.pat_watchdog, 5),
-            (self._when_reachable(self.deadlines), 15),
-            (self._when_reachable(self.alarms), 10),
-            (self._when_reachable(self.reconcile), 30),
-            (self._when_reachable(self.retention), 600),
-            (self._when_reachable(self.scrub), 30),
-            (self._when_reachable(self.watch), 900),
+            (self._guarded(heartbeat), 10),
+            (self._guarded(self.look_at_the_clock), 5),
+            (self._guarded(self.deadlines), 15),
+            (self._guarded(self.alarms), 10),
+            (self._guarded(self.reconcile), 30),
+            (self._guarded(self.retention), 600),
+            (self._guarded(self.scrub), 30),
+            (self._guarded(self.watch), 900),
         ]
 
-    def _when_reachable(self, job: Callable[[], None]) -> Callable[[], None]:
+    def _guarded(self, job: Callable[[], None]) -> Callable[[], None]:
+        """A job that fails is tried again at its next turn, stops no other, and raises an alarm."""
+
         def run() -> None:
+            self._began[job.__name__] = utc_now()
             try:
                 job()
+                self.failing.pop(job.__name__, None)
             except Transient as error:
+                self.failing[job.__name__] = "the database does not answer"
                 log.warning("%s waits: %s", job.__name__, error, extra={"event": "chore-waits"})
+            except Exception as error:
+                self.failing[job.__name__] = type(error).__name__
+                log.exception("%s failed; it is tried again at its next turn", job.__name__, extra={"event": "chore-fault"})
+            finally:
+                self._began.pop(job.__name__, None)
 
         run.__name__ = job.__name__
         return run
 
+    def hanging(self, now: datetime) -> list[str]:
+        """Jobs that began long ago and have not ended."""
+        return [name for name, began in dict(self._began).items() if now - began > LONGEST_TURN]
+
+    def look_at_the_clock(self) -> None:
+        """A step of the machine's clock is an event, and what it dated is brought to the present."""
+        (wall, monotonic), now = self._clocks, (utc_now(), time.monotonic())
+        self._clocks = now
+        step = (now[0] - wall) - timedelta(seconds=now[1] - monotonic)
+        if abs(step) > STEP:
+            log.error("the clock was set by %.0f s", step.total_seconds(), extra={"event": "clock-stepped"})
+            clock_steps.record_step(self._engine, step, now[0])
+            clock_steps.hold_to_present(self._engine, now[0])
+
     def deadlines(self) -> None:
         """Mark overdue and expired studies, end claims whose lease ran out."""
         now = utc_now()
+        clock_steps.hold_to_present(self._engine, now)
         reading.end_expired_claims(self._engine, now)
         reading.mark_overdue(self._engine, now)
         reading.expire(self._engine, now - timedelta(hours=self._settings().ranking.expire_after_hours), now)
@@ -84,24 +135,33 @@ class Chores:
         if self._reconciled:
             return
         known = receiving.known_instances(self._engine)
-        in_spool = {path.stem: path for path in self._spool.objects.glob("*/*.dcm")}
-        settings = self._settings()
-        for uid in in_spool.keys() - known.keys():
-            arrival = read_arrival(in_spool[uid])
-            receiving.receive(self._engine, [arrival], self._policy(), quiet_of(settings), utc_now())
-            log.warning("a spooled instance was unknown to the ledger and entered", extra={"event": "reconciled", "instance": uid})
-        self._missing = sum(present and self._spool.find(uid) is None for uid, present in known.items())
+        entered, bad = rebuild(self._engine, self._spool, set(known), self._policy(), quiet_of(self._settings()), utc_now())
+        if entered or bad:
+            log.warning("%s spooled instances were unknown to the ledger and entered, %s could not be read", entered, bad,
+                        extra={"event": "reconciled"})  # fmt: skip
+        kept = [uid for uid, present in known.items() if present]
+        missing = {uid for uid in kept if self._spool.find(uid) is None}
+        back = healing.faulty(self._engine, FileFault.MISSING) - missing
+        healing.set_fault(self._engine, missing, FileFault.MISSING, utc_now())
+        healing.set_fault(self._engine, back, FileFault.NONE, utc_now())
+        self._unlink_deleted([uid for uid, present in known.items() if not present])
         self._reconciled = True
 
+    def _unlink_deleted(self, uids: list[str]) -> None:
+        """Files that were marked as deleted when a crash came."""
+        for uid in uids:
+            self._spool.remove(uid)
+
     def retention(self) -> None:
-        """Delete the pixels of studies read and delivered long ago, oldest first, and sessions that ended long ago; nothing else ever."""
-        before = utc_now() - timedelta(days=self._settings().store.keep_read_days)
-        signing_in.forget(self._engine, utc_now() - KEPT_SESSIONS)
-        deletable = housekeeping.deletable_pixels(self._engine, before)
-        for uid, _ in deletable:
-            self._spool.object_path(uid).unlink(missing_ok=True)
-        if deletable:
-            housekeeping.mark_pixels_deleted(self._engine, deletable, utc_now())
+        """Delete the pixels of studies read and delivered long ago, oldest first, and what ended long ago; nothing else ever."""
+        now, store = utc_now(), self._settings().store
+        signing_in.forget(self._engine, now - KEPT_SESSIONS)
+        in_shadow = holding(self._engine, self._policy()).policy.stage is Stage.SHADOW
+        unread = now - timedelta(days=store.keep_unread_days) if in_shadow else None
+        for uid in retention.mark_deletable(self._engine, Deadlines(now - timedelta(days=store.keep_read_days), unread), now):
+            self._spool.remove(uid)
+        retention.delete_result_bytes(self._engine, now - timedelta(days=store.keep_results_days), now)
+        self._growth = retention.growth(self._engine, now)
 
     def scrub(self) -> None:
         """Compare one more spooled file with its digest."""
@@ -110,81 +170,33 @@ class Chores:
             self._scrubbed_to = ""
             return
         uid, digest = found
-        path = self._spool.find(uid)
-        if path is not None and attributes.sha256_of(path) != digest:
-            self._damaged.add(uid)
         self._scrubbed_to = uid
+        healing.set_fault(self._engine, {uid}, _fault_of(self._spool.find(uid), digest), utc_now())
+
+    @property
+    def _missing(self) -> int:
+        return len(healing.faulty(self._engine, FileFault.MISSING))
+
+    @property
+    def _damaged(self) -> set[str]:
+        return healing.faulty(self._engine, FileFault.DAMAGED)
 
     def watch(self) -> None:
-        """The board anew, and its alarms."""
+        """The board again, and its alarms."""
         found = watching.watch(self._engine, self._settings(), self._policy().bundle_digest, utc_now())
         housekeeping.stand(self._engine, watching.STANDING, found, utc_now())
 
     def alarms(self) -> None:
-        """Set and clear what an operator must know, each with the mend."""
-        housekeeping.stand(self._engine, ALARMS, [a for a in self._standing() if a is not None], utc_now())
-
-    def _standing(self) -> list[Alarm | None]:
-        counts = worklist.counts(self._engine)
-        listener = self._settings().listener
-        low = self._spool.free_bytes() < listener.min_free_mib << 20 or self._spool.free_fraction() < listener.min_free_share
-        faults = self._daemon.ready()
-        changed = calibrations.applying(self._engine, self._policy()).fault
-        return [
-            _when(counts.overdue, "overdue", f"{counts.overdue} studies are overdue", "Read them, or widen the windows"),
-            _when(
-                counts.expired,
-                "expired",
-                f"{counts.expired} studies are open for longer than ranking.expire_after_hours",
-                "`prioritizer worklist --view expired` lists them",
-            ),
-            _when(
-                counts.rejected,
-                "rejected",
-                f"{counts.rejected} results were refused for good by a destination",
-                "`prioritizer status` names the reason; mend it there, then `prioritizer requeue STUDY`",
-            ),
-            _when(
-                counts.failed,
-                "failed",
-                f"{counts.failed} open studies could not be scored",
-                "`prioritizer status` names the reason; `prioritizer requeue STUDY` tries again",
-            ),
-            _when(low, "disk", "the spool's disk is below its watermark: storing is refused with 0xA700", "Free the disk"),
-            _when(bool(faults), "not-ready", "; ".join(faults), "`prioritizer check` names the mend"),
-            _when(
-                worklist.raising_is_suspended(self._engine, self._policy()),
-                "raising-suspended",
-                "more studies than ranking.max_high_share are raised: new ones are placed by arrival",
-                "Look for a drift: a new device, a new population; recalibrate, or raise the limit",
-            ),
-            ruled.alarm_of(holding(self._engine, self._policy()), self._settings()),
-            _when(
-                changed,
-                "calibration-changed",
-                f"{changed}: nothing is scored or raised with it",
-                CalibrationChanged.mend,
-            ),
-            _when(
-                self._missing,
-                "files-missing",
-                f"{self._missing} files that the ledger names are not in the spool",
-                "Restore the spool from the backup, or send these studies again",
-            ),
-            _when(
-                bool(self._damaged),
-                "files-damaged",
-                f"the bytes of {len(self._damaged)} spooled instances changed since they arrived: {', '.join(sorted(self._damaged)[:3])}",
-                "Check the disk; send these studies again",
-            ),
-        ]
-
-
-ALARMS = (
-    "overdue", "expired", "rejected", "failed", "disk", "not-ready", "raising-suspended", "calibration-changed",
-    "ruling-set-aside", "files-missing", "files-damaged",
-)  # fmt: skip
-
-
-def _when(on: object, name: str, said: str, mend: str) -> Alarm | None:
-    return Alarm(name=name, said=said, mend=mend) if on else None
+        """Set and clear what an operator must know, each with its age, who acts, and what they do first."""
+        look = standing.Look(
+            engine=self._engine,
+            spool=self._spool,
+            settings=self._settings(),
+            policy=self._policy(),
+            ready=self._daemon.ready(),
+            parts=self._parts(),
+            failing=dict(self.failing),
+            growth=self._growth,
+            now=utc_now(),
+        )
+        housekeeping.stand(self._engine, standing.NAMES, standing.found(look, self._lasting), utc_now())

@@ -115,6 +115,11 @@ class Store(Section):
     """SQLAlchemy URL of a Postgres database; empty: SQLite in `data`."""
     keep_read_days: Annotated[float, Field(ge=1)] = 14
     """Days after reading and delivery before pixels leave the spool. Nothing undelivered or unread is ever deleted."""
+    keep_unread_days: Annotated[float, Field(ge=3)] = 30
+    """Days after the last image before the pixels of a study that nobody read here leave the spool, in stage shadow only: there
+    radiologists read in the PACS. In pilot and active unread pixels are never deleted."""
+    keep_results_days: Annotated[float, Field(ge=1)] = 90
+    """Days after every destination took a result before its bytes leave the database; they can be built again."""
 
 
 class Model(Section):

@@ -1,7 +1,8 @@
 """The daemon: build the parts, prove them ready, run them, drain them.
 
-Order of a start: database, listener (so that intake never waits for the model), sandbox, engine proved, stations, page, READY.
-A bundle or engine that cannot be trusted does not stop the daemon: the list is then STAT and order of arrival, and says so.
+Order of a start: listener, engine proved, stations, page, READY. The listener is first up and last down, whatever the ledger says:
+the ledger is brought to this version and taken over as soon as it answers. A bundle or engine that cannot be trusted does not stop the
+daemon: the list is then STAT and order of arrival, and says so.
 """
 
 from __future__ import annotations
@@ -13,12 +14,14 @@ import signal
 import socket
 import threading
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from contextlib import suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import sdnotify
 import sqlalchemy as sa
+from alembic.util.exc import CommandError
 from apscheduler.schedulers.background import BackgroundScheduler
 
 from prioritizer import (
@@ -37,23 +40,26 @@ from prioritizer.chores import Chores
 from prioritizer.clock import utc_now
 from prioritizer.config import Settings, read_settings
 from prioritizer.darkroom import SandboxedDarkroom
-from prioritizer.db import calibrations, connect, housekeeping, migrations, people, scoring
+from prioritizer.db import calibrations, clock_steps, connect, daemons, housekeeping, migrations, people, scoring
 from prioritizer.db.ruled import holding
 from prioritizer.dicom import develop
 from prioritizer.dicom.codec_selftest import codec_selftest
+from prioritizer.dicom.contexts import SYNTAX_BY_UID
 from prioritizer.dicom.sender import Destination, Sender
 from prioritizer.dicom.spool import Spool
 from prioritizer.errors import CalibrationChanged, ConfigError, ModelError, Transient
 from prioritizer.figures import LedgerCollector, exposition
 from prioritizer.house_rules import policy_of, quiet_of
 from prioritizer.inference.bundle import Bundle, open_bundle
-from prioritizer.inference.sandbox import Sandbox
+from prioritizer.inference.sandbox import ChildDied, Sandbox
 from prioritizer.inference.worker import EngineProcess
 from prioritizer.lightbox import Lightbox
-from prioritizer.listening import ListenerProcess, listener_settings, peer_rules
+from prioritizer.listening import SILENT_S, ListenerProcess, listener_settings, peer_rules
 from prioritizer.logs import set_up_logging
+from prioritizer.owed import Owed
 from prioritizer.ranking import Policy, Stage
-from prioritizer.stations import DeliverStation, PublishStation, Receive, ScoreStation, Station
+from prioritizer.standing import Parts
+from prioritizer.stations import Deaths, DeliverStation, PublishStation, Receive, ScoreStation, Station
 from prioritizer.threshold import ThresholdWish
 from prioritizer.trying import AT_ONCE, Trial, trial_room
 from prioritizer.web.app import page_app
@@ -65,6 +71,8 @@ log = logging.getLogger(__name__)
 RECYCLE_DECODERS_AFTER = 500
 """Images one sandboxed process reads before it is replaced: native codecs leak."""
 CODEC_TEST_TIMEOUT_S = 60.0
+LONGEST_TURN_S = 300.0
+"""Seconds until a worker that ends no turn hangs: the longest is a destination that takes a connection and never answers."""
 NEEDS_RESTART = ("site", "store", "model", "web", "log", "listener", "destinations")
 
 
@@ -85,6 +93,10 @@ class Daemon:
         self.stations: list[Station] = []
         self._senders: list[Sender] = []
         self._works: list[Receive | ScoreStation | PublishStation] = []
+        self._owed = Owed()
+        self._paying = Station("owed", self._owed.step, idle_s=2.0, on_model_error=self.turn_ai_off)
+        self._ledger_fault = "not taken over yet"
+        """Why no worker touches the ledger now; empty where all may."""
         self._notifier = sdnotify.SystemdNotifier()
         self._trial_room = trial_room(settings)
         self._threshold_turn = threading.Lock()
@@ -93,7 +105,9 @@ class Daemon:
 
     def run(self) -> None:
         """Run until SIGTERM or SIGINT."""
-        self._prepare_ledger()
+        signal.signal(signal.SIGTERM, lambda *_: self.stopping.set())
+        signal.signal(signal.SIGINT, lambda *_: self.stopping.set())
+        signal.signal(signal.SIGHUP, lambda *_: self._reload_wanted.set())
         memory = self.settings.model.decode_memory_mib << 20
         self.sandbox = Sandbox(
             self.settings.model.decode_workers,
@@ -101,7 +115,7 @@ class Daemon:
             recycle_after=RECYCLE_DECODERS_AFTER,
             prepare=develop.warm_up,
         )
-        # The engine compiles while the listener starts: a film may arrive first, and then waits in the spool.
+        # The engine compiles while the listener starts: an image may arrive first, and then waits in the spool.
         proving = threading.Thread(target=self._start_model, name="proving")
         proving.start()
         self._start_listener()
@@ -109,9 +123,6 @@ class Daemon:
         self._start_stations()
         self._start_page()
         self._start_chores()
-        signal.signal(signal.SIGTERM, lambda *_: self.stopping.set())
-        signal.signal(signal.SIGINT, lambda *_: self.stopping.set())
-        signal.signal(signal.SIGHUP, lambda *_: self._reload_wanted.set())
         self._await_listener()
         self._say_ready()
         while not self.stopping.wait(0.5):
@@ -120,26 +131,93 @@ class Daemon:
                 self.reload()
         self.drain()
 
-    # --- start -------------------------------------------------------------------------------------------------
+    # --- the ledger --------------------------------------------------------------------------------------------
+
+    def _take_over_ledger(self) -> None:
+        """Bring the ledger to this version, see that nobody else serves it, and place every study by what holds now.
+
+        Until then no worker touches it; intake goes on. Raises Transient with what stands in the way, to be tried again.
+        """
+        try:
+            self._prepare_ledger()
+            self._alone_on_ledger()
+        except Transient as error:
+            self._ledger_fault = str(error)
+            raise
+        self._end_claims_of_the_dead()
+        policy = self._policy()
+        if again := scoring.another_bundle(self.engine, policy, utc_now()):
+            log.warning("another bundle serves: %s open studies are scored again", again, extra={"event": "bundle-changed"})
+        clock_steps.hold_to_present(self.engine, utc_now())
+        scoring.rerank_open(self.engine, policy, "prioritizer started", utc_now())
+        self._judge_ruling()
+        self._prove_calibration()
+        self._ledger_fault = ""
+        for station in self.stations:
+            station.wake()
 
     def _prepare_ledger(self) -> None:
-        """The embedded SQLite is migrated here; a Postgres only by `migrate`. An unreachable one does not stop intake."""
+        """The embedded SQLite is migrated here; a Postgres only by `migrate`. Raises Transient where it is not to be used now."""
         try:
             if self.engine.dialect.name == "sqlite":
                 migrations.upgrade(self.engine)
             elif migrations.current(self.engine) != migrations.head():
-                raise ConfigError(("the database is not at this version's revision; run `prioritizer migrate`",))
-        except sa.exc.OperationalError:
-            log.error("the database does not answer; intake goes on, the list catches up", extra={"event": "ledger-down"})
+                raise Transient("the database is not at this version's revision; run `prioritizer migrate`")
+        except CommandError as error:
+            raise Transient("the database is of a newer prioritizer than this one: run that one, or restore a backup") from error
+        except sa.exc.OperationalError as error:
+            raise Transient("the database does not answer; intake goes on, the list catches up") from error
+        except sa.exc.SQLAlchemyError as error:
+            said = (
+                f"the database cannot be used ({type(error).__name__}): restore it, or move it away, so that it is rebuilt from the spool"
+            )
+            raise Transient(said) from error
+
+    def _alone_on_ledger(self) -> None:
+        """Raises Transient while another daemon serves this ledger."""
+        for other in daemons.serving(self.engine):
+            if other.worker == self._worker or other.silent:
+                continue
+            if is_gone(other.worker):
+                daemons.leave(self.engine, other.worker)
+                continue
+            host = ":".join(other.worker.split(":")[:2])
+            raise Transient(
+                f"another daemon ({host}, bundle {other.bundle_digest[:12] or 'none'}) serves this ledger: this one receives, and waits; "
+                "stop one of them"
+            )
+        self._beat()
+
+    def _beat(self) -> None:
+        """This daemon serves the ledger."""
+        digest = self.bundle.digest if self.bundle is not None else ""
+        daemons.beat(self.engine, self._worker, digest, str(self.settings.spool_folder))
+
+    def _heartbeat(self) -> None:
+        """As long as it does."""
+        if not self._ledger_fault:
+            self._beat()
+
+    def _when_ledger_is_ours(self, step: Callable[[], bool]) -> Callable[[], bool]:
+        return lambda: not self._ledger_fault and step()
+
+    # --- start -------------------------------------------------------------------------------------------------
 
     def _start_listener(self) -> None:
-        found = self.sandbox.run(codec_selftest, CODEC_TEST_TIMEOUT_S)
+        self.listener = ListenerProcess(listener_settings(self.settings, self._decodable()), self._arrived)
+        self.listener.start()
+
+    def _decodable(self) -> tuple[str, ...]:
+        """The transfer syntaxes whose codec works here; all of them where that cannot be tried now: intake does not wait for it."""
+        try:
+            found = self.sandbox.run(codec_selftest, CODEC_TEST_TIMEOUT_S)
+        except (ChildDied, Transient) as error:
+            log.error("the codecs could not be tried (%s): every syntax is accepted", error, extra={"event": "codec-fault"})
+            return tuple(SYNTAX_BY_UID)
         for uid, fault in found.items():
             if fault:
                 log.warning("transfer syntax %s is not accepted: %s", uid, fault, extra={"event": "codec-fault"})
-        decodable = tuple(uid for uid, fault in found.items() if not fault)
-        self.listener = ListenerProcess(listener_settings(self.settings, decodable), self._arrived)
-        self.listener.start()
+        return tuple(uid for uid, fault in found.items() if not fault)
 
     def _arrived(self) -> None:
         for station in self.stations[:1]:
@@ -164,27 +242,35 @@ class Daemon:
             self.ai_off_since = utc_now()
         self.ai_off = str(error)
         log.error("AI is off: %s", error, extra={"event": "ai-off"})
+        self._apply("AI is off")
+
+    def _apply(self, why: str, actor: str = "prioritizer") -> None:
+        """Everything that runs goes by the settings, and by what AI is allowed, of now; what cannot be done at once is owed.
+
+        The one way at start, reload and "AI off": it never fails.
+        """
+        policy, quiet = self._policy(), quiet_of(self.settings)
         for work in self._works:
-            if not isinstance(work, PublishStation):
-                work.policy = policy_of(self.settings, None)
-        try:
-            scoring.rerank_open(self.engine, policy_of(self.settings, None), "AI is off", utc_now())
-        except Transient:
-            log.warning("re-ranking waits for the database", extra={"event": "ledger-down"})
+            for name, value in (("settings", self.settings), ("policy", policy), ("quiet", quiet)):
+                if hasattr(work, name):
+                    setattr(work, name, value)
+        if hasattr(self, "listener"):
+            self.listener.tell_peers(peer_rules(self.settings))
+        self._owed.owe("placing every study by the settings of now", lambda: self._rerank(why, actor))
+        self._paying.wake()
+
+    def _rerank(self, why: str, actor: str) -> None:
+        """Every unread study by what holds now; the taking over of the ledger does the same."""
+        if self._ledger_fault:
+            return
+        moved = scoring.rerank_open(self.engine, self._policy(), why, utc_now(), actor=actor)
+        self._judge_ruling()
+        log.info("%s: %s studies moved", why, moved, extra={"event": "reranked"})
 
     def _start_stations(self) -> None:
-        policy, quiet = policy_of(self.settings, self.bundle), quiet_of(self.settings)
-        receive = Receive(engine=self.engine, spool=self.spool, policy=policy, quiet=quiet)
+        policy, quiet = self._policy(), quiet_of(self.settings)
+        receive = Receive(engine=self.engine, spool=self.spool, policy=policy, quiet=quiet, same_pixels=self._same_pixels)
         self._works = [receive]
-        try:
-            self._end_claims_of_the_dead()
-            if again := scoring.another_bundle(self.engine, policy, utc_now()):
-                log.warning("another bundle serves: %s open studies are scored again", again, extra={"event": "bundle-changed"})
-            scoring.rerank_open(self.engine, policy, "prioritizer started", utc_now())
-            self._judge_ruling()
-            self._prove_calibration()
-        except Transient:
-            log.warning("re-ranking waits for the database", extra={"event": "ledger-down"})
         score_stations = self._score_stations()
 
         def wake_scoring() -> None:
@@ -211,8 +297,15 @@ class Daemon:
                 rng=random.Random(),
             )
             self._add(f"deliver-{destination.name}", work.step, idle_s=1.0)
+        self._owed.owe("taking over the ledger", self._take_over_ledger)
+        self._owed.step()
+        self.stations.append(self._paying)
         for station in self.stations:
             station.start()
+
+    def _same_pixels(self, one: Path, other: Path) -> bool:
+        """Whether two files hold the same image: decoded where a hostile one can do no harm."""
+        return self.sandbox.run(develop.same_pixels, self.settings.model.decode_timeout_s * 2, one, other)
 
     def _prove_calibration(self) -> None:
         """A calibration that is not the one stored turns AI off before anything is scored with it."""
@@ -244,14 +337,14 @@ class Daemon:
             log.warning("%s claims of a process that is gone were ended", ended, extra={"event": "claims-ended"})
 
     def _add(self, name: str, step: Callable[[], bool], *, idle_s: float) -> Station:
-        station = Station(name, step, idle_s=idle_s, on_model_error=self.turn_ai_off)
+        station = Station(name, self._when_ledger_is_ours(step), idle_s=idle_s, on_model_error=self.turn_ai_off)
         self.stations.append(station)
         return station
 
     def _score_stations(self) -> list[Station]:
         if self.bundle is None or self.scorer is None:
             return []
-        found = []
+        found, deaths = [], Deaths()
         for number in range(self.settings.model.decode_workers):
             work = ScoreStation(
                 engine=self.engine,
@@ -263,6 +356,8 @@ class Daemon:
                 policy=policy_of(self.settings, self.bundle),
                 quiet=quiet_of(self.settings),
                 worker=f"{self._worker}:score:{number}",
+                deaths=deaths,
+                reads_others=self._sandbox_reads,
             )
             self._works.append(work)
             step = self._while_ai_is_on(work.step)
@@ -270,7 +365,15 @@ class Daemon:
         return found
 
     def _while_ai_is_on(self, step: Callable[[], bool]) -> Callable[[], bool]:
-        return lambda: not self.ai_off and step()
+        return lambda: not self.ai_off and not self._ledger_fault and step()
+
+    def _sandbox_reads(self) -> bool:
+        """Whether the sandbox decodes now, tried on images of our own."""
+        try:
+            self.sandbox.run(codec_selftest, CODEC_TEST_TIMEOUT_S)
+        except (ChildDied, Transient):
+            return False
+        return True
 
     def _darkroom(self, bundle: Bundle) -> SandboxedDarkroom:
         return SandboxedDarkroom(self.sandbox, self.settings.model.decode_timeout_s, bundle.preprocessing)
@@ -377,11 +480,20 @@ class Daemon:
         log.warning("no administrator can sign in yet: open %s within 24 hours, it works once", link, extra={"event": "first-link"})
 
     def _start_chores(self) -> None:
-        self.chores = Chores(self.engine, self.spool, lambda: self.settings, self, self._policy)
+        self.chores = Chores(self.engine, self.spool, lambda: self.settings, self, self._policy, self._parts)
         self.scheduler = BackgroundScheduler(timezone="UTC")
-        for job, seconds in self.chores.jobs():
+        for job, seconds in [*self.chores.jobs(self._heartbeat), (self.listener.look, 5)]:
             self.scheduler.add_job(job, "interval", seconds=seconds, max_instances=1, coalesce=True, next_run_time=utc_now())
         self.scheduler.start()
+
+    def _parts(self) -> Parts:
+        """What the running parts report of themselves, for the alarms."""
+        return Parts(
+            failing={station.name: station.failures for station in self.stations if station.failures},
+            owed=self._owed.names,
+            set_aside=self.spool.set_aside(),
+            strangers=len(self.spool.strangers()),
+        )
 
     def _policy(self) -> Policy:
         """The site's rules now; without AI nothing is raised."""
@@ -429,17 +541,25 @@ class Daemon:
     def ready(self) -> list[str]:
         """What stands in the way of full service; empty when nothing does."""
         faults = [] if self.listener.alive else [f"the listener is not running {self.listener.fault}".strip()]
+        if self.listener.listening.is_set() and self.listener.silent_s >= SILENT_S:
+            faults = [f"the listener was not heard for {self.listener.silent_s:.0f} s: it hangs"]
         if self.ai_off:
             faults.append(f"AI is off: {self.ai_off}")
-        if not connect.answers(self.engine):
+        if self._ledger_fault:
+            faults.append(self._ledger_fault)
+        elif not connect.answers(self.engine):
             faults.append("the database does not answer: intake goes on, the list catches up")
-        limit = utc_now() - timedelta(minutes=5)
-        faults += [f"station {s.name} has not turned since {s.last_turn:%H:%M:%S} UTC" for s in self.stations if s.last_turn < limit]
+        faults += [f"worker {s.name} has ended no turn for {s.still_s:.0f} s" for s in self.stations if s.still_s > LONGEST_TURN_S]
+        if hasattr(self, "chores"):
+            faults += [f"the job {name} does not end" for name in self.chores.hanging(utc_now())]
+        listener = self.settings.listener
+        if self.spool.free_bytes() < listener.min_free_mib << 20 or self.spool.free_fraction() < listener.min_free_share:
+            faults.append("every C-STORE is refused with 0xA700: the spool's disk is below its watermark")
         return faults
 
     def pat_watchdog(self) -> None:
-        """Tell systemd that every station turns and the listener lives."""
-        if self.listener.alive and all(station.is_alive() for station in self.stations):
+        """Tell systemd that the listener is heard and that every worker ends its turns; one that hangs is ended with the daemon."""
+        if self.listener.alive and all(station.still_s <= LONGEST_TURN_S and station.is_alive() for station in self.stations):
             self._notifier.notify("WATCHDOG=1")
 
     def reload(self) -> None:
@@ -456,24 +576,16 @@ class Daemon:
         if new.site.name != self.settings.site.name:
             taken = taken.model_copy(update={"site": new.site.model_copy(update={"name": self.settings.site.name})})
         self.settings = taken
-        self.listener.tell_peers(peer_rules(taken))
-        policy, quiet = policy_of(taken, None if self.ai_off else self.bundle), quiet_of(taken)
-        for work in self._works:
-            for name, value in (("settings", taken), ("policy", policy), ("quiet", quiet)):
-                if hasattr(work, name):
-                    setattr(work, name, value)
-        moved = scoring.rerank_open(self.engine, policy, "the configuration was reloaded", utc_now(), actor="configuration")
-        self._judge_ruling()
+        self._apply("the configuration was reloaded", actor="configuration")
         later = [name for name in later if name != "site" or new.site.name != taken.site.name]
         wants = f"; needs a restart: {', '.join(later)}" if later else ""
-        log.info("configuration reloaded, %s studies moved%s", moved, wants, extra={"event": "reloaded"})
+        log.info("configuration reloaded%s", wants, extra={"event": "reloaded"})
         self._notifier.notify(f"READY=1\nSTATUS=configuration reloaded{wants}")
 
     def drain(self) -> None:
-        """Stop intake first, then the stations after the step under way, then the rest; seconds, not minutes."""
+        """Stop the workers after the step under way, then the rest, the listener last; seconds, not minutes."""
         self._notifier.notify("STOPPING=1")
         log.info("draining", extra={"event": "draining"})
-        self.listener.stop()
         for station in self.stations:
             station.stop()
         for station in self.stations:
@@ -486,6 +598,10 @@ class Daemon:
         if self.scorer is not None:
             self.scorer.close()
         self.sandbox.close()
+        self.listener.stop()
+        if not self._ledger_fault:
+            with suppress(Transient):
+                daemons.leave(self.engine, self._worker)
         self.engine.dispose()
         log.info("stopped", extra={"event": "stopped"})
 

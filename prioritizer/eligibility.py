@@ -102,6 +102,18 @@ class Verdict:
         return self.reason is None
 
 
+SENT_AS_CAPTURE = frozenset({"CR", "DX", "DR", "RG", "XR", "PX", "RF"})
+"""Modalities of radiographs that sites send in the Secondary Capture class."""
+
+
+def may_be_a_radiograph(instance: Instance) -> bool:
+    """May it carry a radiograph? Reports, presentation states, dose reports and documents do not, nor do pictures of other devices."""
+    if instance.made_by_us or not instance.has_pixels:
+        return False
+    sent_as_capture = instance.sop_class_uid == SECONDARY_CAPTURE_CLASS and instance.modality.upper() in SENT_AS_CAPTURE
+    return instance.sop_class_uid in RADIOGRAPH_CLASSES or sent_as_capture
+
+
 def not_a_radiograph(instance: Instance, scores_secondary_capture: bool) -> Finding | None:
     """Objects that are kept and recorded and can never be scored, whatever the site's strictness."""
     if instance.made_by_us:

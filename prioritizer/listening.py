@@ -56,8 +56,14 @@ def listener_settings(settings: Settings, decodable: tuple[str, ...]) -> Listene
     )
 
 
+SILENT_S = 20.0
+"""Seconds without a word after which the listener hangs: its accept loop reports every few seconds."""
+GIVEN_UP_S = 40.0
+"""Seconds without a word after which it is killed and started again."""
+
+
 class ListenerProcess:
-    """Keeps one listener process running. `on_arrival` is called when something was stored or told."""
+    """Keeps one listener process running. `on_arrival` is called when something was stored or reported."""
 
     def __init__(self, settings: ListenerSettings, on_arrival: Callable[[], None]) -> None:
         self._settings, self._on_arrival = settings, on_arrival
@@ -67,6 +73,7 @@ class ListenerProcess:
         self.fault = ""
         self.restarts = 0
         self.counters: dict[str, Any] = {}
+        self._heard = time.monotonic()
         self._process: subprocess.Popen[str] | None = None
         self._lock = threading.Lock()
         self._thread = threading.Thread(target=self._keep_running, name="listener", daemon=True)
@@ -82,9 +89,14 @@ class ListenerProcess:
                 json.dumps({**json.loads(self._settings.to_json()), "peers": [_as_dict(peer) for peer in peers]})
             )
             process = self._process
-        if process is not None and process.stdin is not None:
+        if process is None or process.stdin is None:
+            return
+        try:
             process.stdin.write(json.dumps({"peers": [_as_dict(peer) for peer in peers]}) + "\n")
             process.stdin.flush()
+        except (OSError, ValueError):
+            # It is ending or being started again: the next one reads the new peers at its start.
+            log.warning("the listener is being started again; it then takes up the new peers", extra={"event": "peers-later"})
 
     def stop(self, timeout_s: float = 8.0) -> None:
         """Refuse new associations, let the running ones finish, end the process."""
@@ -100,8 +112,23 @@ class ListenerProcess:
 
     @property
     def alive(self) -> bool:
-        """The process runs and has said that it listens."""
-        return self.listening.is_set() and self._process is not None and self._process.poll() is None
+        """The process runs, has reported that it listens, and reported something just now."""
+        running = self._process is not None and self._process.poll() is None
+        return self.listening.is_set() and running and self.silent_s < SILENT_S
+
+    @property
+    def silent_s(self) -> float:
+        """Seconds since it was heard last."""
+        return time.monotonic() - self._heard
+
+    def look(self) -> None:
+        """End a listener that hangs; the next one is started in its place. What it had acknowledged is in the spool."""
+        process = self._process
+        if process is None or process.poll() is not None or self.silent_s < GIVEN_UP_S:
+            return
+        log.error("the listener was not heard for %.0f s: it is ended and started again", self.silent_s, extra={"event": "listener-hung"})
+        process.kill()
+        self._heard = time.monotonic()
 
     def _keep_running(self) -> None:
         while not self._stopping.is_set():
@@ -124,6 +151,7 @@ class ListenerProcess:
                 env=spawn_environment(),
             )
             self._process = process
+            self._heard = time.monotonic()
             settings = self._settings
         assert process.stdin is not None
         assert process.stdout is not None
@@ -133,6 +161,7 @@ class ListenerProcess:
         except BrokenPipeError:
             pass
         for line in process.stdout:
+            self._heard = time.monotonic()
             self._hear(line)
         process.wait()
         process.stdin.close()

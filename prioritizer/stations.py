@@ -9,9 +9,10 @@ from __future__ import annotations
 import logging
 import random
 import threading
+import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 from typing import Protocol
 
@@ -22,11 +23,11 @@ from numpy.typing import NDArray
 from prioritizer import eligibility
 from prioritizer.clock import Clock, utc_now
 from prioritizer.config import Settings
-from prioritizer.db import delivering, receiving, scoring
-from prioritizer.db.receiving import Arrival, Quiet
+from prioritizer.db import delivering, scoring
+from prioritizer.db.healing import FILE_MISSING
+from prioritizer.db.receiving import Quiet
 from prioritizer.db.ruled import holding
 from prioritizer.db.scoring import ClaimedInstance
-from prioritizer.dicom import attributes
 from prioritizer.dicom.secondary_capture import CaptureFacts, CaptureObject
 from prioritizer.dicom.sender import Destination, Sender, next_attempt_delay
 from prioritizer.dicom.spool import Spool
@@ -37,17 +38,18 @@ from prioritizer.inference.bundle import Bundle
 from prioritizer.inference.engine import Outputs
 from prioritizer.inference.sandbox import ChildDied
 from prioritizer.ranking import Band, Policy, Stage
+from prioritizer.receive_station import Receive, read_arrival
 from prioritizer.study import DeliveryState, InstanceState, Logit, Probability, Score
+
+__all__ = ["DeliverStation", "PublishStation", "Receive", "ScoreStation", "Station", "read_arrival"]
 
 log = logging.getLogger(__name__)
 
-RECEIVE_BATCH = 16
-"""Instances a commit: one durable commit costs 4-6 ms, sixteen rows in it 0.3 ms each."""
 SCORE_LEASE = timedelta(seconds=60)
 PUBLISH_LEASE = timedelta(seconds=120)
 SEND_LEASE = timedelta(seconds=180)
 MAX_DEATHS = 2
-"""A file on which the sandbox dies twice is FAILED: it would die again."""
+"""A file on which the sandbox dies twice, while it reads others, is FAILED: it would die again."""
 MAX_ATTEMPTS = 6
 """An instance that keeps failing for an unforeseen reason is FAILED and shown, not tried for ever."""
 
@@ -79,45 +81,36 @@ def mark_words(band: Band, stage: Stage) -> str:
     return "RAISED - placed earlier in the worklist" if stage is Stage.ACTIVE else "RAISED - pilot, the worklist is in order of arrival"
 
 
-def read_arrival(path: Path) -> Arrival:
-    """Header and digest of a spooled file; an unreadable header is an arrival too, with its reason."""
-    try:
-        return Arrival(instance=attributes.read_instance(path))
-    except Unprocessable as error:
-        return Arrival(instance=attributes.bare_instance(path), unreadable=error.reason)
+class Deaths:
+    """Which files the sandbox died on, for all score workers: a file's own death is told from the machine's.
 
+    The second death on one file while others are read is the file's. Deaths over several files, none of which was read since, are the
+    machine's: no memory, a broken library. Then nothing is failed; it is tried again.
+    """
 
-@dataclass(slots=True, kw_only=True)
-class Receive:
-    """Spool inbox to ledger: header, digest, row, then the file settles. Also takes in the listener's notices."""
+    def __init__(self) -> None:
+        self._deaths: dict[str, int] = {}
+        self._others_read: set[str] = set()
+        self._lock = threading.Lock()
 
-    engine: sa.Engine
-    spool: Spool
-    policy: Policy
-    quiet: Quiet
-    entered: Callable[[], None] = lambda: None
-    """Called when rows are committed: scoring need not wait until the files have settled."""
-    clock: Clock = utc_now
+    def died(self, digest: str) -> bool:
+        """One more death on this file; True when it is the file's own."""
+        with self._lock:
+            self._deaths[digest] = self._deaths.get(digest, 0) + 1
+            return self._deaths[digest] >= MAX_DEATHS and digest in self._others_read
 
-    def step(self) -> bool:
-        """Enter the oldest arrivals; True when there were any."""
-        paths = [path for path, _ in zip(self.spool.inbox(), range(RECEIVE_BATCH), strict=False)]
-        arrivals = [read_arrival(path) for path in paths]
-        if arrivals:
-            receiving.receive(self.engine, arrivals, self.policy, self.quiet, self.clock())
-            self.entered()
-            for path in paths:
-                self.spool.settle(path)
-        return self._take_notices() or bool(arrivals)
+    def read(self, digest: str) -> None:
+        """This file was read: whatever died before did not die of the machine."""
+        with self._lock:
+            self._deaths.pop(digest, None)
+            self._others_read.discard(digest)
+            self._others_read.update(self._deaths)
 
-    def _take_notices(self) -> bool:
-        taken = 0
-        for path, notice in self.spool.notices():
-            at = datetime.fromisoformat(str(notice.get("at"))) if notice.get("at") else self.clock()
-            receiving.record_notice(self.engine, path.name, notice, at, self.clock())
-            self.spool.acknowledge(path)
-            taken += 1
-        return taken > 0
+    def forget(self, digest: str) -> None:
+        """This file is done with."""
+        with self._lock:
+            self._deaths.pop(digest, None)
+            self._others_read.discard(digest)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -134,6 +127,9 @@ class ScoreStation:
     quiet: Quiet
     worker: str
     clock: Clock = utc_now
+    deaths: Deaths = field(default_factory=Deaths)
+    reads_others: Callable[[], bool] = lambda: False
+    """Whether the sandbox reads a known good image now: asked where a file died twice and no other was there to be read."""
 
     def step(self) -> bool:
         """Score the next instance; True when there was one."""
@@ -160,14 +156,16 @@ class ScoreStation:
         except ChildDied as error:
             self._died(claim, str(error))
         except (Transient, ModelError):
-            # The claim is given back at once; otherwise the image would wait for its lease to run out.
-            scoring.put_back(self.engine, claim, timedelta(seconds=1), self.clock())
+            # The claim is given back at once; otherwise the image would wait for its lease to run out. It is no try of this image.
+            scoring.put_back(self.engine, claim, timedelta(seconds=1), self.clock(), counted=False)
             raise
         return True
 
     def _score(self, claim: ClaimedInstance, verdict: Verdict) -> None:
         uid = claim.instance.sop_instance_uid
-        outputs = self.scorer.score(self._picture(uid))
+        picture = self._picture(uid)
+        self.deaths.read(claim.instance.sha256)
+        outputs = self.scorer.score(picture)
         verdict = eligibility.with_likeness(verdict, float(outputs.distance[0]), rules_of(self.settings))
         if verdict.reason is not None:
             self._unscored(claim, InstanceState.INELIGIBLE, verdict.reason.rule, verdict.reason.sentence)
@@ -202,17 +200,28 @@ class ScoreStation:
             except Unprocessable:
                 if path.exists():
                     raise
-        raise Unprocessable("file-missing", "its file is not in the spool")
+        if not self.spool.objects.is_dir():
+            raise Transient("the spool cannot be reached")
+        raise Unprocessable(FILE_MISSING, "its file is not in the spool: send the study again")
 
     def _unscored(self, claim: ClaimedInstance, state: InstanceState, rule: str, sentence: str) -> None:
         scoring.finish_unscored(self.engine, claim, state, rule, sentence, self.policy, self.clock())
         log.info("not scored: %s", rule, extra={"event": "not-scored", "instance": claim.instance.sop_instance_uid})
 
     def _died(self, claim: ClaimedInstance, how: str) -> None:
+        """The sandbox died on this image: its own fault, or the machine's, which is tried again without limit."""
+        digest = claim.instance.sha256
+        own = self.deaths.died(digest)
+        if not own and claim.attempts >= MAX_DEATHS and self.reads_others():
+            self.deaths.read("a known good image")
+            own = True
+        if own:
+            self._unscored(claim, InstanceState.FAILED, "sandbox", f"reading its pixels {how}, {max(claim.attempts, MAX_DEATHS)} times")
+            self.deaths.forget(digest)
+            return
+        scoring.put_back(self.engine, claim, timedelta(seconds=1), self.clock(), counted=claim.attempts < MAX_DEATHS)
         if claim.attempts >= MAX_DEATHS:
-            self._unscored(claim, InstanceState.FAILED, "sandbox", f"reading its pixels {how}, {claim.attempts} times")
-        else:
-            scoring.put_back(self.engine, claim, timedelta(seconds=1), self.clock())
+            raise Transient(f"reading pixels {how}, over several images: the machine's fault, not theirs")
 
 
 @dataclass(slots=True, kw_only=True)
@@ -320,14 +329,23 @@ class DeliverStation:
 
 
 class Station(threading.Thread):
-    """Runs `step` until told to stop: again at once while there is work, else when woken or after `idle_s`."""
+    """Runs `step` until told to stop: again at once while there is work, else when woken or after `idle_s`.
+
+    `last_turn` is when a turn ended, whether or not it found something to do: a step that hangs ends no turn.
+    """
 
     def __init__(self, name: str, step: Callable[[], bool], *, idle_s: float, on_model_error: Callable[[ModelError], None]) -> None:
         super().__init__(name=name, daemon=True)
         self._step, self._idle_s, self._on_model_error = step, idle_s, on_model_error
         self._wake, self._stopping = threading.Event(), threading.Event()
         self.last_turn = utc_now()
+        self._turned = time.monotonic()
         self.failures = 0
+
+    @property
+    def still_s(self) -> float:
+        """Seconds since a turn ended, by a clock that nobody sets."""
+        return time.monotonic() - self._turned
 
     def wake(self) -> None:
         """There may be work now."""
@@ -342,8 +360,9 @@ class Station(threading.Thread):
         """The station loop: one of the three places that catch everything."""
         while not self._stopping.is_set():
             self._wake.clear()
-            self.last_turn = utc_now()
-            if not self._turn():
+            more = self._turn()
+            self.last_turn, self._turned = utc_now(), time.monotonic()
+            if not more:
                 self._wake.wait(self._idle_s if not self.failures else min(30.0, 0.5 * 2**self.failures))
 
     def _turn(self) -> bool:

@@ -238,6 +238,8 @@ class Instance:
     size: int
     """Bytes of the whole file."""
     patient_id: str = ""
+    issuer_of_patient_id: str = ""
+    """(0010,0021), or the entity ID of its qualifiers: who gave the Patient ID."""
     patient_name: str = ""
     patient_birth_date: str = ""
     patient_sex: str = ""

@@ -1,4 +1,4 @@
-"""Whose study it is, who serves the ledger, what was in force before, and owners of alarms."""
+"""Whose study it is, what is wrong with its files, who serves the ledger, and what was in force before."""
 
 from datetime import UTC, datetime
 
@@ -11,6 +11,8 @@ branch_labels = None
 depends_on = None
 
 HELD = sa.text("held <> ''")
+UNSURE = sa.text("identity <> ''")
+FAULTY = sa.text("file_fault <> ''")
 WAITING = sa.text("state = 'WAITING'")
 
 
@@ -18,9 +20,12 @@ def upgrade() -> None:
     op.add_column("studies", sa.Column("held", sa.String(length=16), nullable=False, server_default=""))
     op.add_column("studies", sa.Column("identity", sa.Text(), nullable=False, server_default=""))
     op.create_index("ix_studies_held", "studies", ["held"], sqlite_where=HELD, postgresql_where=HELD)
+    op.add_column("studies", sa.Column("issuer", sa.Text(), nullable=False, server_default=""))
     op.add_column("studies", sa.Column("listed_since", sa.BigInteger(), nullable=True))
+    op.create_index("ix_studies_identity", "studies", ["last_received_at"], sqlite_where=UNSURE, postgresql_where=UNSURE)
+    op.add_column("instances", sa.Column("file_fault", sa.String(length=16), nullable=False, server_default=""))
+    op.create_index("ix_instances_file_fault", "instances", ["file_fault"], sqlite_where=FAULTY, postgresql_where=FAULTY)
     op.add_column("results", sa.Column("data_deleted_at", sa.BigInteger(), nullable=True))
-    op.add_column("alarms", sa.Column("owner", sa.Text(), nullable=False, server_default=""))
     op.create_table(
         "differing_copies",
         sa.Column("file", sa.String(length=96), nullable=False),
@@ -91,9 +96,12 @@ def downgrade() -> None:
     op.drop_table("ranking_policy")
     op.drop_table("daemons")
     op.drop_table("differing_copies")
-    op.drop_column("alarms", "owner")
     op.drop_column("results", "data_deleted_at")
+    op.drop_index("ix_instances_file_fault", table_name="instances")
+    op.drop_column("instances", "file_fault")
     op.drop_index("ix_studies_held", table_name="studies")
     op.drop_column("studies", "listed_since")
+    op.drop_column("studies", "issuer")
+    op.drop_index("ix_studies_identity", table_name="studies")
     op.drop_column("studies", "identity")
     op.drop_column("studies", "held")

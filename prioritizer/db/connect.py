@@ -11,7 +11,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import event
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import DatabaseError, DBAPIError, OperationalError
 
 from prioritizer.errors import ConfigError, Transient
 
@@ -109,4 +109,6 @@ def _as_transient() -> Iterator[None]:
     except DBAPIError as error:
         if error.connection_invalidated:
             raise Transient("the connection to the database was lost") from error
+        if type(error) is DatabaseError:  # SQLite says so of a file that is damaged or no database
+            raise Transient("the database is damaged: restore it, or move it away, so that it is rebuilt from the spool") from error
         raise

@@ -83,7 +83,7 @@ def claim_study(engine: sa.Engine, worker: str, lease: timedelta, now: datetime)
     return ClaimedStudy(
         study_uid=row.study_uid,
         revision=row.revision,
-        worker=worker,
+        worker=row.claimed_by,
         attempts=row.attempts,
         band=row.band,
         source_instance_uid=row.deciding_instance,
@@ -212,7 +212,7 @@ def claim_delivery(engine: sa.Engine, destination: str, worker: str, lease: time
         result = tx.execute(sa.select(results).where(results.c.sop_instance_uid == row.result_uid)).one()
     return ClaimedDelivery(
         id=row.id,
-        worker=worker,
+        worker=row.claimed_by,
         attempts=row.attempts,
         study_uid=row.study_uid,
         destination=destination,

@@ -1,24 +1,23 @@
-"""Alarms that stand until their cause is gone, and retention by state."""
+"""Alarms that stand until their cause is gone, claims of workers that are gone, and digests to be looked at."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 import sqlalchemy as sa
 
 from prioritizer.db import connect
-from prioritizer.db.events import Kind, record
 from prioritizer.db.tables import alarms, deliveries, instances, studies
-from prioritizer.study import AIState, DeliveryState, InstanceState, ReadingState
 
 CLAIMABLE = (instances, studies, deliveries)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Alarm:
-    """What an operator must know, and the mend."""
+    """What an operator must know, who acts on it, and what they do first."""
 
     name: str
     said: str
@@ -30,44 +29,16 @@ def stand(engine: sa.Engine, managed: Sequence[str], standing: Sequence[Alarm], 
     wanted = {alarm.name: alarm for alarm in standing}
     with connect.reading(engine) as tx:
         before = {row.name: row for row in tx.execute(sa.select(alarms).where(alarms.c.name.in_(managed)))}
-    same = all(name in before and (before[name].said, before[name].mend) == (a.said, a.mend) for name, a in wanted.items())
+    same = all(name in before and (before[name].said, before[name].mend) == (alarm.said, alarm.mend) for name, alarm in wanted.items())
     if same and before.keys() == wanted.keys():
         return
     with connect.writing(engine) as tx:
         tx.execute(alarms.delete().where(alarms.c.name.in_(managed), alarms.c.name.not_in(list(wanted))))
         for name, alarm in wanted.items():
-            done = tx.execute(alarms.update().where(alarms.c.name == name).values(said=alarm.said, mend=alarm.mend))
+            texts = {"said": alarm.said, "mend": alarm.mend}
+            done = tx.execute(alarms.update().where(alarms.c.name == name).values(texts))
             if not done.rowcount:
-                tx.execute(alarms.insert().values(name=name, since=now, said=alarm.said, mend=alarm.mend))
-
-
-def deletable_pixels(engine: sa.Engine, read_before: datetime, limit: int = 100) -> list[tuple[str, str]]:
-    """Instances of studies read before `read_before` with nothing left to score or send: (SOP instance UID, study UID), oldest first."""
-    unsent = (
-        sa.select(sa.literal(1))
-        .where(
-            deliveries.c.study_uid == studies.c.study_uid,
-            deliveries.c.state.in_([DeliveryState.PENDING, DeliveryState.REJECTED]),
-        )
-        .exists()
-    )
-    settled = sa.or_(studies.c.revision == studies.c.published_revision, studies.c.ai_state != AIState.SCORED)
-    query = (
-        sa.select(instances.c.sop_instance_uid, instances.c.study_uid)
-        .join(studies, studies.c.study_uid == instances.c.study_uid)
-        .where(
-            studies.c.reading_state == ReadingState.READ,
-            studies.c.read_at < read_before,
-            settled,
-            instances.c.state != InstanceState.RECEIVED,
-            instances.c.pixels_deleted_at.is_(None),
-            ~unsent,
-        )
-        .order_by(studies.c.read_at)
-        .limit(limit)
-    )
-    with connect.reading(engine) as tx:
-        return [(row.sop_instance_uid, row.study_uid) for row in tx.execute(query)]
+                tx.execute(alarms.insert().values(name=name, since=now, **texts))
 
 
 def claim_holders(engine: sa.Engine) -> set[str]:
@@ -78,20 +49,12 @@ def claim_holders(engine: sa.Engine) -> set[str]:
 
 
 def end_claims(engine: sa.Engine, workers: Collection[str]) -> int:
-    """Give back at once what these workers hold, for they are gone; returns how many claims."""
+    """Give back at once what these workers hold, for they are gone, and count it as no try; returns how many claims."""
     with connect.writing(engine) as tx:
-        return sum(
-            tx.execute(table.update().where(table.c.claimed_by.in_(workers)).values(claimed_by=None, claimed_until=None)).rowcount
-            for table in CLAIMABLE
-        )
-
-
-def mark_pixels_deleted(engine: sa.Engine, deleted: Sequence[tuple[str, str]], now: datetime) -> None:
-    """The ledger no longer expects these files in the spool."""
-    with connect.writing(engine) as tx:
-        for uid, study_uid in deleted:
-            tx.execute(instances.update().where(instances.c.sop_instance_uid == uid).values(pixels_deleted_at=now))
-            record(tx, Kind.PIXELS_DELETED, "pixels deleted after reading and delivery", now, study=study_uid, instance=uid)
+        free: dict[sa.Table, dict[str, Any]] = {
+            table: {"claimed_by": None, "claimed_until": None, "attempts": table.c.attempts - 1} for table in CLAIMABLE
+        }
+        return sum(tx.execute(table.update().where(table.c.claimed_by.in_(workers)).values(free[table])).rowcount for table in CLAIMABLE)
 
 
 def digest_of(engine: sa.Engine, after_uid: str) -> tuple[str, str] | None:

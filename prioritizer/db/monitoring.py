@@ -12,8 +12,8 @@ import sqlalchemy as sa
 
 from prioritizer.db import connect
 from prioritizer.db.events import Kind
+from prioritizer.db.instance_rows import OWN_OBJECT
 from prioritizer.db.ordering import Order, View, Wanted, in_view, order_keys
-from prioritizer.db.placing import OWN_OBJECT
 from prioritizer.db.tables import boards, events, feedback, instances, scores, studies
 from prioritizer.monitoring import Float64, Passed, Said, Seen
 from prioritizer.ranking import LATER, Band, in_short

@@ -11,12 +11,11 @@ import sqlalchemy as sa
 from prioritizer import ranking
 from prioritizer.db.events import Kind, record
 from prioritizer.db.in_force import InForce
+from prioritizer.db.instance_rows import OWN_OBJECT
 from prioritizer.db.tables import instances, scores, studies
 from prioritizer.ranking import Band, Policy, Standing
 from prioritizer.study import AIState, InstanceState, ReadingState
 
-OWN_OBJECT = "own-object"
-"""The reason of an instance that prioritizer made itself: it says nothing about the study."""
 STALE = "stale-model"
 """The reason of an instance that another bundle scored: its probability means nothing beside this bundle's thresholds."""
 

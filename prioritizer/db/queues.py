@@ -12,7 +12,7 @@ from prioritizer.db import connect
 from prioritizer.db.events import ITSELF, Kind
 from prioritizer.db.tables import deliveries, events, instances, studies
 from prioritizer.db.worklist import DeliveryRow
-from prioritizer.study import InstanceState
+from prioritizer.study import AIState, InstanceState
 
 Shown = TypeVar("Shown")
 
@@ -115,6 +115,15 @@ def queues(engine: sa.Engine) -> dict[str, Queue]:
         for name, waiting, since in tx.execute(unsent.group_by(deliveries.c.destination)):
             found[name] = Queue(waiting=waiting, oldest=since)
     return found
+
+
+def unpublished(engine: sa.Engine, before: datetime) -> int:
+    """Scored studies whose result was due to be built before then, and was not."""
+    late = sa.and_(
+        sa.text("revision > published_revision"), studies.c.not_before < before, studies.c.ai_state == AIState.SCORED, studies.c.held == ""
+    )
+    with connect.reading(engine) as tx:
+        return counted(tx, sa.select(studies.c.study_uid).where(late))
 
 
 DONE = {

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Any
 
 import sqlalchemy as sa
 
@@ -13,10 +12,11 @@ from prioritizer.calibration import Calibration
 from prioritizer.db import claims, connect, ranking_policy
 from prioritizer.db.events import Kind, record
 from prioritizer.db.in_force import InForce, called_back, in_force
+from prioritizer.db.instance_rows import OWN_OBJECT, instance_of
 from prioritizer.db.ordering import View, in_view
-from prioritizer.db.placing import OWN_OBJECT, high_suspended, put_in_place, replace_study
+from prioritizer.db.placing import high_suspended, put_in_place, replace_study
 from prioritizer.db.queues import failed_ones
-from prioritizer.db.receiving import NOT_IN_ATTRIBUTES, Quiet
+from prioritizer.db.receiving import Quiet
 from prioritizer.db.tables import MADE, instances, scores, studies
 from prioritizer.errors import CalibrationChanged, NotAllowed, NotFound
 from prioritizer.ranking import Policy
@@ -33,20 +33,11 @@ A_TURN = 50
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClaimedInstance:
-    """An instance that `worker` may score until its lease runs out."""
+    """An instance that `worker`, a claim of its own, may score until its lease runs out."""
 
     instance: Instance
     worker: str
     attempts: int
-
-
-def instance_of(row: sa.Row[Any]) -> Instance:
-    """The Instance of a row of `instances`."""
-    m = row._mapping
-    values: dict[str, Any] = {key: m[key] for key in NOT_IN_ATTRIBUTES} | dict(m["attributes"])
-    known = {field.name for field in fields(Instance)}
-    fitting: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in values.items() if key in known}
-    return Instance(**fitting)
 
 
 def claim_instance(engine: sa.Engine, worker: str, lease: timedelta) -> ClaimedInstance | None:
@@ -54,7 +45,7 @@ def claim_instance(engine: sa.Engine, worker: str, lease: timedelta) -> ClaimedI
     with connect.writing(engine) as tx:
         wanted = instances.c.state == InstanceState.RECEIVED
         row = claims.claim_one(tx, instances, wanted, [instances.c.attempts, instances.c.received_at], worker, lease)
-    return None if row is None else ClaimedInstance(instance=instance_of(row), worker=worker, attempts=row.attempts)
+    return None if row is None else ClaimedInstance(instance=instance_of(row), worker=row.claimed_by, attempts=row.attempts)
 
 
 def _leave(tx: sa.Connection, claim: ClaimedInstance, state: InstanceState, reason: str = "", text: str = "") -> bool:
@@ -156,13 +147,14 @@ def finish_unscored(
     return True
 
 
-def put_back(engine: sa.Engine, claim: ClaimedInstance, delay: timedelta, now: datetime) -> None:
-    """Give the claim up; the instance is tried again after `delay`."""
+def put_back(engine: sa.Engine, claim: ClaimedInstance, delay: timedelta, now: datetime, *, counted: bool = True) -> None:
+    """Give the claim up; the instance is tried again after `delay`. `counted`: as a try of this image, not as a fault of the machine."""
+    attempts = instances.c.attempts if counted else instances.c.attempts - 1
     with connect.writing(engine) as tx:
         tx.execute(
             instances.update()
             .where(claims.owned(instances, claim.instance.sop_instance_uid, claim.worker))
-            .values(claimed_by=None, claimed_until=None, not_before=now + delay)
+            .values(claimed_by=None, claimed_until=None, not_before=now + delay, attempts=attempts)
         )
 
 

@@ -82,6 +82,7 @@ studies = Table(
     metadata,
     Column("study_uid", sa.String(80), primary_key=True),
     Column("patient_id", sa.Text, nullable=False, default=""),
+    Column("issuer", sa.Text, nullable=False, default="", server_default=""),
     Column("patient_name", sa.Text, nullable=False, default=""),
     Column("patient_birth_date", sa.Text, nullable=False, default=""),
     Column("patient_sex", sa.Text, nullable=False, default=""),
@@ -142,8 +143,10 @@ studies = Table(
     ),
     Index("ix_studies_scored", "ai_state", "first_received_at"),
     _partial("ix_studies_held", "held <> ''", "held"),
+    _partial("ix_studies_identity", "identity <> ''", "last_received_at"),
 )
-"""`study_uid` is the Study Instance UID, or stands for one: `study.row_key`. `listed_since`: a person put it back on the list. `held`: why no result of the study goes out (`Hold`).
+"""`study_uid` is the Study Instance UID, or stands for one: `study.row_key`. `listed_since`: a person put it back on the list.
+`held`: why no result of the study goes out (`Hold`).
 `identity`: what a person must confirm about whose study it is, in words."""
 
 terms = Table(
@@ -178,7 +181,9 @@ instances = Table(
     Column("attempts", sa.Integer, nullable=False, default=0),
     Column("not_before", Instant),
     Column("pixels_deleted_at", Instant),
+    Column("file_fault", sa.String(16), nullable=False, default="", server_default=""),
     one_of("state", InstanceState),
+    _partial("ix_instances_file_fault", "file_fault <> ''", "file_fault"),
     Index(
         "ix_instances_waiting",
         "attempts",
@@ -298,7 +303,6 @@ alarms = Table(
     Column("since", Instant, nullable=False),
     Column("said", sa.Text, nullable=False),
     Column("mend", sa.Text, nullable=False, default=""),
-    Column("owner", sa.Text, nullable=False, default="", server_default=""),
 )
 
 differing_copies = Table(

@@ -18,7 +18,7 @@ from prioritizer.db.ruled import ruled
 from prioritizer.db.tables import alarms, deliveries, events, instances, results, scores, studies
 from prioritizer.errors import NotAllowed, NotFound
 from prioritizer.ranking import Band, Policy
-from prioritizer.study import AIState, DeliveryState
+from prioritizer.study import AIState, DeliveryState, Hold
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -311,6 +311,19 @@ def standing_alarms(engine: sa.Engine) -> list[tuple[str, datetime, str, str]]:
     """Alarms that are on: name, since, what, mend."""
     with connect.reading(engine) as tx:
         return [(row.name, row.since, row.said, row.mend) for row in tx.execute(sa.select(alarms).order_by(alarms.c.since))]
+
+
+def to_confirm(engine: sa.Engine) -> int:
+    """Studies of which somebody must say whose they are."""
+    with connect.reading(engine) as tx:
+        return tx.scalar(sa.select(sa.func.count()).select_from(studies).where(studies.c.listed, sa.text("identity <> ''"))) or 0
+
+
+def held_after_rebuild(engine: sa.Engine) -> int:
+    """Studies whose results are held back since they were entered again from the spool."""
+    held = sa.and_(sa.text("held <> ''"), studies.c.held == Hold.REBUILT)
+    with connect.reading(engine) as tx:
+        return tx.scalar(sa.select(sa.func.count()).select_from(studies).where(held)) or 0
 
 
 def raising_is_suspended(engine: sa.Engine, policy: Policy) -> bool:

@@ -26,6 +26,13 @@ class Quarantine:
 
     def take(self, source: Path | bytes, reason: str, **facts: object) -> Path:
         """Put a file, or bytes, aside and post a notice; the source path is gone after. The same data set is taken once."""
+        target = self.keep(source, reason, **facts)
+        if isinstance(source, Path):
+            source.unlink(missing_ok=True)
+        return target
+
+    def keep(self, source: Path | bytes, reason: str, **facts: object) -> Path:
+        """The same, and the source stays where it is."""
         digest = hashlib.sha256(source).hexdigest() if isinstance(source, bytes) else data_set_digest(source)
         target = self.folder / f"{digest[:32]}.dcm"
         is_new = not target.exists()
@@ -35,8 +42,6 @@ class Quarantine:
             write_durably(target.with_suffix(".json"), json.dumps(told).encode())
             self._place(source, target)
         sync_folder(self.folder)
-        if isinstance(source, Path):
-            source.unlink(missing_ok=True)
         if is_new:
             self.board.post(notices.QUARANTINED, reason=reason, file=target.name, **facts)
         return target

@@ -3,7 +3,7 @@
     partial/      being written; swept at start-up
     inbox/        durable and acknowledged, the ledger does not know it yet
     objects/xx/   the ledger knows it (xx: first two digits of the SHA-256 of the SOP Instance UID)
-    conflicts/    other bytes under a SOP Instance UID we already hold; the first stays
+    conflicts/    other bytes under a SOP Instance UID we already hold; the receive worker compares them with what is held
     quarantine/   what could not be understood, each with a JSON file that says why
     notices/      what the ledger must be told (notices.py)
 
@@ -32,6 +32,7 @@ from prioritizer.errors import Refused
 _FOLDERS: Final = ("partial", "inbox", "objects", "conflicts", "quarantine", "notices")
 _FAILURES_UNTIL_CLOSED: Final = 2
 _PROBE_SECONDS: Final = 1.0
+_COUNTED_SECONDS: Final = 60.0
 
 
 class Outcome(Enum):
@@ -92,6 +93,7 @@ class Spool:
         self._stripes = tuple(threading.Lock() for _ in range(64))
         self._failures = 0
         self._probe_at = 0.0
+        self._counted_at, self._set_aside = -_COUNTED_SECONDS, 0
 
     # --- the listener's side -------------------------------------------------------------------------------------
 
@@ -143,10 +145,10 @@ class Spool:
     def _beside(self, path: Path, known: Path, uid: str) -> Outcome:
         """Acknowledge an instance we already hold; keep it as a conflict when its bytes differ."""
         try:
-            same = same_data_set(path, known)
+            same = _same(path, known)
         except FileNotFoundError:
             # The receive station moved it to objects/ meanwhile.
-            same = same_data_set(path, self.object_path(uid))
+            same = _same(path, self.object_path(uid))
         if same:
             # A listener killed before its own fsync of the folder may have left the name it placed unsynced.
             sync_folder(self._inbox)
@@ -159,18 +161,10 @@ class Spool:
         try:
             os.link(path, target)
         except FileExistsError:
+            # Who placed it may not have lived to sync the folder.
+            sync_folder(self._conflicts)
             return
         self._sync_or_withdraw(target)
-        receipt = read_receipt(target)
-        self.board.post(
-            notices.CONFLICT,
-            address=receipt.address,
-            calling_ae=receipt.calling_ae,
-            called_ae=receipt.called_ae,
-            sop_instance_uid=uid,
-            file=target.name,
-            reason="other bytes arrived under a SOP Instance UID that is already held; the first stays",
-        )
 
     def accepting(self) -> bool:
         """False after two failures in a row, until a probe file reaches the disk; probes at most once a second."""
@@ -215,13 +209,19 @@ class Spool:
         for _, name in self.waiting():
             yield self._inbox / name
 
+    def strangers(self) -> list[Path]:
+        """What lies in the inbox and was not put there by a listener: folders, leftovers of NFS, files of another kind."""
+        with os.scandir(self._inbox) as entries:
+            return sorted(Path(entry.path) for entry in entries if not _is_ours(entry))
+
     def waiting(self) -> list[tuple[int, str]]:
         """The files of the inbox, oldest first: since when each lies there, in nanoseconds of Unix time, and its name."""
         found = []
         with os.scandir(self._inbox) as entries:
             for entry in entries:
-                with suppress(FileNotFoundError):
-                    found.append((entry.stat().st_mtime_ns, entry.name))
+                with suppress(OSError):
+                    if _is_ours(entry):
+                        found.append((_since(entry), entry.name))
         return sorted(found)
 
     def settle(self, path: Path) -> Path:
@@ -231,18 +231,21 @@ class Spool:
         """
         uid = read_receipt(path).sop_instance_uid
         target = self.object_path(uid)
-        if not target.parent.exists():
-            target.parent.mkdir(mode=0o750, exist_ok=True)
-            sync_folder(self.objects)
+        self._make_folder(target.parent)
         try:
             os.link(path, target)
         except FileExistsError:
-            if not target.samefile(path) and not same_data_set(path, target):
+            if not target.samefile(path) and not _same(path, target):
                 self._keep_conflict(path, uid)
         sync_folder(target.parent)
         # Not synced: should power fail now the inbox name comes back, and settling it again changes nothing.
         path.unlink(missing_ok=True)
         return target
+
+    def _make_folder(self, folder: Path) -> None:
+        if not folder.exists():
+            folder.mkdir(mode=0o750, exist_ok=True)
+            sync_folder(self.objects)
 
     def object_path(self, uid: str) -> Path:
         """Where this SOP instance lies, or would lie, once settled."""
@@ -258,6 +261,49 @@ class Spool:
         """Every settled instance, in no order: with the inbox, all that a ledger is rebuilt from."""
         return self.objects.glob("*/*.dcm")
 
+    def copies(self) -> list[Path]:
+        """Every differing copy that lies beside what is held, oldest first."""
+        found = []
+        with os.scandir(self._conflicts) as entries:
+            for entry in entries:
+                with suppress(OSError):
+                    if _is_ours(entry):
+                        found.append((_since(entry), entry.name))
+        return [self._conflicts / name for _, name in sorted(found)]
+
+    def take_copy(self, copy: Path, why: str) -> Path:
+        """Put a copy in the place of what is held under its UID; what was held goes to quarantine. May be repeated after a crash."""
+        uid = read_receipt(copy).sop_instance_uid
+        target = self.object_path(uid)
+        self._make_folder(target.parent)
+        if target.exists():
+            self._quarantine.keep(target, why, sop_instance_uid=uid)
+        whole = target.with_suffix(".new")
+        whole.unlink(missing_ok=True)
+        os.link(copy, whole)
+        whole.replace(target)
+        sync_folder(target.parent)
+        copy.unlink(missing_ok=True)
+        sync_folder(self._conflicts)
+        return target
+
+    def lies_in_place(self, name: str, uid: str) -> bool:
+        """True when the copy of this name took the place of what was held: a crash came before the ledger knew it."""
+        file = self.find(uid)
+        return file is not None and data_set_digest(file)[:12] == name.split(".")[-2]
+
+    def admit_copy(self, copy: Path) -> None:
+        """A copy of nothing that is held becomes an arrival."""
+        uid = read_receipt(copy).sop_instance_uid
+        with suppress(FileExistsError):
+            os.link(copy, self._inbox / f"{_file_stem(uid)}.dcm")
+        sync_folder(self._inbox)
+        copy.unlink(missing_ok=True)
+
+    def drop_copy(self, copy: Path) -> None:
+        """Forget a copy that is the same image as what is held."""
+        copy.unlink(missing_ok=True)
+
     def remove(self, uid: str) -> bool:
         """Delete a settled instance that retention has done with; False when it was not there."""
         try:
@@ -270,13 +316,20 @@ class Spool:
         """Put a file, or bytes, durably aside with the reason beside it, and post a notice; the source path is gone after."""
         return self._quarantine.take(source, reason, **facts)
 
+    def set_aside(self) -> int:
+        """How many acknowledged files lie in quarantine, looked at once a minute."""
+        if time.monotonic() >= self._counted_at + _COUNTED_SECONDS:
+            self._counted_at = time.monotonic()
+            self._set_aside = sum(bool(facts.get("acknowledged")) for _, facts in self.quarantined())
+        return self._set_aside
+
     def quarantined(self) -> Iterator[tuple[Path, dict[str, Any]]]:
         """Every file set aside, with its `reason`, `at` and what was known of its sender."""
         return self._quarantine.listing()
 
     def conflicts(self) -> Iterator[tuple[str, Path]]:
         """(SOP Instance UID, file) of every differing copy that was kept beside the first."""
-        for path in sorted(self._conflicts.glob("*.dcm")):
+        for path in self.copies():
             with suppress(FileNotFoundError, ValueError):
                 yield read_receipt(path).sop_instance_uid, path
 
@@ -287,6 +340,24 @@ class Spool:
     def acknowledge(self, path: Path) -> None:
         """Forget a notice."""
         self.board.acknowledge(path)
+
+
+def _same(path: Path, known: Path) -> bool:
+    """True when both hold the same data set; a file whose header is damaged is the same as none."""
+    try:
+        return same_data_set(path, known)
+    except ValueError:
+        return False
+
+
+def _is_ours(entry: os.DirEntry[str]) -> bool:
+    """True for what a listener places: plain files that end in .dcm."""
+    return entry.name.endswith(".dcm") and not entry.name.startswith(".") and entry.is_file(follow_symlinks=False)
+
+
+def _since(entry: os.DirEntry[str]) -> int:
+    """Nanoseconds of Unix time since when the file lies here; a clock that was ahead puts nothing behind what comes now."""
+    return min(entry.stat().st_mtime_ns, time.time_ns())
 
 
 def _file_stem(uid: str) -> str:

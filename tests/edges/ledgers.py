@@ -157,8 +157,9 @@ def film(number: int = 1, study: str = "1.2.3", at: datetime = NOW, **values: ob
     return Instance(**(usual | values))
 
 
-def receive(ledger: sa.Engine, *films: Instance, policy: Policy = POLICY, unreadable: str = "", now: datetime = NOW) -> int:
-    """Enter films; returns how many were new."""
+def receive(ledger: sa.Engine, *films: Instance, policy: Policy = POLICY, unreadable: str = "", now: datetime | None = None) -> int:
+    """Enter films, at `now` or when the last of them arrived; returns how many were new."""
+    now = now or max(NOW, *(one.received_at for one in films))
     return receiving.receive(ledger, [Arrival(instance=one, unreadable=unreadable) for one in films], policy, AT_ONCE, now)
 
 

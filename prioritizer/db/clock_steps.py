@@ -1,0 +1,71 @@
+"""A clock that was ahead, and was set back: what it dated lies in the future, and is brought to the present.
+
+Left as it is, a study that arrived while the clock was ahead would stand behind everything for as long as the clock was ahead, and
+whoever held it would hold it for as long.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+import sqlalchemy as sa
+
+from prioritizer.db import connect, ranking_policy
+from prioritizer.db.events import Kind, record
+from prioritizer.db.in_force import InForce, in_force
+from prioritizer.db.placing import put_in_place
+from prioritizer.db.tables import MICROSECOND, events, instances, studies
+from prioritizer.ranking import minutes
+from prioritizer.study import ReadingState
+
+STANDS_FOR = timedelta(hours=1)
+"""So long after a step of the clock its alarm stands."""
+
+
+def bring_to_present(tx: sa.Connection, rules: InForce, now: datetime) -> int:
+    """No arrival lies in the future: those that do arrived just now, in their order, behind every earlier one. Returns how many studies."""
+    ahead = sa.select(studies).where(studies.c.last_received_at > now).order_by(studies.c.first_received_at, studies.c.study_uid)
+    rows = tx.execute(ahead.with_for_update()).all()
+    for place, row in enumerate(rows):
+        moment = now - (len(rows) - place) * MICROSECOND
+        arrived = min(row.first_received_at, moment)
+        values = {"first_received_at": arrived, "last_received_at": max(arrived, moment)}
+        tx.execute(studies.update().where(studies.c.study_uid == row.study_uid).values(values))
+        late = (instances.c.study_uid == row.study_uid) & (instances.c.received_at > now)
+        tx.execute(instances.update().where(late).values(received_at=moment))
+        put_in_place(tx, row.study_uid, rules.policy, now)
+    if rows:
+        furthest = max(row.last_received_at for row in rows) - now
+        said = f"{len(rows)} studies had arrived up to {minutes(furthest)} ahead of the clock as it is now: they arrived just before now"
+        record(tx, Kind.CLOCK_STEPPED, said, now, seconds=-furthest.total_seconds())
+    return len(rows)
+
+
+def hold_to_present(engine: sa.Engine, now: datetime) -> int:
+    """Arrivals and readers' claims that a clock which was ahead left in the future; returns how many studies."""
+    with connect.writing(engine) as tx:
+        policy = ranking_policy.remembered(tx)
+        if policy is None:
+            return 0
+        held = bring_to_present(tx, in_force(tx, policy), now)
+        ahead = (studies.c.reading_state == ReadingState.CLAIMED) & (studies.c.reader_since > now)
+        # The lease keeps its length: in the raw microseconds of the columns.
+        until, since = (sa.type_coerce(studies.c[name], sa.BigInteger) for name in ("reader_until", "reader_since"))
+        moment = sa.type_coerce(sa.literal(now, studies.c.reader_since.type), sa.BigInteger)
+        ends = sa.type_coerce(moment + until - since, studies.c.reader_until.type)
+        return held + tx.execute(studies.update().where(ahead).values(reader_since=now, reader_until=ends)).rowcount
+
+
+def record_step(engine: sa.Engine, step: timedelta, now: datetime) -> None:
+    """The machine's clock was set, by so much: an event, and so an alarm."""
+    with connect.writing(engine) as tx:
+        where = "forward" if step > timedelta(0) else "back"
+        said = f"the clock was set {where} by {abs(step).total_seconds():.0f} s"
+        record(tx, Kind.CLOCK_STEPPED, said, now, seconds=step.total_seconds())
+
+
+def last_step(engine: sa.Engine, now: datetime) -> str:
+    """What the last step of the clock was, while it is recent; empty where there was none."""
+    recent = (events.c.kind == Kind.CLOCK_STEPPED) & (events.c.at > now - STANDS_FOR)
+    with connect.reading(engine) as tx:
+        return tx.scalar(sa.select(events.c.said).where(recent).order_by(events.c.at.desc(), events.c.id.desc()).limit(1)) or ""

@@ -1,0 +1,208 @@
+"""Other bytes under a SOP Instance UID that is already held: entered, shown on the study, settled by a person.
+
+The copy lies in the spool's conflicts/ from before it was acknowledged; `differing_copies` says what it was judged to be.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+
+from prioritizer import identity
+from prioritizer.db import connect, healing
+from prioritizer.db.events import Kind, record
+from prioritizer.db.identity import after, find_by, mark, row_for
+from prioritizer.db.in_force import InForce, in_force
+from prioritizer.db.instance_rows import HEADER, Arrival, instance_of, row_of
+from prioritizer.db.placing import put_in_place
+from prioritizer.db.receiving import Quiet, enter
+from prioritizer.db.tables import differing_copies, instances, studies
+from prioritizer.errors import NotAllowed
+from prioritizer.identity import particulars_of
+from prioritizer.ranking import Policy
+from prioritizer.study import COPY_TRANSITIONS, CopyState, Hold, Instance, SOPInstanceUID, states_before, study_instance_uid
+
+ALIAS = "copy."
+"""How the key of an instance begins that shares its SOP Instance UID with one of another study; a digest of its file follows."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Held:
+    """An instance as the ledger holds it."""
+
+    instance: Instance
+    nameless: bool
+    """Its header could not be read when it came."""
+    gone: bool
+    """Its pixels were deleted after reading."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Waiting:
+    """A copy that a person must look at."""
+
+    file: str
+    sop_instance_uid: str
+    study_uid: str
+    at: datetime
+    particulars: Mapping[str, Any]
+
+
+def kept_files(engine: sa.Engine) -> set[str]:
+    """The names of the copies that were looked at and lie in conflicts/ still."""
+    kept = differing_copies.c.state.in_((CopyState.WAITING, CopyState.KEPT))
+    with connect.reading(engine) as tx:
+        return set(tx.scalars(sa.select(differing_copies.c.file).where(kept)))
+
+
+def held(engine: sa.Engine, uid: str) -> Held | None:
+    """What the ledger holds under a SOP Instance UID."""
+    with connect.reading(engine) as tx:
+        row = tx.execute(sa.select(instances).where(instances.c.sop_instance_uid == uid)).one_or_none()
+    if row is None:
+        return None
+    return Held(instance=instance_of(row), nameless=row.reason == HEADER, gone=row.pixels_deleted_at is not None)
+
+
+def waiting(engine: sa.Engine, study_uid: str | None = None) -> list[Waiting]:
+    """Copies that nobody has decided on, the oldest first; of one study, or of all."""
+    columns = [differing_copies.c[name] for name in Waiting.__dataclass_fields__]
+    query = sa.select(*columns).where(sa.text("state = 'WAITING'")).order_by(differing_copies.c.at)
+    if study_uid is not None:
+        query = query.where(differing_copies.c.study_uid == study_uid)
+    with connect.reading(engine) as tx:
+        return [Waiting(**row._mapping) for row in tx.execute(query)]
+
+
+def enter_same(engine: sa.Engine, file: str, arrival: Arrival, policy: Policy, now: datetime) -> None:
+    """The same image again, differently encoded: an order's STAT and what the row lacks are taken from it, nothing else."""
+    with connect.writing(engine) as tx:
+        rules = in_force(tx, policy)
+        row = _row(tx, arrival.instance.sop_instance_uid)
+        study = tx.execute(sa.select(studies).where(studies.c.study_uid == row.study_uid).with_for_update()).one()
+        instance = replace(arrival.instance, study_uid=row.study_uid)
+        new = after(tx, study, instance, now) | ({"stat": True} if instance.stat else {})
+        if new:
+            tx.execute(studies.update().where(studies.c.study_uid == row.study_uid).values(**new))
+            find_by(tx, row.study_uid, instance)
+        if instance.stat and not study.stat:
+            put_in_place(tx, row.study_uid, rules.policy, now)
+        _enter(tx, file, arrival, row.study_uid, CopyState.SAME, now)
+
+
+def enter_waiting(engine: sa.Engine, file: str, arrival: Arrival, now: datetime) -> None:
+    """Other particulars or other pixels under a SOP Instance UID of the same study: it waits on the row, and nothing is sent meanwhile."""
+    with connect.writing(engine) as tx:
+        row = _row(tx, arrival.instance.sop_instance_uid)
+        changed = identity.differing(particulars_of(instance_of(row)), particulars_of(arrival.instance))
+        stated, tail = identity.in_words(particulars_of(arrival.instance)), arrival.instance.sop_instance_uid[-12:]
+        text = f"particulars changed, confirm: image ...{tail} came again for {stated}" if changed else (
+            f"other pixels, confirm: image ...{tail} came again with another picture of the same patient; the first is shown"
+        )  # fmt: skip
+        mark(tx, row.study_uid, text, held=Hold.IDENTITY)
+        what = f"other particulars ({', '.join(identity.LABELS[name] for name in changed)})" if changed else "other pixels"
+        said = f"the same SOP instance arrived again with {what}: the first stays until a person has confirmed one of them"
+        record(tx, Kind.CONFLICT, said, now, study=row.study_uid, instance=row.sop_instance_uid)
+        _enter(tx, file, arrival, row.study_uid, CopyState.WAITING, now)
+
+
+def enter_in_its_study(engine: sa.Engine, file: str, arrival: Arrival, policy: Policy, quiet: Quiet, now: datetime) -> None:
+    """The same SOP Instance UID in another study, or for another patient: listed there, never scored, both rows marked."""
+    sent = arrival.instance
+    alias = SOPInstanceUID(ALIAS + hashlib.sha256(file.encode()).hexdigest()[:48])
+    reason = "its SOP Instance UID is that of an image of another study, which is held: not scored; send it again under a UID of its own"
+    with connect.writing(engine) as tx:
+        rules = in_force(tx, policy)
+        first = _row(tx, sent.sop_instance_uid)
+        aside = Arrival(instance=replace(sent, sop_instance_uid=alias), unreadable=arrival.unreadable, set_aside=reason)
+        enter(tx, aside, rules, quiet, now)
+        key = tx.scalar(sa.select(instances.c.study_uid).where(instances.c.sop_instance_uid == alias))
+        tx.execute(instances.update().where(instances.c.sop_instance_uid == alias).values(pixels_deleted_at=now))
+        tail = sent.sop_instance_uid[-12:]
+        text = f"its image ...{tail} has the SOP Instance UID of an image of study {study_instance_uid(first.study_uid)}"
+        mark(tx, str(key), text)
+        other = f"SOP Instance UID ...{tail} came also in study {sent.study_uid} for {identity.in_words(particulars_of(sent))}"
+        mark(tx, first.study_uid, other)
+        said = "the same SOP Instance UID came in two studies: both are listed, the first is scored"
+        for study in (str(key), first.study_uid):
+            record(tx, Kind.CONFLICT, said, now, study=study, instance=sent.sop_instance_uid)
+        _enter(tx, file, arrival, str(key), CopyState.WAITING, now)
+
+
+def enter_taken(engine: sa.Engine, file: str, arrival: Arrival, policy: Policy, quiet: Quiet, now: datetime, said: str) -> None:
+    """The copy took the place of a file that was gone, damaged or unreadable."""
+    with connect.writing(engine) as tx:
+        rules = in_force(tx, policy)
+        row = _row(tx, arrival.instance.sop_instance_uid)
+        row = _in_its_own_study(tx, row, arrival, rules, quiet, now)
+        _enter(tx, file, arrival, row.study_uid, CopyState.TAKEN, now)
+        healing.take_file(tx, row, arrival, rules, now, said)
+
+
+def _in_its_own_study(tx: sa.Connection, row: sa.Row[Any], arrival: Arrival, rules: InForce, quiet: Quiet, now: datetime) -> sa.Row[Any]:
+    """The row of an instance, moved to the study that the copy names where the first had named none."""
+    key, study, _ = row_for(tx, arrival.instance)
+    if row.study_uid == key or study_instance_uid(row.study_uid) == arrival.instance.study_uid:
+        return row
+    old = row.study_uid
+    if study is None:
+        tx.execute(instances.delete().where(instances.c.sop_instance_uid == row.sop_instance_uid))
+        enter(tx, replace(arrival, instance=replace(arrival.instance, received_at=row.received_at)), rules, quiet, now)
+        tx.execute(studies.update().where(studies.c.study_uid == old).values(listed=False, instances=0))
+        record(tx, Kind.IDENTITY, "its image moved to the row of its study", now, study=old, instance=row.sop_instance_uid, to=key)
+    else:
+        healing.move(tx, row.sop_instance_uid, old, key, now)
+        values = {"instances": studies.c.instances + 1}
+        tx.execute(studies.update().where(studies.c.study_uid == key).values(values))
+    return _row(tx, row.sop_instance_uid)
+
+
+def settle(engine: sa.Engine, study_uid: str, taken: Mapping[str, Arrival], who: str, policy: Policy, quiet: Quiet, now: datetime) -> None:
+    """A person confirmed whose study it is. `taken`: the copies, by file, whose bytes are in the place of what was held."""
+    with connect.writing(engine) as tx:
+        rules = in_force(tx, policy)
+        for file, arrival in taken.items():
+            row = _row(tx, arrival.instance.sop_instance_uid)
+            healing.take_file(tx, row, arrival, rules, now, "the copy was confirmed and took its place")
+            _correct_row(tx, row.study_uid, arrival.instance, now)
+            _leave(tx, differing_copies.c.file == file, CopyState.TAKEN, who, now)
+        left = _leave(tx, differing_copies.c.study_uid == study_uid, CopyState.KEPT, who, now)
+        study = tx.execute(sa.select(studies).where(studies.c.study_uid == study_uid).with_for_update()).one()
+        if not study.identity and not left and not taken:
+            raise NotAllowed("nothing of this study waits to be confirmed")
+        # What was held before is gone: the file that there is states the other patient, and no result is built from it.
+        wrong = any(file.startswith(healing.IN_PLACE) for file in left)
+        held = Hold.IDENTITY if wrong else Hold.NONE if study.held == Hold.IDENTITY else study.held
+        text = "its file states another patient than is shown here: no result of it is sent" if wrong else ""
+        tx.execute(studies.update().where(studies.c.study_uid == study_uid).values(identity=text, held=held))
+        what = "the newer particulars were taken" if taken else "what is shown was kept"
+        record(tx, Kind.IDENTITY_SETTLED, f"whose study it is was confirmed: {what}", now, study=study_uid, actor=who)
+
+
+def _correct_row(tx: sa.Connection, study_uid: str, instance: Instance, now: datetime) -> None:
+    stated = {name: value for name in identity.LABELS if (value := getattr(particulars_of(instance), name))}
+    tx.execute(studies.update().where(studies.c.study_uid == study_uid).values(**stated, revision=studies.c.revision + 1, not_before=now))
+    find_by(tx, study_uid, instance)
+    record(tx, Kind.CORRECTED, f"corrected: {', '.join(identity.LABELS[name] for name in stated)}", now, study=study_uid)
+
+
+def _leave(tx: sa.Connection, which: sa.ColumnElement[bool], state: CopyState, who: str, now: datetime) -> list[str]:
+    """Copies that wait are settled so; returns their files."""
+    may = differing_copies.c.state.in_(states_before(COPY_TRANSITIONS, state))
+    done = differing_copies.update().where(which, may).values(state=state, settled_by=who, settled_at=now)
+    return list(tx.scalars(done.returning(differing_copies.c.file)))
+
+
+def _enter(tx: sa.Connection, file: str, arrival: Arrival, study_uid: str, state: CopyState, now: datetime) -> None:
+    values = {"study_uid": study_uid, "state": state, "at": now, "particulars": row_of(arrival)["attributes"]}
+    row = connect.insert(tx, differing_copies).values(file=file, sop_instance_uid=arrival.instance.sop_instance_uid, **values)
+    tx.execute(row.on_conflict_do_update(index_elements=["file"], set_=values))
+
+
+def _row(tx: sa.Connection, uid: str) -> sa.Row[Any]:
+    return tx.execute(sa.select(instances).where(instances.c.sop_instance_uid == uid).with_for_update()).one()

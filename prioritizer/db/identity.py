@@ -1,0 +1,116 @@
+"""Which row an instance belongs to, and what a row shows of its patient: no row mixes two people.
+
+A row is one patient's under one Study Instance UID. Two patients under one UID are two rows, each marked. Later objects complete a row,
+and correct it where they state the same Patient ID; empty never contradicts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+
+from prioritizer import identity
+from prioritizer.db.events import Kind, record
+from prioritizer.db.instance_rows import holds_a_radiograph
+from prioritizer.db.tables import studies, terms
+from prioritizer.eligibility import may_be_a_radiograph
+from prioritizer.identity import Particulars, particulars_of
+from prioritizer.search import terms_of
+from prioritizer.study import Instance, StudyUID, row_key
+
+MAX_PATIENTS = 9
+"""Under one Study Instance UID: a device that gives one UID to more is listed image by image."""
+PATIENT = ("patient_id", "issuer", "patient_name", "patient_birth_date", "patient_sex", "accession_number")
+OF_IMAGE = ("age_years", "study_description", "modality")
+"""What the first image says better than an object that came before it."""
+
+
+def texts_of(instance: Instance) -> dict[str, Any]:
+    """What the list shows of patient and study, as one instance states it."""
+    stated = {name: getattr(particulars_of(instance), name) for name in PATIENT}
+    return stated | {name: getattr(instance, name) for name in OF_IMAGE}
+
+
+def particulars_of_row(row: sa.Row[Any]) -> Particulars:
+    """What a row shows of its patient."""
+    return Particulars(**{name: row._mapping[name] for name in PATIENT})
+
+
+def rows_under(tx: sa.Connection, study_uid: str) -> Sequence[sa.Row[Any]]:
+    """The rows under a Study Instance UID, one a patient, held in one order until the commit."""
+    keys = [row_key(study_uid, number) for number in range(1, MAX_PATIENTS + 1)]
+    found = tx.execute(sa.select(studies).where(studies.c.study_uid.in_(keys)).order_by(studies.c.study_uid).with_for_update()).all()
+    return sorted(found, key=lambda row: keys.index(row.study_uid))
+
+
+def row_for(tx: sa.Connection, instance: Instance) -> tuple[StudyUID, sa.Row[Any] | None, Sequence[sa.Row[Any]]]:
+    """The key of the row that an instance belongs to, the row where there is one, and the rows of other patients under its UID."""
+    rows = rows_under(tx, instance.study_uid)
+    stated = particulars_of(instance)
+    fitting = [row for row in rows if instance.made_by_us or not identity.another_patient(particulars_of_row(row), stated)]
+    best = next((row for row in fitting if identity.same_patient(particulars_of_row(row), stated)), next(iter(fitting), None))
+    others = [row for row in rows if row is not best]
+    if best is not None:
+        return StudyUID(best.study_uid), best, others
+    return row_key(instance.study_uid, len(rows) + 1), None, others
+
+
+def mark_two_patients(tx: sa.Connection, key: str, stated: Particulars, others: Sequence[sa.Row[Any]], now: datetime) -> None:
+    """A new row stands beside others under the same Study Instance UID: each says so, and a person confirms it."""
+    said = "another patient came under the same Study Instance UID: each has a row of their own"
+    for row in others:
+        mark(tx, row.study_uid, f"the same Study Instance UID came for another patient too, {identity.in_words(stated)}")
+        record(tx, Kind.IDENTITY, said, now, study=row.study_uid, other=key)
+    first = particulars_of_row(others[0])
+    mark(tx, key, f"the same Study Instance UID came for another patient too, {identity.in_words(first)}")
+    record(tx, Kind.IDENTITY, said, now, study=key, other=others[0].study_uid)
+
+
+def mark(tx: sa.Connection, key: str, text: str, **values: Any) -> None:
+    """What a person must confirm of a row, beside what is there to be confirmed already."""
+    before = tx.scalar(sa.select(studies.c.identity).where(studies.c.study_uid == key)) or ""
+    marks = dict.fromkeys([*filter(None, before.split("\n")), text])
+    tx.execute(studies.update().where(studies.c.study_uid == key).values(identity="\n".join(marks)[:4000], **values))
+
+
+def find_by(tx: sa.Connection, key: str, instance: Instance) -> None:
+    """Enter what the study is found by, beside what it is found by already."""
+    texts = {name: getattr(instance, name) for name in ("patient_id", "patient_name", "accession_number")}
+    known = set(tx.scalars(sa.select(terms.c.term).where(terms.c.study_uid == key)))
+    new = sorted(terms_of(study_uid=instance.study_uid, **texts) - known)
+    if new:
+        tx.execute(terms.insert(), [{"term": term, "study_uid": key} for term in new])
+
+
+def after(tx: sa.Connection, row: sa.Row[Any], instance: Instance, now: datetime) -> dict[str, Any]:
+    """What the row shows once this instance has joined it; writes down what was completed or corrected, without patient data."""
+    stated, shown = texts_of(instance), {name: row._mapping[name] for name in (*PATIENT, *OF_IMAGE)}
+    first_image = may_be_a_radiograph(instance) and not holds_a_radiograph(tx, row.study_uid)
+    corrects = identity.same_patient(particulars_of_row(row), particulars_of(instance))
+    new: dict[str, Any] = {}
+    for name, value in stated.items():
+        if value in ("", None) or value == shown[name]:
+            continue
+        empty = shown[name] in ("", None)
+        if empty or (first_image and name in OF_IMAGE) or (corrects and may_be_a_radiograph(instance) and name in PATIENT):
+            new[name] = value
+    _say_so(tx, row, new, instance, corrects=corrects, now=now)
+    return new
+
+
+def _say_so(tx: sa.Connection, row: sa.Row[Any], new: dict[str, Any], instance: Instance, *, corrects: bool, now: datetime) -> None:
+    changed = [identity.LABELS[name] for name in new if name in PATIENT and row._mapping[name]]
+    filled = [identity.LABELS[name] for name in new if name in PATIENT and not row._mapping[name]]
+    uid = instance.sop_instance_uid
+    if changed:
+        record(tx, Kind.CORRECTED, f"corrected by a later image: {', '.join(changed)}", now, study=row.study_uid, instance=uid)
+    if filled:
+        record(tx, Kind.COMPLETED, f"completed by a later object: {', '.join(filled)}", now, study=row.study_uid, instance=uid)
+    named = identity.differing(particulars_of_row(row), particulars_of(instance))
+    if "patient_name" in named and not corrects:
+        text = f"an object under another name joined this study, {identity.in_words(particulars_of(instance))}"
+        mark(tx, row.study_uid, text)
+        record(tx, Kind.IDENTITY, "an object under another name joined this study", now, study=row.study_uid, instance=uid)

@@ -1,0 +1,69 @@
+"""An instance as a row of the ledger, and back."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+import sqlalchemy as sa
+
+from prioritizer.db.tables import instances
+from prioritizer.eligibility import may_be_a_radiograph
+from prioritizer.study import Instance, InstanceState
+
+NOT_IN_ATTRIBUTES = (
+    "sop_instance_uid", "study_uid", "series_uid", "sop_class_uid", "transfer_syntax_uid",
+    "calling_ae", "called_ae", "address", "received_at", "sha256", "size",
+)  # fmt: skip
+OWN_OBJECT = "own-object"
+"""The reason of an instance that prioritizer made itself: it says nothing about the study."""
+SET_ASIDE = "set-aside"
+"""The reason of an object that shares its SOP Instance UID with another."""
+HEADER = "header"
+"""The reason of an instance whose header could not be read to its end."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Arrival:
+    """One instance as read from the spool; `unreadable` says why it cannot be scored, whatever else of it could be read."""
+
+    instance: Instance
+    unreadable: str = ""
+    set_aside: str = ""
+    """Why it is listed and never scored, though it can be read."""
+
+
+def row_of(arrival: Arrival) -> dict[str, Any]:
+    """The columns of a new row."""
+    values = asdict(arrival.instance)
+    attributes = {key: value for key, value in values.items() if key not in NOT_IN_ATTRIBUTES}
+    row = {key: values[key] for key in NOT_IN_ATTRIBUTES} | {"attributes": attributes}
+    if arrival.unreadable:
+        row |= {"state": InstanceState.FAILED, "reason": HEADER, "reason_text": arrival.unreadable}
+    elif arrival.set_aside:
+        row |= {"state": InstanceState.INELIGIBLE, "reason": SET_ASIDE, "reason_text": arrival.set_aside}
+    elif arrival.instance.made_by_us:
+        own = "made by prioritizer itself: recorded, never scored"
+        row |= {"state": InstanceState.INELIGIBLE, "reason": OWN_OBJECT, "reason_text": own}
+    return row
+
+
+def instance_of(row: sa.Row[Any]) -> Instance:
+    """The Instance of a row of `instances`."""
+    m = row._mapping
+    values: dict[str, Any] = {key: m[key] for key in NOT_IN_ATTRIBUTES} | dict(m["attributes"])
+    known = {field.name for field in fields(Instance)}
+    fitting: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in values.items() if key in known}
+    return Instance(**fitting)
+
+
+def of_study(tx: sa.Connection, key: str) -> Sequence[Instance]:
+    """Every instance of a row of the list, in order of arrival."""
+    query = sa.select(instances).where(instances.c.study_uid == key).order_by(instances.c.received_at, instances.c.sop_instance_uid)
+    return [instance_of(row) for row in tx.execute(query)]
+
+
+def holds_a_radiograph(tx: sa.Connection, key: str) -> bool:
+    """True once an object that may be a radiograph has joined the row."""
+    return any(may_be_a_radiograph(one) for one in of_study(tx, key))

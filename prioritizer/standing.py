@@ -1,0 +1,230 @@
+"""The alarms that stand now: each with what, since when or how many, who acts, and what they do first.
+
+Standing still is an alarm as much as a fault is: every queue has an age, every worker and the listener a heartbeat.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+
+import sqlalchemy as sa
+
+from prioritizer import ruled
+from prioritizer.config import Settings
+from prioritizer.db import calibrations, clock_steps, healing, queues, worklist
+from prioritizer.db.healing import FileFault
+from prioritizer.db.housekeeping import Alarm
+from prioritizer.db.ruled import holding
+from prioritizer.dicom.spool import Spool
+from prioritizer.errors import CalibrationChanged
+from prioritizer.ranking import Policy, minutes
+
+INBOX_AGE = timedelta(minutes=2)
+"""A received file is on the list within a second; after so long something stands still."""
+SCORING_AGE = timedelta(minutes=10)
+PUBLISHING_AGE = timedelta(minutes=30)
+DELIVERY_AGE = timedelta(hours=1)
+"""A destination may be restarted; after so long somebody must look."""
+FAILURES = 5
+"""Turns that fail in a row until a worker is an alarm."""
+FORECAST = timedelta(days=7)
+"""So long before the disk reaches its watermark there is an alarm."""
+ADMINISTRATOR, READERS = "the PACS administrator", "the readers on duty"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """What the running parts of the daemon report of themselves; empty where there is no daemon."""
+
+    failing: Mapping[str, int] = field(default_factory=dict)
+    """Workers whose last turns failed, and how many in a row."""
+    owed: tuple[str, ...] = ()
+    """Work that could not be done when it was due and is tried again."""
+    set_aside: int = 0
+    """Acknowledged files that lie in quarantine because nothing could be read of them."""
+    strangers: int = 0
+    """Folders and other entries in the inbox that no listener put there."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Look:
+    """Everything that the alarms are judged by, at one moment."""
+
+    engine: sa.Engine
+    spool: Spool
+    settings: Settings
+    policy: Policy
+    ready: list[str]
+    parts: Parts
+    failing: Mapping[str, str]
+    growth: float
+    """Bytes a day by which the spool grows."""
+    now: datetime
+
+
+@dataclass(slots=True)
+class Lasting:
+    """Since when a condition holds without a break: one late turn is no alarm."""
+
+    _since: dict[str, datetime] = field(default_factory=dict)
+
+    def holds(self, name: str, condition: object, least: timedelta, now: datetime) -> bool:
+        """True when the condition has held for at least so long."""
+        if not condition:
+            self._since.pop(name, None)
+            return False
+        since = min(self._since.setdefault(name, now), now)
+        return now - since >= least
+
+
+def found(look: Look, lasting: Lasting) -> list[Alarm]:
+    """Every alarm that stands."""
+    return [alarm for judge in JUDGES for alarm in judge(look, lasting)]
+
+
+def _alarm(on: object, name: str, said: str, who: str, first: str) -> Iterator[Alarm]:
+    if on:
+        yield Alarm(name=name, said=said, mend=f"{who}: {first}")
+
+
+def _of_the_list(look: Look, lasting: Lasting) -> Iterator[Alarm]:
+    counts = worklist.counts(look.engine, look.now)
+    yield from _alarm(
+        counts.overdue, "overdue", f"{counts.overdue} studies are overdue", READERS, "read them; administrators may widen the windows"
+    )
+    yield from _alarm(
+        counts.expired,
+        "expired",
+        f"{counts.expired} studies are open for longer than ranking.expire_after_hours",
+        READERS,
+        "`prioritizer worklist --view expired` lists them",
+    )
+    yield from _alarm(
+        counts.rejected,
+        "rejected",
+        f"{counts.rejected} results were refused permanently by a destination",
+        ADMINISTRATOR,
+        "`prioritizer status` names the reason; remove it there, then `prioritizer requeue STUDY`",
+    )
+    yield from _alarm(
+        counts.failed,
+        "failed",
+        f"{counts.failed} open studies could not be scored",
+        ADMINISTRATOR,
+        "`prioritizer status` names the reason; `prioritizer requeue STUDY` tries again",
+    )
+    yield from _alarm(
+        worklist.raising_is_suspended(look.engine, look.policy),
+        "raising-suspended",
+        "more studies than ranking.max_high_share are moved up: new ones are placed by arrival",
+        look.settings.monitoring.owner,
+        "look for a drift, a new device or a new population; recalibrate, or raise the limit",
+    )
+
+
+def _of_queues(look: Look, lasting: Lasting) -> Iterator[Alarm]:
+    """What waits for longer than it should, for whom."""
+    waiting = look.spool.waiting()
+    oldest = look.now - datetime.fromtimestamp(waiting[0][0] / 1e9, UTC) if waiting else timedelta(0)
+    said = f"{len(waiting)} received files wait for the ledger, the oldest for {minutes(oldest)}: their studies may not be on the list"
+    first = "`prioritizer doctor`; the log names the file or the database that stands in the way"
+    yield from _alarm(oldest > INBOX_AGE, "inbox", said, ADMINISTRATOR, first)
+    queue = queues.queues(look.engine)
+    to_score = queue.pop(queues.TO_SCORE)
+    late = to_score.oldest is not None and look.now - to_score.oldest > SCORING_AGE
+    said = f"{to_score.waiting} images wait for their score for more than {minutes(SCORING_AGE)}: they stand in order of arrival"
+    first = "`prioritizer status` says whether AI is off; otherwise the log of the score workers names the cause"
+    yield from _alarm(lasting.holds("scoring", late, SCORING_AGE / 2, look.now), "scoring", said, ADMINISTRATOR, first)
+    unpublished = queues.unpublished(look.engine, look.now - PUBLISHING_AGE)
+    said = f"{unpublished} studies wait for their result to be built for more than {minutes(PUBLISHING_AGE)}"
+    yield from _alarm(unpublished, "publishing", said, ADMINISTRATOR, "the study page names the reason; the log has the rest")
+    yield from _of_destinations(look, queue)
+
+
+def _of_destinations(look: Look, queue: dict[str, queues.Queue]) -> Iterator[Alarm]:
+    names = {destination.name for destination in look.settings.destinations}
+    late = [
+        f"{name}: {one.waiting} since {one.oldest:%Y-%m-%d %H:%M} UTC"
+        for name, one in sorted(queue.items())
+        if name in names and one.oldest is not None and look.now - one.oldest > DELIVERY_AGE
+    ]
+    first = "`prioritizer doctor` walks the way to it; results are kept and sent by themselves when it answers"
+    said = f"results wait for a destination that does not take them ({'; '.join(late)})"
+    yield from _alarm(late, "delivery", said, ADMINISTRATOR, first)
+    strange = [f"{name}: {one.waiting}" for name, one in sorted(queue.items()) if name not in names]
+    first = "give [[destinations]] its name back and reload, or discard these results on the page System"
+    said = f"results wait for a destination that is not in the configuration ({'; '.join(strange)})"
+    yield from _alarm(strange, "destination-unknown", said, ADMINISTRATOR, first)
+
+
+def _of_parts(look: Look, lasting: Lasting) -> Iterator[Alarm]:
+    """Workers, jobs and the listener."""
+    yield from _alarm(look.ready, "not-ready", "; ".join(look.ready), ADMINISTRATOR, "`prioritizer check` names the remedy")
+    failing = [f"{name} ({count} turns)" for name, count in sorted(look.parts.failing.items()) if count >= FAILURES]
+    jobs = [f"{name} ({kind})" for name, kind in sorted(look.failing.items())]
+    long = lasting.holds("jobs", jobs, timedelta(minutes=1), look.now)
+    said = f"work fails in a row and is tried again: {', '.join(failing + (jobs if long else []))}"
+    yield from _alarm(failing or long, "failing", said, ADMINISTRATOR, "the log names the cause; nothing that waits is lost")
+    owed = lasting.holds("owed", look.parts.owed, timedelta(seconds=30), look.now)
+    said = f"not done yet, tried again until it is: {', '.join(look.parts.owed)}"
+    yield from _alarm(owed, "owed", said, ADMINISTRATOR, "look whether the database answers")
+    fault = calibrations.applying(look.engine, look.policy).fault
+    said = f"{fault}: nothing is scored or moved up with it"
+    yield from _alarm(fault, "calibration-changed", said, ADMINISTRATOR, CalibrationChanged.mend)
+    set_aside = ruled.alarm_of(holding(look.engine, look.policy), look.settings)
+    if set_aside is not None:
+        yield set_aside
+
+
+def _of_files(look: Look, lasting: Lasting) -> Iterator[Alarm]:
+    """The disk, and files that are not what the ledger knows."""
+    listener = look.settings.listener
+    free, share = look.spool.free_bytes(), look.spool.free_fraction()
+    low = free < listener.min_free_mib << 20 or share < listener.min_free_share
+    said = "the spool's disk is below its watermark: storing is refused with 0xA700"
+    yield from _alarm(low, "disk", said, ADMINISTRATOR, "free the disk")
+    watermark = max(listener.min_free_mib << 20, int(listener.min_free_share * free / max(share, 1e-9)))
+    days = (free - watermark) / look.growth if look.growth > 0 else None
+    full = not low and days is not None and days * timedelta(days=1) < FORECAST
+    said = (
+        f"at the growth of the last week ({look.growth / 1e9:.1f} GB a day) the spool's disk reaches its watermark in {days or 0:.1f} days"
+    )
+    first = "give it more room, or keep less: store.keep_read_days, and in stage shadow store.keep_unread_days"
+    yield from _alarm(full, "disk-forecast", said, ADMINISTRATOR, first)
+    missing, damaged = (healing.faulty(look.engine, fault) for fault in (FileFault.MISSING, FileFault.DAMAGED))
+    said = f"{len(missing)} files that the ledger names are not in the spool: {', '.join(sorted(missing)[:3])}"
+    first = "restore the spool from the backup, or send these studies again: what arrives takes its place"
+    yield from _alarm(missing, "files-missing", said, ADMINISTRATOR, first)
+    said = f"the bytes of {len(damaged)} spooled instances changed since they arrived: {', '.join(sorted(damaged)[:3])}"
+    first = "look at the disk; send these studies again: what arrives takes their place"
+    yield from _alarm(damaged, "files-damaged", said, ADMINISTRATOR, first)
+    said = f"{look.parts.set_aside} acknowledged files could not be understood at all and lie in the spool's quarantine folder"
+    first = "`prioritizer status` lists them with their sender; send these images again, then remove the files"
+    yield from _alarm(look.parts.set_aside, "set-aside", said, ADMINISTRATOR, first)
+    said = f"{look.parts.strangers} entries in the spool's inbox are not files of the listener"
+    yield from _alarm(look.parts.strangers, "strangers", said, ADMINISTRATOR, "look at what put them there, and remove them")
+
+
+def _of_studies(look: Look, lasting: Lasting) -> Iterator[Alarm]:
+    """What a person must confirm or decide."""
+    unsure = worklist.to_confirm(look.engine)
+    said = f"of {unsure} studies it must be confirmed whose they are"
+    yield from _alarm(unsure, "identity", said, ADMINISTRATOR, "`prioritizer identity` lists them with both patients and the step for each")
+    held = worklist.held_after_rebuild(look.engine)
+    said = f"{held} studies were entered again from the spool: whether their results are sent again is not decided"
+    first = "`prioritizer rebuild --publish no` where the PACS has them, `--publish yes` where it does not"
+    yield from _alarm(held, "rebuilt", said, ADMINISTRATOR, first)
+    step = clock_steps.last_step(look.engine, look.now)
+    first = "look at the time service of this machine; arrivals and claims were brought to the present"
+    yield from _alarm(step, "clock", step, ADMINISTRATOR, first)
+
+
+JUDGES: tuple[Callable[[Look, Lasting], Iterator[Alarm]], ...] = (_of_the_list, _of_queues, _of_parts, _of_files, _of_studies)
+NAMES = (
+    "overdue", "expired", "rejected", "failed", "raising-suspended", "inbox", "scoring", "publishing", "delivery", "destination-unknown",
+    "not-ready", "failing", "owed", "calibration-changed", "ruling-set-aside", "disk", "disk-forecast", "files-missing", "files-damaged",
+    "set-aside", "strangers", "identity", "rebuilt", "clock",
+)  # fmt: skip
+"""The alarms that are set and cleared here."""

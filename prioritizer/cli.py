@@ -68,8 +68,8 @@ def study_uid_of(engine: sa.Engine, text: str) -> str:
 @verb
 def serve(config: ConfigFile = None) -> None:
     """Run the daemon: listener, scoring, publishing, page. SIGTERM drains, SIGHUP reloads the configuration."""
-    from prioritizer.daemon import serve as run
-    from prioritizer.daemon import serve_in_recovery
+    from prioritizer.serving import serve as run
+    from prioritizer.serving import serve_in_recovery
 
     try:
         settings, path = settings_of(config)

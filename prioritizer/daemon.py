@@ -55,7 +55,6 @@ from prioritizer.inference.sandbox import ChildDied, Sandbox
 from prioritizer.inference.worker import EngineProcess
 from prioritizer.lightbox import Lightbox
 from prioritizer.listening import SILENT_S, ListenerProcess, listener_settings, peer_rules
-from prioritizer.logs import set_up_logging
 from prioritizer.owed import Owed
 from prioritizer.ranking import Policy, Stage
 from prioritizer.standing import Parts
@@ -79,11 +78,14 @@ NEEDS_RESTART = ("site", "store", "model", "web", "log", "listener", "destinatio
 class Daemon:
     """Every running part. `settings` is the configuration, replaced as a whole when it is reloaded; `in_force` has the ruling over it."""
 
-    def __init__(self, settings: Settings, config_file: Path | None, *, fault: ConfigError | None = None) -> None:
+    def __init__(
+        self, settings: Settings, config_file: Path | None, *, fault: ConfigError | None = None, listener: ListenerProcess | None = None
+    ) -> None:
         self.settings, self.config_file, self.fault = settings, config_file, fault
         self.engine: sa.Engine = connect.open_ledger(settings.database_url)
         self.in_force = ruled.InForce(self.engine, lambda: self.settings)
         self.spool = Spool(settings.spool_folder)
+        self.listener = listener or ListenerProcess(listener_settings(settings, tuple(SYNTAX_BY_UID)))
         self.bundle: Bundle | None = None
         self.scorer: EngineProcess | None = None
         self.ai_off = "starting"
@@ -108,6 +110,8 @@ class Daemon:
         signal.signal(signal.SIGTERM, lambda *_: self.stopping.set())
         signal.signal(signal.SIGINT, lambda *_: self.stopping.set())
         signal.signal(signal.SIGHUP, lambda *_: self._reload_wanted.set())
+        self.listener.on_arrival = self._arrived
+        self.listener.start()
         memory = self.settings.model.decode_memory_mib << 20
         self.sandbox = Sandbox(
             self.settings.model.decode_workers,
@@ -115,10 +119,10 @@ class Daemon:
             recycle_after=RECYCLE_DECODERS_AFTER,
             prepare=develop.warm_up,
         )
-        # The engine compiles while the listener starts: an image may arrive first, and then waits in the spool.
+        # The engine compiles while images may arrive already: they wait in the spool.
         proving = threading.Thread(target=self._start_model, name="proving")
         proving.start()
-        self._start_listener()
+        self._try_codecs()
         proving.join()
         self._start_stations()
         self._start_page()
@@ -203,21 +207,18 @@ class Daemon:
 
     # --- start -------------------------------------------------------------------------------------------------
 
-    def _start_listener(self) -> None:
-        self.listener = ListenerProcess(listener_settings(self.settings, self._decodable()), self._arrived)
-        self.listener.start()
-
-    def _decodable(self) -> tuple[str, ...]:
-        """The transfer syntaxes whose codec works here; all of them where that cannot be tried now: intake does not wait for it."""
+    def _try_codecs(self) -> None:
+        """A codec that does not work here is found at the start: its transfer syntax is then refused in the association, by name."""
         try:
             found = self.sandbox.run(codec_selftest, CODEC_TEST_TIMEOUT_S)
         except (ChildDied, Transient) as error:
             log.error("the codecs could not be tried (%s): every syntax is accepted", error, extra={"event": "codec-fault"})
-            return tuple(SYNTAX_BY_UID)
-        for uid, fault in found.items():
-            if fault:
-                log.warning("transfer syntax %s is not accepted: %s", uid, fault, extra={"event": "codec-fault"})
-        return tuple(uid for uid, fault in found.items() if not fault)
+            return
+        faults = {uid: fault for uid, fault in found.items() if fault}
+        for uid, fault in faults.items():
+            log.warning("transfer syntax %s is not accepted: %s", uid, fault, extra={"event": "codec-fault"})
+        if faults:
+            self.listener.restart(listener_settings(self.settings, tuple(uid for uid in found if uid not in faults)))
 
     def _arrived(self) -> None:
         for station in self.stations[:1]:
@@ -254,8 +255,7 @@ class Daemon:
             for name, value in (("settings", self.settings), ("policy", policy), ("quiet", quiet)):
                 if hasattr(work, name):
                     setattr(work, name, value)
-        if hasattr(self, "listener"):
-            self.listener.tell_peers(peer_rules(self.settings))
+        self.listener.tell_peers(peer_rules(self.settings))
         self._owed.owe("placing every study by the settings of now", lambda: self._rerank(why, actor))
         self._paying.wake()
 
@@ -629,27 +629,3 @@ def is_gone(worker: str) -> bool:
     except PermissionError:
         return False
     return False
-
-
-def serve(settings: Settings, config_file: Path | None) -> None:
-    """Run the daemon in the foreground until it is told to stop."""
-    set_up_logging(settings)
-    Daemon(settings, config_file).run()
-    _leave()
-
-
-def _leave() -> None:
-    """End the process now that it is drained, whatever threads a library left behind."""
-    if any(not thread.daemon for thread in threading.enumerate() if thread is not threading.main_thread()):
-        # An association with a PACS that does not answer lives in threads that Python would wait for.
-        logging.shutdown()
-        os._exit(0)
-
-
-def serve_in_recovery(fault: ConfigError, config_file: Path | None) -> None:
-    """Run on the last good configuration with AI off. Raises `fault` when there is none."""
-    settings = recovery.last_good(config_file, fault)
-    set_up_logging(settings)
-    log.error("the configuration has faults; running on the last good one with AI off:\n%s", fault, extra={"event": "recovery"})
-    Daemon(settings, config_file, fault=fault).run()
-    _leave()

@@ -65,8 +65,8 @@ GIVEN_UP_S = 40.0
 class ListenerProcess:
     """Keeps one listener process running. `on_arrival` is called when something was stored or reported."""
 
-    def __init__(self, settings: ListenerSettings, on_arrival: Callable[[], None]) -> None:
-        self._settings, self._on_arrival = settings, on_arrival
+    def __init__(self, settings: ListenerSettings, on_arrival: Callable[[], None] = lambda: None) -> None:
+        self._settings, self.on_arrival = settings, on_arrival
         self._stopping = threading.Event()
         self.listening = threading.Event()
         self.port = settings.port
@@ -79,8 +79,9 @@ class ListenerProcess:
         self._thread = threading.Thread(target=self._keep_running, name="listener", daemon=True)
 
     def start(self) -> None:
-        """Start it; `listening` is set when its socket answers."""
-        self._thread.start()
+        """Start it, unless it was; `listening` is set when its socket answers."""
+        if not self._thread.is_alive():
+            self._thread.start()
 
     def tell_peers(self, peers: tuple[PeerRule, ...]) -> None:
         """Replace the peers without ending an association."""
@@ -98,6 +99,14 @@ class ListenerProcess:
             # It is ending or being started again: the next one reads the new peers at its start.
             log.warning("the listener is being started again; it then takes up the new peers", extra={"event": "peers-later"})
 
+    def restart(self, settings: ListenerSettings) -> None:
+        """Start again with other settings, once the associations under way have ended."""
+        with self._lock:
+            self._settings = settings
+            process = self._process
+        if process is not None:
+            process.terminate()
+
     def stop(self, timeout_s: float = 8.0) -> None:
         """Refuse new associations, let the running ones finish, end the process."""
         self._stopping.set()
@@ -108,7 +117,8 @@ class ListenerProcess:
                 process.wait(timeout_s)
             except subprocess.TimeoutExpired:
                 process.kill()
-        self._thread.join(timeout_s)
+        if self._thread.is_alive():
+            self._thread.join(timeout_s)
 
     @property
     def alive(self) -> bool:
@@ -182,7 +192,7 @@ class ListenerProcess:
             case "counters":
                 self.counters = told
             case "stored" | "notice":
-                self._on_arrival()
+                self.on_arrival()
 
 
 def _as_dict(peer: PeerRule) -> dict[str, Any]:

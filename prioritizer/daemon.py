@@ -21,7 +21,6 @@ from typing import Any
 
 import sdnotify
 import sqlalchemy as sa
-from alembic.util.exc import CommandError
 from apscheduler.schedulers.background import BackgroundScheduler
 
 from prioritizer import (
@@ -143,7 +142,7 @@ class Daemon:
         Until then no worker touches it; intake goes on. Raises Transient with what stands in the way, to be tried again.
         """
         try:
-            self._prepare_ledger()
+            migrations.prepare(self.engine)
             self._alone_on_ledger()
         except Transient as error:
             self._ledger_fault = str(error)
@@ -159,23 +158,6 @@ class Daemon:
         self._ledger_fault = ""
         for station in self.stations:
             station.wake()
-
-    def _prepare_ledger(self) -> None:
-        """The embedded SQLite is migrated here; a Postgres only by `migrate`. Raises Transient where it is not to be used now."""
-        try:
-            if self.engine.dialect.name == "sqlite":
-                migrations.upgrade(self.engine)
-            elif migrations.current(self.engine) != migrations.head():
-                raise Transient("the database is not at this version's revision; run `prioritizer migrate`")
-        except CommandError as error:
-            raise Transient("the database is of a newer prioritizer than this one: run that one, or restore a backup") from error
-        except sa.exc.OperationalError as error:
-            raise Transient("the database does not answer; intake goes on, the list catches up") from error
-        except sa.exc.SQLAlchemyError as error:
-            said = (
-                f"the database cannot be used ({type(error).__name__}): restore it, or move it away, so that it is rebuilt from the spool"
-            )
-            raise Transient(said) from error
 
     def _alone_on_ledger(self) -> None:
         """Raises Transient while another daemon serves this ledger."""

@@ -10,6 +10,9 @@ from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from alembic.util.exc import CommandError
+
+from prioritizer.errors import Transient
 
 
 def folder() -> Path:
@@ -40,3 +43,23 @@ def upgrade(engine: sa.Engine) -> None:
     """Bring the database to `head`; does nothing when it is there."""
     with engine.begin() as connection:
         command.upgrade(_config(connection), "head")
+
+
+def prepare(engine: sa.Engine) -> None:
+    """See that the ledger is at this version's revision: the embedded SQLite is migrated here, a Postgres only by `migrate`.
+
+    Raises Transient with what stands in the way: intake goes on meanwhile, and it is tried again.
+    """
+    try:
+        if engine.dialect.name == "sqlite":
+            upgrade(engine)
+        elif current(engine) != head():
+            raise Transient("the database is not at this version's revision; run `prioritizer migrate`")
+    except CommandError as error:
+        raise Transient("the database is of a newer prioritizer than this one: run that one, or restore a backup") from error
+    except sa.exc.OperationalError as error:
+        raise Transient("the database does not answer; intake goes on, the list catches up") from error
+    except sa.exc.SQLAlchemyError as error:
+        kind = type(error).__name__
+        said = f"the database cannot be used ({kind}): restore it, or move it away, so that it is rebuilt from the spool"
+        raise Transient(said) from error

@@ -30,6 +30,7 @@ PURE = frozenset(
         "config",
         "config_template",
         "errors",
+        "identity",
         "overlay",
         "phantoms",
         "measures",
@@ -69,6 +70,8 @@ BROAD = {
     "web": "the one thread that looks for all pages: whatever goes wrong once, it looks again",
     "dicom": "the C-STORE handler",
     "stations": "the station loop",
+    "receive_station": "one file of a batch",
+    "chores": "one timed job",
     "contract": "the border of every verb",
     "inference": "whatever sandboxed work raised is its answer",
 }

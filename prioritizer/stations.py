@@ -80,11 +80,9 @@ def mark_words(band: Band, stage: Stage) -> str:
 
 
 def read_arrival(path: Path) -> Arrival:
-    """Header and digest of a spooled file; an unreadable header is an arrival too, with its reason."""
-    try:
-        return Arrival(instance=attributes.read_instance(path))
-    except Unprocessable as error:
-        return Arrival(instance=attributes.bare_instance(path), unreadable=error.reason)
+    """Header and digest of a spooled file; what cannot be read to the end is an arrival too, with its reason and all that stood before it."""
+    instance, unreadable = attributes.arrival_of(path)
+    return Arrival(instance=instance, unreadable=unreadable)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -149,6 +147,7 @@ class ScoreStation:
             self.bundle.scope,
             rules_of(self.settings),
             scores_secondary_capture=peer is not None and peer.score_secondary_capture,
+            scores_for_processing=peer is not None and peer.score_for_processing,
         )
         if verdict.reason is not None:
             self._unscored(claim, InstanceState.INELIGIBLE, verdict.reason.rule, verdict.reason.sentence)

@@ -77,7 +77,10 @@ def read_instance(path: Path) -> Instance:
 
 def instance_of_file(path: Path) -> Instance:
     """The Instance of any DICOM file, with or without preamble and file meta. Raises Unprocessable."""
-    header = _header(path)
+    try:
+        header = _header(path)
+    except OSError as error:
+        raise Unprocessable("unreadable", "the file cannot be opened") from error
     if header.fault is not None:
         raise header.fault
     receipt = Receipt(
@@ -124,6 +127,7 @@ def _instance(receipt: Receipt, path: Path, header: Header) -> Instance:
 
 def _values(header: Header) -> dict[str, Any]:
     elements, sets = header.elements, character_sets(header.elements)
+    region = _region(elements, sets)[:64]
 
     def first(keyword: str, length: int | None = None) -> str:
         return text(elements, keyword, sets)[:length]
@@ -144,8 +148,8 @@ def _values(header: Header) -> dict[str, Any]:
         "processing_description": first("AcquisitionDeviceProcessingDescription"),
         "derivation_description": first("DerivationDescription"),
         "modality": first("Modality", 16),
-        "body_part": first("BodyPartExamined", 64),
-        "anatomic_region": _region(elements, sets)[:64],
+        "body_part": first("BodyPartExamined", 64) or region,
+        "anatomic_region": region,
         "view_position": first("ViewPosition", 32),
         "view_codes": _codes(elements, "ViewCodeSequence"),
         "patient_orientation": texts(elements, "PatientOrientation", sets),

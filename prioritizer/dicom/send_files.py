@@ -9,20 +9,19 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from io import BytesIO
 from pathlib import Path
 from typing import Final
 
 from pydicom.dataset import FileMetaDataset
 from pydicom.filebase import DicomBytesIO
-from pydicom.filereader import read_dataset
 from pydicom.filewriter import write_file_meta_info
-from pydicom.tag import Tag
 from pydicom.uid import UID, MediaStorageDirectoryStorage
 
 from prioritizer.dicom import status
+from prioritizer.dicom.byte_stream import BufferStream, map_file
 from prioritizer.dicom.codecs import CODEC_FAILURES
 from prioritizer.dicom.contexts import IMPLEMENTATION_CLASS_UID
+from prioritizer.dicom.elements import strings, tags_of
 from prioritizer.dicom.quiet import quietly
 from prioritizer.dicom.sender import MAX_CONTEXTS, REPLY_SECONDS, Destination, file_context, open_association, store
 from prioritizer.dicom.structure import read_header

@@ -119,7 +119,7 @@ class Verdict:
         return self.reason is None
 
 
-def not_a_radiograph(instance: Instance, scores_secondary_capture: bool, scores_for_processing: bool = False) -> Finding | None:
+def not_a_radiograph(instance: Instance, *, scores_secondary_capture: bool, scores_for_processing: bool) -> Finding | None:
     """Objects that are kept and recorded and can never be scored, whatever the site's strictness."""
     if instance.made_by_us:
         return Finding(rule="own-object", sentence="made by prioritizer itself: recorded, never scored")
@@ -252,7 +252,9 @@ def check_view(instance: Instance, scope: Scope) -> Finding | None:
         named = f"View Position {printable(view.upper())}, but " if stated_views(view) and not other.startswith("View Position") else ""
         return Finding(rule="view", sentence=f"{named}{other}; the model reads frontal views only (card scope.views)")
     if view and not stated_views(view):
-        return Finding(rule="view", sentence=f"View Position {printable(view.upper())} is not {' or '.join(scope.views)} (card scope.views)")
+        return Finding(
+            rule="view", sentence=f"View Position {printable(view.upper())} is not {' or '.join(scope.views)} (card scope.views)"
+        )
     if frontal and not frontal.intersection(scope.views):
         said = f"View Position {printable(view.upper())}" if view else f"View Code {', '.join(sorted(frontal))}"
         return Finding(rule="view", sentence=f"{said} is not {' or '.join(scope.views)} (card scope.views)")
@@ -284,7 +286,7 @@ def check_age(instance: Instance, scope: Scope) -> Finding | None:
     span = f"{scope.min_age_years:g} to {int(scope.max_age_years)} years (card scope.age)"
     stated, by_dates = instance.age_stated, instance.age_by_dates
     if stated is not None and by_dates is not None and abs(stated - by_dates) > AGES_APART:
-        both = f"Patient's Age says {age_words(stated)}, the birth date {age_words(by_dates)}"
+        both = f"Patient's Age says {age_words(stated) if stated else '0'}, the birth date {age_words(by_dates)}"
         return Finding(rule="age", sentence=f"{both}: they disagree")
     if instance.age_years is None:
         return Finding(rule="age", sentence=f"age not stated; the model is for {span}")
@@ -320,7 +322,7 @@ def with_likeness(verdict: Verdict, distance: float, rules: Rules) -> Verdict:
     if verdict.doubts:
         # A strange picture of our own making says nothing about the patient's image.
         doubts = "; ".join(verdict.doubts)
-        finding = Finding(rule="rendering", sentence=f"the image may be drawn wrongly and is not scored so: {doubts}"[:MAX_REASON])
+        finding = Finding(rule="rendering", sentence=f"the image looks unusual, and may be drawn wrongly: {doubts}"[:MAX_REASON])
     if rules.likeness is Strictness.ENFORCE:
         return Verdict(reason=finding)
     return replace(verdict, warnings=(*verdict.warnings, finding.sentence))
@@ -340,7 +342,7 @@ def judge(
     instance: Instance, scope: Scope, rules: Rules, *, scores_secondary_capture: bool = False, scores_for_processing: bool = False
 ) -> Verdict:
     """The first enforced rule that fails is the reason; flagged rules that fail become warnings."""
-    unscorable = not_a_radiograph(instance, scores_secondary_capture, scores_for_processing)
+    unscorable = not_a_radiograph(instance, scores_secondary_capture=scores_secondary_capture, scores_for_processing=scores_for_processing)
     if unscorable is not None:
         return Verdict(reason=unscorable)
     warnings: list[str] = []

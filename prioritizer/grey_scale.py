@@ -82,7 +82,8 @@ def stored_values(grey: GreyScale) -> NDArray[np.int64]:
     if grey.signed:
         values = np.where(values >= 2 ** (bits - 1), values - 2**bits, values)
     low, high = stored_range(grey)
-    return np.clip(values, low, high)
+    clipped: NDArray[np.int64] = np.clip(values, low, high)
+    return clipped
 
 
 def stored_range(grey: GreyScale) -> tuple[int, int]:

@@ -124,18 +124,16 @@ def normalised(pictures: Float32, spec: Preprocessing) -> Float32:
 
 def _shown_size(words: Words, geometry: Geometry, longest_side: int) -> tuple[int, int]:
     """Height and width of the upright radiograph in its true shape, never larger than it is stored."""
-    shape = true_shape(*words.shape, geometry)
+    shape = true_shape(words.shape[0], words.shape[1], geometry)
     factor = min(1.0, longest_side / max(shape))
     height, width = (max(round(side * factor), 1) for side in shape)
     return height, width
 
 
-def display_picture(
-    pixels: NDArray[np.generic], grey: GreyScale, longest_side: int, geometry: Geometry = AS_STORED
-) -> NDArray[np.uint8]:
+def display_picture(pixels: NDArray[np.generic], grey: GreyScale, longest_side: int, geometry: Geometry = AS_STORED) -> NDArray[np.uint8]:
     """The radiograph as people see it, upright and in its true shape, at most `longest_side` pixels: uint8, shape (rows, columns)."""
     words = raw_words(pixels)
-    outside = outside_of(*words.shape, geometry)
+    outside = outside_of(words.shape[0], words.shape[1], geometry)
     table = grey_table(grey, robust_range(words, grey, outside))
     picture = _drawn(words, table, _shown_size(words, geometry, longest_side), geometry, outside)
     shown: NDArray[np.uint8] = np.rint(picture * 255.0).clip(0, 255).astype(np.uint8)
@@ -164,7 +162,7 @@ def film(pixels: NDArray[np.generic], grey: GreyScale, longest_side: int, geomet
     A VOI LUT or a sigmoid is no window that could be moved: it is applied, and what it gives is the range.
     """
     words = raw_words(pixels)
-    outside = outside_of(*words.shape, geometry)
+    outside = outside_of(words.shape[0], words.shape[1], geometry)
     bent = grey.voi_lut is not None or (grey.window is not None and grey.window.function == "SIGMOID")
     if bent:
         table, low, high = grey_table(grey), 0.0, 1.0

@@ -80,7 +80,7 @@ def mark_words(band: Band, stage: Stage) -> str:
 
 
 def read_arrival(path: Path) -> Arrival:
-    """Header and digest of a spooled file; what cannot be read to the end is an arrival too, with its reason and all that stood before it."""
+    """Header and digest of a spooled file; one that breaks off is an arrival too, with its reason and all that stood before it."""
     instance, unreadable = attributes.arrival_of(path)
     return Arrival(instance=instance, unreadable=unreadable)
 

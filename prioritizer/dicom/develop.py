@@ -40,9 +40,7 @@ def film_png(path: Path, longest_side: int = FILM_SIDE) -> Shown:
     return shown(frame.pixels, frame.grey, longest_side, frame.geometry)
 
 
-def shown(
-    stored: NDArray[np.generic], grey: pixels.GreyScale, longest_side: int = FILM_SIDE, geometry: Geometry = AS_STORED
-) -> Shown:
+def shown(stored: NDArray[np.generic], grey: pixels.GreyScale, longest_side: int = FILM_SIDE, geometry: Geometry = AS_STORED) -> Shown:
     """Stored grey values with all their tones: red is the high byte of a tone, green the low one."""
     found = pixels.film(stored, grey, longest_side, geometry)
     packed = np.empty((*found.values.shape, 3), dtype=np.uint8)

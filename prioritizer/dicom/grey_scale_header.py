@@ -57,8 +57,14 @@ def _lut_shape(elements: Elements) -> str:
 
 def grey_scale_of(elements: Elements, shape: ImageShape, warn: Warn, *, shift: int = 0, overshoot: bool = False) -> GreyScale:
     """The whole grey scale of an image whose raster is known. Raises Unprocessable where it cannot be rendered truly."""
-    bits = {"bits_allocated": shape.bits_allocated, "bits_stored": shape.bits_stored, "shift": shift}
-    grey = GreyScale(**bits, signed=shape.signed, overshoot=overshoot, padding=_padding(elements, shape))
+    grey = GreyScale(
+        bits_allocated=shape.bits_allocated,
+        bits_stored=shape.bits_stored,
+        signed=shape.signed,
+        shift=shift,
+        overshoot=overshoot,
+        padding=_padding(elements, shape),
+    )
     low, high = stored_range(grey)
     slope, intercept = _rescale(elements, warn)
     modality_lut = first_table(elements, "ModalityLUTSequence", Range(low, high), "Modality LUT", warn)

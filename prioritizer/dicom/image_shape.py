@@ -29,7 +29,9 @@ def shape_of(elements: Elements, native_bytes: int | None, warn: Warn) -> tuple[
     representation = whole(elements, "PixelRepresentation")
     if representation not in (None, 0, 1):
         raise Unprocessable("bits", "Pixel Representation is neither 0 nor 1")
-    shape = ImageShape(rows=rows, columns=columns, bits_allocated=allocated, bits_stored=stored, signed=representation == 1, bits_known=known)
+    shape = ImageShape(
+        rows=rows, columns=columns, bits_allocated=allocated, bits_stored=stored, signed=representation == 1, bits_known=known
+    )
     if shape.length > MAX_FRAME_BYTES:
         raise Unprocessable("too-large", "the frame is larger than 512 MiB")
     return shape, _shift(high if has_high else stored - 1, shape, warn)
@@ -51,7 +53,7 @@ def _shift(high: int, shape: ImageShape, warn: Warn) -> int:
     shift = high + 1 - shape.bits_stored
     if shift:
         warn("High Bit is not Bits Stored less one: the values are looked for where they lie")
-    return shift if 0 < shift and high < shape.bits_allocated else 0
+    return shift if shift > 0 and high < shape.bits_allocated else 0
 
 
 def _require_one_frame(elements: Elements, warn: Warn) -> None:

@@ -9,8 +9,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from prioritizer.dicom.elements import Elements, numbers, strings, tags_of, words_of, tag_of
 from prioritizer.dicom.codecs import ImageShape
+from prioritizer.dicom.elements import Elements, numbers, strings, tag_of, tags_of, words_of
 from prioritizer.dicom.look_up_tables import Warn
 from prioritizer.geometry import AS_STORED, Geometry, Shutter, outside_of, turn_of
 
@@ -76,7 +76,8 @@ def _shutter(elements: Elements, warn: Warn) -> Shutter | None:
     shapes = [shape.upper() for shape in strings(elements, "ShutterShape") if shape]
     shutter = Shutter(level=_level(elements))
     for shape in shapes:
-        part = {"RECTANGULAR": _rectangle, "CIRCULAR": _circle, "POLYGONAL": _polygon}.get(shape, lambda *_: None)(elements, shutter)
+        read = _SHAPES.get(shape)
+        part = None if read is None else read(elements, shutter)
         if part is None:
             warn("a Display Shutter that means nothing was passed over")
         shutter = part or shutter
@@ -116,3 +117,7 @@ def _polygon(elements: Elements, shutter: Shutter) -> Shutter | None:
     if known is None or len(known) % 2 or not 6 <= len(known) <= 2 * MAX_VERTICES or max(map(abs, known)) > 1e6:
         return None
     return replace(shutter, polygon=tuple(zip(known[::2], known[1::2], strict=True)))
+
+
+_SHAPES = {"RECTANGULAR": _rectangle, "CIRCULAR": _circle, "POLYGONAL": _polygon}
+"""(0018,1600) Shutter Shape to what reads it."""

@@ -87,6 +87,8 @@ class Peer(Section):
     """Address it calls from, or "*" for any address (say so only where the network is closed)."""
     score_secondary_capture: bool = False
     """This peer sends its radiographs in the Secondary Capture SOP class: score them."""
+    score_for_processing: bool = False
+    """This peer sends its radiographs FOR PROCESSING only: score them, drawn by Pixel Intensity Relationship Sign."""
     note: str = ""
     """For people: room, device, whom to ring."""
 

@@ -7,9 +7,22 @@ Written against the headers of two real archives: Body Part is empty in a third 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
+from prioritizer.stated_view import (
+    CHEST_WORDS,
+    LATERAL_WORDS,
+    OTHER_BODY_PARTS,
+    OTHER_BODY_WORDS,
+    POSTURE,
+    companion_of,
+    no_body_part,
+    no_view,
+    says_not_frontal,
+    stated_views,
+    words,
+)
 from prioritizer.study import Instance
 
 RADIOGRAPH_CLASSES = frozenset(
@@ -19,22 +32,17 @@ RADIOGRAPH_CLASSES = frozenset(
         "1.2.840.10008.5.1.4.1.1.1.1.1",  # Digital X-Ray, for processing
     }
 )
+FOR_PROCESSING_CLASS = "1.2.840.10008.5.1.4.1.1.1.1.1"
+AGES_APART = 2.0
+"""Years between a stated age and that by the dates from which on they disagree: birth dates are cut to the year, ages to whole years."""
+MAX_REASON = 300
+"""Characters of a reason that the ledger keeps."""
 SECONDARY_CAPTURE_CLASS = "1.2.840.10008.5.1.4.1.1.7"
 
 
-def words(*alternatives: str) -> re.Pattern[str]:
-    """Any of these as whole words; devices write CHEST_PA and Thorax.AP, so an underscore parts words too."""
-    return re.compile(rf"(?<![^\W_])(?:{'|'.join(alternatives)})(?![^\W_])", re.IGNORECASE)
-
-
-CHEST_WORDS = words("chest", "thorax", r"thoracic(?!\W*spine)", "cxr", "lungs?", "pulmonary", "poumon", "brust", "torace", "torax", "tórax")
-OTHER_BODY_WORDS = words(
-    *("hips?", "knees?", "hands?", "foot", "feet", "ankles?", "wrists?", "elbows?", "shoulders?", "humerus", "femur", "tibia", "fibula"),
-    *("forearms?", "fingers?", "toes?", "skull", "head", "teeth", "dental", r"panoram\w*", "abdomen", "abdominal", "pelvis"),
-    *("[clt]?-?spine", "lumbar", "cervical", "breasts?", "extremity", "legs?", "arms?", "clavicles?", r"sinus\w*"),
-)
-LATERAL_WORDS = words("lat", "lateral", "latl", "ll", "rl", "seitlich", "lateraal", "profil")
 ANIMAL_WORDS = words("canine", "dog", "feline", "equine", "bovine", "veterinary")
+ANIMAL_DIRECTIONS = re.compile(r"C[RD]|[DV]|LE|RT", re.IGNORECASE)
+"""Values of (0020,0020) Patient Orientation that only a quadruped has (PS3.3 C.7.6.1.1.1)."""
 LATERAL_VIEWS = frozenset({"LL", "RL", "LAT", "LATERAL", "LLD", "RLD"})
 # PS3.16 CID 4010 DX View, in SNOMED RT and SNOMED CT.
 FRONTAL_CODES = {"R-10206": "AP", "399348003": "AP", "R-10214": "PA", "272479007": "PA"}
@@ -47,6 +55,13 @@ LATERAL_CODES = frozenset(
         *("R-10224", "399260004"),  # medial-lateral
     }
 )
+OBLIQUE_CODES = frozenset(
+    {
+        *("399312000", "399160007", "399132005", "260427002", "399135007", "399184004", "399006002", "399182000", "399059000"),
+        *("399356000", "399236003", "399038007", "399004004"),
+    }
+)
+"""The oblique views of the same list, in SNOMED CT."""
 
 
 class Strictness(StrEnum):
@@ -95,6 +110,8 @@ class Verdict:
 
     reason: Finding | None
     warnings: tuple[str, ...] = ()
+    doubts: tuple[str, ...] = ()
+    """Those warnings that say how the image was drawn: where it then looks strange, they are the reason."""
 
     @property
     def eligible(self) -> bool:
@@ -114,21 +131,32 @@ def may_be_a_radiograph(instance: Instance) -> bool:
     return instance.sop_class_uid in RADIOGRAPH_CLASSES or sent_as_capture
 
 
-def not_a_radiograph(instance: Instance, scores_secondary_capture: bool) -> Finding | None:
+def not_a_radiograph(instance: Instance, *, scores_secondary_capture: bool, scores_for_processing: bool) -> Finding | None:
     """Objects that are kept and recorded and can never be scored, whatever the site's strictness."""
     if instance.made_by_us:
         return Finding(rule="own-object", sentence="made by prioritizer itself: recorded, never scored")
     wanted = RADIOGRAPH_CLASSES | ({SECONDARY_CAPTURE_CLASS} if scores_secondary_capture else frozenset())
     if instance.sop_class_uid not in wanted:
-        mend = ""
+        remedy = ""
         if instance.sop_class_uid == SECONDARY_CAPTURE_CLASS:
-            mend = " (where a peer sends its radiographs so: score_secondary_capture = true)"
-        return Finding(rule="object-class", sentence=f"no radiograph by its SOP class{mend}")
+            remedy = " (where a peer sends its radiographs so: score_secondary_capture = true)"
+        return Finding(rule="object-class", sentence=f"no radiograph by its SOP class{remedy}")
     if not instance.has_pixels:
         return Finding(rule="no-pixels", sentence="the object holds no Pixel Data")
     if instance.number_of_frames != 1:
         return Finding(rule="frames", sentence=f"{instance.number_of_frames} frames; a radiograph has one")
+    if is_for_processing(instance) and not scores_for_processing:
+        return Finding(
+            rule="for-processing",
+            sentence="FOR PROCESSING: raw values of the detector, not the image that is read"
+            " (where a peer sends only such: score_for_processing = true)",
+        )
     return None
+
+
+def is_for_processing(instance: Instance) -> bool:
+    """The pixels are the detector's, by SOP class or (0008,0068) Presentation Intent Type."""
+    return instance.sop_class_uid == FOR_PROCESSING_CLASS or "PROCESSING" in instance.presentation_intent.upper()
 
 
 def check_modality(instance: Instance, scope: Scope) -> Finding | None:
@@ -147,6 +175,9 @@ def check_image_type(instance: Instance, scope: Scope) -> Finding | None:
             sentence="Image Type says SECONDARY, an image made from another"
             '; where a device marks its own films so, set scope.image_type = "flag"',
         )
+    companion = companion_of((*image_descriptions(instance), instance.derivation_description), instance.image_type)
+    if companion:
+        return Finding(rule="image_type", sentence=f"made beside the radiograph ({printable(companion)}): the model was not tried on such")
     return None
 
 
@@ -157,17 +188,19 @@ def check_species(instance: Instance, scope: Scope) -> Finding | None:
     animal = ANIMAL_WORDS.search(descriptions(instance))
     if animal:
         return Finding(rule="species", sentence=f"the description says {printable(animal.group())}, not a human patient")
+    if any(ANIMAL_DIRECTIONS.fullmatch(direction) for direction in instance.patient_orientation):
+        return Finding(rule="species", sentence="Patient Orientation is written as for an animal")
     return None
 
 
 def descriptions(instance: Instance) -> str:
     """Study, series, protocol and processing description in one text."""
-    return f"{instance.study_description} {image_descriptions(instance)}"
+    return " ".join((instance.study_description, *image_descriptions(instance)))
 
 
-def image_descriptions(instance: Instance) -> str:
+def image_descriptions(instance: Instance) -> tuple[str, str, str]:
     """What is said of this image and not of the whole study."""
-    return f"{instance.series_description} {instance.protocol_name} {instance.processing_description}"
+    return instance.series_description, instance.protocol_name, instance.processing_description
 
 
 def coded_views(instance: Instance) -> frozenset[str]:
@@ -176,52 +209,102 @@ def coded_views(instance: Instance) -> frozenset[str]:
 
 
 def check_body_part(instance: Instance, scope: Scope) -> Finding | None:
-    """(0018,0015) Body Part Examined or a description says chest, or nothing says otherwise."""
-    said = descriptions(instance)
-    if CHEST_WORDS.search(instance.body_part) or CHEST_WORDS.search(said):
+    """(0018,0015) Body Part Examined, Anatomic Region and descriptions say chest, or nothing says otherwise; two that disagree refuse."""
+    part, region = ("" if no_body_part(text) else text for text in (instance.body_part, instance.anatomic_region))
+    if part and region and bool(CHEST_WORDS.search(part)) != bool(CHEST_WORDS.search(region)):
+        both = f"Body Part Examined is {printable(part)}, Anatomic Region is {printable(region)}"
+        if OTHER_BODY_PARTS.search(part) or OTHER_BODY_PARTS.search(region):
+            return Finding(rule="body_part", sentence=f"{both}: they disagree")
+    stated = part or region
+    if stated and CHEST_WORDS.search(stated):
+        return _chest_denied(instance, stated)
+    if stated:
+        return _other_part(instance, stated)
+    return _described_part(instance)
+
+
+def _chest_denied(instance: Instance, stated: str) -> Finding | None:
+    """The chest is stated; a description of the image, or of the study where that is silent, names another part alone."""
+    ours = [text for text in image_descriptions(instance) if text]
+    silent = not any(CHEST_WORDS.search(text) for text in ours)
+    for text in (*ours, *((instance.study_description,) if silent else ())):
+        other = OTHER_BODY_WORDS.search(POSTURE.sub(" ", text))
+        if other and not CHEST_WORDS.search(text):
+            said = f"Body Part Examined is {printable(stated)}, the description names {printable(other.group())}"
+            return Finding(rule="body_part", sentence=f"{said}: they disagree")
+    return None
+
+
+def _other_part(instance: Instance, stated: str) -> Finding | None:
+    """Another part is stated: only a text that names no part at all is healed by a description."""
+    chest = CHEST_WORDS.search(descriptions(instance))
+    if chest and not OTHER_BODY_PARTS.search(stated):
         return None
-    part = instance.body_part.strip().upper()
-    if part:
-        return Finding(rule="body_part", sentence=f"Body Part Examined is {printable(part)}, not the chest")
-    other = OTHER_BODY_WORDS.search(said)
-    if other:
-        return Finding(rule="body_part", sentence=f"the description names {printable(other.group())}, not the chest")
+    denied = f", the description names {printable(chest.group())}: they disagree" if chest else ", not the chest"
+    return Finding(rule="body_part", sentence=f"Body Part Examined is {printable(stated.strip().upper())}{denied}")
+
+
+def _described_part(instance: Instance) -> Finding | None:
+    """No part is stated: what is said of the image decides, then what is said of the study."""
+    for text in (" ".join(image_descriptions(instance)), instance.study_description):
+        if CHEST_WORDS.search(text):
+            return None
+        other = OTHER_BODY_WORDS.search(text)
+        if other:
+            return Finding(rule="body_part", sentence=f"the description names {printable(other.group())}, not the chest")
     return None
 
 
 def check_view(instance: Instance, scope: Scope) -> Finding | None:
     """(0018,5101) View Position, View Code, Patient Orientation and descriptions do not say lateral; tags that disagree refuse."""
-    lateral = _says_lateral(instance)
-    if lateral:
-        return Finding(rule="view", sentence=f"{lateral}; the model reads frontal views only (card scope.views)")
-    view = instance.view_position.strip().upper()
-    stated = {view} if view else set(coded_views(instance))
-    if stated and not stated.intersection(scope.views):
-        said = f"View Position {printable(view)}" if view else f"View Code {', '.join(sorted(stated))}"
+    view = "" if no_view(instance.view_position) else instance.view_position.strip()
+    frontal = stated_views(view) | coded_views(instance)
+    other = _says_not_frontal(instance, view)
+    if other:
+        named = f"View Position {printable(view.upper())}, but " if stated_views(view) and not other.startswith("View Position") else ""
+        return Finding(rule="view", sentence=f"{named}{other}; the model reads frontal views only (card scope.views)")
+    if view and not stated_views(view):
+        return Finding(
+            rule="view", sentence=f"View Position {printable(view.upper())} is not {' or '.join(scope.views)} (card scope.views)"
+        )
+    if frontal and not frontal.intersection(scope.views):
+        said = f"View Position {printable(view.upper())}" if view else f"View Code {', '.join(sorted(frontal))}"
         return Finding(rule="view", sentence=f"{said} is not {' or '.join(scope.views)} (card scope.views)")
-    if not stated and LATERAL_WORDS.search(image_descriptions(instance)):
-        return Finding(rule="view", sentence="the description says lateral; the model reads frontal views only (card scope.views)")
     return None
 
 
-def _says_lateral(instance: Instance) -> str:
-    """Which tag says that the film was taken from the side; empty when none does."""
-    if instance.view_position.strip().upper() in LATERAL_VIEWS:
-        return "lateral view"
+def _says_not_frontal(instance: Instance, view: str) -> str:
+    """Which tag says that the image is no plain frontal one; empty when none does."""
+    if view.upper() in LATERAL_VIEWS or says_not_frontal(view) or (stated_views(view) and LATERAL_WORDS.search(view)):
+        return f"View Position {printable(view.upper())} is a {says_not_frontal(view) or 'lateral'} view"
     if LATERAL_CODES.intersection(instance.view_codes):
         return "View Code says a lateral view"
-    if instance.patient_orientation and instance.patient_orientation[0][:1] in ("A", "P"):
+    if OBLIQUE_CODES.intersection(instance.view_codes):
+        return "View Code says an oblique view"
+    if any(direction[:1].upper() in ("A", "P") for direction in instance.patient_orientation[:2]):
         return "Patient Orientation says a lateral view"
+    stated = bool(stated_views(view) or coded_views(instance))
+    for text in image_descriptions(instance):
+        said = says_not_frontal(text)
+        if not said and not stated and LATERAL_WORDS.search(text):
+            said = "lateral"
+        if said:
+            return f"the description says {said}"
     return ""
 
 
 def check_age(instance: Instance, scope: Scope) -> Finding | None:
-    """(0010,1010) Patient's Age, or birth date and study date, lies in the scope."""
+    """(0010,1010) Patient's Age, and birth date and the day the image was taken, lie in the scope and do not deny each other."""
     span = f"{scope.min_age_years:g} to {int(scope.max_age_years)} years (card scope.age)"
+    stated, by_dates = instance.age_stated, instance.age_by_dates
+    if stated is not None and by_dates is not None and abs(stated - by_dates) > AGES_APART:
+        both = f"Patient's Age says {age_words(stated) if stated else '0'}, the birth date {age_words(by_dates)}"
+        return Finding(rule="age", sentence=f"{both}: they disagree")
     if instance.age_years is None:
         return Finding(rule="age", sentence=f"age not stated; the model is for {span}")
-    if not scope.min_age_years <= instance.age_years <= scope.max_age_years:
-        return Finding(rule="age", sentence=f"age {age_words(instance.age_years)} is outside {span}")
+    for years in (instance.age_years, instance.age_years if by_dates is None else by_dates):
+        if not scope.min_age_years <= years <= scope.max_age_years:
+            return Finding(rule="age", sentence=f"age {age_words(years)} is outside {span}")
     return None
 
 
@@ -248,25 +331,30 @@ def with_likeness(verdict: Verdict, distance: float, rules: Rules) -> Verdict:
     finding = check_likeness(distance) if rules.likeness is not Strictness.OFF else None
     if finding is None or verdict.reason is not None:
         return verdict
+    if verdict.doubts:
+        # A strange picture of our own making says nothing about the patient's image.
+        doubts = "; ".join(verdict.doubts)
+        finding = Finding(rule="rendering", sentence=f"the image looks unusual, and may be drawn wrongly: {doubts}"[:MAX_REASON])
     if rules.likeness is Strictness.ENFORCE:
         return Verdict(reason=finding)
-    return Verdict(reason=None, warnings=(*verdict.warnings, finding.sentence))
+    return replace(verdict, warnings=(*verdict.warnings, finding.sentence))
 
 
 def unstated(instance: Instance) -> tuple[str, ...]:
     """Warnings for what the header leaves open; the image is scored all the same."""
-    said = f"{instance.body_part} {descriptions(instance)}"
     warnings = []
-    if not instance.body_part.strip() and not CHEST_WORDS.search(said):
+    if no_body_part(instance.body_part) and no_body_part(instance.anatomic_region) and not CHEST_WORDS.search(descriptions(instance)):
         warnings.append("body part not stated")
-    if not instance.view_position.strip() and not coded_views(instance):
+    if no_view(instance.view_position) and not coded_views(instance):
         warnings.append("view not stated")
     return tuple(warnings)
 
 
-def judge(instance: Instance, scope: Scope, rules: Rules, *, scores_secondary_capture: bool = False) -> Verdict:
+def judge(
+    instance: Instance, scope: Scope, rules: Rules, *, scores_secondary_capture: bool = False, scores_for_processing: bool = False
+) -> Verdict:
     """The first enforced rule that fails is the reason; flagged rules that fail become warnings."""
-    unscorable = not_a_radiograph(instance, scores_secondary_capture)
+    unscorable = not_a_radiograph(instance, scores_secondary_capture=scores_secondary_capture, scores_for_processing=scores_for_processing)
     if unscorable is not None:
         return Verdict(reason=unscorable)
     warnings: list[str] = []
@@ -278,7 +366,8 @@ def judge(instance: Instance, scope: Scope, rules: Rules, *, scores_secondary_ca
         if strictness is Strictness.ENFORCE:
             return Verdict(reason=finding)
         warnings.append(finding.sentence)
-    return Verdict(reason=None, warnings=(*warnings, *unstated(instance)))
+    doubts = instance.rendering_warnings
+    return Verdict(reason=None, warnings=(*warnings, *unstated(instance), *doubts), doubts=doubts)
 
 
 def printable(text: str) -> str:

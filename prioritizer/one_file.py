@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -60,25 +60,28 @@ def look_at(
     """
     rules = ALL_OFF if ignore_scope else rules_of(settings)
     try:
-        reason, warnings = _scope(file, bundle, rules, is_picture=is_picture, ignore_scope=ignore_scope)
-        if reason:
-            return Look(reason=reason)
+        verdict = _scope(file, bundle, rules, is_picture=is_picture, ignore_scope=ignore_scope)
+        if verdict.reason is not None:
+            return Look(reason=verdict.reason.sentence)
         task = file_picture if is_picture else develop.model_picture
         outputs = network.score(sandbox.run(task, settings.model.decode_timeout_s, file, bundle.preprocessing))
     except (Unprocessable, ChildDied) as error:
         return Look(reason=f"unreadable: {error}", unreadable=True)
     guarded = rules_of(settings) if ask_guard else ALL_OFF if ask_guard is False else rules
-    unlike = eligibility.with_likeness(Verdict(reason=None), float(outputs.distance[0]), guarded)
+    unlike = eligibility.with_likeness(verdict, float(outputs.distance[0]), guarded)
     if unlike.reason is not None:
         return Look(reason=unlike.reason.sentence)
-    return Look(warnings=(*warnings, *unlike.warnings), outputs=outputs)
+    return Look(warnings=unlike.warnings, outputs=outputs)
 
 
-def _scope(file: Path, bundle: Bundle, rules: Rules, *, is_picture: bool, ignore_scope: bool) -> tuple[str, tuple[str, ...]]:
-    """The reason why the file is out of scope, or empty, and the warnings."""
+def _scope(file: Path, bundle: Bundle, rules: Rules, *, is_picture: bool, ignore_scope: bool) -> Verdict:
+    """Whether the file is in scope, with the warnings; where the scope is ignored, that is one."""
     if is_picture:
-        return ("" if ignore_scope else NO_HEADER.sentence), (UNCHECKED,)
-    verdict = eligibility.judge(instance_of_file(file), bundle.scope, rules, scores_secondary_capture=True)
-    if verdict.reason is not None and not (ignore_scope and verdict.reason.rule == "object-class"):
-        return verdict.reason.sentence, ()
-    return "", (*verdict.warnings, UNCHECKED) if ignore_scope else verdict.warnings
+        return Verdict(reason=None if ignore_scope else NO_HEADER, warnings=(UNCHECKED,))
+    instance = instance_of_file(file)
+    verdict = eligibility.judge(instance, bundle.scope, rules, scores_secondary_capture=True, scores_for_processing=ignore_scope)
+    if not ignore_scope:
+        return verdict
+    if verdict.reason is not None and verdict.reason.rule == "object-class":
+        verdict = Verdict(reason=None, warnings=instance.rendering_warnings, doubts=instance.rendering_warnings)
+    return replace(verdict, warnings=(*verdict.warnings, UNCHECKED))

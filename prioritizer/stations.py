@@ -145,6 +145,7 @@ class ScoreStation:
             self.bundle.scope,
             rules_of(self.settings),
             scores_secondary_capture=peer is not None and peer.score_secondary_capture,
+            scores_for_processing=peer is not None and peer.score_for_processing,
         )
         if verdict.reason is not None:
             self._unscored(claim, InstanceState.INELIGIBLE, verdict.reason.rule, verdict.reason.sentence)

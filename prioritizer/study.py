@@ -17,6 +17,8 @@ SOPInstanceUID = NewType("SOPInstanceUID", str)
 Logit = NewType("Logit", float)
 Probability = NewType("Probability", float)
 State = TypeVar("State", bound=StrEnum)
+STAT_PRIORITIES = frozenset({"STAT", "HIGH"})
+"""(0040,1003) Requested Procedure Priority and (0032,000C) Study Priority ID of an order that goes first."""
 
 
 class InstanceState(StrEnum):
@@ -239,19 +241,28 @@ class Instance:
     """Bytes of the whole file."""
     patient_id: str = ""
     issuer_of_patient_id: str = ""
-    """(0010,0021), or the entity ID of its qualifiers: who gave the Patient ID."""
+    """(0010,0021) Issuer of Patient ID, or the universal entity of its qualifiers: who gave the number."""
     patient_name: str = ""
+    """All groups as sent: alphabetic, ideographic, phonetic (PS3.5 6.2.1.2), parted by =."""
     patient_birth_date: str = ""
     patient_sex: str = ""
     age_years: float | None = None
+    age_stated: float | None = None
+    """(0010,1010) Patient's Age, in years."""
+    age_by_dates: float | None = None
+    """Birth date to the day the image was taken, in years."""
     accession_number: str = ""
     study_description: str = ""
     series_description: str = ""
     protocol_name: str = ""
     processing_description: str = ""
     """(0018,1400) Acquisition Device Processing Description: where CR readers write the exposure menu."""
+    derivation_description: str = ""
+    """(0008,2111) Derivation Description."""
     modality: str = ""
     body_part: str = ""
+    anatomic_region: str = ""
+    """(0008,2218) Anatomic Region Sequence, which DX states instead of the body part or beside it."""
     view_position: str = ""
     view_codes: tuple[str, ...] = ()
     patient_orientation: tuple[str, ...] = ()
@@ -265,11 +276,13 @@ class Instance:
     number_of_frames: int = 1
     has_pixels: bool = True
     made_by_us: bool = False
+    rendering_warnings: tuple[str, ...] = ()
+    """What of the header was passed over or put right when the image is drawn: sentences for people, without patient data."""
 
     @property
     def stat(self) -> bool:
         """The order asks for priority (PS3.3 C.4.11 Requested Procedure Priority)."""
-        return self.priority.upper() in ("STAT", "HIGH")
+        return self.priority.strip().upper() in STAT_PRIORITIES
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,36 +1,33 @@
 """A spooled file to an Instance: the one place where tags are read.
 
-The structure is walked first (`structure`), so pydicom is only shown a header whose nesting, count and sizes are within limits.
-Texts are decoded with the file's own Specific Character Set; what cannot be decoded is replaced, never fatal.
+The header is read under limits (`structure`) and every element is understood alone (`elements`): an odd one is only itself empty, and a
+fault of the structure does not lose what stood before it. Texts are decoded with the file's own Specific Character Set.
 """
 
 from __future__ import annotations
 
 import hashlib
 import re
-import warnings
-from collections.abc import Sequence
+import struct
 from datetime import UTC, date, datetime
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-from pydicom.dataset import Dataset
-from pydicom.filereader import read_dataset
-from pydicom.multival import MultiValue
-from pydicom.sequence import Sequence as DicomSequence
-from pydicom.tag import BaseTag, Tag
-
-from prioritizer.dicom.codecs import CODEC_FAILURES
+from prioritizer.dicom.byte_stream import FileStream
+from prioritizer.dicom.character_sets import CharacterSets
+from prioritizer.dicom.decode import RENDERING_TAGS, rendering_of
+from prioritizer.dicom.elements import Elements, character_sets, printable, tag_of, tags_of, text, texts, whole
 from prioritizer.dicom.part10 import Receipt, read_receipt, valid_uid
-from prioritizer.dicom.structure import Layout, layout_of, map_file
+from prioritizer.dicom.structure import Header, items_of, read_header
 from prioritizer.errors import Unprocessable
-from prioritizer.study import Instance, SOPInstanceUID, StudyUID
+from prioritizer.study import STAT_PRIORITIES, Instance, SOPInstanceUID, StudyUID
 
-KEYWORDS = (
-    "SpecificCharacterSet", "SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "StudyDate", "AccessionNumber",
-    "PatientName", "PatientID", "PatientBirthDate", "PatientSex", "PatientAge", "PatientSpeciesDescription",
-    "StudyDescription", "SeriesDescription", "ProtocolName", "AcquisitionDeviceProcessingDescription",
+WANTED = RENDERING_TAGS | tags_of(
+    "SpecificCharacterSet", "SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "AccessionNumber",
+    "StudyDate", "SeriesDate", "AcquisitionDate", "ContentDate", "AcquisitionDateTime",
+    "PatientName", "PatientID", "IssuerOfPatientID", "IssuerOfPatientIDQualifiersSequence", "PatientBirthDate", "PatientSex", "PatientAge",
+    "PatientSpeciesDescription", "PatientSpeciesCodeSequence", "AnatomicalOrientationType",
+    "StudyDescription", "SeriesDescription", "ProtocolName", "AcquisitionDeviceProcessingDescription", "DerivationDescription",
     "Modality", "Manufacturer", "StationName", "ImageType", "PresentationIntentType", "PhotometricInterpretation", "NumberOfFrames",
     "BodyPartExamined", "AnatomicRegionSequence", "ViewPosition", "ViewCodeSequence", "PatientOrientation",
     "StudyPriorityID", "RequestedProcedurePriority", "RequestAttributesSequence", "ContributingEquipmentSequence",
@@ -39,12 +36,14 @@ NO_STUDY = "no-study-uid."
 """Prefix of the study key of an instance that names no study; its SOP Instance UID follows, so that it is listed alone."""
 AGE_UNITS = {"Y": 1.0, "M": 1 / 12, "W": 7 / 365.25, "D": 1 / 365.25}
 OLDEST = 120.0
-CHEST_REGIONS = frozenset({"T-D3000", "51185008", "816094009", "T-28000", "39607008"})
-"""Chest and lung in SNOMED RT and CT (PS3.16 CID 4031), whatever language their meaning is written in."""
+AGE_DATES = ("StudyDate", "SeriesDate", "AcquisitionDate", "ContentDate", "AcquisitionDateTime")
+"""What says when the image was taken, the first that can be read."""
+DEFAULT_AGE_DOUBTED = 2.0
+"""Years between an age of zero, which some devices write for every patient, and the dates, from which on the dates count."""
+CHEST_REGIONS = frozenset({"T-D3000", "51185008", "816094009", "T-28000", "39607008", "43799004"})
+"""Chest, thorax and lung in SNOMED RT and CT (PS3.16 CID 4031), whatever language their meaning is written in."""
 MANUFACTURER = "prioritizer"
 """What (0018,A001) Contributing Equipment of our own results says."""
-MAX_TEXT = 400
-"""Characters kept of any text: a file may claim a patient name of a megabyte."""
 
 
 def sha256_of(path: Path) -> str:
@@ -53,15 +52,27 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def arrival_of(path: Path) -> tuple[Instance, str]:
+    """The Instance of a spooled file with all that can be read of it, and why it cannot be scored; empty where it can.
+
+    Raises only ValueError, where the receipt itself is gone, and OSError of the disk.
+    """
+    receipt = _receipt(path)
+    header = _header(path)
+    return _instance(receipt, path, header), "" if header.fault is None else header.fault.reason
+
+
 def bare_instance(path: Path) -> Instance:
-    """What the file meta alone says; for an object whose data set cannot be read."""
-    receipt = read_receipt(path)
-    return _instance(receipt, path, StudyUID(NO_STUDY + receipt.sop_instance_uid), {})
+    """What the file meta alone says. Raises ValueError where that is gone."""
+    return _instance(_receipt(path), path, Header())
 
 
 def read_instance(path: Path) -> Instance:
-    """The Instance of a spooled file. Raises Unprocessable with a sentence when its header cannot be read."""
-    return _read(path, read_receipt(path))
+    """The Instance of a spooled file. Raises Unprocessable with a sentence when its header cannot be read to the end."""
+    receipt, header = _receipt(path), _header(path)
+    if header.fault is not None:
+        raise header.fault
+    return _instance(receipt, path, header)
 
 
 def arrival_of(path: Path) -> tuple[Instance, str]:
@@ -74,45 +85,43 @@ def arrival_of(path: Path) -> tuple[Instance, str]:
 
 def instance_of_file(path: Path) -> Instance:
     """The Instance of any DICOM file, with or without preamble and file meta. Raises Unprocessable."""
-    layout = layout_of(map_file(path))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            header = _header(layout)
-        except CODEC_FAILURES as error:
-            raise Unprocessable("header", "the header cannot be read") from error
-        receipt = Receipt(
-            sop_class_uid=_text(header, "SOPClassUID"),
-            sop_instance_uid=_text(header, "SOPInstanceUID"),
-            transfer_syntax_uid=layout.transfer_syntax,
-            calling_ae="",
-            called_ae="",
-            address="",
-            received_at=datetime.fromtimestamp(path.stat().st_mtime, UTC),
-        )
-    return _read(path, receipt)
+    try:
+        header = _header(path)
+    except OSError as error:
+        raise Unprocessable("unreadable", "the file cannot be opened") from error
+    if header.fault is not None:
+        raise header.fault
+    receipt = Receipt(
+        sop_class_uid=text(header.elements, "SOPClassUID", CharacterSets()),
+        sop_instance_uid=text(header.elements, "SOPInstanceUID", CharacterSets()),
+        transfer_syntax_uid=header.transfer_syntax,
+        calling_ae="",
+        called_ae="",
+        address="",
+        received_at=datetime.fromtimestamp(path.stat().st_mtime, UTC),
+    )
+    return _instance(receipt, path, header)
 
 
-def _read(path: Path, receipt: Receipt) -> Instance:
-    layout = layout_of(map_file(path))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # pydicom quotes offending values, and they may be a patient's
-        try:
-            header = _header(layout)
-            values = _values(header, layout)
-            study_uid = _text(header, "StudyInstanceUID")
-        except CODEC_FAILURES as error:
-            raise Unprocessable("header", "the header cannot be read") from error
-    if not valid_uid(study_uid):
-        study_uid = NO_STUDY + receipt.sop_instance_uid
-    return _instance(receipt, path, StudyUID(study_uid), values)
+def _receipt(path: Path) -> Receipt:
+    try:
+        return read_receipt(path)
+    except (struct.error, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
+        raise ValueError("the file meta information is damaged") from error
 
 
-def _instance(receipt: Receipt, path: Path, study_uid: StudyUID, values: dict[str, Any]) -> Instance:
+def _header(path: Path) -> Header:
+    with path.open("rb") as file:
+        return read_header(FileStream(file), WANTED)[0]
+
+
+def _instance(receipt: Receipt, path: Path, header: Header) -> Instance:
+    values = _values(header)
+    study_uid = values.pop("study_uid")
     return Instance(
         sop_instance_uid=SOPInstanceUID(receipt.sop_instance_uid),
         sop_class_uid=receipt.sop_class_uid,
-        study_uid=study_uid,
+        study_uid=StudyUID(study_uid if valid_uid(study_uid) else NO_STUDY + receipt.sop_instance_uid),
         transfer_syntax_uid=receipt.transfer_syntax_uid,
         calling_ae=receipt.calling_ae,
         called_ae=receipt.called_ae,
@@ -120,122 +129,147 @@ def _instance(receipt: Receipt, path: Path, study_uid: StudyUID, values: dict[st
         received_at=receipt.received_at,
         sha256=sha256_of(path),
         size=path.stat().st_size,
-        series_uid=values.pop("series_uid", ""),
         **values,
     )
 
 
-def _header(layout: Layout) -> Dataset:
-    tags: list[BaseTag | int] = [Tag(keyword) for keyword in KEYWORDS]
-    content = BytesIO(layout.buffer[layout.start : layout.header_end])
-    return read_dataset(content, layout.implicit, layout.little_endian, specific_tags=tags)
+def _values(header: Header) -> dict[str, Any]:
+    elements, sets = header.elements, character_sets(header.elements)
+    region = _region(elements, sets)[:64]
 
+    def first(keyword: str, length: int | None = None) -> str:
+        return text(elements, keyword, sets)[:length]
 
-def _values(header: Dataset, layout: Layout) -> dict[str, Any]:
-    birth_date = _text(header, "PatientBirthDate")
     return {
-        "series_uid": _text(header, "SeriesInstanceUID")[:64],
-        "patient_id": _text(header, "PatientID"),
-        "patient_name": _text(header, "PatientName"),
-        "patient_birth_date": birth_date,
-        "patient_sex": _text(header, "PatientSex")[:16],
-        "age_years": age_in_years(_text(header, "PatientAge"), birth_date, _text(header, "StudyDate")),
-        "accession_number": _text(header, "AccessionNumber"),
-        "study_description": _text(header, "StudyDescription"),
-        "series_description": _text(header, "SeriesDescription"),
-        "protocol_name": _text(header, "ProtocolName"),
-        "processing_description": _text(header, "AcquisitionDeviceProcessingDescription"),
-        "modality": _text(header, "Modality")[:16],
-        "body_part": _body_part(header)[:64],
-        "view_position": _text(header, "ViewPosition")[:16],
-        "view_codes": _codes(header),
-        "patient_orientation": _texts(header, "PatientOrientation"),
-        "image_type": _texts(header, "ImageType"),
-        "photometric": _text(header, "PhotometricInterpretation")[:16],
-        "presentation_intent": _text(header, "PresentationIntentType")[:16],
-        "species": _text(header, "PatientSpeciesDescription"),
-        "manufacturer": _text(header, "Manufacturer"),
-        "station_name": _text(header, "StationName"),
-        "priority": _priority(header),
-        "number_of_frames": _frames(header),
-        "has_pixels": layout.pixel_start is not None,
-        "made_by_us": _made_by_us(header),
+        "study_uid": first("StudyInstanceUID"),
+        "series_uid": first("SeriesInstanceUID", 64),
+        "patient_id": first("PatientID"),
+        "issuer_of_patient_id": first("IssuerOfPatientID") or _issuer(elements, sets),
+        "patient_name": first("PatientName"),
+        "patient_birth_date": first("PatientBirthDate"),
+        "patient_sex": first("PatientSex", 16),
+        **_ages(elements),
+        "accession_number": first("AccessionNumber"),
+        "study_description": first("StudyDescription"),
+        "series_description": first("SeriesDescription"),
+        "protocol_name": first("ProtocolName"),
+        "processing_description": first("AcquisitionDeviceProcessingDescription"),
+        "derivation_description": first("DerivationDescription"),
+        "modality": first("Modality", 16),
+        "body_part": first("BodyPartExamined", 64) or region,
+        "anatomic_region": region,
+        "view_position": first("ViewPosition", 32),
+        "view_codes": _codes(elements, "ViewCodeSequence"),
+        "patient_orientation": texts(elements, "PatientOrientation", sets),
+        "image_type": texts(elements, "ImageType", sets),
+        "photometric": first("PhotometricInterpretation", 16),
+        "presentation_intent": first("PresentationIntentType", 16),
+        "species": _species(elements, sets),
+        "manufacturer": first("Manufacturer"),
+        "station_name": first("StationName"),
+        "priority": _priority(elements, sets),
+        "number_of_frames": max(whole(elements, "NumberOfFrames") or 1, 1),
+        "has_pixels": header.pixel_start is not None,
+        "made_by_us": _made_by_us(elements, sets),
+        "rendering_warnings": _rendering_warnings(header),
     }
 
 
-def _value(header: Dataset, keyword: str) -> Any:
-    """The value of an element, or None when absent or when its own bytes cannot be understood."""
-    try:
-        return header.get(keyword)
-    except CODEC_FAILURES:
-        return None
-
-
-def _texts(header: Dataset, keyword: str) -> tuple[str, ...]:
-    """Every value of an element as printable text."""
-    value = _value(header, keyword)
-    if value is None:
+def _rendering_warnings(header: Header) -> tuple[str, ...]:
+    """What is passed over or put right when the image is drawn; empty where it cannot be, which scoring says."""
+    if header.pixel_start is None or header.fault is not None:
         return ()
-    values = value if isinstance(value, (MultiValue, list, tuple)) else [value]
-    return tuple(printable(str(one)) for one in values)
+    try:
+        return rendering_of(header).warnings
+    except Unprocessable:
+        return ()
 
 
-def _text(header: Dataset, keyword: str) -> str:
-    """The first value of an element as printable text; empty when absent."""
-    return next(iter(_texts(header, keyword)), "")
+def _items(elements: Elements, keyword: str, *inside: str) -> list[Elements]:
+    return list(items_of(elements.get(tag_of(keyword)), tags_of(*inside)))
 
 
-def printable(text: str) -> str:
-    """Text without control characters or surrogates, cut to MAX_TEXT."""
-    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text[:MAX_TEXT]).strip()
+def _issuer(elements: Elements, sets: CharacterSets) -> str:
+    """(0040,0032) Universal Entity ID of the issuer's qualifiers, for devices that give no name."""
+    items = _items(elements, "IssuerOfPatientIDQualifiersSequence", "UniversalEntityID")
+    return next((found for item in items if (found := text(item, "UniversalEntityID", sets))), "")
 
 
-def _items(header: Dataset, keyword: str) -> Sequence[Dataset]:
-    value = _value(header, keyword)
-    return list(value) if isinstance(value, DicomSequence) else []
+def _region(elements: Elements, sets: CharacterSets) -> str:
+    """The first (0008,2218) Anatomic Region, which DX requires instead of a body part; CHEST in any language."""
+    for item in _items(elements, "AnatomicRegionSequence", "CodeValue", "CodeMeaning"):
+        return "CHEST" if text(item, "CodeValue", sets) in CHEST_REGIONS else text(item, "CodeMeaning", sets)
+    return ""
 
 
-def _body_part(header: Dataset) -> str:
-    """(0018,0015) Body Part Examined, or else the first (0008,2218) Anatomic Region, which DX requires instead."""
-    regions = [
-        "CHEST" if _text(item, "CodeValue") in CHEST_REGIONS else _text(item, "CodeMeaning")
-        for item in _items(header, "AnatomicRegionSequence")
+def _codes(elements: Elements, keyword: str) -> tuple[str, ...]:
+    return tuple(text(item, "CodeValue", CharacterSets()) for item in _items(elements, keyword, "CodeValue"))
+
+
+def _species(elements: Elements, sets: CharacterSets) -> str:
+    """(0010,2201) Patient Species Description or its code; QUADRUPED by (0010,2210) Anatomical Orientation Type."""
+    if text(elements, "AnatomicalOrientationType", sets).upper() == "QUADRUPED":
+        return "QUADRUPED"
+    coded = [text(item, "CodeMeaning", sets) for item in _items(elements, "PatientSpeciesCodeSequence", "CodeMeaning")]
+    return text(elements, "PatientSpeciesDescription", sets) or next(iter(coded), "")
+
+
+def _priority(elements: Elements, sets: CharacterSets) -> str:
+    """The most urgent (0040,1003) Requested Procedure Priority of all orders, or the retired (0032,000C) Study Priority ID."""
+    found = [
+        value
+        for item in _items(elements, "RequestAttributesSequence", "RequestedProcedurePriority")
+        for value in texts(item, "RequestedProcedurePriority", sets)
     ]
-    return _text(header, "BodyPartExamined") or next(iter(regions), "")
+    found += [value for keyword in ("RequestedProcedurePriority", "StudyPriorityID") for value in texts(elements, keyword, sets)]
+    stated = [value.upper()[:16] for value in found if value]
+    return next((value for value in stated if value in STAT_PRIORITIES), next(iter(stated), ""))
 
 
-def _codes(header: Dataset) -> tuple[str, ...]:
-    return tuple(_text(item, "CodeValue") for item in _items(header, "ViewCodeSequence"))
-
-
-def _priority(header: Dataset) -> str:
-    """(0040,1003) Requested Procedure Priority, in the request or at the top, or the retired (0032,000C) Study Priority ID."""
-    found = [_text(item, "RequestedProcedurePriority") for item in _items(header, "RequestAttributesSequence")]
-    found += [_text(header, "RequestedProcedurePriority"), _text(header, "StudyPriorityID")]
-    return next((text.upper()[:16] for text in found if text), "")
-
-
-def _frames(header: Dataset) -> int:
-    text = _text(header, "NumberOfFrames")
-    return int(text) if re.fullmatch(r"\d{1,9}", text) else 1
-
-
-def _made_by_us(header: Dataset) -> bool:
+def _made_by_us(elements: Elements, sets: CharacterSets) -> bool:
     """(0018,A001) Contributing Equipment names prioritizer: one of our own results coming back."""
-    return any(_text(item, "Manufacturer") == MANUFACTURER for item in _items(header, "ContributingEquipmentSequence"))
+    items = _items(elements, "ContributingEquipmentSequence", "Manufacturer")
+    return any(text(item, "Manufacturer", sets) == MANUFACTURER for item in items)
+
+
+def _ages(elements: Elements) -> dict[str, float | None]:
+    """The age that counts, and both of what it was taken from: the rules look whether they agree."""
+    age, birth_date = (text(elements, keyword, CharacterSets()) for keyword in ("PatientAge", "PatientBirthDate"))
+    dates = [text(elements, keyword, CharacterSets())[:10] for keyword in AGE_DATES]
+    taken = next((found for found in dates if day_of(found) is not None), "")
+    return {
+        "age_years": age_in_years(age, birth_date, taken),
+        "age_stated": stated_age(age),
+        "age_by_dates": age_by_dates(birth_date, taken),
+    }
 
 
 def age_in_years(age: str, birth_date: str, study_date: str) -> float | None:
     """(0010,1010) Patient's Age, or study date less birth date; None when neither can be understood.
 
+    An age of zero that the dates deny is the default of a device, and the dates count.
+    """
+    stated, by_dates = stated_age(age), age_by_dates(birth_date, study_date)
+    if stated == 0 and by_dates is not None and by_dates > DEFAULT_AGE_DOUBTED:
+        return by_dates
+    return by_dates if stated is None else stated
+
+
+def stated_age(age: str) -> float | None:
+    """(0010,1010) Patient's Age in years; None where it is none.
+
     An age without unit is taken as years (26,684 files of one public archive are so); over 120 years is not an age.
     """
-    match = re.fullmatch(r"(\d{1,3})([YMWD]?)", age.upper())
-    if match:
-        years = int(match.group(1)) * AGE_UNITS[match.group(2) or "Y"]
-        if 0 <= years <= OLDEST and not (years == 0 and not match.group(2)):
-            return years
-    born, studied = _date(birth_date), _date(study_date)
+    match = re.fullmatch(r"(\d{1,3})\s?([YMWD]?)", age.strip().upper(), re.ASCII)
+    if match is None:
+        return None
+    years = int(match[1]) * AGE_UNITS[match[2] or "Y"]
+    return years if years <= OLDEST and not (years == 0 and not match[2]) else None
+
+
+def age_by_dates(birth_date: str, study_date: str) -> float | None:
+    """Study date less birth date in years; None where one cannot be understood or they are no life apart."""
+    born, studied = day_of(birth_date), day_of(study_date)
     if born is None or studied is None or not 0 <= (studied - born).days <= OLDEST * 365.25:
         return None
     return (studied - born).days / 365.25
@@ -243,16 +277,25 @@ def age_in_years(age: str, birth_date: str, study_date: str) -> float | None:
 
 def study_date_of(path: Path) -> date | None:
     """(0008,0020) Study Date; None when it is absent or cannot be read."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            return _date(_text(_header(layout_of(map_file(path))), "StudyDate"))
-        except (*CODEC_FAILURES, Unprocessable, OSError):
-            return None
-
-
-def _date(text: str) -> date | None:
     try:
-        return date.fromisoformat(text.replace(".", "")) if re.fullmatch(r"[\d.]{8,10}", text) else None
+        return day_of(text(_header(path).elements, "StudyDate", CharacterSets()))
+    except OSError:
+        return None
+
+
+def day_of(text: str) -> date | None:
+    """A date of DICOM, also as ACR-NEMA wrote it and with the time behind it; None where it is none."""
+    match = re.match(r"(\d{4})([.-]?)(\d\d)\2(\d\d)(?!\d)|(\d{4})(\d\d)(\d\d)\d{2,}", text.strip(), re.ASCII)
+    if match is None:
+        return None
+    year, month, day = (match[1], match[3], match[4]) if match[1] else (match[5], match[6], match[7])
+    try:
+        return date(int(year), int(month), int(day))
     except ValueError:
         return None
+
+
+__all__ = [
+    "NO_STUDY", "WANTED", "age_by_dates", "age_in_years", "arrival_of", "bare_instance", "instance_of_file", "printable",
+    "read_instance", "sha256_of", "stated_age", "study_date_of",
+]  # fmt: skip

@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib.util
 import struct
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import TracebackType
 
 import numpy as np
@@ -45,6 +45,8 @@ class ImageShape:
     bits_allocated: int
     bits_stored: int
     signed: bool
+    bits_known: bool = True
+    """False where the header's Bits Stored means nothing: a codestream says it instead."""
 
     @property
     def dtype(self) -> np.dtype[np.integer]:
@@ -235,7 +237,7 @@ def decode_frame(frame: bytes, shape: ImageShape, syntax: str) -> Pixels:
     with _Refusing(f"the compressed frame cannot be decoded ({uid.UID(syntax).name})"):
         decoded = codec.decode(Encoded(frame, shape, str(syntax), bits))
         pixels = decoded.reshape(shape.rows, shape.columns)
-    return _sign_extended(pixels, bits) if shape.signed else pixels
+    return _sign_extended(pixels, bits).astype(shape.dtype, copy=False) if shape.signed else pixels
 
 
 def _sign_extended(pixels: NDArray[np.integer], bits: int) -> NDArray[np.integer]:
@@ -243,6 +245,15 @@ def _sign_extended(pixels: NDArray[np.integer], bits: int) -> NDArray[np.integer
     signed = pixels.view(pixels.dtype.str.replace("u", "i"))
     unused = pixels.dtype.itemsize * 8 - bits
     return (signed << unused) >> unused if unused else signed
+
+
+def with_bits_of(frame: bytes, shape: ImageShape, syntax: str) -> ImageShape:
+    """The shape with the precision of the codestream where the header's Bits Stored means nothing."""
+    header = CODECS[syntax].header
+    bitstream = header(frame) if header is not None and not shape.bits_known else None
+    if bitstream is None or not 1 <= bitstream.bits <= shape.bits_allocated:
+        return shape
+    return replace(shape, bits_stored=bitstream.bits, bits_known=True)
 
 
 def _agreed_bits(bitstream: Bitstream | None, shape: ImageShape) -> int:

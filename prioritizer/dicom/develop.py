@@ -13,6 +13,7 @@ from prioritizer import pixels
 from prioritizer.dicom import secondary_capture
 from prioritizer.dicom.decode import read_frame
 from prioritizer.dicom.secondary_capture import CaptureFacts, CaptureObject
+from prioritizer.geometry import AS_STORED, Geometry
 from prioritizer.study import Shown
 
 FILM_SIDE = 1600
@@ -24,24 +25,24 @@ DISPLAY_SIDE = 1024
 def model_picture(path: Path, spec: pixels.Preprocessing) -> NDArray[np.float32]:
     """The picture the network sees: float32 (size, size), 0..1. Raises Unprocessable."""
     frame = read_frame(path)
-    return pixels.square_picture(frame.pixels, frame.grey, spec)
+    return pixels.square_picture(frame.pixels, frame.grey, spec, frame.geometry)
 
 
 def display_picture(path: Path, longest_side: int = DISPLAY_SIDE) -> NDArray[np.uint8]:
     """The radiograph as people see it: uint8 (rows, columns). Raises Unprocessable."""
     frame = read_frame(path)
-    return pixels.display_picture(frame.pixels, frame.grey, longest_side)
+    return pixels.display_picture(frame.pixels, frame.grey, longest_side, frame.geometry)
 
 
 def film_png(path: Path, longest_side: int = FILM_SIDE) -> Shown:
     """The radiograph with all its tones, as a PNG that a browser reads without loss. Raises Unprocessable."""
     frame = read_frame(path)
-    return shown(frame.pixels, frame.grey, longest_side)
+    return shown(frame.pixels, frame.grey, longest_side, frame.geometry)
 
 
-def shown(stored: NDArray[np.generic], grey: pixels.GreyScale, longest_side: int = FILM_SIDE) -> Shown:
+def shown(stored: NDArray[np.generic], grey: pixels.GreyScale, longest_side: int = FILM_SIDE, geometry: Geometry = AS_STORED) -> Shown:
     """Stored grey values with all their tones: red is the high byte of a tone, green the low one."""
-    found = pixels.film(stored, grey, longest_side)
+    found = pixels.film(stored, grey, longest_side, geometry)
     packed = np.empty((*found.values.shape, 3), dtype=np.uint8)
     packed[:, :, 0], packed[:, :, 1], packed[:, :, 2] = found.values >> 8, found.values & 255, 0
     return Shown(png=_png(packed), rows=found.values.shape[0], columns=found.values.shape[1], low=found.low, high=found.high)

@@ -9,23 +9,22 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from io import BytesIO
 from pathlib import Path
 from typing import Final
 
 from pydicom.dataset import FileMetaDataset
 from pydicom.filebase import DicomBytesIO
-from pydicom.filereader import read_dataset
 from pydicom.filewriter import write_file_meta_info
-from pydicom.tag import Tag
 from pydicom.uid import UID, MediaStorageDirectoryStorage
 
 from prioritizer.dicom import status
+from prioritizer.dicom.byte_stream import BufferStream, map_file
 from prioritizer.dicom.codecs import CODEC_FAILURES
 from prioritizer.dicom.contexts import IMPLEMENTATION_CLASS_UID
+from prioritizer.dicom.elements import strings, tags_of
 from prioritizer.dicom.quiet import quietly
 from prioritizer.dicom.sender import MAX_CONTEXTS, REPLY_SECONDS, Destination, file_context, open_association, store
-from prioritizer.dicom.structure import layout_of, map_file
+from prioritizer.dicom.structure import read_header
 from prioritizer.errors import PermanentRefusal, Transient, Unprocessable
 
 _META_FOLLOWS: Final = b"DICM\x02\x00"
@@ -90,21 +89,25 @@ def _ready(path: Path, folder: Path) -> _Ready:
 
 def _with_head(path: Path, folder: Path) -> Path:
     """A copy with preamble and file meta information, named by the order of arrival."""
-    layout = layout_of(map_file(path))
-    header = BytesIO(layout.buffer[layout.start : layout.header_end])
+    buffer = map_file(path)
+    header, _ = read_header(BufferStream(buffer), tags_of("SOPClassUID", "SOPInstanceUID"))
+    if header.fault is not None:
+        raise header.fault
+    sop_class, sop_instance = (next(iter(strings(header.elements, keyword)), "") for keyword in ("SOPClassUID", "SOPInstanceUID"))
+    if not sop_class or not sop_instance:
+        raise Unprocessable("header", "the file names no SOP Class and SOP Instance UID")
     try:
         with quietly():
-            named = read_dataset(header, layout.implicit, layout.little_endian, specific_tags=[Tag("SOPClassUID"), Tag("SOPInstanceUID")])
-        meta = FileMetaDataset()
-        meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID = named.SOPClassUID, named.SOPInstanceUID
-        meta.TransferSyntaxUID, meta.ImplementationClassUID = layout.transfer_syntax, UID(IMPLEMENTATION_CLASS_UID)
+            meta = FileMetaDataset()
+            meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID = UID(sop_class), UID(sop_instance)
+            meta.TransferSyntaxUID, meta.ImplementationClassUID = header.transfer_syntax, UID(IMPLEMENTATION_CLASS_UID)
         meta.FileMetaInformationVersion = b"\x00\x01"
         head = DicomBytesIO()
         write_file_meta_info(head, meta)
     except CODEC_FAILURES as error:
         raise Unprocessable("header", "the file names no SOP Class and SOP Instance UID") from error
     copy = folder / f"{sum(1 for _ in folder.iterdir())}.dcm"
-    copy.write_bytes(bytes(128) + b"DICM" + head.getvalue() + layout.buffer[layout.start :])
+    copy.write_bytes(bytes(128) + b"DICM" + head.getvalue() + buffer[header.start :])
     return copy
 
 

@@ -25,9 +25,10 @@ from pydicom.filereader import read_dataset
 from pydicom.filewriter import write_dataset
 from pydicom.tag import BaseTag, Tag
 
+from prioritizer.dicom.byte_stream import BufferStream, map_file
 from prioritizer.dicom.codecs import CODEC_FAILURES
 from prioritizer.dicom.quiet import quietly
-from prioritizer.dicom.structure import Layout, layout_of, map_file
+from prioritizer.dicom.structure import Header, encoded_element, read_header
 from prioritizer.errors import Unprocessable
 
 MUST_BE_PRESENT = (
@@ -140,6 +141,7 @@ _READ_ONLY = (
     "LossyImageCompressionRatio",
     "LossyImageCompressionMethod",
 )
+_WANTED = frozenset(int(Tag(keyword)) for keyword in COPIED + _READ_ONLY)
 _LONG_VRS = frozenset(("OB", "OD", "OF", "OL", "OV", "OW", "SQ", "SV", "UC", "UN", "UR", "UT", "UV"))
 _WORD_BYTES = {"US": 2, "SS": 2, "AT": 2, "OW": 2, "UL": 4, "SL": 4, "FL": 4, "OF": 4, "OL": 4, "FD": 8, "OD": 8, "SV": 8, "UV": 8}
 _LOSSY_METHODS = {
@@ -166,16 +168,19 @@ class SourceHeader:
 
 def read_source(path: Path) -> SourceHeader:
     """The header of the DICOM file at `path`; raises Unprocessable."""
-    layout = layout_of(map_file(path))
+    buffer = map_file(path)
+    found, _ = read_header(BufferStream(buffer), _WANTED)
+    if found.fault is not None:
+        raise found.fault
     with quietly():
         try:
-            header = _read(layout)
+            header = _read(found)
             return SourceHeader(
                 sop_class_uid=str(header.SOPClassUID),
                 sop_instance_uid=str(header.SOPInstanceUID),
                 elements=_copied(header),
                 timezone=str(header.get("TimezoneOffsetFromUTC", "") or "").strip(),
-                lossy=_lossy(header, layout),
+                lossy=_lossy(header, found, len(buffer)),
             )
         except CODEC_FAILURES as error:
             raise Unprocessable("header", "the header of the source image cannot be copied") from error
@@ -192,9 +197,10 @@ def encoded(dataset: Dataset) -> dict[int, bytes]:
     return elements
 
 
-def _read(layout: Layout) -> Dataset:
-    tags: list[BaseTag | int] = [Tag(keyword) for keyword in COPIED + _READ_ONLY]
-    return read_dataset(BytesIO(layout.buffer[layout.start : layout.header_end]), layout.implicit, layout.little_endian, specific_tags=tags)
+def _read(found: Header) -> Dataset:
+    """The wanted elements, put together again as they were encoded, for pydicom to read."""
+    content = BytesIO(b"".join(encoded_element(found.elements[tag]) for tag in sorted(found.elements)))
+    return read_dataset(content, found.implicit, found.little_endian)
 
 
 def _copied(header: Dataset) -> dict[int, bytes]:
@@ -252,20 +258,20 @@ def _element(tag: BaseTag, vr: str, value: bytes) -> bytes:
     return head + (struct.pack("<HL", 0, len(value)) if vr in _LONG_VRS else struct.pack("<H", len(value))) + value
 
 
-def _lossy(header: Dataset, layout: Layout) -> tuple[tuple[float, str], ...] | None:
+def _lossy(header: Dataset, found: Header, size: int) -> tuple[tuple[float, str], ...] | None:
     """What the source says, completed by what its transfer syntax proves."""
-    method = _LOSSY_METHODS.get(layout.transfer_syntax)
+    method = _LOSSY_METHODS.get(found.transfer_syntax)
     if str(header.get("LossyImageCompression", "") or "").strip() != "01" and method is None:
         return None
     ratios, methods = _values(header, "LossyImageCompressionRatio"), _values(header, "LossyImageCompressionMethod")
     if ratios and len(ratios) == len(methods):
         return tuple((float(ratio), method) for ratio, method in zip(ratios, methods, strict=True))
-    if method is None and layout.transfer_syntax in uid.JPEG2000TransferSyntaxes:
+    if method is None and found.transfer_syntax in uid.JPEG2000TransferSyntaxes:
         method = "ISO_15444_1"
-    if method is None or layout.pixel_start is None or layout.pixel_length is not None:
+    if method is None or found.pixel_start is None or found.pixel_length is not None:
         return ()
     plain = int(header.Rows) * int(header.Columns) * (2 if int(header.BitsStored) > 8 else 1)
-    return ((round(plain / max(len(layout.buffer) - layout.pixel_start, 1), 2), method),)
+    return ((round(plain / max(size - found.pixel_start, 1), 2), method),)
 
 
 def _values(header: Dataset, keyword: str) -> list[str]:

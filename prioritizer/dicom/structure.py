@@ -1,18 +1,17 @@
-"""Where things lie in a DICOM file, found by one bounded walk before any library reads it.
+"""Where things lie in a DICOM file, found by one bounded walk, and the few elements that are wanted, each with a cap.
 
-pydicom follows a hostile file into a RecursionError or a gigabyte; this walk counts as it goes and stops at the limits below.
-It converts no values: it answers only whether the file is sane, how it is encoded and where its Pixel Data is.
+pydicom follows a hostile file into a RecursionError or a gigabyte; this walk counts as it goes, passes over what nobody asked for
+and stops at the limits below. A fault does not lose what stood before it: it is a field of the answer.
 
-Sources: PS3.10 section 7 (file meta), PS3.5 sections 7.1 (element encodings), 7.5 (sequences) and A.4 (encapsulation).
+Sources: PS3.10 section 7 (file meta), PS3.5 sections 6.2 (VRs), 7.1 (element encodings), 7.5 (sequences) and A.4 (encapsulation).
 """
 
 from __future__ import annotations
 
-import mmap
 import struct
-import zlib
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from typing import Final
 
 from pydicom.datadict import dictionary_VR
 from pydicom.uid import (
@@ -23,15 +22,20 @@ from pydicom.uid import (
     ImplicitVRLittleEndian,
 )
 
+from prioritizer.dicom.byte_stream import BufferStream, ByteStream, InflatedStream
 from prioritizer.dicom.quiet import IGNORE_INVALID
 from prioritizer.errors import Unprocessable
 
-Buffer = bytes | mmap.mmap
-
-MAX_NESTING = 32
-MAX_ELEMENTS = 100_000
-MAX_ELEMENT_BYTES = 16 * 2**20
-"""No element of a radiograph but Pixel Data is longer; a longer one is an attachment or an attack."""
+MAX_NESTING: Final = 32
+MAX_ELEMENTS: Final = 100_000
+MAX_VALUE_BYTES: Final = 64 * 2**10
+"""Kept of one value that is no sequence: texts are shown to 400 characters, a VR with a short length holds no more."""
+MAX_SEQUENCE_BYTES: Final = 512 * 2**10
+"""A sequence beyond this is passed over; three look-up tables of 65,536 entries fit."""
+MAX_KEPT_BYTES: Final = 4 * 2**20
+"""Kept of one header in all."""
+MAX_INFLATED_HEADER_BYTES = 64 * 2**20
+"""Inflated, and thrown away as it goes, on the way to the Pixel Data of a deflated data set: 0.2 s."""
 MAX_INFLATED_BYTES = 600 * 2**20
 """The largest frame we decode (512 MiB) with its header; a deflated file that goes on is a bomb."""
 
@@ -43,18 +47,36 @@ SHORT_VRS = frozenset(b"AE AS AT CS DA DS DT FD FL IS LO LT PN SH SL SS ST TM UI
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Layout:
-    """One data set: how it is encoded and where its header ends and its Pixel Data lies."""
+class Element:
+    """One element of the header: its own bytes, not yet understood."""
 
-    buffer: Buffer
-    """The mapped file, or the inflated data set of a deflated one."""
-    transfer_syntax: UID
-    start: int
-    header_end: int
-    """First byte that belongs to Pixel Data, or the end where there is none."""
-    pixel_start: int | None
-    pixel_length: int | None
+    tag: int
+    vr: bytes
+    """As written; empty in implicit VR."""
+    value: bytes
+    """Without padding taken off; of a sequence its items as encoded."""
+    implicit: bool
+    """How the elements inside a sequence are encoded."""
+    little_endian: bool
+
+
+@dataclass(slots=True, kw_only=True)
+class Header:
+    """The wanted elements of one data set and where its Pixel Data lies."""
+
+    transfer_syntax: UID = field(default_factory=lambda: UID(""))
+    start: int = 0
+    """First byte of the data set in the file."""
+    elements: dict[int, Element] = field(default_factory=dict)
+    pixel_start: int | None = None
+    """First byte of the value of Pixel Data; of a deflated data set counted in the inflated bytes."""
+    pixel_length: int | None = None
     """None while `pixel_start` is given: undefined length, so encapsulated fragments."""
+    pixel_vr: bytes = b""
+    damaged: set[int] = field(default_factory=set)
+    """Wanted elements that stood there and could not be kept: broken inside, or longer than anything that is meant."""
+    fault: Unprocessable | None = None
+    """What ended the walk before the Pixel Data or the end of the data set."""
 
     @property
     def implicit(self) -> bool:
@@ -65,6 +87,108 @@ class Layout:
     def little_endian(self) -> bool:
         """Numbers are stored least significant byte first."""
         return self.transfer_syntax != ExplicitVRBigEndian
+
+
+def read_header(stream: ByteStream, wanted: Collection[int], inflated_limit: int | None = None) -> tuple[Header, ByteStream]:
+    """The header of a Part 10 file or a bare data set, and the stream that stands at its Pixel Data.
+
+    Never raises Unprocessable: what is wrong with the structure is the header's `fault`, and what stood before it is kept.
+    """
+    header = Header()
+    try:
+        header.transfer_syntax = _transfer_syntax(stream)
+        header.start = stream.position
+        if header.transfer_syntax == DeflatedExplicitVRLittleEndian:
+            stream = InflatedStream(stream, MAX_INFLATED_HEADER_BYTES if inflated_limit is None else inflated_limit)
+        _Walk(stream, header, wanted).to_pixel_data()
+    except Unprocessable as fault:
+        header.fault = fault
+    return header, stream
+
+
+def items_of(element: Element | None, wanted: Collection[int]) -> list[dict[int, Element]]:
+    """The wanted elements of each item of a sequence; of what is broken inside, the items before it."""
+    if element is None or element.vr not in (b"SQ", b"UN", b""):
+        return []
+    # PS3.5 6.2.2 note 2: what travels as UN is in implicit VR little endian.
+    unknown = element.vr == b"UN"
+    implicit, little = element.implicit or unknown, element.little_endian or unknown
+    stream, found = BufferStream(element.value), list[dict[int, Element]]()
+    order = struct.Struct("<HHL" if little else ">HHL")
+    while len(head := stream.take(8)) == 8:
+        group, number, length = order.unpack(head)
+        if group << 16 | number != ITEM:
+            break
+        inside: ByteStream = stream if length == UNDEFINED else BufferStream(stream.take(length))
+        item = Header(transfer_syntax=_syntax_like(implicit=implicit, little=little))
+        try:
+            _Walk(inside, item, wanted, is_item=True).to_pixel_data()
+        except Unprocessable:
+            found.append(item.elements)
+            if length == UNDEFINED:
+                break
+            continue
+        found.append(item.elements)
+    return found
+
+
+def encoded_element(element: Element) -> bytes:
+    """The element with its head, as it was encoded; a sequence with its length, or with delimiters where it is implicit in explicit."""
+    order, length = "<" if element.little_endian else ">", len(element.value)
+    tag = struct.pack(order + "HH", element.tag >> 16, element.tag & 0xFFFF)
+    if not element.vr:
+        return tag + struct.pack(order + "L", length) + element.value
+    if element.vr == b"SQ" and element.implicit:
+        end = struct.pack(order + "HHL", SEQUENCE_END >> 16, SEQUENCE_END & 0xFFFF, 0)
+        return tag + struct.pack(order + "2sHL", b"UN", 0, UNDEFINED) + element.value + end
+    if element.vr in SHORT_VRS:
+        return tag + struct.pack(order + "2sH", element.vr, min(length, 0xFFFE)) + element.value[:0xFFFE]
+    return tag + struct.pack(order + "2sHL", element.vr, 0, length) + element.value
+
+
+def _syntax_like(*, implicit: bool, little: bool) -> UID:
+    return ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian if little else ExplicitVRBigEndian
+
+
+def _transfer_syntax(stream: ByteStream) -> UID:
+    """The transfer syntax; the stream then stands at the data set."""
+    # "DICM" may also stand in the data of a file without preamble: group 0002 must follow it.
+    head = stream.peek(134)
+    if head[128:134] == b"DICM\x02\x00":
+        stream.skip(132)
+        return _from_meta(stream)
+    group = int.from_bytes(head[:2], "little")
+    if group == 0x0002:
+        return _from_meta(stream)
+    if group == 0x0008:
+        return ExplicitVRLittleEndian if head[4:6] in LONG_VRS | SHORT_VRS else ImplicitVRLittleEndian
+    raise Unprocessable("not-dicom", "the file is not DICOM: it has neither preamble nor file meta information")
+
+
+def _from_meta(stream: ByteStream) -> UID:
+    """(0002,0010) Transfer Syntax UID; the stream then stands behind the file meta information.
+
+    Its group length says where that ends: some devices write group 0002 into the data set too, and that counts for nothing.
+    """
+    meta = Header(transfer_syntax=ExplicitVRLittleEndian)
+    walk, end = _Walk(stream, meta, (0x00020000, 0x00020010)), -1
+    while stream.peek(2) == b"\x02\x00" and not (stream.position == end and 0x00020010 in meta.elements):
+        walk.step()
+        if end < 0 and 0x00020000 in meta.elements:
+            end = stream.position + int.from_bytes(meta.elements[0x00020000].value, "little")
+    syntax = meta.elements[0x00020010].value if 0x00020010 in meta.elements else b""
+    text = syntax[:64].rstrip(b"\0 ").decode("ascii", "replace")
+    if not text:
+        raise Unprocessable("no-transfer-syntax", "the file meta information has no Transfer Syntax UID")
+    return UID(text, IGNORE_INVALID)
+
+
+def _is_sequence(tag: int) -> bool:
+    """Implicit VR leaves it to the dictionary which attributes are sequences; private ones count as bytes."""
+    try:
+        return dictionary_VR(tag) == "SQ"
+    except KeyError:
+        return False
 
 
 @dataclass(slots=True)
@@ -79,211 +203,211 @@ class _Container:
     """Its items are fragments of an encapsulated icon: bytes, not elements."""
 
 
-def map_file(path: Path) -> Buffer:
-    """The bytes of `path` without reading them; raises Unprocessable where there is nothing to map."""
-    try:
-        with path.open("rb") as file:
-            return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-    except (OSError, ValueError) as error:
-        raise Unprocessable("unreadable", "the file is empty or cannot be opened") from error
+@dataclass(slots=True)
+class _Recording:
+    """The wanted sequence that the walk is inside of."""
 
-
-def layout_of(buffer: Buffer) -> Layout:
-    """The layout of one Part 10 file, or of a bare data set; Unprocessable names the first limit it breaks."""
-    syntax, start = _encoding(buffer)
-    if syntax == DeflatedExplicitVRLittleEndian:
-        buffer, start = _inflate(buffer, start), 0
-    walk = _Walk(buffer, start, implicit=syntax == ImplicitVRLittleEndian, little=syntax != ExplicitVRBigEndian)
-    header_end, pixel_start, pixel_length = walk.to_pixel_data()
-    return Layout(
-        buffer=buffer,
-        transfer_syntax=syntax,
-        start=start,
-        header_end=header_end,
-        pixel_start=pixel_start,
-        pixel_length=pixel_length,
-    )
-
-
-def fragments(layout: Layout) -> bytes:
-    """The fragments of a single encapsulated frame, joined; the Basic Offset Table is left out (PS3.5 A.4)."""
-    buffer, position, parts = layout.buffer, layout.pixel_start or 0, list[bytes]()
-    while len(parts) <= MAX_ELEMENTS:
-        if position + 8 > len(buffer):
-            raise Unprocessable("truncated", "the file ends inside its Pixel Data")
-        group, element, length = struct.unpack_from("<HHL", buffer, position)
-        tag, position = group << 16 | element, position + 8
-        if tag == SEQUENCE_END:
-            return b"".join(parts[1:])
-        if tag != ITEM or length == UNDEFINED:
-            raise Unprocessable("malformed", "the Pixel Data is no sequence of fragments")
-        if position + length > len(buffer):
-            raise Unprocessable("truncated", "the file ends inside its Pixel Data")
-        parts.append(buffer[position : position + length])
-        position += length
-    raise Unprocessable("too-many-elements", f"the Pixel Data has more than {MAX_ELEMENTS} fragments")
-
-
-def _encoding(buffer: Buffer) -> tuple[UID, int]:
-    """Transfer syntax and first byte of the data set."""
-    # "DICM" may also stand in the data of a file without preamble: group 0002 must follow it.
-    if buffer[128:134] == b"DICM\x02\x00":
-        return _from_meta(buffer, 132)
-    group = int.from_bytes(buffer[:2], "little")
-    if group == 0x0002:
-        return _from_meta(buffer, 0)
-    if group == 0x0008:
-        explicit = bytes(buffer[4:6]) in LONG_VRS | SHORT_VRS
-        return (ExplicitVRLittleEndian if explicit else ImplicitVRLittleEndian), 0
-    raise Unprocessable("not-dicom", "the file is not DICOM: it has neither preamble nor file meta information")
-
-
-def _from_meta(buffer: Buffer, position: int) -> tuple[UID, int]:
-    """(0002,0010) Transfer Syntax UID and the first byte after group 0002."""
-    walk = _Walk(buffer, position, implicit=False, little=True)
-    syntax = ""
-    while walk.group_ahead() == 0x0002:
-        tag, _, length = walk.next_header(implicit=False)
-        if tag == 0x00020010:
-            syntax = bytes(buffer[walk.position : walk.position + min(length, 64)]).rstrip(b"\0 ").decode("ascii", "replace")
-        walk.skip(length, None)
-    if not syntax:
-        raise Unprocessable("no-transfer-syntax", "the file meta information has no Transfer Syntax UID")
-    return UID(syntax, IGNORE_INVALID), walk.position
-
-
-def _inflate(buffer: Buffer, start: int) -> bytes:
-    """The inflated data set (PS3.5 A.5), never more than MAX_INFLATED_BYTES."""
-    inflater = zlib.decompressobj(-zlib.MAX_WBITS)
-    try:
-        data = inflater.decompress(buffer[start:], MAX_INFLATED_BYTES)
-    except zlib.error as error:
-        raise Unprocessable("malformed", "the deflated data set cannot be inflated") from error
-    if inflater.unconsumed_tail:
-        raise Unprocessable("too-large", "the deflated data set is larger than 600 MiB")
-    return data
-
-
-def _is_sequence(tag: int) -> bool:
-    """Implicit VR leaves it to the dictionary which attributes are sequences; private ones count as bytes."""
-    try:
-        return dictionary_VR(tag) == "SQ"
-    except KeyError:
-        return False
+    tag: int
+    vr: bytes
+    depth: int
+    """Containers on the stack while its items are walked."""
+    implicit: bool
+    data: bytearray = field(default_factory=bytearray)
+    whole: bool = True
 
 
 class _Walk:
-    """A cursor over elements that counts them and never leaves the buffer."""
+    """Counts elements, keeps those that are wanted at the top level and never leaves the stream."""
 
-    def __init__(self, buffer: Buffer, position: int, *, implicit: bool, little: bool) -> None:
-        self.buffer, self.position, self.size = buffer, position, len(buffer)
-        order = "<" if little else ">"
+    def __init__(self, stream: ByteStream, header: Header, wanted: Collection[int], *, is_item: bool = False) -> None:
+        self._stream, self._header, self._wanted, self._is_item = stream, header, frozenset(wanted), is_item
+        order = "<" if header.little_endian else ">"
         self._tag, self._long, self._short = (struct.Struct(order + code) for code in ("HH", "L", "H"))
-        self._stack = [_Container(None, False, implicit)]
-        self._elements = 0
+        self._stack = [_Container(None, False, header.implicit)]
+        self._recording: _Recording | None = None
+        self._elements, self._kept, self._closed = 0, 0, False
 
-    def group_ahead(self) -> int:
-        """Group number of the next element, -1 at the end."""
-        return int.from_bytes(self.buffer[self.position : self.position + 2], "little") if self.position < self.size else -1
+    def to_pixel_data(self) -> None:
+        """Walk until Pixel Data of the top level, or to the end of the data set or item."""
+        while not self._closed and self._header.pixel_start is None and self._ahead():
+            self.step()
 
-    def to_pixel_data(self) -> tuple[int, int | None, int | None]:
-        """Walk until Pixel Data of the top level: where it begins, where its value begins, its length."""
-        while True:
-            self._leave_finished()
-            inside = self._stack[-1]
-            if self.position == self.size and len(self._stack) == 1:
-                return self.position, None, None
-            begin = self.position
-            tag, vr, length = self.next_header(implicit=inside.implicit, item=inside.is_sequence)
-            if tag == PIXEL_DATA and len(self._stack) == 1:
-                return begin, self.position, self._pixel_length(length)
+    def step(self) -> None:
+        """Walk over one element, or into or out of one sequence or item."""
+        inside = self._stack[-1]
+        try:
+            tag, vr, length = self._next(implicit=inside.implicit, item=inside.is_sequence)
             if inside.is_sequence:
                 self._in_sequence(tag, length, inside)
             else:
                 self._in_data_set(tag, vr, length, inside)
+        except Unprocessable as fault:
+            if fault.slug != "malformed" or not self._leave_broken():
+                raise
 
-    def next_header(self, *, implicit: bool, item: bool = False) -> tuple[int, bytes, int]:
-        """Tag, VR (empty where none is written) and length of the element at the cursor, which moves to its value."""
+    def _ahead(self) -> bool:
+        """Leave what is finished; True while the data goes on."""
+        while len(self._stack) > 1 and (end := self._stack[-1].end) is not None and self._stream.position >= end:
+            self._pop()
+        return len(self._stack) > 1 or bool(self._stream.peek(1))
+
+    def _next(self, *, implicit: bool, item: bool) -> tuple[int, bytes, int]:
+        """Tag, VR (empty where none is written) and length of the next element; the stream then stands at its value."""
         self._elements += 1
         if self._elements > MAX_ELEMENTS:
             raise Unprocessable("too-many-elements", f"the file has more than {MAX_ELEMENTS} elements")
-        if self.position + 8 > self.size:
+        head, limit = self._stream.peek(12), self._stack[-1].end
+        if limit is not None and self._stream.position + 8 > limit:
+            raise Unprocessable("malformed", "a sequence ends inside an element")
+        if len(head) < 8:
             raise Unprocessable("truncated", "the file ends inside an element")
-        group, element = self._tag.unpack_from(self.buffer, self.position)
-        tag = group << 16 | element
+        group, element = self._tag.unpack_from(head)
+        vr = head[4:6]
+        # Some devices copy the file meta information, always explicit, in front of an implicit data set.
+        implicit = implicit and not (group == 0x0002 and vr in LONG_VRS | SHORT_VRS)
         if implicit or item or group == 0xFFFE:
-            length = self._long.unpack_from(self.buffer, self.position + 4)[0]
-            self.position += 8
-            return tag, b"", length
-        vr = bytes(self.buffer[self.position + 4 : self.position + 6])
-        return tag, vr, self._explicit_length(vr)
+            self._pass_over(8)
+            return group << 16 | element, b"", self._long.unpack_from(head, 4)[0]
+        return group << 16 | element, vr, self._explicit_length(head, vr)
 
-    def skip(self, length: int, end: int | None) -> None:
-        """Pass over a value that must lie inside its container."""
-        if length > MAX_ELEMENT_BYTES:
-            raise Unprocessable("element-too-long", "an element other than Pixel Data is longer than 16 MiB")
-        self.position += length
-        if self.position > (self.size if end is None else end):
-            raise Unprocessable("truncated", "an element is longer than what is left of the file or of its sequence")
-
-    def _explicit_length(self, vr: bytes) -> int:
-        if vr in SHORT_VRS:
-            length: int = self._short.unpack_from(self.buffer, self.position + 6)[0]
-            self.position += 8
-            return length
-        if vr not in LONG_VRS:
+    def _explicit_length(self, head: bytes, vr: bytes) -> int:
+        # PS3.5 6.2: a VR that nobody here knows yet has the long form, unless its reserved bytes say otherwise.
+        unknown = vr not in SHORT_VRS and vr not in LONG_VRS
+        if unknown and not (vr.isalpha() and vr.isupper()):
             raise Unprocessable("malformed", "an element has no valid Value Representation")
-        if self.position + 12 > self.size:
+        if vr in SHORT_VRS or (unknown and head[6:8] != b"\0\0"):
+            self._pass_over(8)
+            length: int = self._short.unpack_from(head, 6)[0]
+            return length
+        if len(head) < 12:
             raise Unprocessable("truncated", "the file ends inside an element")
-        length = self._long.unpack_from(self.buffer, self.position + 8)[0]
-        self.position += 12
-        return length
-
-    def _leave_finished(self) -> None:
-        while len(self._stack) > 1 and self._stack[-1].end is not None and self.position >= self._stack[-1].end:
-            self._stack.pop()
-
-    def _pixel_length(self, length: int) -> int | None:
-        if length == UNDEFINED:
-            return None
-        if self.position + length > self.size:
-            raise Unprocessable("truncated", "the file ends inside its Pixel Data")
-        return length
+        self._pass_over(12)
+        return int(self._long.unpack_from(head, 8)[0])
 
     def _in_sequence(self, tag: int, length: int, inside: _Container) -> None:
         if tag == ITEM and inside.opaque:
-            self.skip(length, inside.end)
+            self._skip(length, inside.end)
         elif tag == ITEM:
             self._enter(length, is_sequence=False, implicit=inside.implicit)
         elif tag == SEQUENCE_END and inside.end is None:
-            self._stack.pop()
+            self._pop(delimited=True)
         else:
             raise Unprocessable("malformed", "a sequence holds something other than items")
 
     def _in_data_set(self, tag: int, vr: bytes, length: int, inside: _Container) -> None:
-        if tag == ITEM_END and inside.end is None and len(self._stack) > 1:
+        top = len(self._stack) == 1
+        if tag == PIXEL_DATA and top:
+            self._at_pixel_data(vr, length)
+        elif tag == ITEM_END and inside.end is None and not top:
             self._stack.pop()
+        elif tag == ITEM_END and top and self._is_item:
+            self._closed = True
+        elif tag in (ITEM_END, SEQUENCE_END) and top and not length:
+            return  # a delimiter too many ends nothing
         elif tag >> 16 == 0xFFFE:
             raise Unprocessable("malformed", "a delimiter stands outside any sequence")
-        elif length == UNDEFINED:
-            if vr not in (b"SQ", b"UN", b"") and tag != PIXEL_DATA:
-                raise Unprocessable("malformed", "an element other than a sequence has undefined length")
+        elif length == UNDEFINED and vr not in (b"SQ", b"UN", b"") and tag != PIXEL_DATA:
+            raise Unprocessable("malformed", "an element other than a sequence has undefined length")
+        elif length == UNDEFINED or vr == b"SQ" or (not vr and _is_sequence(tag)):
             # PS3.5 6.2.2: a UN of undefined length is a sequence in implicit VR, whatever surrounds it.
-            self._enter(length, is_sequence=True, implicit=inside.implicit or vr == b"UN", opaque=tag == PIXEL_DATA)
-        elif vr == b"SQ" or (not vr and _is_sequence(tag)):
-            self._enter(length, is_sequence=True, implicit=inside.implicit)
+            implicit = inside.implicit or (vr == b"UN" and length == UNDEFINED)
+            self._enter(length, is_sequence=True, implicit=implicit, opaque=tag == PIXEL_DATA)
+            self._record(tag, vr, length, implicit)
+        elif top and tag in self._wanted and tag not in self._header.elements:
+            self._keep(tag, vr, length, inside)
         else:
-            self.skip(length, inside.end)
+            self._skip(length, inside.end)
+
+    def _at_pixel_data(self, vr: bytes, length: int) -> None:
+        header, left = self._header, self._stream.left()
+        header.pixel_start, header.pixel_vr = self._stream.position, vr
+        header.pixel_length = None if length == UNDEFINED else length
+        if header.pixel_length is not None and left is not None and header.pixel_length > left:
+            raise Unprocessable("truncated", "the file ends inside its Pixel Data")
+
+    def _keep(self, tag: int, vr: bytes, length: int, inside: _Container) -> None:
+        """Take a value that is no sequence, as far as it may be kept, and pass over the rest."""
+        kept = min(length, MAX_SEQUENCE_BYTES if self._is_item else MAX_VALUE_BYTES)
+        if self._kept + kept > MAX_KEPT_BYTES:
+            self._header.damaged.add(tag)
+            self._skip(length, inside.end)
+            return
+        value = self._stream.take(kept)
+        if len(value) < kept:
+            raise Unprocessable("truncated", "an element is longer than what is left of the file or of its sequence")
+        self._kept += kept
+        self._skip(length - kept, inside.end)
+        self._put(tag, vr, value, inside.implicit)
+
+    def _put(self, tag: int, vr: bytes, value: bytes, implicit: bool) -> None:
+        little = self._header.little_endian
+        self._header.elements[tag] = Element(tag=tag, vr=vr, value=value, implicit=implicit, little_endian=little)
+
+    def _record(self, tag: int, vr: bytes, length: int, implicit: bool) -> None:
+        """Begin to keep what is walked, where the sequence just entered is wanted."""
+        if len(self._stack) == 2 and tag in self._wanted and tag not in self._header.elements:
+            self._recording = _Recording(tag, vr if vr != b"UN" else b"SQ", len(self._stack), implicit)
+            if length == 0:
+                self._finish_recording()
+
+    def _finish_recording(self) -> None:
+        done, self._recording = self._recording, None
+        if done is not None and done.whole:
+            self._put(done.tag, done.vr, bytes(done.data), done.implicit)
+        elif done is not None:
+            self._header.damaged.add(done.tag)
+
+    def _pass_over(self, length: int) -> bool:
+        """Consume bytes; kept where they belong to a wanted sequence and it is not too long."""
+        recording = self._recording
+        if recording is None or not recording.whole:
+            return self._stream.skip(length)
+        if len(recording.data) + length > MAX_SEQUENCE_BYTES or self._kept + length > MAX_KEPT_BYTES:
+            recording.whole = False
+            recording.data.clear()
+            return self._stream.skip(length)
+        data = self._stream.take(length)
+        recording.data += data
+        self._kept += len(data)
+        return len(data) == length
+
+    def _skip(self, length: int, end: int | None) -> None:
+        """Pass over a value that must lie inside its container."""
+        if end is not None and self._stream.position + length > end:
+            raise Unprocessable("malformed", "an element is longer than what is left of its sequence")
+        if not self._pass_over(length):
+            raise Unprocessable("truncated", "an element is longer than what is left of the file or of its sequence")
 
     def _enter(self, length: int, *, is_sequence: bool, implicit: bool, opaque: bool = False) -> None:
         """Step into a sequence or item; it must end inside what holds it."""
-        end = None if length == UNDEFINED else self.position + length
-        if end is not None:
-            if length > MAX_ELEMENT_BYTES:
-                raise Unprocessable("element-too-long", "an element other than Pixel Data is longer than 16 MiB")
-            limit = self._stack[-1].end
-            if end > (self.size if limit is None else limit):
+        end, limit, left = None, self._stack[-1].end, self._stream.left()
+        if length != UNDEFINED:
+            end = self._stream.position + length
+            if limit is not None and end > limit:
+                raise Unprocessable("malformed", "a sequence is longer than what holds it")
+            if left is not None and length > left:
                 raise Unprocessable("truncated", "a sequence is longer than what is left of the file")
         self._stack.append(_Container(end, is_sequence, implicit, opaque))
         if len(self._stack) > 2 * MAX_NESTING + 1:
             raise Unprocessable("too-deep", f"sequences are nested more than {MAX_NESTING} deep")
+
+    def _pop(self, *, delimited: bool = False) -> None:
+        """Leave a container; a wanted sequence that ends here is kept, without the delimiter that ended it."""
+        if self._recording is not None and len(self._stack) == self._recording.depth:
+            if delimited and self._recording.whole:
+                del self._recording.data[-8:]
+            self._finish_recording()
+        self._stack.pop()
+
+    def _leave_broken(self) -> bool:
+        """Step behind the innermost container whose length is known: what is broken costs that value only. False at the top level."""
+        while len(self._stack) > 1:
+            if self._recording is not None:
+                self._recording.whole = False
+            inside, end = self._stack[-1], self._stack[-1].end
+            if end is not None and inside.is_sequence and self._stream.position <= end:
+                skipped = self._stream.skip(end - self._stream.position)
+                self._pop()
+                return skipped
+            self._stack.pop()
+        return False

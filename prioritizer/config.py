@@ -24,7 +24,8 @@ from prioritizer.eligibility import Strictness
 from prioritizer.errors import ConfigError
 from prioritizer.ranking import Stage
 
-AETitle = Annotated[str, Field(min_length=1, max_length=16, pattern=r"^[\x21-\x5b\x5d-\x7e]([\x20-\x5b\x5d-\x7e]*[\x21-\x5b\x5d-\x7e])?$")]
+AE_TITLE = r"^[\x21-\x5b\x5d-\x7e]([\x20-\x5b\x5d-\x7e]*[\x21-\x5b\x5d-\x7e])?$"
+AETitle = Annotated[str, Field(min_length=1, max_length=16, pattern=AE_TITLE)]
 Port = Annotated[int, Field(ge=0, le=65535)]
 VIEWER_FIELDS = frozenset({"study_uid", "accession_number", "patient_id"})
 REFUSED_SCHEMES = ("javascript", "data", "vbscript", "file", "blob")
@@ -467,6 +468,11 @@ def _unsafe_web(web: Web) -> list[tuple[tuple[str | int, ...], str]]:
     if web.auth == "proxy" and not web.behind_proxy:
         faults.append((("web", "auth"), "web.auth is proxy and behind_proxy is not set; say that a proxy stands before the page"))
     return faults
+
+
+def is_ae_title(text: str) -> bool:
+    """True where the text may stand as an AE title in a configuration."""
+    return len(text) <= 16 and re.fullmatch(AE_TITLE, text) is not None
 
 
 def is_loopback(host: str) -> bool:

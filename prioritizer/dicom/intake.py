@@ -123,7 +123,7 @@ class Intake:
 
     def notice(self, kind: str, party: Party, code: str, reason: str, **facts: object) -> None:
         """Leave a notice for the ledger; equal ones within a minute are counted, not repeated."""
-        number = self._repeats.count((party.address, party.calling_ae, party.called_ae, code), time.monotonic())
+        number = self._repeats.count((party.address, party.calling_ae, party.called_ae, code, reason), time.monotonic())
         if number:
             self._post(kind, party, code=code, reason=reason, count=number, **facts)
 

@@ -139,11 +139,17 @@ def _encoding(buffer: Buffer) -> tuple[UID, int]:
 
 
 def _from_meta(buffer: Buffer, position: int) -> tuple[UID, int]:
-    """(0002,0010) Transfer Syntax UID and the first byte after group 0002."""
+    """(0002,0010) Transfer Syntax UID and the first byte after the file meta information.
+
+    It ends where (0002,0000) says, where an element begins there: a data set may hold elements of group 0002 of its own, which are
+    no word on how it is encoded.
+    """
     walk = _Walk(buffer, position, implicit=False, little=True)
-    syntax = ""
-    while walk.group_ahead() == 0x0002:
+    syntax, end = "", -1
+    while walk.group_ahead() == 0x0002 and walk.position != end:
         tag, _, length = walk.next_header(implicit=False)
+        if tag == 0x00020000 and length == 4:
+            end = walk.position + 4 + int.from_bytes(buffer[walk.position : walk.position + 4], "little")
         if tag == 0x00020010:
             syntax = bytes(buffer[walk.position : walk.position + min(length, 64)]).rstrip(b"\0 ").decode("ascii", "replace")
         walk.skip(length, None)

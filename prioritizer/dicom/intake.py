@@ -21,7 +21,8 @@ from prioritizer.dicom.association import AcceptedContext
 from prioritizer.dicom.commands import Command
 from prioritizer.dicom.contexts import VERIFICATION
 from prioritizer.dicom.part10 import HEAD_BYTES, Receipt, check_identity, valid_uid
-from prioritizer.dicom.spool import Outcome, Partial, Spool
+from prioritizer.dicom.partial import Partial
+from prioritizer.dicom.spool import Outcome, Spool
 from prioritizer.errors import Refused
 
 # How much of one message may go to disk between two looks at the watermark.

@@ -15,8 +15,9 @@ from pathlib import Path
 from string import Formatter
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
@@ -35,6 +36,19 @@ LONGEST_WINDOW = 366 * 24 * 60
 """Minutes. A deadline beyond a year is none, and beyond some thousand years no moment at all."""
 
 
+def known_zone(name: str) -> str:
+    """The name, where it is empty or of the IANA time zone database; ValueError otherwise."""
+    try:
+        if name:
+            ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError) as error:
+        raise ValueError("no time zone of this name is known; write one such as Europe/Berlin, or leave it empty") from error
+    return name
+
+
+TimeZone = Annotated[str, AfterValidator(known_zone)]
+
+
 class Section(BaseModel):
     """A table of the TOML file: frozen, unknown keys are errors."""
 
@@ -48,6 +62,9 @@ class Site(Section):
     """Goes into every result UID: two sites never make the same UID."""
     stage: Stage = Stage.SHADOW
     """shadow: scores, list stays in order of arrival. pilot: marks shown, order of arrival. active: list re-ordered."""
+    time_zone: TimeZone = ""
+    """IANA name such as Europe/Berlin for the dates and times in result objects; empty: the machine's. Set it and they stay the same
+    wherever a result is built again."""
 
 
 class Listener(Section):
@@ -244,8 +261,8 @@ class Web(Section):
     """Address to bind. Anything but loopback needs tls_certificate and tls_key, or behind_proxy."""
     port: Port = 8042
     """TCP port; 0 takes a free one, for tests."""
-    time_zone: str = ""
-    """IANA name such as Europe/Berlin for the times on pages and the months of the board; empty: the machine's."""
+    time_zone: TimeZone = ""
+    """IANA name such as Europe/Berlin for the times on pages and the months of the board; empty: site.time_zone."""
     auth: Literal["local", "proxy", "oidc"] = "local"
     """local: names and passwords of prioritizer. proxy: a proxy of the house signs people in and names them in `proxy_header`.
     oidc: the identity provider of the house does, by OpenID Connect."""
@@ -361,6 +378,16 @@ class Settings(BaseSettings):
     def database_url(self) -> str:
         """The store's SQLAlchemy URL."""
         return self.store.url or f"sqlite:///{self.store.data / 'ledger.sqlite3'}"
+
+    @property
+    def zone(self) -> ZoneInfo | None:
+        """The time zone of result objects; None: the machine's."""
+        return ZoneInfo(self.site.time_zone) if self.site.time_zone else None
+
+    @property
+    def page_zone(self) -> ZoneInfo | None:
+        """The time zone of pages; None: the machine's."""
+        return ZoneInfo(self.web.time_zone) if self.web.time_zone else self.zone
 
     @property
     def spool_folder(self) -> Path:

@@ -23,8 +23,9 @@ from pydicom.uid import UID, MediaStorageDirectoryStorage
 from prioritizer.dicom import status
 from prioritizer.dicom.codecs import CODEC_FAILURES
 from prioritizer.dicom.contexts import IMPLEMENTATION_CLASS_UID
+from prioritizer.dicom.outgoing_association import open_association
 from prioritizer.dicom.quiet import quietly
-from prioritizer.dicom.sender import MAX_CONTEXTS, REPLY_SECONDS, Destination, file_context, open_association, store
+from prioritizer.dicom.sender import MAX_CONTEXTS, REPLY_SECONDS, Destination, file_context, store
 from prioritizer.dicom.structure import layout_of, map_file
 from prioritizer.errors import PermanentRefusal, Transient, Unprocessable
 

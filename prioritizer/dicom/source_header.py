@@ -256,7 +256,7 @@ def _vr_to_write(tag: BaseTag, given: str | None) -> str:
         return standard
     if standard in TEXT_VRS and (given in TEXT_VRS or keyword_for_tag(tag) in KEPT_AS_SENT):
         return standard
-    if standard in ("UN", "SQ"):
+    if standard == "UN" or given == "UN":
         return given
     # Numbers where text belongs, or the other way round: the bytes mean nothing to anybody.
     raise _InvalidError

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 
 from prioritizer.config import Destination as ConfiguredDestination
 from prioritizer.config import Settings, is_loopback
+from prioritizer.dicom.result_forms import proposed_results
+from prioritizer.dicom.sender import Destination, Offer, Sender
 from prioritizer.errors import ModelError, PermanentRefusal, PrioritizerError, Transient
 from prioritizer.inference.bundle import Bundle
 
@@ -45,7 +47,7 @@ def prove(settings: Settings, config_file: Path | None) -> Iterator[Proof]:
     yield from _port(settings)
     yield from _certificate(settings)
     for destination in settings.destinations:
-        yield _echo(destination, settings.listener.ae_title)
+        yield _destination(destination, settings)
 
 
 def _meant(settings: Settings) -> Iterator[Proof]:
@@ -230,16 +232,34 @@ def _port(settings: Settings) -> Iterator[Proof]:
             )  # fmt: skip
 
 
-def _echo(configured: ConfiguredDestination, our_title: str) -> Proof:
-    from prioritizer.dicom.sender import Destination, Sender
-
+def _destination(configured: ConfiguredDestination, settings: Settings) -> Proof:
+    """It answers, and would take a result of ours in a form that we can send."""
     where = f"{configured.ae_title}@{configured.host}:{configured.port}"
     what = f"destination {configured.name}"
-    calling = configured.calling_ae_title or our_title
+    calling = configured.calling_ae_title or settings.listener.ae_title
+    there = Destination(name=configured.name, ae_title=configured.ae_title, host=configured.host, port=configured.port, calling_ae=calling)
     try:
-        Sender().echo(
-            Destination(name=configured.name, ae_title=configured.ae_title, host=configured.host, port=configured.port, calling_ae=calling)
-        )
+        offer = Sender().offer(there)
     except (Transient, PermanentRefusal) as error:
-        return Proof(what=what, ok=False, said=f"{where}: {error}", mend=f"Is it up, and does it know {calling} at this machine's address?")
-    return Proof(what=what, ok=True, said=f"{where} answers C-ECHO to {calling}")
+        mend = f"Is it up, and does it know {calling} at this machine's address? Results are Secondary Captures: it must accept them"
+        return Proof(what=what, ok=False, said=f"{where}: {error.reason}", mend=mend)
+    echoes = "answers C-ECHO" if offer.echoes else "does not offer Verification"
+    if settings.publish.overlay == "off":
+        return Proof(
+            what=what, ok=offer.echoes, said=f"{where} {echoes} to {calling}; publish.overlay is off, nothing is sent", mend=SET_IT
+        )
+    if fault := unusable(offer, settings.publish.encoding):
+        return Proof(what=what, ok=False, said=f"{where} {echoes} and {fault}", mend=SET_IT)
+    return Proof(what=what, ok=True, said=f"{where} {echoes} to {calling} and takes results in {', '.join(offer.result_syntaxes)}")
+
+
+SET_IT = "Let the PACS accept Secondary Capture Image Storage from us, at best in Explicit VR Little Endian and JPEG Baseline"
+
+
+def unusable(offer: Offer, encoding: str) -> str:
+    """Why no result of ours would be taken, naming what was proposed; empty where it would."""
+    if not offer.result_syntaxes:
+        return f"accepts no result: {proposed_results()} was proposed"
+    if encoding == "native" and not offer.takes_native:
+        return f'accepts results in {", ".join(offer.result_syntaxes)} alone, and publish.encoding is "native"'
+    return ""

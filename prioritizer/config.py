@@ -15,8 +15,9 @@ from pathlib import Path
 from string import Formatter
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
@@ -24,7 +25,8 @@ from prioritizer.eligibility import Strictness
 from prioritizer.errors import ConfigError
 from prioritizer.ranking import Stage
 
-AETitle = Annotated[str, Field(min_length=1, max_length=16, pattern=r"^[\x21-\x5b\x5d-\x7e]([\x20-\x5b\x5d-\x7e]*[\x21-\x5b\x5d-\x7e])?$")]
+AE_TITLE = r"^[\x21-\x5b\x5d-\x7e]([\x20-\x5b\x5d-\x7e]*[\x21-\x5b\x5d-\x7e])?$"
+AETitle = Annotated[str, Field(min_length=1, max_length=16, pattern=AE_TITLE)]
 Port = Annotated[int, Field(ge=0, le=65535)]
 VIEWER_FIELDS = frozenset({"study_uid", "accession_number", "patient_id"})
 REFUSED_SCHEMES = ("javascript", "data", "vbscript", "file", "blob")
@@ -32,6 +34,19 @@ REFUSED_SCHEMES = ("javascript", "data", "vbscript", "file", "blob")
 Share = Annotated[float, Field(ge=0, le=1)]
 LONGEST_WINDOW = 366 * 24 * 60
 """Minutes. A deadline beyond a year is none, and beyond some thousand years no moment at all."""
+
+
+def known_zone(name: str) -> str:
+    """The name, where it is empty or of the IANA time zone database; ValueError otherwise."""
+    try:
+        if name:
+            ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError) as error:
+        raise ValueError("no time zone of this name is known; write one such as Europe/Berlin, or leave it empty") from error
+    return name
+
+
+TimeZone = Annotated[str, AfterValidator(known_zone)]
 
 
 class Section(BaseModel):
@@ -47,6 +62,9 @@ class Site(Section):
     """Goes into every result UID: two sites never make the same UID."""
     stage: Stage = Stage.SHADOW
     """shadow: scores, list stays in order of arrival. pilot: marks shown, order of arrival. active: list re-ordered."""
+    time_zone: TimeZone = ""
+    """IANA name such as Europe/Berlin for the dates and times in result objects; empty: the machine's. Set it and they stay the same
+    wherever a result is built again."""
 
 
 class Listener(Section):
@@ -250,8 +268,8 @@ class Web(Section):
     """Address to bind. Anything but loopback needs tls_certificate and tls_key, or behind_proxy."""
     port: Port = 8042
     """TCP port; 0 takes a free one, for tests."""
-    time_zone: str = ""
-    """IANA name such as Europe/Berlin for the times on pages and the months of the board; empty: the machine's."""
+    time_zone: TimeZone = ""
+    """IANA name such as Europe/Berlin for the times on pages and the months of the board; empty: site.time_zone."""
     auth: Literal["local", "proxy", "oidc"] = "local"
     """local: names and passwords of prioritizer. proxy: a proxy of the house signs people in and names them in `proxy_header`.
     oidc: the identity provider of the house does, by OpenID Connect."""
@@ -369,6 +387,16 @@ class Settings(BaseSettings):
         return self.store.url or f"sqlite:///{self.store.data / 'ledger.sqlite3'}"
 
     @property
+    def zone(self) -> ZoneInfo | None:
+        """The time zone of result objects; None: the machine's."""
+        return ZoneInfo(self.site.time_zone) if self.site.time_zone else None
+
+    @property
+    def page_zone(self) -> ZoneInfo | None:
+        """The time zone of pages; None: the machine's."""
+        return ZoneInfo(self.web.time_zone) if self.web.time_zone else self.zone
+
+    @property
     def spool_folder(self) -> Path:
         """Where received objects lie."""
         return self.store.data / "spool"
@@ -474,6 +502,11 @@ def _unsafe_web(web: Web) -> list[tuple[tuple[str | int, ...], str]]:
     if web.auth == "proxy" and not web.behind_proxy:
         faults.append((("web", "auth"), "web.auth is proxy and behind_proxy is not set; say that a proxy stands before the page"))
     return faults
+
+
+def is_ae_title(text: str) -> bool:
+    """True where the text may stand as an AE title in a configuration."""
+    return len(text) <= 16 and re.fullmatch(AE_TITLE, text) is not None
 
 
 def is_loopback(host: str) -> bool:

@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from prioritizer import __version__
-from prioritizer.dicom import contexts, secondary_capture, sender
+from prioritizer.dicom import contexts, result_forms, secondary_capture
 from prioritizer.dicom.admission import ListenerSettings
+from prioritizer.dicom.association import MAX_REQUEST_BYTES
+from prioritizer.dicom.back_off import REFUSAL_MINUTES
+from prioritizer.dicom.outgoing_association import IDLE_SECONDS
 
 
 def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> list[str]:
@@ -26,7 +29,7 @@ def statement() -> str:
     ]
     syntaxes = [(each.name, each.uid, "native" if each.codec is None else each.codec) for each in contexts.TRANSFER_SYNTAXES]
     scu = [("Secondary Capture Image Storage", contexts.SECONDARY_CAPTURE, contexts.SYNTAX_BY_UID[str(syntax)].name)
-           for _, syntax in sender.RESULT_CONTEXTS]  # fmt: skip
+           for _, syntax in result_forms.RESULT_CONTEXTS]  # fmt: skip
     return "\n".join(
         [
             "# DICOM conformance statement",
@@ -43,7 +46,8 @@ def statement() -> str:
                     ("Application context", f"`{contexts.APPLICATION_CONTEXT}`"),
                     ("Maximum PDU announced", f"{defaults.pdu_size} bytes (`listener.pdu_size`)"),
                     ("Asynchronous operations", "not offered"),
-                    ("Roles, extended negotiation, user identity", "not negotiated"),
+                    ("Roles, extended negotiation, user identity", "passed over: their defaults hold"),
+                    ("Longest association request", f"{MAX_REQUEST_BYTES} bytes, within {defaults.request_timeout:g} s"),
                     ("Secure transport", "none of its own: bind to a closed network or put a TLS proxy in front"),
                 ],
             ),
@@ -51,7 +55,8 @@ def statement() -> str:
             "",
             "The calling AE title and its address must be listed in `[[peers]]`; the called AE title must be ours. Otherwise the",
             "association is rejected with result 1, source 1, reason 3 (calling) or 7 (called), and recorded with the configuration",
-            "that would admit it.",
+            "that would admit it. Blanks before and behind an AE title, and whatever follows a NUL, are padding. A presentation context",
+            "whose abstract or transfer syntax is no UID is refused alone; what was proposed and not accepted is recorded by name.",
             f"At most {defaults.max_associations} associations (`listener.max_associations`), {defaults.max_per_address} from one address.",
             "",
             *_table(("SOP class", "UID", "role", "what happens"), scp),
@@ -81,16 +86,20 @@ def statement() -> str:
             "## Sending (SCU)",
             "",
             "Results go to each `[[destinations]]` over one association that is kept and released after "
-            f"{sender.IDLE_SECONDS:g} s without use. Verification (C-ECHO) is used by `check`.",
+            f"{IDLE_SECONDS:g} s without use. `check` and",
+            "`doctor` ask for Verification and for these contexts, and prove that a result would be taken. A result is sent as it is",
+            "stored (`publish.encoding`) where that is accepted, else uncompressed in Explicit or Implicit VR Little Endian.",
             "",
             *_table(("SOP class", "UID", "transfer syntax"), scu),
-            "Statuses 0xA7xx and network faults are tried again with back-off; other failures are parked with an alarm until a",
-            "person requeues them. Warnings (0xBxxx) count as stored.",
+            "Warnings (0xBxxx) and 0x0111 count as stored. 0xAxxx but 0xA9xx, 0x0110, 0x0213 and network faults are tried again with",
+            f"back-off, without limit. Every other failure, and a rejected association, is tried {len(REFUSAL_MINUTES) + 1} times over",
+            "more than a day; then the result is parked with an alarm until a person requeues it.",
             "",
             "## The result object",
             "",
             "Secondary Capture Image IOD. Patient and General Study modules and Specific Character Set are copied byte for byte from",
-            "the deciding image (an invalid Patient's Age is left out).",
+            "the deciding image; of the rest an invalid value is left out, or written empty where the attribute must be present. An image",
+            "without a valid Study Instance UID gets no result; the study says so.",
             "",
             *_table(
                 ("attribute", "value"),
@@ -99,6 +108,8 @@ def statement() -> str:
                     ("(0008,0064) Conversion Type", "WSD"),
                     ("(0008,0008) Image Type", "DERIVED\\SECONDARY\\OTHER"),
                     ("(0020,0011) Series Number", str(secondary_capture.SERIES_NUMBER)),
+                    ("(0008,0023), (0008,0033) Content Date, Time", "when the deciding image was received, on the clock of the site"),
+                    ("(0008,0201) Timezone Offset From UTC", "the source's; where it states none the site's (`site.time_zone`)"),
                     ("(0028,0301) Burned In Annotation", "YES: no patient data, the words of the strip"),
                     ("(0008,2112) Source Image Sequence", "the deciding image, purpose (121322, DCM)"),
                     ("(0018,A001) Contributing Equipment Sequence", "(109102, DCM), manufacturer, model, version, device UID"),

@@ -13,11 +13,12 @@ from datetime import UTC, datetime
 
 import sqlalchemy as sa
 
-from prioritizer.checking import Proof
+from prioritizer.checking import SET_IT, Proof
 from prioritizer.config import Destination as ConfiguredDestination
 from prioritizer.config import Settings
 from prioritizer.db import senders, worklist
 from prioritizer.dicom.phantom_files import PhantomPatient, phantom_file
+from prioritizer.dicom.result_forms import proposed_results
 from prioritizer.dicom.sender import Destination, Sender
 from prioritizer.errors import PermanentRefusal, PrioritizerError, Transient
 
@@ -105,6 +106,11 @@ def destination_chain(configured: ConfiguredDestination, our_title: str, *, send
             prove=lambda: _echo(there),
             mend=f"The PACS must know {calling} at this machine's address and be called {configured.ae_title}",
         ),
+        Layer(
+            what=f"{name}: results",
+            prove=lambda: _takes_results(there),
+            mend=SET_IT,
+        ),
     ]
     if send:
         chain.append(
@@ -181,6 +187,17 @@ def _echo(there: Destination) -> str:
     finally:
         sender.close()
     return f"{there.ae_title} answers {there.calling_ae}"
+
+
+def _takes_results(there: Destination) -> str:
+    sender = Sender()
+    try:
+        offer = sender.offer(there)
+    finally:
+        sender.close()
+    if not offer.result_syntaxes:
+        raise Transient(f"{there.ae_title} accepts no result: {proposed_results()} was proposed")
+    return f"{there.ae_title} takes results in {', '.join(offer.result_syntaxes)}"
 
 
 def _store(there: Destination) -> str:

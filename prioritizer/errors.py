@@ -74,7 +74,7 @@ class Transient(PrioritizerError):
 
 @dataclass(eq=False)
 class PermanentRefusal(PrioritizerError):
-    """A destination said no in a way that repeating will not change."""
+    """A destination said no to the object itself, or to us: repeating is unlikely to change that."""
 
     status: int
     reason: str

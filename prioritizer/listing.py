@@ -129,10 +129,13 @@ def show_why(engine: sa.Engine, study_uid: str, *, as_json: bool, out: Console) 
             "deliveries": [
                 {key: plain(value) for key, value in asdict(d).items()} for d in worklist.unfinished_deliveries(engine, study_uid)
             ],
+            "no_result": queues.why_unpublished(engine, study_uid),
         }
         print(json.dumps(told, indent=1))
         return
     out.print(Text(f"due {row.due_at.astimezone():%H:%M}: {row.place_reason}", style="bold"))
+    if reason := queues.why_unpublished(engine, study_uid):
+        out.print(Text(f"no result: {reason}"), soft_wrap=True)
     for event in events:
         instance = f"  [{event.sop_instance_uid}]" if event.sop_instance_uid else ""
         out.print(Text(f"{event.at.astimezone():%Y-%m-%d %H:%M:%S}  {event.who}: {event.said}{instance}"), soft_wrap=True)
@@ -170,6 +173,7 @@ def show_status(engine: sa.Engine, settings: Settings, *, as_json: bool, out: Co
         "alarms": [{"name": n, "since": plain(s), "said": t, "mend": m} for n, s, t, m in worklist.standing_alarms(engine)],
         "failed": [{key: plain(value) for key, value in asdict(f).items()} for f in failed_images.rows],
         "deliveries": [{key: plain(value) for key, value in asdict(d).items()} for d in worklist.unfinished_deliveries(engine)],
+        "unpublished": [asdict(one) for one in queues.unpublished(engine, datetime.now(UTC), MOST_TOLD)],
         "refusals": [{**{key: plain(v) for key, v in asdict(n).items()}, "toml": n.admitting_toml} for n in refusals.rows],
         "cut": {"failed": failed_images.cut, "refusals": refusals.cut},
     }
@@ -186,9 +190,24 @@ def show_status(engine: sa.Engine, settings: Settings, *, as_json: bool, out: Co
         out.print(Text(f"not scored  {failed['study_uid']}: {failed['reason_text']}"), soft_wrap=True)
     if failed_images.cut:
         out.print(Text(f"{failed_images.cut} images that could not be scored", style="dim"), soft_wrap=True)
+    _print_results(told, out)
+    _print_refusals(refusals, out)
+    if not any(told[key] for key in ("alarms", "failed", "deliveries", "unpublished", "refusals")):
+        out.print("Nothing needs you.")
+
+
+def _print_results(told: dict[str, Any], out: Console) -> None:
+    """Results that wait, were refused or could not be built."""
     for delivery in told["deliveries"]:
         said = f"{delivery['state'].lower()}  {delivery['destination']}  study {delivery['study_uid']}, {delivery['attempts']} tries"
         out.print(Text(f"{said}: {delivery['reason_text'] or 'waiting'}"), soft_wrap=True)
+    for one in told["unpublished"]:
+        again = "; it is tried again" if one["again"] else ""
+        out.print(Text(f"no result   {one['study_uid']}: {one['reason_text']}{again}"), soft_wrap=True)
+
+
+def _print_refusals(refusals: queues.Some[senders.NoticeRow], out: Console) -> None:
+    """What the listener refused, with the lines that would admit it."""
     for notice in refusals.rows:
         head = f"{notice.at.astimezone():%Y-%m-%d %H:%M:%S} {notice.kind} {notice.address} {notice.calling_ae} -> {notice.called_ae}"
         out.print(Text(f"{head}: {notice.reason}"), soft_wrap=True)
@@ -196,5 +215,3 @@ def show_status(engine: sa.Engine, settings: Settings, *, as_json: bool, out: Co
             out.print(Text("  to admit it, add to the configuration and reload:\n" + notice.admitting_toml, style="dim"), soft_wrap=True)
     if refusals.cut:
         out.print(Text(f"{refusals.cut} refusals", style="dim"), soft_wrap=True)
-    if not any(told[key] for key in ("alarms", "failed", "deliveries", "refusals")):
-        out.print("Nothing needs you.")

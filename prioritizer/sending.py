@@ -18,7 +18,7 @@ from prioritizer.initialise import title_at_host
 def send_paths(paths: list[Path], to: str, calling: str, *, as_json: bool, out: Console, talk: Console) -> bool:
     """Send every file; True when all were stored."""
     ae_title, host, port = title_at_host(to, with_port=True)
-    destination = Destination(name="send", ae_title=ae_title, host=host, port=port, calling_ae=calling)
+    destination = Destination(name=f"{ae_title}@{host}:{port}", ae_title=ae_title, host=host, port=port, calling_ae=calling)
     files = list(files_of(paths))
     stored: Counter[bool] = Counter()
     outcomes = track(

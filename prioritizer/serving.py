@@ -10,6 +10,7 @@ from pathlib import Path
 from prioritizer import recovery
 from prioritizer.config import Settings
 from prioritizer.dicom.contexts import SYNTAX_BY_UID
+from prioritizer.dicom.spool_lock import hold_spool
 from prioritizer.errors import ConfigError
 from prioritizer.listening import ListenerProcess, listener_settings
 from prioritizer.logs import set_up_logging
@@ -22,14 +23,15 @@ def serve(settings: Settings, config_file: Path | None, fault: ConfigError | Non
     set_up_logging(settings)
     if fault is not None:
         log.error("the configuration has faults; running on the last good one with AI off:\n%s", fault, extra={"event": "recovery"})
-    listener = ListenerProcess(listener_settings(settings, tuple(SYNTAX_BY_UID)))
-    listener.start()
-    try:
-        from prioritizer.daemon import Daemon
+    with hold_spool(settings.spool_folder):
+        listener = ListenerProcess(listener_settings(settings, tuple(SYNTAX_BY_UID)))
+        listener.start()
+        try:
+            from prioritizer.daemon import Daemon
 
-        Daemon(settings, config_file, fault=fault, listener=listener).run()
-    finally:
-        listener.stop()
+            Daemon(settings, config_file, fault=fault, listener=listener).run()
+        finally:
+            listener.stop()
     _leave()
 
 

@@ -137,7 +137,7 @@ def _of_queues(look: Look, lasting: Lasting) -> Iterator[Alarm]:
     said = f"{to_score.waiting} images wait for their score for more than {minutes(SCORING_AGE)}: they stand in order of arrival"
     first = "`prioritizer status` says whether AI is off; otherwise the log of the score workers names the cause"
     yield from _alarm(lasting.holds("scoring", late, SCORING_AGE / 2, look.now), "scoring", said, ADMINISTRATOR, first)
-    unpublished = queues.unpublished(look.engine, look.now - PUBLISHING_AGE)
+    unpublished = queues.results_late(look.engine, look.now - PUBLISHING_AGE)
     said = f"{unpublished} studies wait for their result to be built for more than {minutes(PUBLISHING_AGE)}"
     yield from _alarm(unpublished, "publishing", said, ADMINISTRATOR, "the study page names the reason; the log has the rest")
     yield from _of_destinations(look, queue)

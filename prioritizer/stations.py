@@ -28,8 +28,9 @@ from prioritizer.db.healing import FILE_MISSING
 from prioritizer.db.receiving import Quiet
 from prioritizer.db.ruled import holding
 from prioritizer.db.scoring import ClaimedInstance
+from prioritizer.dicom.back_off import REFUSAL_MINUTES, next_attempt_delay, next_try_after_refusal
 from prioritizer.dicom.secondary_capture import CaptureFacts, CaptureObject
-from prioritizer.dicom.sender import Destination, Sender, next_attempt_delay
+from prioritizer.dicom.sender import Destination, Sender
 from prioritizer.dicom.spool import Spool
 from prioritizer.eligibility import Verdict
 from prioritizer.errors import ModelError, PermanentRefusal, PrioritizerError, Transient, Unprocessable
@@ -253,17 +254,25 @@ class PublishStation:
         try:
             result = self._build(claim, stage)
         except (Unprocessable, ChildDied) as error:
-            said = f"its result object could not be built: {error}"
-            if claim.attempts < MAX_DEATHS:
-                delay = timedelta(seconds=next_attempt_delay(claim.attempts, self.rng))
-                delivering.put_study_back(self.engine, claim, delay, said, self.clock())
-                return True
-            log.warning(said, extra={"event": "publish-failed", "study": claim.study_uid})
-            delivering.finish_published(self.engine, claim, None, (), self.clock(), said)
+            self._not_built(claim, str(error), may_end=True)
+            return True
+        except Exception as error:
+            log.exception("a result could not be built; it is tried again", extra={"event": "publish-fault", "study": claim.study_uid})
+            self._not_built(claim, f"a fault of prioritizer itself ({type(error).__name__}); the log says where", may_end=False)
             return True
         names = [destination.name for destination in self.settings.destinations]
         delivering.finish_published(self.engine, claim, result, names, self.clock(), policy=policy)
         return True
+
+    def _not_built(self, claim: delivering.ClaimedStudy, why: str, *, may_end: bool) -> None:
+        """Try the study again later, and say on its row why; where the image is at fault (`may_end`), not for ever."""
+        said = f"its result object could not be built: {why}"
+        if may_end and claim.attempts >= MAX_DEATHS:
+            log.warning(said, extra={"event": "publish-failed", "study": claim.study_uid})
+            delivering.finish_published(self.engine, claim, None, (), self.clock(), said)
+            return
+        delay = timedelta(seconds=next_attempt_delay(claim.attempts, self.rng))
+        delivering.put_study_back(self.engine, claim, delay, said, self.clock())
 
     def _build(self, claim: delivering.ClaimedStudy, stage: Stage) -> delivering.Result:
         path = self.spool.find(claim.source_instance_uid)
@@ -283,7 +292,7 @@ class PublishStation:
             activation=claim.activation,
             scale=self.bundle.saliency_scale,
             software_version=self.software_version,
-            content_time=claim.scored_at,
+            content_time=claim.source_received_at.astimezone(self.settings.zone),
             encoding=self.settings.publish.encoding,
             padded=self.bundle.preprocessing.resize == "pad",
         )
@@ -314,19 +323,36 @@ class DeliverStation:
             self.sender.release_idle()
             return False
         try:
-            self.sender.send(self.destination, claim.result.data)
+            self.sender.send_result(self.destination, claim.result.data)
         except Transient as error:
             delay = timedelta(seconds=next_attempt_delay(claim.attempts, self.rng))
             delivering.put_delivery_back(self.engine, claim, delay, str(error), self.clock())
             log.warning("%s: %s", self.destination.name, error, extra={"event": "send-later", "study": claim.study_uid})
             return False
         except PermanentRefusal as error:
-            delivering.finish_delivery(self.engine, claim, DeliveryState.REJECTED, str(error), self.clock())
-            log.error("%s: %s", self.destination.name, error, extra={"event": "send-refused", "study": claim.study_uid})
+            self._refused(claim, error.reason)
+            return True
+        except Unprocessable as error:
+            self._parked(claim, error.reason)
             return True
         delivering.finish_delivery(self.engine, claim, DeliveryState.SENT, "", self.clock())
         log.info("result stored by %s", self.destination.name, extra={"event": "sent", "study": claim.study_uid})
         return True
+
+    def _refused(self, claim: delivering.ClaimedDelivery, why: str) -> None:
+        """One odd answer parks no result: it is tried again for more than a day before a person must look."""
+        refusals = claim.refusals + 1
+        delay = next_try_after_refusal(refusals, self.rng)
+        if delay is None:
+            self._parked(claim, f"{why}, {refusals} times in more than a day")
+            return
+        said = f"{refusals} of {len(REFUSAL_MINUTES) + 1} tries: {why}"
+        delivering.put_delivery_back(self.engine, claim, delay, said, self.clock(), refusals=refusals)
+        log.warning("refused, and tried again: %s", why, extra={"event": "send-refused-once", "study": claim.study_uid})
+
+    def _parked(self, claim: delivering.ClaimedDelivery, why: str) -> None:
+        delivering.finish_delivery(self.engine, claim, DeliveryState.REJECTED, why, self.clock())
+        log.error("%s: %s", self.destination.name, why, extra={"event": "send-refused", "study": claim.study_uid})
 
 
 class Station(threading.Thread):

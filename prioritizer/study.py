@@ -82,9 +82,11 @@ class DeliveryState(StrEnum):
 
     PENDING    The publish station enters it, in the commit that stores the bytes. A crash while sending leaves it PENDING
                under a lease; the same bytes are sent again and the PACS recognises the same UID.
-    SENT       The destination answered Success. Storage commitment leaves it, where the destination offers that.
+    SENT       The destination answered Success. Storage commitment leaves it, where the destination offers that; and so does the very
+               same object being the study's result again after another was sent.
     COMMITTED  The destination took responsibility. Nothing leaves it.
-    REJECTED   A refusal that repeating will not change. An operator's requeue leaves it, or their word that it is given up.
+    REJECTED   The destination refused it again and again, for more than a day, or what is stored must not be sent. An operator's
+               requeue leaves it, or their word that it is given up.
     RETRACTED  A newer revision replaced it before it was sent, the stage became shadow, or an operator gave it up. Where the very same
                object is the study's result again, that leaves it: no other object would ever be sent in its place.
     """
@@ -98,7 +100,7 @@ class DeliveryState(StrEnum):
 
 DELIVERY_TRANSITIONS: Mapping[DeliveryState, frozenset[DeliveryState]] = {
     DeliveryState.PENDING: frozenset({DeliveryState.SENT, DeliveryState.REJECTED, DeliveryState.RETRACTED}),
-    DeliveryState.SENT: frozenset({DeliveryState.COMMITTED}),
+    DeliveryState.SENT: frozenset({DeliveryState.COMMITTED, DeliveryState.PENDING}),
     DeliveryState.COMMITTED: frozenset(),
     DeliveryState.REJECTED: frozenset({DeliveryState.PENDING, DeliveryState.RETRACTED}),
     DeliveryState.RETRACTED: frozenset({DeliveryState.PENDING}),

@@ -38,7 +38,7 @@ class Period:
 
 def zone_of(settings: Settings) -> ZoneInfo | None:
     """The zone whose days and months the site counts; None stands for the machine's, as in `datetime.astimezone`."""
-    return ZoneInfo(settings.web.time_zone) if settings.web.time_zone else None
+    return settings.page_zone
 
 
 def period_of(name: str, settings: Settings, now: datetime) -> Period:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -12,15 +11,16 @@ import sqlalchemy as sa
 
 from prioritizer.db import claims, connect
 from prioritizer.db.events import Kind, record
+from prioritizer.db.result_revisions import GIVEN_UP, store_result
 from prioritizer.db.ruled import ruled
 from prioritizer.db.tables import deliveries, instances, results, scores, studies
 from prioritizer.errors import NotAllowed, NotFound
 from prioritizer.ranking import Policy, Stage
-from prioritizer.study import DELIVERY_TRANSITIONS, AIState, DeliveryState, InstanceState, states_before
+from prioritizer.study import DELIVERY_TRANSITIONS, AIState, DeliveryState, Hold, InstanceState, states_before
 
 LONGEST_REASON = 300
-GIVEN_UP = "given up"
-"""How the reason begins of a delivery that an operator does not want sent any more, whatever comes."""
+REFUSED = "refused"
+"""How the reason begins of a delivery that the destination refused and that is tried again; its attempts count the refusals."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,7 +38,8 @@ class ClaimedStudy:
     activation: int
     probability: float
     saliency: bytes
-    scored_at: datetime
+    source_received_at: datetime
+    """When the deciding image was received: the time that its result states."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +62,8 @@ class ClaimedDelivery:
     study_uid: str
     destination: str
     result: Result
+    refusals: int = 0
+    """How often in a row the destination has refused it."""
 
 
 def claim_study(engine: sa.Engine, worker: str, lease: timedelta, now: datetime) -> ClaimedStudy | None:
@@ -71,6 +74,7 @@ def claim_study(engine: sa.Engine, worker: str, lease: timedelta, now: datetime)
     wanted = sa.and_(
         studies.c.revision > studies.c.published_revision,
         studies.c.ai_state == AIState.SCORED,
+        studies.c.held == Hold.NONE,
         sa.or_(~waiting, studies.c.publish_by <= now),
     )
     with connect.writing(engine) as tx:
@@ -80,6 +84,8 @@ def claim_study(engine: sa.Engine, worker: str, lease: timedelta, now: datetime)
         score = tx.execute(
             sa.select(scores).where(scores.c.sop_instance_uid == row.deciding_instance).order_by(scores.c.id.desc()).limit(1)
         ).one()
+        received = sa.select(instances.c.received_at).where(instances.c.sop_instance_uid == row.deciding_instance)
+        received_at: datetime = tx.execute(received).scalar_one()
     return ClaimedStudy(
         study_uid=row.study_uid,
         revision=row.revision,
@@ -92,7 +98,7 @@ def claim_study(engine: sa.Engine, worker: str, lease: timedelta, now: datetime)
         activation=score.activation,
         probability=score.probability,
         saliency=score.saliency,
-        scored_at=score.scored_at,
+        source_received_at=received_at,
     )
 
 
@@ -122,63 +128,10 @@ def finish_published(
         if done.rowcount != 1:
             return False
         if result is not None:
-            _store_result(tx, claim, result, destinations, now)
+            store_result(tx, claim, result, destinations, now)
+        elif error:
+            record(tx, Kind.UNPUBLISHED, f"no result is sent: {error}", now, study=claim.study_uid, instance=claim.source_instance_uid)
     return True
-
-
-def _store_result(tx: sa.Connection, claim: ClaimedStudy, result: Result, destinations: Sequence[str], now: datetime) -> None:
-    if tx.scalar(sa.select(sa.literal(1)).where(results.c.sop_instance_uid == result.sop_instance_uid)):
-        # A late instance that changed nothing: the PACS has this very object, it is on its way, or it was retracted before it was sent.
-        _send_after_all(tx, claim.study_uid, result.sop_instance_uid, now)
-        return
-    _retract_unsent(tx, claim.study_uid, now)
-    tx.execute(
-        results.insert().values(
-            sop_instance_uid=result.sop_instance_uid,
-            sop_class_uid=result.sop_class_uid,
-            transfer_syntax_uid=result.transfer_syntax_uid,
-            study_uid=claim.study_uid,
-            source_instance_uid=claim.source_instance_uid,
-            revision=claim.revision,
-            built_at=now,
-            sha256=hashlib.sha256(result.data).hexdigest(),
-            data=result.data,
-        )
-    )
-    for name in destinations:
-        tx.execute(
-            deliveries.insert().values(result_uid=result.sop_instance_uid, study_uid=claim.study_uid, destination=name, created_at=now)
-        )
-    said = f"result {result.sop_instance_uid} built for {', '.join(destinations) or 'no destination'}"
-    record(tx, Kind.PUBLISHED, said, now, study=claim.study_uid, instance=claim.source_instance_uid)
-
-
-def _send_after_all(tx: sa.Connection, study_uid: str, result_uid: str, now: datetime) -> None:
-    """What was retracted before it was sent is the study's result again."""
-    again = {"attempts": 0, "not_before": None, "reason_text": "", "claimed_by": None, "claimed_until": None}
-    done = tx.execute(
-        deliveries.update()
-        .where(
-            deliveries.c.result_uid == result_uid,
-            deliveries.c.state == DeliveryState.RETRACTED,
-            ~deliveries.c.reason_text.startswith(GIVEN_UP),
-        )
-        .values(state=DeliveryState.PENDING, **again)
-    )
-    if done.rowcount:
-        _retract_unsent(tx, study_uid, now, but=result_uid)
-        record(tx, Kind.REQUEUED, f"result {result_uid} is sent after all", now, study=study_uid)
-
-
-def _retract_unsent(tx: sa.Connection, study_uid: str, now: datetime, but: str = "") -> None:
-    unsent = states_before(DELIVERY_TRANSITIONS, DeliveryState.RETRACTED)
-    done = tx.execute(
-        deliveries.update()
-        .where(deliveries.c.study_uid == study_uid, deliveries.c.state.in_(unsent), deliveries.c.result_uid != but)
-        .values(state=DeliveryState.RETRACTED, reason_text="replaced by a newer revision before it was sent", claimed_by=None)
-    )
-    if done.rowcount:
-        record(tx, Kind.RETRACTED, f"{done.rowcount} unsent older results retracted", now, study=study_uid)
 
 
 def retract_all_unsent(tx: sa.Connection, why: str, now: datetime) -> int:
@@ -192,8 +145,11 @@ def retract_all_unsent(tx: sa.Connection, why: str, now: datetime) -> int:
 
 
 def put_study_back(engine: sa.Engine, claim: ClaimedStudy, delay: timedelta, said: str, now: datetime) -> None:
-    """The result could not be built now; tried again after `delay`."""
+    """The result could not be built now; tried again after `delay`. What stands in the way is kept on the study's row."""
     with connect.writing(engine) as tx:
+        owned = claims.owned(studies, claim.study_uid, claim.worker)
+        if tx.scalar(sa.select(studies.c.publish_error).where(owned)) != said:
+            record(tx, Kind.UNPUBLISHED, f"{said}; it is tried again", now, study=claim.study_uid, instance=claim.source_instance_uid)
         tx.execute(
             studies.update()
             .where(claims.owned(studies, claim.study_uid, claim.worker))
@@ -203,7 +159,9 @@ def put_study_back(engine: sa.Engine, claim: ClaimedStudy, delay: timedelta, sai
 
 def claim_delivery(engine: sa.Engine, destination: str, worker: str, lease: timedelta) -> ClaimedDelivery | None:
     """The next object for `destination`: new before retried, then oldest first; None when there is none."""
-    wanted = sa.and_(deliveries.c.state == DeliveryState.PENDING, deliveries.c.destination == destination)
+    held = sa.select(studies.c.study_uid).where(sa.text("held <> ''"))
+    mine = sa.and_(deliveries.c.state == DeliveryState.PENDING, deliveries.c.destination == destination)
+    wanted = sa.and_(mine, deliveries.c.study_uid.not_in(held))
     order = [deliveries.c.attempts, deliveries.c.created_at]
     with connect.writing(engine) as tx:
         row = claims.claim_one(tx, deliveries, wanted, order, worker, lease)
@@ -222,6 +180,7 @@ def claim_delivery(engine: sa.Engine, destination: str, worker: str, lease: time
             transfer_syntax_uid=result.transfer_syntax_uid,
             data=result.data,
         ),
+        refusals=row.attempts - 1 if row.reason_text.startswith(REFUSED) else 0,
     )
 
 
@@ -251,13 +210,23 @@ def finish_delivery(engine: sa.Engine, claim: ClaimedDelivery, state: DeliverySt
     return True
 
 
-def put_delivery_back(engine: sa.Engine, claim: ClaimedDelivery, delay: timedelta, text: str, now: datetime) -> None:
-    """The destination could not take it now; the same bytes are sent again after `delay`."""
+def put_delivery_back(engine: sa.Engine, claim: ClaimedDelivery, delay: timedelta, text: str, now: datetime, *, refusals: int = 0) -> None:
+    """The destination did not take it now; the same object is sent again after `delay`.
+
+    `refusals` counts how often in a row it was refused, not merely out of reach; the reason then says so.
+    """
+    counted = {"attempts": refusals} if refusals else {}
     with connect.writing(engine) as tx:
         tx.execute(
             deliveries.update()
             .where(claims.owned(deliveries, claim.id, claim.worker))
-            .values(claimed_by=None, claimed_until=None, not_before=now + delay, reason_text=text)
+            .values(
+                claimed_by=None,
+                claimed_until=None,
+                not_before=now + delay,
+                reason_text=f"{REFUSED}, {text}" if refusals else text,
+                **counted,
+            )
         )
 
 

@@ -43,6 +43,7 @@ class Kind(StrEnum):
     OVERDUE = "overdue"
     EXPIRED = "expired"
     PUBLISHED = "published"
+    UNPUBLISHED = "not-published"
     SENT = "sent"
     REJECTED = "rejected"
     RETRACTED = "retracted"

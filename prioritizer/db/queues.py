@@ -19,6 +19,7 @@ Shown = TypeVar("Shown")
 TO_SCORE = "images to score"
 """No destination can be called so."""
 LAST = timedelta(hours=1)
+LOOK_BACK = timedelta(days=30)
 # The words of the partial indexes, so that both databases use them.
 UNSCORED = sa.text("state = 'RECEIVED'")
 UNSENT = sa.text("state = 'PENDING'")
@@ -105,6 +106,33 @@ def unfinished_deliveries(engine: sa.Engine, limit: int) -> Some[DeliveryRow]:
         return Some(rows=rows, total=counted(tx, query) if len(rows) == limit else len(rows), which="first")
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unpublished:
+    """A scored study whose result could not be built."""
+
+    study_uid: str
+    reason_text: str
+    again: bool
+    """It is tried again by itself."""
+
+
+def unpublished(engine: sa.Engine, now: datetime, limit: int) -> list[Unpublished]:
+    """Studies of the last 30 days whose result could not be built, the newest failure first."""
+    failed = sa.select(events.c.study_uid, sa.func.max(events.c.id).label("newest"))
+    recent = failed.where(events.c.kind == Kind.UNPUBLISHED, events.c.at >= now - LOOK_BACK).group_by(events.c.study_uid).subquery()
+    again = studies.c.revision > studies.c.published_revision
+    query = sa.select(studies.c.study_uid, studies.c.publish_error.label("reason_text"), again.label("again"))
+    found = query.join(recent, recent.c.study_uid == studies.c.study_uid).where(studies.c.publish_error != "")
+    with connect.reading(engine) as tx:
+        return [Unpublished(**row._mapping) for row in tx.execute(found.order_by(recent.c.newest.desc()).limit(limit))]
+
+
+def why_unpublished(engine: sa.Engine, study_uid: str) -> str:
+    """Why a study has no result, empty where nothing stood in the way."""
+    with connect.reading(engine) as tx:
+        return tx.scalar(sa.select(studies.c.publish_error).where(studies.c.study_uid == study_uid)) or ""
+
+
 def queues(engine: sa.Engine) -> dict[str, Queue]:
     """Images that wait for their score (`TO_SCORE`), and results by the name of their destination."""
     unscored = sa.select(sa.func.count(), sa.func.min(instances.c.received_at)).select_from(instances).where(UNSCORED)
@@ -117,7 +145,7 @@ def queues(engine: sa.Engine) -> dict[str, Queue]:
     return found
 
 
-def unpublished(engine: sa.Engine, before: datetime) -> int:
+def results_late(engine: sa.Engine, before: datetime) -> int:
     """Scored studies whose result was due to be built before then, and was not."""
     late = sa.and_(
         sa.text("revision > published_revision"), studies.c.not_before < before, studies.c.ai_state == AIState.SCORED, studies.c.held == ""

@@ -10,6 +10,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from prioritizer.config import is_ae_title
 from prioritizer.db import connect
 from prioritizer.db.queues import MOST_COUNTED, Some, counted
 from prioritizer.db.tables import ECHO, instances, notices, studies
@@ -19,6 +20,9 @@ BACK = timedelta(days=30)
 REFUSALS = ("refused-association", "refused-object", "quarantined", "conflict")
 """Every kind of notice but a C-ECHO. Asked for by name, each is a range of the index."""
 REFUSED = notices.c.kind.in_(REFUSALS)
+ADMITTED_BY_A_PEER = ("calling-ae", "calling-ae-unusable", "peer", "address")
+"""Codes of refused associations that a [[peers]] entry cures. Where the called AE title is wrong too, none does."""
+WILDCARD_COMMENT = "# It gives no AE title that can be written here: any title is admitted from its address."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,11 +52,15 @@ class NoticeRow:
 
     @property
     def admitting_toml(self) -> str:
-        """The lines that would admit a refused peer, ready to paste; empty where a peer entry is not the mend."""
-        if self.kind != "refused-association" or self.detail.get("code") not in ("calling-ae", "peer", "address"):
+        """The lines that admit a refused peer, ready to paste; empty where no peer entry would."""
+        code = self.detail.get("code")
+        if self.kind != "refused-association" or code not in ADMITTED_BY_A_PEER:
             return ""
+        host = json.dumps(self.address)
+        if code == "calling-ae-unusable" or not is_ae_title(self.calling_ae):
+            return f'{WILDCARD_COMMENT}\n[[peers]]\nae_title = "*"\nhost = {host}'
         # What a stranger called itself is quoted as TOML quotes: it stays one value of one key.
-        return f"[[peers]]\nae_title = {json.dumps(self.calling_ae)}\nhost = {json.dumps(self.address)}"
+        return f"[[peers]]\nae_title = {json.dumps(self.calling_ae)}\nhost = {host}"
 
 
 NOTICE = [notices.c[name] for name in NoticeRow.__dataclass_fields__]

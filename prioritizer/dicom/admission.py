@@ -17,6 +17,10 @@ ANY: Final = "*"
 MEBIBYTE: Final = 1 << 20
 MOST_NAMED: Final = 10
 """Peers that a refusal names: who reads it looks for a slip of the pen, not for the whole list."""
+NO_TITLE: Final = "calling-ae-unusable"
+"""Code of a refusal where the calling AE title cannot be written into a configuration: only a wildcard would admit it."""
+BOTH_TITLES: Final = "both-ae"
+"""Code of a refusal where neither AE title is right: no line of a configuration admits such a device."""
 _Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
@@ -55,14 +59,15 @@ class ListenerSettings:
     request_timeout: float = 5.0
     # Seconds an association may rest between two messages.
     network_timeout: float = 60.0
-    # Seconds from the first to the last byte of one PDU, and for a peer to take our answer.
+    # Seconds from the first to the last byte of one PDU, beyond what its bytes take at `min_rate`; and for a peer to take our answer.
     pdu_timeout: float = 15.0
     # Seconds between two PDUs of one message.
     dimse_timeout: float = 30.0
     # Seconds for the peer to close after a rejection, an abort or a release (ARTIM, PS3.8 9.1.5).
     acse_timeout: float = 2.0
-    # Bytes a second a message must keep up with, once it is `rate_grace` seconds old.
-    min_rate: int = 4096
+    # Bytes a second a message must keep up with, once it is `rate_grace` seconds old: far below the slowest line that
+    # carries images (a few kB/s), far above a drip.
+    min_rate: int = 512
     rate_grace: float = 20.0
     # Below either watermark new instances are answered 0xA700.
     min_free_bytes: int = 2048 * MEBIBYTE
@@ -125,7 +130,10 @@ class Doorkeeper:
         self._rules = tuple((peer, _networks(peer.host)) for peer in peers)
 
     def rules(self, calling_ae: str, address: str) -> tuple[PeerRule, ...]:
-        """The rules that admit this calling AE title from this address; none means it is a stranger."""
+        """The rules that admit this calling AE title from this address; none means it is a stranger.
+
+        An empty title stands for one that cannot be compared: only a wildcard admits it.
+        """
         where = ipaddress.ip_address(address)
         return tuple(
             peer
@@ -133,17 +141,22 @@ class Doorkeeper:
             if peer.ae_title.strip() in (calling_ae, ANY) and (peer.host == ANY or any(where in network for network in networks))
         )
 
-    def objection(self, calling_ae: str, address: str) -> tuple[str, str]:
-        """Why a stranger is one: a code, and a sentence that names what is configured."""
+    def objection(self, calling_ae: str, address: str, *, is_plain: bool = True) -> tuple[str, str]:
+        """Why a stranger is one: a code, and a sentence that names what is configured.
+
+        `is_plain` is False where the title has characters that no AE title may have, shown here as `?`.
+        """
         called = f"called as {calling_ae} from {address}" if calling_ae else f"called without an AE title from {address}"
+        if calling_ae and not is_plain:
+            called += " (with characters that no AE title has)"
         of_title = sorted({peer.host for peer, _ in self._rules if peer.ae_title.strip() == calling_ae})
-        if of_title:
+        if of_title and is_plain:
             return "address", f"{called}; {calling_ae} is configured at {named(of_title)}"
         titles = sorted(
             {f"any AE title from {peer.host}" if peer.ae_title.strip() == ANY else peer.ae_title.strip() for peer, _ in self._rules}
         )
         expected = f"expected {'one of ' if len(titles) > 1 else ''}{named(titles)}" if titles else "no peer is configured"
-        return "calling-ae", f"{called}; {expected}"
+        return "calling-ae" if calling_ae and is_plain else NO_TITLE, f"{called}; {expected}"
 
 
 def named(names: Sequence[str]) -> str:

@@ -1,6 +1,7 @@
 """Association requests read strictly, and the answers to them (PS3.8 section 9.3).
 
-Every length is checked against what surrounds it before anything is taken from it.
+Every length is checked against what surrounds it before anything is taken from it. What is merely odd inside one presentation
+context (a UID that is none, no transfer syntax at all) refuses that context and leaves the others alone.
 """
 
 from __future__ import annotations
@@ -11,12 +12,12 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Final
 
-from prioritizer.dicom.contexts import APPLICATION_CONTEXT, IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
+from prioritizer.dicom.contexts import APPLICATION_CONTEXT, IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME, IMPLICIT_VR_LITTLE_ENDIAN
 from prioritizer.dicom.part10 import valid_uid
 
 ASSOCIATE_RQ, ASSOCIATE_AC, ASSOCIATE_RJ, P_DATA, RELEASE_RQ, RELEASE_RP, ABORT = range(1, 8)
 PDU_HEADER: Final = struct.Struct(">BxI")
-MAX_REQUEST_BYTES: Final = 64 * 1024
+MAX_REQUEST_BYTES: Final = 1 << 20
 _MAX_CONTEXTS: Final = 128
 _ITEM: Final = struct.Struct(">BxH")
 _APPLICATION_ITEM, _CONTEXT_ITEM, _CONTEXT_RESULT_ITEM, _USER_ITEM = 0x10, 0x20, 0x21, 0x50
@@ -49,7 +50,7 @@ LOCAL_LIMIT_EXCEEDED: Final = Rejection((2, 3, 2))
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProposedContext:
-    """A presentation context as the requestor proposes it."""
+    """A presentation context as the requestor proposes it; the UIDs are the peer's text, and need not be UIDs."""
 
     context_id: int
     abstract_syntax: str
@@ -85,10 +86,37 @@ class AssociationRequest:
         """The calling AE title, harmless to print."""
         return ae_title(self.calling_field)
 
+    @property
+    def calling_is_plain(self) -> bool:
+        """True where the calling AE title can be written into a configuration: not empty, and of permitted characters only."""
+        return is_plain_title(self.calling_field)
+
+    @property
+    def called_is_plain(self) -> bool:
+        """The same of the called AE title."""
+        return is_plain_title(self.called_field)
+
 
 def ae_title(field: bytes) -> str:
-    """Characters an AE title may have (PS3.5 6.2), anything else shown as `?`: it can never equal a configured title."""
-    return "".join(chr(byte) if 0x20 <= byte < 0x7F and byte != 0x5C else "?" for byte in field).strip()
+    """The title in a field of 16 bytes, harmless to print: characters it may not have (PS3.5 6.2) are shown as `?`.
+
+    Padding is left out: blanks before and behind it, and whatever follows a NUL, as C programs end a text.
+    """
+    return "".join(chr(byte) if _may_stand_in_title(byte) else "?" for byte in _title_bytes(field))
+
+
+def is_plain_title(field: bytes) -> bool:
+    """True where `ae_title` shows the title itself: such a title may be compared with a configured one, another never equals any."""
+    title = _title_bytes(field)
+    return bool(title) and all(map(_may_stand_in_title, title))
+
+
+def _title_bytes(field: bytes) -> bytes:
+    return field.lstrip(b"\0 ").partition(b"\0")[0].rstrip(b" ")
+
+
+def _may_stand_in_title(byte: int) -> bool:
+    return 0x20 <= byte < 0x7F and byte != 0x5C
 
 
 def parse_request(body: bytes) -> AssociationRequest:
@@ -98,7 +126,7 @@ def parse_request(body: bytes) -> AssociationRequest:
     application, user, contexts = "", b"", []
     for kind, value in _items(body[68:]):
         if kind == _APPLICATION_ITEM:
-            application = _uid(value)
+            application = _text(value)
         elif kind == _CONTEXT_ITEM:
             contexts.append(_proposed(value))
         elif kind == _USER_ITEM:
@@ -131,18 +159,14 @@ def _proposed(value: bytes) -> ProposedContext:
     if len(value) < 4:
         raise ValueError("a presentation context is cut short")
     items = list(_items(value[4:]))
-    abstract = [_uid(inner) for kind, inner in items if kind == _ABSTRACT_ITEM]
-    transfer = tuple(_uid(inner) for kind, inner in items if kind == _TRANSFER_ITEM)
-    if len(abstract) != 1 or not transfer:
-        raise ValueError("a presentation context without one abstract syntax and a transfer syntax")
-    return ProposedContext(context_id=value[0], abstract_syntax=abstract[0], transfer_syntaxes=transfer)
+    abstract = [_text(inner) for kind, inner in items if kind == _ABSTRACT_ITEM]
+    transfer = tuple(_text(inner) for kind, inner in items if kind == _TRANSFER_ITEM)
+    # Not exactly one abstract syntax: whatever is meant, none is accepted.
+    return ProposedContext(context_id=value[0], abstract_syntax=abstract[0] if len(abstract) == 1 else "", transfer_syntaxes=transfer)
 
 
-def _uid(value: bytes) -> str:
-    text = value.decode("latin-1").rstrip("\x00 ")
-    if not valid_uid(text):
-        raise ValueError("a UID of the association request is not valid")
-    return text
+def _text(value: bytes) -> str:
+    return value.decode("latin-1").rstrip("\x00 ")
 
 
 def _check_context_ids(contexts: list[ProposedContext]) -> None:
@@ -171,7 +195,8 @@ def negotiate(request: AssociationRequest, offered: Mapping[str, tuple[str, ...]
     accepted = {}
     for proposal in request.contexts:
         welcome = offered.get(proposal.abstract_syntax, ())
-        chosen = next((syntax for syntax in welcome if syntax in proposal.transfer_syntaxes), None)
+        proposed = frozenset(proposal.transfer_syntaxes)
+        chosen = next((syntax for syntax in welcome if syntax in proposed), None)
         if chosen is not None:
             accepted[proposal.context_id] = AcceptedContext(abstract_syntax=proposal.abstract_syntax, transfer_syntax=chosen)
     return accepted
@@ -195,7 +220,9 @@ def _context_result(proposal: ProposedContext, accepted: Mapping[int, AcceptedCo
         result, syntax = 0, context.transfer_syntax
     else:
         # 3: abstract syntax not supported, 4: none of its transfer syntaxes (PS3.8 table 9-18).
-        result, syntax = (4 if proposal.abstract_syntax in offered else 3), proposal.transfer_syntaxes[0]
+        result = 4 if proposal.abstract_syntax in offered else 3
+        # Not significant here (PS3.8 9.3.3.2), but it must be a UID.
+        syntax = next((each for each in proposal.transfer_syntaxes if valid_uid(each)), IMPLICIT_VR_LITTLE_ENDIAN)
     head = bytes((proposal.context_id, 0, result, 0))
     return _item(_CONTEXT_RESULT_ITEM, head + _item(_TRANSFER_ITEM, syntax.encode()))
 

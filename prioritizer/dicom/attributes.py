@@ -75,14 +75,6 @@ def read_instance(path: Path) -> Instance:
     return _instance(receipt, path, header)
 
 
-def arrival_of(path: Path) -> tuple[Instance, str]:
-    """What can be read of a spooled file, and why it cannot be scored; empty where nothing stands in the way."""
-    try:
-        return read_instance(path), ""
-    except Unprocessable as error:
-        return bare_instance(path), error.reason
-
-
 def instance_of_file(path: Path) -> Instance:
     """The Instance of any DICOM file, with or without preamble and file meta. Raises Unprocessable."""
     try:

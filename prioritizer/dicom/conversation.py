@@ -111,13 +111,15 @@ class Conversation:
     def _read_pdu(self) -> tuple[int, memoryview]:
         self._await_first_byte()
         deadline = time.monotonic() + self._settings.pdu_timeout
+        # A slow line may take its time over a large PDU; a peer that drips is told apart by what came, not by the size it claims.
+        seconds_a_byte = 1.0 / max(self._settings.min_rate, 1)
         self._fill(self._buffer[:6], deadline)
         kind, length = association.PDU_HEADER.unpack_from(self._buffer)
         limit = self._settings.pdu_size if kind == association.P_DATA else _MAX_CONTROL_BYTES
         if length > limit:
             raise _AbortError(AbortReason.INVALID_PARAMETER, "a PDU is longer than was announced")
         body = self._buffer[:length]
-        self._fill(body, deadline)
+        self._fill(body, deadline, seconds_a_byte)
         return kind, body
 
     def _await_first_byte(self) -> None:
@@ -134,8 +136,8 @@ class Conversation:
             sentence = "" if self._began_at is None else "a message stopped half way"
             raise _AbortError(AbortReason.NOT_SPECIFIED, sentence, by_user=True)
 
-    def _fill(self, view: memoryview, deadline: float) -> None:
-        """Fill the view before the deadline, however the peer slices its bytes."""
+    def _fill(self, view: memoryview, deadline: float, seconds_a_byte: float = 0.0) -> None:
+        """Fill the view before the deadline, however the peer slices its bytes; each byte that came puts it back by `seconds_a_byte`."""
         while view:
             left = deadline - time.monotonic()
             if left <= 0:
@@ -148,13 +150,12 @@ class Conversation:
             if number == 0:
                 raise _PeerGoneError
             view = view[number:]
+            deadline += number * seconds_a_byte
 
     def _check_rate(self) -> None:
         """Abort a message that drips: each PDU in time, the whole never."""
         if self._began_at is None:
             return
-        if self._message_bytes > self._settings.max_message_bytes:
-            raise _AbortError(AbortReason.NOT_SPECIFIED, "a message is longer than max_message_bytes", by_user=True)
         seconds = time.monotonic() - self._began_at - self._settings.rate_grace
         if seconds > 0 and self._message_bytes < seconds * self._settings.min_rate:
             raise _AbortError(AbortReason.NOT_SPECIFIED, "a message came slower than min_rate", by_user=True)
@@ -184,6 +185,9 @@ class Conversation:
         elif context_id != self._context_id:
             raise _AbortError(AbortReason.INVALID_PARAMETER, "one message came on two presentation contexts")
         self._message_bytes += len(fragment)
+        # Before the fragment is taken: the last one of a message that is too long must not be answered with Success.
+        if self._message_bytes > self._settings.max_message_bytes:
+            raise _AbortError(AbortReason.NOT_SPECIFIED, "a message is longer than max_message_bytes", by_user=True)
         if control & _COMMAND:
             self._take_command(fragment, is_last=bool(control & _LAST))
         else:

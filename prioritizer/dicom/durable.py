@@ -14,6 +14,14 @@ def write_durably(path: Path, data: bytes) -> None:
         os.fsync(file.fileno())
 
 
+def make_folder(folder: Path, mode: int = 0o750) -> None:
+    """The folder is there, with the name of every folder made on the way to it on disk, when this returns."""
+    missing = [each for each in (folder, *folder.parents) if not each.is_dir()]
+    for each in reversed(missing):
+        each.mkdir(exist_ok=True, mode=mode)
+        sync_folder(each.parent)
+
+
 def sync_folder(folder: Path) -> None:
     """Every name in this folder is on disk, and every name removed is gone, when this returns."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

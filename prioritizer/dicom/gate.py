@@ -16,14 +16,15 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final
 
-from prioritizer.dicom import association, contexts, notices
-from prioritizer.dicom.admission import Doorkeeper, PeerRule, plain_address
+from prioritizer.dicom import association, contexts, notices, refusals
+from prioritizer.dicom.admission import BOTH_TITLES, Doorkeeper, PeerRule, plain_address
 from prioritizer.dicom.association import AbortReason, AssociationRequest, Rejection
 from prioritizer.dicom.conversation import Conversation
 from prioritizer.dicom.intake import Intake, Party
 
 _BACKLOG: Final = 128
 _ACCEPTS_A_TURN: Final = 32
+_MAX_READ: Final = 64 * 1024
 
 
 @dataclass(slots=True, eq=False)
@@ -169,7 +170,7 @@ class Gate:
     def _advance(self, pending: _Pending) -> None:
         """Take what came; act once the request is whole."""
         try:
-            data = pending.connection.recv(4096 if pending.closing else pending.wanted - len(pending.received))
+            data = pending.connection.recv(4096 if pending.closing else min(pending.wanted - len(pending.received), _MAX_READ))
         except BlockingIOError:
             return
         except OSError:
@@ -199,7 +200,7 @@ class Gate:
         except ValueError as exc:
             self._refuse_malformed(pending, str(exc))
             return
-        rules = self._doorkeeper.rules(request.calling_ae, pending.address)
+        rules = self._doorkeeper.rules(request.calling_ae if request.calling_is_plain else "", pending.address)
         party = Party(
             calling_ae=request.calling_ae,
             called_ae=request.called_ae,
@@ -221,10 +222,16 @@ class Gate:
             return association.PROTOCOL_VERSION_NOT_SUPPORTED, "protocol-version", "the peer does not speak protocol version 1"
         if request.application_context != contexts.APPLICATION_CONTEXT:
             return association.APPLICATION_CONTEXT_NOT_SUPPORTED, "application-context", "not the DICOM application context"
+        ours = self._settings.ae_title.strip()
+        is_ours = self._settings.accept_any_called or (request.called_is_plain and request.called_ae == ours)
+        called = f"it called {party.called_ae or 'no AE title'}, and this listener is {ours}"
         if not is_listed:
-            return association.CALLING_AE_NOT_RECOGNISED, *self._doorkeeper.objection(party.calling_ae, party.address)
-        if not self._settings.accept_any_called and party.called_ae != self._settings.ae_title.strip():
-            return association.CALLED_AE_NOT_RECOGNISED, "called-ae", f"the called AE title is not {self._settings.ae_title}"
+            code, reason = self._doorkeeper.objection(party.calling_ae, party.address, is_plain=request.calling_is_plain)
+            if not is_ours:
+                code, reason = BOTH_TITLES, f"{reason}; also {called}: no line here admits it until the device calls {ours}"
+            return association.CALLING_AE_NOT_RECOGNISED, code, reason
+        if not is_ours:
+            return association.CALLED_AE_NOT_RECOGNISED, "called-ae", f"the called AE title is not {ours}: {called}. Set it at the device"
         return self._over_limit(party)
 
     def _over_limit(self, party: Party) -> tuple[Rejection, str, str] | None:
@@ -239,10 +246,8 @@ class Gate:
     def _start(self, pending: _Pending, request: AssociationRequest, party: Party) -> None:
         self._forget(pending)
         accepted = association.negotiate(request, self._offered)
-        if not accepted:
-            classes = sorted({proposal.abstract_syntax for proposal in request.contexts})[:8]
-            reason = "none of the proposed SOP classes and transfer syntaxes is accepted"
-            self._intake.notice(notices.REFUSED_ASSOCIATION, party, "no-context", reason, sop_class_uids=classes)
+        if refused := refusals.refused_contexts(request, accepted, self._offered):
+            self._intake.notice(notices.REFUSED_ASSOCIATION, party, *refused)
         pending.connection.setblocking(True)
         conversation = Conversation(
             pending.connection,

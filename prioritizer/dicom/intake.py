@@ -21,7 +21,8 @@ from prioritizer.dicom.association import AcceptedContext
 from prioritizer.dicom.commands import Command
 from prioritizer.dicom.contexts import VERIFICATION
 from prioritizer.dicom.part10 import HEAD_BYTES, Receipt, check_identity, valid_uid
-from prioritizer.dicom.spool import Outcome, Partial, Spool
+from prioritizer.dicom.partial import Partial
+from prioritizer.dicom.spool import Outcome, Spool
 from prioritizer.errors import Refused
 
 # How much of one message may go to disk between two looks at the watermark.
@@ -123,7 +124,7 @@ class Intake:
 
     def notice(self, kind: str, party: Party, code: str, reason: str, **facts: object) -> None:
         """Leave a notice for the ledger; equal ones within a minute are counted, not repeated."""
-        number = self._repeats.count((party.address, party.calling_ae, party.called_ae, code), time.monotonic())
+        number = self._repeats.count((party.address, party.calling_ae, party.called_ae, code, reason), time.monotonic())
         if number:
             self._post(kind, party, code=code, reason=reason, count=number, **facts)
 

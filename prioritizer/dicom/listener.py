@@ -42,6 +42,7 @@ def main() -> int:
     try:
         settings = ListenerSettings.from_json(sys.stdin.readline())
         spool = Spool(Path(settings.spool))
+        spool.sync_folders()
         intake = Intake(settings, spool, announcer)
         gate = Gate(intake)
         port = gate.open()

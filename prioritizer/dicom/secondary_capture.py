@@ -10,7 +10,6 @@ C.7.6.1.1.5 (Lossy Image Compression), C.12.1 (SOP Common, Contributing Equipmen
 from __future__ import annotations
 
 import hashlib
-import re
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -29,9 +28,10 @@ from pydicom.uid import UID, ExplicitVRLittleEndian, JPEGBaseline8Bit, Secondary
 from prioritizer.dicom.contexts import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from prioritizer.dicom.quiet import quietly
 from prioritizer.dicom.source_header import SourceHeader, encoded, read_source
+from prioritizer.dicom.source_values import is_zone
 from prioritizer.overlay import CAVEAT, NOT_FOR_DIAGNOSIS, overlay_picture
 
-TEMPLATE_REVISION: Final = "1"
+TEMPLATE_REVISION: Final = "2"
 """Raised whenever the layout of the picture or the set of attributes changes."""
 SERIES_NUMBER: Final = 9901
 """Far above what modalities number, so that the result sorts behind the films it belongs to."""
@@ -62,7 +62,8 @@ class CaptureFacts:
     """Contribution to the logit that is drawn strongest: the bundle's, never the picture's."""
     software_version: str
     content_time: datetime
-    """When the instance was scored, aware: the only time this object states of its own."""
+    """When the source image was received, on the site's clock, aware: the only time this object states of its own. It does not depend
+    on when the object is built, so that one that is built again is the same."""
     encoding: str = "jpeg"
     """`jpeg` (baseline, about a twentieth of the size) or `native` for destinations that accept nothing else."""
     device_uid: str = ""
@@ -102,14 +103,15 @@ def build(source_path: Path, picture: NDArray[np.uint8], saliency: NDArray[np.fl
     syntax = JPEGBaseline8Bit if facts.encoding == "jpeg" else ExplicitVRLittleEndian
     with quietly():
         # A source with an invalid UID is referred to as it is.
-        elements = source.elements | encoded(_series(facts)) | encoded(_image(source, facts)) | _pixels(drawn, source, syntax)
+        elements = encoded(_zone(facts)) | source.elements | encoded(_series(facts)) | encoded(_image(source, facts))
+        elements |= _pixels(drawn, source, syntax)
     uid = result_uid(*_identity(source, facts), hashlib.sha256(_joined(elements)).hexdigest())
     elements |= encoded(_dataset(SOPInstanceUID=UID(uid)))
     return CaptureObject(
         sop_instance_uid=uid,
         sop_class_uid=SecondaryCaptureImageStorage,
         transfer_syntax_uid=syntax,
-        data=_file_head(uid, syntax) + _joined(elements),
+        data=file_head(uid, syntax) + _joined(elements),
     )
 
 
@@ -184,7 +186,7 @@ def _series(facts: CaptureFacts) -> Dataset:
 
 
 def _image(source: SourceHeader, facts: CaptureFacts) -> Dataset:
-    """SOP Common and General Image; the instance number 1 and the time of scoring are all it says about itself."""
+    """SOP Common and General Image; the instance number 1 and the time of receipt are all it says about itself."""
     moment = _in_zone(facts.content_time, source.timezone)
     reference = _dataset(
         ReferencedSOPClassUID=UID(source.sop_class_uid),
@@ -247,15 +249,17 @@ def _pixels(drawn: NDArray[np.uint8], source: SourceHeader, syntax: UID) -> dict
     return encoded(dataset)
 
 
+def _zone(facts: CaptureFacts) -> Dataset:
+    """(0008,0201) Timezone Offset From UTC of the site; what the source states of its own stands instead."""
+    return _dataset(TimezoneOffsetFromUTC=f"{facts.content_time:%z}"[:5])
+
+
 def _in_zone(moment: datetime, offset: str) -> datetime:
     """The moment on the clock that the source's Timezone Offset From UTC names, else on its own."""
-    match = re.fullmatch(r"([+-])(\d\d)([0-5]\d)", offset)
-    if match is None:
+    if not is_zone(offset):
         return moment
-    minutes = int(match[2]) * 60 + int(match[3])
-    if minutes > 14 * 60:
-        return moment
-    return moment.astimezone(timezone(timedelta(minutes=-minutes if match[1] == "-" else minutes)))
+    minutes = int(offset[1:3]) * 60 + int(offset[3:])
+    return moment.astimezone(timezone(timedelta(minutes=-minutes if offset[0] == "-" else minutes)))
 
 
 def _ascii(text: str, length: int) -> str:
@@ -267,8 +271,8 @@ def _joined(elements: dict[int, bytes]) -> bytes:
     return b"".join(elements[tag] for tag in sorted(elements))
 
 
-def _file_head(uid: str, syntax: UID) -> bytes:
-    """Preamble and file meta information."""
+def file_head(uid: str, syntax: UID) -> bytes:
+    """Preamble and file meta information of a Secondary Capture."""
     meta = FileMetaDataset()
     meta.FileMetaInformationVersion = b"\x00\x01"
     meta.MediaStorageSOPClassUID = SecondaryCaptureImageStorage

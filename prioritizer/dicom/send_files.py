@@ -22,8 +22,9 @@ from prioritizer.dicom.byte_stream import BufferStream, map_file
 from prioritizer.dicom.codecs import CODEC_FAILURES
 from prioritizer.dicom.contexts import IMPLEMENTATION_CLASS_UID
 from prioritizer.dicom.elements import strings, tags_of
+from prioritizer.dicom.outgoing_association import open_association
 from prioritizer.dicom.quiet import quietly
-from prioritizer.dicom.sender import MAX_CONTEXTS, REPLY_SECONDS, Destination, file_context, open_association, store
+from prioritizer.dicom.sender import MAX_CONTEXTS, REPLY_SECONDS, Destination, file_context, store
 from prioritizer.dicom.structure import read_header
 from prioritizer.errors import PermanentRefusal, Transient, Unprocessable
 

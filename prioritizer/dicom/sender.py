@@ -1,55 +1,65 @@
 """Storage SCU: our results to the PACS, one reused association per destination.
 
-A result is sent as the bytes that were stored, never re-encoded. A failure is one of two things: Transient (the same bytes may go
-later) or PermanentRefusal (they never will, a person must look); `status` draws the line.
+A result is sent as the bytes that were stored where the destination accepts their encoding, and otherwise in one that it accepts
+(result_forms.py). A failure is one of three things: Transient (the same bytes may go later), PermanentRefusal (the destination said
+no; `status` draws the line) or Unprocessable (what is stored must not be sent).
 
 Sources: PS3.4 B.2 (Storage SCU), PS3.7 9.1.1 (C-STORE), PS3.8 9.3.4 (A-ASSOCIATE-RJ).
 """
 
 from __future__ import annotations
 
-import random
-import socket
 import tempfile
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import datetime
 from pathlib import Path
 from typing import Final
 
 from pydicom.errors import InvalidDicomError
-from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian, JPEGBaseline8Bit, SecondaryCaptureImageStorage
-from pynetdicom import AE, _config, evt
+from pydicom.uid import UID, ImplicitVRLittleEndian, SecondaryCaptureImageStorage
+from pynetdicom import _config
 from pynetdicom.association import Association
 from pynetdicom.dsutils import split_dataset
-from pynetdicom.presentation import PresentationContext, build_context
 
 from prioritizer.dicom import status
-from prioritizer.dicom.contexts import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
+from prioritizer.dicom.outgoing_association import IDLE_SECONDS, accepts, open_association
 from prioritizer.dicom.quiet import quietly
+from prioritizer.dicom.result_forms import (
+    NATIVE_FORMS,
+    RESULT_CONTEXTS,
+    RESULT_SYNTAX_NAMES,
+    STORED_FORMS,
+    check_uids,
+    in_form,
+    proposed_results,
+)
 from prioritizer.errors import PermanentRefusal, Transient
 
 # Files go out as they lie on disk, in pieces, instead of being decoded and encoded again.
 _config.STORE_SEND_CHUNKED_DATASET = True
 
-CONNECT_SECONDS: Final = 5.0
-"""To a TCP connection; pynetdicom alone would hang about 30 s on a dead host."""
 REPLY_SECONDS: Final = 30.0
 """To an A-ASSOCIATE reply or a C-STORE response; archives that fsync under load take seconds."""
-IDLE_SECONDS: Final = 20.0
-"""An association unused for longer is released: many archives abort idle ones after 30 s, and count them."""
-PDU_BYTES: Final = 131072
-FIRST_DELAY_SECONDS: Final = 5.0
-LONGEST_DELAY_SECONDS: Final = 15 * 60.0
 MAX_CONTEXTS: Final = 128
-REJECTED_PERMANENTLY: Final = 0x01
 VERIFICATION: Final = UID("1.2.840.10008.1.1")
 
-RESULT_CONTEXTS: Final = tuple(
-    (SecondaryCaptureImageStorage, syntax) for syntax in (JPEGBaseline8Bit, ExplicitVRLittleEndian, ImplicitVRLittleEndian)
-)
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Offer:
+    """What a destination takes."""
+
+    echoes: bool
+    """It answers a C-ECHO."""
+    result_syntaxes: tuple[str, ...]
+    """Names of the transfer syntaxes in which it takes a result; empty: it takes none."""
+
+    @property
+    def takes_native(self) -> bool:
+        """A result in any encoding can be sent: what is stored as JPEG is sent uncompressed where need be, not the other way round."""
+        return any(RESULT_SYNTAX_NAMES[context] in self.result_syntaxes for context in RESULT_CONTEXTS if context[1] in NATIVE_FORMS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,15 +82,6 @@ class _Line:
     last_used: float = 0.0
 
 
-def next_attempt_delay(attempts: int, rng: random.Random) -> float:
-    """Seconds to wait after `attempts` failures: doubling from 5 s to 15 min, each drawn from the upper half of its step.
-
-    The jitter keeps the results of an outage from returning to the PACS all in the same second.
-    """
-    longest = min(FIRST_DELAY_SECONDS * 2.0 ** min(max(attempts - 1, 0), 16), LONGEST_DELAY_SECONDS)
-    return max(rng.uniform(longest / 2, longest), FIRST_DELAY_SECONDS)
-
-
 class Sender:
     """Sends to any number of destinations from any thread; a slow destination holds up only itself."""
 
@@ -94,11 +95,27 @@ class Sender:
         if isinstance(data, Path):
             self._send_file(destination, data)
             return
-        # pynetdicom streams from a path only; the file is private and gone when this returns.
-        with tempfile.NamedTemporaryFile(prefix="prioritizer-", suffix=".dcm") as file:
-            file.write(data)
-            file.flush()
-            self._send_file(destination, Path(file.name))
+        with _as_file(data) as path:
+            self._send_file(destination, path)
+
+    def send_result(self, destination: Destination, data: bytes) -> None:
+        """As `send`, for a stored result: in another encoding where the destination does not accept its own. Raises Unprocessable too."""
+        check_uids(data)
+        self.send(destination, data)
+
+    def offer(self, destination: Destination) -> Offer:
+        """What the destination would take of us, asked by an association; raises Transient or PermanentRefusal."""
+        contexts = [(VERIFICATION, ImplicitVRLittleEndian), *RESULT_CONTEXTS]
+        association = open_association(destination, contexts, self._reply_seconds)
+        try:
+            echoes = accepts(association, VERIFICATION, ImplicitVRLittleEndian)
+            if echoes:
+                judge(destination, association.send_c_echo().get("Status"))
+            return Offer(
+                echoes=echoes, result_syntaxes=tuple(name for cx, name in RESULT_SYNTAX_NAMES.items() if accepts(association, *cx))
+            )
+        finally:
+            association.release() if association.is_established else association.abort()
 
     def echo(self, destination: Destination) -> None:
         """Return once the destination answered a C-ECHO; raises Transient or PermanentRefusal."""
@@ -148,7 +165,8 @@ class Sender:
             contexts = RESULT_CONTEXTS if wanted in RESULT_CONTEXTS else (wanted,)
             line.association = open_association(destination, contexts, self._reply_seconds)
         try:
-            store(destination, line.association, path, sop_class, syntax)
+            with _acceptable(line.association, path, sop_class, syntax) as (sendable, accepted):
+                store(destination, line.association, sendable, sop_class, accepted)
         except Transient:
             if not line.association.is_established:
                 _hang_up(line)
@@ -162,43 +180,35 @@ class Sender:
                 _hang_up(line)
 
 
-def open_association(destination: Destination, contexts: Iterable[tuple[UID, UID]], reply_seconds: float) -> Association:
-    """An established association that proposes each (SOP class, transfer syntax) alone; Transient or PermanentRefusal."""
-    entity = AE(ae_title=destination.calling_ae)
-    entity.implementation_class_uid = UID(IMPLEMENTATION_CLASS_UID)
-    entity.implementation_version_name = IMPLEMENTATION_VERSION_NAME
-    entity.connection_timeout = CONNECT_SECONDS
-    entity.acse_timeout = entity.dimse_timeout = reply_seconds
-    # Of the peer's silence between messages; the idle association is closed by us long before.
-    entity.network_timeout = max(reply_seconds, 2 * IDLE_SECONDS)
-    # One syntax a context: with several the acceptor would choose, and the bytes would no longer fit.
-    requested: list[PresentationContext] = [build_context(sop_class, syntax) for sop_class, syntax in contexts]
-    opened: list[datetime] = []
-    try:
-        association = entity.associate(
-            destination.host,
-            destination.port,
-            contexts=requested,
-            ae_title=destination.ae_title,
-            max_pdu=PDU_BYTES,
-            evt_handlers=[(evt.EVT_CONN_OPEN, _without_delay), (evt.EVT_CONN_OPEN, lambda event: opened.append(event.timestamp))],
-        )
-    except (OSError, ValueError) as error:
-        raise Transient(f"{destination.name} cannot be reached: {error}") from error
-    if not association.is_established:
-        raise _why_not_established(destination, association, connected=bool(opened))
-    return association
+@contextmanager
+def _as_file(data: bytes) -> Iterator[Path]:
+    """The bytes as a private file, gone afterwards: pynetdicom streams from a path only."""
+    with tempfile.NamedTemporaryFile(prefix="prioritizer-", suffix=".dcm") as file:
+        file.write(data)
+        file.flush()
+        yield Path(file.name)
 
 
-def accepts(association: Association, sop_class: UID, syntax: UID) -> bool:
-    """True where the peer accepted this SOP class in this transfer syntax."""
-    return any(context.abstract_syntax == sop_class and syntax in context.transfer_syntax for context in association.accepted_contexts)
+@contextmanager
+def _acceptable(association: Association, path: Path, sop_class: UID, syntax: UID) -> Iterator[tuple[Path, UID]]:
+    """The file and its syntax: as it is, or a result re-encoded where only another of its forms was accepted. Raises Unprocessable."""
+    form = None
+    if sop_class == SecondaryCaptureImageStorage and syntax in STORED_FORMS and not accepts(association, sop_class, syntax):
+        form = next((one for one in NATIVE_FORMS if accepts(association, sop_class, one)), None)
+    if form is None:
+        yield path, syntax
+        return
+    with _as_file(in_form(path.read_bytes(), form)) as encoded:
+        yield encoded, form
 
 
 def store(destination: Destination, association: Association, path: Path, sop_class: UID, syntax: UID) -> None:
     """One C-STORE of the file; returns where the peer keeps it, raises Transient or PermanentRefusal."""
     if not accepts(association, sop_class, syntax):
-        raise PermanentRefusal(status.SOP_CLASS_NOT_SUPPORTED, f"{destination.name} does not accept {sop_class.name} in {syntax.name}")
+        offered = f"{sop_class.name} in {syntax.name}"
+        if (sop_class, syntax) in RESULT_CONTEXTS:
+            offered = proposed_results()
+        raise PermanentRefusal(status.SOP_CLASS_NOT_SUPPORTED, f"{destination.name} does not accept {offered}")
     try:
         with quietly():
             response = association.send_c_store(path)
@@ -226,29 +236,6 @@ def file_context(path: Path) -> tuple[UID, UID]:
             return UID(meta.MediaStorageSOPClassUID), UID(meta.TransferSyntaxUID)
     except (OSError, ValueError, AttributeError, NotImplementedError, KeyError, EOFError, InvalidDicomError) as error:
         raise PermanentRefusal(status.CANNOT_UNDERSTAND, "the object has no readable file meta information") from error
-
-
-def _without_delay(event: evt.Event) -> None:
-    """TCP_NODELAY, or Nagle and the peer's delayed ACK cost 40 ms a message."""
-    transport = event.assoc.dul.socket
-    if transport is not None and transport.socket is not None:
-        transport.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-
-
-def _why_not_established(destination: Destination, association: Association, *, connected: bool) -> Transient | PermanentRefusal:
-    """A-ASSOCIATE-RJ with result 1 is for good (a wrong AE title, mostly); all else may pass."""
-    if association.is_rejected:
-        reply = association.acceptor.primitive
-        result = None if reply is None else reply.result
-        reason = "" if reply is None else f": {reply.reason_str}"
-        if result == REJECTED_PERMANENTLY:
-            return PermanentRefusal(status.NOT_AUTHORISED, f"{destination.name} rejected the association{reason}")
-        return Transient(f"{destination.name} rejected the association for now{reason}")
-    if association.rejected_contexts and not association.accepted_contexts:
-        return PermanentRefusal(status.SOP_CLASS_NOT_SUPPORTED, f"{destination.name} accepts nothing of what was proposed")
-    if connected:
-        return Transient(f"{destination.name} aborted the association or did not answer in time")
-    return Transient(f"{destination.name} cannot be reached")
 
 
 def _proposed(association: Association, wanted: tuple[UID, UID]) -> bool:

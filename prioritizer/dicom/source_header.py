@@ -1,8 +1,8 @@
 """What a result object takes over from its source, byte for byte: the Patient and Study modules and the character set.
 
 Values are never decoded: a name in a character set nobody here knows, or a date no calendar has, reaches the PACS as it came, and
-the result lands in the right study. Only what the encoding needs is added: a VR where the source was implicit, a padding byte, the
-other byte order.
+the result lands in the right study. Only what the encoding needs is added: a VR where the source was implicit or wrote UN, a padding
+byte, the other byte order. What would make the result invalid is left out (source_values.py).
 
 Sources: PS3.3 C.7.1.1 (Patient), C.7.2.1 (General Study), C.7.2.2 (Patient Study),
 C.7.1.3 and C.7.2.3 (Clinical Trial), C.12.1.1.2 (Specific Character Set).
@@ -10,14 +10,12 @@ C.7.1.3 and C.7.2.3 (Clinical Trial), C.12.1.1.2 (Specific Character Set).
 
 from __future__ import annotations
 
-import re
 import struct
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 
-from pydicom import uid
-from pydicom.datadict import dictionary_VR
+from pydicom.datadict import dictionary_description, dictionary_VR, keyword_for_tag
 from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.filebase import DicomBytesIO
@@ -27,7 +25,10 @@ from pydicom.tag import BaseTag, Tag
 
 from prioritizer.dicom.byte_stream import BufferStream, map_file
 from prioritizer.dicom.codecs import CODEC_FAILURES
+from prioritizer.dicom.lossy_history import lossy_history
+from prioritizer.dicom.part10 import valid_uid
 from prioritizer.dicom.quiet import quietly
+from prioritizer.dicom.source_values import KEPT_AS_SENT, TEXT_VRS, is_valid, is_zone
 from prioritizer.dicom.structure import Header, encoded_element, read_header
 from prioritizer.errors import Unprocessable
 
@@ -144,12 +145,6 @@ _READ_ONLY = (
 _WANTED = frozenset(int(Tag(keyword)) for keyword in COPIED + _READ_ONLY)
 _LONG_VRS = frozenset(("OB", "OD", "OF", "OL", "OV", "OW", "SQ", "SV", "UC", "UN", "UR", "UT", "UV"))
 _WORD_BYTES = {"US": 2, "SS": 2, "AT": 2, "OW": 2, "UL": 4, "SL": 4, "FL": 4, "OF": 4, "OL": 4, "FD": 8, "OD": 8, "SV": 8, "UV": 8}
-_LOSSY_METHODS = {
-    uid.JPEGBaseline8Bit: "ISO_10918_1",
-    uid.JPEGExtended12Bit: "ISO_10918_1",
-    uid.JPEGLSNearLossless: "ISO_14495_1",
-}
-"""Syntaxes that are always lossy; JPEG 2000 (ISO_15444_1) is so only where the header says."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -167,7 +162,7 @@ class SourceHeader:
 
 
 def read_source(path: Path) -> SourceHeader:
-    """The header of the DICOM file at `path`; raises Unprocessable."""
+    """The header of the DICOM file at `path`; raises Unprocessable, also where a result would belong to no study or to no image."""
     buffer = map_file(path)
     found, _ = read_header(BufferStream(buffer), _WANTED)
     if found.fault is not None:
@@ -176,14 +171,23 @@ def read_source(path: Path) -> SourceHeader:
         try:
             header = _read(found)
             return SourceHeader(
-                sop_class_uid=str(header.SOPClassUID),
-                sop_instance_uid=str(header.SOPInstanceUID),
+                sop_class_uid=_uid(header, "SOPClassUID"),
+                sop_instance_uid=_uid(header, "SOPInstanceUID"),
                 elements=_copied(header),
-                timezone=str(header.get("TimezoneOffsetFromUTC", "") or "").strip(),
-                lossy=_lossy(header, found, len(buffer)),
+                timezone=_value(header, "TimezoneOffsetFromUTC").decode("ascii", "replace"),
+                lossy=lossy_history(header, found, len(buffer)),
             )
         except CODEC_FAILURES as error:
             raise Unprocessable("header", "the header of the source image cannot be copied") from error
+
+
+def _uid(header: Dataset, keyword: str) -> str:
+    """A UID that names something; Unprocessable where it is absent, too long or has other characters than digits and dots."""
+    text = _value(header, keyword).decode("latin-1")
+    if not valid_uid(text):
+        named = dictionary_description(Tag(keyword))
+        raise Unprocessable("uid", f"the source image has no valid {named}, so that its result cannot be filed")
+    return text
 
 
 def encoded(dataset: Dataset) -> dict[int, bytes]:
@@ -204,14 +208,28 @@ def _read(found: Header) -> Dataset:
 
 
 def _copied(header: Dataset) -> dict[int, bytes]:
+    _uid(header, "StudyInstanceUID")
     elements = {int(Tag(keyword)): _element(Tag(keyword), dictionary_VR(Tag(keyword)), b"") for keyword in MUST_BE_PRESENT}
     for keyword in COPIED:
-        if keyword in header:
-            elements[int(Tag(keyword))] = _copy(header, Tag(keyword))
-    if not re.fullmatch(rb"\d{3}[DWMY]|", _value(header, "PatientAge")):
-        # Optional, and "62" without a unit makes the whole result invalid: left out rather than corrected.
-        elements.pop(int(Tag("PatientAge")), None)
+        if keyword in header and (copy := _copy_or_none(header, Tag(keyword))) is not None:
+            elements[int(Tag(keyword))] = copy
+    if not is_zone(_value(header, "TimezoneOffsetFromUTC").decode("ascii", "replace")):
+        elements.pop(int(Tag("TimezoneOffsetFromUTC")), None)
     return elements
+
+
+def _copy_or_none(header: Dataset, tag: BaseTag) -> bytes | None:
+    """The element as `_copy` gives it; None where it is invalid and does not name the patient or the order."""
+    if keyword_for_tag(tag) in KEPT_AS_SENT:
+        return _copy(header, tag)
+    try:
+        return _copy(header, tag)
+    except (_InvalidError, *CODEC_FAILURES):
+        return None
+
+
+class _InvalidError(Exception):
+    """The value must not stand in a result."""
 
 
 def _value(header: Dataset, keyword: str) -> bytes:
@@ -220,22 +238,38 @@ def _value(header: Dataset, keyword: str) -> bytes:
     return element.value.strip(b" \0") if isinstance(element, RawDataElement) and element.value else b""
 
 
-def _copy(dataset: Dataset, tag: BaseTag) -> bytes:
-    """One element of the source; its value untouched, unless its numbers stand in the other byte order."""
+def _copy(dataset: Dataset, tag: BaseTag, *, in_item: bool = False) -> bytes:
+    """One element of the source; its value untouched, unless its numbers stand in the other byte order. Raises _InvalidError."""
     element = dataset.get_item(tag)
-    vr = (element.VR if element is not None and element.VR else None) or _vr(tag)
+    vr = _vr_to_write(tag, element.VR if element is not None else None)
     if vr == "SQ":
         return _element(tag, "SQ", b"".join(_item(item) for item in dataset[tag].value or ()))
     if isinstance(element, RawDataElement):
         value = element.value or b""
         word = 1 if element.is_little_endian else _WORD_BYTES.get(vr, 1)
-        return _element(tag, vr, b"".join(value[i : i + word][::-1] for i in range(0, len(value), word)) if word > 1 else value)
+        value = b"".join(value[i : i + word][::-1] for i in range(0, len(value), word)) if word > 1 else value
+        if keyword_for_tag(tag) not in KEPT_AS_SENT and not is_valid(tag, vr, value, in_item=in_item):
+            raise _InvalidError
+        return _element(tag, vr, value.strip(b" \0") if vr == "UI" else value)
     # The reader already converted it (Specific Character Set); pydicom writes what it read.
     return encoded(Dataset({tag: dataset[tag]}))[int(tag)]
 
 
+def _vr_to_write(tag: BaseTag, given: str | None) -> str:
+    """The VR of an element in a result: the standard's for text, whatever the source wrote. Raises _InvalidError."""
+    standard = _vr(tag)
+    if not given or given == standard or (given == "UN" and standard != "SQ"):
+        return standard
+    if standard in TEXT_VRS and (given in TEXT_VRS or keyword_for_tag(tag) in KEPT_AS_SENT):
+        return standard
+    if standard == "UN" or given == "UN":
+        return given
+    # Numbers where text belongs, or the other way round: the bytes mean nothing to anybody.
+    raise _InvalidError
+
+
 def _item(item: Dataset) -> bytes:
-    content = b"".join(_copy(item, tag) for tag in sorted(item.keys()))
+    content = b"".join(_copy(item, tag, in_item=True) for tag in sorted(item.keys()))
     return struct.pack("<HHL", 0xFFFE, 0xE000, len(content)) + content
 
 
@@ -256,26 +290,3 @@ def _element(tag: BaseTag, vr: str, value: bytes) -> bytes:
         vr = "UN"
     head = struct.pack("<HH2s", tag.group, tag.element, vr.encode("ascii"))
     return head + (struct.pack("<HL", 0, len(value)) if vr in _LONG_VRS else struct.pack("<H", len(value))) + value
-
-
-def _lossy(header: Dataset, found: Header, size: int) -> tuple[tuple[float, str], ...] | None:
-    """What the source says, completed by what its transfer syntax proves."""
-    method = _LOSSY_METHODS.get(found.transfer_syntax)
-    if str(header.get("LossyImageCompression", "") or "").strip() != "01" and method is None:
-        return None
-    ratios, methods = _values(header, "LossyImageCompressionRatio"), _values(header, "LossyImageCompressionMethod")
-    if ratios and len(ratios) == len(methods):
-        return tuple((float(ratio), method) for ratio, method in zip(ratios, methods, strict=True))
-    if method is None and found.transfer_syntax in uid.JPEG2000TransferSyntaxes:
-        method = "ISO_15444_1"
-    if method is None or found.pixel_start is None or found.pixel_length is not None:
-        return ()
-    plain = int(header.Rows) * int(header.Columns) * (2 if int(header.BitsStored) > 8 else 1)
-    return ((round(plain / max(size - found.pixel_start, 1), 2), method),)
-
-
-def _values(header: Dataset, keyword: str) -> list[str]:
-    value = header.get(keyword)
-    if value is None or value == "":
-        return []
-    return [str(value)] if isinstance(value, (str, int, float)) else [str(one) for one in value]

@@ -15,6 +15,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import os
+import secrets
 import threading
 import time
 from collections.abc import Iterator
@@ -24,9 +25,11 @@ from pathlib import Path
 from typing import Any, Final
 
 from prioritizer.dicom import notices, status
-from prioritizer.dicom.durable import sync_folder, write_durably
-from prioritizer.dicom.part10 import Receipt, data_set_digest, encode_header, read_receipt, same_data_set, valid_uid
+from prioritizer.dicom.durable import make_folder, sync_folder, write_durably
+from prioritizer.dicom.part10 import Receipt, data_set_digest, read_receipt, same_data_set, valid_uid
+from prioritizer.dicom.partial import Partial
 from prioritizer.dicom.quarantine import Quarantine
+from prioritizer.dicom.spool_lock import is_locked
 from prioritizer.errors import Refused
 
 _FOLDERS: Final = ("partial", "inbox", "objects", "conflicts", "quarantine", "notices")
@@ -43,51 +46,19 @@ class Outcome(Enum):
     CONFLICT = "conflict"
 
 
-class Partial:
-    """One file under `partial/`: takes bytes as they arrive, and is nothing to anybody until it is stored."""
-
-    def __init__(self, path: Path, receipt: Receipt) -> None:
-        self.path, self.receipt = path, receipt
-        self.written = 0
-        self._descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o640)
-        self.write(encode_header(receipt))
-
-    def write(self, data: bytes | memoryview) -> None:
-        """Append all of `data`; OSError when the disk will not take it."""
-        view = memoryview(data)
-        while view:
-            done = os.write(self._descriptor, view)
-            self.written += done
-            view = view[done:]
-
-    def seal(self) -> None:
-        """Every byte is on disk when this returns. After an error the descriptor is gone: Linux would lie to a second fsync."""
-        descriptor, self._descriptor = self._descriptor, -1
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-
-    def discard(self) -> None:
-        """Forget the file; may be called at any time and more than once."""
-        if self._descriptor >= 0:
-            descriptor, self._descriptor = self._descriptor, -1
-            os.close(descriptor)
-        self.path.unlink(missing_ok=True)
-
-
 class Spool:
     """The folders under one root; safe for many threads of one listener beside the stations' process."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
         for name in _FOLDERS:
-            (root / name).mkdir(parents=True, exist_ok=True, mode=0o750)
+            make_folder(root / name)
         self.partial, self._inbox, self.objects = root / "partial", root / "inbox", root / "objects"
         self._conflicts = root / "conflicts"
         self.board = notices.NoticeBoard(root / "notices")
         self._quarantine = Quarantine(root / "quarantine", self.board)
-        self._numbers = itertools.count()
+        # A name of its own for every spool object: the files of another process with the same number are never met.
+        self._names = (f"{os.getpid()}-{secrets.token_hex(4)}-{number}" for number in itertools.count())
         # One writer at a time per SOP Instance UID: a second sender of the same instance must neither be
         # acknowledged before the first is durable, nor lose its file to the first one's failure.
         self._stripes = tuple(threading.Lock() for _ in range(64))
@@ -102,7 +73,7 @@ class Spool:
         if not self.accepting():
             raise Refused(status.OUT_OF_RESOURCES, "the spool's disk failed to make files durable")
         try:
-            return Partial(self.partial / f"{os.getpid()}-{next(self._numbers)}", receipt)
+            return Partial(self.partial / next(self._names), receipt, self._failed)
         except OSError as exc:
             raise Refused(status.OUT_OF_RESOURCES, "the spool cannot open a file") from exc
 
@@ -114,12 +85,15 @@ class Spool:
             with self._stripes[hash(uid) % len(self._stripes)]:
                 outcome = self._place(partial.path, uid)
         except OSError as exc:
-            self._failures += 1
+            self._failed()
             raise Refused(status.OUT_OF_RESOURCES, "the spool could not make the object durable") from exc
         finally:
             partial.discard()
         self._failures = 0
         return outcome
+
+    def _failed(self) -> None:
+        self._failures += 1
 
     def _place(self, path: Path, uid: str) -> Outcome:
         target = self._inbox / f"{_file_stem(uid)}.dcm"
@@ -161,21 +135,25 @@ class Spool:
         try:
             os.link(path, target)
         except FileExistsError:
-            # Who placed it may not have lived to sync the folder.
+            # A listener killed before its own fsync of the folder may have left the name unsynced.
             sync_folder(self._conflicts)
             return
         self._sync_or_withdraw(target)
 
     def accepting(self) -> bool:
-        """False after two failures in a row, until a probe file reaches the disk; probes at most once a second."""
+        """False after two failures in a row of opening, writing or making durable, until a probe reaches the disk.
+
+        Probes at most once a second.
+        """
         if self._failures < _FAILURES_UNTIL_CLOSED:
             return True
         if time.monotonic() < self._probe_at:
             return False
         self._probe_at = time.monotonic() + _PROBE_SECONDS
-        probe = self.partial / f"{os.getpid()}-probe-{next(self._numbers)}"
+        probe = self.partial / f"probe-{next(self._names)}"
         try:
             write_durably(probe, b"probe")
+            sync_folder(self._inbox)
         except OSError:
             return False
         finally:
@@ -185,12 +163,25 @@ class Spool:
         return True
 
     def sweep_partials(self) -> int:
-        """Delete what a crash left half written (never acknowledged); only before the listener serves."""
+        """Delete what a crash left half written (never acknowledged); what a living listener still writes stays. Returns how many."""
         swept = 0
         for path in self.partial.iterdir():
-            path.unlink(missing_ok=True)
-            swept += 1
+            if not is_locked(path):
+                path.unlink(missing_ok=True)
+                swept += 1
         return swept
+
+    def sync_folders(self) -> None:
+        """Every folder of the spool, and the names of those that lead to it, are on disk: a crash may have come before that.
+
+        Called once before anything is acknowledged. A folder above the spool that may not be opened is another's to keep.
+        """
+        for name in _FOLDERS:
+            sync_folder(self.root / name)
+        sync_folder(self.root)
+        for above in self.root.absolute().parents[:3]:
+            with suppress(PermissionError):
+                sync_folder(above)
 
     def free_bytes(self) -> int:
         """Bytes this process may still write here."""

@@ -82,7 +82,10 @@ def is_success(status: int) -> bool:
 
 
 def is_permanent(status: int) -> bool:
-    """True when sending the same bytes again cannot change the peer's answer."""
+    """True when the peer refused the object itself, so that sending the same bytes again will likely be answered the same.
+
+    Of 0xAxxx only 0xA9xx speaks of the object (PS3.4 B.2.3); the others are the peer's own trouble.
+    """
     if is_success(status) or status in _TRANSIENT or 0xFF00 <= status <= 0xFF01:
         return False
-    return not 0xA700 <= status <= 0xA7FF
+    return not 0xA000 <= status <= 0xAFFF or 0xA900 <= status <= 0xA9FF

@@ -243,7 +243,7 @@ class Desk:
 def desk_of(page: Page) -> Desk:
     """The desk of an application."""
     templates = Environment(loader=FileSystemLoader(FOLDER / "templates"), autoescape=select_autoescape(default=True))
-    zone = ZoneInfo(page.settings().web.time_zone) if page.settings().web.time_zone else None
+    zone = page.settings().page_zone
     templates.filters["clock"] = lambda at: at.astimezone(zone).strftime("%H:%M")
     templates.filters["span"] = words.span
     templates.filters["moment"] = lambda at: at.astimezone(zone).strftime("%Y-%m-%d %H:%M:%S")

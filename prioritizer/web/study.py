@@ -10,7 +10,7 @@ from fastapi import APIRouter, Form, Query
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
 from prioritizer.access import May, Person
-from prioritizer.db import calibrations, delivering, reading, saying, worklist
+from prioritizer.db import calibrations, delivering, queues, reading, saying, worklist
 from prioritizer.db.events import Kind
 from prioritizer.db.saying import Word
 from prioritizer.db.worklist import InstanceRow, Row
@@ -102,6 +102,7 @@ def show_study(desk: Here, person: Seeing, study_uid: str, list: str = "", read:
         events=history.told_to(person, row, manner, said, happened),
         left_out=history.left_out(manner, happened),
         deliveries=worklist.unfinished_deliveries(desk.engine, study_uid),
+        no_result=queues.why_unpublished(desk.engine, study_uid) if person.may(May.OPERATE) else "",
         viewers=viewers_of(desk, row, manner),
         held_by_other=held_by_other,
         held_by_me=row.reading_state == "CLAIMED" and row.reader == person.name,

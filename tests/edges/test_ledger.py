@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
 
 from prioritizer.calibration import Calibration
-from prioritizer.db import connect, delivering, housekeeping, reading, receiving, scoring, senders, worklist
+from prioritizer.db import connect, delivering, housekeeping, queues, reading, receiving, scoring, senders, worklist
 from prioritizer.db.delivering import ClaimedDelivery
 from prioritizer.db.events import Kind, record
 from prioritizer.db.housekeeping import Alarm
@@ -175,6 +175,12 @@ def the_same_again(ledger: sa.Engine) -> None:
     publish(ledger, "2.25.1")
 
 
+def another_sent_and_the_same_again(ledger: sa.Engine) -> None:
+    newer_revision(ledger)
+    deliver(ledger)
+    the_same_again(ledger)
+
+
 DELIVERY_VERBS: dict[str, Callable[[sa.Engine, ClaimedDelivery], object]] = {
     "sent": lambda db, claim: delivering.finish_delivery(db, claim, DeliveryState.SENT, "", NOW),
     "rejected": lambda db, claim: delivering.finish_delivery(db, claim, DeliveryState.REJECTED, "no", NOW),
@@ -182,6 +188,7 @@ DELIVERY_VERBS: dict[str, Callable[[sa.Engine, ClaimedDelivery], object]] = {
     "requeue": lambda db, claim: delivering.requeue_deliveries(db, "1.2.3", "op", NOW),
     "newer revision": lambda db, claim: newer_revision(db),
     "the same object again": lambda db, claim: the_same_again(db),
+    "another sent, and the same again": lambda db, claim: another_sent_and_the_same_again(db),
 }
 
 
@@ -678,6 +685,60 @@ def test_what_was_retracted_is_sent_after_all_when_it_is_the_result_again_and_th
     assert deliveries_of(ledger) == {"2.25.1": "SENT", "2.25.2": "RETRACTED"}
 
 
+def test_what_was_sent_before_another_is_sent_again_when_it_is_the_result_again(ledger: sa.Engine):
+    scored(ledger)
+    publish(ledger)
+    deliver(ledger)
+    another_sent_and_the_same_again(ledger)
+    assert deliveries_of(ledger) == {"2.25.1": "PENDING", "2.25.2": "SENT"}
+    said = [event.said for event in worklist.why(ledger, "1.2.3")]
+    assert "pacs holds result 2.25.2, sent last; the study's result is 2.25.1 again" in said
+    deliver(ledger)
+    assert deliveries_of(ledger) == {"2.25.1": "SENT", "2.25.2": "SENT"}
+
+
+def test_a_newer_result_that_was_not_sent_is_retracted_when_the_earlier_is_the_result_again(ledger: sa.Engine):
+    scored(ledger)
+    publish(ledger)
+    deliver(ledger)
+    newer_revision(ledger)
+    the_same_again(ledger)
+    assert deliveries_of(ledger) == {"2.25.1": "SENT", "2.25.2": "RETRACTED"}
+
+
+def test_of_two_destinations_only_the_one_that_was_sent_another_is_sent_the_first_again(ledger: sa.Engine):
+    scored(ledger)
+    publish(ledger, "2.25.1", ("fast", "slow"))
+    for name in ("fast", "slow"):
+        deliver(ledger, destination=name)
+    receive(ledger, film(2))
+    score_next(ledger, 0.9)
+    publish(ledger, "2.25.2", ("fast", "slow"))
+    deliver(ledger, destination="fast")
+    the_same_again(ledger)
+    states = {(row.result_uid[-1], row.destination): row.state for row in worklist.unfinished_deliveries(ledger, "1.2.3")}
+    assert states == {("1", "fast"): "PENDING", ("1", "slow"): "SENT", ("2", "fast"): "SENT", ("2", "slow"): "RETRACTED"}
+
+
+def test_a_refusal_is_counted_in_a_row_and_a_silent_peer_is_none(ledger: sa.Engine):
+    scored(ledger)
+    publish(ledger)
+
+    def claimed() -> ClaimedDelivery:
+        claim = delivering.claim_delivery(ledger, "pacs", "w", LEASE)
+        assert claim is not None
+        return claim
+
+    delivering.put_delivery_back(ledger, claimed(), timedelta(0), "busy", NOW)
+    delivering.put_delivery_back(ledger, claimed(), timedelta(0), "0xC000", NOW, refusals=1)
+    again = claimed()
+    assert again.refusals == 1
+    delivering.put_delivery_back(ledger, again, timedelta(0), "0xC000", NOW, refusals=2)
+    (row,) = worklist.unfinished_deliveries(ledger)
+    assert (row.state, row.attempts, row.reason_text) == ("PENDING", 2, "refused, 0xC000")
+    assert claimed().refusals == 2
+
+
 def test_a_revision_that_came_while_publishing_is_published_next(ledger: sa.Engine):
     scored(ledger)
     first = delivering.claim_study(ledger, "w", LEASE, NOW)
@@ -697,6 +758,8 @@ def test_a_result_that_cannot_be_built_says_why_and_ends(ledger: sa.Engine):
     assert delivering.finish_published(ledger, claim, None, (), NOW, "the image is not in the spool")
     with connect.reading(ledger) as tx:
         assert tx.scalar(sa.select(studies.c.publish_error)) == "the image is not in the spool"
+    assert [(one.study_uid, one.again) for one in queues.unpublished(ledger, NOW, 10)] == [("1.2.3", False)]
+    assert queues.why_unpublished(ledger, "1.2.3") == "the image is not in the spool"
     assert delivering.claim_study(ledger, "w", LEASE, LATER) is None
 
 
@@ -705,6 +768,8 @@ def test_a_study_put_back_waits_for_its_time(ledger: sa.Engine):
     claim = delivering.claim_study(ledger, "w", LEASE, NOW)
     assert claim is not None
     delivering.put_study_back(ledger, claim, timedelta(hours=1), "later", NOW)
+    assert [(one.reason_text, one.again) for one in queues.unpublished(ledger, NOW, 10)] == [("later", True)]
+    assert kinds(ledger).count("not-published") == 1
     assert delivering.claim_study(ledger, "w", LEASE, NOW) is None
 
 

@@ -16,9 +16,10 @@ from hypothesis import strategies as st
 from pydicom import uid
 from pynetdicom import AE, evt
 
+from prioritizer.dicom.back_off import next_attempt_delay
 from prioritizer.dicom.phantom_files import PhantomPatient, phantom_file
 from prioritizer.dicom.send_files import send_files
-from prioritizer.dicom.sender import Destination, Sender, next_attempt_delay
+from prioritizer.dicom.sender import Destination, Sender
 from prioritizer.errors import PermanentRefusal, Transient
 from tests.edges.pacs import Orthanc, free_port, orthanc, program, running, shared_dicom, storescp  # noqa: F401
 

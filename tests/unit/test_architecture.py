@@ -73,7 +73,7 @@ MAY_BE_NAMED_OUTSIDE = {"sqlalchemy": ("top", "web")}
 BROAD = {
     "web": "the one thread that looks for all pages: whatever goes wrong once, it looks again",
     "dicom": "the C-STORE handler",
-    "stations": "the station loop",
+    "stations": "the station loop, and one result that is built",
     "receive_station": "one file of a batch",
     "chores": "one timed job",
     "contract": "the border of every verb",
@@ -172,7 +172,8 @@ def broad_excepts() -> list[str]:
 
 def test_only_the_named_borders_catch_everything():
     assert {place.split("/")[0] for place in broad_excepts()} <= BROAD.keys()
-    assert len(broad_excepts()) <= len(BROAD)
+    # One a border, and two in the stations: the loop, and the one item that must not be tried for ever without a word.
+    assert len(broad_excepts()) <= len(BROAD) + 1
 
 
 def fresh(code: str) -> str:

@@ -1,0 +1,50 @@
+"""What lossy compression an image went through before it came, as its result must say (PS3.3 C.7.6.1.1.5)."""
+
+from __future__ import annotations
+
+from pydicom import uid
+from pydicom.dataset import Dataset
+
+from prioritizer.dicom.codecs import CODEC_FAILURES
+from prioritizer.dicom.structure import Header
+
+_LOSSY_METHODS = {
+    uid.JPEGBaseline8Bit: "ISO_10918_1",
+    uid.JPEGExtended12Bit: "ISO_10918_1",
+    uid.JPEGLSNearLossless: "ISO_14495_1",
+}
+"""Syntaxes that are always lossy; JPEG 2000 (ISO_15444_1) is so only where the header says."""
+
+
+def lossy_history(header: Dataset, found: Header, size: int) -> tuple[tuple[float, str], ...] | None:
+    """Ratio and method of each lossy compression: what the source says, completed by what its transfer syntax proves.
+
+    Empty where it was lossy and does not say how, None where it was lossless. `size`: bytes of the whole file.
+    """
+    try:
+        return _stated(header, found, size)
+    except CODEC_FAILURES:
+        # A ratio that is no number, say: it is told as lossy, and no more.
+        return ()
+
+
+def _stated(header: Dataset, found: Header, size: int) -> tuple[tuple[float, str], ...] | None:
+    method = _LOSSY_METHODS.get(found.transfer_syntax)
+    if str(header.get("LossyImageCompression", "") or "").strip() != "01" and method is None:
+        return None
+    ratios, methods = _values(header, "LossyImageCompressionRatio"), _values(header, "LossyImageCompressionMethod")
+    if ratios and len(ratios) == len(methods):
+        return tuple((float(ratio), method) for ratio, method in zip(ratios, methods, strict=True))
+    if method is None and found.transfer_syntax in uid.JPEG2000TransferSyntaxes:
+        method = "ISO_15444_1"
+    if method is None or found.pixel_start is None or found.pixel_length is not None:
+        return ()
+    plain = int(header.Rows) * int(header.Columns) * (2 if int(header.BitsStored) > 8 else 1)
+    return ((round(plain / max(size - found.pixel_start, 1), 2), method),)
+
+
+def _values(header: Dataset, keyword: str) -> list[str]:
+    value = header.get(keyword)
+    if value is None or value == "":
+        return []
+    return [str(value)] if isinstance(value, (str, int, float)) else [str(one) for one in value]

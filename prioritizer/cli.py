@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from prioritizer import __version__, cli_learning, cli_people, cli_room, cli_rules, cli_simulation, cli_site
+from prioritizer import __version__, cli_identity, cli_learning, cli_people, cli_room, cli_rules, cli_simulation, cli_site
 from prioritizer.cli_options import STANDARD_FILES, AsJson, ConfigFile, Reader, in_force_of, ledger_of, settings_of
 from prioritizer.clock import utc_now
 from prioritizer.contract import out, print_proofs, talk, verb
@@ -33,6 +33,7 @@ app.add_typer(cli_rules.app)
 app.add_typer(cli_people.app)
 app.add_typer(cli_simulation.app)
 app.add_typer(cli_room.app)
+app.add_typer(cli_identity.app)
 
 
 def policy_for(settings: Settings) -> Policy:

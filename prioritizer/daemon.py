@@ -28,6 +28,7 @@ from prioritizer import (
     bundle_card,
     conformance,
     doctor,
+    identity_steps,
     proposing_threshold,
     recovery,
     ruled,
@@ -393,6 +394,11 @@ class Daemon:
         with self._threshold_turn:
             return proposing_threshold.propose(self.engine, self.settings, wish, by, utc_now(), expected=activation).id
 
+    def _settle_identity(self, study_uid: str, take: bool, who: str) -> str:
+        """A person's word on whose study it is."""
+        policy, quiet = self._policy(), quiet_of(self.settings)
+        return identity_steps.settle(self.engine, self.spool, study_uid, take=take, who=who, policy=policy, quiet=quiet)
+
     def _examine(self, name: str, send: bool) -> list[Proved]:
         """Walk the way to a destination, or with any other name to our own listener."""
         found = next((one for one in self.settings.destinations if one.name == name), None)
@@ -432,6 +438,7 @@ class Daemon:
             policy=self._policy,
             pictures=self._lightbox,
             trying=self._trial,
+            settle_identity=self._settle_identity,
             quiet=lambda: quiet_of(self.settings),
             stations=lambda: [(station.name, station.last_turn, station.failures) for station in self.stations],
             room=self._room,

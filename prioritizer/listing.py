@@ -17,7 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from prioritizer.config import Settings
-from prioritizer.db import calibrations, queues, senders, worklist
+from prioritizer.db import calibrations, copies, daemons, queues, senders, worklist
 from prioritizer.db.ordering import Order, View, Wanted
 from prioritizer.db.worklist import Row
 from prioritizer.errors import ModelError
@@ -162,6 +162,31 @@ def calibration_now(engine: sa.Engine, settings: Settings) -> dict[str, Any]:
     }
 
 
+def as_listed(engine: sa.Engine) -> list[dict[str, Any]]:
+    """Every row of which it must be confirmed whose it is, with what differs and the copies that wait; holds patient data."""
+    return [
+        {
+            "study_uid": row.study_uid,
+            "patient_id": row.patient_id,
+            "patient_name": row.patient_name,
+            "identity": row.identity.split("\n"),
+            "images": [one.sop_instance_uid for one in copies.waiting(engine, row.study_uid)],
+        }
+        for row in worklist.unconfirmed(engine)
+    ]
+
+
+def daemon_words(engine: sa.Engine) -> str:
+    """Why what stands here may be old: the daemon does not run, or was not heard; empty while it is heard."""
+    heard = daemons.serving(engine)
+    if any(not one.silent for one in heard):
+        return ""
+    if not heard:
+        return "no daemon runs: what stands here is from when it ran last. Start it: `systemctl start prioritizer`"
+    last = heard[0].seen_at.astimezone()
+    return f"the daemon was not heard since {last:%Y-%m-%d %H:%M:%S}: look at its log, and restart it"
+
+
 def show_status(engine: sa.Engine, settings: Settings, *, as_json: bool, out: Console) -> None:
     """Alarms, failed images, unsent results, refusals; of a list that is cut, which part it is."""
     failed_images, refusals = queues.failed_instances(engine, MOST_TOLD), senders.newest_notices(engine, MOST_TOLD)
@@ -176,6 +201,8 @@ def show_status(engine: sa.Engine, settings: Settings, *, as_json: bool, out: Co
         "unpublished": [asdict(one) for one in queues.unpublished(engine, datetime.now(UTC), MOST_TOLD)],
         "refusals": [{**{key: plain(v) for key, v in asdict(n).items()}, "toml": n.admitting_toml} for n in refusals.rows],
         "cut": {"failed": failed_images.cut, "refusals": refusals.cut},
+        "identity": as_listed(engine),
+        "daemon": daemon_words(engine),
     }
     if as_json:
         print(json.dumps(told, indent=1))
@@ -186,13 +213,20 @@ def show_status(engine: sa.Engine, settings: Settings, *, as_json: bool, out: Co
     out.print(Text(head, style="bold"), soft_wrap=True)
     for alarm in told["alarms"]:
         out.print(Text(f"!! {alarm['said']} (since {alarm['since'][:16]}). {alarm['mend']}.", style="bold red"), soft_wrap=True)
+    if told["daemon"]:
+        out.print(Text(f"!! {told['daemon']}", style="bold red"), soft_wrap=True)
+    for unsure in told["identity"]:
+        for text in unsure["identity"]:
+            uids = f"study {unsure['study_uid']}" + "".join(f", image {uid}" for uid in unsure["images"])
+            step = "`prioritizer identity keep STUDY` or `identity take STUDY` settles it"
+            out.print(Text(f"conflict    {uids}: {text}; {step}"), soft_wrap=True)
     for failed in told["failed"]:
         out.print(Text(f"not scored  {failed['study_uid']}: {failed['reason_text']}"), soft_wrap=True)
     if failed_images.cut:
         out.print(Text(f"{failed_images.cut} images that could not be scored", style="dim"), soft_wrap=True)
     _print_results(told, out)
     _print_refusals(refusals, out)
-    if not any(told[key] for key in ("alarms", "failed", "deliveries", "unpublished", "refusals")):
+    if not any(told[key] for key in ("alarms", "failed", "unpublished", "deliveries", "refusals", "identity", "daemon")):
         out.print("Nothing needs you.")
 
 

@@ -14,11 +14,13 @@ import sqlalchemy as sa
 from prioritizer.db import connect, ranking_policy
 from prioritizer.db.events import Kind, record
 from prioritizer.db.in_force import InForce, in_force
+from prioritizer.db.instance_rows import of_study
 from prioritizer.db.ordering import KEYS, WORKING, WORKLIST, Wanted, chosen, nobody_has, order_keys, stands_before
 from prioritizer.db.placing import put_in_place, replace_study
 from prioritizer.db.receiving import Quiet
 from prioritizer.db.scoring import bump_revision
 from prioritizer.db.tables import NO_READER, events, instances, studies
+from prioritizer.eligibility import may_be_a_radiograph
 from prioritizer.errors import NotAllowed, NotFound
 from prioritizer.ranking import Policy, minutes
 from prioritizer.study import AIState, ReadingState
@@ -173,12 +175,17 @@ def read(engine: sa.Engine, study_uid: str, reader: str, now: datetime, *, seen:
             raise NotAllowed(f"the study was read before, by {row.reader}")
         if _held(row, now) and row.reader != reader:
             raise NotAllowed(f"{row.reader} has this study; take it over first")
-        if seen is not None and row.instances > seen:
-            more = row.instances - seen
+        more = _images_after(tx, study_uid, seen) if seen is not None and row.instances > seen else 0
+        if more:
             raise NotAllowed(f"{more} image{'s' if more > 1 else ''} came while the study was open: look at it again, then read it")
         began = row.reader_since if row.reader == reader else now
         _set(tx, study_uid, reading_state=ReadingState.READ, reader=reader, reader_since=began, reader_until=None, read_at=now)
         record(tx, Kind.READ, "read", now, study=study_uid, actor=reader)
+
+
+def _images_after(tx: sa.Connection, study_uid: str, seen: int) -> int:
+    """How many objects that may be radiographs came behind the first `seen` objects of a study."""
+    return sum(may_be_a_radiograph(one) for one in of_study(tx, study_uid)[seen:])
 
 
 def reopen(engine: sa.Engine, study_uid: str, reader: str, now: datetime) -> None:

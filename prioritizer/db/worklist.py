@@ -51,6 +51,8 @@ class Row:
     reader_since: datetime | None
     reader_until: datetime | None
     read_at: datetime | None
+    identity: str
+    """What must be confirmed about whose study it is, a line each; empty where nothing must."""
 
 
 FIELDS = tuple(Row.__dataclass_fields__)
@@ -317,6 +319,13 @@ def to_confirm(engine: sa.Engine) -> int:
     """Studies of which somebody must say whose they are."""
     with connect.reading(engine) as tx:
         return tx.scalar(sa.select(sa.func.count()).select_from(studies).where(studies.c.listed, sa.text("identity <> ''"))) or 0
+
+
+def unconfirmed(engine: sa.Engine, limit: int = 200) -> list[Row]:
+    """The studies of which somebody must say whose they are, the newest first."""
+    query = sa.select(*COLUMNS).where(studies.c.listed, sa.text("identity <> ''")).order_by(studies.c.last_received_at.desc())
+    with connect.reading(engine) as tx:
+        return [Row(**row._mapping) for row in tx.execute(query.limit(limit))]
 
 
 def held_after_rebuild(engine: sa.Engine) -> int:

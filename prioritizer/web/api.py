@@ -87,6 +87,8 @@ class Study(BaseModel):
     reader_since: datetime | None
     reader_until: datetime | None
     read_at: datetime | None
+    identity: str
+    """What must be confirmed about whose study it is, a line each; empty where nothing must, and where names are masked."""
 
 
 class Listing(BaseModel):
@@ -230,7 +232,7 @@ def study_of(desk: Desk, row: Row, asked: Asked | None = None) -> Study:
     manner = manner_of(desk, asked)
     values = {name: getattr(row, name) for name in Study.model_fields if name != "raised"}
     if manner.masked:
-        values |= dict.fromkeys(("patient_id", "patient_name", "patient_birth_date", "accession_number"), "")
+        values |= dict.fromkeys(("patient_id", "patient_name", "patient_birth_date", "accession_number", "identity"), "")
     values |= {"due_at": due_of(row, manner), "place_reason": place_words(row, manner)}
     if manner.neutral is not None and row.overdue_at is not None:
         values["overdue_at"] = values["due_at"] if values["due_at"] < desk.now else None

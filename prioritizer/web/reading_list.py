@@ -22,7 +22,7 @@ from prioritizer.db.ordering import WORKING, Order, View, Wanted, changing
 from prioritizer.db.places import place_of
 from prioritizer.db.worklist import Row
 from prioritizer.errors import NotAllowed, NotFound
-from prioritizer.study import ReadingState
+from prioritizer.study import ReadingState, study_instance_uid
 from prioritizer.web import history, words
 from prioritizer.web.asking import Asked, Listed, parsed, without_place
 from prioritizer.web.desk import Desk, Here, Listening, Seeing, needs
@@ -312,7 +312,7 @@ def viewers_of(desk: Desk, row: Row, manner: Manner) -> list[tuple[str, str]]:
     viewers = desk.page.settings().viewers
     if manner.masked or not viewers:
         return []
-    values = {"study_uid": row.study_uid, "accession_number": row.accession_number, "patient_id": row.patient_id}
+    values = {"study_uid": study_instance_uid(row.study_uid), "accession_number": row.accession_number, "patient_id": row.patient_id}
     quoted = {name: quote(value, safe="") for name, value in values.items()}
     return [(viewer.name, viewer.url.format(**quoted)) for viewer in viewers]
 

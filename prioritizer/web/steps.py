@@ -16,7 +16,7 @@ from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from prioritizer.access import May, Person
 from prioritizer.db import choosing, reading, saying, worklist
 from prioritizer.errors import NotAllowed
-from prioritizer.study import Finding, ReadingState
+from prioritizer.study import Finding, ReadingState, study_instance_uid
 from prioritizer.web import words
 from prioritizer.web.account import InPerson
 from prioritizer.web.asking import Asked, without_place
@@ -63,6 +63,14 @@ def nothing_left(desk: Here, person: Seeing, list: str = "", *, read: bool = Fal
     said = ("The study is read. " if read else "") + "Every study of this list is read, or somebody has it."
     back = list_of(list).query(after="", at="")
     return desk.render("message.html", person=person, title="Nothing is left to read here", said=said, back=back)
+
+
+@routes.post("/study/{study_uid}/identity")
+def settle_identity(desk: Here, person: Operating, study_uid: str, take: Text = "no", list: Text = "") -> Response:  # noqa: A002
+    """An administrator says whose study it is: what is shown stays, or what came since takes its place."""
+    desk.page.settle_identity(study_uid, take == "yes", person.name)
+    desk.forget()
+    return to_study(study_instance_uid(study_uid) if take == "yes" else study_uid, list_of(list))
 
 
 @routes.post("/study/{study_uid}/{step}")

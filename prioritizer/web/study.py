@@ -93,6 +93,7 @@ def show_study(desk: Here, person: Seeing, study_uid: str, list: str = "", read:
         asked=asked,
         here=study_address(study_uid, asked),
         line=words.line(row, desk.now, manner),
+        masked=manner.masked,
         row=row,
         ai=ai,
         mine=mine,

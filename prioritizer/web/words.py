@@ -15,6 +15,7 @@ RAISED = "raised"
 AI_NAMES = {
     AIState.WAITING: "waiting", AIState.SCORED: "scored", AIState.NOT_SCORED: "not scored", AIState.FAILED: "failed",
 }  # fmt: skip
+CONFIRM = "whose study? to be confirmed"
 UNMARKED = "marks are not shown here"
 FEWEST_WORDS = 30
 """Fewer raised studies that readers spoke of say nothing of how often raising is right here."""
@@ -68,6 +69,8 @@ class Line:
     read: bool
     mine: bool
     """The reader whose page this is has it."""
+    confirm: str
+    """That somebody must say whose study it is; empty where nobody must. Holds no patient data."""
 
 
 def line(row: Row, now: datetime, manner: Manner) -> Line:
@@ -96,6 +99,7 @@ def line(row: Row, now: datetime, manner: Manner) -> Line:
         chip=in_short(reason),
         read=row.reading_state == ReadingState.READ,
         mine=row.reading_state == ReadingState.CLAIMED and bool(manner.person) and row.reader == manner.person,
+        confirm=CONFIRM if row.identity else "",
     )
 
 

@@ -1,0 +1,111 @@
+"""`prioritizer identity`: whose study it is, where that must be confirmed; and `prioritizer rebuild`: a lost ledger from the spool."""
+
+from __future__ import annotations
+
+import getpass
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from prioritizer.cli_options import AsJson, ConfigFile, Reader, ledger_of
+from prioritizer.clock import utc_now
+from prioritizer.contract import out, print_json, talk, verb
+
+if TYPE_CHECKING:
+    import sqlalchemy as sa
+
+app = typer.Typer()
+identity = typer.Typer(help="Whose study it is, where that must be confirmed: list, keep, take.", no_args_is_help=True)
+app.add_typer(identity, name="identity")
+StudyName = Annotated[str, typer.Argument(metavar="STUDY", help="Study UID, the end of it, or the accession number.")]
+
+
+@identity.command("list")
+@verb
+def show(config: ConfigFile = None, as_json: AsJson = False) -> None:
+    """Every study of which it must be confirmed whose it is, with both patients and the step for each. Shows patient data."""
+    from prioritizer.listing import as_listed
+
+    engine, _ = ledger_of(config)
+    found = as_listed(engine)
+    if as_json:
+        print_json(found)
+        return
+    for one in found:
+        out.print(f"{one['study_uid']}  shown as {one['patient_name'] or 'no name'} ({one['patient_id'] or 'no Patient ID'})", markup=False)
+        for text in one["identity"]:
+            out.print(f"  {text}", markup=False)
+        out.print(
+            "  `prioritizer identity keep STUDY`: what is shown is right; `identity take STUDY`: what came since is right", markup=False
+        )
+    if not found:
+        out.print("Nothing must be confirmed.")
+
+
+def _settle(config: ConfigFile, study: str, reader: str, *, take: bool) -> None:
+    from prioritizer.db import worklist
+    from prioritizer.dicom.spool import Spool
+    from prioritizer.house_rules import policy_of, quiet_of
+    from prioritizer.identity_steps import settle
+    from prioritizer.inference.bundle import open_bundle
+
+    engine, settings = ledger_of(config)
+    uid, policy = worklist.find(engine, study).study_uid, policy_of(settings, open_bundle(settings.model.bundle))
+    spool = Spool(settings.spool_folder)
+    talk.print(settle(engine, spool, uid, take=take, who=reader, policy=policy, quiet=quiet_of(settings)), markup=False)
+
+
+@identity.command()
+@verb
+def keep(study: StudyName, reader: Reader = getpass.getuser(), config: ConfigFile = None) -> None:
+    """What the row shows is right: copies that came since stay aside, two patients stay two rows."""
+    _settle(config, study, reader, take=False)
+
+
+@identity.command()
+@verb
+def take(study: StudyName, reader: Reader = getpass.getuser(), config: ConfigFile = None) -> None:
+    """What came since is right: the copy takes the place of the image, or the second row joins the first."""
+    _settle(config, study, reader, take=True)
+
+
+class Publish(StrEnum):
+    """Whether the results of studies that were entered again are sent again."""
+
+    YES = "yes"
+    NO = "no"
+
+
+@app.command()
+@verb
+def rebuild(
+    publish: Annotated[Publish | None, typer.Option(help="yes: send the results of these studies again. no: the PACS has them.")] = None,
+    config: ConfigFile = None,
+) -> None:
+    """Enter what lies in the spool and the ledger does not know: by their receipts, the earliest arrival wins.
+
+    The daemon does this by itself at its start. The results of such studies wait until --publish says whether they are sent again; the
+    same result has the same UID and the same bytes, whenever it is made.
+    """
+    engine, entered, bad = _rebuilt(config)
+    talk.print(f"{entered} images entered from the spool, {bad} files could not be read")
+    if publish is not None:
+        from prioritizer.db.rebuilding import decide
+
+        done = decide(engine, publish=publish is Publish.YES, who=getpass.getuser(), now=utc_now())
+        what = "their results are built and sent" if publish is Publish.YES else "nothing of before is sent again"
+        talk.print(f"{done} studies: {what}")
+
+
+def _rebuilt(config: ConfigFile) -> tuple[sa.Engine, int, int]:
+    from prioritizer.db import receiving
+    from prioritizer.dicom.spool import Spool
+    from prioritizer.house_rules import policy_of, quiet_of
+    from prioritizer.inference.bundle import open_bundle
+    from prioritizer.receive_station import rebuild as enter
+
+    engine, settings = ledger_of(config)
+    policy = policy_of(settings, open_bundle(settings.model.bundle))
+    known = set(receiving.known_instances(engine))
+    return engine, *enter(engine, Spool(settings.spool_folder), known, policy, quiet_of(settings), utc_now())

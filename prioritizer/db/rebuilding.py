@@ -1,0 +1,25 @@
+"""Results of studies that were entered again from the spool: a person says once whether they are sent again."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+import sqlalchemy as sa
+
+from prioritizer.db import connect
+from prioritizer.db.events import Kind, record
+from prioritizer.db.tables import studies
+from prioritizer.study import Hold
+
+
+def decide(engine: sa.Engine, *, publish: bool, who: str, now: datetime) -> int:
+    """Send the results of every study that waits for this, or none of them; returns of how many studies."""
+    with connect.writing(engine) as tx:
+        waiting = sa.and_(sa.text("held <> ''"), studies.c.held == Hold.REBUILT)
+        uids = tx.scalars(sa.select(studies.c.study_uid).where(waiting).order_by(studies.c.study_uid).with_for_update()).all()
+        values = {"held": Hold.NONE} if publish else {"held": Hold.NONE, "published_revision": studies.c.revision}
+        tx.execute(studies.update().where(studies.c.study_uid.in_(uids)).values(values))
+        said = "its result is built and sent again" if publish else "its result is not sent again: the PACS has it"
+        for uid in uids:
+            record(tx, Kind.REBUILT, f"entered again from the spool: {said}", now, study=uid, actor=who)
+        return len(uids)

@@ -1,0 +1,35 @@
+"""The step that settles whose study it is: by the verb `identity` and on the study page, over the same spool and ledger."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import sqlalchemy as sa
+
+from prioritizer import copies
+from prioritizer.clock import utc_now
+from prioritizer.db import copies as kept_copies
+from prioritizer.db import joining, worklist
+from prioritizer.db.receiving import Quiet
+from prioritizer.dicom.spool import Spool
+from prioritizer.ranking import Policy
+from prioritizer.receive_station import read_any
+from prioritizer.study import ANOTHER_PATIENT
+
+
+def settle(engine: sa.Engine, spool: Spool, study_uid: str, *, take: bool, who: str, policy: Policy, quiet: Quiet) -> str:
+    """Keep what a row shows, or take what came since: the copies that wait, or the row that is the same patient's. What was done, in words.
+
+    Raises NotAllowed where nothing waits to be confirmed, NotFound.
+    """
+    worklist.study(engine, study_uid)
+    if take and ANOTHER_PATIENT in study_uid and not kept_copies.waiting(engine, study_uid):
+        return f"the two rows are one study now, {joining.join(engine, study_uid, who, policy, utc_now())}"
+    taken = copies.confirm(engine, spool, read_any, study_uid, take=take, who=who, policy=policy, quiet=quiet)
+    if taken:
+        return f"{taken} image{'s' if taken > 1 else ''} and the particulars of the row were replaced by what came since"
+    return "what the row shows was kept"
+
+
+Settle = Callable[[str, bool, str], str]
+"""What a page is given: study, whether the newer is taken, who."""

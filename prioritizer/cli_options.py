@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -26,6 +27,8 @@ ConfigFile = Annotated[
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="JSON on standard output, also for errors.")]
 Reader = Annotated[str, typer.Option("--as", help="Who is reading.", show_default="the user signed in here")]
+STARTING_S = 20.0
+"""Seconds that a verb waits for a daemon which is bringing the ledger to this version."""
 STANDARD_FILES = (Path("prioritizer.toml"), Path("/etc/prioritizer/prioritizer.toml"))
 
 
@@ -45,13 +48,22 @@ def ledger_of(config: Path | None) -> tuple[sa.Engine, Settings]:
 
     settings, _ = settings_of(config)
     engine = connect.open_ledger(settings.database_url)
+    deadline = time.monotonic() + STARTING_S
     try:
-        revision = migrations.current(engine)
+        while (revision := migrations.current(engine)) != migrations.head() and _daemon_starts(settings) and time.monotonic() < deadline:
+            time.sleep(0.2)
     except SQLAlchemyError as error:
         raise Transient(f"the database cannot be opened now ({type(error).__name__}); is it up, and is store.url right?") from error
     if revision != migrations.head():
         raise ConfigError((f"the database is at revision {revision}, this version wants {migrations.head()}; run `prioritizer migrate`",))
     return engine, settings
+
+
+def _daemon_starts(settings: Settings) -> bool:
+    """True while a daemon holds the spool and has the embedded ledger to itself: it brings it to this version at its start."""
+    from prioritizer.dicom.spool_lock import LOCK_NAME, is_locked
+
+    return not settings.store.url and is_locked(settings.spool_folder / LOCK_NAME)
 
 
 def in_force_of(config: Path | None) -> tuple[sa.Engine, Settings]:

@@ -112,6 +112,8 @@ class Daemon:
         signal.signal(signal.SIGHUP, lambda *_: self._reload_wanted.set())
         self.listener.on_arrival = self._arrived
         self.listener.start()
+        preparing = threading.Thread(target=self._prepare_ledger, name="preparing")
+        preparing.start()
         memory = self.settings.model.decode_memory_mib << 20
         self.sandbox = Sandbox(
             self.settings.model.decode_workers,
@@ -124,6 +126,7 @@ class Daemon:
         proving.start()
         self._try_codecs()
         proving.join()
+        preparing.join()
         self._start_stations()
         self._start_page()
         self._start_chores()
@@ -136,6 +139,11 @@ class Daemon:
         self.drain()
 
     # --- the ledger --------------------------------------------------------------------------------------------
+
+    def _prepare_ledger(self) -> None:
+        """As early as may be: the verbs wait for it. What stands in the way is reported, and tried again, when the ledger is taken over."""
+        with suppress(Transient):
+            migrations.prepare(self.engine)
 
     def _take_over_ledger(self) -> None:
         """Bring the ledger to this version, see that nobody else serves it, and place every study by what holds now.

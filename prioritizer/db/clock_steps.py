@@ -14,7 +14,7 @@ from prioritizer.db import connect, ranking_policy
 from prioritizer.db.events import Kind, record
 from prioritizer.db.in_force import InForce, in_force
 from prioritizer.db.placing import put_in_place
-from prioritizer.db.tables import MICROSECOND, events, instances, studies
+from prioritizer.db.tables import EPOCH, MICROSECOND, events, instances, studies
 from prioritizer.ranking import minutes
 from prioritizer.study import ReadingState
 
@@ -51,7 +51,7 @@ def hold_to_present(engine: sa.Engine, now: datetime) -> int:
         ahead = (studies.c.reading_state == ReadingState.CLAIMED) & (studies.c.reader_since > now)
         # The lease keeps its length: in the raw microseconds of the columns.
         until, since = (sa.type_coerce(studies.c[name], sa.BigInteger) for name in ("reader_until", "reader_since"))
-        moment = sa.type_coerce(sa.literal(now, studies.c.reader_since.type), sa.BigInteger)
+        moment = (now - EPOCH) // MICROSECOND
         ends = sa.type_coerce(moment + until - since, studies.c.reader_until.type)
         return held + tx.execute(studies.update().where(ahead).values(reader_since=now, reader_until=ends)).rowcount
 

@@ -6,6 +6,7 @@ and correct it where they state the same Patient ID; empty never contradicts.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
@@ -19,7 +20,7 @@ from prioritizer.db.tables import studies, terms
 from prioritizer.eligibility import may_be_a_radiograph
 from prioritizer.identity import Particulars, particulars_of
 from prioritizer.search import terms_of
-from prioritizer.study import Instance, StudyUID, row_key
+from prioritizer.study import ANOTHER_PATIENT, Instance, StudyUID, row_key
 
 MAX_PATIENTS = 9
 """Under one Study Instance UID: a device that gives one UID to more is listed image by image."""
@@ -55,7 +56,10 @@ def row_for(tx: sa.Connection, instance: Instance) -> tuple[StudyUID, sa.Row[Any
     others = [row for row in rows if row is not best]
     if best is not None:
         return StudyUID(best.study_uid), best, others
-    return row_key(instance.study_uid, len(rows) + 1), None, others
+    taken = {row.study_uid for row in rows}
+    free = (row_key(instance.study_uid, number) for number in range(1, MAX_PATIENTS + 1))
+    alone = f"{instance.study_uid}{ANOTHER_PATIENT}{hashlib.sha256(instance.sop_instance_uid.encode()).hexdigest()[:12]}"
+    return next((key for key in free if key not in taken), StudyUID(alone)), None, others
 
 
 def mark_two_patients(tx: sa.Connection, key: str, stated: Particulars, others: Sequence[sa.Row[Any]], now: datetime) -> None:

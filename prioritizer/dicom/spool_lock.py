@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import time
 from contextlib import suppress
 from pathlib import Path
 from typing import Final, Self
@@ -16,6 +17,8 @@ from prioritizer.dicom.durable import make_folder
 from prioritizer.errors import ConfigError
 
 LOCK_NAME: Final = "lock"
+_TRIES: Final = 5
+_PAUSE_S: Final = 0.1
 _HELD: Final = frozenset({errno.EWOULDBLOCK, errno.EACCES})
 
 
@@ -49,7 +52,7 @@ def hold_spool(root: Path) -> SpoolLock:
     path = root / LOCK_NAME
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        _flock_patiently(descriptor)
     except OSError as error:
         holder = os.pread(descriptor, 20, 0).decode("ascii", "replace").strip()
         os.close(descriptor)
@@ -62,6 +65,16 @@ def hold_spool(root: Path) -> SpoolLock:
     os.ftruncate(descriptor, 0)
     os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
     return SpoolLock(descriptor)
+
+
+def _flock_patiently(descriptor: int) -> None:
+    """Who asks whether the lock is held (`is_locked`) holds it for a moment: that is no other daemon."""
+    for _ in range(_TRIES - 1):
+        with suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        time.sleep(_PAUSE_S)
+    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def lock_file(descriptor: int) -> None:

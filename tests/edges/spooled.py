@@ -1,0 +1,106 @@
+"""Phantom images in a spool, as the listener leaves them after a C-STORE, and what a worker makes of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import pydicom
+import sqlalchemy as sa
+from pydicom.dataset import Dataset
+from pydicom.filebase import DicomBytesIO
+from pydicom.filewriter import write_dataset
+from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
+
+from prioritizer.chores import Chores
+from prioritizer.config import Settings
+from prioritizer.db import worklist
+from prioritizer.dicom.part10 import Receipt
+from prioritizer.dicom.phantom_files import PhantomPatient, phantom_file
+from prioritizer.dicom.spool import Outcome, Spool
+from prioritizer.stations import Receive
+from tests.edges.ledgers import AT_ONCE, POLICY
+
+TAKEN = datetime(2026, 3, 4, 8, 30, tzinfo=UTC)
+
+
+def phantom(number: int = 1, instance: int = 1, **elements: Any) -> Dataset:
+    """A small phantom image of patient `number`; `elements` are set on it, None deletes one."""
+    data = phantom_file(PhantomPatient(number=number, instance=instance, taken_at=TAKEN, rows=64, columns=56))
+    found = pydicom.dcmread(BytesIO(data))
+    for keyword, value in elements.items():
+        if value is None:
+            delattr(found, keyword)
+        else:
+            setattr(found, keyword, value)
+    return found
+
+
+def encoded(dataset: Dataset, *, implicit: bool = False) -> bytes:
+    """The bytes of the data set, without file meta information."""
+    out = DicomBytesIO()
+    out.is_implicit_VR, out.is_little_endian = implicit, True
+    plain = Dataset(dataset)
+    write_dataset(out, plain)
+    return out.getvalue()
+
+
+def receipt_of(dataset: Dataset, at: datetime | None = None, *, implicit: bool = False) -> Receipt:
+    """What the listener knows of a C-STORE of it."""
+    return Receipt(
+        sop_class_uid=str(dataset.SOPClassUID),
+        sop_instance_uid=str(dataset.SOPInstanceUID),
+        transfer_syntax_uid=str(ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian),
+        calling_ae="DX1",
+        called_ae="PRIORITIZER",
+        address="127.0.0.1",
+        received_at=at or datetime.now(UTC),
+    )
+
+
+@dataclass(slots=True)
+class Box:
+    """A spool, a ledger and the workers between them, without a daemon."""
+
+    ledger: sa.Engine
+    folder: Path
+    settings: Settings = field(default_factory=Settings)
+
+    @property
+    def spool(self) -> Spool:
+        return Spool(self.folder / "spool")
+
+    def stored(self, dataset: Dataset, at: datetime | None = None, *, implicit: bool = False, raw: bytes | None = None) -> Outcome:
+        """One acknowledged C-STORE."""
+        partial = self.spool.begin(receipt_of(dataset, at, implicit=implicit))
+        partial.write(encoded(dataset, implicit=implicit) if raw is None else raw)
+        return self.spool.store(partial)
+
+    def receive(self, **parts: Any) -> Receive:
+        """The worker, until nothing is left to take; returns it."""
+        worker = Receive(engine=self.ledger, spool=self.spool, policy=POLICY, quiet=AT_ONCE, **parts)
+        while worker.step():
+            pass
+        return worker
+
+    def chores(self, settings: Settings | None = None) -> Chores:
+        return Chores(self.ledger, self.spool, lambda: settings or self.settings, Well(), lambda: POLICY)
+
+    def rows(self) -> list[worklist.Row]:
+        return worklist.rows(self.ledger)
+
+    def row(self, study: str) -> worklist.Row:
+        return worklist.study(self.ledger, study)
+
+
+class Well:
+    """A daemon that nothing is wrong with."""
+
+    def ready(self) -> list[str]:
+        return []
+
+    def pat_watchdog(self) -> None:
+        pass

@@ -1,0 +1,204 @@
+"""Other bytes under a SOP Instance UID that is held: the same image, a correction that waits, or another study's."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pydicom
+import pytest
+import sqlalchemy as sa
+
+from prioritizer import copies as judged
+from prioritizer import identity_steps
+from prioritizer.clock import utc_now
+from prioritizer.db import copies, delivering, scoring
+from prioritizer.dicom.spool import Outcome
+from prioritizer.errors import NotAllowed
+from prioritizer.ranking import Policy
+from prioritizer.receive_station import read_any
+from prioritizer.study import CopyState
+from tests.edges.ledgers import AT_ONCE, LEASE, NOW, POLICY, kinds, ledger_fixture, publish, score_next  # noqa: F401
+from tests.edges.spooled import Box, phantom
+
+UID = str(phantom(1).SOPInstanceUID)
+STUDY = str(phantom(1).StudyInstanceUID)
+RIGHT = {"PatientID": "RIGHT-2", "PatientName": "Right^Person"}
+
+
+@pytest.fixture
+def box(ledger: sa.Engine, tmp_path: Path) -> Box:
+    box = Box(ledger, tmp_path)
+    box.stored(phantom(1))
+    box.receive()
+    return box
+
+
+def settle(box: Box, *, take: bool, study: str = STUDY) -> str:
+    return identity_steps.settle(box.ledger, box.spool, study, take=take, who="anna", policy=POLICY, quiet=AT_ONCE)
+
+
+def states(box: Box) -> list[str]:
+    with box.ledger.connect() as tx:
+        return list(tx.scalars(sa.text("SELECT state FROM differing_copies ORDER BY file")))
+
+
+def test_the_same_image_in_another_transfer_syntax_is_the_same_image(box: Box):
+    assert box.stored(phantom(1), implicit=True) is Outcome.CONFLICT
+    box.receive()
+    assert box.row(STUDY).identity == ""
+    assert (states(box), box.spool.copies()) == ([CopyState.SAME], [])
+    assert "conflict" not in kinds(box.ledger, STUDY)
+
+
+def test_the_stat_of_an_order_that_came_with_a_copy_counts(box: Box):
+    box.stored(phantom(1, RequestedProcedurePriority="STAT"), implicit=True)
+    box.receive()
+    assert box.row(STUDY).stat
+
+
+def test_a_corrected_resend_waits_on_the_row_and_holds_the_result_back(box: Box):
+    score_next(box.ledger, 0.9)
+    box.stored(phantom(1, **RIGHT))
+    box.receive()
+    row = box.row(STUDY)
+    assert row.patient_id == phantom(1).PatientID
+    assert "particulars changed, confirm" in row.identity
+    assert "RIGHT-2" in row.identity
+    assert delivering.claim_study(box.ledger, "p", LEASE, NOW) is None
+    assert "RIGHT-2" not in "".join(event.said for event in worklist_why(box))
+
+
+def worklist_why(box: Box) -> list[object]:
+    from prioritizer.db import worklist
+
+    return worklist.why(box.ledger, STUDY)
+
+
+def test_a_result_that_was_built_before_the_correction_is_not_sent_meanwhile(box: Box):
+    score_next(box.ledger, 0.9)
+    publish(box.ledger)
+    box.stored(phantom(1, **RIGHT))
+    box.receive()
+    assert delivering.claim_delivery(box.ledger, "pacs", "d", LEASE) is None
+    settle(box, take=False)
+    assert delivering.claim_delivery(box.ledger, "pacs", "d", LEASE) is not None
+
+
+def test_taking_the_copy_corrects_row_file_and_search_and_scores_nothing_twice(box: Box):
+    score_next(box.ledger, 0.9)
+    box.stored(phantom(1, **RIGHT))
+    box.receive()
+    settle(box, take=True)
+    row = box.row(STUDY)
+    assert (row.patient_id, row.patient_name, row.identity) == ("RIGHT-2", "Right^Person", "")
+    held = box.spool.find(UID)
+    assert held is not None
+    assert pydicom.dcmread(held).PatientID == "RIGHT-2"
+    assert states(box) == [CopyState.TAKEN]
+    assert box.row(STUDY).risk == pytest.approx(0.9)
+    assert delivering.claim_study(box.ledger, "p", LEASE, utc_now()) is not None
+    from prioritizer.db.ordering import Wanted
+    from tests.edges.ledgers import listed
+
+    assert listed(box.ledger, text="right-2") == listed(box.ledger, text=str(phantom(1).PatientID)) == [STUDY]
+    assert Wanted(text="x").text == "x"
+
+
+def test_keeping_what_is_shown_leaves_the_file_and_ends_the_mark(box: Box):
+    box.stored(phantom(1, **RIGHT))
+    box.receive()
+    settle(box, take=False)
+    assert box.row(STUDY).identity == ""
+    assert pydicom.dcmread(box.spool.find(UID) or Path()).PatientID == phantom(1).PatientID
+    assert states(box) == [CopyState.KEPT]
+    box.receive()
+    assert states(box) == [CopyState.KEPT]
+    with pytest.raises(NotAllowed, match="nothing of this study waits"):
+        settle(box, take=False)
+
+
+def test_a_crash_between_file_and_ledger_is_gone_on_with(box: Box, monkeypatch: pytest.MonkeyPatch):
+    box.stored(phantom(1, **RIGHT))
+    box.receive()
+
+    def crash(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(judged.copies, "settle", crash)
+    with pytest.raises(KeyboardInterrupt):
+        settle(box, take=True)
+    monkeypatch.undo()
+    settle(box, take=True)
+    assert box.row(STUDY).patient_id == "RIGHT-2"
+
+
+def test_other_pixels_of_the_same_patient_wait_too(box: Box):
+    other = phantom(1)
+    other.PixelData = bytes(reversed(other.PixelData))
+    box.stored(other)
+    box.receive()
+    assert "other pixels, confirm" in box.row(STUDY).identity
+
+
+def test_one_sop_instance_uid_in_two_studies_lists_both(box: Box):
+    second = phantom(2, SOPInstanceUID=UID)
+    box.stored(second)
+    box.receive()
+    row = box.row(str(second.StudyInstanceUID))
+    assert (row.patient_id, row.ai_state) == (second.PatientID, "NOT_SCORED")
+    assert "SOP Instance UID" in row.ai_reason
+    assert UID[-12:] in row.identity
+    assert UID[-12:] in box.row(STUDY).identity
+    score_next(box.ledger, 0.2)
+    assert scoring.claim_instance(box.ledger, "w", LEASE) is None
+    box.chores().reconcile()
+    assert len(box.rows()) == 2
+
+
+def test_a_nameless_row_becomes_its_study_when_the_image_comes_whole(box: Box):
+    cut = phantom(3)
+    box.stored(cut, raw=b"\x08\x00\x16\x00UI")
+    box.receive()
+    nameless = f"no-study-uid.{cut.SOPInstanceUID}"
+    assert box.row(nameless).ai_state == "FAILED"
+    box.stored(cut)
+    box.receive()
+    row = box.row(str(cut.StudyInstanceUID))
+    assert (row.patient_id, row.ai_state) == (cut.PatientID, "WAITING")
+    assert nameless not in [one.study_uid for one in box.rows()]
+
+
+def test_a_copy_of_what_nobody_holds_is_an_arrival(box: Box):
+    box.stored(phantom(1, **RIGHT))
+    copy = box.spool.copies()[0]
+    with box.ledger.begin() as tx:
+        for table in ("differing_copies", "events", "terms", "instances", "studies"):
+            tx.exec_driver_sql(f"DELETE FROM {table}")
+    box.spool.object_path(UID).unlink()
+    box.receive()
+    assert not copy.exists()
+    assert [row.patient_id for row in box.rows()] == ["RIGHT-2"]
+
+
+def test_a_report_that_came_twice_is_nothing_to_confirm(ledger: sa.Engine, tmp_path: Path):
+    box = Box(ledger, tmp_path)
+    report = phantom(4, SOPClassUID="1.2.840.10008.5.1.4.1.1.88.11", Modality="SR", PixelData=None)
+    box.stored(report)
+    box.receive()
+    box.stored(report, implicit=True)
+    box.receive()
+    assert states(box) == [CopyState.SAME]
+
+
+def test_copies_whose_pixels_cannot_be_compared_wait(box: Box):
+    box.stored(phantom(1, StudyDescription="other bytes"))
+
+    def unreadable(one: Path, other: Path) -> bool:
+        from prioritizer.errors import Unprocessable
+
+        raise Unprocessable("pixels", "cannot be read")
+
+    box.receive(same_pixels=unreadable)
+    assert len(copies.waiting(box.ledger)) == 1
+    assert read_any(box.spool.copies()[0]).instance.sop_instance_uid == UID
+    assert Policy().t_high

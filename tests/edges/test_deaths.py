@@ -1,0 +1,144 @@
+"""A file on which the sandbox dies twice while it reads others is FAILED; deaths over several files are the machine's, and are tried again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import sqlalchemy as sa
+
+from prioritizer.config import Settings
+from prioritizer.db import worklist
+from prioritizer.errors import Transient
+from prioritizer.house_rules import policy_of, quiet_of
+from prioritizer.inference.bundle import open_bundle
+from prioritizer.inference.engine import Outputs
+from prioritizer.inference.sandbox import ChildDied
+from prioritizer.stations import Deaths, ScoreStation
+from tests.edges.ledgers import ledger_fixture  # noqa: F401
+from tests.edges.spooled import Box, phantom
+
+
+def outputs(picture: Any) -> Outputs:
+    zero = np.zeros((1, 7, 7), np.float32)
+    return Outputs(logit=np.zeros(1, np.float32), saliency=zero, embedding=np.zeros((1, 4), np.float32), distance=np.zeros(1, np.float32))
+
+
+def station(box: Box, read: Callable[[Path], Any], score: Callable[[Any], Outputs] = outputs, **more: Any) -> ScoreStation:
+    settings, bundle = Settings(), open_bundle(None)
+    return ScoreStation(
+        engine=box.ledger,
+        spool=box.spool,
+        bundle=bundle,
+        darkroom=SimpleNamespace(model_picture=read),
+        scorer=SimpleNamespace(name="x", precision="f32", score=score),
+        settings=settings,
+        policy=policy_of(settings, bundle),
+        quiet=quiet_of(settings),
+        worker="w",
+        **more,
+    )
+
+
+@pytest.fixture
+def box(ledger: sa.Engine, tmp_path: Path) -> Box:
+    box = Box(ledger, tmp_path)
+    for number in (1, 2, 3):
+        box.stored(phantom(number))
+    box.receive()
+    return box
+
+
+def at_once(box: Box) -> None:
+    """What was put back for a second may be taken now."""
+    with box.ledger.begin() as tx:
+        tx.exec_driver_sql("UPDATE instances SET not_before = NULL")
+
+
+def turns(box: Box, work: ScoreStation, number: int) -> None:
+    for _ in range(number):
+        at_once(box)
+        try:
+            work.step()
+        except Transient:
+            continue
+
+
+def states(box: Box) -> dict[str, str]:
+    return {row.patient_id: row.ai_state for row in box.rows()}
+
+
+BAD = str(phantom(2).SOPInstanceUID)
+
+
+def dies_on_one(path: Path) -> Any:
+    if BAD in path.name:
+        raise ChildDied("the process that read it died (exit code -11)")
+    return np.zeros((224, 224), np.float32)
+
+
+def dies(path: Path) -> Any:
+    raise ChildDied("the process that read it died (exit code -9)")
+
+
+def test_the_second_death_on_one_file_while_others_are_read_is_the_file_s(box: Box):
+    turns(box, station(box, dies_on_one), 8)
+    found = states(box)
+    assert found.pop(phantom(2).PatientID) == "FAILED"
+    assert "FAILED" not in found.values()
+    assert "2 times" in box.row(str(phantom(2).StudyInstanceUID)).ai_reason
+
+
+def test_deaths_over_several_files_are_the_machine_s_and_nothing_is_failed(box: Box):
+    work = station(box, dies)
+    turns(box, work, 40)
+    assert set(states(box).values()) == {"WAITING"}
+    well = station(box, dies_on_one, deaths=work.deaths)
+    turns(box, well, 10)
+    assert sorted(states(box).values()) == ["FAILED", "SCORED", "SCORED"] or states(box)[phantom(2).PatientID] == "FAILED"
+
+
+def test_a_file_that_is_alone_is_judged_by_an_image_of_our_own(ledger: sa.Engine, tmp_path: Path):
+    box = Box(ledger, tmp_path)
+    box.stored(phantom(2))
+    box.receive()
+    turns(box, station(box, dies, reads_others=lambda: False), 5)
+    assert set(states(box).values()) == {"WAITING"}
+    turns(box, station(box, dies, reads_others=lambda: True), 3)
+    assert set(states(box).values()) == {"FAILED"}
+
+
+@pytest.mark.parametrize("number", [50])
+def test_an_engine_that_dies_for_as_long_as_it_likes_fails_no_image(box: Box, number: int):
+    def engine_dies(picture: Any) -> Outputs:
+        raise Transient("the engine the process that read it died (exit code -9)")
+
+    turns(box, station(box, dies_on_one, engine_dies), number)
+    found = states(box)
+    found.pop(phantom(2).PatientID)
+    assert set(found.values()) == {"WAITING"}
+    instances = [one for row in box.rows() for one in worklist.study_instances(box.ledger, row.study_uid)]
+    assert len(instances) == 3
+
+
+def test_a_spool_that_is_away_fails_no_image(box: Box):
+    work = station(box, dies_on_one)
+    away = box.spool.objects
+    away.rename(away.with_name("away"))
+    work.spool = SimpleNamespace(find=lambda uid: None, objects=away)  # a spool of its own would make the folder again
+    turns(box, work, 5)
+    assert set(states(box).values()) == {"WAITING"}
+
+
+def test_deaths_are_told_apart_by_what_was_read_since():
+    deaths = Deaths()
+    assert not deaths.died("a")
+    assert not deaths.died("a")
+    deaths.read("b")
+    assert deaths.died("a")
+    deaths.forget("a")
+    assert not deaths.died("a")

@@ -1,0 +1,117 @@
+"""No row mixes two people; later objects complete and correct a row, and both stay findable."""
+
+from __future__ import annotations
+
+import pytest
+import sqlalchemy as sa
+
+from prioritizer.db import joining, reading, saying
+from prioritizer.errors import NotAllowed
+from prioritizer.study import Finding, row_key, study_instance_uid
+from tests.edges.ledgers import NOW, POLICY, film, kinds, ledger_fixture, listed, receive, score_next  # noqa: F401
+
+ANNA = {"patient_id": "A-1", "patient_name": "Muster^Anna", "patient_birth_date": "20200101"}
+OTO = {"patient_id": "B-2", "patient_name": "Probe^Oto", "patient_birth_date": "20180505"}
+
+
+def row(ledger: sa.Engine, key: str):
+    from prioritizer.db import worklist
+
+    return worklist.study(ledger, key)
+
+
+def test_two_patients_under_one_study_uid_are_two_marked_rows(ledger: sa.Engine):
+    receive(ledger, film(1, **ANNA))
+    receive(ledger, film(2, **OTO))
+    first, second = row(ledger, "1.2.3"), row(ledger, row_key("1.2.3", 2))
+    assert (first.patient_id, second.patient_id) == ("A-1", "B-2")
+    assert "B-2" in first.identity
+    assert "A-1" in second.identity
+    assert "identity" in kinds(ledger)
+    assert listed(ledger, text="oto") == [second.study_uid]
+    assert listed(ledger, text="1.2.3") == ["1.2.3", second.study_uid]
+    assert study_instance_uid(second.study_uid) == "1.2.3"
+
+
+def test_each_patient_s_further_images_join_their_own_row(ledger: sa.Engine):
+    receive(ledger, film(1, **ANNA), film(2, **OTO), film(3, **ANNA), film(4, **OTO), film(5, patient_name=""))
+    assert [row(ledger, row_key("1.2.3", number)).instances for number in (1, 2)] == [3, 2]
+
+
+@pytest.mark.parametrize(
+    "change", [{"patient_id": ""}, {"patient_birth_date": ""}, {"patient_name": ""}, {"patient_name": "MUSTER^ANNA^^"}]
+)
+def test_what_is_not_stated_contradicts_nobody(ledger: sa.Engine, change: dict[str, str]):
+    receive(ledger, film(1, **ANNA), film(2, **{**ANNA, **change}))
+    assert listed(ledger) == ["1.2.3"]
+    assert row(ledger, "1.2.3").identity == ""
+
+
+def test_a_dose_report_that_came_first_does_not_name_the_row(ledger: sa.Engine):
+    report = {"sop_class_uid": "1.2.840.10008.5.1.4.1.1.88.67", "has_pixels": False, "modality": "SR", "study_description": "Dose"}
+    receive(ledger, film(1, **report, patient_name="", patient_id="", age_years=None))
+    receive(ledger, film(2, **ANNA, modality="CR", study_description="CHEST", accession_number="ACC-1"))
+    found = row(ledger, "1.2.3")
+    assert (found.patient_id, found.modality, found.study_description, found.accession_number) == ("A-1", "CR", "CHEST", "ACC-1")
+    assert listed(ledger, text="acc-1") == ["1.2.3"]
+    assert "completed" in kinds(ledger)
+
+
+def test_a_later_image_of_the_same_number_corrects_the_name_and_both_are_found(ledger: sa.Engine):
+    receive(ledger, film(1, **ANNA))
+    receive(ledger, film(2, **{**ANNA, "patient_name": "Richtig^Anna"}))
+    assert row(ledger, "1.2.3").patient_name == "Richtig^Anna"
+    assert "corrected" in kinds(ledger)
+    assert listed(ledger, text="muster") == listed(ledger, text="richtig") == ["1.2.3"]
+
+
+def test_another_name_without_a_number_does_not_rename_the_row(ledger: sa.Engine):
+    receive(ledger, film(1, **ANNA))
+    receive(ledger, film(2, patient_name="Probe^Oto", patient_id=""))
+    found = row(ledger, "1.2.3")
+    assert found.patient_name == "Muster^Anna"
+    assert "under another name" in found.identity
+
+
+def test_a_result_of_our_own_makes_no_row_of_its_own(ledger: sa.Engine):
+    receive(ledger, film(1, **ANNA))
+    receive(ledger, film(2, **OTO, made_by_us=True))
+    assert listed(ledger) == ["1.2.3"]
+
+
+def test_a_tenth_patient_under_one_uid_is_listed_too(ledger: sa.Engine):
+    for number in range(1, 13):
+        receive(ledger, film(number, patient_id=f"P-{number}", patient_name=""))
+    assert len(listed(ledger)) == 12
+
+
+def test_two_rows_become_one_by_a_person_s_word(ledger: sa.Engine):
+    receive(ledger, film(1, **ANNA))
+    score_next(ledger, 0.2)
+    receive(ledger, film(2, **OTO))
+    score_next(ledger, 0.8)
+    second = row_key("1.2.3", 2)
+    saying.say(ledger, second, "ben", Finding.PRESENT, NOW, ranked=True)
+    reading.read(ledger, "1.2.3", "ben", NOW)
+    assert joining.join(ledger, second, "anna", POLICY, NOW) == "1.2.3"
+    found = row(ledger, "1.2.3")
+    assert (found.instances, found.risk, found.reading_state, found.identity) == (2, 0.8, "OPEN", "")
+    assert listed(ledger) == listed(ledger, text="oto") == ["1.2.3"]
+    assert saying.standing_of(ledger, "1.2.3", "ben") is not None
+    assert "identity-settled" in kinds(ledger)
+
+
+def test_the_first_row_joins_nothing(ledger: sa.Engine):
+    receive(ledger, film(1, **ANNA), film(2, **OTO))
+    with pytest.raises(NotAllowed, match="first row"):
+        joining.join(ledger, "1.2.3", "anna", POLICY, NOW)
+
+
+def test_a_report_that_came_while_a_study_was_open_does_not_stop_its_reading(ledger: sa.Engine):
+    receive(ledger, film(1, **ANNA))
+    receive(ledger, film(2, **ANNA, sop_class_uid="1.2.840.10008.5.1.4.1.1.11.1", has_pixels=False, modality="PR"))
+    reading.read(ledger, "1.2.3", "ben", NOW, seen=1)
+    receive(ledger, film(3, "1.2.4"))
+    receive(ledger, film(4, "1.2.4"))
+    with pytest.raises(NotAllowed, match="1 image came"):
+        reading.read(ledger, "1.2.4", "ben", NOW, seen=1)

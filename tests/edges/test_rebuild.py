@@ -1,0 +1,94 @@
+"""A lost ledger is rebuilt from the spool: by receipts, the earliest arrival wins, and nothing of before is sent unasked."""
+
+from __future__ import annotations
+
+import random
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+from prioritizer.clock import utc_now
+from prioritizer.db import delivering, rebuilding, worklist
+from prioritizer.db.tables import metadata
+from tests.edges.ledgers import LEASE, ledger_fixture, score_next  # noqa: F401
+from tests.edges.spooled import Box, phantom
+
+BEGAN = datetime.now(UTC) - timedelta(hours=5)
+
+
+@pytest.fixture
+def box(ledger: sa.Engine, tmp_path: Path) -> Box:
+    box = Box(ledger, tmp_path)
+    images = [(number, image) for number in range(1, 6) for image in (1, 2, 3)]
+    random.Random(7).shuffle(images)
+    for number, image in images:
+        late = timedelta(minutes=240) if image == 3 else timedelta(0)
+        box.stored(phantom(number, image), BEGAN + timedelta(minutes=number) + late)
+    box.receive()
+    return box
+
+
+def lose(ledger: sa.Engine) -> None:
+    with ledger.begin() as tx:
+        for table in reversed(metadata.sorted_tables):
+            tx.execute(table.delete())
+
+
+def arrivals(box: Box) -> dict[str, datetime]:
+    return {row.study_uid: row.first_received_at for row in box.rows()}
+
+
+def test_every_study_has_the_arrival_that_it_had(box: Box):
+    before, order = arrivals(box), [row.study_uid for row in box.rows()]
+    lose(box.ledger)
+    box.chores().reconcile()
+    assert arrivals(box) == before
+    assert [row.study_uid for row in box.rows()] == order
+
+
+def test_images_in_any_order_give_the_earliest_arrival(box: Box):
+    assert arrivals(box) == {str(phantom(n).StudyInstanceUID): BEGAN + timedelta(minutes=n) for n in range(1, 6)}
+
+
+def test_one_bad_file_skips_one_file(box: Box):
+    bad = box.spool.object_path(str(phantom(1).SOPInstanceUID))
+    bad.write_bytes(b"nothing of a receipt")
+    lose(box.ledger)
+    box.chores().reconcile()
+    assert len(box.rows()) == 5
+    assert bad.exists()
+
+
+def test_nothing_of_before_is_published_until_somebody_says_so(box: Box):
+    lose(box.ledger)
+    box.chores().reconcile()
+    for _ in range(15):
+        score_next(box.ledger, 0.4)
+    assert delivering.claim_study(box.ledger, "p", LEASE, utc_now() + timedelta(hours=1)) is None
+    assert worklist.held_after_rebuild(box.ledger) == 5
+
+
+@pytest.mark.parametrize("publish", [True, False])
+def test_the_word_holds_for_every_study(box: Box, publish: bool):
+    lose(box.ledger)
+    box.chores().reconcile()
+    for _ in range(15):
+        score_next(box.ledger, 0.4)
+    assert rebuilding.decide(box.ledger, publish=publish, who="anna", now=utc_now()) == 5
+    claimed = delivering.claim_study(box.ledger, "p", LEASE, utc_now() + timedelta(hours=1))
+    assert (claimed is not None) is publish
+    assert worklist.held_after_rebuild(box.ledger) == 0
+
+
+def test_what_comes_after_the_rebuild_is_published(box: Box):
+    lose(box.ledger)
+    box.chores().reconcile()
+    box.stored(phantom(9))
+    box.receive()
+    for _ in range(16):
+        score_next(box.ledger, 0.4)
+    claimed = delivering.claim_study(box.ledger, "p", LEASE, utc_now() + timedelta(hours=1))
+    assert claimed is not None
+    assert claimed.study_uid == phantom(9).StudyInstanceUID

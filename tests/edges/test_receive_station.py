@@ -1,0 +1,162 @@
+"""Each file of the inbox is judged alone: whatever one of them is, the others go on the list."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from prioritizer import receive_station
+from prioritizer.dicom.part10 import encode_header
+from prioritizer.errors import Transient
+from prioritizer.receive_station import read_any
+from tests.edges.ledgers import kinds, ledger_fixture  # noqa: F401
+from tests.edges.spooled import Box, encoded, phantom, receipt_of
+
+
+@pytest.fixture
+def box(ledger: sa.Engine, tmp_path: Path) -> Box:
+    return Box(ledger, tmp_path)
+
+
+def age_as_fd(raw: bytes) -> bytes:
+    """Patient's Age with VR FD and 4 bytes: pydicom raises BytesLengthException, which is no ValueError."""
+    at = raw.index(b"\x10\x00\x10\x10AS\x04\x00")
+    return raw[:at] + b"\x10\x00\x10\x10FD\x04\x00" + raw[at + 8 :]
+
+
+def test_an_odd_value_representation_stops_no_later_study(box: Box):
+    odd = phantom(1)
+    box.stored(odd, raw=age_as_fd(encoded(odd)))
+    box.stored(phantom(2))
+    box.receive()
+    assert {row.patient_id for row in box.rows()} == {odd.PatientID, phantom(2).PatientID}
+
+
+def test_a_file_without_a_receipt_goes_to_quarantine_and_the_others_on_the_list(box: Box):
+    inbox = box.spool.root / "inbox"
+    (inbox / "1.2.dcm").write_bytes(b"")
+    (inbox / "1.3.dcm").write_bytes(b"no DICOM at all")
+    (inbox / "notes.txt").write_text("left by somebody")
+    (inbox / "folder.dcm").mkdir()
+    (inbox / ".nfs0001").write_bytes(b"x")
+    box.stored(phantom(1))
+    worker = box.receive()
+    assert len(box.rows()) == 1
+    assert sorted(path.name for path in inbox.iterdir()) == [".nfs0001", "folder.dcm"]
+    assert sorted(bool(facts["acknowledged"]) for _, facts in box.spool.quarantined()) == [True, True, True]
+    assert box.spool.set_aside() == 3
+    assert worker.stuck == 0
+
+
+def test_a_file_that_the_disk_does_not_give_waits_while_the_others_go_on(box: Box, monkeypatch: pytest.MonkeyPatch):
+    bad, good = phantom(1), phantom(2)
+    box.stored(bad)
+    box.stored(good)
+    genuine = receive_station.read_receipt
+
+    def read(path: Path) -> object:
+        if str(bad.SOPInstanceUID) in path.name:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return genuine(path)
+
+    monkeypatch.setattr(receive_station, "read_receipt", read)
+    worker = box.receive()
+    assert [row.patient_id for row in box.rows()] == [good.PatientID]
+    assert worker.stuck == 1
+    monkeypatch.undo()
+    box.receive()
+    assert len(box.rows()) == 2
+
+
+def test_a_reading_that_raises_anything_is_a_listed_arrival(box: Box, monkeypatch: pytest.MonkeyPatch):
+    """Foreign libraries raise what they like: ZeroDivisionError stands for all of it."""
+    box.stored(phantom(1))
+    box.stored(phantom(2))
+    genuine = receive_station.read_arrival
+
+    def read(path: Path) -> object:
+        if str(phantom(1).SOPInstanceUID) in path.name:
+            raise ZeroDivisionError
+        return genuine(path)
+
+    monkeypatch.setattr(receive_station, "read_arrival", read)
+    box.receive()
+    assert sorted(row.ai_state for row in box.rows()) == ["FAILED", "WAITING"]
+
+
+def test_a_batch_that_the_ledger_does_not_take_is_entered_one_by_one(box: Box, monkeypatch: pytest.MonkeyPatch):
+    for number in (1, 2, 3):
+        box.stored(phantom(number))
+    genuine = receive_station.receiving.receive
+    odd = phantom(2).PatientID
+
+    def receive(engine: sa.Engine, arrivals: list[object], *rest: object, **more: object) -> int:
+        if any(one.instance.patient_id == odd for one in arrivals):
+            raise sa.exc.DataError("INSERT", {}, ValueError("a value that does not fit"))
+        return genuine(engine, arrivals, *rest, **more)
+
+    monkeypatch.setattr(receive_station.receiving, "receive", receive)
+    box.receive()
+    reasons = {row.patient_id: row.ai_reason for row in box.rows()}
+    assert reasons == {phantom(1).PatientID: "", phantom(3).PatientID: "", "": receive_station.NOT_STORED}
+
+
+def test_a_ledger_that_does_not_answer_loses_nothing(box: Box, monkeypatch: pytest.MonkeyPatch):
+    box.stored(phantom(1))
+
+    def down(*_: object, **__: object) -> int:
+        raise Transient("the database cannot be used now")
+
+    monkeypatch.setattr(receive_station.receiving, "receive", down)
+    with pytest.raises(Transient):
+        box.receive()
+    monkeypatch.undo()
+    box.receive()
+    assert len(box.rows()) == 1
+
+
+def test_a_notice_that_cannot_be_understood_is_passed_over(box: Box):
+    box.spool.board.post("refused-association", calling_ae="X", address="127.0.0.1")
+    odd = next(iter(box.spool.notices()))[0]
+    odd.write_text('{"kind": "refused-association", "at": "yesterday"}')
+    box.stored(phantom(1))
+    box.receive()
+    assert len(box.rows()) == 1
+    assert list(box.spool.notices()) == []
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_any_bytes_behind_a_valid_receipt_give_an_arrival(tmp_path: Path, data: st.DataObject):
+    one = phantom(1)
+    whole = encoded(one)
+    cut = data.draw(st.integers(0, len(whole)))
+    at = data.draw(st.integers(0, max(cut - 1, 0)))
+    noise = data.draw(st.binary(max_size=24))
+    path = tmp_path / "any.dcm"
+    path.write_bytes(encode_header(receipt_of(one)) + whole[:at] + noise + whole[at + len(noise) : cut])
+    arrival = read_any(path)
+    assert arrival.instance.sop_instance_uid == one.SOPInstanceUID
+    assert arrival.instance.sha256
+
+
+def test_a_report_or_presentation_state_leaves_a_read_study_read(box: Box):
+    from prioritizer.db import reading
+    from tests.edges.ledgers import NOW, film, receive, scored
+
+    for number, sop_class in enumerate(("88.11", "11.1", "88.67", "104.1", "88.59"), start=2):
+        study = f"1.2.{number}"
+        scored(box.ledger, study)
+        reading.read(box.ledger, study, "anna", NOW)
+        uid = f"1.2.840.10008.5.1.4.1.1.{sop_class}"
+        receive(box.ledger, film(number, study, sop_class_uid=uid, has_pixels=False, modality="SR"))
+        assert box.row(study).reading_state == "READ"
+        assert "late-instance" not in kinds(box.ledger, study)
+        receive(box.ledger, film(number + 10, study))
+        assert box.row(study).reading_state == "OPEN"

@@ -487,6 +487,7 @@ class Daemon:
         """What the running parts report of themselves, for the alarms."""
         return Parts(
             failing={station.name: station.failures for station in self.stations if station.failures},
+            restarts=self.listener.restarts,
             owed=self._owed.names,
             set_aside=self.spool.set_aside(),
             strangers=len(self.spool.strangers()),

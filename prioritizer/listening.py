@@ -58,6 +58,7 @@ def listener_settings(settings: Settings, decodable: tuple[str, ...]) -> Listene
 
 SILENT_S = 20.0
 """Seconds without a word after which the listener hangs: its accept loop reports every few seconds."""
+RECENT_S = 3600.0
 GIVEN_UP_S = 40.0
 """Seconds without a word after which it is killed and started again."""
 
@@ -71,7 +72,7 @@ class ListenerProcess:
         self.listening = threading.Event()
         self.port = settings.port
         self.fault = ""
-        self.restarts = 0
+        self._restarted: list[float] = []
         self.counters: dict[str, Any] = {}
         self._heard = time.monotonic()
         self._process: subprocess.Popen[str] | None = None
@@ -131,6 +132,11 @@ class ListenerProcess:
         """Seconds since it was heard last."""
         return time.monotonic() - self._heard
 
+    @property
+    def restarts(self) -> int:
+        """How often it ended or hung, and was started again, in the last hour."""
+        return sum(at > time.monotonic() - RECENT_S for at in self._restarted)
+
     def look(self) -> None:
         """End a listener that hangs; the next one is started in its place. What it had acknowledged is in the spool."""
         process = self._process
@@ -147,7 +153,7 @@ class ListenerProcess:
             self.listening.clear()
             if self._stopping.is_set():
                 return
-            self.restarts += 1
+            self._restarted = [at for at in self._restarted if at > time.monotonic() - RECENT_S] + [time.monotonic()]
             log.error("the listener ended; starting it again", extra={"event": "listener-restart"})
             self._stopping.wait(0.1 if time.monotonic() - started > 10 else 1.0)
 

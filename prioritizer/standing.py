@@ -40,6 +40,8 @@ class Parts:
 
     failing: Mapping[str, int] = field(default_factory=dict)
     """Workers whose last turns failed, and how many in a row."""
+    restarts: int = 0
+    """How often the listener was started again in the last hour."""
     owed: tuple[str, ...] = ()
     """Work that could not be done when it was due and is tried again."""
     set_aside: int = 0
@@ -167,6 +169,10 @@ def _of_parts(look: Look, lasting: Lasting) -> Iterator[Alarm]:
     long = lasting.holds("jobs", jobs, timedelta(minutes=1), look.now)
     said = f"work fails in a row and is tried again: {', '.join(failing + (jobs if long else []))}"
     yield from _alarm(failing or long, "failing", said, ADMINISTRATOR, "the log names the cause; nothing that waits is lost")
+    said = f"in the last hour the listener ended or hung {look.parts.restarts} times, and was started again: senders may have been cut off"
+    yield from _alarm(
+        look.parts.restarts, "listener", said, ADMINISTRATOR, "the log has the reason; look at the spool's disk and at memory"
+    )
     owed = lasting.holds("owed", look.parts.owed, timedelta(seconds=30), look.now)
     said = f"not done yet, tried again until it is: {', '.join(look.parts.owed)}"
     yield from _alarm(owed, "owed", said, ADMINISTRATOR, "look whether the database answers")
@@ -224,7 +230,7 @@ def _of_studies(look: Look, lasting: Lasting) -> Iterator[Alarm]:
 JUDGES: tuple[Callable[[Look, Lasting], Iterator[Alarm]], ...] = (_of_the_list, _of_queues, _of_parts, _of_files, _of_studies)
 NAMES = (
     "overdue", "expired", "rejected", "failed", "raising-suspended", "inbox", "scoring", "publishing", "delivery", "destination-unknown",
-    "not-ready", "failing", "owed", "calibration-changed", "ruling-set-aside", "disk", "disk-forecast", "files-missing", "files-damaged",
-    "set-aside", "strangers", "identity", "rebuilt", "clock",
+    "not-ready", "listener", "failing", "owed", "calibration-changed", "ruling-set-aside", "disk", "disk-forecast", "files-missing",
+    "files-damaged", "set-aside", "strangers", "identity", "rebuilt", "clock",
 )  # fmt: skip
 """The alarms that are set and cleared here."""

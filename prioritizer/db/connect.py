@@ -19,6 +19,10 @@ BUSY_MS = 15_000
 """Milliseconds a SQLite writer waits for another before it gives up."""
 
 
+OLD_REVISION = frozenset({"UndefinedTable", "UndefinedColumn"})
+"""What Postgres says of a database that was not migrated; SQLite says it operationally."""
+
+
 def open_ledger(url: str) -> sa.Engine:
     """An engine for `url`. SQLite: WAL, synchronous FULL, foreign keys, every write transaction takes the lock at its start."""
     parsed = sa.make_url(url)
@@ -109,6 +113,8 @@ def _as_transient() -> Iterator[None]:
     except DBAPIError as error:
         if error.connection_invalidated:
             raise Transient("the connection to the database was lost") from error
+        if type(error.orig).__name__ in OLD_REVISION:
+            raise Transient("the database is not at this version's revision; run `prioritizer migrate`") from error
         if type(error) is DatabaseError:  # SQLite says so of a file that is damaged or no database
             raise Transient("the database is damaged: restore it, or move it away, so that it is rebuilt from the spool") from error
         raise

@@ -233,15 +233,6 @@ def test_without_its_database_films_are_acknowledged_and_listed_when_it_is_back(
         assert daemon.stop() == 0
 
 
-def test_a_postgres_that_was_not_migrated_is_refused_with_the_mend(postgres: Postgres, tmp_path: Path) -> None:
-    if postgres.stopped():
-        postgres.start()
-    daemon = Daemon(tmp_path, sections(store={"data": "var", "url": postgres.database("unmigrated")}))
-    daemon.write_config()
-    done = daemon.cli("serve")
-    assert (done.returncode, "prioritizer migrate" in done.stderr) == (5, True)
-
-
 def test_a_broken_bundle_leaves_a_list_of_stat_and_arrival_that_says_so(tmp_path: Path) -> None:
     bundle = raising_bundle(tmp_path)
     golden = bytearray((bundle / "golden.npz").read_bytes())

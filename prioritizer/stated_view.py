@@ -21,7 +21,7 @@ CHEST_WORDS = words(
 _OTHER_PARTS = (
     "hips?", "knees?", "hands?", "foot", "feet", "ankles?", "wrists?", "elbows?", "shoulders?", "humerus", "femur", "tibia", "fibula",
     "forearms?", "fingers?", "toes?", "thumbs?", "skull", "head", "teeth", "dental", r"panoram\w*", "abdomen", "abdominal", "pelvis",
-    r"[ctl]?[\W_]?spine", "lumbar", "cervical", "sacrum", "coccyx", "breasts?", r"extrem\w*", "legs?", "arms?", "clavicles?",
+    r"[ctl]?[\W_]?spine", "lumbar", "cervical", "sacrum", "coccyx", "breasts?", r"extremit\w*", "legs?", "arms?", "clavicles?",
     r"sinus\w*", "kub", "scapula", "sternum", "ribs?", "neck", "patella", "heel", "calcaneus", r"mandib\w*", r"maxill\w*", "orbits?",
     "facial", "nasal",
 )  # fmt: skip

@@ -17,8 +17,9 @@ from prioritizer.dicom.byte_stream import FileStream
 from prioritizer.dicom.character_sets import CharacterSets
 from prioritizer.dicom.decode import RENDERING_TAGS, rendering_of
 from prioritizer.dicom.elements import Elements, character_sets, printable, tag_of, tags_of, text, texts, whole
+from prioritizer.dicom.header import Header
 from prioritizer.dicom.part10 import Receipt, read_receipt, valid_uid
-from prioritizer.dicom.structure import Header, items_of, read_header
+from prioritizer.dicom.structure import items_of, read_header
 from prioritizer.errors import Unprocessable
 from prioritizer.study import STAT_PRIORITIES, Instance, SOPInstanceUID, StudyUID
 

@@ -21,8 +21,9 @@ from prioritizer.dicom.codecs import CODECS, NATIVE, ImageShape, Pixels, decode_
 from prioritizer.dicom.elements import strings
 from prioritizer.dicom.fragments import fragments
 from prioritizer.dicom.grey_scale_header import GREY_SCALE_TAGS, grey_scale_of, photometric_of
+from prioritizer.dicom.header import Header
 from prioritizer.dicom.image_shape import MAX_FRAME_BYTES, MAX_SIDE, SHAPE_TAGS, shape_of
-from prioritizer.dicom.structure import Header, read_header
+from prioritizer.dicom.structure import read_header
 from prioritizer.dicom.view_header import VIEW_TAGS, geometry_of
 from prioritizer.errors import Unprocessable
 from prioritizer.geometry import Geometry
@@ -87,6 +88,8 @@ def rendering_of(header: Header) -> Rendering:
     def warn(sentence: str) -> None:
         warnings[sentence] = None
 
+    if header.damaged & RENDERING_TAGS:
+        warn("a broken element of the image header was passed over")
     photometric_of(elements, warn)
     shape, shift = shape_of(elements, header.pixel_length if native else None, warn)
     codec = CODECS.get(header.transfer_syntax)

@@ -116,8 +116,11 @@ def receipt(syntax: str = uid.ExplicitVRLittleEndian, sop_class: str = CR, sop_i
     )
 
 
-def table(entries: Sequence[int], first: int, bits: int, *, vr: str = "US", packed: bool = False, count: int | None = None, data_vr: str = "OW"):
+def table(
+    entries: Sequence[int], first: int, bits: int, *, vr: str = "US", packed: bool = False, count: int | None = None, data_vr: str = "OW"
+):
     """One item of a look-up table sequence; `packed` puts two bytes in a word."""
+
     def item(encoder: Encoder) -> dict[str, object]:
         words = np.frombuffer(np.asarray(entries, "<u1").tobytes() + b"\0" * (len(entries) % 2), "<u2") if packed else np.asarray(entries)
         descriptor = encoder.words(len(entries) if count is None else count, first, bits)

@@ -20,9 +20,7 @@ from tests.edges.radiograph_files import radiograph, sequence, table
 
 AS_IS = Preprocessing(id="oracle", size=24, resize="squash", mean=(0.0,) * 3, std=(1.0,) * 3)
 EQUALISED = replace(AS_IS, tone="equalised")
-SIXTEEN = GreyScale(
-    bits_allocated=16, bits_stored=16, signed=False, window=Window(center=32767.5, width=65535, function="LINEAR_EXACT")
-)
+SIXTEEN = GreyScale(bits_allocated=16, bits_stored=16, signed=False, window=Window(center=32767.5, width=65535, function="LINEAR_EXACT"))
 PLAIN = (uid.ExplicitVRLittleEndian, uid.ImplicitVRLittleEndian, uid.ExplicitVRBigEndian)
 ROWS, COLUMNS = 40, 48
 

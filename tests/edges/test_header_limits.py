@@ -136,6 +136,11 @@ def test_the_age_is_taken_from_any_date_of_the_image(keyword: str, tmp_path: Pat
     assert instance.age_years == pytest.approx(4.12, abs=0.01)
 
 
+def test_an_age_of_zero_without_any_date_is_held_against_the_day_of_arrival(tmp_path: Path):
+    instance, _ = arrived(tmp_path, radiograph(PatientAge="000Y", StudyDate="", PatientBirthDate="19500101"))
+    assert (instance.age_stated, round(instance.age_by_dates or 0)) == (0.0, 77)
+
+
 def test_the_dates_of_an_image_count_in_their_order(tmp_path: Path):
     instance, _ = arrived(tmp_path, radiograph(PatientAge="", StudyDate="", SeriesDate="20250301", ContentDate="20100101"))
     assert instance.age_years == pytest.approx(3.12, abs=0.01)
@@ -190,6 +195,13 @@ def test_the_receipt_alone_gives_a_bare_instance_and_without_it_there_is_none(tm
 
 
 # --- memory ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_shutter_of_a_huge_image_costs_the_header_nothing(tmp_path: Path):
+    shutter = {"ShutterShape": "CIRCULAR", "CenterOfCircularShutter": "8000\\8000", "RadiusOfCircularShutter": "7000"}
+    peak, instance, _ = peak_of_arrival(tmp_path, radiograph(Rows=16384, Columns=16384, **shutter))
+    assert peak < 6
+    assert instance.rendering_warnings == ()
 
 
 def peak_of_arrival(folder: Path, data: bytes) -> tuple[float, Instance, str]:

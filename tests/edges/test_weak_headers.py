@@ -301,12 +301,29 @@ def test_eight_bit_pixels_in_big_endian_words_are_in_their_order(rows: int, colu
     assert (frame_of(radiograph(BIG, stored, bits=8, allocated=8, PixelData=("OB", raw))).pixels == stored).all()
 
 
-def test_an_overshoot_of_a_lossy_codec_is_white_and_not_black():
+@pytest.mark.parametrize("lossy", ["01", "00", None])
+def test_an_overshoot_of_a_lossy_codec_is_white_and_not_black(lossy: str | None):
     stored = STORED.copy()
     stored[:2] = 4100  # a lossy codec of 16 bits under Bits Stored 12
+    assert (shown(radiograph(stored=stored, **WINDOW, LossyImageCompression=lossy))[:2] == 1).all()
+
+
+def test_an_overshoot_of_signed_values_is_clipped_on_both_sides():
+    stored = STORED - 2048
+    stored[0], stored[1] = 2050, -2060
+    found = shown(radiograph(stored=stored, signed=True, WindowCenter="0", WindowWidth="4096", LossyImageCompression="01"))
+    assert (found[0].min(), found[1].max()) == (pytest.approx(1), pytest.approx(0))
+
+
+def test_the_bits_of_an_overlay_are_masked_off():
+    stored = STORED.copy()
+    stored[:2] += 4096 * 8
+    assert drawn_alike(radiograph(stored=stored, **WINDOW), radiograph(**WINDOW))
+    stored[:2] = 4100
+    overlay = struct.pack("<HH2sHH", 0x6000, 0x0102, b"US", 2, 12)
     data = radiograph(stored=stored, **WINDOW, LossyImageCompression="01")
-    assert (shown(data)[:2] == 1).all()
-    assert (shown(radiograph(stored=stored, **WINDOW))[:2] < 0.01).all()  # bits of an overlay, in what was never lossy
+    at = data.rindex(struct.pack("<HH", 0x7FE0, 0x0010))
+    assert (shown(data[:at] + overlay + data[at:])[:2] < 0.01).all()
 
 
 def test_an_overshoot_inside_a_lossy_codestream_is_clipped():

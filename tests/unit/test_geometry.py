@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from prioritizer.geometry import AS_STORED, Geometry, Shutter, outside_of, turn_of, upright
+from prioritizer.geometry import AS_STORED, Geometry, Shutter, outside_of, seen_share, turn_of, upright
 from prioritizer.pixels import GreyScale, Preprocessing, Window, display_picture, film, square_picture
 
 LETTER = np.array([[1, 2, 3], [4, 5, 6]], dtype=np.uint8)
@@ -81,6 +81,19 @@ def test_a_shutter_hides_what_lies_outside_every_shape(kind: str):
         assert (found[0], found[3][:3], found[2][0]) == ("00000", "111", "1")
     else:
         assert found == expected
+
+
+@pytest.mark.parametrize("kind", SHUTTERS)
+def test_how_much_a_shutter_shows_is_about_the_same_on_a_coarse_raster(kind: str):
+    shutter = replace(
+        SHUTTERS[kind][0],
+        rectangle=(200, 900, 100, 700) if kind in ("rectangle", "both") else None,
+        circle=(400, 500, 300) if kind in ("circle", "both") else None,
+        polygon=((1, 1), (1, 1000), (800, 1000)) if kind == "polygon" else (),
+    )
+    hidden = outside_of(800, 1000, Geometry(shutter=shutter))
+    assert hidden is not None
+    assert seen_share(800, 1000, Geometry(shutter=shutter)) == pytest.approx(1 - hidden.mean(), abs=0.01)
 
 
 def test_a_circle_is_round_on_pixels_that_are_not_square():

@@ -12,7 +12,11 @@ from dataclasses import replace
 from prioritizer.scope import Finding, Rules, Scope, Strictness, Verdict, age_words, printable
 from prioritizer.stated_view import (
     CHEST_WORDS,
+    FRONTAL_CODES,
+    LATERAL_CODES,
+    LATERAL_VIEWS,
     LATERAL_WORDS,
+    OBLIQUE_CODES,
     OTHER_BODY_PARTS,
     OTHER_BODY_WORDS,
     POSTURE,
@@ -48,25 +52,6 @@ SECONDARY_CAPTURE_CLASS = "1.2.840.10008.5.1.4.1.1.7"
 ANIMAL_WORDS = words("canine", "dog", "feline", "equine", "bovine", "veterinary")
 ANIMAL_DIRECTIONS = re.compile(r"C[RD]|[DV]|LE|RT", re.IGNORECASE)
 """Values of (0020,0020) Patient Orientation that only a quadruped has (PS3.3 C.7.6.1.1.1)."""
-LATERAL_VIEWS = frozenset({"LL", "RL", "LAT", "LATERAL", "LLD", "RLD"})
-# PS3.16 CID 4010 DX View, in SNOMED RT and SNOMED CT.
-FRONTAL_CODES = {"R-10206": "AP", "399348003": "AP", "R-10214": "PA", "272479007": "PA"}
-LATERAL_CODES = frozenset(
-    {
-        *("R-10236", "399173006"),  # left lateral
-        *("R-10232", "399198007"),  # right lateral
-        "399067008",  # lateral
-        *("R-10228", "399352003"),  # lateral-medial
-        *("R-10224", "399260004"),  # medial-lateral
-    }
-)
-OBLIQUE_CODES = frozenset(
-    {
-        *("399312000", "399160007", "399132005", "260427002", "399135007", "399184004", "399006002", "399182000", "399059000"),
-        *("399356000", "399236003", "399038007", "399004004"),
-    }
-)
-"""The oblique views of the same list, in SNOMED CT."""
 
 
 def not_a_radiograph(instance: Instance, *, scores_secondary_capture: bool, scores_for_processing: bool) -> Finding | None:

@@ -118,7 +118,7 @@ def _by_the_data(grey: GreyScale, pixels: Pixels, *, overlaid: bool) -> GreyScal
     """
     plain = replace(grey, shift=0)
     low, high = stored_range(plain)
-    least, most = int(pixels.min()), int(pixels.max())
+    least, most = int(pixels.min()) if grey.signed else 0, int(pixels.max())
     if grey.shift:
         below = int(np.bitwise_or.reduce(raw_words(pixels), axis=None)) & (2**grey.shift - 1)
         grey = plain if low <= least and most <= high and below else grey

@@ -58,6 +58,8 @@ def _aspect(elements: Elements, warn: Warn) -> float:
         if not sides:
             continue
         height, width = (sides + sides)[:2]
+        if height == width == 0:
+            continue  # what devices write that know no spacing
         if height is None or width is None or height <= 0 or width <= 0 or not 1 / WIDEST_ASPECT <= height / width <= WIDEST_ASPECT:
             warn("a pixel spacing or aspect ratio means nothing and was passed over")
             continue

@@ -357,6 +357,11 @@ def test_the_shape_of_pixels_is_read_wherever_it_is_stated(elements: dict[str, o
     assert frame_of(radiograph(**elements)).geometry.aspect == pytest.approx(aspect)
 
 
+def test_a_spacing_of_zero_is_not_stated(tmp_path: Path):
+    data = radiograph(PixelSpacing="0.000\\0.000", PixelAspectRatio="2\\1")
+    assert (frame_of(data).geometry.aspect, warned(tmp_path, data)) == (2.0, ())
+
+
 def test_an_image_that_is_turned_upright_says_so(tmp_path: Path):
     data = radiograph(PatientOrientation="F\\R")
     geometry = frame_of(data).geometry

@@ -255,6 +255,8 @@ class Reading(Section):
     """Show no name, number or birth date on pages: for demonstrations."""
     name_format: Literal["family-first", "given-first", "as-sent"] = "family-first"
     """Names as the house writes them: MUSTER, Anna; Anna MUSTER; or with the carets of DICOM, as they were sent."""
+    name_groups: Literal["alphabetic", "ideographic", "phonetic", "all"] = "alphabetic"
+    """Which group of a name is shown, where it was sent in several: PHANTOM^One=... ; a name without it is shown by the first it has."""
     date_format: str = "%Y-%m-%d"
     """Dates as the house writes them, in the signs of strftime: %d.%m.%Y, %m/%d/%Y."""
     stat_sound: bool = False

@@ -7,12 +7,16 @@ Written against the headers of two real archives: Body Part is empty in a third 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
-from enum import StrEnum
+from dataclasses import replace
 
+from prioritizer.scope import Finding, Rules, Scope, Strictness, Verdict, age_words, printable
 from prioritizer.stated_view import (
     CHEST_WORDS,
+    FRONTAL_CODES,
+    LATERAL_CODES,
+    LATERAL_VIEWS,
     LATERAL_WORDS,
+    OBLIQUE_CODES,
     OTHER_BODY_PARTS,
     OTHER_BODY_WORDS,
     POSTURE,
@@ -24,6 +28,11 @@ from prioritizer.stated_view import (
     words,
 )
 from prioritizer.study import Instance
+
+__all__ = [
+    "CHECKS", "FRONTAL_CODES", "LATERAL_CODES", "LATERAL_VIEWS", "RADIOGRAPH_CLASSES", "Finding", "Rules", "Scope", "Strictness", "Verdict",
+    "age_words", "judge", "not_a_radiograph", "printable", "with_likeness",
+]  # fmt: skip
 
 RADIOGRAPH_CLASSES = frozenset(
     {
@@ -43,80 +52,6 @@ SECONDARY_CAPTURE_CLASS = "1.2.840.10008.5.1.4.1.1.7"
 ANIMAL_WORDS = words("canine", "dog", "feline", "equine", "bovine", "veterinary")
 ANIMAL_DIRECTIONS = re.compile(r"C[RD]|[DV]|LE|RT", re.IGNORECASE)
 """Values of (0020,0020) Patient Orientation that only a quadruped has (PS3.3 C.7.6.1.1.1)."""
-LATERAL_VIEWS = frozenset({"LL", "RL", "LAT", "LATERAL", "LLD", "RLD"})
-# PS3.16 CID 4010 DX View, in SNOMED RT and SNOMED CT.
-FRONTAL_CODES = {"R-10206": "AP", "399348003": "AP", "R-10214": "PA", "272479007": "PA"}
-LATERAL_CODES = frozenset(
-    {
-        *("R-10236", "399173006"),  # left lateral
-        *("R-10232", "399198007"),  # right lateral
-        "399067008",  # lateral
-        *("R-10228", "399352003"),  # lateral-medial
-        *("R-10224", "399260004"),  # medial-lateral
-    }
-)
-OBLIQUE_CODES = frozenset(
-    {
-        *("399312000", "399160007", "399132005", "260427002", "399135007", "399184004", "399006002", "399182000", "399059000"),
-        *("399356000", "399236003", "399038007", "399004004"),
-    }
-)
-"""The oblique views of the same list, in SNOMED CT."""
-
-
-class Strictness(StrEnum):
-    """What a site does with a rule: leave the image unscored, score it with a warning, or not look."""
-
-    ENFORCE = "enforce"
-    FLAG = "flag"
-    OFF = "off"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Scope:
-    """What the bundle's card says the model is for."""
-
-    modalities: tuple[str, ...] = ("CR", "DX")
-    min_age_years: float = 0.0
-    max_age_years: float = 17.999
-    views: tuple[str, ...] = ("AP", "PA")
-    species: str = "human"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Rules:
-    """The strictness of each scope rule at this site."""
-
-    modality: Strictness = Strictness.ENFORCE
-    body_part: Strictness = Strictness.ENFORCE
-    view: Strictness = Strictness.ENFORCE
-    age: Strictness = Strictness.ENFORCE
-    image_type: Strictness = Strictness.ENFORCE
-    species: Strictness = Strictness.ENFORCE
-    likeness: Strictness = Strictness.ENFORCE
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
-    """One rule that an image does not meet: which, and the sentence for people."""
-
-    rule: str
-    sentence: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Verdict:
-    """May the image be scored? `reason` when not; `warnings` are shown with the score."""
-
-    reason: Finding | None
-    warnings: tuple[str, ...] = ()
-    doubts: tuple[str, ...] = ()
-    """Those warnings that say how the image was drawn: where it then looks strange, they are the reason."""
-
-    @property
-    def eligible(self) -> bool:
-        """True when the image may be scored."""
-        return self.reason is None
 
 
 SENT_AS_CAPTURE = frozenset({"CR", "DX", "DR", "RG", "XR", "PX", "RF"})
@@ -276,11 +211,11 @@ def check_view(instance: Instance, scope: Scope) -> Finding | None:
 def _says_not_frontal(instance: Instance, view: str) -> str:
     """Which tag says that the image is no plain frontal one; empty when none does."""
     if view.upper() in LATERAL_VIEWS or says_not_frontal(view) or (stated_views(view) and LATERAL_WORDS.search(view)):
-        return f"View Position {printable(view.upper())} is a {says_not_frontal(view) or 'lateral'} view"
+        return f"View Position {printable(view.upper())} says {says_not_frontal(view) or 'lateral'}"
     if LATERAL_CODES.intersection(instance.view_codes):
         return "View Code says a lateral view"
     if OBLIQUE_CODES.intersection(instance.view_codes):
-        return "View Code says an oblique view"
+        return "View Code says oblique"
     if any(direction[:1].upper() in ("A", "P") for direction in instance.patient_orientation[:2]):
         return "Patient Orientation says a lateral view"
     stated = bool(stated_views(view) or coded_views(instance))
@@ -368,17 +303,3 @@ def judge(
         warnings.append(finding.sentence)
     doubts = instance.rendering_warnings
     return Verdict(reason=None, warnings=(*warnings, *unstated(instance), *doubts), doubts=doubts)
-
-
-def printable(text: str) -> str:
-    """A peer's code string, cut and stripped of everything but letters, digits, blanks and a few signs."""
-    return re.sub(r"[^\w .,+/-]", "?", text)[:32] or "(empty)"
-
-
-def age_words(years: float) -> str:
-    """An age as a clinician writes it: days, months or years."""
-    if years < 31 / 365.25:
-        return f"{round(years * 365.25)} days"
-    if years < 2:
-        return f"{round(years * 12)} months"
-    return f"{int(years)} years"

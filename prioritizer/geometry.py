@@ -5,7 +5,7 @@ Sources: PS3.3 C.7.6.1.1.1 (Patient Orientation), C.7.6.3.1.7 (Pixel Aspect Rati
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import numpy as np
@@ -16,6 +16,8 @@ from prioritizer.grey_scale import Mask
 
 Scalar = TypeVar("Scalar", bound=np.generic)
 _ROWS_AT_ONCE = 256
+COARSE = 256
+"""Pixels of the longer side of the raster on which it is looked at what a shutter shows."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,6 +103,31 @@ def outside_of(rows: int, columns: int, geometry: Geometry) -> Mask | None:
             middle_row, middle_column, radius = shutter.circle
             band |= ((row - middle_row) * geometry.aspect) ** 2 + (column - middle_column) ** 2 > radius**2
     return hidden
+
+
+def seen_share(rows: int, columns: int, geometry: Geometry) -> float:
+    """About what share of the image its shutter shows, 0..1, looked at on a coarse raster."""
+    if geometry.shutter is None:
+        return 1.0
+    scale = max(rows, columns, COARSE) / COARSE
+    small = replace(geometry, shutter=_scaled(geometry.shutter, 1 / scale))
+    outside = outside_of(max(round(rows / scale), 1), max(round(columns / scale), 1), small)
+    return 1.0 if outside is None else 1.0 - float(np.mean(outside))
+
+
+def _scaled(shutter: Shutter, factor: float) -> Shutter:
+    """The same shutter on a raster that is smaller by the factor."""
+
+    def place(value: float) -> float:
+        return (value - 0.5) * factor + 0.5
+
+    rectangle, circle = shutter.rectangle, shutter.circle
+    return replace(
+        shutter,
+        rectangle=None if rectangle is None else (place(rectangle[0]), place(rectangle[1]), place(rectangle[2]), place(rectangle[3])),
+        circle=None if circle is None else (place(circle[0]), place(circle[1]), circle[2] * factor),
+        polygon=tuple((place(row), place(column)) for row, column in shutter.polygon),
+    )
 
 
 def _outside_polygon(rows: int, columns: int, vertices: tuple[tuple[float, float], ...]) -> Mask:

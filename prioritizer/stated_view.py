@@ -21,7 +21,7 @@ CHEST_WORDS = words(
 _OTHER_PARTS = (
     "hips?", "knees?", "hands?", "foot", "feet", "ankles?", "wrists?", "elbows?", "shoulders?", "humerus", "femur", "tibia", "fibula",
     "forearms?", "fingers?", "toes?", "thumbs?", "skull", "head", "teeth", "dental", r"panoram\w*", "abdomen", "abdominal", "pelvis",
-    r"[ctl]?[\W_]?spine", "lumbar", "cervical", "sacrum", "coccyx", "breasts?", r"extrem\w*", "legs?", "arms?", "clavicles?",
+    r"[ctl]?[\W_]?spine", "lumbar", "cervical", "sacrum", "coccyx", "breasts?", r"extremit\w*", "legs?", "arms?", "clavicles?",
     r"sinus\w*", "kub", "scapula", "sternum", "ribs?", "neck", "patella", "heel", "calcaneus", r"mandib\w*", r"maxill\w*", "orbits?",
     "facial", "nasal",
 )  # fmt: skip
@@ -67,6 +67,25 @@ FRONTAL_WORDS = words(
 _AP = words("ap", r"a[.,/]\s?p\.?", "a[ -]p", r"ant(?:ero|erior)[\W_]*posterior", "antpost")
 _PA = words("pa", r"p[.,/]\s?a\.?", "p[ -]a", r"post(?:ero|erior)[\W_]*anterior", "postant")
 _FRONTAL = words("frontal", "front")
+LATERAL_VIEWS = frozenset({"LL", "RL", "LAT", "LATERAL", "LLD", "RLD"})
+# PS3.16 CID 4010 DX View, in SNOMED RT and SNOMED CT.
+FRONTAL_CODES = {"R-10206": "AP", "399348003": "AP", "R-10214": "PA", "272479007": "PA"}
+LATERAL_CODES = frozenset(
+    {
+        *("R-10236", "399173006"),  # left lateral
+        *("R-10232", "399198007"),  # right lateral
+        "399067008",  # lateral
+        *("R-10228", "399352003"),  # lateral-medial
+        *("R-10224", "399260004"),  # medial-lateral
+    }
+)
+OBLIQUE_CODES = frozenset(
+    {
+        *("399312000", "399160007", "399132005", "260427002", "399135007", "399184004", "399006002", "399182000", "399059000"),
+        *("399356000", "399236003", "399038007", "399004004"),
+    }
+)
+"""The oblique views of the same list, in SNOMED CT."""
 COMPANION_WORDS = words(
     r"bone[\W_]*(?:suppress\w*|subtract\w*|sup|removed|removal|free|less)", r"rib[\W_]*(?:suppress\w*|subtract\w*|removed|removal)",
     r"(?:suppress\w*|subtract\w*)[\W_]*(?:bones?|ribs?)", r"soft[\W_]*tissue(?:[\W_]*(?:image|only|view))?",

@@ -17,8 +17,9 @@ from prioritizer.dicom.byte_stream import FileStream
 from prioritizer.dicom.character_sets import CharacterSets
 from prioritizer.dicom.decode import RENDERING_TAGS, rendering_of
 from prioritizer.dicom.elements import Elements, character_sets, printable, tag_of, tags_of, text, texts, whole
+from prioritizer.dicom.header import Header
 from prioritizer.dicom.part10 import Receipt, read_receipt, valid_uid
-from prioritizer.dicom.structure import Header, items_of, read_header
+from prioritizer.dicom.structure import items_of, read_header
 from prioritizer.errors import Unprocessable
 from prioritizer.study import STAT_PRIORITIES, Instance, SOPInstanceUID, StudyUID
 
@@ -108,7 +109,7 @@ def _header(path: Path) -> Header:
 
 
 def _instance(receipt: Receipt, path: Path, header: Header) -> Instance:
-    values = _values(header)
+    values = _values(header, receipt.received_at)
     study_uid = values.pop("study_uid")
     return Instance(
         sop_instance_uid=SOPInstanceUID(receipt.sop_instance_uid),
@@ -125,7 +126,7 @@ def _instance(receipt: Receipt, path: Path, header: Header) -> Instance:
     )
 
 
-def _values(header: Header) -> dict[str, Any]:
+def _values(header: Header, received_at: datetime) -> dict[str, Any]:
     elements, sets = header.elements, character_sets(header.elements)
     region = _region(elements, sets)[:64]
 
@@ -140,7 +141,7 @@ def _values(header: Header) -> dict[str, Any]:
         "patient_name": first("PatientName"),
         "patient_birth_date": first("PatientBirthDate"),
         "patient_sex": first("PatientSex", 16),
-        **_ages(elements),
+        **_ages(elements, received_at),
         "accession_number": first("AccessionNumber"),
         "study_description": first("StudyDescription"),
         "series_description": first("SeriesDescription"),
@@ -224,11 +225,15 @@ def _made_by_us(elements: Elements, sets: CharacterSets) -> bool:
     return any(text(item, "Manufacturer", sets) == MANUFACTURER for item in items)
 
 
-def _ages(elements: Elements) -> dict[str, float | None]:
-    """The age that counts, and both of what it was taken from: the rules look whether they agree."""
+def _ages(elements: Elements, received_at: datetime) -> dict[str, float | None]:
+    """The age that counts, and both of what it was taken from: the rules look whether they agree.
+
+    Where no date is stated, an age of zero is held against the day of arrival: it is the default of many devices.
+    """
     age, birth_date = (text(elements, keyword, CharacterSets()) for keyword in ("PatientAge", "PatientBirthDate"))
     dates = [text(elements, keyword, CharacterSets())[:10] for keyword in AGE_DATES]
-    taken = next((found for found in dates if day_of(found) is not None), "")
+    arrived = f"{received_at:%Y%m%d}" if stated_age(age) == 0 else ""
+    taken = next((found for found in dates if day_of(found) is not None), arrived)
     return {
         "age_years": age_in_years(age, birth_date, taken),
         "age_stated": stated_age(age),

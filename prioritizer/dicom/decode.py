@@ -18,11 +18,12 @@ from pydicom import uid
 from prioritizer.dicom import structure
 from prioritizer.dicom.byte_stream import Buffer, BufferStream, ByteStream, map_file
 from prioritizer.dicom.codecs import CODECS, NATIVE, ImageShape, Pixels, decode_frame, with_bits_of
-from prioritizer.dicom.elements import strings
+from prioritizer.dicom.elements import strings, words_of
 from prioritizer.dicom.fragments import fragments
 from prioritizer.dicom.grey_scale_header import GREY_SCALE_TAGS, grey_scale_of, photometric_of
+from prioritizer.dicom.header import Header
 from prioritizer.dicom.image_shape import MAX_FRAME_BYTES, MAX_SIDE, SHAPE_TAGS, shape_of
-from prioritizer.dicom.structure import Header, read_header
+from prioritizer.dicom.structure import read_header
 from prioritizer.dicom.view_header import VIEW_TAGS, geometry_of
 from prioritizer.errors import Unprocessable
 from prioritizer.geometry import Geometry
@@ -30,7 +31,11 @@ from prioritizer.grey_scale import GreyScale, raw_words, stored_range
 
 __all__ = ["MAX_FRAME_BYTES", "MAX_SIDE", "RENDERING_TAGS", "Frame", "Rendering", "frame_of", "read_frame", "rendering_of"]
 
-RENDERING_TAGS = GREY_SCALE_TAGS | SHAPE_TAGS | VIEW_TAGS
+OVERLAY_BIT_POSITIONS = frozenset(0x60000102 + 0x20000 * number for number in range(16))
+"""(60xx,0102) Overlay Bit Position of each overlay: above 0, it lies in the unused bits of the pixels (retired)."""
+OVERSHOOT = 1 / 8
+"""Share of the range by which a lossy codec may go beyond it; what goes further is no overshoot."""
+RENDERING_TAGS = GREY_SCALE_TAGS | SHAPE_TAGS | VIEW_TAGS | OVERLAY_BIT_POSITIONS
 """The elements that an image needs to be drawn."""
 
 
@@ -72,7 +77,7 @@ def frame_of(buffer: Buffer) -> Frame:
     rendering = rendering_of(header)
     if header.transfer_syntax in NATIVE:
         pixels = _native(header, stream, buffer, rendering.shape)
-        grey = _by_the_data(rendering.grey, pixels)
+        grey = _by_the_data(rendering.grey, pixels, overlaid=_overlaid(header))
     else:
         pixels, shape = _encapsulated(header, stream, rendering.shape)
         grey = replace(rendering.grey, bits_stored=shape.bits_stored)
@@ -87,24 +92,40 @@ def rendering_of(header: Header) -> Rendering:
     def warn(sentence: str) -> None:
         warnings[sentence] = None
 
+    if header.damaged & RENDERING_TAGS:
+        warn("a broken element of the image header was passed over")
     photometric_of(elements, warn)
     shape, shift = shape_of(elements, header.pixel_length if native else None, warn)
     codec = CODECS.get(header.transfer_syntax)
     lossy = (codec is not None and not codec.lossless) or strings(elements, "LossyImageCompression")[:1] == ["01"]
-    grey = grey_scale_of(elements, shape, warn, shift=shift if native else 0, overshoot=lossy)
+    overshoot = lossy and not (native and _overlaid(header))
+    grey = grey_scale_of(elements, shape, warn, shift=shift if native else 0, overshoot=overshoot)
     if native and header.pixel_length is not None and header.pixel_length > shape.length + shape.length % 2:
         warn("bytes behind the frame were passed over")
     return Rendering(shape=shape, grey=grey, geometry=geometry_of(elements, shape, warn), warnings=tuple(warnings))
 
 
-def _by_the_data(grey: GreyScale, pixels: Pixels) -> GreyScale:
-    """The grey scale with the shift of High Bit only where the values do lie at the upper end of their words."""
-    if not grey.shift:
-        return grey
-    low, high = stored_range(replace(grey, shift=0))
-    fits = low <= int(pixels.min()) and int(pixels.max()) <= high
-    below = int(np.bitwise_or.reduce(raw_words(pixels), axis=None)) & (2**grey.shift - 1)
-    return replace(grey, shift=0) if fits and below else grey
+def _overlaid(header: Header) -> bool:
+    """Bits of the pixels hold an overlay."""
+    return any(bool(words_of(header.elements.get(tag))[:1].any()) for tag in OVERLAY_BIT_POSITIONS)
+
+
+def _by_the_data(grey: GreyScale, pixels: Pixels, *, overlaid: bool) -> GreyScale:
+    """The grey scale with High Bit and what goes beyond Bits Stored taken as the data proves them.
+
+    High Bit shifts only values that do lie at the upper end of their words. Values a little beyond Bits Stored, where no overlay is
+    declared, are the overshoot of a codec that the image once went through.
+    """
+    plain = replace(grey, shift=0)
+    low, high = stored_range(plain)
+    least, most = int(pixels.min()) if grey.signed else 0, int(pixels.max())
+    if grey.shift:
+        below = int(np.bitwise_or.reduce(raw_words(pixels), axis=None)) & (2**grey.shift - 1)
+        grey = plain if low <= least and most <= high and below else grey
+    beyond = (high - low) * OVERSHOOT
+    if not grey.shift and not overlaid and (least < low or most > high) and low - beyond <= least and most <= high + beyond:
+        return replace(grey, overshoot=True)
+    return grey
 
 
 def _require_decodable(syntax: uid.UID) -> None:

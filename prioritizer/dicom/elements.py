@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from pydicom.datadict import dictionary_VR, tag_for_keyword
 
 from prioritizer.dicom.character_sets import CharacterSets, declared, decode
-from prioritizer.dicom.structure import Element
+from prioritizer.dicom.header import Element
 
 Elements = Mapping[int, Element]
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import struct
 
 from prioritizer.dicom.byte_stream import ByteStream
-from prioritizer.dicom.structure import ITEM, MAX_ELEMENTS, SEQUENCE_END, UNDEFINED
+from prioritizer.dicom.element_walk import MAX_ELEMENTS
+from prioritizer.dicom.header import ITEM, SEQUENCE_END, UNDEFINED
 from prioritizer.errors import Unprocessable
 
 _BEGINNINGS = (b"\xff\xd8", b"\xff\x4f\xff\x51", b"\0\0\0\x0cjP")

@@ -11,14 +11,14 @@ from itertools import zip_longest
 
 from prioritizer.dicom.codecs import ImageShape
 from prioritizer.dicom.elements import Elements, numbers, strings, tag_of, tags_of, whole, words_of
-from prioritizer.dicom.look_up_tables import Range, Warn, first_table
+from prioritizer.dicom.look_up_tables import MODALITY, VOI, Range, Warn, first_table
 from prioritizer.errors import Unprocessable
 from prioritizer.grey_scale import WINDOW_FUNCTIONS, GreyScale, Window, stored_range
 
 GREY_SCALE_TAGS = tags_of(
     "SOPClassUID", "PresentationIntentType", "PixelIntensityRelationshipSign", "PhotometricInterpretation", "SamplesPerPixel",
     "LossyImageCompression", "PixelPaddingValue", "PixelPaddingRangeLimit", "RescaleIntercept", "RescaleSlope", "WindowCenter",
-    "WindowWidth", "VOILUTFunction", "ModalityLUTSequence", "VOILUTSequence", "PresentationLUTShape",
+    "WindowWidth", "VOILUTFunction", MODALITY, VOI, "PresentationLUTShape",
 )  # fmt: skip
 FOR_PROCESSING_CLASS = "1.2.840.10008.5.1.4.1.1.1.1.1"
 STEEPEST = 1e30
@@ -67,13 +67,13 @@ def grey_scale_of(elements: Elements, shape: ImageShape, warn: Warn, *, shift: i
     )
     low, high = stored_range(grey)
     slope, intercept = _rescale(elements, warn)
-    modality_lut = first_table(elements, "ModalityLUTSequence", Range(low, high), "Modality LUT", warn)
+    modality_lut = first_table(elements, MODALITY, Range(low, high), warn)
     if modality_lut is not None:
         slope, intercept = 1.0, 0.0
         inputs = Range(float(modality_lut.entries.min()), float(modality_lut.entries.max()))
     else:
         inputs = Range(*sorted((low * slope + intercept, high * slope + intercept)))
-    voi_lut = first_table(elements, "VOILUTSequence", inputs, "VOI LUT", warn)
+    voi_lut = first_table(elements, VOI, inputs, warn)
     return replace(
         grey,
         inverted=_inverted(elements, slope, warn),

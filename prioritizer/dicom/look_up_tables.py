@@ -14,11 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from prioritizer.dicom.elements import Elements, tag_of, words_of
-from prioritizer.dicom.structure import Element, items_of
+from prioritizer.dicom.header import Element
+from prioritizer.dicom.structure import items_of
 from prioritizer.grey_scale import Lut
 
 Warn = Callable[[str], None]
 
+MODALITY, VOI = "ModalityLUTSequence", "VOILUTSequence"
+_NAMES = {MODALITY: "Modality LUT", VOI: "VOI LUT"}
 DESCRIPTOR, DATA = tag_of("LUTDescriptor"), tag_of("LUTData")
 
 
@@ -30,15 +33,17 @@ class Range:
     high: float
 
 
-def first_table(elements: Elements, keyword: str, inputs: Range, name: str, warn: Warn) -> Lut | None:
+def first_table(elements: Elements, keyword: str, inputs: Range, warn: Warn) -> Lut | None:
     """The first usable table of a sequence; None where there is none, with a warning where there was to be one."""
     sequence = elements.get(tag_of(keyword))
     tables = items_of(sequence, (DESCRIPTOR, DATA))
     for item in tables:
-        table = _table(item, inputs, name, warn)
+        table = _table(item, inputs, keyword, warn)
         if table is not None and len(table.entries) and _tells_values_apart(table, inputs):
             return table
-        warn(f"a {name} that holds nothing usable was passed over")
+        warn(f"a {_NAMES[keyword]} that holds nothing usable was passed over")
+    if sequence is not None and sequence.value and not tables:
+        warn(f"a {_NAMES[keyword]} that holds nothing usable was passed over")
     return None
 
 
@@ -49,16 +54,18 @@ def _tells_values_apart(table: Lut, inputs: Range) -> bool:
     return bool((reached != reached[0]).any()) if len(reached) else False
 
 
-def _table(item: dict[int, Element], inputs: Range, name: str, warn: Warn) -> Lut | None:
+def _table(item: dict[int, Element], inputs: Range, keyword: str, warn: Warn) -> Lut | None:
     descriptor = words_of(item.get(DESCRIPTOR))
     if len(descriptor) != 3 or DATA not in item:
         return None
     count, first, declared = (int(word) for word in descriptor)
     entries = _entries(item[DATA], count or 65536, declared)
     if len(entries) < (count or 65536):
-        warn(f"the {name} holds fewer entries than its descriptor says")
-    bits = int(entries.max(initial=0)).bit_length()
-    return Lut(first=_first_value(item[DESCRIPTOR], first, len(entries), inputs), entries=entries, bits=max(bits, 1))
+        warn(f"the {_NAMES[keyword]} holds fewer entries than its descriptor says")
+    # The range of a VOI LUT is what it holds; what a Modality LUT gives is not scaled, so its depth says nothing.
+    held = max(int(entries.max(initial=0)).bit_length(), 1)
+    bits = declared if keyword == MODALITY and 1 <= declared <= 16 else held
+    return Lut(first=_first_value(item[DESCRIPTOR], first, len(entries), inputs), entries=entries, bits=bits)
 
 
 def _entries(data: Element, count: int, declared_bits: int) -> NDArray[np.uint16]:

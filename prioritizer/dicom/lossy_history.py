@@ -6,7 +6,7 @@ from pydicom import uid
 from pydicom.dataset import Dataset
 
 from prioritizer.dicom.codecs import CODEC_FAILURES
-from prioritizer.dicom.structure import Header
+from prioritizer.dicom.header import Header
 
 _LOSSY_METHODS = {
     uid.JPEGBaseline8Bit: "ISO_10918_1",

@@ -25,11 +25,12 @@ from pydicom.tag import BaseTag, Tag
 
 from prioritizer.dicom.byte_stream import BufferStream, map_file
 from prioritizer.dicom.codecs import CODEC_FAILURES
+from prioritizer.dicom.header import Header
 from prioritizer.dicom.lossy_history import lossy_history
 from prioritizer.dicom.part10 import valid_uid
 from prioritizer.dicom.quiet import quietly
 from prioritizer.dicom.source_values import KEPT_AS_SENT, TEXT_VRS, is_valid, is_zone
-from prioritizer.dicom.structure import Header, encoded_element, read_header
+from prioritizer.dicom.structure import encoded_element, read_header
 from prioritizer.errors import Unprocessable
 
 MUST_BE_PRESENT = (

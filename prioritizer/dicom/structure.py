@@ -1,7 +1,7 @@
 """Where things lie in a DICOM file, found by one bounded walk, and the few elements that are wanted, each with a cap.
 
-pydicom follows a hostile file into a RecursionError or a gigabyte; this walk counts as it goes, passes over what nobody asked for
-and stops at the limits below. A fault does not lose what stood before it: it is a field of the answer.
+pydicom follows a hostile file into a RecursionError or a gigabyte; the walk counts as it goes, passes over what nobody asked for
+and stops at its limits. A fault does not lose what stood before it: it is a field of the answer.
 
 Sources: PS3.10 section 7 (file meta), PS3.5 sections 6.2 (VRs), 7.1 (element encodings), 7.5 (sequences) and A.4 (encapsulation).
 """
@@ -10,10 +10,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Collection
-from dataclasses import dataclass, field
-from typing import Final
 
-from pydicom.datadict import dictionary_VR
 from pydicom.uid import (
     UID,
     DeflatedExplicitVRLittleEndian,
@@ -23,70 +20,17 @@ from pydicom.uid import (
 )
 
 from prioritizer.dicom.byte_stream import BufferStream, ByteStream, InflatedStream
+from prioritizer.dicom.element_walk import ElementWalk
+from prioritizer.dicom.header import ITEM, LONG_VRS, SEQUENCE_END, SHORT_VRS, UNDEFINED, Element, Header
 from prioritizer.dicom.quiet import IGNORE_INVALID
 from prioritizer.errors import Unprocessable
 
-MAX_NESTING: Final = 32
-MAX_ELEMENTS: Final = 100_000
-MAX_VALUE_BYTES: Final = 64 * 2**10
-"""Kept of one value that is no sequence: texts are shown to 400 characters, a VR with a short length holds no more."""
-MAX_SEQUENCE_BYTES: Final = 512 * 2**10
-"""A sequence beyond this is passed over; three look-up tables of 65,536 entries fit."""
-MAX_KEPT_BYTES: Final = 4 * 2**20
-"""Kept of one header in all."""
+MAX_ITEMS = 256
+"""Items read of one sequence: orders, codes and tables are a handful."""
 MAX_INFLATED_HEADER_BYTES = 64 * 2**20
 """Inflated, and thrown away as it goes, on the way to the Pixel Data of a deflated data set: 0.2 s."""
 MAX_INFLATED_BYTES = 600 * 2**20
 """The largest frame we decode (512 MiB) with its header; a deflated file that goes on is a bomb."""
-
-PIXEL_DATA = 0x7FE00010
-ITEM, ITEM_END, SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
-UNDEFINED = 0xFFFFFFFF
-LONG_VRS = frozenset((b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV"))
-SHORT_VRS = frozenset(b"AE AS AT CS DA DS DT FD FL IS LO LT PN SH SL SS ST TM UI UL US".split())
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Element:
-    """One element of the header: its own bytes, not yet understood."""
-
-    tag: int
-    vr: bytes
-    """As written; empty in implicit VR."""
-    value: bytes
-    """Without padding taken off; of a sequence its items as encoded."""
-    implicit: bool
-    """How the elements inside a sequence are encoded."""
-    little_endian: bool
-
-
-@dataclass(slots=True, kw_only=True)
-class Header:
-    """The wanted elements of one data set and where its Pixel Data lies."""
-
-    transfer_syntax: UID = field(default_factory=lambda: UID(""))
-    start: int = 0
-    """First byte of the data set in the file."""
-    elements: dict[int, Element] = field(default_factory=dict)
-    pixel_start: int | None = None
-    """First byte of the value of Pixel Data; of a deflated data set counted in the inflated bytes."""
-    pixel_length: int | None = None
-    """None while `pixel_start` is given: undefined length, so encapsulated fragments."""
-    pixel_vr: bytes = b""
-    damaged: set[int] = field(default_factory=set)
-    """Wanted elements that stood there and could not be kept: broken inside, or longer than anything that is meant."""
-    fault: Unprocessable | None = None
-    """What ended the walk before the Pixel Data or the end of the data set."""
-
-    @property
-    def implicit(self) -> bool:
-        """Elements carry no VR."""
-        return self.transfer_syntax == ImplicitVRLittleEndian
-
-    @property
-    def little_endian(self) -> bool:
-        """Numbers are stored least significant byte first."""
-        return self.transfer_syntax != ExplicitVRBigEndian
 
 
 def read_header(stream: ByteStream, wanted: Collection[int], inflated_limit: int | None = None) -> tuple[Header, ByteStream]:
@@ -100,7 +44,7 @@ def read_header(stream: ByteStream, wanted: Collection[int], inflated_limit: int
         header.start = stream.position
         if header.transfer_syntax == DeflatedExplicitVRLittleEndian:
             stream = InflatedStream(stream, MAX_INFLATED_HEADER_BYTES if inflated_limit is None else inflated_limit)
-        _Walk(stream, header, wanted).to_pixel_data()
+        ElementWalk(stream, header, wanted).to_pixel_data()
     except Unprocessable as fault:
         header.fault = fault
     return header, stream
@@ -115,14 +59,14 @@ def items_of(element: Element | None, wanted: Collection[int]) -> list[dict[int,
     implicit, little = element.implicit or unknown, element.little_endian or unknown
     stream, found = BufferStream(element.value), list[dict[int, Element]]()
     order = struct.Struct("<HHL" if little else ">HHL")
-    while len(head := stream.take(8)) == 8:
+    while len(found) < MAX_ITEMS and len(head := stream.take(8)) == 8:
         group, number, length = order.unpack(head)
         if group << 16 | number != ITEM:
             break
         inside: ByteStream = stream if length == UNDEFINED else BufferStream(stream.take(length))
         item = Header(transfer_syntax=_syntax_like(implicit=implicit, little=little))
         try:
-            _Walk(inside, item, wanted, is_item=True).to_pixel_data()
+            ElementWalk(inside, item, wanted, is_item=True).to_pixel_data()
         except Unprocessable:
             found.append(item.elements)
             if length == UNDEFINED:
@@ -171,7 +115,7 @@ def _from_meta(stream: ByteStream) -> UID:
     Its group length says where that ends: some devices write group 0002 into the data set too, and that counts for nothing.
     """
     meta = Header(transfer_syntax=ExplicitVRLittleEndian)
-    walk, end = _Walk(stream, meta, (0x00020000, 0x00020010)), -1
+    walk, end = ElementWalk(stream, meta, (0x00020000, 0x00020010)), -1
     while stream.peek(2) == b"\x02\x00" and not (stream.position == end and 0x00020010 in meta.elements):
         walk.step()
         if end < 0 and 0x00020000 in meta.elements:
@@ -181,233 +125,3 @@ def _from_meta(stream: ByteStream) -> UID:
     if not text:
         raise Unprocessable("no-transfer-syntax", "the file meta information has no Transfer Syntax UID")
     return UID(text, IGNORE_INVALID)
-
-
-def _is_sequence(tag: int) -> bool:
-    """Implicit VR leaves it to the dictionary which attributes are sequences; private ones count as bytes."""
-    try:
-        return dictionary_VR(tag) == "SQ"
-    except KeyError:
-        return False
-
-
-@dataclass(slots=True)
-class _Container:
-    """A data set (root or item) or a sequence that the walk is inside of."""
-
-    end: int | None
-    """None where a delimiter ends it."""
-    is_sequence: bool
-    implicit: bool
-    opaque: bool = False
-    """Its items are fragments of an encapsulated icon: bytes, not elements."""
-
-
-@dataclass(slots=True)
-class _Recording:
-    """The wanted sequence that the walk is inside of."""
-
-    tag: int
-    vr: bytes
-    depth: int
-    """Containers on the stack while its items are walked."""
-    implicit: bool
-    data: bytearray = field(default_factory=bytearray)
-    whole: bool = True
-
-
-class _Walk:
-    """Counts elements, keeps those that are wanted at the top level and never leaves the stream."""
-
-    def __init__(self, stream: ByteStream, header: Header, wanted: Collection[int], *, is_item: bool = False) -> None:
-        self._stream, self._header, self._wanted, self._is_item = stream, header, frozenset(wanted), is_item
-        order = "<" if header.little_endian else ">"
-        self._tag, self._long, self._short = (struct.Struct(order + code) for code in ("HH", "L", "H"))
-        self._stack = [_Container(None, False, header.implicit)]
-        self._recording: _Recording | None = None
-        self._elements, self._kept, self._closed = 0, 0, False
-
-    def to_pixel_data(self) -> None:
-        """Walk until Pixel Data of the top level, or to the end of the data set or item."""
-        while not self._closed and self._header.pixel_start is None and self._ahead():
-            self.step()
-
-    def step(self) -> None:
-        """Walk over one element, or into or out of one sequence or item."""
-        inside = self._stack[-1]
-        try:
-            tag, vr, length = self._next(implicit=inside.implicit, item=inside.is_sequence)
-            if inside.is_sequence:
-                self._in_sequence(tag, length, inside)
-            else:
-                self._in_data_set(tag, vr, length, inside)
-        except Unprocessable as fault:
-            if fault.slug != "malformed" or not self._leave_broken():
-                raise
-
-    def _ahead(self) -> bool:
-        """Leave what is finished; True while the data goes on."""
-        while len(self._stack) > 1 and (end := self._stack[-1].end) is not None and self._stream.position >= end:
-            self._pop()
-        return len(self._stack) > 1 or bool(self._stream.peek(1))
-
-    def _next(self, *, implicit: bool, item: bool) -> tuple[int, bytes, int]:
-        """Tag, VR (empty where none is written) and length of the next element; the stream then stands at its value."""
-        self._elements += 1
-        if self._elements > MAX_ELEMENTS:
-            raise Unprocessable("too-many-elements", f"the file has more than {MAX_ELEMENTS} elements")
-        head, limit = self._stream.peek(12), self._stack[-1].end
-        if limit is not None and self._stream.position + 8 > limit:
-            raise Unprocessable("malformed", "a sequence ends inside an element")
-        if len(head) < 8:
-            raise Unprocessable("truncated", "the file ends inside an element")
-        group, element = self._tag.unpack_from(head)
-        vr = head[4:6]
-        # Some devices copy the file meta information, always explicit, in front of an implicit data set.
-        implicit = implicit and not (group == 0x0002 and vr in LONG_VRS | SHORT_VRS)
-        if implicit or item or group == 0xFFFE:
-            self._pass_over(8)
-            return group << 16 | element, b"", self._long.unpack_from(head, 4)[0]
-        return group << 16 | element, vr, self._explicit_length(head, vr)
-
-    def _explicit_length(self, head: bytes, vr: bytes) -> int:
-        # PS3.5 6.2: a VR that nobody here knows yet has the long form, unless its reserved bytes say otherwise.
-        unknown = vr not in SHORT_VRS and vr not in LONG_VRS
-        if unknown and not (vr.isalpha() and vr.isupper()):
-            raise Unprocessable("malformed", "an element has no valid Value Representation")
-        if vr in SHORT_VRS or (unknown and head[6:8] != b"\0\0"):
-            self._pass_over(8)
-            length: int = self._short.unpack_from(head, 6)[0]
-            return length
-        if len(head) < 12:
-            raise Unprocessable("truncated", "the file ends inside an element")
-        self._pass_over(12)
-        return int(self._long.unpack_from(head, 8)[0])
-
-    def _in_sequence(self, tag: int, length: int, inside: _Container) -> None:
-        if tag == ITEM and inside.opaque:
-            self._skip(length, inside.end)
-        elif tag == ITEM:
-            self._enter(length, is_sequence=False, implicit=inside.implicit)
-        elif tag == SEQUENCE_END and inside.end is None:
-            self._pop(delimited=True)
-        else:
-            raise Unprocessable("malformed", "a sequence holds something other than items")
-
-    def _in_data_set(self, tag: int, vr: bytes, length: int, inside: _Container) -> None:
-        top = len(self._stack) == 1
-        if tag == PIXEL_DATA and top:
-            self._at_pixel_data(vr, length)
-        elif tag == ITEM_END and inside.end is None and not top:
-            self._stack.pop()
-        elif tag == ITEM_END and top and self._is_item:
-            self._closed = True
-        elif tag in (ITEM_END, SEQUENCE_END) and top and not length:
-            return  # a delimiter too many ends nothing
-        elif tag >> 16 == 0xFFFE:
-            raise Unprocessable("malformed", "a delimiter stands outside any sequence")
-        elif length == UNDEFINED and vr not in (b"SQ", b"UN", b"") and tag != PIXEL_DATA:
-            raise Unprocessable("malformed", "an element other than a sequence has undefined length")
-        elif length == UNDEFINED or vr == b"SQ" or (not vr and _is_sequence(tag)):
-            # PS3.5 6.2.2: a UN of undefined length is a sequence in implicit VR, whatever surrounds it.
-            implicit = inside.implicit or (vr == b"UN" and length == UNDEFINED)
-            self._enter(length, is_sequence=True, implicit=implicit, opaque=tag == PIXEL_DATA)
-            self._record(tag, vr, length, implicit)
-        elif top and tag in self._wanted and tag not in self._header.elements:
-            self._keep(tag, vr, length, inside)
-        else:
-            self._skip(length, inside.end)
-
-    def _at_pixel_data(self, vr: bytes, length: int) -> None:
-        header, left = self._header, self._stream.left()
-        header.pixel_start, header.pixel_vr = self._stream.position, vr
-        header.pixel_length = None if length == UNDEFINED else length
-        if header.pixel_length is not None and left is not None and header.pixel_length > left:
-            raise Unprocessable("truncated", "the file ends inside its Pixel Data")
-
-    def _keep(self, tag: int, vr: bytes, length: int, inside: _Container) -> None:
-        """Take a value that is no sequence, as far as it may be kept, and pass over the rest."""
-        kept = min(length, MAX_SEQUENCE_BYTES if self._is_item else MAX_VALUE_BYTES)
-        if self._kept + kept > MAX_KEPT_BYTES:
-            self._header.damaged.add(tag)
-            self._skip(length, inside.end)
-            return
-        value = self._stream.take(kept)
-        if len(value) < kept:
-            raise Unprocessable("truncated", "an element is longer than what is left of the file or of its sequence")
-        self._kept += kept
-        self._skip(length - kept, inside.end)
-        self._put(tag, vr, value, inside.implicit)
-
-    def _put(self, tag: int, vr: bytes, value: bytes, implicit: bool) -> None:
-        little = self._header.little_endian
-        self._header.elements[tag] = Element(tag=tag, vr=vr, value=value, implicit=implicit, little_endian=little)
-
-    def _record(self, tag: int, vr: bytes, length: int, implicit: bool) -> None:
-        """Begin to keep what is walked, where the sequence just entered is wanted."""
-        if len(self._stack) == 2 and tag in self._wanted and tag not in self._header.elements:
-            self._recording = _Recording(tag, vr if vr != b"UN" else b"SQ", len(self._stack), implicit)
-            if length == 0:
-                self._finish_recording()
-
-    def _finish_recording(self) -> None:
-        done, self._recording = self._recording, None
-        if done is not None and done.whole:
-            self._put(done.tag, done.vr, bytes(done.data), done.implicit)
-        elif done is not None:
-            self._header.damaged.add(done.tag)
-
-    def _pass_over(self, length: int) -> bool:
-        """Consume bytes; kept where they belong to a wanted sequence and it is not too long."""
-        recording = self._recording
-        if recording is None or not recording.whole:
-            return self._stream.skip(length)
-        if len(recording.data) + length > MAX_SEQUENCE_BYTES or self._kept + length > MAX_KEPT_BYTES:
-            recording.whole = False
-            recording.data.clear()
-            return self._stream.skip(length)
-        data = self._stream.take(length)
-        recording.data += data
-        self._kept += len(data)
-        return len(data) == length
-
-    def _skip(self, length: int, end: int | None) -> None:
-        """Pass over a value that must lie inside its container."""
-        if end is not None and self._stream.position + length > end:
-            raise Unprocessable("malformed", "an element is longer than what is left of its sequence")
-        if not self._pass_over(length):
-            raise Unprocessable("truncated", "an element is longer than what is left of the file or of its sequence")
-
-    def _enter(self, length: int, *, is_sequence: bool, implicit: bool, opaque: bool = False) -> None:
-        """Step into a sequence or item; it must end inside what holds it."""
-        end, limit, left = None, self._stack[-1].end, self._stream.left()
-        if length != UNDEFINED:
-            end = self._stream.position + length
-            if limit is not None and end > limit:
-                raise Unprocessable("malformed", "a sequence is longer than what holds it")
-            if left is not None and length > left:
-                raise Unprocessable("truncated", "a sequence is longer than what is left of the file")
-        self._stack.append(_Container(end, is_sequence, implicit, opaque))
-        if len(self._stack) > 2 * MAX_NESTING + 1:
-            raise Unprocessable("too-deep", f"sequences are nested more than {MAX_NESTING} deep")
-
-    def _pop(self, *, delimited: bool = False) -> None:
-        """Leave a container; a wanted sequence that ends here is kept, without the delimiter that ended it."""
-        if self._recording is not None and len(self._stack) == self._recording.depth:
-            if delimited and self._recording.whole:
-                del self._recording.data[-8:]
-            self._finish_recording()
-        self._stack.pop()
-
-    def _leave_broken(self) -> bool:
-        """Step behind the innermost container whose length is known: what is broken costs that value only. False at the top level."""
-        while len(self._stack) > 1:
-            if self._recording is not None:
-                self._recording.whole = False
-            inside, end = self._stack[-1], self._stack[-1].end
-            if end is not None and inside.is_sequence and self._stream.position <= end:
-                skipped = self._stream.skip(end - self._stream.position)
-                self._pop()
-                return skipped
-            self._stack.pop()
-        return False

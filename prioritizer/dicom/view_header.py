@@ -7,12 +7,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import numpy as np
-
 from prioritizer.dicom.codecs import ImageShape
 from prioritizer.dicom.elements import Elements, numbers, strings, tag_of, tags_of, words_of
 from prioritizer.dicom.look_up_tables import Warn
-from prioritizer.geometry import AS_STORED, Geometry, Shutter, outside_of, turn_of
+from prioritizer.geometry import AS_STORED, Geometry, Shutter, seen_share, turn_of
 
 _SPACINGS = ("PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing", "PixelAspectRatio")
 VIEW_TAGS = tags_of(
@@ -36,8 +34,7 @@ def geometry_of(elements: Elements, shape: ImageShape, warn: Warn) -> Geometry:
     if shutter is None:
         return geometry
     shut = replace(geometry, shutter=shutter)
-    outside = outside_of(shape.rows, shape.columns, shut)
-    if outside is not None and 1.0 - float(np.mean(outside)) < LEAST_SEEN:
+    if seen_share(shape.rows, shape.columns, shut) < LEAST_SEEN:
         warn("a Display Shutter that hides the whole image was passed over")
         return geometry
     return shut
@@ -61,6 +58,8 @@ def _aspect(elements: Elements, warn: Warn) -> float:
         if not sides:
             continue
         height, width = (sides + sides)[:2]
+        if height == width == 0:
+            continue  # what devices write that know no spacing
         if height is None or width is None or height <= 0 or width <= 0 or not 1 / WIDEST_ASPECT <= height / width <= WIDEST_ASPECT:
             warn("a pixel spacing or aspect ratio means nothing and was passed over")
             continue

@@ -69,6 +69,7 @@ def manner_of(desk: Desk, asked: Asked | None = None) -> Manner:
         neutral=timedelta(minutes=settings.ranking.neutral_minutes) if blind else None,
         masked=settings.reading.mask_patients,
         name_format=settings.reading.name_format,
+        name_groups=settings.reading.name_groups,
         date_format=settings.reading.date_format,
         ai_off=bool(desk.page.ai_off()[0]),
     )
@@ -221,7 +222,8 @@ def named(desk: Desk, found: Changes) -> list[tuple[str, str]]:
     for uid, happened in of_study.items():
         placed = [told for told in happened if told.kind == Kind.PLACED]
         said = " · ".join(told.said for told in happened if told.kind != Kind.PLACED or told is placed[-1])
-        lines.append((f"study ..{uid[-6:]}" if manner.masked else words.name_words(happened[0].patient_name, manner.name_format), said))
+        name = words.name_words(happened[0].patient_name, manner.name_format, manner.name_groups)
+        lines.append((f"study ..{uid[-6:]}" if manner.masked else name, said))
     return lines
 
 

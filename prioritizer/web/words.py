@@ -32,6 +32,7 @@ class Manner:
     masked: bool = False
     """No name, number or birth date."""
     name_format: str = "family-first"
+    name_groups: str = "alphabetic"
     date_format: str = "%Y-%m-%d"
     ai_off: bool = False
     """Nothing is scored now."""
@@ -151,19 +152,34 @@ def ai_words(row: Row, manner: Manner) -> str:
 
 def patient_words(row: Row, manner: Manner) -> str:
     """Name as the hospital writes it; masked: the end of the Study UID, so that two people can speak of one study."""
-    return f"study ..{row.study_uid[-6:]}" if manner.masked else name_words(row.patient_name, manner.name_format)
+    return f"study ..{row.study_uid[-6:]}" if manner.masked else name_words(row.patient_name, manner.name_format, manner.name_groups)
 
 
-def name_words(name: str, form: str = "family-first") -> str:
-    """A DICOM person name (PS3.5 6.2) for people: its first group, family name first, given name first, or as it was sent."""
-    group = name.split("=", maxsplit=1)[0]
+NAME_GROUPS = ("alphabetic", "ideographic", "phonetic")
+
+
+def name_words(name: str, form: str = "family-first", groups: str = "alphabetic") -> str:
+    """A DICOM person name (PS3.5 6.2) for people, family name first, given name first, or as it was sent.
+
+    `groups` names the one that is shown, or `all`; a name without that one is shown by the first that it has.
+    """
+    written = [_group_words(group, form, latin=number == 0) for number, group in enumerate(name.split("=")[:3])]
+    known = [group for group in written if group]
+    if groups == "all":
+        return " = ".join(known) or "(no name)"
+    chosen = NAME_GROUPS.index(groups)
+    return (written[chosen] if chosen < len(written) else "") or next(iter(known), "(no name)")
+
+
+def _group_words(group: str, form: str, *, latin: bool) -> str:
+    """One group of a name; ideographic and phonetic ones have the family name first and no comma."""
     if form == "as-sent":
-        return group.strip() or "(no name)"
+        return group.strip()
     family, *others = (part.strip() for part in group.split("^"))
     given = " ".join(part for part in others if part)
-    if form == "given-first":
-        return f"{given} {family}".strip() or "(no name)"
-    return ", ".join(part for part in (family, given) if part) or "(no name)"
+    if not latin:
+        return f"{family} {given}".strip()
+    return f"{given} {family}".strip() if form == "given-first" else ", ".join(part for part in (family, given) if part)
 
 
 def person_words(row: Row) -> str:

@@ -17,6 +17,7 @@ PURE = frozenset(
         "acceptance",
         "study",
         "eligibility",
+        "scope",
         "stated_view",
         "pixels",
         "grey_scale",

@@ -23,10 +23,12 @@ from prioritizer.eligibility import (
     age_words,
     judge,
     printable,
+    with_likeness,
 )
 from tests.unit.archives import SECONDARY_CAPTURE, indiana, instance, rsna, shared_data
 
 SCOPE = Scope()
+FOR_PROCESSING = "1.2.840.10008.5.1.4.1.1.1.1.1"
 ENFORCED = Rules()
 FLAG_AGE = Rules(age=Strictness.FLAG)
 OUTSIDE = {
@@ -102,7 +104,18 @@ def test_some_objects_are_never_scored_however_lax_the_site(values: dict[str, ob
 
 @pytest.mark.parametrize("sop_class", sorted(RADIOGRAPH_CLASSES))
 def test_cr_and_both_kinds_of_dx_are_radiographs(sop_class: str):
-    assert verdict(sop_class_uid=sop_class).eligible
+    assert judge(instance(sop_class_uid=sop_class), SCOPE, Rules(), scores_for_processing=True).eligible
+
+
+@pytest.mark.parametrize(
+    "values", [{"sop_class_uid": FOR_PROCESSING}, {"presentation_intent": "FOR PROCESSING"}, {"presentation_intent": "for processing "}]
+)
+def test_raw_values_of_the_detector_are_not_scored_unless_the_peer_is_told_so(values: dict[str, object]):
+    reason = verdict(ALL_OFF, **values).reason
+    assert reason is not None
+    assert reason.rule == "for-processing"
+    assert "score_for_processing = true" in reason.sentence
+    assert judge(instance(**values), SCOPE, Rules(), scores_for_processing=True).eligible
 
 
 def test_a_peer_may_send_its_radiographs_as_secondary_captures():
@@ -133,6 +146,59 @@ def test_a_body_part_that_says_chest_is_the_chest(part: str):
 def test_a_description_that_says_chest_heals_an_empty_or_wrong_body_part(said: str):
     assert refused_by(body_part="", study_description=said) is None
     assert refused_by(body_part="EXTREMETY", series_description=said) is None
+
+
+@pytest.mark.parametrize(
+    "part", ["ABDOMEN", "HAND", "SKULL", "PELVIS", "TSPINE", "EXTREMITY", "RIBS", "Becken", "WHOLE SPINE", "LOWER_LEG KNEE"]
+)
+def test_a_known_other_part_is_never_healed_by_a_description(part: str):
+    reason = verdict(body_part=part, study_description="Chest 2 views", series_description="Thorax").reason
+    assert reason is not None
+    assert reason.rule == "body_part"
+    assert part.upper() in reason.sentence
+    assert "hest" in reason.sentence
+    assert "disagree" in reason.sentence
+
+
+@pytest.mark.parametrize("part", ["UNKNOWN", "OTHER", "NONE", "n/a", "Unspecified", "not stated", "-", "_"])
+def test_a_part_that_nobody_chose_is_not_stated(part: str):
+    assert refused_by(body_part=part, series_description="Chest AP") is None
+    assert refused_by(body_part=part, series_description="Hand left") == "body_part"
+    assert verdict(body_part=part).warnings == ("body part not stated",)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"series_description": "Hip left"},
+        {"protocol_name": "ABDOMEN supine"},
+        {"study_description": "XR KNEE LEFT"},
+        {"anatomic_region": "Knee"},
+    ],
+)
+def test_a_stated_chest_is_denied_by_what_names_another_part_alone(values: dict[str, object]):
+    reason = verdict(body_part="CHEST", **values).reason
+    assert reason is not None
+    assert reason.rule == "body_part"
+    assert "CHEST" in reason.sentence
+    assert "disagree" in reason.sentence
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"series_description": "Chest AP", "study_description": "Trauma: pelvis"},
+        {"series_description": "Chest + abdomen"},
+        {"series_description": "AP arms up, head of bed"},
+        {"anatomic_region": "Brustkorb"},
+    ],
+)
+def test_a_stated_chest_is_not_denied_by_what_is_said_beside_it(values: dict[str, object]):
+    assert refused_by(body_part="CHEST", **values) is None
+
+
+def test_what_is_said_of_the_image_goes_before_what_is_said_of_the_study():
+    assert refused_by(body_part="", series_description="Hip left", study_description="chest + hips") == "body_part"
 
 
 @pytest.mark.parametrize(
@@ -169,14 +235,82 @@ def test_what_is_not_stated_is_scored_with_a_warning():
 # --- view ---------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("view", ["AP", "PA", " pa "])
+@pytest.mark.parametrize(
+    "view",
+    [
+        *("AP", "PA", " pa ", "AP ERECT", "PORTABLE AP", "POSTEROANTERIOR", "ANTEROPOSTERIOR", "Postero-anterior", "ANTERIOR POSTERIOR"),
+        *("p.a.", "AP_SUPINE", "CHEST PA", "FRONTAL", "A/P"),
+    ],
+)
 def test_frontal_views_are_scored(view: str):
     assert verdict(view_position=view).warnings == ()
 
 
-@pytest.mark.parametrize("view", ["LL", "RL", "LATERAL", "LLD", "LARGE LATERAL", "OBL", "lat"])
+@pytest.mark.parametrize(
+    "view", ["LL", "RL", "LATERAL", "LLD", "LARGE LATERAL", "OBL", "lat", "RAO", "AP OBLIQUE", "AP LLD", "AP/LAT", "DECUB", "LORDOTIC"]
+)
 def test_other_views_are_refused(view: str):
     assert refused_by(view_position=view) == "view"
+
+
+@pytest.mark.parametrize("view", ["ERECT", "PORTABLE", "UNKNOWN", "CHEST"])
+def test_a_view_position_that_names_no_view_is_not_stated(view: str):
+    assert verdict(view_position=view).warnings == ("view not stated",)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"series_description": "Chest LATERAL", "protocol_name": "Thorax lateral"},
+        {"series_description": "Thorax seitlich", "patient_orientation": ("L", "F")},
+        {"processing_description": "CHEST LAT"},
+        {"series_description": "Chest AP left lateral decubitus"},
+        {"series_description": "Chest oblique"},
+        {"patient_orientation": ("F", "A")},
+        {"patient_orientation": ("a", "f")},
+        {"view_codes": ("399356000",)},
+    ],
+)
+def test_a_stated_view_that_something_else_denies_is_out_of_scope_with_both_named(values: dict[str, object]):
+    reason = verdict(view_position="AP", **values).reason
+    assert reason is not None
+    assert reason.rule == "view"
+    assert reason.sentence.startswith("View Position AP, but ")
+
+
+@pytest.mark.parametrize("said", ["Chest PA and lateral", "Chest PA/LAT", "CHEST 2V FRONTAL/LATERAL", "Thorax face et profil"])
+def test_a_list_of_views_does_not_deny_the_one_that_is_stated(said: str):
+    assert refused_by(view_position="PA", series_description=said) is None
+    assert refused_by(view_position="", series_description=said) == "view"
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"series_description": "Chest bone suppressed"},
+        {"series_description": "Chest PA soft tissue"},
+        {"image_type": ("DERIVED", "PRIMARY", "SOFT_TISSUE")},
+        {"image_type": ("ORIGINAL", "PRIMARY", "LOCALIZER")},
+        {"protocol_name": "Dual-Energy chest"},
+        {"series_description": "CHEST TOMO"},
+        {"series_description": "Scout"},
+        {"processing_description": "Tube and Line Visualization"},
+        {"series_description": "Chest PICC enhanced"},
+        {"derivation_description": "Rib suppression"},
+    ],
+)
+def test_an_image_made_beside_the_radiograph_is_not_scored(values: dict[str, object]):
+    assert refused_by(**values) == "image_type"
+
+
+@pytest.mark.parametrize("said", ["Chest portable, line placement", "Chest tube check", "Chest PA edge enhanced", "Customer chest"])
+def test_a_radiograph_of_lines_and_tubes_is_a_radiograph(said: str):
+    assert refused_by(series_description=said) is None
+
+
+@pytest.mark.parametrize("directions", [("V", "CD"), ("CR", "D"), ("LE", "CD")])
+def test_the_directions_of_an_animal_are_out_of_scope(directions: tuple[str, ...]):
+    assert refused_by(patient_orientation=directions) == "species"
 
 
 def test_the_cards_views_decide():
@@ -302,6 +436,33 @@ def test_other_ages_are_refused_with_their_age(years: float | None, sentence: st
 
 
 @pytest.mark.parametrize(
+    ("stated", "by_dates", "both"),
+    [
+        (0.0, 76.0, "Patient's Age says 0, the birth date 76 years: they disagree"),
+        (5.0, 76.0, "Patient's Age says 5 years, the birth date 76 years: they disagree"),
+        (16.0, 4.2, "Patient's Age says 16 years, the birth date 4 years: they disagree"),
+    ],
+)
+def test_an_age_that_the_birth_date_denies_is_out_of_scope_with_both_named(stated: float, by_dates: float, both: str):
+    reason = verdict(age_years=stated, age_stated=stated, age_by_dates=by_dates).reason
+    assert reason is not None
+    assert reason.sentence == both
+
+
+def test_an_age_that_dates_cut_to_the_year_move_a_little_is_no_contradiction():
+    assert refused_by(age_years=4.0, age_stated=4.0, age_by_dates=5.9) is None
+
+
+def test_who_turned_eighteen_by_the_dates_is_outside():
+    assert refused_by(age_years=17.0, age_stated=17.0, age_by_dates=18.2) == "age"
+
+
+@pytest.mark.parametrize(("age", "years"), [("000Y", 76.0), ("000D", 76.0), (" 5Y", 5.0), ("5 Y", 5.0)])
+def test_a_default_of_zero_is_no_age_where_the_dates_deny_it(age: str, years: float):
+    assert age_in_years(age, "19500101", "20260101") == pytest.approx(years, abs=0.01)
+
+
+@pytest.mark.parametrize(
     ("years", "said"), [(9 / 365.25, "9 days"), (1.5, "18 months"), (0.5, "6 months"), (2.0, "2 years"), (17.9, "17 years")]
 )
 def test_ages_are_said_as_a_clinician_says_them(years: float, said: str):
@@ -332,6 +493,19 @@ def test_a_peers_text_is_made_printable_and_short(text: str):
 def test_any_text_gets_a_verdict_with_a_reason(body_part: str, view: str, said: str):
     found = verdict(body_part=body_part, view_position=view, series_description=said)
     assert found.eligible == (found.reason is None)
+
+
+def test_a_doubtful_drawing_is_the_reason_and_not_unlike_training_data():
+    found = judge(instance(rendering_warnings=("the VOI LUT Function is unknown: read as LINEAR",)), SCOPE, Rules())
+    assert found.warnings == found.doubts == ("the VOI LUT Function is unknown: read as LINEAR",)
+    refused = with_likeness(found, 1.4, Rules()).reason
+    assert refused is not None
+    assert refused.rule == "rendering"
+    assert "VOI LUT Function" in refused.sentence
+    assert "training data" not in refused.sentence
+    flagged = with_likeness(found, 1.4, Rules(likeness=Strictness.FLAG))
+    assert flagged.eligible
+    assert not any("training data" in warning for warning in flagged.warnings)
 
 
 # --- real headers -------------------------------------------------------------------------------------------------

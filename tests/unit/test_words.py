@@ -157,6 +157,22 @@ def test_a_name_is_written_as_the_house_writes_names(form: str, words: str):
     assert patient_words(row(patient_name=""), Manner(name_format=form)) == "(no name)"
 
 
+@pytest.mark.parametrize(
+    ("groups", "words"),
+    [
+        ("alphabetic", "Yamada, Tarou"),
+        ("ideographic", "山田 太郎"),
+        ("phonetic", "やまだ たろう"),
+        ("all", "Yamada, Tarou = 山田 太郎 = やまだ たろう"),
+    ],
+)
+def test_a_name_is_shown_by_the_group_that_the_house_reads(groups: str, words: str):
+    name = "Yamada^Tarou=山田^太郎=やまだ^たろう"
+    assert patient_words(row(patient_name=name), Manner(name_groups=groups)) == words
+    assert patient_words(row(patient_name="Muster^Anna"), Manner(name_groups=groups)) == "Muster, Anna"
+    assert patient_words(row(patient_name="=山田^太郎"), Manner(name_groups="alphabetic")) == "山田 太郎"
+
+
 def test_where_nothing_is_scored_the_ai_column_says_off():
     assert ai_words(row(ai_state="WAITING"), Manner(ai_off=True)) == "off"
     assert ai_words(row(), Manner(ai_off=True)) == "-", "what was scored before stays"

@@ -1,0 +1,76 @@
+"""What a bundle's scope is, how strictly a site takes each rule, and what a rule found: the words in which eligibility is told."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Strictness(StrEnum):
+    """What a site does with a rule: leave the image unscored, score it with a warning, or not look."""
+
+    ENFORCE = "enforce"
+    FLAG = "flag"
+    OFF = "off"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scope:
+    """What the bundle's card says the model is for."""
+
+    modalities: tuple[str, ...] = ("CR", "DX")
+    min_age_years: float = 0.0
+    max_age_years: float = 17.999
+    views: tuple[str, ...] = ("AP", "PA")
+    species: str = "human"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rules:
+    """The strictness of each scope rule at this site."""
+
+    modality: Strictness = Strictness.ENFORCE
+    body_part: Strictness = Strictness.ENFORCE
+    view: Strictness = Strictness.ENFORCE
+    age: Strictness = Strictness.ENFORCE
+    image_type: Strictness = Strictness.ENFORCE
+    species: Strictness = Strictness.ENFORCE
+    likeness: Strictness = Strictness.ENFORCE
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """One rule that an image does not meet: which, and the sentence for people."""
+
+    rule: str
+    sentence: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """May the image be scored? `reason` when not; `warnings` are shown with the score."""
+
+    reason: Finding | None
+    warnings: tuple[str, ...] = ()
+    doubts: tuple[str, ...] = ()
+    """Those warnings that say how the image was drawn: where it then looks strange, they are the reason."""
+
+    @property
+    def eligible(self) -> bool:
+        """True when the image may be scored."""
+        return self.reason is None
+
+
+def printable(text: str) -> str:
+    """A peer's code string, cut and stripped of everything but letters, digits, blanks and a few signs."""
+    return re.sub(r"[^\w .,+/-]", "?", text)[:32] or "(empty)"
+
+
+def age_words(years: float) -> str:
+    """An age as a clinician writes it: days, months or years."""
+    if years < 31 / 365.25:
+        return f"{round(years * 365.25)} days"
+    if years < 2:
+        return f"{round(years * 12)} months"
+    return f"{int(years)} years"

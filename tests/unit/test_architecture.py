@@ -48,6 +48,7 @@ PURE = frozenset(
         "search",
         "monitoring",
         "board",
+        "log_redaction",
     }
 )
 EDGES = frozenset({"dicom", "inference", "db", "web", "learning", "reports"})

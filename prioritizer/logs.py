@@ -9,7 +9,8 @@ from typing import Final
 
 from prioritizer.clock import utc_now
 from prioritizer.config import Settings
-from prioritizer.log_redaction import Discreet, discreet, guard_standard_error
+from prioritizer.exception_places import guard_standard_error
+from prioritizer.log_redaction import Discreet, discreet
 
 CHATTY: Final = ("apscheduler", "uvicorn.access")
 SILENT: Final = ("pydicom", "pynetdicom")
@@ -41,4 +42,5 @@ def set_up_logging(settings: Settings) -> None:
         logging.getLogger(chatty).setLevel(logging.ERROR)
     for silent in SILENT:
         logging.getLogger(silent).setLevel(logging.CRITICAL + 1)
-    guard_standard_error()
+    log = logging.getLogger(__name__)
+    guard_standard_error(lambda said: log.error("%s", said, extra={"event": "uncaught"}))

@@ -12,7 +12,6 @@ what a connection may cost before that, conversation.py for an association, inta
 from __future__ import annotations
 
 import json
-import logging
 import os
 import signal
 import sys
@@ -25,7 +24,7 @@ from prioritizer.dicom.gate import Gate
 from prioritizer.dicom.intake import Announcer, Intake
 from prioritizer.dicom.spool import Spool
 from prioritizer.errors import ConfigError
-from prioritizer.log_redaction import Discreet, guard_standard_error
+from prioritizer.exception_places import guard_standard_error
 
 __all__ = ["ListenerSettings", "PeerRule", "main", "spawn_environment"]
 
@@ -41,7 +40,8 @@ def spawn_environment() -> dict[str, str]:
 def main() -> int:
     """Serve until told to stop; 0 after an orderly end, 2 when the settings or the port cannot be used."""
     announcer = Announcer(sys.stdout.fileno())
-    _guard_standard_error()
+    # Standard error is the daemon's journal.
+    guard_standard_error(lambda said: print(f"listener: {said}", file=sys.stderr, flush=True))
     try:
         settings = ListenerSettings.from_json(sys.stdin.readline())
         spool = Spool(Path(settings.spool))
@@ -62,14 +62,6 @@ def main() -> int:
     gate.drain()
     intake.close()
     return 0
-
-
-def _guard_standard_error() -> None:
-    """Standard error is the daemon's journal: an exception that nobody caught is written there as type and place."""
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(Discreet("listener: %(message)s"))
-    logging.basicConfig(handlers=[handler], force=True)
-    guard_standard_error()
 
 
 def _stop_on_signals(gate: Gate) -> None:

@@ -144,7 +144,10 @@ def test_storescp_and_orthanc_take_every_form(source: Path, sender: Sender, stor
 
 def test_a_jpeg_cannot_be_made_of_an_uncompressed_result_and_the_refusal_names_what_was_proposed(source: Path, sender: Sender):
     result = built(source, replace(FACTS, encoding="native"))
-    with pacs(JPEG) as receiver, pytest.raises(PermanentRefusal, match=r"Secondary Capture Image Storage in JPEG Baseline.*Explicit VR Little Endian, Implicit"):
+    with (
+        pacs(JPEG) as receiver,
+        pytest.raises(PermanentRefusal, match=r"Secondary Capture Image Storage in JPEG Baseline.*Explicit VR Little Endian, Implicit"),
+    ):
         sender.send_result(receiver.destination, result.data)
     sender.close()
 

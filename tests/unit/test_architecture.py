@@ -49,6 +49,7 @@ PURE = frozenset(
         "monitoring",
         "board",
         "log_redaction",
+        "exception_places",
     }
 )
 EDGES = frozenset({"dicom", "inference", "db", "web", "learning", "reports"})

@@ -14,7 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from prioritizer.errors import Transient
-from prioritizer.log_redaction import MAX_FRAMES, Discreet, trace_of
+from prioritizer.exception_places import MAX_FRAMES, trace_of
+from prioritizer.log_redaction import Discreet
 from prioritizer.logs import JsonLines
 
 MARK = "Mustermann^Anneliese"

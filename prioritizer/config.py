@@ -219,7 +219,8 @@ class Publish(Section):
     overlay: Literal["off", "preview", "heatmap"] = "heatmap"
     """off: nothing is sent. preview: radiograph with mark and legend. heatmap: with the saliency."""
     encoding: Literal["jpeg", "native"] = "jpeg"
-    """jpeg: about 100 KB an object. native: uncompressed, for a PACS that takes no JPEG."""
+    """How results are stored and, where accepted, sent. jpeg: about 100 KB an object; a PACS that takes no JPEG is sent it uncompressed.
+    native: uncompressed from the start."""
     quiet_seconds: Annotated[float, Field(ge=0)] = 60
     """Seconds without a new instance before a study is published."""
     ceiling_seconds: Annotated[float, Field(gt=0)] = 600

@@ -17,6 +17,7 @@ import typer
 from rich.console import Console
 
 from prioritizer.errors import ConfigError, NotAllowed, NotFound, PrioritizerError, Transient
+from prioritizer.exception_places import trace_of
 
 if TYPE_CHECKING:
     from prioritizer.checking import Proof
@@ -61,7 +62,7 @@ def verb(command: Callable[P, None]) -> Callable[P, None]:
         except Exception as error:
             if os.environ.get("PRIORITIZER_TRACE"):
                 raise
-            said = f"a fault of prioritizer itself ({type(error).__name__}: {error}); PRIORITIZER_TRACE=1 shows where"
+            said = f"a fault of prioritizer itself ({trace_of(error)}); PRIORITIZER_TRACE=1 shows its text"
             _tell_error("PRI-9999", said, bool(kwargs.get("as_json")))
             raise typer.Exit(1) from error
 

@@ -10,6 +10,7 @@ import struct
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import IntEnum
+from itertools import islice
 from typing import Final
 
 from prioritizer.dicom.contexts import APPLICATION_CONTEXT, IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME, IMPLICIT_VR_LITTLE_ENDIAN
@@ -19,6 +20,7 @@ ASSOCIATE_RQ, ASSOCIATE_AC, ASSOCIATE_RJ, P_DATA, RELEASE_RQ, RELEASE_RP, ABORT 
 PDU_HEADER: Final = struct.Struct(">BxI")
 MAX_REQUEST_BYTES: Final = 1 << 20
 _MAX_CONTEXTS: Final = 128
+_MAX_ITEMS_A_CONTEXT: Final = 256
 _ITEM: Final = struct.Struct(">BxH")
 _APPLICATION_ITEM, _CONTEXT_ITEM, _CONTEXT_RESULT_ITEM, _USER_ITEM = 0x10, 0x20, 0x21, 0x50
 _ABSTRACT_ITEM, _TRANSFER_ITEM, _MAX_LENGTH_ITEM, _CLASS_UID_ITEM, _VERSION_ITEM = 0x30, 0x40, 0x51, 0x52, 0x55
@@ -158,7 +160,8 @@ def _items(data: bytes) -> Iterator[tuple[int, bytes]]:
 def _proposed(value: bytes) -> ProposedContext:
     if len(value) < 4:
         raise ValueError("a presentation context is cut short")
-    items = list(_items(value[4:]))
+    # The gate reads requests one after the other: what lies behind so many syntaxes is not worth its time.
+    items = list(islice(_items(value[4:]), _MAX_ITEMS_A_CONTEXT))
     abstract = [_text(inner) for kind, inner in items if kind == _ABSTRACT_ITEM]
     transfer = tuple(_text(inner) for kind, inner in items if kind == _TRANSFER_ITEM)
     # Not exactly one abstract syntax: whatever is meant, none is accepted.

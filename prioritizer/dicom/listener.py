@@ -24,6 +24,7 @@ from prioritizer.dicom.gate import Gate
 from prioritizer.dicom.intake import Announcer, Intake
 from prioritizer.dicom.spool import Spool
 from prioritizer.errors import ConfigError
+from prioritizer.exception_places import guard_standard_error
 
 __all__ = ["ListenerSettings", "PeerRule", "main", "spawn_environment"]
 
@@ -39,6 +40,8 @@ def spawn_environment() -> dict[str, str]:
 def main() -> int:
     """Serve until told to stop; 0 after an orderly end, 2 when the settings or the port cannot be used."""
     announcer = Announcer(sys.stdout.fileno())
+    # Standard error is the daemon's journal.
+    guard_standard_error(lambda said: print(f"listener: {said}", file=sys.stderr, flush=True))
     try:
         settings = ListenerSettings.from_json(sys.stdin.readline())
         spool = Spool(Path(settings.spool))

@@ -82,8 +82,8 @@ def _why_not_established(destination: Destination, association: Association, *, 
             return PermanentRefusal(status.NOT_AUTHORISED, f"{destination.name} rejected the association{reason}")
         return Transient(f"{destination.name} rejected the association for now{reason}")
     if association.rejected_contexts and not association.accepted_contexts:
-        requested = association.requestor.requested_contexts
-        wanted = sorted({f"{UID(cx.abstract_syntax or '').name} in {cx.transfer_syntax[0].name}" for cx in requested})
+        proposed = association.requestor.requested_contexts
+        wanted = sorted({f"{UID(cx.abstract_syntax or '').name} in {cx.transfer_syntax[0].name}" for cx in proposed})
         said = f"{destination.name} accepts nothing of what was proposed: {'; '.join(wanted[:MAX_NAMED])}"
         return PermanentRefusal(status.SOP_CLASS_NOT_SUPPORTED, said + (" and more" if len(wanted) > MAX_NAMED else ""))
     if connected:

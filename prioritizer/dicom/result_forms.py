@@ -15,9 +15,9 @@ from typing import Final
 import simplejpeg
 from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian, JPEGBaseline8Bit, SecondaryCaptureImageStorage
 
+from prioritizer.dicom.header import LONG_VRS, PIXEL_DATA, UNDEFINED
 from prioritizer.dicom.part10 import valid_uid
 from prioritizer.dicom.secondary_capture import file_head
-from prioritizer.dicom.structure import LONG_VRS, PIXEL_DATA, UNDEFINED
 from prioritizer.errors import Unprocessable
 
 NATIVE_FORMS: Final = (ExplicitVRLittleEndian, ImplicitVRLittleEndian)

@@ -34,7 +34,6 @@ from prioritizer.dicom.result_forms import (
     STORED_FORMS,
     check_uids,
     in_form,
-    proposed_results,
 )
 from prioritizer.errors import PermanentRefusal, Transient
 
@@ -205,10 +204,9 @@ def _acceptable(association: Association, path: Path, sop_class: UID, syntax: UI
 def store(destination: Destination, association: Association, path: Path, sop_class: UID, syntax: UID) -> None:
     """One C-STORE of the file; returns where the peer keeps it, raises Transient or PermanentRefusal."""
     if not accepts(association, sop_class, syntax):
-        offered = f"{sop_class.name} in {syntax.name}"
-        if (sop_class, syntax) in RESULT_CONTEXTS:
-            offered = proposed_results()
-        raise PermanentRefusal(status.SOP_CLASS_NOT_SUPPORTED, f"{destination.name} does not accept {offered}")
+        requested = association.requestor.requested_contexts
+        proposed = ", ".join(cx.transfer_syntax[0].name for cx in requested if cx.abstract_syntax == sop_class)
+        raise PermanentRefusal(status.SOP_CLASS_NOT_SUPPORTED, f"{destination.name} does not accept {sop_class.name} in {proposed}")
     try:
         with quietly():
             response = association.send_c_store(path)

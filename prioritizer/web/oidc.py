@@ -22,6 +22,7 @@ from prioritizer.web.sign_in import inside
 routes = APIRouter(prefix="/oidc")
 MINUTES_TO_SIGN_IN = 15
 NAME = "house"
+EMAIL = "email"
 
 
 def ready(app: FastAPI, web: Web) -> Any:
@@ -67,11 +68,12 @@ async def leave(desk: Here, request: Request, to: str = "/") -> Response:
 @routes.get("/back")
 async def back(desk: Here, request: Request) -> Response:
     """From the provider, with a code. What it says is checked by authlib: signature, issuer, audience, nonce, time."""
-    web = desk.page.configured().web
+    # Where people do not sign in this way there is no session to look into either: not found comes first.
+    client, web = _client(request), desk.page.configured().web
     address, to = address_of(request, desk.page.configured()), request.session.pop("to", "/")
     desk.limits.begin(None, address)
     try:
-        token = await _client(request).authorize_access_token(request)
+        token = await client.authorize_access_token(request)
         told = token.get("userinfo") or {}
     except _refused() as error:
         await run_in_threadpool(signing_in.refused, desk.engine, "?", address, desk.now)
@@ -80,6 +82,10 @@ async def back(desk: Here, request: Request) -> Response:
         desk.limits.take_back(None, address)
         raise Transient(f"the identity provider of the house does not answer ({type(error).__name__})") from error
     name = str(told.get(web.oidc_claim, "")).strip().lower()
+    if web.oidc_claim == EMAIL and str(told.get("email_verified", "")).lower() != "true":
+        # Whoever may write any address into their account there would be anybody here (OpenID Connect Core 5.7).
+        await run_in_threadpool(signing_in.refused, desk.engine, name or "?", address, desk.now)
+        raise Forbidden("the identity provider has not verified your e-mail address, so it cannot say who you are here")
     try:
         secret = await run_in_threadpool(begin, desk, name, address)
     except Transient:

@@ -96,6 +96,12 @@ def test_orthanc_answers_the_same(orthanc: Orthanc, name: str):
     assert expected.items() <= results.items()
 
 
+def test_of_a_context_that_proposes_thousands_of_syntaxes_the_first_are_looked_at():
+    read = association.parse_request(request(proposed(1, DX, EXPLICIT, *[""] * 10_000))[6:])
+    assert read.contexts[0].transfer_syntaxes[0] == EXPLICIT
+    assert len(read.contexts[0].transfer_syntaxes) < 256
+
+
 def test_a_title_that_is_really_another_stays_refused(listener: ListenerProcess):
     for called in (b"OTHER\0\0\0", b"prioritizer", b"PRIORITIZER2", b"\0" * 16, b"PRIORI\xffIZER"):
         assert answered(listener.port, request(called=called))[0] == REJECTED

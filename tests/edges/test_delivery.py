@@ -16,8 +16,9 @@ import pytest
 import sqlalchemy as sa
 from pydicom import uid
 from pynetdicom import AE, evt
+from rich.console import Console
 
-from prioritizer import doctor
+from prioritizer import doctor, listing
 from prioritizer.checking import _destination
 from prioritizer.config import Settings
 from prioritizer.db import queues, worklist
@@ -143,7 +144,10 @@ def test_storescp_and_orthanc_take_every_form(source: Path, sender: Sender, stor
 
 def test_a_jpeg_cannot_be_made_of_an_uncompressed_result_and_the_refusal_names_what_was_proposed(source: Path, sender: Sender):
     result = built(source, replace(FACTS, encoding="native"))
-    with pacs(JPEG) as receiver, pytest.raises(PermanentRefusal, match=r"JPEG Baseline.*Explicit VR Little Endian, Implicit"):
+    with (
+        pacs(JPEG) as receiver,
+        pytest.raises(PermanentRefusal, match=r"Secondary Capture Image Storage in JPEG Baseline.*Explicit VR Little Endian, Implicit"),
+    ):
         sender.send_result(receiver.destination, result.data)
     sender.close()
 
@@ -354,3 +358,20 @@ def test_the_time_of_a_result_is_that_of_its_images_receipt_in_the_zone_of_the_s
     (facts,) = darkroom.facts
     assert facts.content_time == NOW
     assert facts.content_time.utcoffset() == timedelta(hours=5, minutes=30)
+
+
+def test_status_and_why_say_that_a_study_has_no_result_and_why(ledger: sa.Engine, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    refused = Unprocessable("uid", "the source image has no valid Study Instance UID, so that its result cannot be filed")
+    station = publishing(ledger, tmp_path, Broken(refused, refused))
+    assert station.step()
+    with ledger.begin() as tx:
+        tx.exec_driver_sql("UPDATE studies SET not_before = NULL")
+    assert station.step()
+    out = Console(width=400)
+    listing.show_status(ledger, Settings(), as_json=False, out=out)
+    listing.show_why(ledger, "1.2.3", as_json=False, out=out)
+    told = capsys.readouterr().out
+    assert "no result   1.2.3: its result object could not be built: the source image has no valid Study Instance UID" in told
+    assert "\nno result: its result object could not be built" in told
+    assert "prioritizer: no result is sent" in told
+    assert [row.state for row in worklist.unfinished_deliveries(ledger, "1.2.3")] == []

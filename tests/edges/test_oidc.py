@@ -73,6 +73,41 @@ def test_whom_nobody_let_in_stays_outside(room: str, provider: Provider, who: di
     assert "nobody of that name was let in" in answer.text
 
 
+@pytest.fixture
+def by_mail(provider: Provider, engine: sa.Engine) -> Iterator[str]:
+    web = Web(auth="oidc", oidc_issuer=provider.url, oidc_client_id=CLIENT, oidc_claim="email")
+    server = WebServer(page_app(page_of(engine, settings=lambda: Settings(web=web))), "127.0.0.1", 0)
+    server.start()
+    yield f"http://127.0.0.1:{server.port}"
+    server.stop()
+
+
+@pytest.mark.parametrize(
+    "verified", [{}, {"email_verified": False}, {"email_verified": "false"}, {"email_verified": None}, {"email_verified": 0}]
+)
+def test_an_address_that_the_provider_has_not_verified_is_nobodys(by_mail: str, provider: Provider, verified: dict[str, Any]) -> None:
+    provider.who = {"sub": "2", "email": "ito", **verified}
+    answer = walk(by_mail)
+    assert answer.status_code == 403
+    assert "has not verified your e-mail address" in answer.text
+
+
+@pytest.mark.parametrize("verified", [True, "true"])
+def test_a_verified_address_is_a_name(by_mail: str, provider: Provider, verified: object) -> None:
+    provider.who = {"sub": "2", "email": "ito", "email_verified": verified}
+    assert walk(by_mail).status_code == 200
+
+
+def test_where_people_do_not_sign_in_this_way_its_addresses_are_not_there(engine: sa.Engine) -> None:
+    server = WebServer(page_app(page_of(engine, settings=lambda: Settings(web=Web(auth="local")))), "127.0.0.1", 0)
+    server.start()
+    try:
+        for path in ("/oidc", "/oidc/back", "/oidc/back?code=a&state=b"):
+            assert httpx.get(f"http://127.0.0.1:{server.port}{path}", timeout=PATIENCE_S).status_code == 404
+    finally:
+        server.stop()
+
+
 WRONG: list[dict[str, Any]] = [{"iss": "https://evil.example"}, {"aud": "another"}, {"nonce": "stale"}, {"exp": 1}]
 
 

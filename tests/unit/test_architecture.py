@@ -54,6 +54,8 @@ PURE = frozenset(
         "search",
         "monitoring",
         "board",
+        "log_redaction",
+        "exception_places",
     }
 )
 EDGES = frozenset({"dicom", "inference", "db", "web", "learning", "reports"})

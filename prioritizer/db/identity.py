@@ -40,9 +40,14 @@ def particulars_of_row(row: sa.Row[Any]) -> Particulars:
     return Particulars(**{name: row._mapping[name] for name in PATIENT})
 
 
+def keys_under(study_uid: str) -> list[StudyUID]:
+    """The keys that rows under a Study Instance UID may have, the first patient's first."""
+    return [row_key(study_uid, number) for number in range(1, MAX_PATIENTS + 1)]
+
+
 def rows_under(tx: sa.Connection, study_uid: str) -> Sequence[sa.Row[Any]]:
-    """The rows under a Study Instance UID, one a patient, held in one order until the commit."""
-    keys = [row_key(study_uid, number) for number in range(1, MAX_PATIENTS + 1)]
+    """The rows under a Study Instance UID, one a patient, also one that joined another; held in one order until the commit."""
+    keys = keys_under(study_uid)
     found = tx.execute(sa.select(studies).where(studies.c.study_uid.in_(keys)).order_by(studies.c.study_uid).with_for_update()).all()
     return sorted(found, key=lambda row: keys.index(row.study_uid))
 
@@ -51,15 +56,15 @@ def row_for(tx: sa.Connection, instance: Instance) -> tuple[StudyUID, sa.Row[Any
     """The key of the row that an instance belongs to, the row where there is one, and the rows of other patients under its UID."""
     rows = rows_under(tx, instance.study_uid)
     stated = particulars_of(instance)
-    fitting = [row for row in rows if instance.made_by_us or not identity.another_patient(particulars_of_row(row), stated)]
+    standing = [row for row in rows if row.listed or ANOTHER_PATIENT not in row.study_uid]
+    fitting = [row for row in standing if instance.made_by_us or not identity.another_patient(particulars_of_row(row), stated)]
     best = next((row for row in fitting if identity.same_patient(particulars_of_row(row), stated)), next(iter(fitting), None))
-    others = [row for row in rows if row is not best]
+    others = [row for row in standing if row is not best]
     if best is not None:
         return StudyUID(best.study_uid), best, others
     taken = {row.study_uid for row in rows}
-    free = (row_key(instance.study_uid, number) for number in range(1, MAX_PATIENTS + 1))
     alone = f"{instance.study_uid}{ANOTHER_PATIENT}{hashlib.sha256(instance.sop_instance_uid.encode()).hexdigest()[:12]}"
-    return next((key for key in free if key not in taken), StudyUID(alone)), None, others
+    return next((key for key in keys_under(instance.study_uid) if key not in taken), StudyUID(alone)), None, others
 
 
 def mark_two_patients(tx: sa.Connection, key: str, stated: Particulars, others: Sequence[sa.Row[Any]], now: datetime) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from prioritizer.db.tables import instances
-from prioritizer.eligibility import may_be_a_radiograph
+from prioritizer.eligibility import RADIOGRAPH_CLASSES, SECONDARY_CAPTURE_CLASS, may_be_a_radiograph
 from prioritizer.study import Instance, InstanceState
 
 NOT_IN_ATTRIBUTES = (
@@ -20,6 +20,7 @@ OWN_OBJECT = "own-object"
 """The reason of an instance that prioritizer made itself: it says nothing about the study."""
 SET_ASIDE = "set-aside"
 """The reason of an object that shares its SOP Instance UID with another."""
+LOOKED_AT = 50
 HEADER = "header"
 """The reason of an instance whose header could not be read to its end."""
 
@@ -66,4 +67,7 @@ def of_study(tx: sa.Connection, key: str) -> Sequence[Instance]:
 
 def holds_a_radiograph(tx: sa.Connection, key: str) -> bool:
     """True once an object that may be a radiograph has joined the row."""
-    return any(may_be_a_radiograph(one) for one in of_study(tx, key))
+    classes = instances.c.sop_class_uid.in_((*RADIOGRAPH_CLASSES, SECONDARY_CAPTURE_CLASS))
+    # A few are enough: of a thousand objects of one study the first images are among them.
+    some = sa.select(instances).where(instances.c.study_uid == key, classes).limit(LOOKED_AT)
+    return any(may_be_a_radiograph(instance_of(row)) for row in tx.execute(some))

@@ -1,4 +1,7 @@
-"""Two rows under one Study Instance UID are one patient's after all: a person says so, and they become one row."""
+"""Two rows under one Study Instance UID are one patient's after all: a person says so, and they become one row.
+
+The row that joined leaves the list and stays in the ledger: its events are never changed, and are told with those of the first row.
+"""
 
 from __future__ import annotations
 
@@ -11,12 +14,12 @@ from prioritizer.db import connect
 from prioritizer.db.events import Kind, record
 from prioritizer.db.in_force import in_force
 from prioritizer.db.placing import replace_study
-from prioritizer.db.tables import NO_READER, deliveries, differing_copies, events, feedback, instances, results, studies, terms
+from prioritizer.db.tables import NO_READER, deliveries, differing_copies, feedback, instances, results, studies, terms
 from prioritizer.errors import NotAllowed, NotFound
 from prioritizer.ranking import Policy
 from prioritizer.study import ANOTHER_PATIENT, ReadingState, study_instance_uid
 
-FOLLOW = (instances, results, deliveries, events, differing_copies)
+FOLLOW = (instances, results, deliveries, differing_copies)
 """What belongs to a row of the list by its key alone."""
 
 
@@ -39,7 +42,8 @@ def join(engine: sa.Engine, key: str, who: str, policy: Policy, now: datetime) -
         _findings(tx, key, first)
         _terms(tx, key, first)
         tx.execute(studies.update().where(studies.c.study_uid == first).values(_joined(rows[first], rows[key])))
-        tx.execute(studies.delete().where(studies.c.study_uid == key))
+        gone = {"listed": False, "instances": 0, "identity": "", "held": "", "published_revision": studies.c.revision}
+        tx.execute(studies.update().where(studies.c.study_uid == key).values(gone))
         said = "two rows under this Study Instance UID were one patient's, and are one row now"
         record(tx, Kind.IDENTITY_SETTLED, said, now, study=first, actor=who, joined=key)
         replace_study(tx, first, rules, now)

@@ -11,6 +11,7 @@ import sqlalchemy as sa
 
 from prioritizer.db import connect
 from prioritizer.db.events import who
+from prioritizer.db.identity import keys_under
 from prioritizer.db.ordering import WORKLIST, View, Wanted, chosen, common_words, in_view, is_overdue, order_keys, stands_after
 from prioritizer.db.places import Place, whole
 from prioritizer.db.placing import high_suspended
@@ -18,7 +19,7 @@ from prioritizer.db.ruled import ruled
 from prioritizer.db.tables import alarms, deliveries, events, instances, results, scores, studies
 from prioritizer.errors import NotAllowed, NotFound
 from prioritizer.ranking import Band, Policy
-from prioritizer.study import AIState, DeliveryState, Hold
+from prioritizer.study import ANOTHER_PATIENT, AIState, DeliveryState, Hold
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,10 +142,12 @@ class Event:
 
 
 def why(engine: sa.Engine, study_uid: str) -> list[Event]:
-    """Everything that happened to a study, oldest first. Raises NotFound."""
+    """Everything that happened to a study, and to rows that joined it, oldest first. Raises NotFound."""
     study(engine, study_uid)
-    query = sa.select(events).where(events.c.study_uid == study_uid).order_by(events.c.at, events.c.id)
     with connect.reading(engine) as tx:
+        others = [] if ANOTHER_PATIENT in study_uid else keys_under(study_uid)[1:]
+        joined = tx.scalars(sa.select(studies.c.study_uid).where(studies.c.study_uid.in_(others), ~studies.c.listed)).all()
+        query = sa.select(events).where(events.c.study_uid.in_([study_uid, *joined])).order_by(events.c.at, events.c.id)
         return [
             Event(at=e.at, kind=e.kind, actor=e.actor, who=who(e.actor, e.detail), said=e.said, sop_instance_uid=e.sop_instance_uid)
             for e in tx.execute(query)

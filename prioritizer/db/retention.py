@@ -31,7 +31,7 @@ class Deadlines:
 def mark_deletable(engine: sa.Engine, deadlines: Deadlines, now: datetime, limit: int = 100) -> list[str]:
     """Mark the pixels that may leave the spool as deleted, oldest first; returns their SOP Instance UIDs, to be unlinked."""
     with connect.writing(engine) as tx:
-        chosen = _deletable(deadlines).order_by(studies.c.last_received_at).limit(limit)
+        chosen = _deletable(deadlines).order_by(sa.func.coalesce(studies.c.read_at, studies.c.last_received_at)).limit(limit)
         rows = tx.execute(chosen.with_for_update(of=[instances, studies], skip_locked=True)).all()
         for row in rows:
             mine = instances.c.sop_instance_uid == row.sop_instance_uid

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import typer
 
-from prioritizer import chores, conformance
+from prioritizer import conformance, standing
 from prioritizer.cli import app
 from prioritizer.dicom import contexts
 
@@ -43,7 +43,7 @@ def test_the_readme_names_every_verb() -> None:
 
 def test_the_operating_page_names_every_alarm() -> None:
     text = (ROOT / "docs" / "operating.md").read_text()
-    assert {alarm for alarm in chores.ALARMS if f"`{alarm}`" not in text} == set()
+    assert {alarm for alarm in standing.NAMES if f"`{alarm}`" not in text} == set()
 
 
 def test_every_link_in_the_documents_leads_somewhere() -> None:

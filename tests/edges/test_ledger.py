@@ -13,11 +13,12 @@ import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
 
 from prioritizer.calibration import Calibration
-from prioritizer.db import connect, delivering, housekeeping, queues, reading, receiving, scoring, senders, worklist
+from prioritizer.db import connect, delivering, housekeeping, queues, reading, receiving, retention, scoring, senders, worklist
 from prioritizer.db.delivering import ClaimedDelivery
 from prioritizer.db.events import Kind, record
 from prioritizer.db.housekeeping import Alarm
 from prioritizer.db.ordering import View
+from prioritizer.db.retention import Deadlines
 from prioritizer.db.scoring import ClaimedInstance
 from prioritizer.db.tables import deliveries, instances, scores, studies
 from prioritizer.errors import ConfigError, NotAllowed, NotFound, Transient
@@ -360,15 +361,14 @@ def test_a_notice_of_a_hostile_title_is_entered_too(ledger: sa.Engine):
     assert senders.newest_notices(ledger, 9).rows[0].calling_ae == "A\N{REPLACEMENT CHARACTER}B"
 
 
-def test_a_conflict_is_told_in_the_study(ledger: sa.Engine):
-    receive(ledger, film())
-    receiving.record_notice(ledger, "n1.json", {"kind": "conflict", "sop_instance_uid": "1.2.3.1"}, NOW, NOW)
-    assert kinds(ledger) == ["arrived", "conflict"]
+def pixels_are_gone(ledger: sa.Engine, uid: str) -> None:
+    with ledger.begin() as tx:
+        tx.exec_driver_sql(f"UPDATE instances SET pixels_deleted_at = 1 WHERE sop_instance_uid = '{uid}'")
 
 
 def test_the_ledger_knows_which_files_it_expects(ledger: sa.Engine):
     receive(ledger, film(1), film(2))
-    housekeeping.mark_pixels_deleted(ledger, [("1.2.3.2", "1.2.3")], NOW)
+    pixels_are_gone(ledger, "1.2.3.2")
     assert receiving.known_instances(ledger) == {"1.2.3.1": True, "1.2.3.2": False}
 
 
@@ -433,7 +433,7 @@ def test_an_unknown_study_cannot_be_requeued(ledger: sa.Engine):
 
 def test_an_instance_without_pixels_cannot_be_requeued(ledger: sa.Engine):
     bring_instance_to(ledger, InstanceState.FAILED)
-    housekeeping.mark_pixels_deleted(ledger, [("1.2.3.1", "1.2.3")], NOW)
+    pixels_are_gone(ledger, "1.2.3.1")
     with pytest.raises(NotAllowed, match="send the study again"):
         scoring.requeue(ledger, "1.2.3", "op", POLICY, NOW)
 
@@ -796,8 +796,8 @@ def test_a_sent_delivery_is_not_requeued(ledger: sa.Engine):
 # --- retention and alarms ---------------------------------------------------------------------------------------------------------
 
 
-def deletable(ledger: sa.Engine) -> list[tuple[str, str]]:
-    return housekeeping.deletable_pixels(ledger, LATER)
+def deletable(ledger: sa.Engine) -> list[str]:
+    return retention.mark_deletable(ledger, Deadlines(LATER), LATER)
 
 
 def test_pixels_of_a_read_and_delivered_study_may_go(ledger: sa.Engine):
@@ -805,7 +805,7 @@ def test_pixels_of_a_read_and_delivered_study_may_go(ledger: sa.Engine):
     publish(ledger)
     deliver(ledger)
     reading.read(ledger, "1.2.3", "Dr. A", NOW)
-    assert deletable(ledger) == [("1.2.3.1", "1.2.3")]
+    assert deletable(ledger) == ["1.2.3.1"]
 
 
 @pytest.mark.parametrize("left", ["read", "publish", "deliver", "delivered", "score"])
@@ -835,13 +835,13 @@ def test_where_nothing_is_published_no_result_is_waited_for(ledger: sa.Engine):
     claim = delivering.claim_study(ledger, "w", timedelta(seconds=60), LATER)
     assert claim is not None
     delivering.finish_published(ledger, claim, None, (), LATER)
-    assert deletable(ledger) == [("1.2.3.1", "1.2.3")]
+    assert deletable(ledger) == ["1.2.3.1"]
 
 
 def test_deleted_pixels_are_told_and_not_returned_again(ledger: sa.Engine):
     bring_instance_to(ledger, InstanceState.INELIGIBLE)
     reading.read(ledger, "1.2.3", "Dr. A", NOW)
-    housekeeping.mark_pixels_deleted(ledger, deletable(ledger), LATER)
+    assert deletable(ledger) == ["1.2.3.1"]
     assert deletable(ledger) == []
     assert kinds(ledger)[-1] == "pixels-deleted"
 
@@ -850,7 +850,7 @@ def test_the_oldest_read_study_goes_first(ledger: sa.Engine):
     for number, minutes in ((1, 5), (2, 1), (3, 3)):
         receive(ledger, film(1, f"1.2.{number}"), unreadable="no header")
         reading.read(ledger, f"1.2.{number}", "Dr. A", NOW + timedelta(minutes=minutes))
-    assert [study for _, study in deletable(ledger)] == ["1.2.2", "1.2.3", "1.2.1"]
+    assert deletable(ledger) == ["1.2.2.1", "1.2.3.1", "1.2.1.1"]
 
 
 def test_an_alarm_stands_since_its_first_moment_until_its_cause_is_gone(ledger: sa.Engine):
@@ -871,7 +871,7 @@ def test_an_alarm_of_another_job_is_left_alone(ledger: sa.Engine):
 
 def test_every_file_is_scrubbed_in_turn(ledger: sa.Engine):
     receive(ledger, *(film(number) for number in range(3)))
-    housekeeping.mark_pixels_deleted(ledger, [("1.2.3.1", "1.2.3")], NOW)
+    pixels_are_gone(ledger, "1.2.3.1")
     seen, last = [], ""
     while found := housekeeping.digest_of(ledger, last):
         last = found[0]

@@ -135,7 +135,7 @@ def test_the_same_bytes_again_are_a_duplicate(spool: Spool, settled: bool) -> No
 
 
 @pytest.mark.parametrize("settled", [False, True])
-def test_other_bytes_are_kept_beside_the_first_and_noticed_once(spool: Spool, settled: bool) -> None:
+def test_other_bytes_are_kept_beside_the_first_once(spool: Spool, settled: bool) -> None:
     keep(spool, b"first")
     if settled:
         spool.settle(next(spool.inbox()))
@@ -143,10 +143,7 @@ def test_other_bytes_are_kept_beside_the_first_and_noticed_once(spool: Spool, se
     ((uid, path),) = spool.conflicts()
     assert (uid, data_of(path)) == ("1.2.3", b"other")
     assert data_of(spool.find("1.2.3") or Path()) == b"first"
-    ((notice_path, notice),) = spool.notices()
-    assert (notice["kind"], notice["sop_instance_uid"]) == ("conflict", "1.2.3")
-    spool.acknowledge(notice_path)
-    assert not list(spool.notices())
+    assert [one.name for one in spool.copies()] == [path.name]
 
 
 def test_settling_other_bytes_keeps_both(spool: Spool) -> None:

@@ -62,8 +62,11 @@ class Chores:
         daemon: Watched,
         policy: Callable[[], Policy] | None = None,
         parts: Callable[[], Parts] = Parts,
+        ours: Callable[[], bool] = lambda: True,
     ) -> None:
+        """`ours`: whether this daemon serves the ledger now; while it does not, no job touches it."""
         self._engine, self._spool, self._settings, self._daemon, self._parts = engine, spool, settings, daemon, parts
+        self._ours = ours
         self._policy = policy or (lambda: policy_of(settings(), None))
         self._scrubbed_to = ""
         self._reconciled = False
@@ -92,6 +95,8 @@ class Chores:
         """A job that fails is tried again at its next turn, stops no other, and raises an alarm."""
 
         def run() -> None:
+            if not self._ours():
+                return
             self._began[job.__name__] = utc_now()
             try:
                 job()

@@ -477,7 +477,9 @@ class Daemon:
         log.warning("no administrator can sign in yet: open %s within 24 hours, it works once", link, extra={"event": "first-link"})
 
     def _start_chores(self) -> None:
-        self.chores = Chores(self.engine, self.spool, lambda: self.settings, self, self._policy, self._parts)
+        self.chores = Chores(
+            self.engine, self.spool, lambda: self.settings, self, self._policy, self._parts, lambda: not self._ledger_fault
+        )
         self.scheduler = BackgroundScheduler(timezone="UTC")
         for job, seconds in [*self.chores.jobs(self._heartbeat), (self.listener.look, 5)]:
             self.scheduler.add_job(job, "interval", seconds=seconds, max_instances=1, coalesce=True, next_run_time=utc_now())

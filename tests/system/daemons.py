@@ -35,6 +35,8 @@ from prioritizer.errors import NotAllowed
 from tests.edges.pacs import Orthanc, free_port, program, running, wait_for_port
 
 REPOSITORY = Path(__file__).resolve().parents[2]
+GROUPS = ("identity",)
+"""Verbs of two words."""
 PATIENCE_S = 60.0
 """Generous: it bounds a hang on a busy machine, and proves nothing about speed."""
 TAKEN_AT = datetime(2026, 3, 4, 8, 30, tzinfo=UTC)
@@ -204,8 +206,9 @@ class Daemon:
 
     def cli(self, *arguments: str, config: Path | None = None, **environment: str) -> subprocess.CompletedProcess[str]:
         """`prioritizer VERB ...` with this daemon's configuration."""
-        verb, *rest = arguments
-        return prioritizer(verb, "--config", str(config or self.config), *rest, cwd=self.folder, **environment)
+        words = 2 if arguments[0] in GROUPS else 1
+        file = ("--config", str(config or self.config))
+        return prioritizer(*arguments[:words], *file, *arguments[words:], cwd=self.folder, **environment)
 
     def cli_json(self, *arguments: str) -> Any:
         """What a verb says with --json."""

@@ -82,7 +82,10 @@ def statement() -> str:
                     ("0x0124", "this peer may not send"),
                 ],
             ),
-            "Different bytes under a SOP Instance UID that is held are acknowledged, kept beside as a conflict and shown; the first stays.",
+            "Different bytes under a SOP Instance UID that is held are acknowledged and compared with what is held. The same particulars "
+            "and decoded pixels are the same image. Where the held file is gone or damaged, what came takes its place. Otherwise the "
+            "first stays, and no result of the study is sent, until a person has confirmed one of them; in another study it is listed "
+            "and not scored.",
             "",
             "## Sending (SCU)",
             "",

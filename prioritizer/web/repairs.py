@@ -45,6 +45,20 @@ PLACES: dict[str, tuple[Severity, str, str]] = {
     "ruling-set-aside": (Severity.ALARM, "/rules", "The site's rules"),
     "files-missing": (Severity.ALARM, "/system#stations", "The spool's disk"),
     "files-damaged": (Severity.ALARM, "/system#stations", "The spool's disk"),
+    "inbox": (Severity.ALARM, "/system#stations", "The workers"),
+    "scoring": (Severity.ALARM, "/system#stations", "The workers"),
+    "publishing": (Severity.ALARM, "/system#stations", "The workers"),
+    "failing": (Severity.ALARM, "/system#stations", "The workers"),
+    "listener": (Severity.WARNING, "/system#stations", "The workers"),
+    "owed": (Severity.WARNING, "/system#stations", "The workers"),
+    "delivery": (Severity.ALARM, "/system#deliveries", "The results that wait"),
+    "destination-unknown": (Severity.ALARM, "/system#deliveries", "The results that wait"),
+    "disk-forecast": (Severity.WARNING, "/system#stations", "The spool's disk"),
+    "set-aside": (Severity.ALARM, "/system#refusals", "What was refused or set aside"),
+    "strangers": (Severity.WARNING, "/system#refusals", "What was refused or set aside"),
+    "identity": (Severity.ALARM, "/system#identity", "Whose study it is"),
+    "rebuilt": (Severity.WARNING, "/system#stations", "The workers"),
+    "clock": (Severity.WARNING, "/system#stations", "The workers"),
 }
 """Of each alarm how grave it is, and where it is mended or its studies stand."""
 BOARD = (Severity.WARNING, "/board", "The board")

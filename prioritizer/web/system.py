@@ -14,7 +14,7 @@ from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from prioritizer import __version__
 from prioritizer.access import May, Person
 from prioritizer.config import Settings
-from prioritizer.db import delivering, noting, queues, scoring, senders
+from prioritizer.db import delivering, noting, queues, scoring, senders, worklist
 from prioritizer.db.queues import NOTHING, Queue
 from prioritizer.db.ruled import holding
 from prioritizer.errors import NotAllowed
@@ -71,6 +71,8 @@ def page(desk: Desk, person: Person, proofs: list[Proved] | None = None, tested:
         destinations=settings.destinations,
         deliveries=queues.unfinished_deliveries(desk.engine, MOST_SHOWN),
         failed=queues.failed_instances(desk.engine, MOST_SHOWN),
+        unconfirmed=worklist.unconfirmed(desk.engine, MOST_SHOWN),
+        masked=settings.reading.mask_patients,
         stations=turning(desk),
         room=desk.page.room(),
         card=desk.page.card(),

@@ -9,10 +9,10 @@ import sqlalchemy as sa
 
 from prioritizer import bundle_card, watching
 from prioritizer.access import Role
-from prioritizer.chores import ALARMS
 from prioritizer.db import housekeeping
 from prioritizer.db.housekeeping import Alarm
 from prioritizer.inference.bundle import open_bundle
+from prioritizer.standing import NAMES as ALARMS
 from prioritizer.web.repairs import PLACES, Severity, repairs
 from tests.edges.ledgers import NOW, film, ledger_fixture, receive  # noqa: F401
 from tests.edges.rooms import at

@@ -96,7 +96,10 @@ def enter_same(engine: sa.Engine, file: str, arrival: Arrival, policy: Policy, n
 
 
 def enter_waiting(engine: sa.Engine, file: str, arrival: Arrival, now: datetime) -> None:
-    """Other particulars or other pixels under a SOP Instance UID of the same study: it waits on the row, and nothing is sent meanwhile."""
+    """Other particulars or other pixels under a SOP Instance UID of the same study: it waits on the row.
+
+    Where the particulars differ no result is sent meanwhile: it might be another patient's. Where only the pixels do, it is this patient's.
+    """
     with connect.writing(engine) as tx:
         row = _row(tx, arrival.instance.sop_instance_uid)
         changed = identity.differing(particulars_of(instance_of(row)), particulars_of(arrival.instance))
@@ -104,7 +107,7 @@ def enter_waiting(engine: sa.Engine, file: str, arrival: Arrival, now: datetime)
         text = f"particulars changed, confirm: image ...{tail} came again for {stated}" if changed else (
             f"other pixels, confirm: image ...{tail} came again with another picture of the same patient; the first is shown"
         )  # fmt: skip
-        mark(tx, row.study_uid, text, held=Hold.IDENTITY)
+        mark(tx, row.study_uid, text, **({"held": Hold.IDENTITY} if changed else {}))
         what = f"other particulars ({', '.join(identity.LABELS[name] for name in changed)})" if changed else "other pixels"
         said = f"the same SOP instance arrived again with {what}: the first stays until a person has confirmed one of them"
         record(tx, Kind.CONFLICT, said, now, study=row.study_uid, instance=row.sop_instance_uid)

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from pydicom import uid
 
 from prioritizer import pixels
 from prioritizer.dicom import secondary_capture
@@ -16,6 +17,8 @@ from prioritizer.dicom.secondary_capture import CaptureFacts, CaptureObject
 from prioritizer.geometry import AS_STORED, Geometry
 from prioritizer.study import Shown
 
+LOSSY = frozenset({uid.JPEGBaseline8Bit, uid.JPEGExtended12Bit, uid.JPEGLSNearLossless, uid.JPEG2000})
+"""Transfer syntaxes that may lose: JPEG 2000 without a word may be either."""
 FILM_SIDE = 1600
 """Pixels of the longer side of the film on the study page: it is a preview, and says so."""
 DISPLAY_SIDE = 1024
@@ -64,12 +67,24 @@ def capture(path: Path, saliency: NDArray[np.float32] | None, facts: CaptureFact
     return secondary_capture.build(path, display_picture(path), saliency, facts)
 
 
+LOSS = 2.0
+"""Mean difference of 255 grey levels that lossy compression of a radiograph makes at the most where it is still the same picture."""
+
+
 def same_pixels(one: Path, other: Path) -> bool:
-    """True when both files hold the same stored values and render alike, however they are encoded. Raises Unprocessable."""
+    """True when both files render alike and hold the same stored values, or one of them what lossy compression left of them.
+
+    Raises Unprocessable.
+    """
     first, second = read_frame(one), read_frame(other)
-    if first.pixels.shape != second.pixels.shape or not np.array_equal(first.pixels, second.pixels):
+    if first.pixels.shape != second.pixels.shape:
         return False
-    return np.array_equal(display_picture(one, 256), display_picture(other, 256))
+    drawn = [display_picture(path, 256).astype(np.float32) for path in (one, other)]
+    if drawn[0].shape != drawn[1].shape:
+        return False
+    if {first.transfer_syntax, second.transfer_syntax} & LOSSY:
+        return float(np.abs(drawn[0] - drawn[1]).mean()) <= LOSS
+    return np.array_equal(first.pixels, second.pixels) and np.array_equal(drawn[0], drawn[1])
 
 
 def warm_up() -> None:

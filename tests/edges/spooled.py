@@ -48,12 +48,12 @@ def encoded(dataset: Dataset, *, implicit: bool = False) -> bytes:
     return out.getvalue()
 
 
-def receipt_of(dataset: Dataset, at: datetime | None = None, *, implicit: bool = False) -> Receipt:
+def receipt_of(dataset: Dataset, at: datetime | None = None, *, implicit: bool = False, syntax: str = "") -> Receipt:
     """What the listener knows of a C-STORE of it."""
     return Receipt(
         sop_class_uid=str(dataset.SOPClassUID),
         sop_instance_uid=str(dataset.SOPInstanceUID),
-        transfer_syntax_uid=str(ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian),
+        transfer_syntax_uid=syntax or str(ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian),
         calling_ae="DX1",
         called_ae="PRIORITIZER",
         address="127.0.0.1",
@@ -73,9 +73,11 @@ class Box:
     def spool(self) -> Spool:
         return Spool(self.folder / "spool")
 
-    def stored(self, dataset: Dataset, at: datetime | None = None, *, implicit: bool = False, raw: bytes | None = None) -> Outcome:
+    def stored(
+        self, dataset: Dataset, at: datetime | None = None, *, implicit: bool = False, raw: bytes | None = None, syntax: str = ""
+    ) -> Outcome:
         """One acknowledged C-STORE."""
-        partial = self.spool.begin(receipt_of(dataset, at, implicit=implicit))
+        partial = self.spool.begin(receipt_of(dataset, at, implicit=implicit, syntax=syntax))
         partial.write(encoded(dataset, implicit=implicit) if raw is None else raw)
         return self.spool.store(partial)
 

@@ -22,6 +22,7 @@ from tests.edges.spooled import Box, phantom
 
 UID = str(phantom(1).SOPInstanceUID)
 STUDY = str(phantom(1).StudyInstanceUID)
+JPEG_2000 = "1.2.840.10008.1.2.4.91"
 RIGHT = {"PatientID": "RIGHT-2", "PatientName": "Right^Person"}
 
 
@@ -138,6 +139,16 @@ def test_other_pixels_of_the_same_patient_wait_too(box: Box):
     box.stored(other)
     box.receive()
     assert "other pixels, confirm" in box.row(STUDY).identity
+    score_next(box.ledger, 0.2)
+    assert delivering.claim_study(box.ledger, "p", LEASE, utc_now()) is not None
+
+
+def test_what_lossy_compression_left_of_an_image_is_the_same_image(box: Box):
+    lossy = phantom(1)
+    lossy.compress("1.2.840.10008.1.2.4.91", encoding_plugin="pylibjpeg", j2k_cr=[2], generate_instance_uid=False)
+    box.stored(lossy, syntax=JPEG_2000)
+    box.receive()
+    assert (states(box), box.row(STUDY).identity) == ([CopyState.SAME], "")
 
 
 def test_one_sop_instance_uid_in_two_studies_lists_both(box: Box):

@@ -51,10 +51,10 @@ def scored(daemon: Daemon, tmp_path_factory: pytest.TempPathFactory) -> str:
 
 def test_requeue_all_takes_every_failed_image_and_wants_no_study_beside_it(daemon: Daemon, tmp_path: Path) -> None:
     number = next(NUMBERS)
-    sends(daemon, phantom(tmp_path, number, changes={"BitsStored": 13, "BitsAllocated": 16, "HighBit": 11}))
+    sends(daemon, phantom(tmp_path, number, changes={"PhotometricInterpretation": "PALETTE COLOR"}))
     study = phantom_study_uid(number)
     failed = lambda: [row for row in json.loads(daemon.cli("status", "--json").stdout)["failed"] if row["study_uid"] == study]  # noqa: E731
-    wait_until(failed, "the image with a wrong High Bit has failed")
+    wait_until(failed, "the image in colours has failed")
     done = daemon.cli("requeue", "--all")
     assert (done.returncode, "images will be scored again" in done.stderr) == (0, True)
     assert "to be scored again" in daemon.cli("worklist", "--why", study).stdout
@@ -138,7 +138,9 @@ def test_status_says_when_nothing_is_wrong(tmp_path: Path) -> None:
     config.write_text(toml(sections()))
     assert prioritizer("migrate", "--config", str(config), cwd=tmp_path).returncode == 0
     done = prioritizer("status", "--config", str(config), cwd=tmp_path)
-    assert (done.returncode, "Nothing needs you." in done.stdout) == (0, True)
+    assert (done.returncode, "no daemon runs" in done.stdout) == (0, True)
+    with running_daemon(tmp_path, sections()) as running:
+        wait_until(lambda: "Nothing needs you." in running.cli("status").stdout, "nothing needs anybody")
 
 
 def test_every_verb_has_a_help_that_teaches(tmp_path: Path) -> None:

@@ -168,13 +168,12 @@ def test_the_same_instance_again_changes_nothing_and_other_bytes_are_kept_as_a_c
     daemon.wait_scored(study)
     sends(daemon, film)
     forged = pydicom.dcmread(film)
-    forged.InstitutionName = "elsewhere"
+    forged.PatientID = "ANOTHER"
     forged.save_as(tmp_path / "forged.dcm", enforce_file_format=True)
     sends(daemon, tmp_path / "forged.dcm")
     wait_until(lambda: "conflict" in {e["kind"] for e in daemon.cli_json("worklist", "--why", study)["events"]}, "the conflict is told")
     assert [instance.sop_instance_uid for instance in daemon.instances(study)] == [uid_of(film)]
-    refusals = daemon.cli_json("status")["refusals"]
-    assert uid_of(film) in [notice["detail"].get("sop_instance_uid") for notice in refusals if notice["kind"] == "conflict"]
+    assert uid_of(film) in [uid for one in daemon.cli_json("status")["identity"] for uid in one["images"]]
 
 
 def test_a_film_outside_the_scope_stays_on_the_list_with_its_reason(daemon: Daemon, tmp_path: Path) -> None:

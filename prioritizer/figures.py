@@ -91,7 +91,7 @@ def unmarked(board: dict[str, Any]) -> dict[str, Any]:
     silent |= {key: [one for one in board.get(key, ()) if one["group"] in SILENT_GROUPS] for key in ("waits", "unread")}
     silent["groups"] = [{key: value for key, value in one.items() if key not in TELLING} for one in board["groups"]]
     silent["passed"] = {"claims": board.get("passed", {}).get("claims")}
-    return silent | {"words": {}, "label_free": {}}
+    return silent | {"words": {}, "spoken": {}, "label_free": {}}
 
 
 def _wait_families(board: Mapping[str, Any]) -> Iterator[Metric]:
@@ -120,8 +120,15 @@ def _agreement_families(board: Mapping[str, Any]) -> Iterator[Metric]:
     said = ((words, of, one) for words, figures in board["words"].items() for of, one in figures.items())
     rows = ((of, words, figure, one[figure]) for words, of, one in said for figure in OF_A_SHARE)
     yield _family("board_agreement", "Raising against what readers found", ("of", "words", "figure"), rows)
+    spoken = ((words, band, its) for words, one in board.get("spoken", {}).items() for band, its in one.items())
+    rows = ((words, band, of, count) for words, band, its in spoken for of, count in its.items())
+    yield _family("board_spoken", "Scored studies by band, and of how many readers spoke", ("words", "mark", "of"), rows)
+    yield _family("board_asked", "Studies of which a finding is asked for, and was given", ("of",), board.get("asked", {}).items())
     rows = ((of, board["label_free"].get(of)) for of in ("sensitivity", "specificity", "ppv"))
     yield _family("board_label_free", "The same from the probabilities alone, if they are calibrated here", ("of",), rows)
+    between = board["label_free"].get("intervals", {})
+    rows = ((of, edge, value) for of, pair in between.items() for edge, value in zip(("low", "high"), pair, strict=True))
+    yield _family("board_label_free_interval", "Edges of its 95 % interval", ("of", "edge"), rows)
     yield _family("board_not_scored", "Studies that were not scored", ("reason",), board["reasons"].items())
 
 

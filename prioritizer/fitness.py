@@ -16,8 +16,8 @@ SENSITIVITY_FLOOR, SPECIFICITY_FLOOR = 0.80, 0.50
 SLOPES = (0.5, 2.0)
 MOST_REFUSED = 0.20
 RULE = (
-    f"Do not activate: fewer than {LEAST_CASES} patients with or without pneumonia; or the network has seen these films; or the 95 % interval "
-    f"of the ROC-AUC lies wholly below {AUC_FLOOR:g}, of the sensitivity at the threshold below {SENSITIVITY_FLOOR:g}, or of the "
+    f"Do not activate: fewer than {LEAST_CASES} patients with or without pneumonia; or the network has seen these films; or the 95 % "
+    f"interval of the ROC-AUC lies wholly below {AUC_FLOOR:g}, of the sensitivity at the threshold below {SENSITIVITY_FLOOR:g}, or of the "
     f"specificity below {SPECIFICITY_FLOOR:g}. Activate with care: one of these intervals reaches below its floor; calibration error "
     f"(equal counts) above {WORST_ECE:g}, or slope outside {SLOPES[0]:g} to {SLOPES[1]:g}; fewer than {MODERATE} patients with or without "
     f"pneumonia, so that calibration cannot be judged (Van Calster 2019); ROC-AUC below {AUC_FLOOR:g} when matched by file statistics, "

@@ -29,6 +29,10 @@ class Figure:
         between = " to " if self.low < 0 else "-"
         return f"{self.value:.3f} ({self.low:.3f}{between}{self.high:.3f})"
 
+    def __format__(self, spec: str) -> str:
+        """The value in the format that is asked for; without one, with its interval."""
+        return format(self.value, spec) if spec else str(self)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cases:
@@ -193,7 +197,7 @@ def figures(cases: Cases, threshold: float, seed: int = 0, draws: int = RESAMPLE
 
 
 def share_figures(cases: Cases, threshold: float) -> dict[str, Figure]:
-    """The shares of one kind of case with exact intervals by patient: drawing again cannot tell what was never seen, as a miss where none was."""
+    """Shares with exact intervals by patient: cases drawn again cannot show what was never seen, such as a miss where there was none."""
     flagged, positive = cases.probabilities >= threshold, cases.labels == 1
     every = np.ones_like(flagged)
     among = {
@@ -211,7 +215,7 @@ def _share_figure(hits: NDArray[np.bool_], among: NDArray[np.bool_], patients: S
     of = np.flatnonzero(among)
     if not len(of):
         return Figure(value=float("nan"), low=float("nan"), high=float("nan"))
-    clusters = clusters_of(hits[of], [patients[i] for i in of])
+    clusters = clusters_of(hits[of], [patients[i] for i in of.tolist()])
     low, high = proportion_interval(int(hits[of].sum()), len(of), clusters=clusters)
     return Figure(value=float(hits[of].mean()), low=low, high=high)
 

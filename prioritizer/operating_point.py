@@ -19,8 +19,8 @@ LEAST_FOR_LOW = 100
 LOW_SENSITIVITY = 0.99
 RULE = (
     "The threshold is set on all cases. Its sensitivity and specificity are measured in cross-validation by patient, each case at a "
-    "threshold set without its patient; intervals are exact (Clopper and Pearson) for as many independent cases as the patients' images are "
-    "worth."
+    "threshold set without its patient; intervals are exact (Clopper and Pearson), of as many independent cases "
+    "as the patients' images are worth."
 )
 
 
@@ -123,7 +123,7 @@ def operating_point(
 
 
 def _share(hits: NDArray[np.bool_], among: NDArray[np.bool_], patients: Sequence[str]) -> Share:
-    return Share.of_patients(hits[among], [patients[i] for i in np.flatnonzero(among)])
+    return Share.of_patients(hits[among], [patients[i] for i in np.flatnonzero(among).tolist()])
 
 
 def kept(before: Calibration, after: Calibration) -> tuple[float, float]:

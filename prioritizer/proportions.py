@@ -42,7 +42,7 @@ def effective_number(clusters: Clusters) -> float:
 
 
 def _correlation(hits: NDArray[np.float64], sizes: NDArray[np.float64]) -> float:
-    """Intraclass correlation (analysis of variance estimator, Donner 1986), 0..1: 1 where all cases are alike, for nothing speaks against it."""
+    """Intraclass correlation (analysis of variance estimator, Donner 1986), 0..1; 1 where all cases are alike."""
     total, patients = float(sizes.sum()), len(sizes)
     share = float(hits.sum()) / total
     if patients < 2 or not 0 < share < 1:

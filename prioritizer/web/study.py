@@ -9,6 +9,7 @@ from typing import Annotated
 from fastapi import APIRouter, Form, Query
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
+from prioritizer import monitoring
 from prioritizer.access import May, Person
 from prioritizer.db import calibrations, delivering, queues, reading, saying, worklist
 from prioritizer.db.events import Kind
@@ -111,6 +112,7 @@ def show_study(desk: Here, person: Seeing, study_uid: str, list: str = "", read:
         just_read=just_read(desk, person, read),
         may_read=person.may(May.READ),
         findings=FINDINGS,
+        asked_for=person.may(May.READ) and mine is None and monitoring.asked_for(study_uid, desk.page.settings().monitoring.ask_share),
         told_already=told_already(desk, asked),
         may_operate=person.may(May.OPERATE),
         scale=desk.page.scale(),

@@ -43,6 +43,8 @@ class AI:
     t_high: float | None = None
     seen: datetime | None = None
     deciding: InstanceRow | None = None
+    images: int = 1
+    """That were scored."""
 
 
 def ai_of(desk: Desk, person: Person, row: Row, instances: list[InstanceRow], said: list[Word]) -> AI:
@@ -58,7 +60,7 @@ def ai_of(desk: Desk, person: Person, row: Row, instances: list[InstanceRow], sa
     scored = [one for one in instances if one.state == InstanceState.SCORED and one.probability is not None]
     deciding = max(scored, key=lambda one: (one.probability or 0.0, one.logit or 0.0), default=None)
     rules = calibrations.applying(desk.engine, desk.page.policy()).policy
-    return AI(state=state, probability=row.risk, t_high=rules.t_high, seen=seen, deciding=deciding)
+    return AI(state=state, probability=row.risk, t_high=rules.t_high, seen=seen, deciding=deciding, images=len(scored))
 
 
 def why_hidden(desk: Desk, person: Person, said: list[Word]) -> str:

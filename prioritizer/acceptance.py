@@ -38,6 +38,7 @@ def acceptance(board: Mapping[str, Any], *, local_calibration: bool) -> dict[str
         f"{sick} of {FEWEST_SICK} studies with pneumonia are among them" if sick < FEWEST_SICK else "",
         *(f"{name} is below {floor:.2f}: {_told(words[name])}" for name, floor in FLOORS.items() if _below(words[name], floor)),
         f"most studies are not scored: {_told(board['not_scored'])}" if _above(board["not_scored"], MOST_UNSCORED) else "",
+        *(f"{name} is not known: {words[name]['why']}" for name in FLOORS if words[name].get("why") and sick + well >= FEWEST_WORDS),
         "" if local_calibration else "the threshold is that of another hospital: recalibrate on local cases",
     ]
     return {"said": said, "faults": [fault for fault in faults if fault]}
@@ -50,14 +51,14 @@ def stands_against(effect: Mapping[str, Any]) -> list[str]:
 
 
 def _told(share: Mapping[str, Any]) -> str:
-    if not share["of"]:
+    if share["value"] is None:
         return "not known"
     return f"{share['value']:.2f} (95 % {share['low']:.2f} to {share['high']:.2f}, n = {share['of']})"
 
 
 def _below(share: Mapping[str, Any], floor: float) -> bool:
-    return bool(share["of"]) and share["high"] < floor
+    return share["value"] is not None and bool(share["high"] < floor)
 
 
 def _above(share: Mapping[str, Any], ceiling: float) -> bool:
-    return bool(share["of"]) and share["low"] > ceiling
+    return share["value"] is not None and bool(share["low"] > ceiling)

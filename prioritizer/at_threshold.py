@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,10 +10,12 @@ import numpy as np
 from prioritizer.measures import Float64
 from prioritizer.operating_point import LEAST_FOR_SENSITIVITY, Share
 
+CAUGHT, MISSED, ALARMS, PASSED = range(4)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Counts:
-    """Cases at or above and below a threshold. Intervals of their shares are exact (Clopper and Pearson 1934)."""
+    """Cases at or above and below a threshold. Intervals of their shares are exact (Clopper and Pearson 1934), by patient."""
 
     threshold: float
     caught: int
@@ -23,38 +26,49 @@ class Counts:
     """Negatives raised."""
     passed: int
     """Negatives not raised."""
+    by_patient: tuple[tuple[int, int, int, int], ...] = ()
+    """(caught, missed, alarms, passed) of each patient; empty: every case is of a patient of its own."""
 
     @property
     def sensitivity(self) -> Share:
         """Of the positives, those raised."""
-        return Share(hits=self.caught, of=self.caught + self.missed)
+        return self._share(CAUGHT, MISSED)
 
     @property
     def specificity(self) -> Share:
         """Of the negatives, those not raised."""
-        return Share(hits=self.passed, of=self.passed + self.alarms)
+        return self._share(PASSED, ALARMS)
 
     @property
     def ppv(self) -> Share:
         """Of those raised, the positives; one minus the false discovery rate."""
-        return Share(hits=self.caught, of=self.caught + self.alarms)
+        return self._share(CAUGHT, ALARMS)
 
     @property
     def npv(self) -> Share:
         """Of those not raised, the negatives; one minus the false omission rate."""
-        return Share(hits=self.passed, of=self.passed + self.missed)
+        return self._share(PASSED, MISSED)
 
     @property
     def holds_claims(self) -> bool:
         """There are enough patients with and without the finding to say what the threshold does."""
-        return min(self.caught + self.missed, self.alarms + self.passed) >= LEAST_FOR_SENSITIVITY
+        return self._rarer >= LEAST_FOR_SENSITIVITY
+
+    @property
+    def _rarer(self) -> int:
+        """Patients of the rarer class: repeated images of one patient are one piece of evidence."""
+        return min(self.sensitivity.patients, self.specificity.patients)
+
+    def _share(self, hit: int, other: int) -> Share:
+        counted = (self.caught, self.missed, self.alarms, self.passed)
+        clusters = tuple((one[hit], one[hit] + one[other]) for one in self.by_patient if one[hit] + one[other])
+        return Share(hits=counted[hit], of=counted[hit] + counted[other], clusters=clusters)
 
     @property
     def sentence(self) -> str:
         """What a radiologist would read, or why nothing can be said."""
         if not self.holds_claims:
-            fewer = min(self.caught + self.missed, self.alarms + self.passed)
-            return f"No claim: the rarer class has {fewer} cases, {LEAST_FOR_SENSITIVITY} are needed to say what a threshold does."
+            return f"No claim: the rarer class has {self._rarer} patients, {LEAST_FOR_SENSITIVITY} are needed to say what a threshold does."
         raised, rest = _of_100(self.ppv), _of_100(self.npv)
         first = f"Of 100 films raised, {raised} show pneumonia and {100 - raised} do not" if self.ppv.of else "No film is raised"
         second = f"of 100 not raised, {100 - rest} show it" if self.npv.of else "every film is raised"
@@ -66,15 +80,20 @@ def _of_100(share: Share) -> int:
     return round(100 * share.value) if share.of else 0
 
 
-def counts(labels: Float64, probabilities: Float64, threshold: float) -> Counts:
-    """The four counts at a threshold."""
+def counts(labels: Float64, probabilities: Float64, threshold: float, patients: Sequence[str] = ()) -> Counts:
+    """The four counts at a threshold; `patients`: the patient of each case, empty where each is of another."""
     raised, positive = probabilities >= threshold, labels == 1
+    kind = np.where(positive, np.where(raised, CAUGHT, MISSED), np.where(raised, ALARMS, PASSED))
+    found: dict[str, list[int]] = {}
+    for patient, its in zip(patients, kind.tolist(), strict=bool(patients)):
+        found.setdefault(patient, [0, 0, 0, 0])[its] += 1
     return Counts(
         threshold=threshold,
         caught=int((raised & positive).sum()),
         missed=int((~raised & positive).sum()),
         alarms=int((raised & ~positive).sum()),
         passed=int((~raised & ~positive).sum()),
+        by_patient=tuple((one[CAUGHT], one[MISSED], one[ALARMS], one[PASSED]) for one in found.values()),
     )
 
 

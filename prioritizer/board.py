@@ -10,20 +10,26 @@ from typing import Any
 
 import numpy as np
 
-from prioritizer.measures import proportion_interval
-from prioritizer.monitoring import KINDS, NONE_PASSED, Drift, Passed, Seen, agreement, label_free, unread, waits
+from prioritizer.measures import Figure
+from prioritizer.monitoring import KINDS, NONE_PASSED, Drift, Passed, Seen, agreement, label_free, spoken, unread, waits
 from prioritizer.operating_point import Share
 from prioritizer.study import AIState, Finding
+from prioritizer.verification import NEEDED, Estimate
 
 MOST_GROUPS = 12
 """Groups of one kind that are told apart. Peers name them, and each is a series for whoever scrapes the figures."""
 OTHERS: Mapping[str, str] = {"scanner": "all other scanners", "age": "all other ages", "sex": "any other sex"}
 """What the smaller groups are told as together. Longer than an AE title may be, so that no peer can be called so."""
 ASSUMPTION = (
-    "Label-free: taken from the probabilities alone, assuming that they are calibrated for these studies. It sees a change of the mix, "
-    "not that the network reads a film wrongly."
+    "Label-free: taken from the probabilities alone, assuming that they are calibrated for these images. It sees a change of the mix, "
+    "not that the network reads an image wrongly. A study's highest probability counts for less the more images it has; how alike the "
+    "images of one study are is not known, and the intervals allow for it."
 )
 BLIND: Mapping[str, bool | None] = {"all": None, "blinded": True, "not blinded": False}
+ASKED = "asked for"
+"""Words on studies of the random sample, whoever saw what: where nearly all of them have one, nothing hangs on who speaks."""
+MARGIN = 0.1
+"""Where few were spoken of, an interval that reaches further than this below a limit leaves open whether the limit is kept."""
 UNSCORED = (AIState.NOT_SCORED, AIState.FAILED)
 
 
@@ -51,8 +57,9 @@ def board(
     studies: Sequence[Seen], now: datetime, drifts: Sequence[Drift] = (), rules: Sequence[Rule] = (), passed: Passed = NONE_PASSED
 ) -> dict[str, Any]:
     """Everything the board shows, for machines: what `json.dumps` takes. `now`: until when those that are unread have waited."""
-    words = {name: {key: share(value) for key, value in agreement(studies, blind=blind).items()} for name, blind in BLIND.items()}
-    free = {key: None if np.isnan(value) else value for key, value in label_free(studies).items()}
+    asked = [study for study in studies if study.asked]
+    groups = {name: (studies, blind) for name, blind in BLIND.items()} | {ASKED: (asked, None)}
+    words = {name: {key: share(value) for key, value in agreement(mine, blind=blind).items()} for name, (mine, blind) in groups.items()}
     found: dict[str, Any] = {
         **outcome(studies),
         "read": sum(s.read is not None for s in studies),
@@ -63,7 +70,9 @@ def board(
         "groups": by_group(studies),
         "passed": {"claims": passed.claims, "skipped": _by_mark(passed.skipped), "passed_by": _by_mark(passed.passed_by)},
         "words": words,
-        "label_free": {**free, "assumption": ASSUMPTION},
+        "spoken": {name: spoken(mine, blind=blind) for name, (mine, blind) in groups.items()},
+        "asked": {"asked": len(asked), "given": sum(study.word() is not None for study in asked)},
+        "label_free": {**_free(label_free(studies)), "assumption": ASSUMPTION},
         "drift": [{**asdict(one), "beyond_chance": one.beyond_chance} for one in drifts],
     }
     return {**found, "alarms": [asdict(one) for one in left(found, rules)]}
@@ -103,12 +112,23 @@ def outcome(studies: Sequence[Seen]) -> dict[str, Any]:
     }
 
 
-def share(found: Share) -> dict[str, Any]:
-    """A share with its exact 95 % interval, for machines; None where nothing was counted."""
-    if not found.of:
-        return {"value": None, "low": None, "high": None, "hits": 0, "of": 0}
-    low, high = proportion_interval(found.hits, found.of)
-    return {"value": found.value, "low": low, "high": high, "hits": found.hits, "of": found.of}
+def share(found: Share | Estimate) -> dict[str, Any]:
+    """A share with its 95 % interval, for machines; None where nothing was counted, or where `why` says why it is not given."""
+    counted: dict[str, Any] = {"hits": found.hits, "of": found.of}
+    if isinstance(found, Estimate):
+        counted |= {"why": found.why, "uneven": found.uneven}
+        if found.why:
+            return {"value": None, "low": None, "high": None, **counted}
+    elif not found.of:
+        return {"value": None, "low": None, "high": None, **counted}
+    return {"value": found.value, "low": found.low, "high": found.high, **counted}
+
+
+def _free(figures: Mapping[str, Figure]) -> dict[str, Any]:
+    """Values by name, and their intervals; None where there is none."""
+    plain = {name: None if np.isnan(figure.value) else figure.value for name, figure in figures.items()}
+    between = {name: [figure.low, figure.high] for name, figure in figures.items() if plain[name] is not None}
+    return {**plain, "intervals": between}
 
 
 def _by_mark(bands: Mapping[str, int]) -> dict[str, int]:
@@ -117,7 +137,11 @@ def _by_mark(bands: Mapping[str, int]) -> dict[str, int]:
 
 
 def left(found: Mapping[str, Any], rules: Sequence[Rule]) -> list[Left]:
-    """The figures that left their range. A share alarms when its whole interval lies beyond the threshold, never by a few cases."""
+    """The figures that left their range. A share alarms when its whole interval lies beyond the threshold, never by a few cases.
+
+    Where readers speak of few of the studies that were not moved up, sensitivity and specificity alarm also while that leaves open
+    whether they kept their limit: silence would be taken for a good figure.
+    """
     said: list[Left] = []
     drifts = {f"psi-{one['of']}": one for one in found["drift"]}
     for rule in rules:
@@ -130,7 +154,7 @@ def left(found: Mapping[str, Any], rules: Sequence[Rule]) -> list[Left]:
         elif rule.name in ABOVE:
             text = _above(rule, ABOVE[rule.name][0], found[ABOVE[rule.name][1]])
         elif rule.name in BELOW:
-            text = _below(rule, found["words"]["all"][BELOW[rule.name]])
+            text = _below(rule, found["words"]["all"][BELOW[rule.name]], speak=_speak(found["spoken"]["all"]))
         if text:
             said.append(Left(name=rule.name, said=text, owner=rule.owner, action=rule.action))
     return said
@@ -147,9 +171,18 @@ def _above(rule: Rule, word: str, told: Mapping[str, Any]) -> str:
     return f"{told['hits']} of {told['of']} studies were {word} (95 % {told['low']:.2f} to {told['high']:.2f}), limit {rule.threshold:g}"
 
 
-def _below(rule: Rule, told: Mapping[str, Any]) -> str:
-    if told["of"] == 0 or told["high"] >= rule.threshold:
-        return ""
+def _below(rule: Rule, told: Mapping[str, Any], *, speak: bool) -> str:
     name = rule.name.upper() if rule.name == "ppv" else rule.name
-    interval = f"95 % {told['low']:.2f} to {told['high']:.2f}, n = {told['of']}"
-    return f"{name} by readers' words {told['value']:.2f} ({interval}), limit {rule.threshold:g}"
+    if told["value"] is None:
+        return f"{name} is not known: {told['why']}, limit {rule.threshold:g}" if told.get("why") and speak else ""
+    said = f"{told['value']:.2f} (95 % {told['low']:.2f} to {told['high']:.2f}, n = {told['of']}), limit {rule.threshold:g}"
+    if told["high"] < rule.threshold:
+        return f"{name} by readers' words {said}"
+    if told.get("uneven") and (told["value"] < rule.threshold or told["low"] < rule.threshold - MARGIN):
+        return f"{name} may be below its limit, too few words on one band of studies to tell: {said}"
+    return ""
+
+
+def _speak(bands: Mapping[str, Mapping[str, int]]) -> bool:
+    """Readers do say what they find here: what is missing is missing from some studies, not from all."""
+    return sum(band["spoken"] for band in bands.values()) >= NEEDED

@@ -87,6 +87,9 @@ def show_board(told: dict[str, Any]) -> None:
     for name, figures in told["words"].items():
         said = ", ".join(f"{key} {_share(value)}" for key, value in figures.items())
         out.print(Text(f"{name:>12}  {said}"), soft_wrap=True)
+    bands = [f"{one['spoken']} of {one['studies']} {name} ({one['present']} present)" for name, one in told["spoken"]["all"].items()]
+    asked = f"asked for {told['asked']['asked']}, given {told['asked']['given']}"
+    out.print(Text(f"{'spoken of':>12}  {', '.join(bands)}; {asked}"), soft_wrap=True)
     for one in told["drift"]:
         out.print(Text(f"{'drift':>12}  {one['of']}: index {one['value']:.3f}, by chance {one['by_chance']:.3f}"))
 
@@ -112,9 +115,10 @@ def _show_waits(told: dict[str, Any]) -> None:
 
 
 def _share(told: dict[str, Any]) -> str:
-    if not told["of"]:
-        return "none yet"
-    return f"{told['value']:.2f} ({told['low']:.2f} to {told['high']:.2f}; {told['hits']} of {told['of']})"
+    if told["value"] is None:
+        return told.get("why") or "none yet"
+    said = " as said" if "why" in told else ""
+    return f"{told['value']:.2f} ({told['low']:.2f} to {told['high']:.2f}; {told['hits']} of {told['of']}{said})"
 
 
 @app.command()

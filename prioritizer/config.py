@@ -335,13 +335,17 @@ class Monitoring(Section):
     """The first days of a bundle here, against which drift is told."""
     owner: str = Field(default="the administrator on duty", min_length=1, max_length=80)
     """Who acts on an alarm that names nobody else."""
+    ask_share: Annotated[float, Field(ge=0, le=1)] = 0.05
+    """Share of all studies, drawn by their UID whatever AI thinks of them, on whose page a finding is asked for: the board needs words on
+    studies that nobody would speak of. 0 asks for none."""
 
 
 class AlarmRule(Section):
     """When a figure of the board is an alarm, who acts on it and what they do first. Those not given are as they come."""
 
     name: Literal["psi-scores", "psi-embeddings", "overdue", "not-scored", "raised", "sensitivity", "specificity", "ppv"]
-    """Which figure. The last three alarm below the threshold, the others above; a share only with its whole interval."""
+    """Which figure. The last three alarm below the threshold, the others above; a share only with its whole interval, sensitivity and
+    specificity also while readers speak of too few studies of one band to tell."""
     threshold: Annotated[float, Field(ge=0)]
     """Its limit: a share of 1, or a population stability index beyond what chance gives."""
     owner: str = Field(default="", max_length=80)

@@ -430,7 +430,7 @@ class Daemon:
         return work
 
     def _start_page(self) -> None:
-        collector = LedgerCollector(self.engine, lambda: self.listener.counters, lambda: not self.ai_off, self._marks)
+        collector = LedgerCollector(self.engine, lambda: self.listener.counters, lambda: not self.ai_off, self._marks, self._room)
         page = Page(
             engine=self.engine,
             settings=self.in_force,

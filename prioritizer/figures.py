@@ -8,12 +8,16 @@ from typing import Any
 
 import sqlalchemy as sa
 from prometheus_client import CollectorRegistry, generate_latest
-from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 from prioritizer.board import NAMES
-from prioritizer.db import monitoring, worklist
+from prioritizer.clock import utc_now
+from prioritizer.db import monitoring, queues, worklist
+from prioritizer.db.queues import TO_SCORE
 from prioritizer.errors import Transient
+from prioritizer.listening import GAUGES
 from prioritizer.watching import LATEST
+from prioritizer.web.desk import SpoolRoom
 
 TELLING = frozenset({"raised", "confirmed", "not_confirmed", "missed"})
 """Figures that tell what AI thinks. They are scraped without sign-in, and of few studies they would tell of which."""
@@ -25,30 +29,56 @@ OF_A_GROUP = ("arrived", "scored", "confirmed", "not_confirmed", "missed")
 
 
 class LedgerCollector:
-    """Gauges over the open list and the deliveries, the latest board, and the listener's own counters."""
+    """Gauges over the open list, the queues and the deliveries, the latest board, and the listener's own counters."""
 
     def __init__(
-        self, engine: sa.Engine, listener_counters: Callable[[], dict[str, object]], ai_on: Callable[[], bool], marks: Callable[[], bool]
+        self,
+        engine: sa.Engine,
+        listener_counters: Callable[[], Mapping[str, int]],
+        ai_on: Callable[[], bool],
+        marks: Callable[[], bool],
+        room: Callable[[], SpoolRoom] | None = None,
+        now: Callable[[], datetime] = utc_now,
     ) -> None:
         self._engine, self._listener_counters, self._ai_on, self._marks = engine, listener_counters, ai_on, marks
+        self._room, self._now = room, now
 
     def collect(self) -> Iterator[Metric]:
         """The families of this scrape; without a database only those that need none."""
         yield GaugeMetricFamily("prioritizer_ai_on", "1 when studies are being scored", value=float(self._ai_on()))
         for name, value in self._listener_counters().items():
-            if isinstance(value, (int, float)) and not isinstance(value, bool):
-                yield GaugeMetricFamily(f"prioritizer_listener_{name}", f"The listener's {name}", value=float(value))
+            kind = GaugeMetricFamily if name in GAUGES else CounterMetricFamily
+            yield kind(f"prioritizer_listener_{name}", f"The listener's {name.replace('_', ' ')}", value=float(value))
+        room = self._room_now()
+        if room is not None:
+            yield GaugeMetricFamily("prioritizer_spool_free_bytes", "Free bytes of the spool's disk", value=float(room.free_bytes))
         try:
+            waiting = queues.queues(self._engine)
             counts, standing = worklist.counts(self._engine), worklist.standing_alarms(self._engine)
             kept = monitoring.kept(self._engine, LATEST)
         except Transient:
             yield GaugeMetricFamily("prioritizer_ledger_up", "1 when the database answers", value=0.0)
+            yield self._ages({}, room)
             return
         yield GaugeMetricFamily("prioritizer_ledger_up", "1 when the database answers", value=1.0)
+        yield self._ages({"scoring" if name == TO_SCORE else f"to {name}": queue.oldest for name, queue in waiting.items()}, room)
         yield from self._list_families(counts)
         yield _family("alarm", "1 for each alarm that stands", ("name",), ((name, 1) for name, *_ in standing))
         if kept is not None:
             yield from board_families(*kept, marks=self._marks())
+
+    def _room_now(self) -> SpoolRoom | None:
+        """The spool's disk and inbox; None where the disk does not answer, which is an alarm of its own."""
+        try:
+            return self._room() if self._room is not None else None
+        except OSError:
+            return None
+
+    def _ages(self, since: Mapping[str, datetime | None], room: SpoolRoom | None) -> Metric:
+        """Seconds that the oldest of each queue has waited; 0 where nothing waits."""
+        now, inbox = self._now(), {} if room is None else {"inbox": room.oldest}
+        ages = ((name, 0.0 if oldest is None else max((now - oldest).total_seconds(), 0.0)) for name, oldest in {**inbox, **since}.items())
+        return _family("queue_oldest_seconds", "Seconds that the oldest of a queue has waited", ("queue",), ages)
 
     def _list_families(self, counts: worklist.Counts) -> Iterator[Metric]:
         for name in ("open", "overdue", "raised", "waiting", "not_scored", "failed", "expired"):
@@ -91,7 +121,7 @@ def unmarked(board: dict[str, Any]) -> dict[str, Any]:
     silent |= {key: [one for one in board.get(key, ()) if one["group"] in SILENT_GROUPS] for key in ("waits", "unread")}
     silent["groups"] = [{key: value for key, value in one.items() if key not in TELLING} for one in board["groups"]]
     silent["passed"] = {"claims": board.get("passed", {}).get("claims")}
-    return silent | {"words": {}, "label_free": {}}
+    return silent | {"words": {}, "spoken": {}, "label_free": {}}
 
 
 def _wait_families(board: Mapping[str, Any]) -> Iterator[Metric]:
@@ -120,8 +150,15 @@ def _agreement_families(board: Mapping[str, Any]) -> Iterator[Metric]:
     said = ((words, of, one) for words, figures in board["words"].items() for of, one in figures.items())
     rows = ((of, words, figure, one[figure]) for words, of, one in said for figure in OF_A_SHARE)
     yield _family("board_agreement", "Raising against what readers found", ("of", "words", "figure"), rows)
+    spoken = ((words, band, its) for words, one in board.get("spoken", {}).items() for band, its in one.items())
+    rows = ((words, band, of, count) for words, band, its in spoken for of, count in its.items())
+    yield _family("board_spoken", "Scored studies by band, and of how many readers spoke", ("words", "mark", "of"), rows)
+    yield _family("board_asked", "Studies of which a finding is asked for, and was given", ("of",), board.get("asked", {}).items())
     rows = ((of, board["label_free"].get(of)) for of in ("sensitivity", "specificity", "ppv"))
     yield _family("board_label_free", "The same from the probabilities alone, if they are calibrated here", ("of",), rows)
+    between = board["label_free"].get("intervals", {})
+    rows = ((of, edge, value) for of, pair in between.items() for edge, value in zip(("low", "high"), pair, strict=True))
+    yield _family("board_label_free_interval", "Edges of its 95 % interval", ("of", "edge"), rows)
     yield _family("board_not_scored", "Studies that were not scored", ("reason",), board["reasons"].items())
 
 

@@ -11,15 +11,15 @@ from prioritizer.measures import Figure
 from prioritizer.recalibration import MODERATE
 
 LEAST_CASES = 30
-"""Films with and without pneumonia below which no cohort carries a verdict."""
+"""Patients with and without pneumonia below which no cohort carries a verdict: repeated films of one are one piece of evidence."""
 SENSITIVITY_FLOOR, SPECIFICITY_FLOOR = 0.80, 0.50
 SLOPES = (0.5, 2.0)
 MOST_REFUSED = 0.20
 RULE = (
-    f"Do not activate: fewer than {LEAST_CASES} films with or without pneumonia; or the network has seen these films; or the 95 % interval "
-    f"of the ROC-AUC lies wholly below {AUC_FLOOR:g}, of the sensitivity at the threshold below {SENSITIVITY_FLOOR:g}, or of the "
+    f"Do not activate: fewer than {LEAST_CASES} patients with or without pneumonia; or the network has seen these films; or the 95 % "
+    f"interval of the ROC-AUC lies wholly below {AUC_FLOOR:g}, of the sensitivity at the threshold below {SENSITIVITY_FLOOR:g}, or of the "
     f"specificity below {SPECIFICITY_FLOOR:g}. Activate with care: one of these intervals reaches below its floor; calibration error "
-    f"(equal counts) above {WORST_ECE:g}, or slope outside {SLOPES[0]:g} to {SLOPES[1]:g}; fewer than {MODERATE} films with or without "
+    f"(equal counts) above {WORST_ECE:g}, or slope outside {SLOPES[0]:g} to {SLOPES[1]:g}; fewer than {MODERATE} patients with or without "
     f"pneumonia, so that calibration cannot be judged (Van Calster 2019); ROC-AUC below {AUC_FLOOR:g} when matched by file statistics, "
     f"on a disturbed copy or without the border; more than {MOST_REFUSED:.0%} refused by the guard; or films of the training's own source "
     "only. Otherwise: fit to activate. The worst cohort counts."
@@ -45,6 +45,13 @@ class Evidence:
     """ROC-AUCs from which a shortcut is taken away, by name."""
     refused: float | None = None
     """Share refused by the guard; None without one."""
+    patients: tuple[int, int] | None = None
+    """Patients with a film that shows pneumonia, and with one that does not; None: every film is of a patient of its own."""
+
+    @property
+    def patients_of_each(self) -> tuple[int, int]:
+        """Patients with pneumonia, and without."""
+        return self.patients or (self.events, self.non_events)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,8 +82,9 @@ def _of_one(one: Evidence, *, own_only: bool) -> tuple[str, list[str]]:
 
 
 def _against(one: Evidence) -> list[str]:
-    if min(one.events, one.non_events) < LEAST_CASES:
-        return [f"{one.events} films with and {one.non_events} without pneumonia are too few to judge, {LEAST_CASES} of each are needed"]
+    have, have_not = one.patients_of_each
+    if min(have, have_not) < LEAST_CASES:
+        return [f"{have} patients with and {have_not} without pneumonia are too few to judge, {LEAST_CASES} of each are needed"]
     reasons = ["the network, its calibration or its threshold was made on these films: their figures flatter it"] if one.seen else []
     return reasons + [f"{name} {text} lies below {floor:g}" for name, text, _, high, floor in _floors(one) if high < floor]
 
@@ -84,8 +92,9 @@ def _against(one: Evidence) -> list[str]:
 def _care(one: Evidence, *, own_only: bool) -> list[str]:
     slope, ece = one.figures["calibration_slope"].value, one.figures["ece_equal_mass"].value
     reasons = [f"{name} {text} reaches below {floor:g}" for name, text, low, _, floor in _floors(one) if low < floor]
-    if min(one.events, one.non_events) < MODERATE:
-        few = f"{one.events} films with and {one.non_events} without pneumonia"
+    have, have_not = one.patients_of_each
+    if min(have, have_not) < MODERATE:
+        few = f"{have} patients with and {have_not} without pneumonia"
         reasons.append(f"{few}: too few to judge calibration, {MODERATE} of each are needed")
     if ece > WORST_ECE:
         reasons.append(f"calibration error {ece:.3f} is above {WORST_ECE:g}")

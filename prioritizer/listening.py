@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -59,6 +60,8 @@ def listener_settings(settings: Settings, decodable: tuple[str, ...]) -> Listene
 SILENT_S = 20.0
 """Seconds without a word after which the listener hangs: its accept loop reports every few seconds."""
 RECENT_S = 3600.0
+GAUGES = ("associations", "pending")
+"""What the listener tells of this moment; everything else it counts since it was started."""
 GIVEN_UP_S = 40.0
 """Seconds without a word after which it is killed and started again."""
 
@@ -73,7 +76,9 @@ class ListenerProcess:
         self.port = settings.port
         self.fault = ""
         self._restarted: list[float] = []
-        self.counters: dict[str, Any] = {}
+        self._counted: Counter[str] = Counter()
+        """By listener processes that have ended."""
+        self._told: dict[str, int] = {}
         self._heard = time.monotonic()
         self._process: subprocess.Popen[str] | None = None
         self._lock = threading.Lock()
@@ -137,6 +142,12 @@ class ListenerProcess:
         """How often it ended or hung, and was started again, in the last hour."""
         return sum(at > time.monotonic() - RECENT_S for at in self._restarted)
 
+    @property
+    def counters(self) -> dict[str, int]:
+        """What the listener has counted since `serve` was started, over all its processes, and its gauges of this moment."""
+        told = {**dict.fromkeys(self._counted, 0), **self._told}
+        return {name: number if name in GAUGES else number + self._counted[name] for name, number in told.items()}
+
     def look(self) -> None:
         """End a listener that hangs; the next one is started in its place. What it had acknowledged is in the spool."""
         process = self._process
@@ -168,6 +179,7 @@ class ListenerProcess:
             )
             self._process = process
             self._heard = time.monotonic()
+            self._count_on()
             settings = self._settings
         assert process.stdin is not None
         assert process.stdout is not None
@@ -181,6 +193,12 @@ class ListenerProcess:
             self._hear(line)
         process.wait()
         process.stdin.close()
+        process.stdout.close()
+
+    def _count_on(self) -> None:
+        """A new process counts from nothing: what the one before counted is kept, and its last moment forgotten."""
+        told, self._told = self._told, {}
+        self._counted.update({name: number for name, number in told.items() if name not in GAUGES})
 
     def _hear(self, line: str) -> None:
         try:
@@ -196,7 +214,7 @@ class ListenerProcess:
                 self.fault = str(told.get("reason", ""))
                 log.error("listener: %s", self.fault, extra={"event": "listener-fault"})
             case "counters":
-                self.counters = told
+                self._told = {name: number for name, number in told.items() if type(number) is int}
             case "stored" | "notice":
                 self.on_arrival()
 

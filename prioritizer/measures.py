@@ -1,14 +1,15 @@
-"""How good is it, and how sure are we: figures with bootstrap 95 % intervals, resampled by patient."""
+"""How good is it, and how sure are we: figures with 95 % intervals by patient, exact for shares, bootstrapped for the others."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from prioritizer import calibration
+from prioritizer.proportions import clusters_of, proportion_interval
 
 Float64 = NDArray[np.float64]
 RESAMPLES = 1000
@@ -16,7 +17,7 @@ RESAMPLES = 1000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Figure:
-    """A value with its bootstrap 95 % interval."""
+    """A value with its 95 % interval."""
 
     value: float
     low: float
@@ -27,6 +28,10 @@ class Figure:
             return "-"
         between = " to " if self.low < 0 else "-"
         return f"{self.value:.3f} ({self.low:.3f}{between}{self.high:.3f})"
+
+    def __format__(self, spec: str) -> str:
+        """The value in the format that is asked for; without one, with its interval."""
+        return format(self.value, spec) if spec else str(self)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,31 +97,6 @@ def calibration_line(probabilities: Float64, labels: Float64) -> tuple[float, fl
         if np.abs(step).max() < 1e-8:
             break
     return float(weights[0]), float(weights[1])
-
-
-def proportion_interval(k: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
-    """Exact interval of a share of `k` in `n` (Clopper and Pearson 1934); 0 to 1 where n is 0."""
-    tail = (1 - confidence) / 2
-    low = 0.0 if k == 0 else _share_where(lambda p: 1 - _binomial_cdf(k - 1, n, p) < tail)
-    high = 1.0 if k == n else _share_where(lambda p: _binomial_cdf(k, n, p) > tail)
-    return low, high
-
-
-def _share_where(below: Callable[[float], bool]) -> float:
-    """The share at which `below` turns from true to false, by halving."""
-    low, high = 0.0, 1.0
-    for _ in range(60):
-        middle = (low + high) / 2
-        low, high = (middle, high) if below(middle) else (low, middle)
-    return (low + high) / 2
-
-
-def _binomial_cdf(k: int, n: int, p: float) -> float:
-    """P(X <= k) for X ~ Binomial(n, p), 0 < p < 1."""
-    i = np.arange(k + 1)
-    log_factorial = np.concatenate([[0.0], np.cumsum(np.log(np.arange(1, n + 1)))])
-    log_terms = log_factorial[n] - log_factorial[i] - log_factorial[n - i] + i * np.log(p) + (n - i) * np.log1p(-p)
-    return float(np.exp(log_terms).sum())
 
 
 NAMES = {
@@ -212,7 +192,32 @@ def drawn_values(cases: Cases, threshold: float, samples: Sequence[NDArray[np.in
 
 def figures(cases: Cases, threshold: float, seed: int = 0, draws: int = RESAMPLES) -> dict[str, Figure]:
     """All figures of a split at a threshold that was fixed elsewhere."""
-    return figures_of(values(cases, threshold), drawn_values(cases, threshold, resamples(cases, seed, draws)))
+    found = figures_of(values(cases, threshold), drawn_values(cases, threshold, resamples(cases, seed, draws)))
+    return found | share_figures(cases, threshold)
+
+
+def share_figures(cases: Cases, threshold: float) -> dict[str, Figure]:
+    """Shares with exact intervals by patient: cases drawn again cannot show what was never seen, such as a miss where there was none."""
+    flagged, positive = cases.probabilities >= threshold, cases.labels == 1
+    every = np.ones_like(flagged)
+    among = {
+        "sensitivity": (flagged, positive),
+        "specificity": (~flagged, ~positive),
+        "ppv": (positive, flagged),
+        "npv": (~positive, ~flagged),
+        "accuracy": (flagged == positive, every),
+        "share_raised": (flagged, every),
+    }
+    return {name: _share_figure(hits, of, cases.patients) for name, (hits, of) in among.items()}
+
+
+def _share_figure(hits: NDArray[np.bool_], among: NDArray[np.bool_], patients: Sequence[str]) -> Figure:
+    of = np.flatnonzero(among)
+    if not len(of):
+        return Figure(value=float("nan"), low=float("nan"), high=float("nan"))
+    clusters = clusters_of(hits[of], [patients[i] for i in of.tolist()])
+    low, high = proportion_interval(int(hits[of].sum()), len(of), clusters=clusters)
+    return Figure(value=float(hits[of].mean()), low=low, high=high)
 
 
 def figures_of(found: dict[str, float], drawn: dict[str, Float64]) -> dict[str, Figure]:

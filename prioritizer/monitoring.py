@@ -6,17 +6,21 @@ and a drift index beside what chance alone gives it.
 
 from __future__ import annotations
 
+import hashlib
 import heapq
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 import numpy as np
 from numpy.typing import NDArray
 
+from prioritizer import unlabelled, verification
+from prioritizer.measures import Figure
 from prioritizer.operating_point import Share
 from prioritizer.study import AIState, Finding
+from prioritizer.verification import Estimate
 
 Float64 = NDArray[np.float64]
 AGES = ((0.0, 1.0), (1.0, 6.0), (6.0, 18.0), (18.0, 40.0), (40.0, 65.0), (65.0, 121.0))
@@ -63,11 +67,18 @@ class Seen:
     reason: str
     """Why AI did not score it, as a word."""
     risk: float | None
+    """The highest calibrated probability of its images; where it has several, `images` says how many that was the highest of."""
     sender: str
     age_years: float | None
     sex: str
     said: tuple[Said, ...] = ()
     """What readers say, the newest last."""
+    images: int | None = None
+    """Scored images; None where their number is not known."""
+    patient: str = ""
+    """Tells patients apart and says nothing of them; empty: of a patient of its own."""
+    asked: bool = False
+    """It is in the random sample of which a finding is asked for."""
 
     def word(self, *, blind: bool | None = None) -> Said | None:
         """The one word that counts: the newest, or with `blind` the newest of that kind. So no study counts twice."""
@@ -244,35 +255,67 @@ def psi_of_embeddings(reference: Float64, current: Float64) -> Drift | None:
     return replace(largest, by_chance=(bins + LARGEST_OF_AXES * math.sqrt(2 * bins)) * size)
 
 
-def agreement(studies: Sequence[Seen], *, blind: bool | None = None) -> dict[str, Share]:
+def asked_for(study_uid: str, share: float) -> bool:
+    """True for this share of all studies, by their UID alone: being asked tells nobody what AI thinks."""
+    drawn = int.from_bytes(hashlib.sha256(b"a finding is asked for: " + study_uid.encode()).digest()[:8])
+    return drawn < share * 2**64
+
+
+def agreement(studies: Sequence[Seen], *, blind: bool | None = None) -> dict[str, Estimate | Share]:
     """Sensitivity, specificity and positive predictive value of raising by what readers found; `blind`: by these words only.
 
-    Each study counts once, by its newest standing word of that kind, also where readers disagree.
+    Each study counts once, by its newest standing word of that kind, also where readers disagree. Sensitivity and specificity are those
+    of all scored studies, corrected for which of them readers spoke of (`verification`).
     """
-    words = [word for word in (study.word(blind=blind) for study in studies) if word is not None and word.raised is not None]
-    sick, well = ([word for word in words if word.finding == finding] for finding in (Finding.PRESENT, Finding.ABSENT))
-    raised = [word for word in words if word.raised]
-    return {
-        "sensitivity": Share(hits=sum(bool(word.raised) for word in sick), of=len(sick)),
-        "specificity": Share(hits=sum(not word.raised for word in well), of=len(well)),
-        "ppv": Share(hits=sum(word.finding == Finding.PRESENT for word in raised), of=len(raised)),
-    }
+    judged = [(study, band, word) for study, band, word in _judged(studies, blind) if band is not None]
+    raised, rest = ([one for one in judged if one[1] is band] for band in (True, False))
+    sensitivity, specificity = verification.corrected(_band(raised), _band(rest))
+    return {"sensitivity": sensitivity, "specificity": specificity, "ppv": _present(raised)}
 
 
-def label_free(studies: Sequence[Seen]) -> dict[str, float]:
-    """The same from the probabilities alone, for calibrated ones (CBPE, NannyML); NaN where nothing was scored or raised.
+def spoken(studies: Sequence[Seen], *, blind: bool | None = None) -> dict[str, dict[str, int]]:
+    """Of the scored studies of each band, how many there are, of how many a reader said what they found, and in how many it is there."""
+    judged = list(_judged(studies, blind))
+    bands = {name: _band([one for one in judged if one[1] is raised]) for name, raised in (("raised", True), ("others", False))}
+    return {name: {"studies": band.studies, "spoken": band.spoken, "present": band.present} for name, band in bands.items()}
 
-    A raised study counts as p of a true positive, its probability, and any other as 1 - p of a true negative.
-    """
+
+Judged = tuple[Seen, bool | None, Said | None]
+"""A study, whether AI raised it, and the word that counts."""
+
+
+def _judged(studies: Sequence[Seen], blind: bool | None) -> Iterator[Judged]:
+    """A study that was spoken of is judged by what AI said then, any other by what it says now."""
+    for study in studies:
+        word = study.word(blind=blind)
+        if word is not None:
+            yield study, word.raised, word
+        else:
+            yield study, study.raised if study.ai_state == AIState.SCORED else None, None
+
+
+def _present(band: Sequence[Judged]) -> Share:
+    """Of those spoken of, the share with the finding, by patient."""
+    said = [(study, word) for study, _, word in band if word is not None]
+    present = np.array([word.finding == Finding.PRESENT for _, word in said], dtype=np.bool_)
+    return Share.of_patients(present, [study.patient or f"study {place}" for place, (study, _) in enumerate(said)])
+
+
+def _band(band: Sequence[Judged]) -> verification.Band:
+    present = _present(band)
+    return verification.Band(studies=len(band), spoken=present.of, present=present.hits, worth=present.worth)
+
+
+def label_free(studies: Sequence[Seen]) -> dict[str, Figure]:
+    """The same from the probabilities alone, for calibrated ones (`unlabelled`); NaN where nothing was scored or raised."""
     scored = [s for s in studies if s.ai_state == AIState.SCORED and s.risk is not None]
-    risk = np.array([s.risk for s in scored], dtype=np.float64)
-    raised = np.array([s.raised for s in scored], dtype=np.bool_)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return {
-            "sensitivity": float(np.float64(risk[raised].sum()) / risk.sum()),
-            "specificity": float(np.float64((1 - risk[~raised]).sum()) / (1 - risk).sum()),
-            "ppv": float(np.float64(risk[raised].sum()) / raised.sum()),
-        }
+    return unlabelled.expected(
+        unlabelled.Raising(
+            highest=np.array([s.risk for s in scored], dtype=np.float64),
+            images=np.array([s.images or 0 for s in scored], dtype=np.int64),
+            raised=np.array([s.raised for s in scored], dtype=np.bool_),
+        )
+    )
 
 
 def group_of_age(age: float | None) -> str:

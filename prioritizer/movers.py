@@ -6,21 +6,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-import numpy as np
-
 from prioritizer import ranking
 from prioritizer.calibration import Calibration
 from prioritizer.ranking import Band, Policy, Stage, Standing
 from prioritizer.study import AIState, Probability
+from prioritizer.study_risk import risk_of_logits
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Listed:
-    """A study that was scored, with the logit of its deciding image."""
+    """A study that was scored, with the logits of its images."""
 
     study_uid: str
     at: datetime
-    logit: float
+    logits: tuple[float, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,26 +41,25 @@ def moves(known: Sequence[Listed], before: Calibration, after: Calibration, poli
     """
     if not known:
         return []
-    logits = np.array([one.logit for one in known])
     active = replace(policy, stage=Stage.ACTIVE)
     orders, bands, chances = [], [], []
     for calibration in (before, after):
-        p = calibration.probabilities(logits)
+        risks = [risk_of_logits(calibration, one.logits) or 0.0 for one in known]
         rules = active.with_thresholds(calibration.t_high, calibration.t_low)
         standings = [
-            Standing(study_uid=one.study_uid, first_received_at=one.at, ai_state=AIState.SCORED, risk=Probability(float(risk)))
-            for one, risk in zip(known, p, strict=True)
+            Standing(study_uid=one.study_uid, first_received_at=one.at, ai_state=AIState.SCORED, risk=Probability(risk))
+            for one, risk in zip(known, risks, strict=True)
         ]
         places = [ranking.place(standing, rules) for standing in standings]
         keys = [ranking.sort_key(standing, place.due_at) for standing, place in zip(standings, places, strict=True)]
         orders.append({index: rank for rank, index in enumerate(sorted(range(len(known)), key=keys.__getitem__))})
         bands.append([place.band for place in places])
-        chances.append(p)
+        chances.append(risks)
     found = [
         Move(
             study_uid=one.study_uid,
             at=one.at,
-            probabilities=(float(chances[0][index]), float(chances[1][index])),
+            probabilities=(chances[0][index], chances[1][index]),
             bands=(bands[0][index], bands[1][index]),
             overtakes=orders[0][index] - orders[1][index],
         )

@@ -7,9 +7,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from prioritizer.calibration import Calibration, Float64, threshold_at_sensitivity
-from prioritizer.measures import proportion_interval
+from prioritizer.proportions import Clusters, clusters_of, effective_number, proportion_interval
 from prioritizer.recalibration import Sample, folds_of
 
 LEAST_FOR_SENSITIVITY = 50
@@ -18,7 +19,8 @@ LEAST_FOR_LOW = 100
 LOW_SENSITIVITY = 0.99
 RULE = (
     "The threshold is set on all cases. Its sensitivity and specificity are measured in cross-validation by patient, each case at a "
-    "threshold set without its patient; intervals are exact (Clopper and Pearson)."
+    "threshold set without its patient; intervals are exact (Clopper and Pearson), of as many independent cases "
+    "as the patients' images are worth."
 )
 
 
@@ -38,10 +40,17 @@ class Wish:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Share:
-    """`hits` of `of`, with the exact 95 % interval."""
+    """`hits` of `of`, with the exact 95 % interval, by patient where patients are known."""
 
     hits: int
     of: int
+    clusters: Clusters = ()
+    """(hits, cases) of each patient; empty: every case is of a patient of its own."""
+
+    @classmethod
+    def of_patients(cls, hits: NDArray[np.bool_], patients: Sequence[str]) -> Share:
+        """The share of these cases that are hits, with the patient of each."""
+        return cls(hits=int(hits.sum()), of=len(hits), clusters=clusters_of(hits, patients))
 
     @property
     def value(self) -> float:
@@ -51,15 +60,26 @@ class Share:
     @property
     def low(self) -> float:
         """The lower bound."""
-        return proportion_interval(self.hits, self.of)[0]
+        return proportion_interval(self.hits, self.of, clusters=self.clusters)[0]
 
     @property
     def high(self) -> float:
         """The upper bound."""
-        return proportion_interval(self.hits, self.of)[1]
+        return proportion_interval(self.hits, self.of, clusters=self.clusters)[1]
+
+    @property
+    def patients(self) -> int:
+        """How many patients the cases are of."""
+        return len(self.clusters) or self.of
+
+    @property
+    def worth(self) -> float:
+        """How many independent cases these are worth."""
+        return effective_number(self.clusters) if self.clusters else float(self.of)
 
     def __str__(self) -> str:
-        return f"{self.value:.3f} ({self.low:.3f}-{self.high:.3f}), {self.hits} of {self.of}"
+        of_patients = f" of {self.patients} patients" if self.patients < self.of else ""
+        return f"{self.value:.3f} ({self.low:.3f}-{self.high:.3f}), {self.hits} of {self.of}{of_patients}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,10 +116,14 @@ def operating_point(
         t_high=t_high,
         t_low=min(t_high, _t_low(sample, before, after)),
         how=how,
-        sensitivity=Share(hits=int(raised[positive].sum()), of=int(positive.sum())),
-        specificity=Share(hits=int((~raised[~positive]).sum()), of=int((~positive).sum())),
+        sensitivity=_share(raised, positive, sample.patients),
+        specificity=_share(~raised, ~positive, sample.patients),
         raised=float(np.average(raised, weights=weights)),
     )
+
+
+def _share(hits: NDArray[np.bool_], among: NDArray[np.bool_], patients: Sequence[str]) -> Share:
+    return Share.of_patients(hits[among], [patients[i] for i in np.flatnonzero(among).tolist()])
 
 
 def kept(before: Calibration, after: Calibration) -> tuple[float, float]:

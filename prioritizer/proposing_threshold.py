@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -30,6 +31,7 @@ from prioritizer.simulated_effect import BUSIEST, DAYS_BACK, RATE, REPLICATIONS,
 from prioritizer.simulated_site import Request, site_of
 from prioritizer.simulation import in_order_of_arrival
 from prioritizer.simulation_figures import FIFO, Setting, compare
+from prioritizer.study_risk import risk_of_logits
 from prioritizer.threshold import SeenHere, ThresholdWish, threshold_of, with_threshold
 from prioritizer.trying import trade_of
 
@@ -68,7 +70,7 @@ def proposed(engine: sa.Engine, settings: Settings, wish: ThresholdWish, now: da
         raise CalibrationChanged(applies.fault)
     before = applies.calibration or bundle.calibration
     trade = trade_of(bundle)
-    t_high, how = threshold_of(wish, before, trade, seen_here(engine, bundle, now))
+    t_high, how = threshold_of(wish, before, trade, seen_here(engine, bundle, before, now))
     made = replace(with_threshold(before, t_high), id="")
     name = f"threshold-{now:%Y%m%d}-{digest_of(document_text(bundle.digest, made) + now.isoformat())[:12]}"
     said = f"The map of {before.id}, raised from a probability of {t_high:.4f} instead of {before.t_high:.4f}: {how}."
@@ -79,11 +81,17 @@ def proposed(engine: sa.Engine, settings: Settings, wish: ThresholdWish, now: da
     )
 
 
-def seen_here(engine: sa.Engine, bundle: Bundle, now: datetime) -> SeenHere:
-    """The logits of the last days, and how many days they fill."""
-    rows = [row for row in arrivals.since(engine, now - timedelta(days=DAYS_BACK), bundle.digest) if row.logit is not None]
+def seen_here(engine: sa.Engine, bundle: Bundle, before: Calibration, now: datetime) -> SeenHere:
+    """The logits at which the studies of the last days are raised by the calibration `before`, and how many days they fill."""
+    rows = [row for row in arrivals.since(engine, now - timedelta(days=DAYS_BACK), bundle.digest) if row.logits]
     days = (now - rows[0].at) / timedelta(days=1) if rows else DAYS_BACK
-    return SeenHere(logits=np.array([row.logit for row in rows], dtype=np.float64), days=min(max(days, 1.0), DAYS_BACK))
+    logits = np.array([_raised_at(before, row.logits) for row in rows], dtype=np.float64)
+    return SeenHere(logits=logits, days=min(max(days, 1.0), DAYS_BACK))
+
+
+def _raised_at(calibration: Calibration, logits: Sequence[float]) -> float:
+    """The logit of one image whose probability is the risk of a study with these: of one image its own."""
+    return logits[0] if len(logits) == 1 else calibration.logit_at(risk_of_logits(calibration, logits) or 0.0)
 
 
 def _at(trade: Trade, calibration: Calibration, t_high: float) -> str:

@@ -141,11 +141,6 @@ def high_is_suspended(recent_bands: Sequence[Band], policy: Policy) -> bool:
     return share > policy.max_high_share
 
 
-def study_risk(probabilities: Sequence[float]) -> float | None:
-    """The highest calibrated probability over the eligible frontal images; None when there is none."""
-    return max(probabilities, default=None)
-
-
 def study_ai_state(received: int, scored: int, failed: int, ineligible: int) -> AIState:
     """The AI column from the counts of instances in each state."""
     if scored:

@@ -61,7 +61,7 @@ def moved_last_week(
 ) -> tuple[Section, ...]:
     """Last week's studies by one calibration and by another."""
     rows = arrivals.since(engine, now - timedelta(days=WEEK), bundle.digest)
-    known = [Listed(study_uid=row.study_uid, at=row.at, logit=row.logit) for row in rows if row.logit is not None and not row.stat]
+    known = [Listed(study_uid=row.study_uid, at=row.at, logits=row.logits) for row in rows if row.logits and not row.stat]
     found = moves(known, before, after, policy_of(settings, bundle))
     title = "Who would have moved last week"
     if not known:

@@ -21,6 +21,7 @@ from prioritizer.ranking import Policy, Stage
 from prioritizer.reading_room import HOURS, Known, OperatingPoint, Scenario
 from prioritizer.simulation import MINUTE, with_windows
 from prioritizer.simulation_figures import Setting
+from prioritizer.study_risk import risk_of_logits
 
 PREVALENCE = 0.1
 """Assumed where nobody says better."""
@@ -132,7 +133,7 @@ def _arrivals(
         said = f"the ledger holds {len(rows)} arrivals of the last {request.days:g} days, {LEAST_ARRIVALS} are needed"
         raise NotFound(f"{said}; give more --days, or --rate for drawn arrivals")
     applies = _applying(engine, policy, bundle)
-    probabilities = np.array([math.nan if row.logit is None else applies.probability(row.logit) for row in rows])
+    probabilities = np.array([risk if (risk := risk_of_logits(applies, row.logits)) is not None else math.nan for row in rows])
     known = Known(
         arrived=np.array(minutes_of([row.at for row in rows])),
         stat=np.array([row.stat for row in rows]),

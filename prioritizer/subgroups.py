@@ -17,7 +17,7 @@ from prioritizer.operating_point import Share
 
 AGES = ((0.0, 1.0), (1.0, 6.0), (6.0, 18.0), (18.0, 40.0), (40.0, 65.0), (65.0, 121.0))
 SMALL = 10
-"""Films with, or without, pneumonia below which a group is greyed."""
+"""Patients with, or without, pneumonia below which a group is greyed."""
 MOST_GROUPS = 8
 """Largest groups of one kind that are shown."""
 DRAWS = 200
@@ -79,7 +79,7 @@ class Subgroup:
     @property
     def small(self) -> bool:
         """Too few to be read as evidence."""
-        return min(self.events, self.n - self.events) < SMALL
+        return min(self.sensitivity.patients, self.specificity.patients) < SMALL
 
 
 def subgroups(images: Sequence[Described], cases: Cases, logits: Float64, threshold: float, seed: int = 0) -> tuple[Subgroup, ...]:
@@ -119,7 +119,7 @@ def _by_age(band: str) -> float:
 
 def _figures(kind: str, name: str, index: NDArray[np.int64], cases: Cases, logits: Float64, threshold: float, seed: int) -> Subgroup:
     part = cases.only(index)
-    at = counts(part.labels, part.probabilities, threshold)
+    at = counts(part.labels, part.probabilities, threshold, part.patients)
     return Subgroup(
         kind=kind,
         name=name,

@@ -69,7 +69,7 @@ def months_to_keep(settings: Settings, now: datetime) -> tuple[str, str]:
 def board_of(engine: sa.Engine, settings: Settings, bundle_digest: str, period: Period, now: datetime) -> dict[str, Any]:
     """The board of a period as the ledger stands now. Its days are the site's, and `last_day` is in it."""
     end = min(period.end, now)
-    studies = kept_boards.seen(engine, period.start, end)
+    studies = kept_boards.seen(engine, period.start, end, settings.monitoring.ask_share)
     reference, drifts = drifts_of(engine, settings, bundle_digest, period)
     found = board(studies, now, drifts, rules_of(settings), kept_boards.passed(engine, period.start, end))
     return {**_when_told(period, settings), "reference": _days(reference, settings) if reference else "", **found} | (
@@ -132,7 +132,7 @@ DEFAULTS = {
     "overdue": (0.05, "read them; widen ranking.neutral_minutes or add readers, `prioritizer simulate` shows the effect"),
     "not-scored": (0.5, "see the reasons on the board: a sender without age or view, or another population"),
     "raised": (0.4, "look for a drift; recalibrate, or raise the threshold"),
-    "sensitivity": (0.8, "set stage pilot or shadow; recalibrate on local cases"),
+    "sensitivity": (0.8, "have more studies spoken of that were not moved up; set stage pilot or shadow; recalibrate on local cases"),
     "specificity": (0.5, "recalibrate on local cases, or raise the threshold"),
     "ppv": (0.1, "recalibrate on local cases, or raise the threshold"),
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -15,7 +16,7 @@ from prioritizer.db.events import Kind
 from prioritizer.db.instance_rows import OWN_OBJECT
 from prioritizer.db.ordering import Order, View, Wanted, in_view, order_keys
 from prioritizer.db.tables import boards, events, feedback, instances, scores, studies
-from prioritizer.monitoring import Float64, Passed, Said, Seen
+from prioritizer.monitoring import Float64, Passed, Said, Seen, asked_for
 from prioritizer.ranking import LATER, Band, in_short
 from prioritizer.study import AIState, Finding, InstanceState, ReadingState
 
@@ -26,11 +27,14 @@ MOST_EARLIER = 1000
 """So many studies from before a period are counted as unread; a site that marks nothing as read has them all."""
 
 
-def seen(engine: sa.Engine, start: datetime, end: datetime) -> list[Seen]:
-    """The studies that arrived from `start` to before `end`, with the words of readers that stand."""
+def seen(engine: sa.Engine, start: datetime, end: datetime, ask_share: float = 0.0) -> list[Seen]:
+    """The studies that arrived from `start` to before `end`, with the words of readers that stand.
+
+    `ask_share`: the share of studies of which a finding is asked for.
+    """
     columns = (
         "study_uid", "first_received_at", "reader_since", "read_at", "reading_state", "stat", "band", "place_reason", "overdue_at",
-        "ai_state", "risk", "calling_ae", "age_years", "patient_sex",
+        "ai_state", "risk", "calling_ae", "age_years", "patient_sex", "patient_id", "issuer",
     )  # fmt: skip
     query = sa.select(*(studies.c[name] for name in columns)).where(*_arrived(start, end), studies.c.listed)
     words: dict[str, list[Any]] = {}
@@ -40,7 +44,34 @@ def seen(engine: sa.Engine, start: datetime, end: datetime) -> list[Seen]:
             words.setdefault(row.study_uid, []).append(row)
         for row in tx.execute(_reasons(start, end)):
             reasons.setdefault(row.study_uid, row.reason)
-        return [_seen(row, words.get(row.study_uid, []), reasons.get(row.study_uid, "")) for row in tx.execute(query)]
+        several = {row.study_uid: (row.highest, row.images) for row in tx.execute(_several(start, end))}
+        patients: dict[tuple[str, str], str] = {}
+        return [
+            replace(
+                _seen(row, words.get(row.study_uid, []), reasons.get(row.study_uid, ""), several.get(row.study_uid)),
+                patient=_patient(patients, row),
+                asked=asked_for(row.study_uid, ask_share),
+            )
+            for row in tx.execute(query)
+        ]
+
+
+def _patient(patients: dict[tuple[str, str], str], row: Any) -> str:
+    """A number for each patient, and nothing of them; a study without a Patient ID is of a patient of its own."""
+    return patients.setdefault((row.patient_id, row.issuer), f"patient {len(patients)}") if row.patient_id else ""
+
+
+def _several(start: datetime, end: datetime) -> sa.Select[Any]:
+    """The highest probability and the number of scored images of the period's studies that have more than one."""
+    mine = sa.select(studies.c.study_uid).where(*_arrived(start, end, (AIState.SCORED,)))
+    scored = (instances.c.study_uid.in_(mine), instances.c.state == InstanceState.SCORED)
+    of_several = sa.select(instances.c.study_uid).where(*scored).group_by(instances.c.study_uid).having(sa.func.count() > 1)
+    image = sa.and_(scores.c.sop_instance_uid == instances.c.sop_instance_uid, instances.c.state == InstanceState.SCORED)
+    newest = sa.select(sa.func.max(scores.c.id)).join(instances, image).where(instances.c.study_uid.in_(of_several))
+    found = sa.select(instances.c.study_uid, sa.func.max(scores.c.probability).label("highest"), sa.func.count().label("images")).join(
+        scores, image
+    )
+    return found.where(scores.c.id.in_(newest.group_by(scores.c.sop_instance_uid))).group_by(instances.c.study_uid)
 
 
 def _arrived(start: datetime, end: datetime, states: Sequence[AIState] = tuple(AIState)) -> tuple[sa.ColumnElement[bool], ...]:
@@ -91,12 +122,13 @@ def passed(engine: sa.Engine, start: datetime, end: datetime) -> Passed:
     return Passed(claims=claims, skipped=dict(skipped), passed_by=dict(by))
 
 
-def _seen(row: Any, words: Sequence[Any], reason: str) -> Seen:
+def _seen(row: Any, words: Sequence[Any], reason: str, several: tuple[float, int] | None) -> Seen:
+    highest, images = several or (row.risk, 1)
     was_read = row.reading_state == ReadingState.READ and row.read_at is not None
     return Seen(
         arrived=row.first_received_at, began=row.reader_since if was_read else None, read=row.read_at if was_read else None,
         stat=row.stat, raised=row.band == Band.HIGH, later=row.band == Band.LOW and in_short(row.place_reason) == LATER,
-        overdue=row.overdue_at is not None, ai_state=row.ai_state, reason=reason, risk=row.risk, sender=row.calling_ae,
+        overdue=row.overdue_at is not None, ai_state=row.ai_state, reason=reason, risk=highest, images=images, sender=row.calling_ae,
         age_years=row.age_years, sex=row.patient_sex, said=tuple(_said(word, row) for word in words),
     )  # fmt: skip
 

@@ -13,9 +13,10 @@ from prioritizer.db import connect
 from prioritizer.db.in_force import in_force
 from prioritizer.db.ordering import View, in_view
 from prioritizer.db.placing import high_suspended, standing_of
-from prioritizer.db.tables import UNREAD, scores, studies
+from prioritizer.db.tables import UNREAD, instances, scores, studies
 from prioritizer.ranking import Band, Policy, Standing
-from prioritizer.study import AIState, Probability
+from prioritizer.study import AIState, InstanceState, Probability
+from prioritizer.study_risk import risk_of_logits
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,20 +77,21 @@ def places_by(engine: sa.Engine, policy: Policy, other: Calibration) -> OpenPlac
 
 
 def _judged_by(tx: sa.Connection, standings: list[Standing], bundle_digest: str, other: Calibration) -> list[Standing]:
-    """The same studies with the risk that `other` makes of the logits of this bundle; what another bundle scored waits to be scored again.
-
-    A calibration never turns the order of two logits round: the image that decides stays the one that decides.
-    """
+    """The same studies with the risk that `other` makes of this bundle's logits; what another bundle scored waits to be scored again."""
     newest = (
-        sa.select(studies.c.study_uid, sa.func.max(scores.c.id).label("id"))
-        .join(scores, scores.c.sop_instance_uid == studies.c.deciding_instance)
-        .where(sa.text(UNREAD), studies.c.ai_state == AIState.SCORED)
-        .group_by(studies.c.study_uid)
+        sa.select(instances.c.study_uid, sa.func.max(scores.c.id).label("id"))
+        .join(instances, instances.c.study_uid == studies.c.study_uid)
+        .join(scores, scores.c.sop_instance_uid == instances.c.sop_instance_uid)
+        .where(sa.text(UNREAD), studies.c.ai_state == AIState.SCORED, instances.c.state == InstanceState.SCORED)
+        .group_by(instances.c.study_uid, scores.c.sop_instance_uid)
         .subquery()
     )
     query = sa.select(newest.c.study_uid, scores.c.logit, scores.c.bundle_digest).join(scores, scores.c.id == newest.c.id)
-    rows = [row for row in tx.execute(query) if row.bundle_digest == bundle_digest]
-    risks = dict(zip((row.study_uid for row in rows), other.probabilities([row.logit for row in rows]).tolist(), strict=True))
+    logits: dict[str, list[float]] = {}
+    for row in tx.execute(query):
+        if row.bundle_digest == bundle_digest:
+            logits.setdefault(row.study_uid, []).append(row.logit)
+    risks = {uid: risk for uid, its in logits.items() if (risk := risk_of_logits(other, its)) is not None}
     found = []
     for one in standings:
         if one.ai_state is AIState.SCORED and one.study_uid in risks:

@@ -15,6 +15,7 @@ from prioritizer.db.instance_rows import OWN_OBJECT
 from prioritizer.db.tables import instances, scores, studies
 from prioritizer.ranking import Band, Policy, Standing
 from prioritizer.study import AIState, InstanceState, ReadingState
+from prioritizer.study_risk import MADE_BY, study_risk
 
 STALE = "stale-model"
 """The reason of an instance that another bundle scored: its probability means nothing beside this bundle's thresholds."""
@@ -130,7 +131,7 @@ def recompute_risk(tx: sa.Connection, study_uid: str, rules: InForce, now: datet
     ):
         counts[InstanceState(state)] = count
     found = latest_scores(tx, study_uid)
-    risk = ranking.study_risk([row.probability for row in found])
+    risk = study_risk([row.probability for row in found])
     decider = found[0].sop_instance_uid if found else None
     ai_state = ranking.study_ai_state(
         counts[InstanceState.RECEIVED], len(found), counts[InstanceState.FAILED], counts[InstanceState.INELIGIBLE]
@@ -178,6 +179,7 @@ def put_in_place(tx: sa.Connection, study_uid: str, policy: Policy, now: datetim
         due_at=place.due_at.isoformat(),
         before=row.due_at.isoformat(),
         overtaken=overtaken,
+        risk_by=MADE_BY,
     )
     return bool(row.due_at != place.due_at)
 

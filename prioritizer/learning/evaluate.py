@@ -18,7 +18,7 @@ from prioritizer.learning.looking import Looked, look
 from prioritizer.learning.robustness import MOST, Robustness, robustness
 from prioritizer.learning.subjects import Float64, open_subject
 from prioritizer.learning.trials import Asked, Trial, trials_of
-from prioritizer.measures import Cases, Figure, drawn_values, figures_of, resamples, values
+from prioritizer.measures import Cases, Figure, drawn_values, figures_of, resamples, share_figures, values
 from prioritizer.subgroups import Subgroup, subgroups
 
 Say = Callable[[str], None]
@@ -51,6 +51,7 @@ class Judgement:
             cohort=self.trial.name,
             events=events,
             non_events=len(self.cases.labels) - events,
+            patients=(self.at.sensitivity.patients, self.at.specificity.patients),
             auc=self.auc,
             figures=self.figures,
             at_threshold=self.at,
@@ -128,10 +129,10 @@ def judged(ready: Fitted, trial: Trial, progress: Progress, seed: int) -> Judgem
         trial=trial,
         looked=looked,
         cases=cases,
-        figures=figures_of(values(cases, threshold), drawn),
+        figures=figures_of(values(cases, threshold), drawn) | share_figures(cases, threshold),
         drawn=drawn,
         auc=delong.area(cases.labels, looked.logits, cases.patients),
-        at=at_threshold.counts(cases.labels, cases.probabilities, threshold),
+        at=at_threshold.counts(cases.labels, cases.probabilities, threshold, cases.patients),
         groups=subgroups(looked.images, cases, looked.logits, threshold, seed),
         robustness=robustness(ready.subject, looked, trial.root, progress.named(f"disturbing {trial.name}"), seed),
     )

@@ -154,7 +154,7 @@ def _facts(one: Judgement, prevalence: float | None) -> dict[str, Any]:
         "seen": one.trial.seen,
         "roc_auc_delong": plain(one.auc),
         "figures": {name: plain(figure) for name, figure in one.figures.items()},
-        "confusion": asdict(one.at),
+        "confusion": {key: value for key, value in asdict(one.at).items() if key != "by_patient"},
         "exact": {name: plain(getattr(one.at, name)) for name in ("sensitivity", "specificity", "ppv", "npv")},
         "predictive_values": {
             f"{share:g}": {"ppv": plain(ppv), "npv": plain(npv)} for share, ppv, npv in evaluate_sections.predictive(one, prevalence)

@@ -25,7 +25,7 @@ UNIT = (0.0, 1.0)
 SQUARE, LOW = (4.2, 3.6), (4.2, 3.0)
 """Inches: two such plots stand side by side on the page."""
 FEWEST_TO_DRAW = 10
-"""Films of each class below which no smooth curve is drawn: it would be the shape of the kernel."""
+"""Patients of each class below which no smooth curve is drawn: it would be the shape of the kernel."""
 
 
 def sections(found: Evaluation, one: Judgement, title: str) -> tuple[Section, ...]:
@@ -101,9 +101,9 @@ def _by_class(cases: Cases) -> list[tuple[str, Any]]:
 
 def _thresholds(found: Evaluation, one: Judgement) -> Section:
     cases, calibration, at = one.cases, found.fitted.calibration, one.at
-    low = counts(cases.labels, cases.probabilities, calibration.t_low)
+    low = counts(cases.labels, cases.probabilities, calibration.t_low, cases.patients)
     named = [(f"t_high {at.threshold:.3f}", at), (f"t_low {low.threshold:.3f}", low)]
-    named += [(f"{value:g}", counts(cases.labels, cases.probabilities, value)) for value in OTHER_THRESHOLDS]
+    named += [(f"{value:g}", counts(cases.labels, cases.probabilities, value, cases.patients)) for value in OTHER_THRESHOLDS]
     rows = tuple(_threshold_row(name, one_at) for name, one_at in named)
     marks = tuple((f"{share:.1%}", ppv, npv) for share, ppv, npv in predictive(one, found.prevalence))
     grid = np.array([[at.passed, at.alarms], [at.missed, at.caught]])
@@ -120,7 +120,7 @@ def _thresholds(found: Evaluation, one: Judgement) -> Section:
         text=(f"At t_high = {at.threshold:.4f}: {at.sentence}", f"The table's first prevalence is {where}."),
         tables=(
             Table(
-                caption="Sensitivity to predictive values with exact 95 % intervals (Clopper and Pearson)",
+                caption="Sensitivity to predictive values with exact 95 % intervals (Clopper and Pearson), by patient",
                 header=("threshold", "sensitivity", "specificity", "PPV", "NPV", "false discovery / omission", "raised"),
                 rows=rows,
                 greyed=few,
@@ -156,7 +156,7 @@ def predictive(one: Judgement, prevalence: float | None) -> list[tuple[float, Fi
 
 def _calibration(found: Evaluation, one: Judgement) -> Section:
     cases, figures = one.cases, one.figures
-    events, others = one.evidence.events, one.evidence.non_events
+    events, others = one.evidence.patients_of_each
     bins = reliability(cases.probabilities, cases.labels, equal_mass=True)
     points = [plots.Curve(name="ten equal counts", x=[b.predicted for b in bins], y=[b.observed for b in bins], marker="o", dashed=True)]
     if min(events, others) >= FEWEST_TO_DRAW:
@@ -179,7 +179,7 @@ def _calibration(found: Evaluation, one: Judgement) -> Section:
     text = [f"The interval of the slope is {figures['calibration_slope'].high - figures['calibration_slope'].low:.2f} wide."]
     if min(events, others) < MODERATE:
         text.append(
-            f"{events} films with and {others} without pneumonia are too few to judge calibration: {MODERATE} of each are asked for "
+            f"{events} patients with and {others} without pneumonia are too few to judge calibration: {MODERATE} of each are asked for "
             "(Van Calster et al. 2019). The curve below is no evidence."
         )
     drawn = (

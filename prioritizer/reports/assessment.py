@@ -26,7 +26,16 @@ def subgroups(groups: Sequence[Subgroup], whole: Figure) -> Section:
     )
     table = Table(
         caption="At t_high; small cells are greyed and are no evidence",
-        header=("", "group", "n", "events", "ROC-AUC (DeLong)", "sensitivity (exact)", "specificity (exact)", "calibration slope"),
+        header=(
+            "",
+            "group",
+            "n",
+            "events",
+            "ROC-AUC (DeLong)",
+            "sensitivity (by patient)",
+            "specificity (by patient)",
+            "calibration slope",
+        ),
         rows=rows,
         greyed=frozenset(index for index, group in enumerate(groups) if group.small),
     )

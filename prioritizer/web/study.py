@@ -9,6 +9,7 @@ from typing import Annotated
 from fastapi import APIRouter, Form, Query
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
+from prioritizer import monitoring
 from prioritizer.access import May, Person
 from prioritizer.db import calibrations, delivering, queues, reading, saying, worklist
 from prioritizer.db.events import Kind
@@ -42,6 +43,8 @@ class AI:
     t_high: float | None = None
     seen: datetime | None = None
     deciding: InstanceRow | None = None
+    images: int = 1
+    """That were scored."""
 
 
 def ai_of(desk: Desk, person: Person, row: Row, instances: list[InstanceRow], said: list[Word]) -> AI:
@@ -57,7 +60,7 @@ def ai_of(desk: Desk, person: Person, row: Row, instances: list[InstanceRow], sa
     scored = [one for one in instances if one.state == InstanceState.SCORED and one.probability is not None]
     deciding = max(scored, key=lambda one: (one.probability or 0.0, one.logit or 0.0), default=None)
     rules = calibrations.applying(desk.engine, desk.page.policy()).policy
-    return AI(state=state, probability=row.risk, t_high=rules.t_high, seen=seen, deciding=deciding)
+    return AI(state=state, probability=row.risk, t_high=rules.t_high, seen=seen, deciding=deciding, images=len(scored))
 
 
 def why_hidden(desk: Desk, person: Person, said: list[Word]) -> str:
@@ -111,6 +114,7 @@ def show_study(desk: Here, person: Seeing, study_uid: str, list: str = "", read:
         just_read=just_read(desk, person, read),
         may_read=person.may(May.READ),
         findings=FINDINGS,
+        asked_for=person.may(May.READ) and mine is None and monitoring.asked_for(study_uid, desk.page.settings().monitoring.ask_share),
         told_already=told_already(desk, asked),
         may_operate=person.may(May.OPERATE),
         scale=desk.page.scale(),

@@ -12,7 +12,7 @@ from prioritizer.operating_point import Share
 
 def told(hits: int, of: int) -> dict[str, Any]:
     share = Share(hits=hits, of=of)
-    return {"hits": hits, "of": of, "value": share.value, "low": share.low, "high": share.high}
+    return {"hits": hits, "of": of, "value": share.value if of else None, "low": share.low, "high": share.high}
 
 
 def board(**other: dict[str, Any]) -> dict[str, Any]:

@@ -17,7 +17,7 @@ BEFORE = Calibration(id="before", method="none", slope=1.0, intercept=0.0, t_hig
 
 
 def arrived(*logits: float, every: int = 10) -> list[Listed]:
-    return [Listed(study_uid=f"1.2.{n}", at=START + timedelta(minutes=every * n), logit=logit) for n, logit in enumerate(logits)]
+    return [Listed(study_uid=f"1.2.{n}", at=START + timedelta(minutes=every * n), logits=(logit,)) for n, logit in enumerate(logits)]
 
 
 def test_a_study_that_is_newly_raised_overtakes_those_within_the_bound():

@@ -19,7 +19,6 @@ from prioritizer.ranking import (
     place,
     sort_key,
     study_ai_state,
-    study_risk,
 )
 from prioritizer.study import AIState
 
@@ -189,11 +188,6 @@ def test_every_place_says_why(standing: Standing, policy: Policy, suspended: boo
 def test_raising_is_suspended_above_the_share_of_a_full_sample(high: int, total: int, suspended: bool):
     bands = [Band.HIGH] * high + [Band.NEUTRAL] * (total - high)
     assert high_is_suspended(bands, Policy(max_high_share=0.4, last_n=50)) is suspended
-
-
-def test_the_risk_of_a_study_is_its_highest_probability():
-    assert study_risk([0.2, 0.9, 0.4]) == 0.9
-    assert study_risk([]) is None
 
 
 @pytest.mark.parametrize(

@@ -208,7 +208,7 @@ def test_the_list_is_the_ranking_of_what_arrived(ledger: sa.Engine, arrivals: li
     expected = []
     for number, (minute, risk, stat) in enumerate(arrivals):
         uid, at = f"1.2.{number}", NOW + timedelta(minutes=minute)
-        receive(ledger, film(1, uid, at, priority="STAT" if stat else ""), policy=policy)
+        receive(ledger, film(1, uid, at, priority="STAT" if stat else ""), policy=policy, now=NOW + timedelta(minutes=301))
         claim = scoring.claim_instance(ledger, "w", LEASE)
         assert claim is not None
         if risk is None:

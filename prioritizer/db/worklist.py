@@ -52,7 +52,7 @@ class Row:
     reader_since: datetime | None
     reader_until: datetime | None
     read_at: datetime | None
-    identity: str
+    identity: str = ""
     """What must be confirmed about whose study it is, a line each; empty where nothing must."""
 
 

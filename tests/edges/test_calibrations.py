@@ -17,6 +17,7 @@ from prioritizer.db.worklist import InstanceRow
 from prioritizer.errors import CalibrationChanged, NotAllowed, NotFound
 from prioritizer.ranking import Policy, Stage
 from prioritizer.study import CALIBRATION_TRANSITIONS, CalibrationState, Logit, Probability
+from prioritizer.study_risk import study_risk
 from tests.edges.ledgers import (  # noqa: F401
     AT_ONCE,
     LEASE,
@@ -133,7 +134,7 @@ def test_a_study_that_was_read_keeps_its_scores_until_it_is_open_again(ledger: s
 def test_of_a_study_of_several_images_the_highest_still_decides(ledger: sa.Engine) -> None:
     study(ledger, "1.2.3", -3.0, -1.0)
     activate(ledger, candidate(ledger))
-    assert row(ledger).risk == pytest.approx(OWN.probability(1.0))
+    assert row(ledger).risk == pytest.approx(study_risk([OWN.probability(-1.0), OWN.probability(1.0)]))
 
 
 def test_an_image_being_scored_while_an_activation_commits_ends_with_the_new_calibration(ledger: sa.Engine) -> None:

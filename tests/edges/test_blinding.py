@@ -230,11 +230,11 @@ def test_an_image_that_came_while_the_study_was_open_is_not_read_with_it(ledger:
 def test_a_skipped_study_is_free_again_and_many_are_refused(ledger: sa.Engine):
     for number in (1, 2):
         receive(ledger, film(1, f"1.2.{number}", NOW + timedelta(minutes=number)))
-    assert reading.claim_next(ledger, "ito", LEASE, NOW) == "1.2.1"
-    assert reading.claim_next(ledger, "ito", LEASE, NOW, passing=["1.2.1"]) == "1.2.2"
+    assert reading.claim_next(ledger, "ito", LEASE, LATER) == "1.2.1"
+    assert reading.claim_next(ledger, "ito", LEASE, LATER, passing=["1.2.1"]) == "1.2.2"
     assert kinds(ledger, "1.2.1")[-2:] == ["skipped", "released"]
     with pytest.raises(NotAllowed, match="at most"):
-        reading.claim_next(ledger, "ito", LEASE, NOW, passing=["1"] * 51)
+        reading.claim_next(ledger, "ito", LEASE, LATER, passing=["1"] * 51)
 
 
 def test_the_next_study_of_a_sorted_list_is_the_one_due_first(ledger: sa.Engine):

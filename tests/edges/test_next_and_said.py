@@ -61,7 +61,7 @@ def test_a_study_whose_claim_ran_out_is_free(ledger: sa.Engine):
 
 def test_a_skip_is_written_down_with_the_band(ledger: sa.Engine):
     uids = arrivals(ledger, 3)
-    assert reading.claim_next(ledger, "dr-a", LEASE, NOW, passing=uids[:2]) == uids[2]
+    assert reading.claim_next(ledger, "dr-a", LEASE, NOW + timedelta(minutes=10), passing=uids[:2]) == uids[2]
     assert kinds(ledger, uids[0])[-1] == kinds(ledger, uids[1])[-1] == "skipped"
     assert details(ledger, "skipped") == [{"band": "NEUTRAL"}] * 2
     assert listed(ledger) == uids
@@ -118,11 +118,11 @@ def test_claiming_out_of_order_tells_how_many_were_passed_by(ledger: sa.Engine):
     uids = ["1.2.1", *(f"1.2.{n}" for n in (2, 3, 4))]
     for number, uid in enumerate(uids[1:], start=1):
         receive(ledger, film(1, uid, NOW + timedelta(minutes=number)))
-    reading.claim(ledger, "1.2.2", "dr-b", LEASE, NOW)
-    reading.claim(ledger, "1.2.4", "dr-a", LEASE, NOW)
+    reading.claim(ledger, "1.2.2", "dr-b", LEASE, NOW + timedelta(minutes=10))
+    reading.claim(ledger, "1.2.4", "dr-a", LEASE, NOW + timedelta(minutes=10))
     assert details(ledger, "claimed") == [{"passed": {"HIGH": 1}}, {"passed": {"HIGH": 1, "NEUTRAL": 1}}]
     assert "2 that stand before it passed by" in worklist.why(ledger, "1.2.4")[-1].said
-    reading.claim(ledger, "1.2.1", "dr-c", LEASE, NOW)
+    reading.claim(ledger, "1.2.1", "dr-c", LEASE, NOW + timedelta(minutes=10))
     assert worklist.why(ledger, "1.2.1")[-1].said == "claimed"
 
 

@@ -63,7 +63,7 @@ def states(ledger: sa.Engine, study: str) -> list[str]:
 def test_every_image_that_failed_is_found_the_newest_first(ledger: sa.Engine):
     failed(ledger, "1.2.1", "1.2.2")
     receive(ledger, film(1, "1.2.3", NOW + timedelta(minutes=1)), unreadable="the header cannot be read")
-    receive(ledger, film(1, "1.2.4"), film(2, "1.2.4"))
+    receive(ledger, film(1, "1.2.4"), film(2, "1.2.4"), now=NOW + timedelta(minutes=2))
     score_next(ledger, 0.2)
     fail_next(ledger)
     found = queues.failed_instances(ledger, 10)

@@ -32,9 +32,9 @@ def test_the_ledger_gives_arrivals_in_order_with_stat_and_the_logit_of_the_asked
     scored(ledger, "1.2.3", 0.9)
     receive(ledger, film(1, "1.2.4", NOW - timedelta(minutes=3), priority="STAT"))
     found = arrivals.since(ledger, NOW - timedelta(days=1), DIGEST)
-    assert [(row.at, row.stat, row.logit) for row in found] == [(NOW - timedelta(minutes=3), True, None), (NOW, False, 0.0)]
+    assert [(row.at, row.stat, row.logits) for row in found] == [(NOW - timedelta(minutes=3), True, ()), (NOW, False, (0.0,))]
     assert [row.study_uid for row in found] == ["1.2.4", "1.2.3"]
-    assert [row.logit for row in arrivals.since(ledger, NOW - timedelta(days=1), "e" * 64)] == [None, None]
+    assert [row.logits for row in arrivals.since(ledger, NOW - timedelta(days=1), "e" * 64)] == [(), ()]
 
 
 def test_what_arrived_before_the_asked_moment_is_left_out(ledger: sa.Engine) -> None:

@@ -30,7 +30,7 @@ def room(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator
 def failed(room: Room) -> str:
     """A study whose image cannot be read."""
     number = next(NUMBERS)
-    sends(room.daemon, phantom(room.folder, number, changes={"BitsStored": 13, "BitsAllocated": 16, "HighBit": 11}))
+    sends(room.daemon, phantom(room.folder, number, changes={"PhotometricInterpretation": "PALETTE COLOR"}))
     study = phantom_study_uid(number)
     wait_until(lambda: study in failed_now(room), "the image with a wrong High Bit has failed")
     return study

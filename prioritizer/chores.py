@@ -120,12 +120,12 @@ class Chores:
     def look_at_the_clock(self) -> None:
         """A step of the machine's clock is an event, and what it dated is brought to the present."""
         (wall, monotonic), now = self._clocks, (utc_now(), time.monotonic())
-        self._clocks = now
         step = (now[0] - wall) - timedelta(seconds=now[1] - monotonic)
         if abs(step) > STEP:
             log.error("the clock was set by %.0f s", step.total_seconds(), extra={"event": "clock-stepped"})
             clock_steps.record_step(self._engine, step, now[0])
             clock_steps.hold_to_present(self._engine, now[0])
+        self._clocks = now  # only now: a step that could not be written down is seen again
 
     def deadlines(self) -> None:
         """Mark overdue and expired studies, end claims whose lease ran out."""
@@ -149,13 +149,9 @@ class Chores:
         back = healing.faulty(self._engine, FileFault.MISSING) - missing
         healing.set_fault(self._engine, missing, FileFault.MISSING, utc_now())
         healing.set_fault(self._engine, back, FileFault.NONE, utc_now())
-        self._unlink_deleted([uid for uid, present in known.items() if not present])
+        left_over = [path.stem for path in self._spool.held() if known.get(path.stem) is False]
+        retention.unlink_marked(self._engine, left_over, self._spool.remove)
         self._reconciled = True
-
-    def _unlink_deleted(self, uids: list[str]) -> None:
-        """Files that were marked as deleted when a crash came."""
-        for uid in uids:
-            self._spool.remove(uid)
 
     def retention(self) -> None:
         """Delete the pixels of studies read and delivered long ago, oldest first, and what ended long ago; nothing else ever."""

@@ -11,6 +11,7 @@ The listener acknowledges such a copy once it is durable in conflicts/. Here it 
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,13 +26,14 @@ from prioritizer.db.receiving import Arrival, Quiet
 from prioritizer.dicom import attributes, develop
 from prioritizer.dicom.spool import Spool
 from prioritizer.eligibility import may_be_a_radiograph
-from prioritizer.errors import NotAllowed, Unprocessable
+from prioritizer.errors import NotAllowed, PrioritizerError, Transient, Unprocessable
 from prioritizer.identity import particulars_of
 from prioritizer.inference.sandbox import ChildDied
 from prioritizer.ranking import Policy
 from prioritizer.study import study_instance_uid
 
 log = logging.getLogger(__name__)
+WAIT_S = 1.0
 A_TURN = 8
 """Copies looked at before the inbox is looked at again."""
 Compare = Callable[[Path, Path], bool]
@@ -48,14 +50,33 @@ class Copies:
     same_pixels: Compare = develop.same_pixels
     clock: Clock = utc_now
     _looked_at: set[str] | None = field(default=None)
+    _later: dict[str, float] = field(default_factory=dict)
+    """Copies that could not be judged, and when they are looked at again, by the monotonic clock."""
 
     def step(self, policy: Policy, quiet: Quiet) -> bool:
         """Judge the oldest copies that were not looked at; True when there were any."""
         if self._looked_at is None:
             self._looked_at = copies.kept_files(self.engine)
-        new = [path for path in self.spool.copies() if path.name not in self._looked_at][:A_TURN]
-        judged = [self._judge(path, policy, quiet) for path in new]
+        now = time.monotonic()
+        waits = {name for name, at in self._later.items() if at > now}
+        new = [path for path in self.spool.copies() if path.name not in self._looked_at and path.name not in waits][:A_TURN]
+        judged = [self._judge_alone(path, policy, quiet) for path in new]
         return any(judged)
+
+    def _judge_alone(self, path: Path, policy: Policy, quiet: Quiet) -> bool:
+        """Whatever one copy does to the disk, the ledger or a decoder: it is looked at again later, the others go on."""
+        try:
+            judged = self._judge(path, policy, quiet)
+        except Transient:
+            raise  # the ledger does not answer: no copy can be judged now
+        except (OSError, sa.exc.SQLAlchemyError, PrioritizerError, MemoryError) as error:
+            log.error("a differing copy cannot be judged now (%s)", type(error).__name__, extra={"event": "copy-waits"})
+            judged = False
+        if judged:
+            self._later.pop(path.name, None)
+        else:
+            self._later[path.name] = time.monotonic() + WAIT_S
+        return judged
 
     def _judge(self, path: Path, policy: Policy, quiet: Quiet) -> bool:
         """True when the copy was judged; one whose original is not in the ledger yet waits for the next turn."""
@@ -74,7 +95,7 @@ class Copies:
             self.spool.take_copy(path, why)
             copies.enter_taken(self.engine, path.name, arrival, policy, quiet, now, f"{why}: the copy that came again took its place")
             return True
-        if study_instance_uid(held.instance.study_uid) != arrival.instance.study_uid and not arrival.unreadable:
+        if study_instance_uid(held.instance.study_uid) != arrival.instance.study_uid and attributes.names_a_study(arrival.instance):
             copies.enter_in_its_study(self.engine, path.name, arrival, policy, quiet, now)
         elif file is not None and self._is_the_same(held, file, arrival, path):
             copies.enter_same(self.engine, path.name, arrival, policy, now)
@@ -100,7 +121,7 @@ class Copies:
         try:
             return self.same_pixels(file, path)
         except (Unprocessable, ChildDied):
-            return False
+            return False  # a person looks
 
 
 def _what_is_wrong(held: Held, file: Path | None, arrival: Arrival) -> str:
@@ -109,6 +130,9 @@ def _what_is_wrong(held: Held, file: Path | None, arrival: Arrival) -> str:
         return "the file was deleted after reading" if held.gone else "the file was missing"
     if held.nameless and not arrival.unreadable:
         return "the file could not be read"
+    same_patient = not identity.differing(particulars_of(held.instance), particulars_of(arrival.instance))
+    if same_patient and attributes.names_a_study(arrival.instance) and not attributes.names_a_study(held.instance):
+        return "the file named no study"
     if attributes.sha256_of(file) != held.instance.sha256:
         return "the file was damaged"
     return ""

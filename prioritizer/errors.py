@@ -72,6 +72,10 @@ class Transient(PrioritizerError):
         return type(self), (self.reason,)
 
 
+class Contended(Transient):
+    """Another process, or another item of the same batch, entered the same thing: each is looked at alone."""
+
+
 @dataclass(eq=False)
 class PermanentRefusal(PrioritizerError):
     """A destination said no to the object itself, or to us: repeating is unlikely to change that."""

@@ -23,6 +23,7 @@ from prioritizer.db.receiving import Arrival, Quiet
 from prioritizer.dicom import attributes, develop, notices
 from prioritizer.dicom.part10 import read_receipt
 from prioritizer.dicom.spool import Spool
+from prioritizer.errors import Contended
 from prioritizer.ranking import Policy
 from prioritizer.study import Hold
 
@@ -132,7 +133,7 @@ class Receive:
         try:
             self._receive([arrival for _, arrival in found])
             entered = found
-        except sa.exc.SQLAlchemyError as error:
+        except (sa.exc.SQLAlchemyError, Contended) as error:
             log.error("a batch could not be entered (%s): each file is entered alone", type(error).__name__, extra={"event": "batch-fault"})
             entered = [(path, arrival) for path, arrival in found if self._enter_alone(path, arrival)]
         self.entered()
@@ -146,7 +147,7 @@ class Receive:
             try:
                 self._receive([one])
                 return True
-            except sa.exc.SQLAlchemyError as error:
+            except (sa.exc.SQLAlchemyError, Contended) as error:
                 log.error("a file could not be entered (%s)", type(error).__name__, extra={"event": "entry-fault"})
         self._wait(path, "the ledger does not take a file of the inbox")
         return False

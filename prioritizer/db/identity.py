@@ -25,6 +25,8 @@ from prioritizer.study import ANOTHER_PATIENT, Instance, StudyUID, row_key
 MAX_PATIENTS = 9
 """Under one Study Instance UID: a device that gives one UID to more is listed image by image."""
 PATIENT = ("patient_id", "issuer", "patient_name", "patient_birth_date", "patient_sex", "accession_number")
+CORRECTED = ("patient_name", "patient_sex")
+"""What a later image of the same Patient ID corrects. An accession number is not: one study may serve two orders."""
 OF_IMAGE = ("age_years", "study_description", "modality")
 """What the first image says better than an object that came before it."""
 
@@ -104,7 +106,7 @@ def after(tx: sa.Connection, row: sa.Row[Any], instance: Instance, now: datetime
         if value in ("", None) or value == shown[name]:
             continue
         empty = shown[name] in ("", None)
-        if empty or (first_image and name in OF_IMAGE) or (corrects and may_be_a_radiograph(instance) and name in PATIENT):
+        if empty or (first_image and name in OF_IMAGE) or (corrects and may_be_a_radiograph(instance) and name in CORRECTED):
             new[name] = value
     _say_so(tx, row, new, instance, corrects=corrects, now=now)
     return new

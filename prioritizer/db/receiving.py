@@ -19,7 +19,7 @@ from prioritizer.db.instance_rows import Arrival, row_of
 from prioritizer.db.placing import put_in_place, replace_study
 from prioritizer.db.tables import ECHO, NO_READER, instances, notices, studies
 from prioritizer.eligibility import may_be_a_radiograph
-from prioritizer.errors import Transient
+from prioritizer.errors import Contended
 from prioritizer.identity import particulars_of
 from prioritizer.ranking import Policy, Standing
 from prioritizer.study import AIState, Hold, Instance, ReadingState
@@ -47,7 +47,7 @@ def receive(engine: sa.Engine, arrivals: Sequence[Arrival], policy: Policy, quie
             bring_to_present(tx, rules, now)
             return sum(enter(tx, arrival, rules, quiet, now, held=held) for arrival in arrivals)
     except IntegrityError as error:
-        raise Transient("another process entered the same study at the same moment; its arrivals are looked at again") from error
+        raise Contended("another process entered the same study at the same moment; its arrivals are looked at again") from error
 
 
 def enter(tx: sa.Connection, arrival: Arrival, rules: InForce, quiet: Quiet, now: datetime, *, held: Hold = Hold.NONE) -> bool:

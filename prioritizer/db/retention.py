@@ -6,6 +6,7 @@ that was opened again, is not deleted by a question asked before.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -16,6 +17,7 @@ from prioritizer.db.events import Kind, record
 from prioritizer.db.tables import deliveries, differing_copies, instances, results, studies
 from prioritizer.study import AIState, DeliveryState, Hold, InstanceState, ReadingState
 
+A_TURN = 100
 MEASURED = timedelta(days=7)
 """The growth of the spool is that of so long."""
 
@@ -62,6 +64,18 @@ def _deletable(deadlines: Deadlines) -> sa.Select[tuple[str, str, str]]:
             instances.c.pixels_deleted_at.is_(None), ~unsent.exists(), ~undecided.exists(),
         )
     )  # fmt: skip
+
+
+def unlink_marked(engine: sa.Engine, uids: Sequence[str], unlink: Callable[[str], object]) -> None:
+    """Unlink the files of these instances that are still marked as deleted: a crash came between mark and unlink.
+
+    The rows are held meanwhile: an image that comes again enters before or after this, and its file is never the one that goes.
+    """
+    for first in range(0, len(uids), A_TURN):
+        with connect.writing(engine) as tx:
+            mine = instances.c.sop_instance_uid.in_(uids[first : first + A_TURN]) & instances.c.pixels_deleted_at.is_not(None)
+            for uid in tx.scalars(sa.select(instances.c.sop_instance_uid).where(mine).with_for_update()).all():
+                unlink(uid)
 
 
 def delete_result_bytes(engine: sa.Engine, sent_before: datetime, now: datetime, limit: int = 100) -> int:

@@ -330,7 +330,7 @@ daemons = Table(
     Column("started_at", Instant, nullable=False),
     Column("seen_at", Instant, nullable=False),
 )
-"""Who serves this ledger: each daemon writes its row while all its parts turn, by the database's clock."""
+"""Who serves this ledger: each daemon writes its row while it does, by the database's clock."""
 
 ranking_policy = Table(
     "ranking_policy",

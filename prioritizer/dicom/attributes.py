@@ -76,6 +76,11 @@ def read_instance(path: Path) -> Instance:
     return _instance(receipt, path, header)
 
 
+def names_a_study(instance: Instance) -> bool:
+    """True where the instance states a Study Instance UID that is one."""
+    return not instance.study_uid.startswith(NO_STUDY)
+
+
 def instance_of_file(path: Path) -> Instance:
     """The Instance of any DICOM file, with or without preamble and file meta. Raises Unprocessable."""
     try:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import mmap
 import os
 import zlib
+from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import BinaryIO, Final, Protocol
 
@@ -63,15 +64,15 @@ class BufferStream:
         return len(self._buffer) - self.position
 
 
-class _Chunked:
+class _Chunked(ABC):
     """A stream that holds one chunk of what it reads."""
 
     def __init__(self) -> None:
         self._chunk, self._at, self.position = b"", 0, 0
 
+    @abstractmethod
     def _more(self) -> bytes:
         """The next bytes, at most CHUNK; empty at the end."""
-        raise NotImplementedError
 
     def _fill(self, length: int) -> None:
         while len(self._chunk) - self._at < length and (more := self._more()):

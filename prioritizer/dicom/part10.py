@@ -94,7 +94,10 @@ def read_receipt(path: Path) -> Receipt:
             raise ValueError("file meta information is longer than we ever write")
         meta = file.read(length)
         size = file.seek(0, 2)
-    return _receipt(_meta_values(meta), dataset_offset=len(head) + length, size=size)
+    try:
+        return _receipt(_meta_values(meta), dataset_offset=len(head) + length, size=size)
+    except (struct.error, RecursionError) as exc:
+        raise ValueError("file meta information is damaged") from exc
 
 
 def _meta_values(meta: bytes) -> dict[int, bytes]:

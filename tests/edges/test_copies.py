@@ -201,6 +201,45 @@ def test_a_report_that_came_twice_is_nothing_to_confirm(ledger: sa.Engine, tmp_p
     assert states(box) == [CopyState.SAME]
 
 
+def test_a_copy_that_the_disk_does_not_give_stops_neither_copies_nor_arrivals(box: Box, monkeypatch: pytest.MonkeyPatch):
+    box.stored(phantom(1, **RIGHT))
+    box.stored(phantom(2))
+    box.receive(same_pixels=lambda one, other: False)
+    box.stored(phantom(2, PatientID="OTHER-2"))
+    box.stored(phantom(3))
+    genuine = judged.copies.enter_waiting
+
+    def enter(engine: sa.Engine, file: str, *rest: object) -> None:
+        raise OSError(5, "EIO")
+
+    monkeypatch.setattr(judged.copies, "enter_waiting", enter)
+    worker = box.receive()
+    assert len(box.rows()) == 3
+    monkeypatch.setattr(judged.copies, "enter_waiting", genuine)
+    assert worker._copies is not None
+    worker._copies._later.clear()
+    worker.step()
+    assert "OTHER-2" in box.row(str(phantom(2).StudyInstanceUID)).identity
+
+
+def test_a_study_uid_that_comes_later_gives_the_image_its_study(ledger: sa.Engine, tmp_path: Path):
+    box = Box(ledger, tmp_path)
+    box.stored(phantom(5, StudyInstanceUID=""))
+    box.receive()
+    box.stored(phantom(5))
+    box.receive()
+    assert [row.study_uid for row in box.rows()] == [phantom(5).StudyInstanceUID]
+
+
+def test_an_image_that_breaks_off_is_listed_in_the_study_that_it_names(box: Box):
+    from tests.edges.spooled import encoded
+
+    other = phantom(6, SOPInstanceUID=UID)
+    box.stored(other, raw=encoded(other)[:-500])
+    box.receive()
+    assert box.row(str(other.StudyInstanceUID)).patient_id == other.PatientID
+
+
 def test_copies_whose_pixels_cannot_be_compared_wait(box: Box):
     box.stored(phantom(1, StudyDescription="other bytes"))
 

@@ -66,6 +66,13 @@ def test_a_later_image_of_the_same_number_corrects_the_name_and_both_are_found(l
     assert listed(ledger, text="muster") == listed(ledger, text="richtig") == ["1.2.3"]
 
 
+def test_a_study_of_two_orders_keeps_the_first_number_and_is_found_by_both(ledger: sa.Engine):
+    receive(ledger, film(1, **ANNA, accession_number="ACC-1"), film(2, **ANNA, accession_number="ACC-2"))
+    assert row(ledger, "1.2.3").accession_number == "ACC-1"
+    assert listed(ledger, text="acc-2") == ["1.2.3"]
+    assert "corrected" not in kinds(ledger)
+
+
 def test_another_name_without_a_number_does_not_rename_the_row(ledger: sa.Engine):
     receive(ledger, film(1, **ANNA))
     receive(ledger, film(2, patient_name="Probe^Oto", patient_id=""))

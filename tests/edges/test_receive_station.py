@@ -107,6 +107,34 @@ def test_a_batch_that_the_ledger_does_not_take_is_entered_one_by_one(box: Box, m
     assert reasons == {phantom(1).PatientID: "", phantom(3).PatientID: "", "": receive_station.NOT_STORED}
 
 
+def test_a_receipt_that_is_cut_inside_an_element_stops_no_other(box: Box):
+    """Its group length is whole and its last element is not: struct.error, which is no ValueError."""
+    box.stored(phantom(1))
+    path = next(box.spool.inbox())
+    whole = path.read_bytes()
+    path.write_bytes(whole[:140] + (13).to_bytes(4, "little") + whole[144:])
+    box.stored(phantom(2))
+    box.receive()
+    assert [row.patient_id for row in box.rows()] == [phantom(2).PatientID]
+    assert box.spool.set_aside() == 1
+
+
+def test_an_arrival_that_collides_for_ever_stops_no_other(box: Box, monkeypatch: pytest.MonkeyPatch):
+    for number in (1, 2, 3):
+        box.stored(phantom(number))
+    genuine = receive_station.receiving.enter
+
+    def enter(tx: object, arrival: object, *rest: object, **more: object) -> bool:
+        if arrival.instance.sop_instance_uid == phantom(2).SOPInstanceUID:
+            raise sa.exc.IntegrityError("INSERT", {}, ValueError("already there"))
+        return genuine(tx, arrival, *rest, **more)
+
+    monkeypatch.setattr(receive_station.receiving, "enter", enter)
+    worker = box.receive()
+    assert {row.patient_id for row in box.rows()} == {phantom(1).PatientID, phantom(3).PatientID}
+    assert worker.stuck == 1
+
+
 def test_a_ledger_that_does_not_answer_loses_nothing(box: Box, monkeypatch: pytest.MonkeyPatch):
     box.stored(phantom(1))
 

@@ -152,10 +152,13 @@ class Daemon:
         """
         try:
             migrations.prepare(self.engine)
-            self._alone_on_ledger()
+            another = self._another_serves()
         except Transient as error:
             self._ledger_fault = str(error)
             raise
+        if another:
+            self._ledger_fault = another
+            raise Transient(another)
         self._end_claims_of_the_dead()
         policy = self._policy()
         if again := scoring.another_bundle(self.engine, policy, utc_now()):
@@ -168,30 +171,24 @@ class Daemon:
         for station in self.stations:
             station.wake()
 
-    def _alone_on_ledger(self) -> None:
-        """Raises Transient while another daemon serves this ledger."""
+    def _another_serves(self) -> str:
+        """Who else serves this ledger, in a sentence; empty where it is this daemon's, which is then written down."""
         for other in daemons.serving(self.engine):
-            if other.worker == self._worker or other.silent:
-                continue
-            if is_gone(other.worker):
+            if other.worker != self._worker and is_gone(other.worker):
                 daemons.leave(self.engine, other.worker)
-                continue
-            host = ":".join(other.worker.split(":")[:2])
-            raise Transient(
-                f"another daemon ({host}, bundle {other.bundle_digest[:12] or 'none'}) serves this ledger: this one receives, and waits; "
-                "stop one of them"
-            )
-        self._beat()
-
-    def _beat(self) -> None:
-        """This daemon serves the ledger."""
         digest = self.bundle.digest if self.bundle is not None else ""
-        daemons.beat(self.engine, self._worker, digest, str(self.settings.spool_folder))
+        found = daemons.beat(self.engine, self._worker, digest, str(self.settings.spool_folder))
+        if found is None:
+            return ""
+        who = f"{':'.join(found.worker.split(':')[:2])}, bundle {found.bundle_digest[:12] or 'none'}"
+        return f"another daemon ({who}) serves this ledger: this one receives, and waits; stop one of them"
 
     def _heartbeat(self) -> None:
-        """As long as it does."""
-        if not self._ledger_fault:
-            self._beat()
+        """This daemon serves the ledger. One that stood still so long that another took over receives and waits from now on."""
+        if not self._ledger_fault and (another := self._another_serves()):
+            self._ledger_fault = another
+            self._owed.owe("taking over the ledger", self._take_over_ledger)
+            log.error("%s", another, extra={"event": "ledger-taken"})
 
     def _when_ledger_is_ours(self, step: Callable[[], bool]) -> Callable[[], bool]:
         return lambda: not self._ledger_fault and step()

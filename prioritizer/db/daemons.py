@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 import sqlalchemy as sa
 
 from prioritizer.db import connect
+from prioritizer.db.ruled import hold_settings
 from prioritizer.db.tables import MICROSECOND, daemons, database_now
 
 SILENT = timedelta(seconds=60)
@@ -30,12 +31,19 @@ class Serving:
     """Not heard for `SILENT`."""
 
 
-def beat(engine: sa.Engine, worker: str, bundle_digest: str, spool: str) -> None:
-    """This daemon runs."""
+def beat(engine: sa.Engine, worker: str, bundle_digest: str, spool: str) -> Serving | None:
+    """This daemon serves the ledger, unless another one does: then that one is returned and nothing is written.
+
+    One at a time: of two that start in the same moment the second sees the first.
+    """
     values = {"bundle_digest": bundle_digest, "spool": spool, "seen_at": database_now()}
     with connect.writing(engine) as tx:
-        row = connect.insert(tx, daemons).values(worker=worker, started_at=database_now(), **values)
-        tx.execute(row.on_conflict_do_update(index_elements=["worker"], set_=values))
+        hold_settings(tx)
+        other = next((one for one in _serving(tx) if one.worker != worker and not one.silent), None)
+        if other is None:
+            row = connect.insert(tx, daemons).values(worker=worker, started_at=database_now(), **values)
+            tx.execute(row.on_conflict_do_update(index_elements=["worker"], set_=values))
+    return other
 
 
 def leave(engine: sa.Engine, worker: str) -> None:
@@ -46,8 +54,12 @@ def leave(engine: sa.Engine, worker: str) -> None:
 
 def serving(engine: sa.Engine) -> list[Serving]:
     """Every daemon that did not leave, the one heard last first."""
+    with connect.reading(engine) as tx:
+        return _serving(tx)
+
+
+def _serving(tx: sa.Connection) -> list[Serving]:
     silent = sa.type_coerce(database_now(), sa.BigInteger) - sa.type_coerce(daemons.c.seen_at, sa.BigInteger) > SILENT // MICROSECOND
     columns = (daemons.c.worker, daemons.c.bundle_digest, daemons.c.spool, daemons.c.seen_at, silent.label("silent"))
-    with connect.reading(engine) as tx:
-        rows = tx.execute(sa.select(*columns).order_by(daemons.c.seen_at.desc())).all()
+    rows = tx.execute(sa.select(*columns).order_by(daemons.c.seen_at.desc())).all()
     return [Serving(**{**row._mapping, "silent": bool(row.silent)}) for row in rows]

@@ -104,6 +104,11 @@ def active_row(tx: sa.Connection) -> Row | None:
     return Row(**found._mapping) if found else None
 
 
+def hold_settings(tx: sa.Connection) -> None:
+    """Hold the one row that stands for the site alone, until the commit."""
+    _held_change(tx, alone=True)
+
+
 def _held_change(tx: sa.Connection, *, alone: bool) -> int:
     wanted = sa.select(site_rules.c.change).with_for_update(read=not alone)
     found = tx.scalar(wanted)

@@ -15,7 +15,7 @@ from prioritizer.config import Destination, Listener, Settings
 from prioritizer.db import clock_steps, daemons, healing
 from prioritizer.db.healing import FileFault
 from prioritizer.standing import Lasting, Look, Parts
-from tests.edges.ledgers import POLICY, film, ledger_fixture, publish, receive, scored  # noqa: F401
+from tests.edges.ledgers import POLICY, film, ledger_fixture, publish, receive, scored, together  # noqa: F401
 from tests.edges.spooled import Box, phantom
 
 PACS = Destination(name="pacs", ae_title="PACS", host="127.0.0.1", port=11113)
@@ -129,3 +129,22 @@ def test_a_daemon_that_was_not_heard_is_told(ledger: sa.Engine):
     assert daemons.serving(ledger)[0].silent
     daemons.leave(ledger, "host:1")
     assert daemons.serving(ledger) == []
+
+
+def test_of_two_daemons_one_serves_until_it_is_silent(ledger: sa.Engine):
+    assert daemons.beat(ledger, "host:1", "d", "/one") is None
+    found = daemons.beat(ledger, "host:2", "e", "/two")
+    assert found is not None
+    assert (found.worker, found.bundle_digest) == ("host:1", "d")
+    assert [one.worker for one in daemons.serving(ledger)] == ["host:1"]
+    with ledger.begin() as tx:
+        tx.exec_driver_sql("UPDATE daemons SET seen_at = seen_at - 120000000")
+    assert daemons.beat(ledger, "host:2", "e", "/two") is None
+    taken = daemons.beat(ledger, "host:1", "d", "/one")
+    assert taken is not None
+    assert taken.worker == "host:2"
+
+
+def test_of_many_that_start_at_once_one_serves(ledger: sa.Engine):
+    answers = together(*(lambda n=n: daemons.beat(ledger, f"host:{n}", "d", f"/{n}") for n in range(6)))
+    assert sum(answer is None for answer in answers) == 1

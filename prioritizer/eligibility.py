@@ -34,14 +34,10 @@ __all__ = [
     "age_words", "judge", "not_a_radiograph", "printable", "with_likeness",
 ]  # fmt: skip
 
-RADIOGRAPH_CLASSES = frozenset(
-    {
-        "1.2.840.10008.5.1.4.1.1.1",  # Computed Radiography
-        "1.2.840.10008.5.1.4.1.1.1.1",  # Digital X-Ray, for presentation
-        "1.2.840.10008.5.1.4.1.1.1.1.1",  # Digital X-Ray, for processing
-    }
-)
+COMPUTED_RADIOGRAPHY_CLASS = "1.2.840.10008.5.1.4.1.1.1"
+FOR_PRESENTATION_CLASS = "1.2.840.10008.5.1.4.1.1.1.1"
 FOR_PROCESSING_CLASS = "1.2.840.10008.5.1.4.1.1.1.1.1"
+RADIOGRAPH_CLASSES = frozenset({COMPUTED_RADIOGRAPHY_CLASS, FOR_PRESENTATION_CLASS, FOR_PROCESSING_CLASS})
 AGES_APART = 2.0
 """Years between a stated age and that by the dates from which on they disagree: birth dates are cut to the year, ages to whole years."""
 MAX_REASON = 300

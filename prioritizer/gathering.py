@@ -140,7 +140,7 @@ def _instance_of_columns(image: LabelledImage, bundle: Bundle) -> Instance:
     """What the label file says of a picture that has no header, as an instance to be judged."""
     return Instance(
         sop_instance_uid=SOPInstanceUID(""),
-        sop_class_uid=next(iter(eligibility.RADIOGRAPH_CLASSES)),
+        sop_class_uid=eligibility.FOR_PRESENTATION_CLASS,
         study_uid=StudyUID(image.study_uid),
         series_uid="",
         transfer_syntax_uid="",

@@ -58,7 +58,8 @@ class Spool:
         self.board = notices.NoticeBoard(root / "notices")
         self._quarantine = Quarantine(root / "quarantine", self.board)
         # A name of its own for every spool object: the files of another process with the same number are never met.
-        self._names = (f"{os.getpid()}-{secrets.token_hex(4)}-{number}" for number in itertools.count())
+        # Two threads may ask at once: a count hands out each number once, a generator would raise.
+        self._own, self._numbers = f"{os.getpid()}-{secrets.token_hex(4)}", itertools.count()
         # One writer at a time per SOP Instance UID: a second sender of the same instance must neither be
         # acknowledged before the first is durable, nor lose its file to the first one's failure.
         self._stripes = tuple(threading.Lock() for _ in range(64))
@@ -73,9 +74,12 @@ class Spool:
         if not self.accepting():
             raise Refused(status.OUT_OF_RESOURCES, "the spool's disk failed to make files durable")
         try:
-            return Partial(self.partial / next(self._names), receipt, self._failed)
+            return Partial(self.partial / self._new_name(), receipt, self._failed)
         except OSError as exc:
             raise Refused(status.OUT_OF_RESOURCES, "the spool cannot open a file") from exc
+
+    def _new_name(self) -> str:
+        return f"{self._own}-{next(self._numbers)}"
 
     def store(self, partial: Partial) -> Outcome:
         """Make the instance durable under its name: after this returns, 0x0000 may be sent. Refused (0xA700) otherwise."""
@@ -150,7 +154,7 @@ class Spool:
         if time.monotonic() < self._probe_at:
             return False
         self._probe_at = time.monotonic() + _PROBE_SECONDS
-        probe = self.partial / f"probe-{next(self._names)}"
+        probe = self.partial / f"probe-{self._new_name()}"
         try:
             write_durably(probe, b"probe")
             sync_folder(self._inbox)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -208,3 +209,9 @@ def test_the_list_on_a_terminal_waits_for_no_dicom_library():
 def test_there_is_no_corner_for_everything():
     forbidden = {"utils", "helpers", "common", "manager", "service", "core"}
     assert not forbidden & {part for path in modules() for part in path.relative_to(PACKAGE).with_suffix("").parts}
+
+
+@pytest.mark.parametrize("path", modules(), ids=str)
+def test_nothing_is_decided_by_the_order_of_a_set(path: Path):
+    """A set of texts has another order in every process: what `next(iter(NAMES))` gives is drawn by chance."""
+    assert not re.search(r"next\(iter\((\w+\.)?[A-Z_]+\)", path.read_text()), path

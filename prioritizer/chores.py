@@ -15,7 +15,6 @@ from prioritizer import standing, watching
 from prioritizer.clock import utc_now
 from prioritizer.config import Settings
 from prioritizer.db import clock_steps, healing, housekeeping, reading, receiving, retention, signing_in
-from prioritizer.db.healing import FileFault
 from prioritizer.db.retention import Deadlines
 from prioritizer.db.ruled import holding
 from prioritizer.dicom import attributes
@@ -25,6 +24,7 @@ from prioritizer.house_rules import policy_of, quiet_of
 from prioritizer.ranking import Policy, Stage
 from prioritizer.receive_station import rebuild
 from prioritizer.standing import Lasting, Parts
+from prioritizer.study import FileFault
 
 log = logging.getLogger(__name__)
 KEPT_SESSIONS = timedelta(days=30)

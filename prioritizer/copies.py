@@ -2,10 +2,11 @@
 
 The listener acknowledges such a copy once it is durable in conflicts/. Here it is compared with what is held:
 
-    what is held is gone, damaged or unreadable      the copy takes its place
     another study                                    listed there, never scored, both rows marked
-    the same particulars and the same pixels         the same image: nothing to decide
-    anything else                                    it waits on the row until a person has confirmed one of the two
+    other particulars                                it waits on the row until a person has confirmed one of the two
+    what is held is gone, damaged or unreadable      the copy takes its place
+    the same pixels                                  the same image: nothing to decide
+    anything else                                    it waits on the row
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import sqlalchemy as sa
 
 from prioritizer import identity
 from prioritizer.clock import Clock, utc_now
-from prioritizer.db import copies, healing
+from prioritizer.db import copies
 from prioritizer.db.copies import Held
 from prioritizer.db.receiving import Arrival, Quiet
 from prioritizer.dicom import attributes, develop
@@ -30,7 +31,7 @@ from prioritizer.errors import NotAllowed, PrioritizerError, Transient, Unproces
 from prioritizer.identity import particulars_of
 from prioritizer.inference.sandbox import ChildDied
 from prioritizer.ranking import Policy
-from prioritizer.study import study_instance_uid
+from prioritizer.study import names_a_study, study_instance_uid
 
 log = logging.getLogger(__name__)
 WAIT_S = 1.0
@@ -59,7 +60,10 @@ class Copies:
             self._looked_at = copies.kept_files(self.engine)
         now = time.monotonic()
         waits = {name for name, at in self._later.items() if at > now}
-        new = [path for path in self.spool.copies() if path.name not in self._looked_at and path.name not in waits][:A_TURN]
+        present = self.spool.copies()
+        # A name may be used again: what is not there any more is forgotten.
+        self._looked_at &= {path.name for path in present}
+        new = [path for path in present if path.name not in self._looked_at and path.name not in waits][:A_TURN]
         judged = [self._judge_alone(path, policy, quiet) for path in new]
         return any(judged)
 
@@ -89,14 +93,16 @@ class Copies:
         held, file = copies.held(self.engine, uid), self.spool.find(uid)
         if held is None:
             return self._admit(path, file)
-        why = _what_is_wrong(held, file, arrival)
         now = self.clock()
-        if why:
+        changed = bool(identity.differing(particulars_of(held.instance), particulars_of(arrival.instance)))
+        if _of_another_study(held.instance.study_uid, arrival.instance.study_uid, changed=changed):
+            copies.enter_in_its_study(self.engine, path.name, arrival, policy, quiet, now)
+        elif changed:
+            copies.enter_waiting(self.engine, path.name, arrival, now)
+        elif why := _what_is_wrong(held, file, arrival):
             self.spool.take_copy(path, why)
             copies.enter_taken(self.engine, path.name, arrival, policy, quiet, now, f"{why}: the copy that came again took its place")
             return True
-        if study_instance_uid(held.instance.study_uid) != arrival.instance.study_uid and attributes.names_a_study(arrival.instance):
-            copies.enter_in_its_study(self.engine, path.name, arrival, policy, quiet, now)
         elif file is not None and self._is_the_same(held, file, arrival, path):
             copies.enter_same(self.engine, path.name, arrival, policy, now)
             self.spool.drop_copy(path)
@@ -114,8 +120,6 @@ class Copies:
         return file is None
 
     def _is_the_same(self, held: Held, file: Path, arrival: Arrival, path: Path) -> bool:
-        if identity.differing(particulars_of(held.instance), particulars_of(arrival.instance)):
-            return False
         if not may_be_a_radiograph(held.instance) and not may_be_a_radiograph(arrival.instance):
             return True  # a report or presentation state: nothing of it is scored or shown
         try:
@@ -124,14 +128,20 @@ class Copies:
             return False  # a person looks
 
 
+def _of_another_study(held: str, sent: str, *, changed: bool) -> bool:
+    """True where a copy belongs to another study than what is held; one that names none belongs to any, of the same patient."""
+    return names_a_study(sent) and study_instance_uid(held) != sent and (names_a_study(held) or changed)
+
+
 def _what_is_wrong(held: Held, file: Path | None, arrival: Arrival) -> str:
-    """Why the copy takes the place of what is held; empty where that is whole."""
+    """Why a copy of the same particulars takes the place of what is held; empty where that is whole, or the copy no better."""
     if file is None:
         return "the file was deleted after reading" if held.gone else "the file was missing"
-    if held.nameless and not arrival.unreadable:
+    if arrival.unreadable:
+        return ""
+    if held.nameless:
         return "the file could not be read"
-    same_patient = not identity.differing(particulars_of(held.instance), particulars_of(arrival.instance))
-    if same_patient and attributes.names_a_study(arrival.instance) and not attributes.names_a_study(held.instance):
+    if names_a_study(arrival.instance.study_uid) and not names_a_study(held.instance.study_uid):
         return "the file named no study"
     if attributes.sha256_of(file) != held.instance.sha256:
         return "the file was damaged"
@@ -163,7 +173,7 @@ def confirm(
         path = next((one for one in spool.copies() if one.name == copy.file), None)
         if path is not None:
             spool.take_copy(path, "a person confirmed another copy of this image")
-        elif not copy.file.startswith(healing.IN_PLACE) and not spool.lies_in_place(copy.file, copy.sop_instance_uid):
+        elif not spool.lies_in_place(copy.file, copy.sop_instance_uid):
             raise NotAllowed(f"the copy {copy.file} is not in the spool any more: send the image again")
         file = spool.find(copy.sop_instance_uid)
         if file is not None:

@@ -18,7 +18,7 @@ import sqlalchemy as sa
 
 from prioritizer.clock import Clock, utc_now
 from prioritizer.copies import Compare, Copies
-from prioritizer.db import receiving
+from prioritizer.db import copies, receiving
 from prioritizer.db.receiving import Arrival, Quiet
 from prioritizer.dicom import attributes, develop, notices
 from prioritizer.dicom.part10 import read_receipt
@@ -131,29 +131,41 @@ class Receive:
         if not found:
             return False
         try:
-            self._receive([arrival for _, arrival in found])
-            entered = found
+            entered = self._receive(found)
         except (sa.exc.SQLAlchemyError, Contended) as error:
             log.error("a batch could not be entered (%s): each file is entered alone", type(error).__name__, extra={"event": "batch-fault"})
-            entered = [(path, arrival) for path, arrival in found if self._enter_alone(path, arrival)]
+            entered = [each for path, arrival in found for each in self._enter_alone(path, arrival)]
         self.entered()
-        for path, _ in entered:
+        for path in entered:
             self._settle(path)
         return bool(entered)
 
-    def _enter_alone(self, path: Path, arrival: Arrival) -> bool:
-        """As it is, or bare with the reason; False where the ledger takes neither now."""
+    def _enter_alone(self, path: Path, arrival: Arrival) -> list[Path]:
+        """As it is, or bare with the reason; nothing where the ledger takes neither now."""
         for one in (arrival, Arrival(instance=attributes.bare_instance(path), unreadable=NOT_STORED)):
             try:
-                self._receive([one])
-                return True
+                return self._receive([(path, one)])
             except (sa.exc.SQLAlchemyError, Contended) as error:
                 log.error("a file could not be entered (%s)", type(error).__name__, extra={"event": "entry-fault"})
         self._wait(path, "the ledger does not take a file of the inbox")
-        return False
+        return []
 
-    def _receive(self, arrivals: list[Arrival]) -> None:
-        receiving.receive(self.engine, arrivals, self.policy, self.quiet, self.clock())
+    def _receive(self, found: list[tuple[Path, Arrival]]) -> list[Path]:
+        """Returns what may settle: all that was entered, or was before. Other bytes under a known UID lie with the differing copies."""
+        others = copies.of_other_bytes(self.engine, [arrival.instance for _, arrival in found])
+        arrivals = [(path, arrival) for path, arrival in found if arrival.instance.sop_instance_uid not in others]
+        receiving.receive(self.engine, [arrival for _, arrival in arrivals], self.policy, self.quiet, self.clock())
+        for path, arrival in found:
+            if arrival.instance.sop_instance_uid in others:
+                self._compare(path)
+        return [path for path, _ in arrivals]
+
+    def _compare(self, path: Path) -> None:
+        """The spool held no file of this image, and the ledger knows it: what came is compared with what is known before it is taken."""
+        try:
+            self.spool.lay_beside(path)
+        except (OSError, ValueError) as error:
+            self._wait(path, f"a file of the inbox cannot be laid beside what is held ({type(error).__name__})")
 
     def _settle(self, path: Path) -> None:
         try:

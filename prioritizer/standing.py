@@ -14,12 +14,12 @@ import sqlalchemy as sa
 from prioritizer import ruled
 from prioritizer.config import Settings
 from prioritizer.db import calibrations, clock_steps, healing, queues, worklist
-from prioritizer.db.healing import FileFault
 from prioritizer.db.housekeeping import Alarm
 from prioritizer.db.ruled import holding
 from prioritizer.dicom.spool import Spool
 from prioritizer.errors import CalibrationChanged
 from prioritizer.ranking import Policy, minutes
+from prioritizer.study import FileFault
 
 INBOX_AGE = timedelta(minutes=2)
 """A received file is on the list within a second; after so long something stands still."""

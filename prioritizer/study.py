@@ -191,6 +191,16 @@ class Hold(StrEnum):
     IDENTITY = "identity"
 
 
+class FileFault(StrEnum):
+    """What is wrong with the file of an instance in the spool."""
+
+    NONE = ""
+    MISSING = "missing"
+    DAMAGED = "damaged"
+
+
+NO_STUDY = "no-study-uid."
+"""Prefix of the key of an instance that names no study; its SOP Instance UID follows, so that it is listed alone."""
 ANOTHER_PATIENT = "~"
 """Between a Study Instance UID and a number: the row of another patient under the same UID. No UID holds this character."""
 
@@ -203,6 +213,11 @@ def row_key(study_uid: str, number: int) -> StudyUID:
 def study_instance_uid(key: str) -> str:
     """(0020,000D) Study Instance UID of the row with this key."""
     return key.partition(ANOTHER_PATIENT)[0]
+
+
+def names_a_study(key: str) -> bool:
+    """True where the instances of the row with this key state a Study Instance UID."""
+    return not key.startswith(NO_STUDY)
 
 
 def states_before(transitions: Mapping[State, frozenset[State]], state: State) -> list[State]:
@@ -277,6 +292,9 @@ class Instance:
     priority: str = ""
     number_of_frames: int = 1
     has_pixels: bool = True
+    """False only where the header was read to its end and holds no Pixel Data."""
+    pixels_sha256: str = ""
+    """Of the Pixel Data as encoded, hex; empty where there is none, or where it is deflated with the rest."""
     made_by_us: bool = False
     rendering_warnings: tuple[str, ...] = ()
     """What of the header was passed over or put right when the image is drawn: sentences for people, without patient data."""

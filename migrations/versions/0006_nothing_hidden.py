@@ -1,5 +1,7 @@
 """Whose study it is, what is wrong with its files, who serves the ledger, and what was in force before."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 
 import sqlalchemy as sa
@@ -14,6 +16,7 @@ HELD = sa.text("held <> ''")
 UNSURE = sa.text("identity <> ''")
 FAULTY = sa.text("file_fault <> ''")
 WAITING = sa.text("state = 'WAITING'")
+MADE = ["sop_instance_uid", "bundle_digest", "calibration_id", "preprocessing_id", "engine", "precision", "activation"]
 
 
 def upgrade() -> None:
@@ -24,6 +27,12 @@ def upgrade() -> None:
     op.add_column("studies", sa.Column("listed_since", sa.BigInteger(), nullable=True))
     op.create_index("ix_studies_identity", "studies", ["last_received_at"], sqlite_where=UNSURE, postgresql_where=UNSURE)
     op.add_column("instances", sa.Column("file_fault", sa.String(length=16), nullable=False, server_default=""))
+    op.add_column("instances", sa.Column("entry", sa.Integer(), nullable=False, server_default="0"))
+    op.add_column("instances", sa.Column("pixels_version", sa.Integer(), nullable=False, server_default="0"))
+    with _feedback_let_go(), op.batch_alter_table("scores") as batch:
+        batch.add_column(sa.Column("pixels_version", sa.Integer(), nullable=False, server_default="0"))
+        batch.drop_constraint("uq_scores_made", type_="unique")
+        batch.create_unique_constraint("uq_scores_made", [*MADE, "pixels_version"])
     op.create_index("ix_instances_file_fault", "instances", ["file_fault"], sqlite_where=FAULTY, postgresql_where=FAULTY)
     op.add_column("results", sa.Column("data_deleted_at", sa.BigInteger(), nullable=True))
     op.create_table(
@@ -74,6 +83,17 @@ def upgrade() -> None:
     op.drop_column("calibrations", "replaced")
 
 
+@contextmanager
+def _feedback_let_go() -> Iterator[None]:
+    """SQLite makes a table anew to change a key of it: meanwhile no other table may name its rows."""
+    tx, feedback = op.get_bind(), sa.table("feedback", sa.column("id"), sa.column("score"))
+    named = tx.execute(sa.select(feedback).where(feedback.c.score.is_not(None))).all()
+    tx.execute(feedback.update().values(score=None))
+    yield
+    for row in named:
+        tx.execute(feedback.update().where(feedback.c.id == row.id).values(score=row.score))
+
+
 def _enter_what_is_in_force(activations: sa.Table) -> None:
     """What each bundle would go back to, as far as it was kept: along `replaced`, each calibration once."""
     tx = op.get_bind()
@@ -90,6 +110,15 @@ def _enter_what_is_in_force(activations: sa.Table) -> None:
             tx.execute(activations.insert().values(bundle_digest=one.bundle_digest, calibration=one.id, at=at, by=by))
 
 
+def _keep_newest_scores() -> None:
+    """Of scores that differ by the pixels alone the newest stays; what was said of an older one is said of none."""
+    scores = sa.table("scores", sa.column("id"), *(sa.column(name) for name in MADE))
+    feedback = sa.table("feedback", sa.column("score"))
+    newest = sa.select(sa.func.max(scores.c.id)).group_by(*(scores.c[name] for name in MADE))
+    op.execute(feedback.update().where(feedback.c.score.not_in(newest)).values(score=None))
+    op.execute(scores.delete().where(scores.c.id.not_in(newest)))
+
+
 def downgrade() -> None:
     op.add_column("calibrations", sa.Column("replaced", sa.String(length=80), nullable=True))
     op.drop_table("activations")
@@ -99,6 +128,13 @@ def downgrade() -> None:
     op.drop_column("results", "data_deleted_at")
     op.drop_index("ix_instances_file_fault", table_name="instances")
     op.drop_column("instances", "file_fault")
+    op.drop_column("instances", "entry")
+    op.drop_column("instances", "pixels_version")
+    _keep_newest_scores()
+    with _feedback_let_go(), op.batch_alter_table("scores") as batch:
+        batch.drop_constraint("uq_scores_made", type_="unique")
+        batch.drop_column("pixels_version")
+        batch.create_unique_constraint("uq_scores_made", MADE)
     op.drop_index("ix_studies_held", table_name="studies")
     op.drop_column("studies", "listed_since")
     op.drop_column("studies", "issuer")

@@ -6,7 +6,7 @@ The copy lies in the spool's conflicts/ from before it was acknowledged; `differ
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
@@ -16,16 +16,17 @@ import sqlalchemy as sa
 from prioritizer import identity
 from prioritizer.db import connect, healing
 from prioritizer.db.events import Kind, record
-from prioritizer.db.identity import after, find_by, mark, row_for
-from prioritizer.db.in_force import InForce, in_force
+from prioritizer.db.identity import after, find_by, mark
+from prioritizer.db.in_force import in_force
 from prioritizer.db.instance_rows import HEADER, Arrival, instance_of, row_of
 from prioritizer.db.placing import put_in_place
-from prioritizer.db.receiving import Quiet, enter
+from prioritizer.db.receiving import Quiet, enter, move
+from prioritizer.db.result_revisions import retract_unsent
 from prioritizer.db.tables import differing_copies, instances, studies
 from prioritizer.errors import NotAllowed
 from prioritizer.identity import particulars_of
 from prioritizer.ranking import Policy
-from prioritizer.study import COPY_TRANSITIONS, CopyState, Hold, Instance, SOPInstanceUID, states_before, study_instance_uid
+from prioritizer.study import COPY_TRANSITIONS, CopyState, Hold, Instance, SOPInstanceUID, names_a_study, states_before, study_instance_uid
 
 ALIAS = "copy."
 """How the key of an instance begins that shares its SOP Instance UID with one of another study; a digest of its file follows."""
@@ -58,6 +59,15 @@ def kept_files(engine: sa.Engine) -> set[str]:
     kept = differing_copies.c.state.in_((CopyState.WAITING, CopyState.KEPT))
     with connect.reading(engine) as tx:
         return set(tx.scalars(sa.select(differing_copies.c.file).where(kept)))
+
+
+def of_other_bytes(engine: sa.Engine, arrivals: Sequence[Instance]) -> set[str]:
+    """The SOP Instance UIDs among these under which the ledger holds other bytes."""
+    known = sa.select(instances.c.sop_instance_uid, instances.c.sha256)
+    with connect.reading(engine) as tx:
+        rows = tx.execute(known.where(instances.c.sop_instance_uid.in_([one.sop_instance_uid for one in arrivals])))
+        held = {row.sop_instance_uid: row.sha256 for row in rows}
+    return {one.sop_instance_uid for one in arrivals if held.get(one.sop_instance_uid, one.sha256) != one.sha256}
 
 
 def held(engine: sa.Engine, uid: str) -> Held | None:
@@ -107,7 +117,7 @@ def enter_waiting(engine: sa.Engine, file: str, arrival: Arrival, now: datetime)
         text = f"particulars changed, confirm: image ...{tail} came again for {stated}" if changed else (
             f"other pixels, confirm: image ...{tail} came again with another picture of the same patient; the first is shown"
         )  # fmt: skip
-        mark(tx, row.study_uid, text, **({"held": Hold.IDENTITY} if changed else {}))
+        mark(tx, row.study_uid, text, held=bool(changed))
         what = f"other particulars ({', '.join(identity.LABELS[name] for name in changed)})" if changed else "other pixels"
         said = f"the same SOP instance arrived again with {what}: the first stays until a person has confirmed one of them"
         record(tx, Kind.CONFLICT, said, now, study=row.study_uid, instance=row.sop_instance_uid)
@@ -127,7 +137,8 @@ def enter_in_its_study(engine: sa.Engine, file: str, arrival: Arrival, policy: P
         key = tx.scalar(sa.select(instances.c.study_uid).where(instances.c.sop_instance_uid == alias))
         tx.execute(instances.update().where(instances.c.sop_instance_uid == alias).values(pixels_deleted_at=now))
         tail = sent.sop_instance_uid[-12:]
-        text = f"its image ...{tail} has the SOP Instance UID of an image of study {study_instance_uid(first.study_uid)}"
+        named = f"of study {study_instance_uid(first.study_uid)}" if names_a_study(first.study_uid) else "that names no study"
+        text = f"its image ...{tail} has the SOP Instance UID of an image {named}"
         mark(tx, str(key), text)
         other = f"SOP Instance UID ...{tail} came also in study {sent.study_uid} for {identity.in_words(particulars_of(sent))}"
         mark(tx, first.study_uid, other)
@@ -142,27 +153,11 @@ def enter_taken(engine: sa.Engine, file: str, arrival: Arrival, policy: Policy, 
     with connect.writing(engine) as tx:
         rules = in_force(tx, policy)
         row = _row(tx, arrival.instance.sop_instance_uid)
-        row = _in_its_own_study(tx, row, arrival, rules, quiet, now)
+        if not names_a_study(row.study_uid) and names_a_study(arrival.instance.study_uid):
+            move(tx, row, arrival.instance, rules, quiet, now)
+            row = _row(tx, arrival.instance.sop_instance_uid)
         _enter(tx, file, arrival, row.study_uid, CopyState.TAKEN, now)
-        healing.take_file(tx, row, arrival, rules, now, said)
-
-
-def _in_its_own_study(tx: sa.Connection, row: sa.Row[Any], arrival: Arrival, rules: InForce, quiet: Quiet, now: datetime) -> sa.Row[Any]:
-    """The row of an instance, moved to the study that the copy names where the first had named none."""
-    key, study, _ = row_for(tx, arrival.instance)
-    if row.study_uid == key or study_instance_uid(row.study_uid) == arrival.instance.study_uid:
-        return row
-    old = row.study_uid
-    if study is None:
-        tx.execute(instances.delete().where(instances.c.sop_instance_uid == row.sop_instance_uid))
-        enter(tx, replace(arrival, instance=replace(arrival.instance, received_at=row.received_at)), rules, quiet, now)
-        tx.execute(studies.update().where(studies.c.study_uid == old).values(listed=False, instances=0))
-        record(tx, Kind.IDENTITY, "its image moved to the row of its study", now, study=old, instance=row.sop_instance_uid, to=key)
-    else:
-        healing.move(tx, row.sop_instance_uid, old, key, now)
-        values = {"instances": studies.c.instances + 1}
-        tx.execute(studies.update().where(studies.c.study_uid == key).values(values))
-    return _row(tx, row.sop_instance_uid)
+        healing.take_file(tx, row, arrival, rules, quiet, now, said)
 
 
 def settle(engine: sa.Engine, study_uid: str, taken: Mapping[str, Arrival], who: str, policy: Policy, quiet: Quiet, now: datetime) -> None:
@@ -171,18 +166,15 @@ def settle(engine: sa.Engine, study_uid: str, taken: Mapping[str, Arrival], who:
         rules = in_force(tx, policy)
         for file, arrival in taken.items():
             row = _row(tx, arrival.instance.sop_instance_uid)
-            healing.take_file(tx, row, arrival, rules, now, "the copy was confirmed and took its place")
+            healing.take_file(tx, row, arrival, rules, quiet, now, "the copy was confirmed and took its place")
             _correct_row(tx, row.study_uid, arrival.instance, now)
             _leave(tx, differing_copies.c.file == file, CopyState.TAKEN, who, now)
         left = _leave(tx, differing_copies.c.study_uid == study_uid, CopyState.KEPT, who, now)
         study = tx.execute(sa.select(studies).where(studies.c.study_uid == study_uid).with_for_update()).one()
         if not study.identity and not left and not taken:
             raise NotAllowed("nothing of this study waits to be confirmed")
-        # What was held before is gone: the file that there is states the other patient, and no result is built from it.
-        wrong = any(file.startswith(healing.IN_PLACE) for file in left)
-        held = Hold.IDENTITY if wrong else Hold.NONE if study.held == Hold.IDENTITY else study.held
-        text = "its file states another patient than is shown here: no result of it is sent" if wrong else ""
-        tx.execute(studies.update().where(studies.c.study_uid == study_uid).values(identity=text, held=held))
+        held = Hold.NONE if study.held == Hold.IDENTITY else study.held
+        tx.execute(studies.update().where(studies.c.study_uid == study_uid).values(identity="", held=held))
         what = "the newer particulars were taken" if taken else "what is shown was kept"
         record(tx, Kind.IDENTITY_SETTLED, f"whose study it is was confirmed: {what}", now, study=study_uid, actor=who)
 
@@ -190,6 +182,7 @@ def settle(engine: sa.Engine, study_uid: str, taken: Mapping[str, Arrival], who:
 def _correct_row(tx: sa.Connection, study_uid: str, instance: Instance, now: datetime) -> None:
     stated = {name: value for name in identity.LABELS if (value := getattr(particulars_of(instance), name))}
     tx.execute(studies.update().where(studies.c.study_uid == study_uid).values(**stated, revision=studies.c.revision + 1, not_before=now))
+    retract_unsent(tx, study_uid, now)
     find_by(tx, study_uid, instance)
     record(tx, Kind.CORRECTED, f"corrected: {', '.join(identity.LABELS[name] for name in stated)}", now, study=study_uid)
 

@@ -9,35 +9,25 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import replace
 from datetime import datetime
-from enum import StrEnum
 from typing import Any
 
 import sqlalchemy as sa
 
-from prioritizer import identity
 from prioritizer.db import connect
 from prioritizer.db.events import Kind, record
-from prioritizer.db.identity import mark
 from prioritizer.db.in_force import InForce
-from prioritizer.db.instance_rows import HEADER, Arrival, instance_of, row_of
-from prioritizer.db.placing import STALE, replace_study
-from prioritizer.db.tables import differing_copies, instances, studies
-from prioritizer.identity import particulars_of
-from prioritizer.study import CopyState, Hold, InstanceState
+from prioritizer.db.instance_rows import HEADER, OWN_OBJECT, SET_ASIDE, Arrival, instance_of, row_of
+from prioritizer.db.placing import STALE, lock_study, replace_study
+from prioritizer.db.receiving import Quiet, open_again
+from prioritizer.db.result_revisions import retract_unsent
+from prioritizer.db.scoring import bump_revision
+from prioritizer.db.tables import instances, studies
+from prioritizer.eligibility import may_be_a_radiograph
+from prioritizer.study import FileFault, Instance, InstanceState
 
 FILE_MISSING = "file-missing"
 WANTED_ITS_FILE = frozenset({FILE_MISSING, HEADER, STALE, "unreadable", "truncated", "malformed"})
 """Reasons for which an image has no score that a whole file may end."""
-IN_PLACE = "objects:"
-"""How the name of a differing copy begins whose bytes lie in objects/ already: what was held before was gone."""
-
-
-class FileFault(StrEnum):
-    """What is wrong with the file of an instance in the spool."""
-
-    NONE = ""
-    MISSING = "missing"
-    DAMAGED = "damaged"
 
 
 def set_fault(engine: sa.Engine, uids: Collection[str], fault: FileFault, now: datetime) -> int:
@@ -66,60 +56,37 @@ def faulty(engine: sa.Engine, fault: FileFault) -> set[str]:
         return set(tx.scalars(found))
 
 
-def arrived_again(tx: sa.Connection, row: sa.Row[Any], arrival: Arrival, rules: InForce, now: datetime) -> bool:
-    """A known instance lies in the inbox: the spool held no file of it. True when the ledger takes these bytes for it.
+def take_file(tx: sa.Connection, row: sa.Row[Any], arrival: Arrival, rules: InForce, quiet: Quiet, now: datetime, said: str) -> None:
+    """The arrival's bytes are this instance's from now on; its arrival and its study stay as they are.
 
-    The very bytes that the ledger knows lie there after a crash between its commit and the settling of the file.
+    So does its score, where the pixels are shown to be the same. Where they are not, nobody has looked at them: the image is scored anew,
+    a study that was read is open again, and a result that was not sent is not sent.
     """
-    if arrival.instance.sha256 == row.sha256:
-        if row.file_fault:
-            tx.execute(instances.update().where(instances.c.sop_instance_uid == row.sop_instance_uid).values(file_fault=FileFault.NONE))
-        return False
-    changed = identity.differing(particulars_of(instance_of(row)), particulars_of(arrival.instance))
-    take_file(tx, row, arrival, rules, now, "its file arrived again, and is held again")
-    if changed:
-        _wait_in_place(tx, row, arrival, now)
-    return True
-
-
-def take_file(tx: sa.Connection, row: sa.Row[Any], arrival: Arrival, rules: InForce, now: datetime, said: str) -> None:
-    """The arrival's bytes are this instance's from now on. Its arrival, its study and its scores stay as they are."""
-    uid = row.sop_instance_uid
-    instance = replace(arrival.instance, study_uid=row.study_uid, sop_instance_uid=uid, received_at=row.received_at)
+    uid, before = row.sop_instance_uid, instance_of(row)
+    keep = {"study_uid": row.study_uid, "sop_instance_uid": uid, "received_at": row.received_at, "made_by_us": before.made_by_us}
+    instance = replace(arrival.instance, **keep)
     values = row_of(Arrival(instance=instance, unreadable=arrival.unreadable))
     values |= {"pixels_deleted_at": None, "file_fault": FileFault.NONE}
-    if not arrival.unreadable and (row.reason in WANTED_ITS_FILE and row.state != InstanceState.SCORED):
-        values |= {"state": InstanceState.RECEIVED, "reason": "", "reason_text": "", "attempts": 0, "not_before": None}
+    other = not _same_pixels(before, instance) and row.reason not in (OWN_OBJECT, SET_ASIDE)
+    if other:
+        values["pixels_version"] = row.pixels_version + 1
+    if other or (row.reason in WANTED_ITS_FILE and row.state != InstanceState.SCORED):
+        state = {} if arrival.unreadable else {"state": InstanceState.RECEIVED, "reason": "", "reason_text": ""}
+        values |= {"attempts": 0, "not_before": None, "claimed_by": None, "claimed_until": None, **state}
     tx.execute(instances.update().where(instances.c.sop_instance_uid == uid).values(values))
     record(tx, Kind.HEALED, said, now, study=row.study_uid, instance=uid)
+    if other and (may_be_a_radiograph(before) or may_be_a_radiograph(instance)):
+        study = lock_study(tx, row.study_uid)
+        retract_unsent(tx, row.study_uid, now)
+        opened = open_again(tx, study, "an image came again with pixels that nobody has looked at", now)
+        if opened:
+            tx.execute(studies.update().where(studies.c.study_uid == row.study_uid).values(opened))
+        bump_revision(tx, row.study_uid, quiet, now)
     replace_study(tx, row.study_uid, rules, now)
 
 
-def _wait_in_place(tx: sa.Connection, row: sa.Row[Any], arrival: Arrival, now: datetime) -> None:
-    """What was held is gone, and what came in its place states another patient: a person confirms it, nothing is sent meanwhile."""
-    stated = particulars_of(arrival.instance)
-    text = f"particulars changed, confirm: image ...{row.sop_instance_uid[-12:]} came again for {identity.in_words(stated)}"
-    mark(tx, row.study_uid, text, held=Hold.IDENTITY)
-    file = IN_PLACE + row.sop_instance_uid
-    known = tx.scalar(sa.select(sa.literal(1)).where(differing_copies.c.file == file))
-    values = {"at": now, "state": CopyState.WAITING, "particulars": _document(arrival), "settled_at": None, "settled_by": None}
-    if known:
-        tx.execute(differing_copies.update().where(differing_copies.c.file == file).values(values))
-    else:
-        keys = {"file": file, "sop_instance_uid": row.sop_instance_uid, "study_uid": row.study_uid}
-        tx.execute(differing_copies.insert().values(**keys, **values))
-    record(tx, Kind.IDENTITY, "its file came again with other particulars", now, study=row.study_uid, instance=row.sop_instance_uid)
-
-
-def _document(arrival: Arrival) -> dict[str, Any]:
-    values: dict[str, Any] = row_of(arrival)["attributes"]
-    return values
-
-
-def move(tx: sa.Connection, uid: str, old: str, new: str, now: datetime) -> None:
-    """An instance belongs to another row of the list; the old one leaves the list where it holds nothing more."""
-    tx.execute(instances.update().where(instances.c.sop_instance_uid == uid).values(study_uid=new))
-    left = tx.scalar(sa.select(sa.func.count()).select_from(instances).where(instances.c.study_uid == old)) or 0
-    tx.execute(studies.update().where(studies.c.study_uid == old).values(instances=left, **({} if left else {"listed": False})))
-    record(tx, Kind.IDENTITY, "an image moved to the row of its study", now, study=old, instance=uid, to=new)
-    record(tx, Kind.IDENTITY, "an image moved to this row", now, study=new, instance=uid, of=old)
+def _same_pixels(one: Instance, other: Instance) -> bool:
+    """True where the encoded pixels of both are the same bytes, read in the same way."""
+    shown = bool(one.pixels_sha256) or not (one.has_pixels or other.has_pixels)
+    alike = ("pixels_sha256", "transfer_syntax_uid", "photometric", "number_of_frames")
+    return shown and all(getattr(one, name) == getattr(other, name) for name in alike)

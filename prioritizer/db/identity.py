@@ -20,11 +20,12 @@ from prioritizer.db.tables import studies, terms
 from prioritizer.eligibility import may_be_a_radiograph
 from prioritizer.identity import Particulars, particulars_of
 from prioritizer.search import terms_of
-from prioritizer.study import ANOTHER_PATIENT, Instance, StudyUID, row_key
+from prioritizer.study import ANOTHER_PATIENT, Hold, Instance, StudyUID, row_key, study_instance_uid
 
 MAX_PATIENTS = 9
 """Under one Study Instance UID: a device that gives one UID to more is listed image by image."""
 PATIENT = ("patient_id", "issuer", "patient_name", "patient_birth_date", "patient_sex", "accession_number")
+TWO_PATIENTS = "the same Study Instance UID came for another patient too"
 CORRECTED = ("patient_name", "patient_sex")
 """What a later image of the same Patient ID corrects. An accession number is not: one study may serve two orders."""
 OF_IMAGE = ("age_years", "study_description", "modality")
@@ -61,6 +62,9 @@ def row_for(tx: sa.Connection, instance: Instance) -> tuple[StudyUID, sa.Row[Any
     standing = [row for row in rows if row.listed or ANOTHER_PATIENT not in row.study_uid]
     fitting = [row for row in standing if instance.made_by_us or not identity.another_patient(particulars_of_row(row), stated)]
     best = next((row for row in fitting if identity.same_patient(particulars_of_row(row), stated)), next(iter(fitting), None))
+    joined = [row for row in rows if row not in standing]
+    if best is None and any(not identity.another_patient(particulars_of_row(row), stated) for row in joined):
+        best = standing[0]  # a person said that this patient is that of the first row
     others = [row for row in standing if row is not best]
     if best is not None:
         return StudyUID(best.study_uid), best, others
@@ -73,18 +77,19 @@ def mark_two_patients(tx: sa.Connection, key: str, stated: Particulars, others: 
     """A new row stands beside others under the same Study Instance UID: each says so, and a person confirms it."""
     said = "another patient came under the same Study Instance UID: each has a row of their own"
     for row in others:
-        mark(tx, row.study_uid, f"the same Study Instance UID came for another patient too, {identity.in_words(stated)}")
+        mark(tx, row.study_uid, f"{TWO_PATIENTS}, {identity.in_words(stated)}")
         record(tx, Kind.IDENTITY, said, now, study=row.study_uid, other=key)
-    first = particulars_of_row(others[0])
-    mark(tx, key, f"the same Study Instance UID came for another patient too, {identity.in_words(first)}")
+    mark(tx, key, f"{TWO_PATIENTS}, {identity.in_words(particulars_of_row(others[0]))}")
     record(tx, Kind.IDENTITY, said, now, study=key, other=others[0].study_uid)
 
 
-def mark(tx: sa.Connection, key: str, text: str, **values: Any) -> None:
-    """What a person must confirm of a row, beside what is there to be confirmed already."""
+def mark(tx: sa.Connection, key: str, text: str, *, held: bool = False) -> None:
+    """What a person must confirm of a row, beside what is there to be confirmed already. `held`: no result goes out meanwhile."""
     before = tx.scalar(sa.select(studies.c.identity).where(studies.c.study_uid == key)) or ""
     marks = dict.fromkeys([*filter(None, before.split("\n")), text])
-    tx.execute(studies.update().where(studies.c.study_uid == key).values(identity="\n".join(marks)[:4000], **values))
+    tx.execute(studies.update().where(studies.c.study_uid == key).values(identity="\n".join(marks)[:4000]))
+    if held:  # a result that waits for another word waits for that one first
+        tx.execute(studies.update().where(studies.c.study_uid == key, studies.c.held == Hold.NONE).values(held=Hold.IDENTITY))
 
 
 def find_by(tx: sa.Connection, key: str, instance: Instance) -> None:
@@ -112,6 +117,13 @@ def after(tx: sa.Connection, row: sa.Row[Any], instance: Instance, now: datetime
     return new
 
 
+def _joined_by(tx: sa.Connection, row: sa.Row[Any], instance: Instance) -> bool:
+    """True where a row of this very patient joined the row: a person said that the two are one."""
+    stated = particulars_of(instance)
+    joined = [one for one in rows_under(tx, study_instance_uid(row.study_uid)) if not one.listed and ANOTHER_PATIENT in one.study_uid]
+    return any(not identity.differing(particulars_of_row(one), stated) for one in joined)
+
+
 def _say_so(tx: sa.Connection, row: sa.Row[Any], new: dict[str, Any], instance: Instance, *, corrects: bool, now: datetime) -> None:
     changed = [identity.LABELS[name] for name in new if name in PATIENT and row._mapping[name]]
     filled = [identity.LABELS[name] for name in new if name in PATIENT and not row._mapping[name]]
@@ -121,7 +133,7 @@ def _say_so(tx: sa.Connection, row: sa.Row[Any], new: dict[str, Any], instance: 
     if filled:
         record(tx, Kind.COMPLETED, f"completed by a later object: {', '.join(filled)}", now, study=row.study_uid, instance=uid)
     named = identity.differing(particulars_of_row(row), particulars_of(instance))
-    if "patient_name" in named and not corrects:
+    if "patient_name" in named and not corrects and not _joined_by(tx, row, instance):
         text = f"an object under another name joined this study, {identity.in_words(particulars_of(instance))}"
         mark(tx, row.study_uid, text)
         record(tx, Kind.IDENTITY, "an object under another name joined this study", now, study=row.study_uid, instance=uid)

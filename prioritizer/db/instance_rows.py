@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
@@ -57,12 +56,6 @@ def instance_of(row: sa.Row[Any]) -> Instance:
     known = {field.name for field in fields(Instance)}
     fitting: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in values.items() if key in known}
     return Instance(**fitting)
-
-
-def of_study(tx: sa.Connection, key: str) -> Sequence[Instance]:
-    """Every instance of a row of the list, in order of arrival."""
-    query = sa.select(instances).where(instances.c.study_uid == key).order_by(instances.c.received_at, instances.c.sop_instance_uid)
-    return [instance_of(row) for row in tx.execute(query)]
 
 
 def holds_a_radiograph(tx: sa.Connection, key: str) -> bool:

@@ -12,12 +12,15 @@ import sqlalchemy as sa
 
 from prioritizer.db import connect
 from prioritizer.db.events import Kind, record
+from prioritizer.db.identity import TWO_PATIENTS, particulars_of_row, rows_under
 from prioritizer.db.in_force import in_force
 from prioritizer.db.placing import replace_study
+from prioritizer.db.result_revisions import retract_unsent
 from prioritizer.db.tables import NO_READER, deliveries, differing_copies, feedback, instances, results, studies, terms
 from prioritizer.errors import NotAllowed, NotFound
+from prioritizer.identity import in_words
 from prioritizer.ranking import Policy
-from prioritizer.study import ANOTHER_PATIENT, ReadingState, study_instance_uid
+from prioritizer.study import ANOTHER_PATIENT, Hold, ReadingState, study_instance_uid
 
 FOLLOW = (instances, results, deliveries, differing_copies)
 """What belongs to a row of the list by its key alone."""
@@ -33,16 +36,27 @@ def join(engine: sa.Engine, key: str, who: str, policy: Policy, now: datetime) -
     first = study_instance_uid(key)
     with connect.writing(engine) as tx:
         rules = in_force(tx, policy)
-        held = sa.select(studies).where(studies.c.study_uid.in_((first, key))).order_by(studies.c.study_uid).with_for_update()
-        rows = {row.study_uid: row for row in tx.execute(held)}
-        if key not in rows or first not in rows:
+        rows = {row.study_uid: row for row in rows_under(tx, first)}
+        if key not in rows:  # one of more patients than have a number
+            alone = sa.select(studies).where(studies.c.study_uid == key).with_for_update()
+            rows |= {row.study_uid: row for row in tx.execute(alone)}
+        if first not in rows or key not in rows or not rows[key].listed:
             raise NotFound(f"there are no two rows under {first}")
+        one, other = rows[first], rows[key]
+        behind = sa.case((instances.c.entry > 0, instances.c.entry + one.instances), else_=0)
+        tx.execute(instances.update().where(instances.c.study_uid == key).values(entry=behind))
         for table in FOLLOW:
             tx.execute(table.update().where(table.c.study_uid == key).values(study_uid=first))
+        # What was built of either alone is not the study's any more.
+        for row in (one, other):
+            retract_unsent(tx, row.study_uid, now)
         _findings(tx, key, first)
         _terms(tx, key, first)
-        tx.execute(studies.update().where(studies.c.study_uid == first).values(_joined(rows[first], rows[key])))
-        gone = {"listed": False, "instances": 0, "identity": "", "held": "", "published_revision": studies.c.revision}
+        several = any(row.listed and row.study_uid not in (first, key) for row in rows.values())
+        values = _joined(one, other, now) | _unsure(one, other, several=several)
+        tx.execute(studies.update().where(studies.c.study_uid == first).values(values))
+        none = {"pinned_by": None, "stat": False}
+        gone = {"listed": False, "instances": 0, "identity": "", "held": "", "published_revision": studies.c.revision, **none}
         tx.execute(studies.update().where(studies.c.study_uid == key).values(gone))
         said = "two rows under this Study Instance UID were one patient's, and are one row now"
         record(tx, Kind.IDENTITY_SETTLED, said, now, study=first, actor=who, joined=key)
@@ -50,19 +64,30 @@ def join(engine: sa.Engine, key: str, who: str, policy: Policy, now: datetime) -
     return first
 
 
-def _joined(one: sa.Row[Any], other: sa.Row[Any]) -> dict[str, Any]:
+def _joined(one: sa.Row[Any], other: sa.Row[Any], now: datetime) -> dict[str, Any]:
     values: dict[str, Any] = {
         "instances": one.instances + other.instances,
         "first_received_at": min(one.first_received_at, other.first_received_at),
         "last_received_at": max(one.last_received_at, other.last_received_at),
         "stat": one.stat or other.stat,
+        "pinned_by": one.pinned_by or other.pinned_by,
         "revision": max(one.revision, other.revision) + 1,
-        "identity": "",
-        "held": "",
     }
-    if ReadingState.OPEN in (one.reading_state, other.reading_state) and one.reading_state != ReadingState.CLAIMED:
-        values |= {"reading_state": ReadingState.OPEN, "read_at": None, "expired_at": None, **NO_READER}
+    if {one.reading_state, other.reading_state} == {ReadingState.READ}:
+        return values
+    values |= {"expired_at": None, "listed_since": now}
+    if one.reading_state != ReadingState.CLAIMED:
+        values |= {"reading_state": ReadingState.OPEN, "read_at": None, **NO_READER}
     return values
+
+
+def _unsure(one: sa.Row[Any], other: sa.Row[Any], *, several: bool) -> dict[str, Any]:
+    """What is still to be confirmed: all but that these two are two patients. `several`: there are more patients under the UID."""
+    settled = {f"{TWO_PATIENTS}, {in_words(particulars_of_row(row))}" for row in (one, other)}
+    marks = dict.fromkeys(filter(None, f"{one.identity}\n{other.identity}".split("\n")))
+    left = [mark for mark in marks if mark not in settled and (several or not mark.startswith(TWO_PATIENTS))]
+    holds = {one.held, other.held} - ({Hold.NONE} if left else {Hold.NONE, Hold.IDENTITY})
+    return {"identity": "\n".join(left), "held": Hold.REBUILT if Hold.REBUILT in holds else next(iter(holds), Hold.NONE)}
 
 
 def _findings(tx: sa.Connection, key: str, first: str) -> None:

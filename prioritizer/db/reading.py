@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from prioritizer.db import connect, ranking_policy
 from prioritizer.db.events import Kind, record
 from prioritizer.db.in_force import InForce, in_force
-from prioritizer.db.instance_rows import of_study
+from prioritizer.db.instance_rows import instance_of
 from prioritizer.db.ordering import KEYS, WORKING, WORKLIST, Wanted, chosen, nobody_has, order_keys, stands_before
 from prioritizer.db.placing import put_in_place, replace_study
 from prioritizer.db.receiving import Quiet
@@ -184,8 +184,9 @@ def read(engine: sa.Engine, study_uid: str, reader: str, now: datetime, *, seen:
 
 
 def _images_after(tx: sa.Connection, study_uid: str, seen: int) -> int:
-    """How many objects that may be radiographs came behind the first `seen` objects of a study."""
-    return sum(may_be_a_radiograph(one) for one in of_study(tx, study_uid)[seen:])
+    """How many objects that may be radiographs entered the study behind the first `seen`."""
+    later = sa.select(instances).where(instances.c.study_uid == study_uid, instances.c.entry > seen)
+    return sum(may_be_a_radiograph(instance_of(row)) for row in tx.execute(later))
 
 
 def reopen(engine: sa.Engine, study_uid: str, reader: str, now: datetime) -> None:

@@ -17,7 +17,9 @@ def decide(engine: sa.Engine, *, publish: bool, who: str, now: datetime) -> int:
     with connect.writing(engine) as tx:
         waiting = sa.and_(sa.text("held <> ''"), studies.c.held == Hold.REBUILT)
         uids = tx.scalars(sa.select(studies.c.study_uid).where(waiting).order_by(studies.c.study_uid).with_for_update()).all()
-        values = {"held": Hold.NONE} if publish else {"held": Hold.NONE, "published_revision": studies.c.revision}
+        # Where whose study it is waits to be confirmed, that is asked next.
+        held = sa.case((studies.c.identity == "", Hold.NONE), else_=Hold.IDENTITY)
+        values = {"held": held} if publish else {"held": held, "published_revision": studies.c.revision}
         tx.execute(studies.update().where(studies.c.study_uid.in_(uids)).values(values))
         said = "its result is built and sent again" if publish else "its result is not sent again: the PACS has it"
         for uid in uids:

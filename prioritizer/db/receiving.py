@@ -11,18 +11,19 @@ import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
 
 from prioritizer import ranking
-from prioritizer.db import connect, healing, identity, ranking_policy
+from prioritizer.db import connect, identity, ranking_policy
 from prioritizer.db.clock_steps import bring_to_present
 from prioritizer.db.events import Kind, record
 from prioritizer.db.in_force import InForce, in_force
 from prioritizer.db.instance_rows import Arrival, row_of
 from prioritizer.db.placing import put_in_place, replace_study
+from prioritizer.db.result_revisions import retract_unsent
 from prioritizer.db.tables import ECHO, NO_READER, instances, notices, studies
 from prioritizer.eligibility import may_be_a_radiograph
 from prioritizer.errors import Contended
 from prioritizer.identity import particulars_of
 from prioritizer.ranking import Policy, Standing
-from prioritizer.study import AIState, Hold, Instance, ReadingState
+from prioritizer.study import AIState, FileFault, Hold, Instance, ReadingState
 
 __all__ = ["Arrival", "Quiet", "enter", "known_instances", "receive", "record_notice"]
 
@@ -54,22 +55,59 @@ def enter(tx: sa.Connection, arrival: Arrival, rules: InForce, quiet: Quiet, now
     """One arrival in the caller's transaction; True when its instance is new."""
     known = tx.execute(sa.select(instances).where(instances.c.sop_instance_uid == arrival.instance.sop_instance_uid)).one_or_none()
     if known is not None:
-        healing.arrived_again(tx, known, arrival, rules, now)
+        if known.file_fault and known.sha256 == arrival.instance.sha256:
+            # A crash came between the ledger's commit and the settling of the file.
+            whole = instances.update().where(instances.c.sop_instance_uid == known.sop_instance_uid).values(file_fault=FileFault.NONE)
+            tx.execute(whole)
         return False
     # Nothing arrives later than now: a clock that was ahead would hide what it dated.
-    arrived = min(arrival.instance.received_at, now)
-    key, study, others = identity.row_for(tx, arrival.instance)
-    instance = replace(arrival.instance, study_uid=key, received_at=arrived)
+    sent = replace(arrival.instance, received_at=min(arrival.instance.received_at, now))
+    instance, study = belong(tx, sent, rules.policy, quiet, now, held)
+    values = row_of(replace(arrival, instance=instance)) | {"entry": _entry(study, instance)}
+    tx.execute(instances.insert().values(**values))
+    if _asks_for_a_place(study, arrival):
+        replace_study(tx, instance.study_uid, rules, now)
+    return True
+
+
+def belong(
+    tx: sa.Connection, sent: Instance, policy: Policy, quiet: Quiet, now: datetime, held: Hold
+) -> tuple[Instance, sa.Row[Any] | None]:
+    """The instance in its row of the list, which it opens or joins, and the row as it was before; the instance itself is not entered."""
+    key, study, others = identity.row_for(tx, sent)
+    instance = replace(sent, study_uid=key)
     if study is None:
-        _open_study(tx, instance, arrival.instance, rules.policy, now, held)
+        _open_study(tx, instance, sent, policy, now, held)
         if others:
             identity.mark_two_patients(tx, key, particulars_of(instance), others, now)
     elif not instance.made_by_us:  # our own object coming back from the PACS is recorded, and nothing else changes
-        _add_to_study(tx, study, instance, rules.policy, quiet, now)
-    tx.execute(instances.insert().values(**row_of(replace(arrival, instance=instance))))
-    if _asks_for_a_place(study, arrival):
-        replace_study(tx, key, rules, now)
-    return True
+        _add_to_study(tx, study, instance, policy, quiet, now)
+    return instance, study
+
+
+def _entry(study: sa.Row[Any] | None, instance: Instance) -> int:
+    if instance.made_by_us:
+        return 0
+    return 1 if study is None else study.instances + 1
+
+
+def move(tx: sa.Connection, row: sa.Row[Any], sent: Instance, rules: InForce, quiet: Quiet, now: datetime) -> str:
+    """An instance of a row that names no study belongs to the study that `sent` names; returns that study's key.
+
+    Its old row leaves the list where it holds nothing more; what was built of it and not sent is not sent.
+    """
+    old = tx.execute(sa.select(studies).where(studies.c.study_uid == row.study_uid).with_for_update()).one()
+    instance, study = belong(tx, replace(sent, received_at=row.received_at), rules.policy, quiet, now, Hold(old.held))
+    mine, key = instances.c.sop_instance_uid == row.sop_instance_uid, instance.study_uid
+    tx.execute(instances.update().where(mine).values(study_uid=key, entry=_entry(study, instance)))
+    left = tx.scalar(sa.select(sa.func.count()).select_from(instances).where(instances.c.study_uid == old.study_uid)) or 0
+    gone = {} if left else {"listed": False, "identity": "", "held": Hold.NONE, "published_revision": studies.c.revision}
+    tx.execute(studies.update().where(studies.c.study_uid == old.study_uid).values(instances=left, **gone))
+    retract_unsent(tx, old.study_uid, now)
+    record(tx, Kind.IDENTITY, "an image moved to the row of its study", now, study=old.study_uid, instance=row.sop_instance_uid, to=key)
+    record(tx, Kind.IDENTITY, "an image moved to this row", now, study=key, instance=row.sop_instance_uid, of=old.study_uid)
+    replace_study(tx, old.study_uid, rules, now)
+    return key
 
 
 def _asks_for_a_place(study: sa.Row[Any] | None, arrival: Arrival) -> bool:
@@ -119,23 +157,24 @@ def _add_to_study(tx: sa.Connection, study: sa.Row[Any], instance: Instance, pol
     if study.revision > study.published_revision and study.publish_by is not None:
         new["not_before"] = min(now + quiet.quiet, study.publish_by)
     if may_be_a_radiograph(instance):
-        new |= _another_image(tx, study, instance, quiet, now)
+        read = study.reading_state == ReadingState.READ
+        if study.listed and not read and instance.received_at > study.last_received_at + quiet.quiet:
+            record(tx, Kind.GREW, "more images arrived later", now, study=instance.study_uid)
+        new |= open_again(tx, study, "another image arrived", now)
     tx.execute(studies.update().where(studies.c.study_uid == instance.study_uid).values(**new))
     if new["stat"] != study.stat or new["first_received_at"] != study.first_received_at or not study.listed:
         put_in_place(tx, instance.study_uid, policy, now)
 
 
-def _another_image(tx: sa.Connection, study: sa.Row[Any], instance: Instance, quiet: Quiet, now: datetime) -> dict[str, Any]:
-    """What another image does to where the study stands. A report, a presentation state or a dose report does nothing of this."""
-    if study.listed and study.reading_state != ReadingState.READ and instance.received_at > study.last_received_at + quiet.quiet:
-        record(tx, Kind.GREW, "more images arrived later", now, study=instance.study_uid)
+def open_again(tx: sa.Connection, study: sa.Row[Any], what: str, now: datetime) -> dict[str, Any]:
+    """What pixels that nobody looked at do to where the study stands. A report or a presentation state does nothing of this."""
     if study.reading_state == ReadingState.READ:
-        record(tx, Kind.LATE, "another image arrived after the study was read: open again", now, study=instance.study_uid)
-        return {"reading_state": ReadingState.OPEN, "read_at": None, "expired_at": None, **NO_READER}
+        record(tx, Kind.LATE, f"{what} after the study was read: open again", now, study=study.study_uid)
+        return {"reading_state": ReadingState.OPEN, "read_at": None, "expired_at": None, "listed_since": now, **NO_READER}
     if study.expired_at is not None:
         # A study that is sent to again is nothing old that may stand apart.
-        record(tx, Kind.LATE, "another image arrived: on the list again", now, study=instance.study_uid)
-        return {"expired_at": None}
+        record(tx, Kind.LATE, f"{what}: on the list again", now, study=study.study_uid)
+        return {"expired_at": None, "listed_since": now}
     return {}
 
 

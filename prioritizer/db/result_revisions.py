@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import sqlalchemy as sa
 
 from prioritizer.db.events import Kind, record
-from prioritizer.db.tables import deliveries, results
+from prioritizer.db.tables import deliveries, results, studies
 from prioritizer.study import DELIVERY_TRANSITIONS, DeliveryState, states_before
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def store_result(tx: sa.Connection, claim: ClaimedStudy, result: Result, destina
         tx.execute(results.update().where(mine, results.c.data_deleted_at.is_not(None)).values(data=result.data, data_deleted_at=None))
         _send_after_all(tx, claim.study_uid, result.sop_instance_uid, now)
         return
-    _retract_unsent(tx, claim.study_uid, now)
+    retract_unsent(tx, claim.study_uid, now)
     tx.execute(
         results.insert().values(
             sop_instance_uid=result.sop_instance_uid,
@@ -56,7 +56,7 @@ def store_result(tx: sa.Connection, claim: ClaimedStudy, result: Result, destina
 
 def _send_after_all(tx: sa.Connection, study_uid: str, result_uid: str, now: datetime) -> None:
     """What was retracted before it was sent, or sent before another was, is the study's result again."""
-    _retract_unsent(tx, study_uid, now, but=result_uid)
+    retract_unsent(tx, study_uid, now, but=result_uid)
     mine, others = deliveries.c.result_uid == result_uid, _sent_later()
     held = tx.execute(sa.select(deliveries.c.destination, others.scalar_subquery().label("uid")).where(mine, others.exists())).all()
     retracted = sa.and_(deliveries.c.state == DeliveryState.RETRACTED, ~deliveries.c.reason_text.startswith(GIVEN_UP))
@@ -93,7 +93,9 @@ def _sent_later() -> sa.Select[tuple[str]]:
     )
 
 
-def _retract_unsent(tx: sa.Connection, study_uid: str, now: datetime, but: str = "") -> None:
+def retract_unsent(tx: sa.Connection, study_uid: str, now: datetime, but: str = "") -> None:
+    """No result of the study that was not sent goes out any more, save the one named in `but`; one that is being built is not kept."""
+    tx.execute(studies.update().where(studies.c.study_uid == study_uid).values(claimed_by=None, claimed_until=None))
     unsent = states_before(DELIVERY_TRANSITIONS, DeliveryState.RETRACTED)
     done = tx.execute(
         deliveries.update()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -48,15 +49,15 @@ def claim_instance(engine: sa.Engine, worker: str, lease: timedelta) -> ClaimedI
     return None if row is None else ClaimedInstance(instance=instance_of(row), worker=row.claimed_by, attempts=row.attempts)
 
 
-def _leave(tx: sa.Connection, claim: ClaimedInstance, state: InstanceState, reason: str = "", text: str = "") -> bool:
-    """Move the claimed instance out of RECEIVED; False when the claim was lost meanwhile."""
+def _leave(tx: sa.Connection, claim: ClaimedInstance, state: InstanceState, reason: str = "", text: str = "") -> sa.Row[Any] | None:
+    """Move the claimed instance out of RECEIVED; returns its study and version of pixels as they are now, None when the claim was lost."""
     uid = claim.instance.sop_instance_uid
-    done = tx.execute(
+    left = (
         instances.update()
         .where(claims.owned(instances, uid, claim.worker), instances.c.state.in_(states_before(INSTANCE_TRANSITIONS, state)))
         .values(state=state, reason=reason, reason_text=text, claimed_by=None, claimed_until=None)
     )
-    return done.rowcount == 1
+    return tx.execute(left.returning(instances.c.study_uid, instances.c.pixels_version)).one_or_none()
 
 
 def finish_scored(engine: sa.Engine, claim: ClaimedInstance, score: Score, policy: Policy, quiet: Quiet, now: datetime) -> bool:
@@ -64,7 +65,7 @@ def finish_scored(engine: sa.Engine, claim: ClaimedInstance, score: Score, polic
 
     The probability is made here, from the logit, with the calibration that is active in this very transaction.
     """
-    instance = claim.instance
+    uid = claim.instance.sop_instance_uid
     with connect.writing(engine) as tx:
         ranking_policy.remember(tx, policy)
         rules = in_force(tx, policy)
@@ -72,16 +73,16 @@ def finish_scored(engine: sa.Engine, claim: ClaimedInstance, score: Score, polic
             raise CalibrationChanged(rules.fault)
         if rules.calibration is not None and score.bundle_digest == policy.bundle_digest:
             score = _calibrated(score, rules.calibration, rules.activation)
-        if not _leave(tx, claim, InstanceState.SCORED):
+        left = _leave(tx, claim, InstanceState.SCORED)
+        if left is None:
             return False
-        _store_score(tx, instance.sop_instance_uid, score, now)
+        _store_score(tx, uid, left.pixels_version, score, now)
         said = f"scored by bundle {score.bundle_digest[:12]}, calibration {score.calibration_id}"
         if score.warnings:
             said += f" ({'; '.join(score.warnings)})"
-        uid = instance.sop_instance_uid
-        record(tx, Kind.SCORED, said, now, study=instance.study_uid, instance=uid, probability=score.probability)
-        replace_study(tx, instance.study_uid, rules, now)
-        bump_revision(tx, instance.study_uid, quiet, now)
+        record(tx, Kind.SCORED, said, now, study=left.study_uid, instance=uid, probability=score.probability)
+        replace_study(tx, left.study_uid, rules, now)
+        bump_revision(tx, left.study_uid, quiet, now)
     return True
 
 
@@ -90,10 +91,11 @@ def _calibrated(score: Score, calibration: Calibration, activation: int) -> Scor
     return replace(score, calibration_id=calibration.id, probability=p, activation=activation)
 
 
-def _store_score(tx: sa.Connection, uid: str, score: Score, now: datetime) -> None:
+def _store_score(tx: sa.Connection, uid: str, pixels_version: int, score: Score, now: datetime) -> None:
     """Enter a score, unless this very one is there: another bundle took the image back and went before it scored anything."""
     row = {
         "sop_instance_uid": uid,
+        "pixels_version": pixels_version,
         "bundle_digest": score.bundle_digest,
         "calibration_id": score.calibration_id,
         "preprocessing_id": score.preprocessing_id,
@@ -136,14 +138,14 @@ def finish_unscored(
 ) -> bool:
     """INELIGIBLE or FAILED with its reason; the study stays on the list. False when the claim was lost meanwhile."""
     kind = Kind.INELIGIBLE if state is InstanceState.INELIGIBLE else Kind.FAILED
-    instance = claim.instance
     with connect.writing(engine) as tx:
         rules = in_force(tx, policy)
-        if not _leave(tx, claim, state, reason, text):
+        left = _leave(tx, claim, state, reason, text)
+        if left is None:
             return False
         words = "not scored" if state is InstanceState.INELIGIBLE else "could not be scored"
-        record(tx, kind, f"{words}: {text}", now, study=instance.study_uid, instance=instance.sop_instance_uid, rule=reason)
-        replace_study(tx, instance.study_uid, rules, now)
+        record(tx, kind, f"{words}: {text}", now, study=left.study_uid, instance=claim.instance.sop_instance_uid, rule=reason)
+        replace_study(tx, left.study_uid, rules, now)
     return True
 
 

@@ -182,6 +182,10 @@ instances = Table(
     Column("not_before", Instant),
     Column("pixels_deleted_at", Instant),
     Column("file_fault", sa.String(16), nullable=False, default="", server_default=""),
+    # How often other pixels took the place of those that it came with: a score is of one of them.
+    Column("pixels_version", sa.Integer, nullable=False, default=0, server_default="0"),
+    # The number of objects of its row once it had entered, from 1: a reader who saw n has seen entries 1..n. 0: an object of our own.
+    Column("entry", sa.Integer, nullable=False, default=0, server_default="0"),
     one_of("state", InstanceState),
     _partial("ix_instances_file_fault", "file_fault <> ''", "file_fault"),
     Index(
@@ -193,7 +197,9 @@ instances = Table(
     ),
 )
 
-MADE = ("sop_instance_uid", "bundle_digest", "calibration_id", "preprocessing_id", "engine", "precision", "activation")
+MADE = (
+    "sop_instance_uid", "bundle_digest", "calibration_id", "preprocessing_id", "engine", "precision", "activation", "pixels_version",
+)  # fmt: skip
 scores = Table(
     "scores",
     metadata,
@@ -211,6 +217,7 @@ scores = Table(
     Column("warnings", sa.JSON, nullable=False),
     Column("scored_at", Instant, nullable=False),
     Column("activation", sa.Integer, nullable=False, default=0, server_default="0"),
+    Column("pixels_version", sa.Integer, nullable=False, default=0, server_default="0"),
     CheckConstraint("probability >= 0 AND probability <= 1", name="probability_range"),
     UniqueConstraint(*MADE, name="uq_scores_made"),
 )

@@ -13,6 +13,8 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
+from pydicom.uid import DeflatedExplicitVRLittleEndian
+
 from prioritizer.dicom.byte_stream import FileStream
 from prioritizer.dicom.character_sets import CharacterSets
 from prioritizer.dicom.decode import RENDERING_TAGS, rendering_of
@@ -21,7 +23,7 @@ from prioritizer.dicom.header import Header
 from prioritizer.dicom.part10 import Receipt, read_receipt, valid_uid
 from prioritizer.dicom.structure import items_of, read_header
 from prioritizer.errors import Unprocessable
-from prioritizer.study import STAT_PRIORITIES, Instance, SOPInstanceUID, StudyUID
+from prioritizer.study import NO_STUDY, STAT_PRIORITIES, Instance, SOPInstanceUID, StudyUID
 
 WANTED = RENDERING_TAGS | tags_of(
     "SpecificCharacterSet", "SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "AccessionNumber",
@@ -33,8 +35,6 @@ WANTED = RENDERING_TAGS | tags_of(
     "BodyPartExamined", "AnatomicRegionSequence", "ViewPosition", "ViewCodeSequence", "PatientOrientation",
     "StudyPriorityID", "RequestedProcedurePriority", "RequestAttributesSequence", "ContributingEquipmentSequence",
 )  # fmt: skip
-NO_STUDY = "no-study-uid."
-"""Prefix of the study key of an instance that names no study; its SOP Instance UID follows, so that it is listed alone."""
 AGE_UNITS = {"Y": 1.0, "M": 1 / 12, "W": 7 / 365.25, "D": 1 / 365.25}
 OLDEST = 120.0
 AGE_DATES = ("StudyDate", "SeriesDate", "AcquisitionDate", "ContentDate", "AcquisitionDateTime")
@@ -43,6 +43,7 @@ DEFAULT_AGE_DOUBTED = 2.0
 """Years between an age of zero, which some devices write for every patient, and the dates, from which on the dates count."""
 CHEST_REGIONS = frozenset({"T-D3000", "51185008", "816094009", "T-28000", "39607008", "43799004"})
 """Chest, thorax and lung in SNOMED RT and CT (PS3.16 CID 4031), whatever language their meaning is written in."""
+A_READ = 1 << 20
 MANUFACTURER = "prioritizer"
 """What (0018,A001) Contributing Equipment of our own results says."""
 
@@ -65,7 +66,7 @@ def arrival_of(path: Path) -> tuple[Instance, str]:
 
 def bare_instance(path: Path) -> Instance:
     """What the file meta alone says. Raises ValueError where that is gone."""
-    return _instance(_receipt(path), path, Header())
+    return _instance(_receipt(path), path, Header(fault=Unprocessable("malformed", "the header was not read")))
 
 
 def read_instance(path: Path) -> Instance:
@@ -74,11 +75,6 @@ def read_instance(path: Path) -> Instance:
     if header.fault is not None:
         raise header.fault
     return _instance(receipt, path, header)
-
-
-def names_a_study(instance: Instance) -> bool:
-    """True where the instance states a Study Instance UID that is one."""
-    return not instance.study_uid.startswith(NO_STUDY)
 
 
 def instance_of_file(path: Path) -> Instance:
@@ -116,6 +112,7 @@ def _header(path: Path) -> Header:
 def _instance(receipt: Receipt, path: Path, header: Header) -> Instance:
     values = _values(header, receipt.received_at)
     study_uid = values.pop("study_uid")
+    whole, pixels, size = _digests(path, header)
     return Instance(
         sop_instance_uid=SOPInstanceUID(receipt.sop_instance_uid),
         sop_class_uid=receipt.sop_class_uid,
@@ -125,10 +122,26 @@ def _instance(receipt: Receipt, path: Path, header: Header) -> Instance:
         called_ae=receipt.called_ae,
         address=receipt.address,
         received_at=receipt.received_at,
-        sha256=sha256_of(path),
-        size=path.stat().st_size,
+        sha256=whole,
+        pixels_sha256=pixels,
+        size=size,
         **values,
     )
+
+
+def _digests(path: Path, header: Header) -> tuple[str, str, int]:
+    """Hex SHA-256 of the whole file and of its Pixel Data as encoded, in one pass, and the size in bytes."""
+    deflated = header.transfer_syntax == DeflatedExplicitVRLittleEndian
+    start = None if deflated or header.fault is not None else header.pixel_start
+    end = None if start is None or header.pixel_length is None else start + header.pixel_length
+    whole, pixels, at = hashlib.sha256(), hashlib.sha256(), 0
+    with path.open("rb") as file:
+        while part := file.read(A_READ):
+            whole.update(part)
+            if start is not None:
+                pixels.update(memoryview(part)[max(start - at, 0) : None if end is None else max(end - at, 0)])
+            at += len(part)
+    return whole.hexdigest(), pixels.hexdigest() if start is not None else "", at
 
 
 def _values(header: Header, received_at: datetime) -> dict[str, Any]:
@@ -167,7 +180,7 @@ def _values(header: Header, received_at: datetime) -> dict[str, Any]:
         "station_name": first("StationName"),
         "priority": _priority(elements, sets),
         "number_of_frames": max(whole(elements, "NumberOfFrames") or 1, 1),
-        "has_pixels": header.pixel_start is not None,
+        "has_pixels": header.pixel_start is not None or header.fault is not None,
         "made_by_us": _made_by_us(elements, sets),
         "rendering_warnings": _rendering_warnings(header),
     }
@@ -298,6 +311,6 @@ def day_of(text: str) -> date | None:
 
 
 __all__ = [
-    "NO_STUDY", "WANTED", "age_by_dates", "age_in_years", "arrival_of", "bare_instance", "instance_of_file", "printable",
+    "WANTED", "age_by_dates", "age_in_years", "arrival_of", "bare_instance", "instance_of_file", "printable",
     "read_instance", "sha256_of", "stated_age", "study_date_of",
 ]  # fmt: skip

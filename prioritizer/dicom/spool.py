@@ -237,6 +237,11 @@ class Spool:
         path.unlink(missing_ok=True)
         return target
 
+    def lay_beside(self, path: Path) -> None:
+        """An inbox file of an image that the ledger knows with other bytes: it lies with the differing copies. May be repeated."""
+        self._keep_conflict(path, read_receipt(path).sop_instance_uid)
+        path.unlink(missing_ok=True)
+
     def _make_folder(self, folder: Path) -> None:
         if not folder.exists():
             folder.mkdir(mode=0o750, exist_ok=True)

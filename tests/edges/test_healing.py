@@ -10,9 +10,8 @@ import sqlalchemy as sa
 
 from prioritizer.clock import utc_now
 from prioritizer.db import healing, reading, scoring, worklist
-from prioritizer.db.healing import FileFault
 from prioritizer.dicom.spool import Outcome
-from prioritizer.study import InstanceState
+from prioritizer.study import FileFault, InstanceState
 from tests.edges.ledgers import LEASE, POLICY, kinds, ledger_fixture, score_of  # noqa: F401
 from tests.edges.spooled import Box, phantom
 

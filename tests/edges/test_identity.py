@@ -2,14 +2,31 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import pytest
 import sqlalchemy as sa
 
-from prioritizer.db import joining, reading, saying
-from prioritizer.errors import NotAllowed
+from prioritizer.db import delivering, joining, reading, saying, scoring
+from prioritizer.errors import NotAllowed, NotFound
 from prioritizer.study import Finding, row_key, study_instance_uid
 from prioritizer.study_risk import study_risk
-from tests.edges.ledgers import NOW, POLICY, film, kinds, ledger_fixture, listed, receive, score_next  # noqa: F401
+from tests.edges.ledgers import (
+    AT_ONCE,
+    LEASE,
+    NOW,
+    POLICY,
+    deliveries_of,
+    film,
+    kinds,
+    ledger_fixture,  # noqa: F401
+    listed,
+    publish,
+    receive,
+    result_of,
+    score_next,
+    score_of,
+)
 
 ANNA = {"patient_id": "A-1", "patient_name": "Muster^Anna", "patient_birth_date": "20200101"}
 OTO = {"patient_id": "B-2", "patient_name": "Probe^Oto", "patient_birth_date": "20180505"}
@@ -123,3 +140,111 @@ def test_a_report_that_came_while_a_study_was_open_does_not_stop_its_reading(led
     receive(ledger, film(4, "1.2.4"))
     with pytest.raises(NotAllowed, match="1 image came"):
         reading.read(ledger, "1.2.4", "ben", NOW, seen=1)
+
+
+# --- two rows become one -----------------------------------------------------------------------------------------------
+
+
+def two_rows(ledger: sa.Engine) -> str:
+    receive(ledger, film(1, **ANNA))
+    receive(ledger, film(2, **OTO))
+    return row_key("1.2.3", 2)
+
+
+def test_an_image_that_is_being_scored_when_its_row_joins_is_the_joined_study_s(ledger: sa.Engine):
+    second = two_rows(ledger)
+    score_next(ledger, 0.1)
+    claim = scoring.claim_instance(ledger, "w", LEASE)
+    assert claim is not None
+    joining.join(ledger, second, "anna", POLICY, NOW)
+    assert scoring.finish_scored(ledger, claim, score_of(0.9), POLICY, AT_ONCE, NOW)
+    found = row(ledger, "1.2.3")
+    assert (found.ai_state, found.risk) == ("SCORED", pytest.approx(study_risk([0.1, 0.9])))
+    assert kinds(ledger).count("scored") == 2
+
+
+@pytest.mark.parametrize("first", ["OPEN", "READ", "CLAIMED"])
+@pytest.mark.parametrize("second", ["OPEN", "READ", "CLAIMED"])
+def test_what_nobody_has_read_is_on_the_list_after_joining(ledger: sa.Engine, first: str, second: str):
+    other = two_rows(ledger)
+    for key, state in (("1.2.3", first), (other, second)):
+        if state == "READ":
+            reading.read(ledger, key, "ben", NOW)
+        elif state == "CLAIMED":
+            reading.claim(ledger, key, "ben", LEASE, NOW)
+    joining.join(ledger, other, "anna", POLICY, NOW)
+    expected = "READ" if (first, second) == ("READ", "READ") else "CLAIMED" if first == "CLAIMED" else "OPEN"
+    assert row(ledger, "1.2.3").reading_state == expected
+
+
+def test_a_pin_stays_with_the_study(ledger: sa.Engine):
+    second = two_rows(ledger)
+    reading.pin(ledger, second, "anna", POLICY, NOW)
+    joining.join(ledger, second, "anna", POLICY, NOW)
+    assert (row(ledger, "1.2.3").stat, row(ledger, "1.2.3").pinned_by) == (True, "anna")
+    reading.pin(ledger, "1.2.3", "anna", POLICY, NOW, remove=True)
+    assert not row(ledger, "1.2.3").stat
+
+
+def test_what_comes_for_a_row_that_joined_comes_for_the_first(ledger: sa.Engine):
+    joining.join(ledger, two_rows(ledger), "anna", POLICY, NOW)
+    receive(ledger, film(3, **OTO))
+    assert (listed(ledger), row(ledger, "1.2.3").instances, row(ledger, "1.2.3").identity) == (["1.2.3"], 3, "")
+    receive(ledger, film(4, patient_id="C-3"))
+    assert len(listed(ledger)) == 2
+
+
+def test_an_image_of_the_row_that_joined_was_not_seen_by_who_had_the_first_open(ledger: sa.Engine):
+    joining.join(ledger, two_rows(ledger), "anna", POLICY, NOW)
+    with pytest.raises(NotAllowed, match="1 image came"):
+        reading.read(ledger, "1.2.3", "ben", NOW, seen=1)
+    reading.read(ledger, "1.2.3", "ben", NOW, seen=2)
+
+
+def test_results_of_either_row_that_were_not_sent_are_not_sent(ledger: sa.Engine):
+    second = two_rows(ledger)
+    score_next(ledger, 0.2)
+    score_next(ledger, 0.8)
+    publish(ledger, "2.25.1")
+    claim = delivering.claim_study(ledger, "publisher", LEASE, NOW)
+    assert claim is not None
+    joining.join(ledger, second, "anna", POLICY, NOW)
+    assert not delivering.finish_published(ledger, claim, result_of("2.25.2"), ("pacs",), NOW)
+    assert set(deliveries_of(ledger).values()) == {"RETRACTED"}
+    publish(ledger, "2.25.3")
+    assert deliveries_of(ledger)["2.25.3"] == "PENDING"
+
+
+def test_a_row_joins_once(ledger: sa.Engine):
+    second = two_rows(ledger)
+    joining.join(ledger, second, "anna", POLICY, NOW)
+    with pytest.raises(NotFound):
+        joining.join(ledger, second, "anna", POLICY, NOW)
+
+
+def test_what_is_still_doubted_of_either_row_stays_to_be_confirmed(ledger: sa.Engine):
+    second = two_rows(ledger)
+    receive(ledger, film(3, patient_id="C-3"))
+    joining.join(ledger, second, "anna", POLICY, NOW)
+    assert "C-3" in row(ledger, "1.2.3").identity
+    assert "B-2" not in row(ledger, "1.2.3").identity
+
+
+# --- what a reader has seen ----------------------------------------------------------------------------------------------
+
+
+def test_an_image_whose_header_cannot_be_read_was_not_seen_by_who_had_the_study_open(ledger: sa.Engine):
+    receive(ledger, film(1, **ANNA))
+    receive(ledger, film(2, **ANNA), unreadable="the header breaks off")
+    with pytest.raises(NotAllowed, match="1 image came"):
+        reading.read(ledger, "1.2.3", "ben", NOW, seen=1)
+
+
+def test_an_image_that_was_received_earlier_and_entered_later_was_not_seen(ledger: sa.Engine):
+    receive(ledger, film(1, **ANNA))
+    receive(ledger, film(2, **ANNA, at=NOW - timedelta(minutes=3)))
+    report = {"sop_class_uid": "1.2.840.10008.5.1.4.1.1.88.67", "has_pixels": False, "modality": "SR"}
+    receive(ledger, film(3, **ANNA, **report))
+    with pytest.raises(NotAllowed, match="1 image came"):
+        reading.read(ledger, "1.2.3", "ben", NOW, seen=1)
+    reading.read(ledger, "1.2.3", "ben", NOW, seen=2)

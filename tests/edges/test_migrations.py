@@ -11,9 +11,10 @@ from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 
-from prioritizer.db import connect, migrations
+from prioritizer.db import connect, migrations, saying, worklist
 from prioritizer.db.tables import metadata
-from tests.edges.ledgers import BACKENDS, postgres_url
+from prioritizer.study import Finding
+from tests.edges.ledgers import BACKENDS, NOW, postgres_url, score_next, scored
 
 
 @pytest.fixture(params=BACKENDS)
@@ -132,3 +133,27 @@ def test_scores_of_the_first_revision_are_kept_and_count_as_made_before_any_acti
         command.downgrade(migrations._config(connection), "0001")
     with empty.begin() as connection:
         assert connection.exec_driver_sql("SELECT probability FROM scores").scalars().all() == [0.9]
+
+
+def test_what_was_said_of_a_score_outlives_the_way_down_and_up_again(empty: sa.Engine):
+    migrations.upgrade(empty)
+    scored(empty)
+    saying.say(empty, "1.2.3", "ben", Finding.PRESENT, NOW, ranked=True)
+    for target in ("0005", "head"):
+        with empty.begin() as connection:
+            (command.downgrade if target == "0005" else command.upgrade)(migrations._config(connection), target)
+    assert saying.standing_of(empty, "1.2.3", "ben") is not None
+    assert worklist.study(empty, "1.2.3").risk == pytest.approx(0.2)
+
+
+def test_of_scores_of_other_pixels_only_the_newest_goes_the_way_down(empty: sa.Engine):
+    migrations.upgrade(empty)
+    scored(empty)
+    saying.say(empty, "1.2.3", "ben", Finding.PRESENT, NOW, ranked=True)
+    with empty.begin() as connection:
+        connection.exec_driver_sql("UPDATE instances SET state = 'RECEIVED', pixels_version = 1")
+    score_next(empty, 0.7)
+    with empty.begin() as connection:
+        command.downgrade(migrations._config(connection), "0005")
+        assert connection.exec_driver_sql("SELECT probability FROM scores").scalars().all() == [0.7]
+        assert connection.exec_driver_sql("SELECT COUNT(*) FROM feedback WHERE score IS NULL").scalar() == 1

@@ -13,8 +13,8 @@ from prioritizer import standing
 from prioritizer.clock import utc_now
 from prioritizer.config import Destination, Listener, Settings
 from prioritizer.db import clock_steps, daemons, healing
-from prioritizer.db.healing import FileFault
 from prioritizer.standing import Lasting, Look, Parts
+from prioritizer.study import FileFault
 from tests.edges.ledgers import POLICY, film, ledger_fixture, publish, receive, scored, together  # noqa: F401
 from tests.edges.spooled import Box, phantom
 

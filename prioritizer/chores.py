@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from collections.abc import Callable
 from datetime import datetime, timedelta
@@ -72,6 +73,7 @@ class Chores:
         self._reconciled = False
         self._growth = 0.0
         self._clocks = (utc_now(), time.monotonic())
+        self._looking = threading.Lock()
         self._lasting = Lasting()
         self._began: dict[str, datetime] = {}
         self.failing: dict[str, str] = {}
@@ -118,17 +120,21 @@ class Chores:
         return [name for name, began in dict(self._began).items() if now - began > LONGEST_TURN]
 
     def look_at_the_clock(self) -> None:
-        """A step of the machine's clock is an event, and what it dated is brought to the present."""
-        (wall, monotonic), now = self._clocks, (utc_now(), time.monotonic())
-        step = (now[0] - wall) - timedelta(seconds=now[1] - monotonic)
-        if abs(step) > STEP:
-            log.error("the clock was set by %.0f s", step.total_seconds(), extra={"event": "clock-stepped"})
-            clock_steps.record_step(self._engine, step, now[0])
-            clock_steps.hold_to_present(self._engine, now[0])
-        self._clocks = now  # only now: a step that could not be written down is seen again
+        """A step of the machine's clock is an event; what it dated is brought to the present, or back to where it was."""
+        with self._looking:
+            (wall, monotonic), now = self._clocks, (utc_now(), time.monotonic())
+            step = (now[0] - wall) - timedelta(seconds=now[1] - monotonic)
+            if abs(step) > STEP:
+                log.error("the clock was set by %.0f s", step.total_seconds(), extra={"event": "clock-stepped"})
+                clock_steps.record_step(self._engine, step, now[0])
+                clock_steps.hold_to_present(self._engine, now[0])
+                if step > STEP:
+                    clock_steps.gone_forward(self._engine, step, now[0])
+            self._clocks = now  # only now: a step that could not be written down is seen again
 
     def deadlines(self) -> None:
         """Mark overdue and expired studies, end claims whose lease ran out."""
+        self.look_at_the_clock()  # nothing ends by a clock that was set and not yet looked at
         now = utc_now()
         clock_steps.hold_to_present(self._engine, now)
         reading.end_expired_claims(self._engine, now)

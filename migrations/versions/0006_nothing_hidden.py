@@ -27,6 +27,8 @@ def upgrade() -> None:
     op.add_column("studies", sa.Column("listed_since", sa.BigInteger(), nullable=True))
     op.create_index("ix_studies_identity", "studies", ["last_received_at"], sqlite_where=UNSURE, postgresql_where=UNSURE)
     op.add_column("instances", sa.Column("file_fault", sa.String(length=16), nullable=False, server_default=""))
+    op.add_column("instances", sa.Column("receipt_at", sa.BigInteger(), nullable=False, server_default="0"))
+    op.execute(sa.text("UPDATE instances SET receipt_at = received_at"))
     op.add_column("instances", sa.Column("entry", sa.Integer(), nullable=False, server_default="0"))
     op.add_column("instances", sa.Column("pixels_version", sa.Integer(), nullable=False, server_default="0"))
     with _feedback_let_go(), op.batch_alter_table("scores") as batch:
@@ -129,6 +131,7 @@ def downgrade() -> None:
     op.drop_index("ix_instances_file_fault", table_name="instances")
     op.drop_column("instances", "file_fault")
     op.drop_column("instances", "entry")
+    op.drop_column("instances", "receipt_at")
     op.drop_column("instances", "pixels_version")
     _keep_newest_scores()
     with _feedback_let_go(), op.batch_alter_table("scores") as batch:

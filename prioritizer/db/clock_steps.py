@@ -1,12 +1,14 @@
 """A clock that was ahead, and was set back: what it dated lies in the future, and is brought to the present.
 
 Left as it is, a study that arrived while the clock was ahead would stand behind everything for as long as the clock was ahead, and
-whoever held it would hold it for as long.
+whoever held it would hold it for as long. A clock that is behind for a while makes the same of everything: once it is set forward, what
+had been moved stands where its receipt says, and nothing counts as old that only the clock made old.
 """
 
 from __future__ import annotations
 
 from datetime import datetime, timedelta
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -18,6 +20,8 @@ from prioritizer.db.tables import EPOCH, MICROSECOND, events, instances, studies
 from prioritizer.ranking import minutes
 from prioritizer.study import ReadingState
 
+SEEN_WITHIN = timedelta(minutes=1)
+"""Between a step and the look that sees it."""
 STANDS_FOR = timedelta(hours=1)
 """So long after a step of the clock its alarm stands."""
 
@@ -54,6 +58,42 @@ def hold_to_present(engine: sa.Engine, now: datetime) -> int:
         moment = (now - EPOCH) // MICROSECOND
         ends = sa.type_coerce(moment + until - since, studies.c.reader_until.type)
         return held + tx.execute(studies.update().where(ahead).values(reader_since=now, reader_until=ends)).rowcount
+
+
+def gone_forward(engine: sa.Engine, step: timedelta, now: datetime) -> int:
+    """The clock was set forward by `step`: what was moved by no more than that has its own arrival again; returns how many studies.
+
+    No unread study expires until the time that the site gives has passed from now on, and a reader's claim keeps what it had left.
+    """
+    with connect.writing(engine) as tx:
+        on_the_list = studies.c.listed & (studies.c.reading_state != ReadingState.READ) & studies.c.expired_at.is_(None)
+        held = tx.scalars(sa.select(studies.c.study_uid).where(on_the_list).order_by(studies.c.study_uid).with_for_update()).all()
+        tx.execute(studies.update().where(on_the_list).values(listed_since=now))
+        alive = (studies.c.reading_state == ReadingState.CLAIMED) & (studies.c.reader_until > now - step)
+        moved_on = {name: _later(studies.c[name], step) for name in ("reader_since", "reader_until")}
+        tx.execute(studies.update().where(alive).values(moved_on))
+        policy = ranking_policy.remembered(tx)
+        if policy is None:
+            return 0
+        rules = in_force(tx, policy)
+        by = sa.type_coerce(instances.c.receipt_at, sa.BigInteger) - sa.type_coerce(instances.c.received_at, sa.BigInteger)
+        moved = (by > 0) & (by <= (step + SEEN_WITHIN) // MICROSECOND) & (instances.c.receipt_at <= now)
+        uids = sorted(set(tx.scalars(sa.select(instances.c.study_uid).where(moved))) & set(held))
+        for uid in uids:
+            mine = instances.c.study_uid == uid
+            tx.execute(instances.update().where(mine, moved).values(received_at=instances.c.receipt_at))
+            span = sa.select(sa.func.min(instances.c.received_at), sa.func.max(instances.c.received_at)).where(mine, instances.c.entry > 0)
+            first, last = tx.execute(span).one()
+            tx.execute(studies.update().where(studies.c.study_uid == uid).values(first_received_at=first, last_received_at=last))
+            put_in_place(tx, uid, rules.policy, now)
+        if uids:
+            said = f"{len(uids)} studies that a clock behind had brought forward stand where their receipts say"
+            record(tx, Kind.CLOCK_STEPPED, said, now, seconds=step.total_seconds())
+        return len(uids)
+
+
+def _later(column: sa.Column[datetime], step: timedelta) -> sa.ColumnElement[Any]:
+    return sa.type_coerce(sa.type_coerce(column, sa.BigInteger) + step // MICROSECOND, column.type)
 
 
 def record_step(engine: sa.Engine, step: timedelta, now: datetime) -> None:

@@ -84,7 +84,7 @@ def claim_study(engine: sa.Engine, worker: str, lease: timedelta, now: datetime)
         score = tx.execute(
             sa.select(scores).where(scores.c.sop_instance_uid == row.deciding_instance).order_by(scores.c.id.desc()).limit(1)
         ).one()
-        received = sa.select(instances.c.received_at).where(instances.c.sop_instance_uid == row.deciding_instance)
+        received = sa.select(instances.c.receipt_at).where(instances.c.sop_instance_uid == row.deciding_instance)
         received_at: datetime = tx.execute(received).scalar_one()
     return ClaimedStudy(
         study_uid=row.study_uid,

@@ -63,7 +63,7 @@ def enter(tx: sa.Connection, arrival: Arrival, rules: InForce, quiet: Quiet, now
     # Nothing arrives later than now: a clock that was ahead would hide what it dated.
     sent = replace(arrival.instance, received_at=min(arrival.instance.received_at, now))
     instance, study = belong(tx, sent, rules.policy, quiet, now, held)
-    values = row_of(replace(arrival, instance=instance)) | {"entry": _entry(study, instance)}
+    values = row_of(replace(arrival, instance=instance)) | {"entry": _entry(study, instance), "receipt_at": arrival.instance.received_at}
     tx.execute(instances.insert().values(**values))
     if _asks_for_a_place(study, arrival):
         replace_study(tx, instance.study_uid, rules, now)

@@ -170,6 +170,8 @@ instances = Table(
     Column("called_ae", sa.String(16), nullable=False),
     Column("address", sa.Text, nullable=False, default=""),
     Column("received_at", Instant, nullable=False),
+    # What the receipt says, whatever the clock was then: `received_at` is never later than the present.
+    Column("receipt_at", Instant, nullable=False, server_default="0"),
     Column("sha256", sa.String(64), nullable=False),
     Column("size", sa.BigInteger, nullable=False),
     Column("attributes", sa.JSON, nullable=False),

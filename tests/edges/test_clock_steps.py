@@ -69,3 +69,73 @@ def test_a_clock_that_only_drifts_is_no_event(ledger: sa.Engine, tmp_path):
     chores.look_at_the_clock()
     assert clock_steps.last_step(ledger, datetime.now(UTC)) == ""
     assert kinds
+
+
+def a_day(ledger: sa.Engine) -> None:
+    """Studies of the last minutes, the third with a second image."""
+    for number in range(3):
+        at = NOW - timedelta(minutes=30 - 5 * number)
+        receive(ledger, film(1, f"1.{number}", at), now=at)
+    receive(ledger, film(2, "1.2", NOW - timedelta(minutes=2)))
+
+
+def stands(ledger: sa.Engine) -> list[tuple[object, ...]]:
+    with ledger.connect() as tx:
+        columns = "study_uid, first_received_at, last_received_at, due_at, expired_at"
+        return [tuple(row) for row in tx.execute(sa.text(f"SELECT {columns} FROM studies ORDER BY study_uid"))]
+
+
+@pytest.mark.parametrize("back", [26 * 365 * 24 * HOUR, 2 * HOUR])
+def test_a_clock_that_was_behind_for_a_moment_changes_nothing_once_it_is_right_again(ledger: sa.Engine, back: timedelta):
+    a_day(ledger)
+    before = stands(ledger)
+    wrong = NOW - back
+    clock_steps.hold_to_present(ledger, wrong)
+    receive(ledger, film(1, "2.behind", wrong), now=wrong)
+    assert stands(ledger) != before
+    clock_steps.gone_forward(ledger, back, NOW)
+    assert reading.expire(ledger, NOW - 72 * HOUR, NOW) == 0
+    assert [row for row in stands(ledger) if row[0] != "2.behind"] == before
+    assert "2.behind" in listed(ledger), "dated long ago by the clock, and not old"
+    assert kinds(ledger, "1.0")[-1] == "placed"
+
+
+def test_a_reader_s_claim_outlives_a_clock_that_was_behind_for_a_moment(ledger: sa.Engine):
+    a_day(ledger)
+    reading.claim(ledger, "1.0", "anna", timedelta(minutes=30), NOW)
+    clock_steps.hold_to_present(ledger, NOW - 9 * HOUR)
+    clock_steps.gone_forward(ledger, 9 * HOUR, NOW)
+    assert reading.end_expired_claims(ledger, NOW) == 0
+    row = worklist.study(ledger, "1.0")
+    assert (row.reader_since, row.reader_until) == (NOW, NOW + timedelta(minutes=30))
+
+
+def test_what_a_clock_ahead_dated_is_not_put_back_there_by_a_small_step(ledger: sa.Engine):
+    receive(ledger, film(1, "1.ahead", NOW + 2 * HOUR), now=NOW + 2 * HOUR)
+    clock_steps.hold_to_present(ledger, NOW)
+    before = stands(ledger)
+    clock_steps.gone_forward(ledger, timedelta(seconds=30), NOW + 3 * HOUR)
+    assert stands(ledger) == before
+
+
+def test_nothing_expires_by_a_clock_that_was_not_yet_looked_at(ledger: sa.Engine, tmp_path, monkeypatch: pytest.MonkeyPatch):
+    a_day(ledger)
+    moments, monotonic = [NOW, NOW + 100 * 24 * HOUR], iter([0.0, 15.0, 20.0])
+    monkeypatch.setattr(timed, "utc_now", lambda: moments[0])
+    monkeypatch.setattr(timed.time, "monotonic", lambda: next(monotonic))
+    chores = Chores(ledger, Spool(tmp_path / "spool"), Settings, Well(), lambda: POLICY)
+    monkeypatch.setattr(timed, "utc_now", lambda: moments[1])
+    chores.deadlines()
+    assert len(listed(ledger)) == 3
+
+
+def test_the_time_of_a_result_is_that_of_the_receipt(ledger: sa.Engine):
+    from prioritizer.db import delivering
+    from tests.edges.ledgers import score_next
+
+    receive(ledger, film(1, at=NOW - HOUR))
+    score_next(ledger, 0.9)
+    clock_steps.hold_to_present(ledger, NOW - 9 * HOUR)
+    claim = delivering.claim_study(ledger, "p", LEASE, NOW)
+    assert claim is not None
+    assert claim.source_received_at == NOW - HOUR

@@ -27,7 +27,7 @@ from prioritizer.db.receiving import Arrival, Quiet
 from prioritizer.dicom import attributes, develop
 from prioritizer.dicom.spool import Spool
 from prioritizer.eligibility import may_be_a_radiograph
-from prioritizer.errors import NotAllowed, PrioritizerError, Transient, Unprocessable
+from prioritizer.errors import NotAllowed, Transient, Unprocessable
 from prioritizer.identity import particulars_of
 from prioritizer.inference.sandbox import ChildDied
 from prioritizer.ranking import Policy
@@ -35,6 +35,7 @@ from prioritizer.study import names_a_study, study_instance_uid
 
 log = logging.getLogger(__name__)
 WAIT_S = 1.0
+MAX_DEATHS = 3
 A_TURN = 8
 """Copies looked at before the inbox is looked at again."""
 Compare = Callable[[Path, Path], bool]
@@ -51,6 +52,8 @@ class Copies:
     same_pixels: Compare = develop.same_pixels
     clock: Clock = utc_now
     _looked_at: set[str] | None = field(default=None)
+    _deaths: dict[str, int] = field(default_factory=dict)
+    """How often the sandbox died on the pixels of a copy."""
     _later: dict[str, float] = field(default_factory=dict)
     """Copies that could not be judged, and when they are looked at again, by the monotonic clock."""
 
@@ -73,7 +76,7 @@ class Copies:
             judged = self._judge(path, policy, quiet)
         except Transient:
             raise  # the ledger does not answer: no copy can be judged now
-        except (OSError, sa.exc.SQLAlchemyError, PrioritizerError, MemoryError) as error:
+        except Exception as error:  # noqa: BLE001 - one item of many
             log.error("a differing copy cannot be judged now (%s)", type(error).__name__, extra={"event": "copy-waits"})
             judged = False
         if judged:
@@ -124,8 +127,14 @@ class Copies:
             return True  # a report or presentation state: nothing of it is scored or shown
         try:
             return self.same_pixels(file, path)
-        except (Unprocessable, ChildDied):
+        except Unprocessable:
             return False  # a person looks
+        except ChildDied:
+            self._deaths[path.name] = self._deaths.get(path.name, 0) + 1
+            if self._deaths[path.name] < MAX_DEATHS:
+                raise  # it may be the machine's fault: looked at again
+            del self._deaths[path.name]
+            return False
 
 
 def _of_another_study(held: str, sent: str, *, changed: bool) -> bool:

@@ -286,7 +286,6 @@ class Daemon:
             )
             self._add(f"deliver-{destination.name}", work.step, idle_s=1.0)
         self._owed.owe("taking over the ledger", self._take_over_ledger)
-        self._owed.step()
         self.stations.append(self._paying)
         for station in self.stations:
             station.start()

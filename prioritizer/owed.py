@@ -6,8 +6,6 @@ import logging
 import threading
 from collections.abc import Callable
 
-import sqlalchemy as sa
-
 from prioritizer.errors import PrioritizerError
 
 log = logging.getLogger(__name__)
@@ -43,7 +41,7 @@ class Owed:
     def _try(self, name: str, work: Callable[[], None]) -> bool:
         try:
             work()
-        except (PrioritizerError, sa.exc.SQLAlchemyError, OSError) as error:
+        except Exception as error:  # noqa: BLE001 - whatever stops one piece of work, the others are done
             if name not in self._told:
                 why = str(error) if isinstance(error, PrioritizerError) else type(error).__name__
                 log.error("%s: not done now (%s); it is tried again until it is", name, why, extra={"event": "owed"})

@@ -107,6 +107,11 @@ class Deaths:
             self._others_read.discard(digest)
             self._others_read.update(self._deaths)
 
+    def alone(self, digest: str) -> bool:
+        """True while no other file died: where several do, that one small image is read clears nobody."""
+        with self._lock:
+            return self._deaths.keys() <= {digest}
+
     def forget(self, digest: str) -> None:
         """This file is done with."""
         with self._lock:
@@ -214,7 +219,7 @@ class ScoreStation:
         """The sandbox died on this image: its own fault, or the machine's, which is tried again without limit."""
         digest = claim.instance.sha256
         own = self.deaths.died(digest)
-        if not own and claim.attempts >= MAX_DEATHS and self.reads_others():
+        if not own and claim.attempts >= MAX_DEATHS and self.deaths.alone(digest) and self.reads_others():
             self.deaths.read("a known good image")
             own = True
         if own:

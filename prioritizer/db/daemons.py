@@ -59,7 +59,9 @@ def serving(engine: sa.Engine) -> list[Serving]:
 
 
 def _serving(tx: sa.Connection) -> list[Serving]:
-    silent = sa.type_coerce(database_now(), sa.BigInteger) - sa.type_coerce(daemons.c.seen_at, sa.BigInteger) > SILENT // MICROSECOND
+    # Heard in the future: the clock was ahead then, and whoever runs now is heard by the clock of now.
+    since = sa.type_coerce(database_now(), sa.BigInteger) - sa.type_coerce(daemons.c.seen_at, sa.BigInteger)
+    silent = sa.or_(since > SILENT // MICROSECOND, since < -SILENT // MICROSECOND)
     columns = (daemons.c.worker, daemons.c.bundle_digest, daemons.c.spool, daemons.c.seen_at, silent.label("silent"))
     rows = tx.execute(sa.select(*columns).order_by(daemons.c.seen_at.desc())).all()
     return [Serving(**{**row._mapping, "silent": bool(row.silent)}) for row in rows]

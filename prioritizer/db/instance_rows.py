@@ -18,7 +18,7 @@ NOT_IN_ATTRIBUTES = (
 OWN_OBJECT = "own-object"
 """The reason of an instance that prioritizer made itself: it says nothing about the study."""
 SET_ASIDE = "set-aside"
-"""The reason of an object that shares its SOP Instance UID with another."""
+"""The reason of an object that is listed and never scored: it shares its SOP Instance UID with another, or claims to be a result."""
 LOOKED_AT = 50
 HEADER = "header"
 """The reason of an instance whose header could not be read to its end."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from dataclasses import fields
 from datetime import timedelta
 from typing import Any
@@ -14,6 +15,7 @@ from prioritizer.db import connect
 from prioritizer.db.tables import MICROSECOND, ranking_policy
 from prioritizer.ranking import Policy, Stage
 
+log = logging.getLogger(__name__)
 SPANS = frozenset({"high", "neutral", "low"})
 
 
@@ -27,9 +29,13 @@ def remember(tx: sa.Connection, policy: Policy) -> None:
 
 
 def remembered(tx: sa.Connection) -> Policy | None:
-    """The policy that the daemon ranked by last; None in a ledger that nothing was ranked in."""
+    """The policy that the daemon ranked by last; None in a ledger that nothing was ranked in, or where another version wrote it."""
     text = tx.scalar(sa.select(ranking_policy.c.document))
-    return None if text is None else _policy(text)
+    try:
+        return None if text is None else _policy(text)
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        log.error("the policy kept in the ledger cannot be read (%s)", type(error).__name__, extra={"event": "policy-unreadable"})
+        return None
 
 
 def _text(policy: Policy) -> str:
@@ -43,6 +49,7 @@ def _text(policy: Policy) -> str:
 
 def _policy(text: str) -> Policy:
     document = json.loads(text)
-    values = {name: value * MICROSECOND if name in SPANS else value for name, value in document.items()}
+    known = {field.name for field in fields(Policy)}
+    values = {name: value * MICROSECOND if name in SPANS else value for name, value in document.items() if name in known}
     own = document["own"]
     return Policy(**{**values, "stage": Stage(document["stage"]), "own": from_document(own) if own is not None else None})

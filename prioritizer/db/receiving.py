@@ -18,7 +18,7 @@ from prioritizer.db.in_force import InForce, in_force
 from prioritizer.db.instance_rows import Arrival, row_of
 from prioritizer.db.placing import put_in_place, replace_study
 from prioritizer.db.result_revisions import retract_unsent
-from prioritizer.db.tables import ECHO, NO_READER, instances, notices, studies
+from prioritizer.db.tables import ECHO, NO_READER, instances, notices, results, studies
 from prioritizer.eligibility import may_be_a_radiograph
 from prioritizer.errors import Contended
 from prioritizer.identity import particulars_of
@@ -26,6 +26,9 @@ from prioritizer.ranking import Policy, Standing
 from prioritizer.study import AIState, FileFault, Hold, Instance, ReadingState
 
 __all__ = ["Arrival", "Quiet", "enter", "known_instances", "receive", "record_notice"]
+
+
+NO_RESULT_OF_OURS = "it says that prioritizer made it, and this ledger knows no such result: listed, never scored"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,6 +63,8 @@ def enter(tx: sa.Connection, arrival: Arrival, rules: InForce, quiet: Quiet, now
             whole = instances.update().where(instances.c.sop_instance_uid == known.sop_instance_uid).values(file_fault=FileFault.NONE)
             tx.execute(whole)
         return False
+    if arrival.instance.made_by_us and not _is_a_result(tx, arrival.instance.sop_instance_uid):
+        arrival = replace(arrival, instance=replace(arrival.instance, made_by_us=False), set_aside=NO_RESULT_OF_OURS)
     # Nothing arrives later than now: a clock that was ahead would hide what it dated.
     sent = replace(arrival.instance, received_at=min(arrival.instance.received_at, now))
     instance, study = belong(tx, sent, rules.policy, quiet, now, held)
@@ -83,6 +88,11 @@ def belong(
     elif not instance.made_by_us:  # our own object coming back from the PACS is recorded, and nothing else changes
         _add_to_study(tx, study, instance, policy, quiet, now)
     return instance, study
+
+
+def _is_a_result(tx: sa.Connection, uid: str) -> bool:
+    """True for an object that this ledger built: a header alone may say that of anything, and nothing is hidden by what it says."""
+    return tx.scalar(sa.select(sa.literal(1)).where(results.c.sop_instance_uid == uid)) is not None
 
 
 def _entry(study: sa.Row[Any] | None, instance: Instance) -> int:
@@ -131,7 +141,7 @@ def _open_study(tx: sa.Connection, instance: Instance, sent: Instance, policy: P
             first_received_at=instance.received_at,
             last_received_at=instance.received_at,
             instances=1,
-            listed=not instance.made_by_us,
+            listed=True,
             stat=instance.stat,
             band=place.band,
             due_at=place.due_at,
@@ -139,8 +149,7 @@ def _open_study(tx: sa.Connection, instance: Instance, sent: Instance, policy: P
             held=held,
         )
     )
-    if not instance.made_by_us:
-        identity.find_by(tx, instance.study_uid, sent)
+    identity.find_by(tx, instance.study_uid, sent)
     record(tx, Kind.ARRIVED, f"arrived from {instance.calling_ae}; {place.reason}", now, study=instance.study_uid)
 
 

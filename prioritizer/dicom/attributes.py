@@ -13,7 +13,7 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
-from pydicom.uid import DeflatedExplicitVRLittleEndian
+from pydicom.uid import DeflatedExplicitVRLittleEndian, SecondaryCaptureImageStorage
 
 from prioritizer.dicom.byte_stream import FileStream
 from prioritizer.dicom.character_sets import CharacterSets
@@ -110,7 +110,7 @@ def _header(path: Path) -> Header:
 
 
 def _instance(receipt: Receipt, path: Path, header: Header) -> Instance:
-    values = _values(header, receipt.received_at)
+    values = _values(header, receipt.sop_class_uid, receipt.received_at)
     study_uid = values.pop("study_uid")
     whole, pixels, size = _digests(path, header)
     return Instance(
@@ -144,7 +144,7 @@ def _digests(path: Path, header: Header) -> tuple[str, str, int]:
     return whole.hexdigest(), pixels.hexdigest() if start is not None else "", at
 
 
-def _values(header: Header, received_at: datetime) -> dict[str, Any]:
+def _values(header: Header, sop_class: str, received_at: datetime) -> dict[str, Any]:
     elements, sets = header.elements, character_sets(header.elements)
     region = _region(elements, sets)[:64]
 
@@ -181,7 +181,7 @@ def _values(header: Header, received_at: datetime) -> dict[str, Any]:
         "priority": _priority(elements, sets),
         "number_of_frames": max(whole(elements, "NumberOfFrames") or 1, 1),
         "has_pixels": header.pixel_start is not None or header.fault is not None,
-        "made_by_us": _made_by_us(elements, sets),
+        "made_by_us": sop_class == SecondaryCaptureImageStorage and _made_by_us(elements, sets),
         "rendering_warnings": _rendering_warnings(header),
     }
 

@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from prioritizer.db import connect, delivering, migrations, receiving, scoring, worklist
+from prioritizer.db import connect, delivering, migrations, receiving, scoring, tables, worklist
 from prioritizer.db.delivering import Result
 from prioritizer.db.ordering import Wanted
 from prioritizer.db.receiving import Arrival, Quiet
@@ -155,6 +155,15 @@ def film(number: int = 1, study: str = "1.2.3", at: datetime = NOW, **values: ob
         "image_type": ("ORIGINAL", "PRIMARY"), "patient_name": "Muster^Anna",
     }  # fmt: skip
     return Instance(**(usual | values))
+
+
+def own_object(ledger: sa.Engine, number: int = 7, study: str = "1.2.3", **values: object) -> Instance:
+    """A result of a study that the ledger built, as it comes back from the PACS."""
+    row = {"sop_class_uid": "1", "transfer_syntax_uid": "1", "source_instance_uid": "1", "revision": 0, "sha256": "", "data": b""}
+    sent = film(number, study, **({"made_by_us": True, "sop_class_uid": "1.2.840.10008.5.1.4.1.1.7", "modality": "OT"} | values))
+    with ledger.begin() as tx:
+        tx.execute(tables.results.insert().values(sop_instance_uid=sent.sop_instance_uid, study_uid=study, built_at=NOW, **row))
+    return sent
 
 
 def receive(ledger: sa.Engine, *films: Instance, policy: Policy = POLICY, unreadable: str = "", now: datetime | None = None) -> int:

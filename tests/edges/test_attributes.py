@@ -71,8 +71,12 @@ def test_other_priorities_are_not_stat(tmp_path: Path, priority: str):
 
 
 def test_our_own_object_is_known_by_its_contributing_equipment(tmp_path: Path):
-    assert read(tmp_path, ContributingEquipmentSequence=item(Manufacturer="prioritizer")).made_by_us
-    assert not read(tmp_path, ContributingEquipmentSequence=item(Manufacturer="other")).made_by_us
+    ours = item(Manufacturer="prioritizer")
+    assert read(tmp_path, SOPClassUID=uid.SecondaryCaptureImageStorage, ContributingEquipmentSequence=ours).made_by_us
+    assert not read(
+        tmp_path, SOPClassUID=uid.SecondaryCaptureImageStorage, ContributingEquipmentSequence=item(Manufacturer="other")
+    ).made_by_us
+    assert not read(tmp_path, ContributingEquipmentSequence=ours).made_by_us, "a radiograph is none of our results"
 
 
 def test_names_are_decoded_with_the_files_own_character_set(tmp_path: Path):

@@ -35,6 +35,7 @@ from tests.edges.ledgers import (
     POLICY,
     film,
     ledger_fixture,  # noqa: F401
+    own_object,
     plans_of,
     receive,
     score_next,
@@ -150,7 +151,8 @@ def test_what_the_site_demotes_is_told_apart_only_where_it_is_moved(ledger: sa.E
 
 
 def test_why_a_study_was_not_scored_is_not_that_it_holds_our_own_result(ledger: sa.Engine):
-    receive(ledger, film(1, "1.2.1"), film(2, "1.2.1", made_by_us=True))
+    receive(ledger, film(1, "1.2.1"))
+    receive(ledger, own_object(ledger, 2, "1.2.1"))
     claim = scoring.claim_instance(ledger, "scorer", LEASE)
     assert claim is not None
     scoring.finish_unscored(ledger, claim, InstanceState.INELIGIBLE, "view", "lateral view", POLICY, NOW)

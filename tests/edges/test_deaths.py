@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 import sqlalchemy as sa
 
+from prioritizer import copies as judged
 from prioritizer.config import Settings
-from prioritizer.db import worklist
+from prioritizer.db import copies, worklist
 from prioritizer.errors import Transient
 from prioritizer.house_rules import policy_of, quiet_of
 from prioritizer.inference.bundle import open_bundle
@@ -142,3 +143,50 @@ def test_deaths_are_told_apart_by_what_was_read_since():
     assert deaths.died("a")
     deaths.forget("a")
     assert not deaths.died("a")
+
+
+def test_files_that_die_one_after_the_other_are_not_judged_by_an_image_of_our_own(box: Box):
+    turns(box, station(box, dies, reads_others=lambda: True), 40)
+    assert set(states(box).values()) == {"WAITING"}, "the machine cannot read any of three: one small image clears none"
+
+
+def test_a_copy_whose_pixels_the_sandbox_dies_on_once_is_looked_at_again(box: Box):
+    box.stored(phantom(1, StudyDescription="other bytes"))
+    tries = iter(range(9))
+
+    def dies_once(one: Path, other: Path) -> bool:
+        if next(tries) == 0:
+            raise ChildDied("the process that read it died (exit code -9)")
+        return True
+
+    worker = box.receive(same_pixels=dies_once)
+    assert copies.waiting(box.ledger) == []
+    assert worker._copies is not None
+    worker._copies._later.clear()
+    worker.step()
+    assert (copies.waiting(box.ledger), box.spool.copies()) == ([], [])
+
+
+def test_a_copy_whose_pixels_the_sandbox_always_dies_on_waits_for_a_person(box: Box):
+    box.stored(phantom(1, StudyDescription="other bytes"))
+
+    def always(one: Path, other: Path) -> bool:
+        raise ChildDied("the process that read it died (exit code -9)")
+
+    worker = box.receive(same_pixels=always)
+    assert worker._copies is not None
+    for _ in range(judged.MAX_DEATHS):
+        worker._copies._later.clear()
+        worker.step()
+    assert len(copies.waiting(box.ledger)) == 1
+
+
+def test_whatever_one_copy_raises_the_others_are_judged(box: Box):
+    box.stored(phantom(1, StudyDescription="other bytes"))
+    box.stored(phantom(2, PatientID="RIGHT-2"))
+
+    def bad(one: Path, other: Path) -> bool:
+        raise AttributeError("a foreign library")
+
+    box.receive(same_pixels=bad)
+    assert [one.sop_instance_uid for one in copies.waiting(box.ledger)] == [phantom(2).SOPInstanceUID]

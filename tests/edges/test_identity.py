@@ -21,6 +21,7 @@ from tests.edges.ledgers import (
     kinds,
     ledger_fixture,  # noqa: F401
     listed,
+    own_object,
     publish,
     receive,
     result_of,
@@ -100,7 +101,7 @@ def test_another_name_without_a_number_does_not_rename_the_row(ledger: sa.Engine
 
 def test_a_result_of_our_own_makes_no_row_of_its_own(ledger: sa.Engine):
     receive(ledger, film(1, **ANNA))
-    receive(ledger, film(2, **OTO, made_by_us=True))
+    receive(ledger, own_object(ledger, 2, **OTO))
     assert listed(ledger) == ["1.2.3"]
 
 

@@ -45,6 +45,7 @@ from tests.edges.ledgers import (
     ledger_fixture,  # noqa: F401
     listed,
     opened_again,
+    own_object,
     publish,
     receive,
     result_of,
@@ -136,7 +137,7 @@ READING_VERBS: dict[str, Callable[[sa.Engine], object]] = {
     "release": lambda db: reading.release(db, "1.2.3", "Dr. A", NOW),
     "read": lambda db: reading.read(db, "1.2.3", "Dr. A", NOW),
     "late image": lambda db: receive(db, film(2)),
-    "our own object": lambda db: receive(db, film(3, made_by_us=True)),
+    "our own object": lambda db: receive(db, own_object(db, 3)),
     "same image": lambda db: receive(db, film()),
     "lease ends": lambda db: reading.end_expired_claims(db, LATER),
     "pin": lambda db: reading.pin(db, "1.2.3", "Dr. A", POLICY, NOW),
@@ -284,11 +285,20 @@ def test_an_image_with_a_stat_order_makes_its_study_stat(ledger: sa.Engine):
     assert worklist.study(ledger, "1.2.3").due_at == NOW
 
 
-def test_our_own_object_lists_no_study_and_is_never_scored(ledger: sa.Engine):
+def test_what_only_says_that_it_is_a_result_is_listed_with_its_reason_and_never_scored(ledger: sa.Engine):
     receive(ledger, film(1, made_by_us=True))
-    assert [listed(ledger, view=view) for view in View] == [[], [], []]
+    assert listed(ledger) == ["1.2.3"]
     assert scoring.claim_instance(ledger, "w", LEASE) is None
     assert instance_state(ledger) == "INELIGIBLE"
+    row = worklist.study(ledger, "1.2.3")
+    assert (row.ai_state, row.ai_reason) == ("NOT_SCORED", receiving.NO_RESULT_OF_OURS)
+
+
+def test_an_image_that_says_that_it_is_a_result_opens_a_read_study(ledger: sa.Engine):
+    scored(ledger)
+    reading.read(ledger, "1.2.3", "Dr. A", NOW)
+    receive(ledger, film(7, made_by_us=True))
+    assert worklist.study(ledger, "1.2.3").reading_state == "OPEN"
 
 
 def test_our_own_object_changes_nothing_of_its_study(ledger: sa.Engine):
@@ -296,14 +306,14 @@ def test_our_own_object_changes_nothing_of_its_study(ledger: sa.Engine):
     publish(ledger)
     reading.read(ledger, "1.2.3", "Dr. A", NOW)
     before = worklist.study(ledger, "1.2.3")
-    receive(ledger, film(7, at=LATER, made_by_us=True, priority="STAT"))
+    receive(ledger, own_object(ledger, at=LATER, priority="STAT"))
     assert worklist.study(ledger, "1.2.3") == before
     assert delivering.claim_study(ledger, "w", LEASE, LATER) is None
 
 
 def test_our_own_object_says_nothing_about_an_unscored_study(ledger: sa.Engine):
     claim = bring_instance_to(ledger, InstanceState.INELIGIBLE)
-    receive(ledger, film(7, made_by_us=True))
+    receive(ledger, own_object(ledger))
     scoring.requeue(ledger, claim.instance.sop_instance_uid, "op", POLICY, NOW)
     again = scoring.claim_instance(ledger, "w", LEASE)
     assert again is not None
@@ -311,8 +321,10 @@ def test_our_own_object_says_nothing_about_an_unscored_study(ledger: sa.Engine):
     assert worklist.study(ledger, "1.2.3").ai_reason == "it is INELIGIBLE"
 
 
-def test_a_film_after_our_own_object_lists_the_study_by_its_own_arrival(ledger: sa.Engine):
-    receive(ledger, film(1, made_by_us=True, patient_name="Ours"))
+def test_a_film_lists_a_study_that_an_earlier_version_did_not_list_by_its_own_arrival(ledger: sa.Engine):
+    receive(ledger, film(1, patient_name="Ours"))
+    with ledger.begin() as tx:
+        tx.execute(sa.update(studies).values(listed=False))
     receive(ledger, film(2, at=LATER))
     row = worklist.study(ledger, "1.2.3")
     assert listed(ledger) == ["1.2.3"]

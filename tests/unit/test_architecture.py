@@ -84,6 +84,8 @@ BROAD = {
     "stations": "the station loop, and one result that is built",
     "receive_station": "one file of a batch",
     "chores": "one timed job",
+    "copies": "one differing copy",
+    "owed": "one piece of work that is owed",
     "contract": "the border of every verb",
     "inference": "whatever sandboxed work raised is its answer",
 }

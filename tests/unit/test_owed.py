@@ -61,8 +61,8 @@ def test_what_is_owed_again_while_it_is_done_is_done_again():
     assert done == ["first", "second"]
 
 
-@pytest.mark.parametrize("error", [Transient("x"), OSError(5, "EIO")])
-def test_any_expected_fault_keeps_it_owed(error: Exception):
+@pytest.mark.parametrize("error", [Transient("x"), OSError(5, "EIO"), KeyError("own"), TypeError("x")])
+def test_any_fault_keeps_it_owed(error: Exception):
     owed = Owed()
 
     def work() -> None:

@@ -79,7 +79,7 @@ def test_the_last_refusal_of_a_peer_is_told_however_often_others_are_refused(led
     told(ledger, {**STRANGER, "calling_ae": "DX2"}, -31 * 24 * 60, "long-ago.json")
     found = senders.last_refusals(ledger, {"DX1", "DX2", "DX3"}, LATER)
     assert {title: one.reason for title, one in found.items()} == {"DX1": "DX1 is configured at 10.0.0.7"}
-    receive(ledger, film())
+    receive(ledger, film(at=LATER))
     with at(ledger, "chief", Role.ADMIN) as chief:
         page = chief.get("/system").text
     (row,) = [row for row in page.split("<tr>") if row.startswith('<th scope="row">DX1')]

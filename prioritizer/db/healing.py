@@ -59,7 +59,7 @@ def faulty(engine: sa.Engine, fault: FileFault) -> set[str]:
 def take_file(tx: sa.Connection, row: sa.Row[Any], arrival: Arrival, rules: InForce, quiet: Quiet, now: datetime, said: str) -> None:
     """The arrival's bytes are this instance's from now on; its arrival and its study stay as they are.
 
-    So does its score, where the pixels are shown to be the same. Where they are not, nobody has looked at them: the image is scored anew,
+    So does its score, where the pixels are shown to be the same. Where they are not, nobody has looked at them: the image is scored again,
     a study that was read is open again, and a result that was not sent is not sent.
     """
     uid, before = row.sop_instance_uid, instance_of(row)

@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from prioritizer import standing, watching
 from prioritizer.clock import utc_now
 from prioritizer.config import Settings
-from prioritizer.db import clock_steps, healing, housekeeping, reading, receiving, retention, signing_in
+from prioritizer.db import clock_steps, copies, healing, housekeeping, reading, receiving, retention, signing_in
 from prioritizer.db.retention import Deadlines
 from prioritizer.db.ruled import holding
 from prioritizer.dicom import attributes
@@ -49,7 +49,12 @@ class Watched(Protocol):
 def _fault_of(path: Path | None, digest: str) -> FileFault:
     if path is None:
         return FileFault.MISSING
-    return FileFault.NONE if attributes.sha256_of(path) == digest else FileFault.DAMAGED
+    try:
+        return FileFault.NONE if attributes.sha256_of(path) == digest else FileFault.DAMAGED
+    except FileNotFoundError:
+        return FileFault.MISSING
+    except OSError:
+        return FileFault.DAMAGED
 
 
 class Chores:
@@ -154,7 +159,10 @@ class Chores:
         missing = {uid for uid in kept if self._spool.find(uid) is None}
         back = healing.faulty(self._engine, FileFault.MISSING) - missing
         healing.set_fault(self._engine, missing, FileFault.MISSING, utc_now())
-        healing.set_fault(self._engine, back, FileFault.NONE, utc_now())
+        for uid in back:
+            held = copies.held(self._engine, uid)
+            digest = held.instance.sha256 if held is not None else ""
+            healing.set_fault(self._engine, {uid}, _fault_of(self._spool.find(uid), digest), utc_now())
         left_over = [path.stem for path in self._spool.held() if known.get(path.stem) is False]
         retention.unlink_marked(self._engine, left_over, self._spool.remove)
         self._reconciled = True

@@ -15,6 +15,7 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import sqlalchemy as sa
@@ -26,8 +27,8 @@ from prioritizer.db.copies import Held
 from prioritizer.db.receiving import Arrival, Quiet
 from prioritizer.dicom import attributes, develop
 from prioritizer.dicom.spool import Spool
-from prioritizer.eligibility import may_be_a_radiograph
-from prioritizer.errors import NotAllowed, Transient, Unprocessable
+from prioritizer.eligibility import may_be_a_radiograph, same_facts
+from prioritizer.errors import NotAllowed, PrioritizerError, Transient, Unprocessable
 from prioritizer.identity import particulars_of
 from prioritizer.inference.sandbox import ChildDied
 from prioritizer.ranking import Policy
@@ -36,6 +37,8 @@ from prioritizer.study import names_a_study, study_instance_uid
 log = logging.getLogger(__name__)
 WAIT_S = 1.0
 MAX_DEATHS = 3
+LONGEST_TAKING = timedelta(seconds=30)
+"""So long a person's own process is left to end what it began."""
 A_TURN = 8
 """Copies looked at before the inbox is looked at again."""
 Compare = Callable[[Path, Path], bool]
@@ -59,8 +62,10 @@ class Copies:
 
     def step(self, policy: Policy, quiet: Quiet) -> bool:
         """Judge the oldest copies that were not looked at; True when there were any."""
+        first = self._looked_at is None
         if self._looked_at is None:
             self._looked_at = copies.kept_files(self.engine)
+        self._end_what_was_begun(policy, quiet, begun_before=None if first else self.clock() - LONGEST_TAKING)
         now = time.monotonic()
         waits = {name for name, at in self._later.items() if at > now}
         present = self.spool.copies()
@@ -69,6 +74,14 @@ class Copies:
         new = [path for path in present if path.name not in self._looked_at and path.name not in waits][:A_TURN]
         judged = [self._judge_alone(path, policy, quiet) for path in new]
         return any(judged)
+
+    def _end_what_was_begun(self, policy: Policy, quiet: Quiet, begun_before: datetime | None) -> None:
+        """Copies that a person took, and a crash or a fault came between their file and the ledger."""
+        for study_uid, who in copies.being_taken(self.engine, begun_before):
+            try:
+                end_taking(self.engine, self.spool, self.read, study_uid, who=who, policy=policy, quiet=quiet, clock=self.clock)
+            except (OSError, ValueError, PrioritizerError) as error:
+                log.error("a copy that was taken cannot be put in its place (%s)", type(error).__name__, extra={"event": "taking-waits"})
 
     def _judge_alone(self, path: Path, policy: Policy, quiet: Quiet) -> bool:
         """Whatever one copy does to the disk, the ledger or a decoder: it is looked at again later, the others go on."""
@@ -95,32 +108,38 @@ class Copies:
         uid = str(arrival.instance.sop_instance_uid)
         held, file = copies.held(self.engine, uid), self.spool.find(uid)
         if held is None:
-            return self._admit(path, file)
-        now = self.clock()
-        changed = bool(identity.differing(particulars_of(held.instance), particulars_of(arrival.instance)))
-        if _of_another_study(held.instance.study_uid, arrival.instance.study_uid, changed=changed):
-            copies.enter_in_its_study(self.engine, path.name, arrival, policy, quiet, now)
-        elif changed:
-            copies.enter_waiting(self.engine, path.name, arrival, now)
-        elif why := _what_is_wrong(held, file, arrival):
-            self.spool.take_copy(path, why)
-            copies.enter_taken(self.engine, path.name, arrival, policy, quiet, now, f"{why}: the copy that came again took its place")
-            return True
-        elif file is not None and self._is_the_same(held, file, arrival, path):
-            copies.enter_same(self.engine, path.name, arrival, policy, now)
-            self.spool.drop_copy(path)
-            return True
-        else:
-            copies.enter_waiting(self.engine, path.name, arrival, now)
-        if self._looked_at is not None:
+            return file is None and self.spool.admit_copy(path)  # what the ledger does not know yet is entered first
+        if not self._decide(path, arrival, held, file, policy, quiet) and self._looked_at is not None:
             self._looked_at.add(path.name)
         return True
 
-    def _admit(self, path: Path, file: Path | None) -> bool:
-        """Of a copy whose original nobody holds: it is an arrival like any other."""
-        if file is None:
-            self.spool.admit_copy(path)
-        return file is None
+    def _decide(self, path: Path, arrival: Arrival, held: Held, file: Path | None, policy: Policy, quiet: Quiet) -> bool:
+        """True where nothing is left to decide and the copy is dropped; False where it stays in conflicts/."""
+        now, taken = self.clock(), file is not None and _lies_in(file, path) and held.instance.sha256 == arrival.instance.sha256
+        changed = bool(identity.differing(particulars_of(held.instance), particulars_of(arrival.instance)))
+        if taken:  # a crash came after the ledger's commit
+            self.spool.drop_copy(path)
+        elif _of_another_study(held.instance.study_uid, arrival.instance.study_uid, changed=changed):
+            copies.enter_in_its_study(self.engine, path.name, arrival, policy, quiet, now)
+            return False
+        elif not changed and (why := _what_is_wrong(held, file, arrival)):
+            self._take(path, why, arrival, policy, quiet)
+        elif changed or file is None or not self._is_the_same(held, file, arrival, path):
+            copies.enter_waiting(self.engine, path.name, arrival, now)
+            return False
+        elif same_facts(held.instance, arrival.instance) or _lost_something(held, arrival):
+            copies.enter_same(self.engine, path.name, arrival, policy, now)
+            self.spool.drop_copy(path)
+        else:
+            self._take(path, "what is stated of the image was corrected", arrival, policy, quiet)
+        return True
+
+    def _take(self, path: Path, why: str, arrival: Arrival, policy: Policy, quiet: Quiet) -> None:
+        self.spool.put_in_place(path, why)
+        said = f"{why}: the copy that came again took its place"
+        copies.enter_taken(self.engine, path.name, arrival, policy, quiet, self.clock(), said)
+        self.spool.put_in_place(path, why)  # a file that was marked as deleted may have been unlinked before the commit
+        self.spool.drop_copy(path)
 
     def _is_the_same(self, held: Held, file: Path, arrival: Arrival, path: Path) -> bool:
         if not may_be_a_radiograph(held.instance) and not may_be_a_radiograph(arrival.instance):
@@ -144,17 +163,33 @@ def _of_another_study(held: str, sent: str, *, changed: bool) -> bool:
 
 def _what_is_wrong(held: Held, file: Path | None, arrival: Arrival) -> str:
     """Why a copy of the same particulars takes the place of what is held; empty where that is whole, or the copy no better."""
+    why = ""
     if file is None:
-        return "the file was deleted after reading" if held.gone else "the file was missing"
-    if arrival.unreadable:
-        return ""
-    if held.nameless:
-        return "the file could not be read"
-    if names_a_study(arrival.instance.study_uid) and not names_a_study(held.instance.study_uid):
-        return "the file named no study"
-    if attributes.sha256_of(file) != held.instance.sha256:
-        return "the file was damaged"
-    return ""
+        why = "the file was deleted after reading" if held.gone else "the file was missing"
+    elif arrival.unreadable:
+        pass
+    elif held.nameless:
+        why = "the file could not be read"
+    elif names_a_study(arrival.instance.study_uid) and not names_a_study(held.instance.study_uid):
+        why = "the file named no study"
+    else:
+        try:
+            why = "the file was damaged" if attributes.sha256_of(file) != held.instance.sha256 else ""
+        except OSError:
+            why = "the disk does not give the file any more"
+    return why
+
+
+def _lies_in(file: Path, copy: Path) -> bool:
+    try:
+        return file.samefile(copy)
+    except OSError:
+        return False
+
+
+def _lost_something(held: Held, arrival: Arrival) -> bool:
+    """True where a copy is compressed with loss and what is held is not."""
+    return arrival.instance.transfer_syntax_uid in develop.LOSSY and held.instance.transfer_syntax_uid not in develop.LOSSY
 
 
 def confirm(
@@ -169,23 +204,37 @@ def confirm(
     quiet: Quiet,
     clock: Clock = utc_now,
 ) -> int:
-    """A person says whose study it is: what is shown stays, or the newest copy of each image takes its place. Returns how many did.
+    """A person says whose study it is: what is shown stays, or the newest copy of each image takes its place; returns how many did.
 
-    May be repeated after a crash. Raises NotAllowed where nothing waits to be confirmed.
+    What was begun is ended, also after a crash. Raises NotAllowed where nothing waits to be confirmed, or a copy is not there any more.
     """
-    waiting = copies.waiting(engine, study_uid)
-    taken: dict[str, Arrival] = {}
-    for copy in waiting if take else ():
+    if not take:
+        copies.settle(engine, study_uid, {}, who, policy, quiet, clock())
+        return 0
+    newest: dict[str, str] = {}
+    for copy in copies.waiting(engine, study_uid):
         held = copies.held(engine, copy.sop_instance_uid)
-        if held is None or held.instance.study_uid != study_uid:
-            continue
-        path = next((one for one in spool.copies() if one.name == copy.file), None)
-        if path is not None:
-            spool.take_copy(path, "a person confirmed another copy of this image")
-        elif not spool.lies_in_place(copy.file, copy.sop_instance_uid):
-            raise NotAllowed(f"the copy {copy.file} is not in the spool any more: send the image again")
-        file = spool.find(copy.sop_instance_uid)
-        if file is not None:
-            taken[copy.file] = read(file)
+        if held is not None and held.instance.study_uid == study_uid:
+            newest[copy.sop_instance_uid] = copy.file  # the oldest first: the newest stays
+    there = {path.name for path in spool.copies()}
+    for file in newest.values():
+        if file not in there:
+            raise NotAllowed(f"the copy {file} is not in the spool any more: send the image again")
+    copies.begin_taking(engine, study_uid, list(newest.values()), who, clock())
+    return end_taking(engine, spool, read, study_uid, who=who, policy=policy, quiet=quiet, clock=clock)
+
+
+def end_taking(
+    engine: sa.Engine, spool: Spool, read: Read, study_uid: str, *, who: str, policy: Policy, quiet: Quiet, clock: Clock = utc_now
+) -> int:
+    """Put the copies of a study that were confirmed in the place of what is held; returns how many. May be repeated."""
+    files = copies.taken_of(engine, study_uid)
+    paths = [path for path in spool.copies() if path.name in files]
+    taken = {path.name: read(path) for path in paths}
+    for path in paths:
+        spool.put_in_place(path, "a person confirmed another copy of this image")
     copies.settle(engine, study_uid, taken, who, policy, quiet, clock())
+    for path in paths:
+        spool.put_in_place(path, "a person confirmed another copy of this image")
+        spool.drop_copy(path)
     return len(taken)

@@ -62,6 +62,19 @@ def may_be_a_radiograph(instance: Instance) -> bool:
     return instance.sop_class_uid in RADIOGRAPH_CLASSES or sent_as_capture
 
 
+SCOPE_FACTS = (
+    "sop_class_uid", "modality", "body_part", "anatomic_region", "view_position", "view_codes", "patient_orientation", "image_type",
+    "presentation_intent", "species", "number_of_frames", "has_pixels", "age_years", "age_stated", "age_by_dates", "study_description",
+    "series_description", "protocol_name", "processing_description", "derivation_description",
+)  # fmt: skip
+"""What of an instance decides whether it may be scored."""
+
+
+def same_facts(one: Instance, other: Instance) -> bool:
+    """True where nothing differs that decides whether an image may be scored."""
+    return all(getattr(one, name) == getattr(other, name) for name in SCOPE_FACTS)
+
+
 def not_a_radiograph(instance: Instance, *, scores_secondary_capture: bool, scores_for_processing: bool) -> Finding | None:
     """Objects that are kept and recorded and can never be scored, whatever the site's strictness."""
     if instance.made_by_us:

@@ -86,11 +86,6 @@ class Receive:
         noticed, judged = self._take_notices(), self._take_copies()
         return taken or noticed or judged
 
-    @property
-    def stuck(self) -> int:
-        """Files of the inbox that could not be taken when they were looked at last."""
-        return len(self._later)
-
     def _waiting(self) -> list[Path]:
         now = time.monotonic()
         present = list(self.spool.inbox())

@@ -161,18 +161,22 @@ class CopyState(StrEnum):
     WAITING   The receive worker enters it where patient, study or pixels differ: a person must say which is right. The study's results are
               held back meanwhile. A crash leaves the file in conflicts/, and it is looked at again.
     SAME      The same image again, in another transfer syntax or with another history: nothing to decide.
+    TAKING    A person confirmed the copy, and it is being put in the place of what is held. No result goes out meanwhile; after a crash the
+              receive worker ends it.
     KEPT      A person confirmed what is held; the copy stays in conflicts/.
     TAKEN     The copy took the place of what was held, by a person's word, or because what was held was damaged or gone.
     """
 
     WAITING = "WAITING"
     SAME = "SAME"
+    TAKING = "TAKING"
     KEPT = "KEPT"
     TAKEN = "TAKEN"
 
 
 COPY_TRANSITIONS: Mapping[CopyState, frozenset[CopyState]] = {
-    CopyState.WAITING: frozenset({CopyState.KEPT, CopyState.TAKEN, CopyState.SAME}),
+    CopyState.WAITING: frozenset({CopyState.KEPT, CopyState.TAKING, CopyState.TAKEN, CopyState.SAME}),
+    CopyState.TAKING: frozenset({CopyState.TAKEN}),
     CopyState.SAME: frozenset(),
     CopyState.KEPT: frozenset(),
     CopyState.TAKEN: frozenset(),
@@ -293,8 +297,8 @@ class Instance:
     number_of_frames: int = 1
     has_pixels: bool = True
     """False only where the header was read to its end and holds no Pixel Data."""
-    pixels_sha256: str = ""
-    """Of the Pixel Data as encoded, hex; empty where there is none, or where it is deflated with the rest."""
+    image_sha256: str = ""
+    """Hex SHA-256 of the Pixel Data as encoded and of every element that the image is drawn by; empty where there is none, or deflated."""
     made_by_us: bool = False
     rendering_warnings: tuple[str, ...] = ()
     """What of the header was passed over or put right when the image is drawn: sentences for people, without patient data."""

@@ -16,6 +16,7 @@ HELD = sa.text("held <> ''")
 UNSURE = sa.text("identity <> ''")
 FAULTY = sa.text("file_fault <> ''")
 WAITING = sa.text("state = 'WAITING'")
+TAKING = sa.text("state = 'TAKING'")
 MADE = ["sop_instance_uid", "bundle_digest", "calibration_id", "preprocessing_id", "engine", "precision", "activation"]
 
 
@@ -24,6 +25,8 @@ def upgrade() -> None:
     op.add_column("studies", sa.Column("identity", sa.Text(), nullable=False, server_default=""))
     op.create_index("ix_studies_held", "studies", ["held"], sqlite_where=HELD, postgresql_where=HELD)
     op.add_column("studies", sa.Column("issuer", sa.Text(), nullable=False, server_default=""))
+    op.add_column("studies", sa.Column("entries", sa.Integer(), nullable=False, server_default="0"))
+    op.execute(sa.text("UPDATE studies SET entries = instances"))
     op.add_column("studies", sa.Column("listed_since", sa.BigInteger(), nullable=True))
     op.create_index("ix_studies_identity", "studies", ["last_received_at"], sqlite_where=UNSURE, postgresql_where=UNSURE)
     op.add_column("instances", sa.Column("file_fault", sa.String(length=16), nullable=False, server_default=""))
@@ -47,13 +50,14 @@ def upgrade() -> None:
         sa.Column("particulars", sa.JSON(), nullable=False),
         sa.Column("settled_at", sa.BigInteger(), nullable=True),
         sa.Column("settled_by", sa.Text(), nullable=True),
-        sa.CheckConstraint("state IN ('WAITING', 'SAME', 'KEPT', 'TAKEN')", name=op.f("ck_differing_copies_state_known")),
+        sa.CheckConstraint("state IN ('WAITING', 'SAME', 'TAKING', 'KEPT', 'TAKEN')", name=op.f("ck_differing_copies_state_known")),
         sa.ForeignKeyConstraint(["study_uid"], ["studies.study_uid"], name=op.f("fk_differing_copies_study_uid")),
         sa.PrimaryKeyConstraint("file", name=op.f("pk_differing_copies")),
     )
     op.create_index(op.f("ix_differing_copies_sop_instance_uid"), "differing_copies", ["sop_instance_uid"])
     op.create_index(op.f("ix_differing_copies_study_uid"), "differing_copies", ["study_uid"])
     op.create_index("ix_differing_copies_waiting", "differing_copies", ["at"], sqlite_where=WAITING, postgresql_where=WAITING)
+    op.create_index("ix_differing_copies_taking", "differing_copies", ["at"], sqlite_where=TAKING, postgresql_where=TAKING)
     op.create_table(
         "daemons",
         sa.Column("worker", sa.String(length=120), nullable=False),
@@ -140,6 +144,7 @@ def downgrade() -> None:
         batch.create_unique_constraint("uq_scores_made", MADE)
     op.drop_index("ix_studies_held", table_name="studies")
     op.drop_column("studies", "listed_since")
+    op.drop_column("studies", "entries")
     op.drop_column("studies", "issuer")
     op.drop_index("ix_studies_identity", table_name="studies")
     op.drop_column("studies", "identity")

@@ -15,6 +15,7 @@ import sqlalchemy as sa
 from prioritizer.db import connect, ranking_policy
 from prioritizer.db.events import Kind, record
 from prioritizer.db.in_force import InForce, in_force
+from prioritizer.db.instance_rows import OWN_OBJECT
 from prioritizer.db.placing import put_in_place
 from prioritizer.db.tables import EPOCH, MICROSECOND, events, instances, studies
 from prioritizer.ranking import minutes
@@ -82,10 +83,13 @@ def gone_forward(engine: sa.Engine, step: timedelta, now: datetime) -> int:
         for uid in uids:
             mine = instances.c.study_uid == uid
             tx.execute(instances.update().where(mine, moved).values(received_at=instances.c.receipt_at))
-            span = sa.select(sa.func.min(instances.c.received_at), sa.func.max(instances.c.received_at)).where(mine, instances.c.entry > 0)
+            span = sa.select(sa.func.min(instances.c.received_at), sa.func.max(instances.c.received_at)).where(
+                mine, instances.c.reason != OWN_OBJECT
+            )
             first, last = tx.execute(span).one()
-            tx.execute(studies.update().where(studies.c.study_uid == uid).values(first_received_at=first, last_received_at=last))
-            put_in_place(tx, uid, rules.policy, now)
+            if first is not None:
+                tx.execute(studies.update().where(studies.c.study_uid == uid).values(first_received_at=first, last_received_at=last))
+                put_in_place(tx, uid, rules.policy, now)
         if uids:
             said = f"{len(uids)} studies that a clock behind had brought forward stand where their receipts say"
             record(tx, Kind.CLOCK_STEPPED, said, now, seconds=step.total_seconds())

@@ -16,10 +16,10 @@ import sqlalchemy as sa
 from prioritizer import identity
 from prioritizer.db import connect, healing
 from prioritizer.db.events import Kind, record
-from prioritizer.db.identity import after, find_by, mark
+from prioritizer.db.identity import after, find_by, hold, mark, particulars_of_row, texts_of
 from prioritizer.db.in_force import in_force
-from prioritizer.db.instance_rows import HEADER, Arrival, instance_of, row_of
-from prioritizer.db.placing import put_in_place
+from prioritizer.db.instance_rows import HEADER, OWN_OBJECT, SET_ASIDE, Arrival, instance_of, row_of
+from prioritizer.db.placing import lock_study, put_in_place
 from prioritizer.db.receiving import Quiet, enter, move
 from prioritizer.db.result_revisions import retract_unsent
 from prioritizer.db.tables import differing_copies, instances, studies
@@ -56,7 +56,7 @@ class Waiting:
 
 def kept_files(engine: sa.Engine) -> set[str]:
     """The names of the copies that were looked at and lie in conflicts/ still."""
-    kept = differing_copies.c.state.in_((CopyState.WAITING, CopyState.KEPT))
+    kept = differing_copies.c.state.in_((CopyState.WAITING, CopyState.TAKING, CopyState.KEPT))
     with connect.reading(engine) as tx:
         return set(tx.scalars(sa.select(differing_copies.c.file).where(kept)))
 
@@ -89,20 +89,56 @@ def waiting(engine: sa.Engine, study_uid: str | None = None) -> list[Waiting]:
         return [Waiting(**row._mapping) for row in tx.execute(query)]
 
 
+def being_taken(engine: sa.Engine, begun_before: datetime | None = None) -> list[tuple[str, str]]:
+    """The studies of which a copy was confirmed and is not in its place yet, each with who confirmed it."""
+    query = sa.select(differing_copies.c.study_uid, differing_copies.c.settled_by).where(sa.text("state = 'TAKING'")).distinct()
+    if begun_before is not None:
+        query = query.where(differing_copies.c.settled_at < begun_before)
+    with connect.reading(engine) as tx:
+        return [(row.study_uid, row.settled_by) for row in tx.execute(query)]
+
+
+def taken_of(engine: sa.Engine, study_uid: str) -> set[str]:
+    """The files of a study's copies that were confirmed and are not in their place yet."""
+    mine = (differing_copies.c.study_uid == study_uid) & (differing_copies.c.state == CopyState.TAKING)
+    with connect.reading(engine) as tx:
+        return set(tx.scalars(sa.select(differing_copies.c.file).where(mine)))
+
+
+def begin_taking(engine: sa.Engine, study_uid: str, files: Sequence[str], who: str, now: datetime) -> None:
+    """A person confirmed these copies: they are taken whatever happens, and no result of the study goes out until they are.
+
+    Raises NotAllowed where what waits is not what was confirmed.
+    """
+    with connect.writing(engine) as tx:
+        lock_study(tx, study_uid)
+        mine = (differing_copies.c.study_uid == study_uid) & differing_copies.c.file.in_(files)
+        if len(_leave(tx, mine, CopyState.TAKING, who, now)) != len(files):
+            raise NotAllowed("what waits to be confirmed changed meanwhile: look at it again")
+        if files:
+            retract_unsent(tx, study_uid, now)
+            hold(tx, study_uid)
+
+
 def enter_same(engine: sa.Engine, file: str, arrival: Arrival, policy: Policy, now: datetime) -> None:
     """The same image again, differently encoded: an order's STAT and what the row lacks are taken from it, nothing else."""
     with connect.writing(engine) as tx:
         rules = in_force(tx, policy)
         row = _row(tx, arrival.instance.sop_instance_uid)
-        study = tx.execute(sa.select(studies).where(studies.c.study_uid == row.study_uid).with_for_update()).one()
+        study = lock_study(tx, row.study_uid)
         instance = replace(arrival.instance, study_uid=row.study_uid)
-        new = after(tx, study, instance, now) | ({"stat": True} if instance.stat else {})
-        if new:
-            tx.execute(studies.update().where(studies.c.study_uid == row.study_uid).values(**new))
-            find_by(tx, row.study_uid, instance)
+        _complete(tx, study, instance, now)
         if instance.stat and not study.stat:
             put_in_place(tx, row.study_uid, rules.policy, now)
         _enter(tx, file, arrival, row.study_uid, CopyState.SAME, now)
+
+
+def _complete(tx: sa.Connection, study: sa.Row[Any], instance: Instance, now: datetime) -> None:
+    """What a row lacks, and an order's STAT, are taken from an image that came again for the same patient."""
+    new = after(tx, study, instance, now) | ({"stat": True} if instance.stat else {})
+    if new:
+        tx.execute(studies.update().where(studies.c.study_uid == study.study_uid).values(**new))
+        find_by(tx, study.study_uid, instance)
 
 
 def enter_waiting(engine: sa.Engine, file: str, arrival: Arrival, now: datetime) -> None:
@@ -112,6 +148,7 @@ def enter_waiting(engine: sa.Engine, file: str, arrival: Arrival, now: datetime)
     """
     with connect.writing(engine) as tx:
         row = _row(tx, arrival.instance.sop_instance_uid)
+        lock_study(tx, row.study_uid)
         changed = identity.differing(particulars_of(instance_of(row)), particulars_of(arrival.instance))
         stated, tail = identity.in_words(particulars_of(arrival.instance)), arrival.instance.sop_instance_uid[-12:]
         text = f"particulars changed, confirm: image ...{tail} came again for {stated}" if changed else (
@@ -156,35 +193,64 @@ def enter_taken(engine: sa.Engine, file: str, arrival: Arrival, policy: Policy, 
         if not names_a_study(row.study_uid) and names_a_study(arrival.instance.study_uid):
             move(tx, row, arrival.instance, rules, quiet, now)
             row = _row(tx, arrival.instance.sop_instance_uid)
+        _complete(tx, lock_study(tx, row.study_uid), replace(arrival.instance, study_uid=row.study_uid), now)
         _enter(tx, file, arrival, row.study_uid, CopyState.TAKEN, now)
         healing.take_file(tx, row, arrival, rules, quiet, now, said)
 
 
 def settle(engine: sa.Engine, study_uid: str, taken: Mapping[str, Arrival], who: str, policy: Policy, quiet: Quiet, now: datetime) -> None:
-    """A person confirmed whose study it is. `taken`: the copies, by file, whose bytes are in the place of what was held."""
+    """A person confirmed whose study it is. `taken`: the copies, by file, whose bytes are in the place of what was held.
+
+    Where another image of the row states another patient than was taken, that is confirmed next.
+    """
     with connect.writing(engine) as tx:
         rules = in_force(tx, policy)
+        lock_study(tx, study_uid)
+        begun = (differing_copies.c.study_uid == study_uid) & (differing_copies.c.state == CopyState.TAKING)
+        if set(tx.scalars(sa.select(differing_copies.c.file).where(begun))) - taken.keys():
+            raise NotAllowed("the newer copy was confirmed and is being put in its place: look again in a minute")
         for file, arrival in taken.items():
             row = _row(tx, arrival.instance.sop_instance_uid)
             healing.take_file(tx, row, arrival, rules, quiet, now, "the copy was confirmed and took its place")
             _correct_row(tx, row.study_uid, arrival.instance, now)
             _leave(tx, differing_copies.c.file == file, CopyState.TAKEN, who, now)
         left = _leave(tx, differing_copies.c.study_uid == study_uid, CopyState.KEPT, who, now)
-        study = tx.execute(sa.select(studies).where(studies.c.study_uid == study_uid).with_for_update()).one()
+        study = lock_study(tx, study_uid)
         if not study.identity and not left and not taken:
             raise NotAllowed("nothing of this study waits to be confirmed")
-        held = Hold.NONE if study.held == Hold.IDENTITY else study.held
-        tx.execute(studies.update().where(studies.c.study_uid == study_uid).values(identity="", held=held))
+        text = _still_stated(tx, study) if taken else ""
+        held = study.held if study.held == Hold.REBUILT else Hold.IDENTITY if text else Hold.NONE
+        tx.execute(studies.update().where(studies.c.study_uid == study_uid).values(identity=text, held=held))
         what = "the newer particulars were taken" if taken else "what is shown was kept"
         record(tx, Kind.IDENTITY_SETTLED, f"whose study it is was confirmed: {what}", now, study=study_uid, actor=who)
 
 
+def _still_stated(tx: sa.Connection, study: sa.Row[Any]) -> str:
+    """The images of a row that state another patient than the row does, a line each."""
+    mine = sa.select(instances).where(instances.c.study_uid == study.study_uid, instances.c.reason.not_in((OWN_OBJECT, SET_ASIDE)))
+    lines = []
+    for row in tx.execute(mine.order_by(instances.c.entry)):
+        stated = particulars_of(instance_of(row))
+        if identity.another_patient(particulars_of_row(study), stated):
+            lines.append(f"particulars changed, confirm: image ...{row.sop_instance_uid[-12:]} still states {identity.in_words(stated)}")
+    return "\n".join(lines)[:4000]
+
+
 def _correct_row(tx: sa.Connection, study_uid: str, instance: Instance, now: datetime) -> None:
-    stated = {name: value for name in identity.LABELS if (value := getattr(particulars_of(instance), name))}
+    texts = texts_of(instance)
+    # Of another patient nothing of the former stays; of the same one what is not stated does.
+    other = identity.another_patient(particulars_of_row(lock_study(tx, study_uid)), particulars_of(instance))
+    stated = {name: value for name, value in texts.items() if value not in ("", None) or (other and name in identity.LABELS)}
     tx.execute(studies.update().where(studies.c.study_uid == study_uid).values(**stated, revision=studies.c.revision + 1, not_before=now))
     retract_unsent(tx, study_uid, now)
     find_by(tx, study_uid, instance)
-    record(tx, Kind.CORRECTED, f"corrected: {', '.join(identity.LABELS[name] for name in stated)}", now, study=study_uid)
+    record(
+        tx,
+        Kind.CORRECTED,
+        f"corrected: {', '.join(identity.LABELS[name] for name in stated if name in identity.LABELS)}",
+        now,
+        study=study_uid,
+    )
 
 
 def _leave(tx: sa.Connection, which: sa.ColumnElement[bool], state: CopyState, who: str, now: datetime) -> list[str]:

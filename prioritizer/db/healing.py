@@ -20,10 +20,10 @@ from prioritizer.db.instance_rows import HEADER, OWN_OBJECT, SET_ASIDE, Arrival,
 from prioritizer.db.placing import STALE, lock_study, replace_study
 from prioritizer.db.receiving import Quiet, open_again
 from prioritizer.db.result_revisions import retract_unsent
-from prioritizer.db.scoring import bump_revision
+from prioritizer.db.scoring import DISCARDED, bump_revision
 from prioritizer.db.tables import instances, studies
-from prioritizer.eligibility import may_be_a_radiograph
-from prioritizer.study import FileFault, Instance, InstanceState
+from prioritizer.eligibility import may_be_a_radiograph, same_facts
+from prioritizer.study import FileFault, Instance, InstanceState, ReadingState
 
 FILE_MISSING = "file-missing"
 WANTED_ITS_FILE = frozenset({FILE_MISSING, HEADER, STALE, "unreadable", "truncated", "malformed"})
@@ -59,34 +59,41 @@ def faulty(engine: sa.Engine, fault: FileFault) -> set[str]:
 def take_file(tx: sa.Connection, row: sa.Row[Any], arrival: Arrival, rules: InForce, quiet: Quiet, now: datetime, said: str) -> None:
     """The arrival's bytes are this instance's from now on; its arrival and its study stay as they are.
 
-    So does its score, where the pixels are shown to be the same. Where they are not, nobody has looked at them: the image is scored again,
-    a study that was read is open again, and a result that was not sent is not sent.
+    So does its score, where the image is shown to be the same and is described as before. Where it is described otherwise it is judged
+    and scored again. Where the pixels are others, nobody has looked at them: a study that was read is open again, and a result that was
+    not sent is not sent.
     """
-    uid, before = row.sop_instance_uid, instance_of(row)
+    study = lock_study(tx, row.study_uid)
+    uid, before, new = row.sop_instance_uid, instance_of(row), dict[str, Any]()
     keep = {"study_uid": row.study_uid, "sop_instance_uid": uid, "received_at": row.received_at, "made_by_us": before.made_by_us}
     instance = replace(arrival.instance, **keep)
     values = row_of(Arrival(instance=instance, unreadable=arrival.unreadable))
     values |= {"pixels_deleted_at": None, "file_fault": FileFault.NONE}
-    other = not _same_pixels(before, instance) and row.reason not in (OWN_OBJECT, SET_ASIDE)
+    other = not _same_image(before, instance) and row.reason not in (OWN_OBJECT, SET_ASIDE)
+    corrected = not same_facts(before, instance) and row.reason not in (OWN_OBJECT, SET_ASIDE, DISCARDED)
     if other:
-        values["pixels_version"] = row.pixels_version + 1
-    if other or (row.reason in WANTED_ITS_FILE and row.state != InstanceState.SCORED):
+        values |= {"pixels_version": row.pixels_version + 1, "entry": study.entries + 1}
+        new["entries"] = study.entries + 1
+    if other or corrected or (row.reason in WANTED_ITS_FILE and row.state != InstanceState.SCORED):
         state = {} if arrival.unreadable else {"state": InstanceState.RECEIVED, "reason": "", "reason_text": ""}
         values |= {"attempts": 0, "not_before": None, "claimed_by": None, "claimed_until": None, **state}
     tx.execute(instances.update().where(instances.c.sop_instance_uid == uid).values(values))
     record(tx, Kind.HEALED, said, now, study=row.study_uid, instance=uid)
+    if instance.stat and not study.stat:
+        new["stat"] = True
+    if study.reading_state != ReadingState.READ and study.expired_at is not None and row.pixels_deleted_at is not None:
+        new |= open_again(tx, study, "an image came again", now)
     if other and (may_be_a_radiograph(before) or may_be_a_radiograph(instance)):
-        study = lock_study(tx, row.study_uid)
         retract_unsent(tx, row.study_uid, now)
-        opened = open_again(tx, study, "an image came again with pixels that nobody has looked at", now)
-        if opened:
-            tx.execute(studies.update().where(studies.c.study_uid == row.study_uid).values(opened))
+        new |= open_again(tx, study, "an image came again with pixels that nobody has looked at", now)
         bump_revision(tx, row.study_uid, quiet, now)
+    if new:
+        tx.execute(studies.update().where(studies.c.study_uid == row.study_uid).values(new))
     replace_study(tx, row.study_uid, rules, now)
 
 
-def _same_pixels(one: Instance, other: Instance) -> bool:
-    """True where the encoded pixels of both are the same bytes, read in the same way."""
-    shown = bool(one.pixels_sha256) or not (one.has_pixels or other.has_pixels)
-    alike = ("pixels_sha256", "transfer_syntax_uid", "photometric", "number_of_frames")
+def _same_image(one: Instance, other: Instance) -> bool:
+    """True where the encoded pixels of both are the same bytes, drawn in the same way."""
+    shown = bool(one.image_sha256) or not (one.has_pixels or other.has_pixels)
+    alike = ("image_sha256", "transfer_syntax_uid", "photometric", "number_of_frames")
     return shown and all(getattr(one, name) == getattr(other, name) for name in alike)

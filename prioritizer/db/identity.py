@@ -88,8 +88,13 @@ def mark(tx: sa.Connection, key: str, text: str, *, held: bool = False) -> None:
     before = tx.scalar(sa.select(studies.c.identity).where(studies.c.study_uid == key)) or ""
     marks = dict.fromkeys([*filter(None, before.split("\n")), text])
     tx.execute(studies.update().where(studies.c.study_uid == key).values(identity="\n".join(marks)[:4000]))
-    if held:  # a result that waits for another word waits for that one first
-        tx.execute(studies.update().where(studies.c.study_uid == key, studies.c.held == Hold.NONE).values(held=Hold.IDENTITY))
+    if held:
+        hold(tx, key)
+
+
+def hold(tx: sa.Connection, key: str) -> None:
+    """No result of the row goes out until it is confirmed whose it is; one that waits for another word waits for that one first."""
+    tx.execute(studies.update().where(studies.c.study_uid == key, studies.c.held == Hold.NONE).values(held=Hold.IDENTITY))
 
 
 def find_by(tx: sa.Connection, key: str, instance: Instance) -> None:

@@ -43,7 +43,7 @@ def join(engine: sa.Engine, key: str, who: str, policy: Policy, now: datetime) -
         if first not in rows or key not in rows or not rows[key].listed:
             raise NotFound(f"there are no two rows under {first}")
         one, other = rows[first], rows[key]
-        behind = sa.case((instances.c.entry > 0, instances.c.entry + one.instances), else_=0)
+        behind = sa.case((instances.c.entry > 0, instances.c.entry + one.entries), else_=0)
         tx.execute(instances.update().where(instances.c.study_uid == key).values(entry=behind))
         for table in FOLLOW:
             tx.execute(table.update().where(table.c.study_uid == key).values(study_uid=first))
@@ -67,6 +67,7 @@ def join(engine: sa.Engine, key: str, who: str, policy: Policy, now: datetime) -
 def _joined(one: sa.Row[Any], other: sa.Row[Any], now: datetime) -> dict[str, Any]:
     values: dict[str, Any] = {
         "instances": one.instances + other.instances,
+        "entries": one.entries + other.entries,
         "first_received_at": min(one.first_received_at, other.first_received_at),
         "last_received_at": max(one.last_received_at, other.last_received_at),
         "stat": one.stat or other.stat,

@@ -167,7 +167,7 @@ def release(engine: sa.Engine, study_uid: str, reader: str, now: datetime, *, fo
 def read(engine: sa.Engine, study_uid: str, reader: str, now: datetime, *, seen: int | None = None) -> None:
     """The study leaves the list. Raises NotAllowed while another reader has it, or when it was read before.
 
-    `seen`: how many images the reader had before them. Where another came since, it is refused: nobody has looked at that one.
+    `seen`: the study's entries that the reader had before them. Where an image came since, it is refused: nobody has looked at that one.
     """
     with connect.writing(engine) as tx:
         row = _study(tx, study_uid)
@@ -175,7 +175,7 @@ def read(engine: sa.Engine, study_uid: str, reader: str, now: datetime, *, seen:
             raise NotAllowed(f"the study was read before, by {row.reader}")
         if _held(row, now) and row.reader != reader:
             raise NotAllowed(f"{row.reader} has this study; take it over first")
-        more = _images_after(tx, study_uid, seen) if seen is not None and row.instances > seen else 0
+        more = _images_after(tx, study_uid, seen) if seen is not None and row.entries > seen else 0
         if more:
             raise NotAllowed(f"{more} image{'s' if more > 1 else ''} came while the study was open: look at it again, then read it")
         began = row.reader_since if row.reader == reader else now
@@ -184,7 +184,7 @@ def read(engine: sa.Engine, study_uid: str, reader: str, now: datetime, *, seen:
 
 
 def _images_after(tx: sa.Connection, study_uid: str, seen: int) -> int:
-    """How many objects that may be radiographs entered the study behind the first `seen`."""
+    """How many objects that may be radiographs entered the study, or came again with other pixels, behind the first `seen` entries."""
     later = sa.select(instances).where(instances.c.study_uid == study_uid, instances.c.entry > seen)
     return sum(may_be_a_radiograph(instance_of(row)) for row in tx.execute(later))
 

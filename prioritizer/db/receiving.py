@@ -18,7 +18,7 @@ from prioritizer.db.in_force import InForce, in_force
 from prioritizer.db.instance_rows import Arrival, row_of
 from prioritizer.db.placing import put_in_place, replace_study
 from prioritizer.db.result_revisions import retract_unsent
-from prioritizer.db.tables import ECHO, NO_READER, instances, notices, results, studies
+from prioritizer.db.tables import ECHO, NO_READER, differing_copies, instances, notices, results, studies
 from prioritizer.eligibility import may_be_a_radiograph
 from prioritizer.errors import Contended
 from prioritizer.identity import particulars_of
@@ -98,7 +98,7 @@ def _is_a_result(tx: sa.Connection, uid: str) -> bool:
 def _entry(study: sa.Row[Any] | None, instance: Instance) -> int:
     if instance.made_by_us:
         return 0
-    return 1 if study is None else study.instances + 1
+    return 1 if study is None else study.entries + 1
 
 
 def move(tx: sa.Connection, row: sa.Row[Any], sent: Instance, rules: InForce, quiet: Quiet, now: datetime) -> str:
@@ -110,6 +110,10 @@ def move(tx: sa.Connection, row: sa.Row[Any], sent: Instance, rules: InForce, qu
     instance, study = belong(tx, replace(sent, received_at=row.received_at), rules.policy, quiet, now, Hold(old.held))
     mine, key = instances.c.sop_instance_uid == row.sop_instance_uid, instance.study_uid
     tx.execute(instances.update().where(mine).values(study_uid=key, entry=_entry(study, instance)))
+    copies = differing_copies.c.sop_instance_uid == row.sop_instance_uid
+    tx.execute(differing_copies.update().where(copies, differing_copies.c.study_uid == old.study_uid).values(study_uid=key))
+    for doubt in filter(None, old.identity.split("\n")):
+        identity.mark(tx, key, doubt, held=old.held == Hold.IDENTITY)
     left = tx.scalar(sa.select(sa.func.count()).select_from(instances).where(instances.c.study_uid == old.study_uid)) or 0
     gone = {} if left else {"listed": False, "identity": "", "held": Hold.NONE, "published_revision": studies.c.revision}
     tx.execute(studies.update().where(studies.c.study_uid == old.study_uid).values(instances=left, **gone))
@@ -141,6 +145,7 @@ def _open_study(tx: sa.Connection, instance: Instance, sent: Instance, policy: P
             first_received_at=instance.received_at,
             last_received_at=instance.received_at,
             instances=1,
+            entries=1,
             listed=True,
             stat=instance.stat,
             band=place.band,
@@ -156,6 +161,7 @@ def _open_study(tx: sa.Connection, instance: Instance, sent: Instance, policy: P
 def _add_to_study(tx: sa.Connection, study: sa.Row[Any], instance: Instance, policy: Policy, quiet: Quiet, now: datetime) -> None:
     new: dict[str, Any] = {
         "instances": studies.c.instances + 1,
+        "entries": studies.c.entries + 1,
         "first_received_at": min(study.first_received_at, instance.received_at) if study.listed else instance.received_at,
         "last_received_at": max(study.last_received_at, instance.received_at),
         "listed": True,

@@ -94,6 +94,8 @@ studies = Table(
     Column("first_received_at", Instant, nullable=False),
     Column("last_received_at", Instant, nullable=False),
     Column("instances", sa.Integer, nullable=False, default=0),
+    # How often something to look at entered the row: every object, and every image that came again with other pixels.
+    Column("entries", sa.Integer, nullable=False, default=0, server_default="0"),
     Column("listed", sa.Boolean, nullable=False, default=True),
     # ranking
     Column("stat", sa.Boolean, nullable=False, default=False),
@@ -186,7 +188,7 @@ instances = Table(
     Column("file_fault", sa.String(16), nullable=False, default="", server_default=""),
     # How often other pixels took the place of those that it came with: a score is of one of them.
     Column("pixels_version", sa.Integer, nullable=False, default=0, server_default="0"),
-    # The number of objects of its row once it had entered, from 1: a reader who saw n has seen entries 1..n. 0: an object of our own.
+    # Its number among the entries of its row, from 1, renewed where other pixels came: who saw `entries` n has seen up to n. 0: our own.
     Column("entry", sa.Integer, nullable=False, default=0, server_default="0"),
     one_of("state", InstanceState),
     _partial("ix_instances_file_fault", "file_fault <> ''", "file_fault"),
@@ -327,6 +329,7 @@ differing_copies = Table(
     Column("settled_by", sa.Text),
     one_of("state", CopyState),
     _partial("ix_differing_copies_waiting", "state = 'WAITING'", "at"),
+    _partial("ix_differing_copies_taking", "state = 'TAKING'", "at"),
 )
 """Other bytes that came under a SOP Instance UID already held: `file` lies in the spool's conflicts/. `particulars` are the copy's own."""
 

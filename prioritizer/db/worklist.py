@@ -38,6 +38,8 @@ class Row:
     calling_ae: str
     first_received_at: datetime
     instances: int
+    entries: int
+    """How often something to look at came: every object, and every image that came again with other pixels."""
     stat: bool
     pinned_by: str | None
     ai_state: str

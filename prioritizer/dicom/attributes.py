@@ -123,18 +123,21 @@ def _instance(receipt: Receipt, path: Path, header: Header) -> Instance:
         address=receipt.address,
         received_at=receipt.received_at,
         sha256=whole,
-        pixels_sha256=pixels,
+        image_sha256=pixels,
         size=size,
         **values,
     )
 
 
 def _digests(path: Path, header: Header) -> tuple[str, str, int]:
-    """Hex SHA-256 of the whole file and of its Pixel Data as encoded, in one pass, and the size in bytes."""
+    """Hex SHA-256 of the whole file and of what its image is drawn from, in one pass, and the size in bytes."""
     deflated = header.transfer_syntax == DeflatedExplicitVRLittleEndian
     start = None if deflated or header.fault is not None else header.pixel_start
     end = None if start is None or header.pixel_length is None else start + header.pixel_length
     whole, pixels, at = hashlib.sha256(), hashlib.sha256(), 0
+    for tag in sorted(RENDERING_TAGS & header.elements.keys()):
+        value = header.elements[tag].value
+        pixels.update(struct.pack("<LQ", tag, len(value)) + value)
     with path.open("rb") as file:
         while part := file.read(A_READ):
             whole.update(part)

@@ -271,37 +271,45 @@ class Spool:
                         found.append((_since(entry), entry.name))
         return [self._conflicts / name for _, name in sorted(found)]
 
-    def take_copy(self, copy: Path, why: str) -> Path:
-        """Put a copy in the place of what is held under its UID; what was held goes to quarantine. May be repeated after a crash."""
+    def put_in_place(self, copy: Path, why: str) -> None:
+        """Put a copy in the place of what is held under its UID; what was held goes to quarantine. May be repeated.
+
+        The copy stays in conflicts/ until `drop_copy`: a crash, or a ledger that does not commit, loses neither of the two.
+        """
         uid = read_receipt(copy).sop_instance_uid
         target = self.object_path(uid)
         self._make_folder(target.parent)
         if target.exists():
-            self._quarantine.keep(target, why, sop_instance_uid=uid)
+            if target.samefile(copy):
+                return
+            self._put_aside(target, why, uid)
         whole = target.with_suffix(".new")
         whole.unlink(missing_ok=True)
         os.link(copy, whole)
         whole.replace(target)
         sync_folder(target.parent)
-        copy.unlink(missing_ok=True)
-        sync_folder(self._conflicts)
-        return target
 
-    def lies_in_place(self, name: str, uid: str) -> bool:
-        """True when the copy of this name took the place of what was held: a crash came before the ledger knew it."""
-        file = self.find(uid)
-        return file is not None and data_set_digest(file)[:12] == name.split(".")[-2]
+    def _put_aside(self, held: Path, why: str, uid: str) -> None:
+        """Quarantine keeps what was held, also where the disk does not give its bytes any more."""
+        try:
+            self._quarantine.keep(held, why, sop_instance_uid=uid)
+        except (OSError, ValueError):
+            held.replace(self._quarantine.folder / f"{held.name}.unreadable")
 
-    def admit_copy(self, copy: Path) -> None:
-        """A copy of nothing that is held becomes an arrival."""
-        uid = read_receipt(copy).sop_instance_uid
-        with suppress(FileExistsError):
-            os.link(copy, self._inbox / f"{_file_stem(uid)}.dcm")
+    def admit_copy(self, copy: Path) -> bool:
+        """A copy of nothing that is held becomes an arrival; False where another arrival is there already: it is compared with that one."""
+        target = self._inbox / f"{_file_stem(read_receipt(copy).sop_instance_uid)}.dcm"
+        try:
+            os.link(copy, target)
+        except FileExistsError:
+            if not target.samefile(copy):
+                return False
         sync_folder(self._inbox)
         copy.unlink(missing_ok=True)
+        return True
 
     def drop_copy(self, copy: Path) -> None:
-        """Forget a copy that is the same image as what is held."""
+        """Forget a copy that the ledger has settled: it is in its place, or the same image as what is held."""
         copy.unlink(missing_ok=True)
 
     def remove(self, uid: str) -> bool:
@@ -343,10 +351,18 @@ class Spool:
 
 
 def _same(path: Path, known: Path) -> bool:
-    """True when both hold the same data set; a file whose header is damaged is the same as none."""
+    """True when both hold the same data set; a held file that is damaged, or that the disk does not give, is the same as none.
+
+    Raises FileNotFoundError where nothing is held any more, OSError where the new file cannot be read.
+    """
     try:
         return same_data_set(path, known)
     except ValueError:
+        return False
+    except FileNotFoundError:
+        raise
+    except OSError:
+        data_set_digest(path)
         return False
 
 

@@ -73,6 +73,8 @@ class Study(BaseModel):
     calling_ae: str
     first_received_at: datetime
     instances: int
+    entries: int
+    """How often something to look at came; what the step `read` is told as `seen`."""
     stat: bool
     pinned_by: str | None
     ai_state: str
@@ -348,7 +350,7 @@ def withdraw(desk: Here, person: Reading, study_uid: str) -> None:
 
 @routes.post("/studies/{study_uid}/{step}", responses=problems(404, 409))
 def take_step(desk: Here, person: Reading, study_uid: str, step: reading.Step, seen: Images = None) -> Study:
-    """Claim, release, take over, read, pin or unpin. `seen`: how many images were looked at; read is refused where more came since."""
+    """Claim, release, take over, read, pin or unpin. `seen`: the `entries` looked at; read is refused where more came since."""
     do_step(desk, person, study_uid, step, list_of(""), seen)
     return study_of(desk, worklist.study(desk.engine, study_uid))
 

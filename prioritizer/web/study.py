@@ -155,9 +155,9 @@ def films_after(desk: Desk, person: Person, asked: Asked, study_uid: str) -> lis
 def show_now(
     desk: Here, person: Listening, study_uid: str, images: Annotated[int, Query(ge=0, lt=2**31)], *, mine: bool = False
 ) -> HTMLResponse:
-    """What happened to a study while its page was open, that its reader must know. `images`: as many as the page shows."""
+    """What happened to a study while its page was open, that its reader must know. `images`: the entries that the page shows."""
     row = worklist.study(desk.engine, study_uid)
-    return desk.part("now.html", row=row, more=row.instances - images, lost=lost_to(desk, person, row) if mine else "")
+    return desk.part("now.html", row=row, more=row.entries - images, lost=lost_to(desk, person, row) if mine else "")
 
 
 def lost_to(desk: Desk, person: Person, row: Row) -> str:

@@ -132,16 +132,20 @@ class Chores:
             if abs(step) > STEP:
                 log.error("the clock was set by %.0f s", step.total_seconds(), extra={"event": "clock-stepped"})
                 clock_steps.record_step(self._engine, step, now[0])
-                clock_steps.hold_to_present(self._engine, now[0])
+                self._hold_to_present(now[0])
                 if step > STEP:
                     clock_steps.gone_forward(self._engine, step, now[0])
             self._clocks = now  # only now: a step that could not be written down is seen again
+
+    def _hold_to_present(self, now: datetime) -> None:
+        clock_steps.hold_to_present(self._engine, now)
+        clock_steps.hold_results_to_present(self._engine, quiet_of(self._settings()), now)
 
     def deadlines(self) -> None:
         """Mark overdue and expired studies, end claims whose lease ran out."""
         self.look_at_the_clock()  # nothing ends by a clock that was set and not yet looked at
         now = utc_now()
-        clock_steps.hold_to_present(self._engine, now)
+        self._hold_to_present(now)
         reading.end_expired_claims(self._engine, now)
         reading.mark_overdue(self._engine, now)
         reading.expire(self._engine, now - timedelta(hours=self._settings().ranking.expire_after_hours), now)
@@ -151,10 +155,10 @@ class Chores:
         if self._reconciled:
             return
         known = receiving.known_instances(self._engine)
-        entered, bad = rebuild(self._engine, self._spool, set(known), self._policy(), quiet_of(self._settings()), utc_now())
-        if entered or bad:
-            log.warning("%s spooled instances were unknown to the ledger and entered, %s could not be read", entered, bad,
-                        extra={"event": "reconciled"})  # fmt: skip
+        found = rebuild(self._engine, self._spool, set(known), self._policy(), quiet_of(self._settings()), utc_now())
+        if found.entered or found.set_aside:
+            said = "%s spooled instances were unknown to the ledger and entered, %s put into quarantine"
+            log.warning(said, found.entered, found.set_aside, extra={"event": "reconciled"})
         kept = [uid for uid, present in known.items() if present]
         missing = {uid for uid in kept if self._spool.find(uid) is None}
         back = healing.faulty(self._engine, FileFault.MISSING) - missing
@@ -165,11 +169,19 @@ class Chores:
             healing.set_fault(self._engine, {uid}, _fault_of(self._spool.find(uid), digest), utc_now())
         left_over = [path.stem for path in self._spool.held() if known.get(path.stem) is False]
         retention.unlink_marked(self._engine, left_over, self._spool.remove)
+        if found.left:
+            raise OSError(f"{found.left} files of the spool could not be entered; they are tried again")
         self._reconciled = True
 
     def retention(self) -> None:
-        """Delete the pixels of studies read and delivered long ago, oldest first, and what ended long ago; nothing else ever."""
+        """Delete the pixels of studies read and delivered long ago, oldest first, and what ended long ago; nothing else ever.
+
+        For a day after the clock was set nothing is deleted: what is long ago may be so by that step alone.
+        """
+        self.look_at_the_clock()
         now, store = utc_now(), self._settings().store
+        if clock_steps.last_step(self._engine, now, clock_steps.DAY):
+            return
         signing_in.forget(self._engine, now - KEPT_SESSIONS)
         in_shadow = holding(self._engine, self._policy()).policy.stage is Stage.SHADOW
         unread = now - timedelta(days=store.keep_unread_days) if in_shadow else None

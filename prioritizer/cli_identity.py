@@ -15,9 +15,12 @@ from prioritizer.contract import out, print_json, talk, verb
 if TYPE_CHECKING:
     import sqlalchemy as sa
 
+    from prioritizer.receive_station import Rebuilt
+
 app = typer.Typer()
 identity = typer.Typer(help="Whose study it is, where that must be confirmed: list, keep, take.", no_args_is_help=True)
 app.add_typer(identity, name="identity")
+Shown = Annotated[str, typer.Option(help="The mark that `identity list` shows: nothing is done where something else came since.")]
 StudyName = Annotated[str, typer.Argument(metavar="STUDY", help="Study UID, the end of it, or the accession number.")]
 
 
@@ -36,14 +39,13 @@ def show(config: ConfigFile = None, as_json: AsJson = False) -> None:
         out.print(f"{one['study_uid']}  shown as {one['patient_name'] or 'no name'} ({one['patient_id'] or 'no Patient ID'})", markup=False)
         for text in one["identity"]:
             out.print(f"  {text}", markup=False)
-        out.print(
-            "  `prioritizer identity keep STUDY`: what is shown is right; `identity take STUDY`: what came since is right", markup=False
-        )
+        out.print(f"  what is shown is right: prioritizer identity keep {one['study_uid']} --shown {one['shown']}", markup=False)
+        out.print(f"  what came since is right: prioritizer identity take {one['study_uid']} --shown {one['shown']}", markup=False)
     if not found:
         out.print("Nothing must be confirmed.")
 
 
-def _settle(config: ConfigFile, study: str, reader: str, *, take: bool) -> None:
+def _settle(config: ConfigFile, study: str, reader: str, shown: str, *, take: bool) -> None:
     from prioritizer.db import worklist
     from prioritizer.dicom.spool import Spool
     from prioritizer.house_rules import policy_of, quiet_of
@@ -53,21 +55,22 @@ def _settle(config: ConfigFile, study: str, reader: str, *, take: bool) -> None:
     engine, settings = ledger_of(config)
     uid, policy = worklist.find(engine, study).study_uid, policy_of(settings, open_bundle(settings.model.bundle))
     spool = Spool(settings.spool_folder)
-    talk.print(settle(engine, spool, uid, take=take, who=reader, policy=policy, quiet=quiet_of(settings)), markup=False)
+    done = settle(engine, spool, uid, take=take, who=reader, policy=policy, quiet=quiet_of(settings), shown=shown)
+    talk.print(done, markup=False)
 
 
 @identity.command()
 @verb
-def keep(study: StudyName, reader: Reader = getpass.getuser(), config: ConfigFile = None) -> None:
+def keep(study: StudyName, shown: Shown = "", reader: Reader = getpass.getuser(), config: ConfigFile = None) -> None:
     """What the row shows is right: copies that came since stay aside, two patients stay two rows."""
-    _settle(config, study, reader, take=False)
+    _settle(config, study, reader, shown, take=False)
 
 
 @identity.command()
 @verb
-def take(study: StudyName, reader: Reader = getpass.getuser(), config: ConfigFile = None) -> None:
+def take(study: StudyName, shown: Shown = "", reader: Reader = getpass.getuser(), config: ConfigFile = None) -> None:
     """What came since is right: the copy takes the place of the image, or the second row joins the first."""
-    _settle(config, study, reader, take=True)
+    _settle(config, study, reader, shown, take=True)
 
 
 class Publish(StrEnum):
@@ -88,8 +91,10 @@ def rebuild(
     The daemon does this by itself at its start. The results of such studies wait until --publish says whether they are sent again; the
     same result has the same UID and the same bytes, whenever it is made.
     """
-    engine, entered, bad = _rebuilt(config)
-    talk.print(f"{entered} images entered from the spool, {bad} files could not be read")
+    engine, found = _rebuilt(config)
+    talk.print(f"{found.entered} images entered from the spool, {found.set_aside} files without a receipt put into quarantine")
+    if found.left:
+        talk.print(f"{found.left} files could not be read or entered now; the log names why. Run this again")
     if publish is not None:
         from prioritizer.db.rebuilding import decide
 
@@ -98,7 +103,7 @@ def rebuild(
         talk.print(f"{done} studies: {what}")
 
 
-def _rebuilt(config: ConfigFile) -> tuple[sa.Engine, int, int]:
+def _rebuilt(config: ConfigFile) -> tuple[sa.Engine, Rebuilt]:
     from prioritizer.db import receiving
     from prioritizer.dicom.spool import Spool
     from prioritizer.house_rules import policy_of, quiet_of
@@ -108,4 +113,4 @@ def _rebuilt(config: ConfigFile) -> tuple[sa.Engine, int, int]:
     engine, settings = ledger_of(config)
     policy = policy_of(settings, open_bundle(settings.model.bundle))
     known = set(receiving.known_instances(engine))
-    return engine, *enter(engine, Spool(settings.spool_folder), known, policy, quiet_of(settings), utc_now())
+    return engine, enter(engine, Spool(settings.spool_folder), known, policy, quiet_of(settings), utc_now())

@@ -164,6 +164,8 @@ class Daemon:
         if again := scoring.another_bundle(self.engine, policy, utc_now()):
             log.warning("another bundle serves: %s open studies are scored again", again, extra={"event": "bundle-changed"})
         clock_steps.hold_to_present(self.engine, utc_now())
+        clock_steps.hold_results_to_present(self.engine, quiet_of(self.settings), utc_now())
+        clock_steps.keep_on_the_list(self.engine, utc_now())
         scoring.rerank_open(self.engine, policy, "prioritizer started", utc_now())
         self._judge_ruling()
         self._prove_calibration()
@@ -398,10 +400,10 @@ class Daemon:
         with self._threshold_turn:
             return proposing_threshold.propose(self.engine, self.settings, wish, by, utc_now(), expected=activation).id
 
-    def _settle_identity(self, study_uid: str, take: bool, who: str) -> str:
+    def _settle_identity(self, study_uid: str, take: bool, who: str, shown: str) -> str:
         """A person's word on whose study it is."""
         policy, quiet = self._policy(), quiet_of(self.settings)
-        return identity_steps.settle(self.engine, self.spool, study_uid, take=take, who=who, policy=policy, quiet=quiet)
+        return identity_steps.settle(self.engine, self.spool, study_uid, take=take, who=who, policy=policy, quiet=quiet, shown=shown)
 
     def _examine(self, name: str, send: bool) -> list[Proved]:
         """Walk the way to a destination, or with any other name to our own listener."""

@@ -59,6 +59,14 @@ def same_patient(one: Particulars, other: Particulars) -> bool:
     return bool(one.patient_id.strip()) and _plain(one.patient_id) == _plain(other.patient_id) and not another_patient(one, other)
 
 
+def alike(one: Particulars, other: Particulars) -> bool:
+    """True where nothing contradicts and at least one of number, name and birth date is stated by both."""
+    shared = any(
+        getattr(one, name).strip() and getattr(other, name).strip() for name in ("patient_id", "patient_name", "patient_birth_date")
+    )
+    return shared and not differing(one, other)
+
+
 def in_words(particulars: Particulars) -> str:
     """Name and number, for pages and status; holds patient data."""
     number = f"Patient ID {particulars.patient_id}" if particulars.patient_id else "no Patient ID"

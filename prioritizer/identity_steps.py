@@ -12,17 +12,21 @@ from prioritizer.db import copies as kept_copies
 from prioritizer.db import joining, worklist
 from prioritizer.db.receiving import Quiet
 from prioritizer.dicom.spool import Spool
+from prioritizer.errors import NotAllowed
 from prioritizer.ranking import Policy
 from prioritizer.receive_station import read_any
 from prioritizer.study import ANOTHER_PATIENT
 
 
-def settle(engine: sa.Engine, spool: Spool, study_uid: str, *, take: bool, who: str, policy: Policy, quiet: Quiet) -> str:
+def settle(engine: sa.Engine, spool: Spool, study_uid: str, *, take: bool, who: str, policy: Policy, quiet: Quiet, shown: str = "") -> str:
     """Keep what a row shows, or take what came since: the copies that wait, or the row that is the same patient's. What was done, in words.
 
-    Raises NotAllowed where nothing waits to be confirmed, NotFound.
+    `shown`: the mark (`copies.mark_of`) of what the person was shown; where something else came since, nothing is done. Raises NotAllowed
+    then, and where nothing waits to be confirmed; NotFound.
     """
     worklist.study(engine, study_uid)
+    if shown and shown != kept_copies.mark_of(engine, study_uid):
+        raise NotAllowed("something else came since this was shown: look at it again, then confirm it")
     if take and ANOTHER_PATIENT in study_uid and not kept_copies.waiting(engine, study_uid):
         return f"the two rows are one study now, {joining.join(engine, study_uid, who, policy, utc_now())}"
     taken = copies.confirm(engine, spool, read_any, study_uid, take=take, who=who, policy=policy, quiet=quiet)
@@ -31,5 +35,5 @@ def settle(engine: sa.Engine, spool: Spool, study_uid: str, *, take: bool, who: 
     return "what the row shows was kept"
 
 
-Settle = Callable[[str, bool, str], str]
-"""What a page is given: study, whether the newer is taken, who."""
+Settle = Callable[[str, bool, str, str], str]
+"""What a page is given: study, whether the newer is taken, who, and the mark of what was shown."""

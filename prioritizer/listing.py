@@ -170,6 +170,7 @@ def as_listed(engine: sa.Engine) -> list[dict[str, Any]]:
             "patient_id": row.patient_id,
             "patient_name": row.patient_name,
             "identity": row.identity.split("\n"),
+            "shown": copies.mark_of(engine, row.study_uid),
             "images": [one.sop_instance_uid for one in copies.waiting(engine, row.study_uid)],
         }
         for row in worklist.unconfirmed(engine)

@@ -188,6 +188,17 @@ class Receive:
         return self._copies.step(self.policy, self.quiet)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rebuilt:
+    """What became of the settled files that the ledger did not know."""
+
+    entered: int
+    set_aside: int
+    """Files without a receipt, put into quarantine."""
+    left: int
+    """Files that the disk or the ledger did not give or take now: to be tried again."""
+
+
 def moment_of(notice: dict[str, Any], now: datetime) -> datetime:
     """When a notice was written; now where it does not say so in a way that can be understood."""
     try:
@@ -197,26 +208,33 @@ def moment_of(notice: dict[str, Any], now: datetime) -> datetime:
     return at if at.tzinfo is not None else now
 
 
-def rebuild(engine: sa.Engine, spool: Spool, known: set[str], policy: Policy, quiet: Quiet, now: datetime) -> tuple[int, int]:
+def rebuild(engine: sa.Engine, spool: Spool, known: set[str], policy: Policy, quiet: Quiet, now: datetime) -> Rebuilt:
     """Enter every settled file that the ledger does not know, by the time of its receipt: the earliest arrival wins.
 
-    Returns how many were entered and how many could not be read; one bad file is skipped alone. The results of studies that are entered
-    so are held back: a person says whether they are sent again.
+    One bad file stops no other. The results of studies that are entered so are held back: a person says whether they are sent again.
     """
     found: list[tuple[datetime, Path]] = []
-    bad = 0
+    unreadable: list[Path] = []
+    left = 0
     for path in spool.held():
         if path.stem in known:
             continue
         try:
             found.append((read_receipt(path).received_at, path))
-        except (ValueError, OSError):
-            bad += 1
+        except ValueError:
+            unreadable.append(path)
+        except OSError:
+            left += 1
+    for path in unreadable:
+        try:
+            spool.quarantine(path, "a held file without a receipt: it does not say what it is, nor who sent it", acknowledged=True)
+        except OSError:
+            left += 1
     entered = 0
     for _, path in sorted(found):
         try:
             entered += receiving.receive(engine, [read_any(path)], policy, quiet, now, held=Hold.REBUILT)
         except (ValueError, OSError, sa.exc.SQLAlchemyError) as error:
-            bad += 1
+            left += 1
             log.error("a spooled file could not be entered (%s)", type(error).__name__, extra={"event": "rebuild-fault"})
-    return entered, bad
+    return Rebuilt(entered=entered, set_aside=len(unreadable), left=left)

@@ -13,16 +13,17 @@ import sqlalchemy as sa
 
 from prioritizer import ruled
 from prioritizer.config import Settings
-from prioritizer.db import calibrations, clock_steps, healing, queues, worklist
+from prioritizer.db import calibrations, clock_steps, copies, healing, queues, worklist
 from prioritizer.db.housekeeping import Alarm
 from prioritizer.db.ruled import holding
-from prioritizer.dicom.spool import Spool
+from prioritizer.dicom.spool import Spool, since_of
 from prioritizer.errors import CalibrationChanged
 from prioritizer.ranking import Policy, minutes
 from prioritizer.study import FileFault
 
 INBOX_AGE = timedelta(minutes=2)
 """A received file is on the list within a second; after so long something stands still."""
+COPIES_AGE = timedelta(minutes=10)
 SCORING_AGE = timedelta(minutes=10)
 PUBLISHING_AGE = timedelta(minutes=30)
 DELIVERY_AGE = timedelta(hours=1)
@@ -133,6 +134,12 @@ def _of_queues(look: Look, lasting: Lasting) -> Iterator[Alarm]:
     said = f"{len(waiting)} received files wait for the ledger, the oldest for {minutes(oldest)}: their studies may not be on the list"
     first = "`prioritizer doctor`; the log names the file or the database that stands in the way"
     yield from _alarm(oldest > INBOX_AGE, "inbox", said, ADMINISTRATOR, first)
+    kept = copies.kept_files(look.engine)
+    unjudged = [path for path in look.spool.copies() if path.name not in kept]
+    oldest = max((look.now - since_of(path) for path in unjudged), default=timedelta(0))
+    said = f"{len(unjudged)} images that came again could not be compared with what is held, the oldest for {minutes(oldest)}"
+    first = "the log names what stands in the way: the disk, the database or a decoder; the files lie in the spool's conflicts folder"
+    yield from _alarm(oldest > COPIES_AGE, "copies", said, ADMINISTRATOR, first)
     queue = queues.queues(look.engine)
     to_score = queue.pop(queues.TO_SCORE)
     late = to_score.oldest is not None and look.now - to_score.oldest > SCORING_AGE
@@ -229,8 +236,9 @@ def _of_studies(look: Look, lasting: Lasting) -> Iterator[Alarm]:
 
 JUDGES: tuple[Callable[[Look, Lasting], Iterator[Alarm]], ...] = (_of_the_list, _of_queues, _of_parts, _of_files, _of_studies)
 NAMES = (
-    "overdue", "expired", "rejected", "failed", "raising-suspended", "inbox", "scoring", "publishing", "delivery", "destination-unknown",
-    "not-ready", "listener", "failing", "owed", "calibration-changed", "ruling-set-aside", "disk", "disk-forecast", "files-missing",
-    "files-damaged", "set-aside", "strangers", "identity", "rebuilt", "clock",
+    "overdue", "expired", "rejected", "failed", "raising-suspended", "inbox", "copies", "scoring", "publishing",
+    "delivery", "destination-unknown", "not-ready", "listener", "failing", "owed", "calibration-changed",
+    "ruling-set-aside", "disk", "disk-forecast", "files-missing", "files-damaged", "set-aside", "strangers",
+    "identity", "rebuilt", "clock",
 )  # fmt: skip
 """The alarms that are set and cleared here."""

@@ -28,6 +28,7 @@ from prioritizer.db.healing import FILE_MISSING
 from prioritizer.db.receiving import Quiet
 from prioritizer.db.ruled import holding
 from prioritizer.db.scoring import ClaimedInstance
+from prioritizer.dicom import attributes
 from prioritizer.dicom.back_off import REFUSAL_MINUTES, next_attempt_delay, next_try_after_refusal
 from prioritizer.dicom.secondary_capture import CaptureFacts, CaptureObject
 from prioritizer.dicom.sender import Destination, Sender
@@ -256,6 +257,9 @@ class PublishStation:
             # Done with, not put off: going from shadow to pilot must not send the whole past to the PACS.
             delivering.finish_published(self.engine, claim, None, (), self.clock())
             return True
+        if self._is_changed(claim):
+            self._not_built(claim, "the bytes of its file changed since it arrived: send the study again", may_end=False)
+            return True
         try:
             result = self._build(claim, stage)
         except (Unprocessable, ChildDied) as error:
@@ -268,6 +272,16 @@ class PublishStation:
         names = [destination.name for destination in self.settings.destinations]
         delivering.finish_published(self.engine, claim, result, names, self.clock(), policy=policy)
         return True
+
+    def _is_changed(self, claim: delivering.ClaimedStudy) -> bool:
+        """True where the file is not the one that was scored: nothing is drawn over another image. A missing one is told by building."""
+        path = self.spool.find(claim.source_instance_uid)
+        try:
+            return path is not None and attributes.sha256_of(path) != claim.source_sha256
+        except FileNotFoundError:
+            return False
+        except OSError:
+            return True
 
     def _not_built(self, claim: delivering.ClaimedStudy, why: str, *, may_end: bool) -> None:
         """Try the study again later, and say on its row why; where the image is at fault (`may_end`), not for ever."""

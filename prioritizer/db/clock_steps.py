@@ -13,30 +13,35 @@ from typing import Any
 import sqlalchemy as sa
 
 from prioritizer.db import connect, ranking_policy
+from prioritizer.db.claims import LONGEST_WAIT
 from prioritizer.db.events import Kind, record
 from prioritizer.db.in_force import InForce, in_force
 from prioritizer.db.instance_rows import OWN_OBJECT
 from prioritizer.db.placing import put_in_place
+from prioritizer.db.quiet import Quiet
 from prioritizer.db.tables import EPOCH, MICROSECOND, events, instances, studies
 from prioritizer.ranking import minutes
 from prioritizer.study import ReadingState
 
+NO_STEP = timedelta(seconds=20)
+"""What lies no further ahead is the wait between a look at the clock and the ledger's lock, and no step."""
 SEEN_WITHIN = timedelta(minutes=1)
 """Between a step and the look that sees it."""
+DAY = timedelta(days=1)
 STANDS_FOR = timedelta(hours=1)
 """So long after a step of the clock its alarm stands."""
 
 
 def bring_to_present(tx: sa.Connection, rules: InForce, now: datetime) -> int:
     """No arrival lies in the future: those that do arrived just now, in their order, behind every earlier one. Returns how many studies."""
-    ahead = sa.select(studies).where(studies.c.last_received_at > now).order_by(studies.c.first_received_at, studies.c.study_uid)
+    ahead = sa.select(studies).where(studies.c.last_received_at > now + NO_STEP).order_by(studies.c.first_received_at, studies.c.study_uid)
     rows = tx.execute(ahead.with_for_update()).all()
     for place, row in enumerate(rows):
         moment = now - (len(rows) - place) * MICROSECOND
         arrived = min(row.first_received_at, moment)
         values = {"first_received_at": arrived, "last_received_at": max(arrived, moment)}
         tx.execute(studies.update().where(studies.c.study_uid == row.study_uid).values(values))
-        late = (instances.c.study_uid == row.study_uid) & (instances.c.received_at > now)
+        late = (instances.c.study_uid == row.study_uid) & (instances.c.received_at > moment)
         tx.execute(instances.update().where(late).values(received_at=moment))
         put_in_place(tx, row.study_uid, rules.policy, now)
     if rows:
@@ -44,6 +49,23 @@ def bring_to_present(tx: sa.Connection, rules: InForce, now: datetime) -> int:
         said = f"{len(rows)} studies had arrived up to {minutes(furthest)} ahead of the clock as it is now: they arrived just before now"
         record(tx, Kind.CLOCK_STEPPED, said, now, seconds=-furthest.total_seconds())
     return len(rows)
+
+
+def hold_results_to_present(engine: sa.Engine, quiet: Quiet, now: datetime) -> int:
+    """Results that a clock which was ahead put off are due as if their study had changed now; returns of how many studies."""
+    latest = now + max(quiet.ceiling, quiet.quiet, LONGEST_WAIT) + NO_STEP
+    with connect.writing(engine) as tx:
+        ahead = sa.or_(studies.c.not_before > latest, studies.c.publish_by > latest)
+        due = {"not_before": now + quiet.quiet, "publish_by": now + quiet.ceiling}
+        return tx.execute(studies.update().where(studies.c.revision > studies.c.published_revision, ahead).values(due)).rowcount
+
+
+def keep_on_the_list(engine: sa.Engine, now: datetime) -> int:
+    """Unread studies that a clock moved do not expire by it: a restart may have hidden that it was set right; returns how many."""
+    moved = sa.select(sa.literal(1)).where(instances.c.study_uid == studies.c.study_uid, instances.c.receipt_at > instances.c.received_at)
+    unread = studies.c.listed & (studies.c.reading_state != ReadingState.READ) & studies.c.expired_at.is_(None)
+    with connect.writing(engine) as tx:
+        return tx.execute(studies.update().where(unread, moved.exists()).values(listed_since=now)).rowcount
 
 
 def hold_to_present(engine: sa.Engine, now: datetime) -> int:
@@ -77,12 +99,19 @@ def gone_forward(engine: sa.Engine, step: timedelta, now: datetime) -> int:
         if policy is None:
             return 0
         rules = in_force(tx, policy)
+        back, forward = _steps(tx, now - step)
         by = sa.type_coerce(instances.c.receipt_at, sa.BigInteger) - sa.type_coerce(instances.c.received_at, sa.BigInteger)
-        moved = (by > 0) & (by <= (step + SEEN_WITHIN) // MICROSECOND) & (instances.c.receipt_at <= now)
-        uids = sorted(set(tx.scalars(sa.select(instances.c.study_uid).where(moved))) & set(held))
+        moved = (by > 0) & (by <= (step + forward + SEEN_WITHIN) // MICROSECOND) & (instances.c.receipt_at <= now)
+        came = sa.false() if back is None else _while_behind(instances.c.received_at, back, now - step) & (by == 0)
+        if back is not None:
+            for column in (studies.c.read_at, studies.c.expired_at):
+                then = _while_behind(column, back, now - step)
+                tx.execute(studies.update().where(then).values({column.name: _later(column, step)}))
+        uids = sorted(set(tx.scalars(sa.select(instances.c.study_uid).where(sa.or_(moved, came)))) & set(held))
         for uid in uids:
             mine = instances.c.study_uid == uid
-            tx.execute(instances.update().where(mine, moved).values(received_at=instances.c.receipt_at))
+            arrived = sa.case((moved, instances.c.receipt_at), else_=_later(instances.c.received_at, step))
+            tx.execute(instances.update().where(mine, sa.or_(moved, came)).values(received_at=arrived))
             span = sa.select(sa.func.min(instances.c.received_at), sa.func.max(instances.c.received_at)).where(
                 mine, instances.c.reason != OWN_OBJECT
             )
@@ -92,8 +121,25 @@ def gone_forward(engine: sa.Engine, step: timedelta, now: datetime) -> int:
                 put_in_place(tx, uid, rules.policy, now)
         if uids:
             said = f"{len(uids)} studies that a clock behind had brought forward stand where their receipts say"
-            record(tx, Kind.CLOCK_STEPPED, said, now, seconds=step.total_seconds())
+            record(tx, Kind.CLOCK_STEPPED, said, now)
         return len(uids)
+
+
+def _steps(tx: sa.Connection, before: datetime) -> tuple[datetime | None, timedelta]:
+    """Of the day before a step forward: when the clock went back, by that clock, and by how much it went forward since."""
+    recent = (events.c.kind == Kind.CLOCK_STEPPED) & (events.c.at > before - DAY) & (events.c.at <= before + SEEN_WITHIN)
+    back, forward = None, timedelta(0)
+    for row in tx.execute(sa.select(events.c.at, events.c.detail).where(recent).order_by(events.c.at, events.c.id)):
+        seconds = float(row.detail.get("seconds", 0))
+        if seconds < 0:
+            back, forward = back or row.at, timedelta(0)
+        else:
+            forward += timedelta(seconds=seconds)
+    return back, forward
+
+
+def _while_behind(column: sa.Column[datetime], back: datetime, before: datetime) -> sa.ColumnElement[bool]:
+    return sa.and_(column >= back, column <= before + SEEN_WITHIN)
 
 
 def _later(column: sa.Column[datetime], step: timedelta) -> sa.ColumnElement[Any]:
@@ -108,8 +154,8 @@ def record_step(engine: sa.Engine, step: timedelta, now: datetime) -> None:
         record(tx, Kind.CLOCK_STEPPED, said, now, seconds=step.total_seconds())
 
 
-def last_step(engine: sa.Engine, now: datetime) -> str:
+def last_step(engine: sa.Engine, now: datetime, within: timedelta = STANDS_FOR) -> str:
     """What the last step of the clock was, while it is recent; empty where there was none."""
-    recent = (events.c.kind == Kind.CLOCK_STEPPED) & (events.c.at > now - STANDS_FOR)
+    recent = (events.c.kind == Kind.CLOCK_STEPPED) & (events.c.at > now - within)
     with connect.reading(engine) as tx:
         return tx.scalar(sa.select(events.c.said).where(recent).order_by(events.c.at.desc(), events.c.id.desc()).limit(1)) or ""

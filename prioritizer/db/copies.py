@@ -120,6 +120,15 @@ def begin_taking(engine: sa.Engine, study_uid: str, files: Sequence[str], who: s
             hold(tx, study_uid)
 
 
+def mark_of(engine: sa.Engine, study_uid: str) -> str:
+    """What is to be confirmed of a row, as 16 hexadecimal digits: another text, or another copy, is another mark."""
+    waits = sa.select(differing_copies.c.file).where(sa.text("state = 'WAITING'"), differing_copies.c.study_uid == study_uid)
+    with connect.reading(engine) as tx:
+        text = tx.scalar(sa.select(studies.c.identity).where(studies.c.study_uid == study_uid)) or ""
+        files = tx.scalars(waits.order_by(differing_copies.c.file)).all()
+    return hashlib.sha256("\n".join([text, *files]).encode()).hexdigest()[:16]
+
+
 def enter_same(engine: sa.Engine, file: str, arrival: Arrival, policy: Policy, now: datetime) -> None:
     """The same image again, differently encoded: an order's STAT and what the row lacks are taken from it, nothing else."""
     with connect.writing(engine) as tx:

@@ -39,6 +39,8 @@ class ClaimedStudy:
     probability: float
     saliency: bytes
     source_received_at: datetime
+    source_sha256: str
+    """Of the file that was scored."""
     """When the deciding image was received: the time that its result states."""
 
 
@@ -84,8 +86,8 @@ def claim_study(engine: sa.Engine, worker: str, lease: timedelta, now: datetime)
         score = tx.execute(
             sa.select(scores).where(scores.c.sop_instance_uid == row.deciding_instance).order_by(scores.c.id.desc()).limit(1)
         ).one()
-        received = sa.select(instances.c.receipt_at).where(instances.c.sop_instance_uid == row.deciding_instance)
-        received_at: datetime = tx.execute(received).scalar_one()
+        mine = instances.c.sop_instance_uid == row.deciding_instance
+        source = tx.execute(sa.select(instances.c.receipt_at, instances.c.sha256).where(mine)).one()
     return ClaimedStudy(
         study_uid=row.study_uid,
         revision=row.revision,
@@ -98,7 +100,8 @@ def claim_study(engine: sa.Engine, worker: str, lease: timedelta, now: datetime)
         activation=score.activation,
         probability=score.probability,
         saliency=score.saliency,
-        source_received_at=received_at,
+        source_received_at=source.receipt_at,
+        source_sha256=source.sha256,
     )
 
 

@@ -63,7 +63,7 @@ def row_for(tx: sa.Connection, instance: Instance) -> tuple[StudyUID, sa.Row[Any
     fitting = [row for row in standing if instance.made_by_us or not identity.another_patient(particulars_of_row(row), stated)]
     best = next((row for row in fitting if identity.same_patient(particulars_of_row(row), stated)), next(iter(fitting), None))
     joined = [row for row in rows if row not in standing]
-    if best is None and any(not identity.another_patient(particulars_of_row(row), stated) for row in joined):
+    if best is None and any(identity.alike(particulars_of_row(row), stated) for row in joined):
         best = standing[0]  # a person said that this patient is that of the first row
     others = [row for row in standing if row is not best]
     if best is not None:
@@ -126,7 +126,7 @@ def _joined_by(tx: sa.Connection, row: sa.Row[Any], instance: Instance) -> bool:
     """True where a row of this very patient joined the row: a person said that the two are one."""
     stated = particulars_of(instance)
     joined = [one for one in rows_under(tx, study_instance_uid(row.study_uid)) if not one.listed and ANOTHER_PATIENT in one.study_uid]
-    return any(not identity.differing(particulars_of_row(one), stated) for one in joined)
+    return any(identity.alike(particulars_of_row(one), stated) for one in joined)
 
 
 def _say_so(tx: sa.Connection, row: sa.Row[Any], new: dict[str, Any], instance: Instance, *, corrects: bool, now: datetime) -> None:

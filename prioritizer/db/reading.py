@@ -19,11 +19,11 @@ from prioritizer.db.ordering import KEYS, WORKING, WORKLIST, Wanted, chosen, nob
 from prioritizer.db.placing import put_in_place, replace_study
 from prioritizer.db.receiving import Quiet
 from prioritizer.db.scoring import bump_revision
-from prioritizer.db.tables import NO_READER, events, instances, studies
+from prioritizer.db.tables import NO_READER, differing_copies, events, instances, studies
 from prioritizer.eligibility import may_be_a_radiograph
 from prioritizer.errors import NotAllowed, NotFound
 from prioritizer.ranking import Policy, minutes
-from prioritizer.study import AIState, ReadingState
+from prioritizer.study import STAT_PRIORITIES, AIState, CopyState, ReadingState
 
 AT_ONCE = Quiet(quiet=timedelta(0), ceiling=timedelta(minutes=10))
 """When the result of a study that a person opened again is published: no more images are expected."""
@@ -227,9 +227,11 @@ def pin(engine: sa.Engine, study_uid: str, actor: str, policy: Policy, now: date
 
 
 def _ordered_stat(tx: sa.Connection, study_uid: str) -> bool:
-    """True when an instance of the study carries an order priority of STAT or HIGH."""
-    attributes = tx.scalars(sa.select(instances.c.attributes).where(instances.c.study_uid == study_uid))
-    return any(str(a.get("priority", "")).upper() in ("STAT", "HIGH") for a in attributes)
+    """True when an instance of the study carries an order priority of STAT or HIGH, or did as it came again."""
+    sent = tx.scalars(sa.select(instances.c.attributes).where(instances.c.study_uid == study_uid)).all()
+    settled = differing_copies.c.state.in_((CopyState.SAME, CopyState.TAKEN))
+    mine = sa.select(differing_copies.c.particulars).where(differing_copies.c.study_uid == study_uid, settled)
+    return any(str(a.get("priority", "")).upper() in STAT_PRIORITIES for a in (*sent, *tx.scalars(mine)))
 
 
 def _held_in_order(tx: sa.Connection, wanted: sa.ColumnElement[bool]) -> Sequence[str]:

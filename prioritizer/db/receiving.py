@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from dataclasses import replace
+from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
@@ -17,6 +17,7 @@ from prioritizer.db.events import Kind, record
 from prioritizer.db.in_force import InForce, in_force
 from prioritizer.db.instance_rows import Arrival, row_of
 from prioritizer.db.placing import put_in_place, replace_study
+from prioritizer.db.quiet import Quiet
 from prioritizer.db.result_revisions import retract_unsent
 from prioritizer.db.tables import ECHO, NO_READER, differing_copies, instances, notices, results, studies
 from prioritizer.eligibility import may_be_a_radiograph
@@ -31,18 +32,10 @@ __all__ = ["Arrival", "Quiet", "enter", "known_instances", "receive", "record_no
 NO_RESULT_OF_OURS = "it says that prioritizer made it, and this ledger knows no such result: listed, never scored"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Quiet:
-    """When a study is ready to publish: seconds without a new instance, and the ceiling."""
-
-    quiet: timedelta
-    ceiling: timedelta
-
-
 def receive(engine: sa.Engine, arrivals: Sequence[Arrival], policy: Policy, quiet: Quiet, now: datetime, *, held: Hold = Hold.NONE) -> int:
     """Enter the arrivals, each once however often it is handed in; returns how many were new.
 
-    `held`: what holds back the results of the studies that these arrivals open.
+    `held`: what holds back the results of the studies that these arrivals open or join.
     """
     try:
         with connect.writing(engine) as tx:
@@ -87,6 +80,8 @@ def belong(
             identity.mark_two_patients(tx, key, particulars_of(instance), others, now)
     elif not instance.made_by_us:  # our own object coming back from the PACS is recorded, and nothing else changes
         _add_to_study(tx, study, instance, policy, quiet, now)
+        if held and not study.held:
+            tx.execute(studies.update().where(studies.c.study_uid == key).values(held=held))
     return instance, study
 
 

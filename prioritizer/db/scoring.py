@@ -13,7 +13,7 @@ from prioritizer.calibration import Calibration
 from prioritizer.db import claims, connect, ranking_policy
 from prioritizer.db.events import Kind, record
 from prioritizer.db.in_force import InForce, called_back, in_force
-from prioritizer.db.instance_rows import OWN_OBJECT, instance_of
+from prioritizer.db.instance_rows import OWN_OBJECT, SET_ASIDE, instance_of
 from prioritizer.db.ordering import View, in_view
 from prioritizer.db.placing import high_suspended, put_in_place, replace_study
 from prioritizer.db.queues import failed_ones
@@ -165,13 +165,17 @@ def requeue(engine: sa.Engine, uid: str, actor: str, policy: Policy, now: dateti
     with connect.writing(engine) as tx:
         rules = in_force(tx, policy)
         rows = tx.execute(
-            sa.select(instances.c.sop_instance_uid, instances.c.study_uid, instances.c.state, instances.c.pixels_deleted_at).where(
-                sa.or_(instances.c.study_uid == uid, instances.c.sop_instance_uid == uid)
-            )
+            sa.select(
+                instances.c.sop_instance_uid,
+                instances.c.study_uid,
+                instances.c.state,
+                instances.c.reason,
+                instances.c.pixels_deleted_at,
+            ).where(sa.or_(instances.c.study_uid == uid, instances.c.sop_instance_uid == uid))
         ).all()
         if not rows:
             raise NotFound(f"no study or instance {uid} in the ledger")
-        again = [row for row in rows if row.state in AGAIN]
+        again = [row for row in rows if row.state in AGAIN and row.reason != SET_ASIDE]
         if not again:
             raise NotAllowed(f"{uid} holds no failed or unscored instance; there is nothing to score again")
         gone = [row for row in again if row.pixels_deleted_at is not None]
@@ -284,7 +288,7 @@ def _judge_again(tx: sa.Connection, study_uid: str) -> None:
         instances.update()
         .where(
             instances.c.study_uid == study_uid, instances.c.state == InstanceState.INELIGIBLE,
-            instances.c.reason.not_in((OWN_OBJECT, DISCARDED)), instances.c.pixels_deleted_at.is_(None),
+            instances.c.reason.not_in((OWN_OBJECT, SET_ASIDE, DISCARDED)), instances.c.pixels_deleted_at.is_(None),
         )
         .values(state=InstanceState.RECEIVED, reason="", reason_text="", attempts=0, not_before=None)
     )  # fmt: skip

@@ -20,6 +20,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import suppress
+from datetime import UTC, datetime
 from enum import Enum
 from pathlib import Path
 from typing import Any, Final
@@ -374,6 +375,15 @@ def _is_ours(entry: os.DirEntry[str]) -> bool:
 def _since(entry: os.DirEntry[str]) -> int:
     """Nanoseconds of Unix time since when the file lies here; a clock that was ahead puts nothing behind what comes now."""
     return min(entry.stat().st_mtime_ns, time.time_ns())
+
+
+def since_of(path: Path) -> datetime:
+    """Since when a file lies where it is; now where it is gone."""
+    try:
+        since = min(path.stat().st_mtime_ns, time.time_ns())
+    except OSError:
+        since = time.time_ns()
+    return datetime.fromtimestamp(since / 1e9, UTC)
 
 
 def _file_stem(uid: str) -> str:

@@ -139,7 +139,7 @@ class Page:
     """None while AI is off."""
     board: Callable[[str], tuple[datetime, dict[str, Any]]]
     """The board of a period, and when it was computed."""
-    settle_identity: Callable[[str, bool, str], str]
+    settle_identity: Callable[[str, bool, str, str], str]
     """Settle whose study it is: study, whether what came since is taken, who. Raises NotAllowed, NotFound."""
     quiet: Callable[[], Quiet]
     stations: Callable[[], list[tuple[str, datetime, int]]]

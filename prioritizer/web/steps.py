@@ -66,9 +66,16 @@ def nothing_left(desk: Here, person: Seeing, list: str = "", *, read: bool = Fal
 
 
 @routes.post("/study/{study_uid}/identity")
-def settle_identity(desk: Here, person: Operating, study_uid: str, take: Text = "no", list: Text = "") -> Response:  # noqa: A002
+def settle_identity(
+    desk: Here,
+    person: Operating,
+    study_uid: str,
+    take: Text = "no",
+    shown: Text = "",
+    list: Text = "",  # noqa: A002
+) -> Response:
     """An administrator says whose study it is: what is shown stays, or what came since takes its place."""
-    desk.page.settle_identity(study_uid, take == "yes", person.name)
+    desk.page.settle_identity(study_uid, take == "yes", person.name, shown)
     desk.forget()
     return to_study(study_instance_uid(study_uid) if take == "yes" else study_uid, list_of(list))
 

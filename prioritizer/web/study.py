@@ -11,7 +11,7 @@ from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
 from prioritizer import monitoring
 from prioritizer.access import May, Person
-from prioritizer.db import calibrations, delivering, queues, reading, saying, worklist
+from prioritizer.db import calibrations, copies, delivering, queues, reading, saying, worklist
 from prioritizer.db.events import Kind
 from prioritizer.db.saying import Word
 from prioritizer.db.worklist import InstanceRow, Row
@@ -103,6 +103,7 @@ def show_study(desk: Here, person: Seeing, study_uid: str, list: str = "", read:
         said=[word for word in said if word.reader != person.name] if history.may_hear_others(person, row, said) else [],
         films=[one for one in instances if one.has_film],
         instances=instances,
+        doubt=copies.mark_of(desk.engine, row.study_uid) if row.identity else "",
         events=history.told_to(person, row, manner, said, happened),
         left_out=history.left_out(manner, happened),
         deliveries=worklist.unfinished_deliveries(desk.engine, study_uid),

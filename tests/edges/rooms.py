@@ -49,7 +49,7 @@ def page_of(engine: sa.Engine, **other: Any) -> Page:
         "policy": Policy,
         "pictures": lambda: None,
         "board": partial(told_now, engine),
-        "settle_identity": lambda study, take, who: "settled",
+        "settle_identity": lambda study, take, who, shown: "settled",
         "quiet": lambda: Quiet(quiet=timedelta(0), ceiling=timedelta(1)),
         "stations": lambda: [("receive", THEN, 0), ("score-0", THEN, 0), ("deliver-pacs", THEN, 2)],
         "room": lambda: SpoolRoom(free_bytes=50 << 30, free_share=0.5, inbox=3, oldest=THEN - timedelta(seconds=40)),

@@ -10,9 +10,9 @@ import sqlalchemy as sa
 from prioritizer import chores as timed
 from prioritizer.chores import Chores
 from prioritizer.config import Settings
-from prioritizer.db import clock_steps, reading, scoring, worklist
+from prioritizer.db import clock_steps, delivering, reading, scoring, worklist
 from prioritizer.dicom.spool import Spool
-from tests.edges.ledgers import LEASE, NOW, POLICY, film, kinds, ledger_fixture, listed, receive  # noqa: F401
+from tests.edges.ledgers import AT_ONCE, LEASE, NOW, POLICY, film, kinds, ledger_fixture, listed, receive, score_next  # noqa: F401
 from tests.edges.spooled import Well
 
 HOUR = timedelta(hours=1)
@@ -130,12 +130,81 @@ def test_nothing_expires_by_a_clock_that_was_not_yet_looked_at(ledger: sa.Engine
 
 
 def test_the_time_of_a_result_is_that_of_the_receipt(ledger: sa.Engine):
-    from prioritizer.db import delivering
-    from tests.edges.ledgers import score_next
-
     receive(ledger, film(1, at=NOW - HOUR))
     score_next(ledger, 0.9)
     clock_steps.hold_to_present(ledger, NOW - 9 * HOUR)
     claim = delivering.claim_study(ledger, "p", LEASE, NOW)
     assert claim is not None
     assert claim.source_received_at == NOW - HOUR
+
+
+def test_a_clock_that_goes_forward_in_two_steps_puts_back_what_one_backward_step_moved(ledger: sa.Engine):
+    a_day(ledger)
+    before = stands(ledger)
+    clock_steps.record_step(ledger, -2 * HOUR, NOW - 2 * HOUR)
+    clock_steps.hold_to_present(ledger, NOW - 2 * HOUR)
+    for left in (1, 0):
+        now = NOW - left * HOUR
+        clock_steps.record_step(ledger, HOUR, now)
+        clock_steps.gone_forward(ledger, HOUR, now)
+    assert stands(ledger) == before
+
+
+def test_what_came_and_was_read_while_the_clock_was_behind_is_dated_as_it_was(ledger: sa.Engine):
+    a_day(ledger)
+    wrong = NOW - 20 * 24 * HOUR
+    clock_steps.record_step(ledger, wrong - NOW, wrong)
+    clock_steps.hold_to_present(ledger, wrong)
+    receive(ledger, film(1, "2.behind", wrong + timedelta(minutes=1)), now=wrong + timedelta(minutes=1))
+    reading.read(ledger, "1.0", "anna", wrong + timedelta(minutes=2))
+    clock_steps.gone_forward(ledger, NOW - wrong, NOW + timedelta(minutes=3))
+    assert worklist.study(ledger, "1.0").read_at == NOW + timedelta(minutes=2)
+    assert worklist.study(ledger, "2.behind").first_received_at == NOW + timedelta(minutes=1)
+
+
+def test_a_ledger_of_an_earlier_version_is_put_back_too(ledger: sa.Engine):
+    a_day(ledger)
+    before = stands(ledger)
+    with ledger.begin() as tx:
+        tx.execute(sa.text("UPDATE instances SET entry = 0"))
+    clock_steps.hold_to_present(ledger, NOW - 2 * HOUR)
+    clock_steps.gone_forward(ledger, 2 * HOUR, NOW)
+    assert stands(ledger) == before
+
+
+def test_a_result_that_a_clock_ahead_put_off_is_built_when_the_clock_is_right(ledger: sa.Engine):
+    receive(ledger, film(1))
+    score_next(ledger, 0.9, now=NOW + 365 * 24 * HOUR)
+    assert delivering.claim_study(ledger, "p", LEASE, NOW) is None
+    assert clock_steps.hold_results_to_present(ledger, AT_ONCE, NOW) == 1
+    assert delivering.claim_study(ledger, "p", LEASE, NOW) is not None
+
+
+def test_after_a_restart_nothing_expires_that_only_the_clock_made_old(ledger: sa.Engine):
+    a_day(ledger)
+    clock_steps.hold_to_present(ledger, NOW - 9000 * 24 * HOUR)
+    assert clock_steps.keep_on_the_list(ledger, NOW) == 3
+    assert reading.expire(ledger, NOW - 72 * HOUR, NOW) == 0
+
+
+def test_nothing_is_deleted_for_a_day_after_the_clock_was_set(ledger: sa.Engine, tmp_path, monkeypatch: pytest.MonkeyPatch):
+    a_day(ledger)
+    reading.read(ledger, "1.0", "anna", NOW)
+    with ledger.begin() as tx:
+        tx.execute(sa.text("UPDATE instances SET state = 'INELIGIBLE'"))
+    moments, monotonic = [NOW, NOW + 365 * 24 * HOUR], iter([0.0, 15.0, 20.0])
+    monkeypatch.setattr(timed, "utc_now", lambda: moments[0])
+    monkeypatch.setattr(timed.time, "monotonic", lambda: next(monotonic))
+    chores = Chores(ledger, Spool(tmp_path / "spool"), Settings, Well(), lambda: POLICY)
+    monkeypatch.setattr(timed, "utc_now", lambda: moments[1])
+    chores.retention()
+    with ledger.connect() as tx:
+        assert tx.execute(sa.text("SELECT COUNT(*) FROM instances WHERE pixels_deleted_at IS NOT NULL")).scalar() == 0
+
+
+def test_what_lies_a_moment_ahead_is_no_step_of_the_clock(ledger: sa.Engine):
+    a_day(ledger)
+    before = stands(ledger)
+    clock_steps.hold_to_present(ledger, NOW - timedelta(minutes=2, seconds=5))
+    assert stands(ledger) == before
+    assert clock_steps.last_step(ledger, NOW) == ""

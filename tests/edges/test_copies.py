@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from prioritizer.dicom.spool import Outcome
 from prioritizer.errors import NotAllowed
 from prioritizer.ranking import Policy
 from prioritizer.receive_station import read_any
-from prioritizer.study import CopyState, DeliveryState, FileFault
+from prioritizer.study import CopyState, DeliveryState, FileFault, InstanceState
 from tests.edges.ledgers import (
     AT_ONCE,
     LEASE,
@@ -396,7 +397,7 @@ def test_the_same_pixels_after_a_reading_open_nothing(box: Box):
     score_next(box.ledger, 0.9)
     reading.read(box.ledger, STUDY, "anna", utc_now())
     damage(box)
-    box.stored(phantom(1, StudyDescription="corrected"))
+    box.stored(phantom(1, StationName="another"))
     box.receive()
     row = box.row(STUDY)
     assert (row.reading_state, row.risk) == ("READ", pytest.approx(0.9))
@@ -431,3 +432,235 @@ def test_a_name_that_is_used_again_is_looked_at_again(box: Box):
     while worker.step():
         pass
     assert "RIGHT-2" in box.row(STUDY).identity
+
+
+# --- a crash, or a fault of the ledger, between file and row -------------------------------------------------------------
+
+
+def fails_once(monkeypatch: pytest.MonkeyPatch, name: str, error: BaseException) -> None:
+    """The next call of this step of the ledger fails, the one after it does not."""
+    genuine, left = getattr(judged.copies, name), [1]
+
+    def step(*args: object, **more: object) -> object:
+        if left[0]:
+            left[0] = 0
+            raise error
+        return genuine(*args, **more)
+
+    monkeypatch.setattr(judged.copies, name, step)
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), RuntimeError("a fault")])
+def test_a_copy_that_heals_is_taken_however_often_that_is_begun(box: Box, monkeypatch: pytest.MonkeyPatch, error: BaseException):
+    score_next(box.ledger, 0.9)
+    reading.read(box.ledger, STUDY, "anna", utc_now())
+    lose(box)
+    box.stored(other_pixels())
+    fails_once(monkeypatch, "enter_taken", error)
+    with suppress(KeyboardInterrupt):
+        box.receive()
+    box.chores().reconcile()
+    assert healing.faulty(box.ledger, FileFault.MISSING) | healing.faulty(box.ledger, FileFault.DAMAGED) == {UID}, "not whole yet"
+    box.receive()
+    assert (box.row(STUDY).reading_state, box.row(STUDY).ai_state) == ("OPEN", "WAITING")
+    assert (box.spool.copies(), box.spool.find(UID) is not None) == ([], True)
+
+
+def test_what_came_after_retention_is_not_unlinked_by_a_start_in_between(box: Box, monkeypatch: pytest.MonkeyPatch):
+    score_next(box.ledger, 0.9)
+    with box.ledger.begin() as tx:
+        tx.execute(sa.text("UPDATE instances SET pixels_deleted_at = 1"))
+    box.spool.remove(UID)
+    box.stored(phantom(1))
+    fails_once(monkeypatch, "enter_taken", KeyboardInterrupt())
+    with pytest.raises(KeyboardInterrupt):
+        box.receive()
+    box.chores().reconcile()
+    box.receive()
+    assert box.spool.find(UID) is not None
+
+
+def test_what_a_person_took_is_ended_after_a_fault_and_keep_is_refused_meanwhile(box: Box, monkeypatch: pytest.MonkeyPatch):
+    score_next(box.ledger, 0.9)
+    box.stored(phantom(1, **RIGHT))
+    box.receive()
+    fails_once(monkeypatch, "settle", KeyboardInterrupt())
+    with pytest.raises(KeyboardInterrupt):
+        settle(box, take=True)
+    with pytest.raises(NotAllowed, match="is being put in its place"):
+        settle(box, take=False)
+    assert delivering.claim_study(box.ledger, "p", LEASE, utc_now()) is None
+    box.receive()
+    assert (box.row(STUDY).patient_id, states(box), box.spool.copies()) == ("RIGHT-2", [CopyState.TAKEN], [])
+    assert delivering.claim_study(box.ledger, "p", LEASE, utc_now()) is not None
+
+
+def test_of_two_copies_that_wait_the_newest_is_taken(box: Box):
+    box.stored(phantom(1, PatientName="Older^Person"))
+    box.receive()
+    box.stored(phantom(1, **RIGHT))
+    box.receive()
+    settle(box, take=True)
+    assert box.row(STUDY).patient_id == "RIGHT-2"
+    assert sorted(states(box)) == [CopyState.KEPT, CopyState.TAKEN]
+
+
+def test_nothing_is_confirmed_that_was_not_shown(box: Box):
+    box.stored(phantom(1, **RIGHT))
+    box.receive()
+    shown = copies.mark_of(box.ledger, STUDY)
+    box.stored(phantom(1, PatientID="WRONG-3", PatientName="Wrong^Person"))
+    box.receive()
+    how = {"who": "anna", "policy": POLICY, "quiet": AT_ONCE, "shown": shown}
+    for take in (True, False):
+        with pytest.raises(NotAllowed, match="something else came"):
+            identity_steps.settle(box.ledger, box.spool, STUDY, take=take, **how)
+    assert box.row(STUDY).patient_id == phantom(1).PatientID
+
+
+# --- what a row states after a copy was taken ---------------------------------------------------------------------------
+
+
+def test_an_image_that_still_states_the_former_patient_holds_the_result(box: Box):
+    box.stored(phantom(1, 2))
+    box.receive()
+    score_next(box.ledger, 0.2)
+    score_next(box.ledger, 0.9)
+    box.stored(phantom(1, **RIGHT))
+    box.receive()
+    settle(box, take=True)
+    assert "still states" in box.row(STUDY).identity
+    assert delivering.claim_study(box.ledger, "p", LEASE, utc_now()) is None
+    settle(box, take=False)
+    assert delivering.claim_study(box.ledger, "p", LEASE, utc_now()) is not None
+
+
+def test_a_copy_that_heals_completes_the_row_and_another_patient_gets_a_row_of_their_own(ledger: sa.Engine, tmp_path: Path):
+    box = Box(ledger, tmp_path)
+    box.stored(phantom(1, PatientID="", PatientName="", PatientBirthDate=""))
+    box.receive()
+    lose(box)
+    box.stored(phantom(1))
+    box.receive()
+    assert box.row(STUDY).patient_id == phantom(1).PatientID
+    box.stored(phantom(2, StudyInstanceUID=STUDY))
+    box.receive()
+    assert len(box.rows()) == 2
+
+
+def test_of_another_patient_nothing_of_the_former_stays(box: Box):
+    stated = {**RIGHT, "PatientBirthDate": "", "PatientSex": ""}
+    box.stored(phantom(1, **stated))
+    box.receive()
+    settle(box, take=True)
+    row = box.row(STUDY)
+    assert (row.patient_id, row.patient_birth_date, row.patient_sex) == ("RIGHT-2", "", "")
+
+
+@pytest.mark.parametrize("there", [False, True])
+def test_a_doubt_follows_an_image_to_the_study_that_it_names(ledger: sa.Engine, tmp_path: Path, there: bool):
+    box = Box(ledger, tmp_path)
+    if there:
+        box.stored(phantom(5, 2))
+    box.stored(phantom(5, 1, StudyInstanceUID=""))
+    box.receive()
+    box.stored(phantom(5, 1, StudyInstanceUID="", **RIGHT))
+    box.receive()
+    box.stored(phantom(5, 1))
+    box.receive()
+    study = str(phantom(5).StudyInstanceUID)
+    assert "RIGHT-2" in box.row(study).identity
+    assert [one.study_uid for one in copies.waiting(ledger)] == [study]
+    assert settle(box, take=False, study=study) == "what the row shows was kept"
+
+
+def test_pixels_that_came_under_an_open_page_were_not_seen(box: Box):
+    score_next(box.ledger, 0.9)
+    reading.claim(box.ledger, STUDY, "ben", LEASE, utc_now())
+    shown = box.row(STUDY).entries
+    lose(box)
+    box.stored(other_pixels())
+    box.receive()
+    with pytest.raises(NotAllowed, match="1 image came"):
+        reading.read(box.ledger, STUDY, "ben", utc_now(), seen=shown)
+    reading.read(box.ledger, STUDY, "ben", utc_now(), seen=box.row(STUDY).entries)
+
+
+def test_the_same_pixels_drawn_otherwise_were_not_seen(box: Box):
+    score_next(box.ledger, 0.9)
+    reading.read(box.ledger, STUDY, "anna", utc_now())
+    lose(box)
+    box.stored(phantom(1, WindowCenter="300", WindowWidth="200"))
+    box.receive()
+    assert (box.row(STUDY).reading_state, box.row(STUDY).ai_state) == ("OPEN", "WAITING")
+
+
+def test_an_age_that_was_corrected_is_judged_again(box: Box):
+    score_next(box.ledger, 0.9)
+    box.stored(phantom(1, PatientAge="060Y", **RIGHT))
+    box.receive()
+    settle(box, take=True)
+    row = box.row(STUDY)
+    assert (row.ai_state, row.age_years) == ("WAITING", 60.0)
+
+
+def test_a_description_that_was_corrected_is_judged_again_and_opens_no_read_study(box: Box):
+    claim = scoring.claim_instance(box.ledger, "w", LEASE)
+    assert claim is not None
+    scoring.finish_unscored(box.ledger, claim, InstanceState.INELIGIBLE, "body-part", "body part HAND", POLICY, utc_now())
+    reading.read(box.ledger, STUDY, "anna", utc_now())
+    box.stored(phantom(1, StudyDescription="Chest, corrected"))
+    box.receive()
+    row = box.row(STUDY)
+    assert (row.ai_state, row.reading_state) == ("WAITING", "READ")
+    assert box.spool.copies() == []
+
+
+def test_the_stat_of_an_order_that_came_with_what_heals_counts_and_outlives_a_pin(box: Box):
+    damage(box)
+    box.stored(phantom(1, RequestedProcedurePriority="STAT"))
+    box.receive()
+    assert box.row(STUDY).stat
+    reading.pin(box.ledger, STUDY, "anna", POLICY, utc_now())
+    reading.pin(box.ledger, STUDY, "anna", POLICY, utc_now(), remove=True)
+    assert box.row(STUDY).stat
+
+
+def test_a_stat_that_came_with_the_same_image_outlives_a_pin(box: Box):
+    box.stored(phantom(1, RequestedProcedurePriority="STAT"), implicit=True)
+    box.receive()
+    reading.pin(box.ledger, STUDY, "anna", POLICY, utc_now())
+    reading.pin(box.ledger, STUDY, "anna", POLICY, utc_now(), remove=True)
+    assert box.row(STUDY).stat
+
+
+def test_a_file_that_the_disk_does_not_give_is_damaged_and_sending_again_heals_it(box: Box):
+    path = box.spool.object_path(UID)
+    path.unlink()
+    path.symlink_to("/proc/self/mem")  # it opens, and reading it is a fault of the disk
+    box.chores().scrub()
+    assert healing.faulty(box.ledger, FileFault.DAMAGED) == {UID}
+    for number in range(3):
+        assert box.stored(phantom(1, StationName=f"try {number}")) is Outcome.CONFLICT
+    box.stored(phantom(2))
+    box.receive()
+    assert healing.faulty(box.ledger, FileFault.DAMAGED) == set()
+    assert len(box.rows()) == 2
+    assert not path.is_symlink()
+
+
+def test_an_arrival_is_not_lost_to_a_copy_that_is_admitted_at_the_same_moment(box: Box):
+    box.stored(phantom(1, **RIGHT))
+    (copy,) = box.spool.copies()
+    box.spool.object_path(UID).unlink()
+    box.stored(phantom(1, PatientID="C-3"))
+    assert not box.spool.admit_copy(copy)
+    assert copy.exists()
+
+
+def test_an_object_that_is_never_scored_is_not_asked_to_be(box: Box):
+    second = phantom(2, SOPInstanceUID=UID)
+    box.stored(second)
+    box.receive()
+    with pytest.raises(NotAllowed, match="nothing to score again"):
+        scoring.requeue(box.ledger, str(second.StudyInstanceUID), "op", POLICY, utc_now())

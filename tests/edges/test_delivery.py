@@ -23,6 +23,7 @@ from prioritizer.checking import _destination
 from prioritizer.config import Settings
 from prioritizer.db import queues, worklist
 from prioritizer.dicom import result_forms
+from prioritizer.dicom.attributes import sha256_of
 from prioritizer.dicom.back_off import REFUSAL_MINUTES
 from prioritizer.dicom.secondary_capture import CaptureFacts, CaptureObject
 from prioritizer.dicom.sender import Destination, Sender
@@ -322,15 +323,26 @@ class Broken:
 
 def publishing(ledger: sa.Engine, tmp_path: Path, darkroom: Broken, zone: str = "") -> PublishStation:
     spool = Spool(tmp_path / "spool")
-    receive(ledger, film(1, "1.2.3"))
+    spool.store(spool.begin(receipt("1.2.3.1")))
+    (path,) = spool.inbox()
+    receive(ledger, film(1, "1.2.3", sha256=sha256_of(path)))
     score_next(ledger, 0.2)
-    partial = spool.begin(receipt("1.2.3.1"))
-    spool.store(partial)
     return PublishStation(
         engine=ledger, spool=spool, bundle=open_bundle(None), darkroom=darkroom,
         settings=Settings(site={"name": "test", "stage": "active", "time_zone": zone}), software_version="1", worker="w",
         rng=random.Random(1),
     )  # fmt: skip
+
+
+def test_nothing_is_built_from_a_file_that_is_not_the_one_that_was_scored(ledger: sa.Engine, tmp_path: Path):
+    darkroom = Broken()
+    station = publishing(ledger, tmp_path, darkroom)
+    (path,) = station.spool.inbox()
+    path.write_bytes(path.read_bytes() + b"other")
+    assert station.step()
+    (row,) = queues.unpublished(ledger, NOW, 10)
+    assert (row.again, darkroom.facts) == (True, [])
+    assert "changed since it arrived" in row.reason_text
 
 
 @pytest.mark.parametrize("error", [ZeroDivisionError("Mustermann"), RecursionError(), pydicom.errors.BytesLengthException("Mustermann")])
@@ -375,3 +387,13 @@ def test_status_and_why_say_that_a_study_has_no_result_and_why(ledger: sa.Engine
     assert "\nno result: its result object could not be built" in told
     assert "prioritizer: no result is sent" in told
     assert [row.state for row in worklist.unfinished_deliveries(ledger, "1.2.3")] == []
+
+
+def test_the_wait_after_a_refusal_is_kept_up_to_eight_hours(ledger: sa.Engine):
+    station = delivering_station(ledger, *[REFUSED] * 9)
+    waits = []
+    for _ in range(7):
+        assert station.step()
+        assert not station.step(), "nothing is tried before its time"
+        waits.append(make_due(ledger))
+    assert waits[-1] > timedelta(hours=4)

@@ -7,6 +7,7 @@ import sqlalchemy as sa
 
 from prioritizer.access import Role
 from prioritizer.config import Reading
+from prioritizer.db import copies
 from tests.edges.ledgers import film, ledger_fixture, receive  # noqa: F401
 from tests.edges.rooms import at
 
@@ -37,17 +38,20 @@ def test_a_reader_sees_what_differs_and_no_button(unsure: sa.Engine):
 
 
 def test_an_administrator_settles_it(unsure: sa.Engine):
-    settled: list[tuple[str, bool, str]] = []
+    settled: list[tuple[str, bool, str, str]] = []
 
-    def settle(study: str, take: bool, who: str) -> str:
-        settled.append((study, take, who))
+    def settle(study: str, take: bool, who: str, shown: str) -> str:
+        settled.append((study, take, who, shown))
         return "settled"
 
     with at(unsure, "admin", Role.ADMIN, settle_identity=settle) as browser:
-        assert "Keep what is shown here" in browser.get("/study/1.2.3~2").text
-        done = browser.post("/study/1.2.3~2/identity", data={"take": "yes"}, follow_redirects=False)
+        page = browser.get("/study/1.2.3~2").text
+        assert "Keep what is shown here" in page
+        mark = copies.mark_of(unsure, "1.2.3~2")
+        assert f'name="shown" value="{mark}"' in page
+        done = browser.post("/study/1.2.3~2/identity", data={"take": "yes", "shown": mark}, follow_redirects=False)
     assert (done.status_code, done.headers["location"]) == (303, "/study/1.2.3")
-    assert settled == [("1.2.3~2", True, "admin")]
+    assert settled == [("1.2.3~2", True, "admin", mark)]
 
 
 def test_where_names_are_masked_the_other_patient_is_not_told(unsure: sa.Engine):

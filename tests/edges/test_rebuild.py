@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
+from prioritizer import receive_station
 from prioritizer.clock import utc_now
 from prioritizer.db import delivering, rebuilding, worklist
 from prioritizer.db.tables import metadata
@@ -58,7 +59,41 @@ def test_one_bad_file_skips_one_file(box: Box):
     lose(box.ledger)
     box.chores().reconcile()
     assert len(box.rows()) == 5
-    assert bad.exists()
+    assert not bad.exists()
+    assert [facts["reason"].split(":")[0] for _, facts in box.spool.quarantined()] == ["a held file without a receipt"]
+    box.stored(phantom(1))
+    box.receive()
+    assert len(box.rows()) == 5, "and sent again it is one of them"
+
+
+def test_a_file_that_the_disk_does_not_give_is_tried_again(box: Box, monkeypatch: pytest.MonkeyPatch):
+    lose(box.ledger)
+    genuine, away = receive_station.read_receipt, box.spool.object_path(str(phantom(1).SOPInstanceUID))
+
+    def read(path: Path):
+        if path == away:
+            raise OSError(5, "EIO")
+        return genuine(path)
+
+    monkeypatch.setattr(receive_station, "read_receipt", read)
+    chores = box.chores()
+    with pytest.raises(OSError, match="1 files of the spool"):
+        chores.reconcile()
+    entered = sum(row.instances for row in box.rows())
+    monkeypatch.undo()
+    chores.reconcile()
+    assert sum(row.instances for row in box.rows()) == entered + 1
+
+
+def test_where_nothing_of_before_is_sent_a_study_is_asked_about_again_once_it_is_scored(box: Box):
+    lose(box.ledger)
+    box.chores().reconcile()
+    assert rebuilding.decide(box.ledger, publish=False, who="op", now=utc_now()) == 0
+    for _ in range(15):
+        score_next(box.ledger, 0.4)
+    assert delivering.claim_study(box.ledger, "p", LEASE, utc_now() + timedelta(hours=1)) is None
+    assert rebuilding.decide(box.ledger, publish=False, who="op", now=utc_now()) == 5
+    assert delivering.claim_study(box.ledger, "p", LEASE, utc_now() + timedelta(hours=1)) is None
 
 
 def test_nothing_of_before_is_published_until_somebody_says_so(box: Box):

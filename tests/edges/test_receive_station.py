@@ -51,7 +51,7 @@ def test_a_file_without_a_receipt_goes_to_quarantine_and_the_others_on_the_list(
     assert sorted(path.name for path in inbox.iterdir()) == [".nfs0001", "folder.dcm"]
     assert sorted(bool(facts["acknowledged"]) for _, facts in box.spool.quarantined()) == [True, True, True]
     assert box.spool.set_aside() == 3
-    assert worker.stuck == 0
+    assert len(worker._later) == 0
 
 
 def test_a_file_that_the_disk_does_not_give_waits_while_the_others_go_on(box: Box, monkeypatch: pytest.MonkeyPatch):
@@ -68,7 +68,7 @@ def test_a_file_that_the_disk_does_not_give_waits_while_the_others_go_on(box: Bo
     monkeypatch.setattr(receive_station, "read_receipt", read)
     worker = box.receive()
     assert [row.patient_id for row in box.rows()] == [good.PatientID]
-    assert worker.stuck == 1
+    assert len(worker._later) == 1
     monkeypatch.undo()
     box.receive()
     assert len(box.rows()) == 2
@@ -132,7 +132,7 @@ def test_an_arrival_that_collides_for_ever_stops_no_other(box: Box, monkeypatch:
     monkeypatch.setattr(receive_station.receiving, "enter", enter)
     worker = box.receive()
     assert {row.patient_id for row in box.rows()} == {phantom(1).PatientID, phantom(3).PatientID}
-    assert worker.stuck == 1
+    assert len(worker._later) == 1
 
 
 def test_a_ledger_that_does_not_answer_loses_nothing(box: Box, monkeypatch: pytest.MonkeyPatch):

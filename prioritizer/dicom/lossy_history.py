@@ -8,7 +8,7 @@ from pydicom.dataset import Dataset
 from prioritizer.dicom.codecs import CODEC_FAILURES
 from prioritizer.dicom.header import Header
 
-_LOSSY_METHODS = {
+_LOSSY_METHODS: dict[str, str] = {
     uid.JPEGBaseline8Bit: "ISO_10918_1",
     uid.JPEGExtended12Bit: "ISO_10918_1",
     uid.JPEGLSNearLossless: "ISO_14495_1",

@@ -102,7 +102,8 @@ def statement() -> str:
             "## The result object",
             "",
             "Secondary Capture Image IOD. Patient and General Study modules and Specific Character Set are copied byte for byte from",
-            "the deciding image; of the rest an invalid value is left out, or written empty where the attribute must be present. An image",
+            "the deciding image, padding apart; of the rest an invalid value is left out, or written empty where it must be present.",
+            "A sequence with an invalid item, an attribute that needs another and is alone, and species and breed are left out. An image",
             "without a valid Study Instance UID gets no result; the study says so.",
             "",
             *_table(

@@ -7,6 +7,7 @@ Written against the headers of two real archives: Body Part is empty in a third 
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from dataclasses import replace
 
 from prioritizer.scope import Finding, Rules, Scope, Strictness, Verdict, age_words, printable
@@ -127,8 +128,11 @@ def check_image_type(instance: Instance, scope: Scope) -> Finding | None:
 
 def check_species(instance: Instance, scope: Scope) -> Finding | None:
     """(0010,2201) Patient Species Description, where stated, is human, and no description names an animal."""
-    if instance.species and not re.search(r"homo|human", instance.species, re.IGNORECASE):
-        return Finding(rule="species", sentence="Patient Species is not human")
+    if instance.species and not re.match(r"\W*(?:homo|human)", instance.species, re.IGNORECASE):
+        is_breed = instance.species.startswith("breed ")
+        return Finding(
+            rule="species", sentence="a Patient Breed is stated, as for an animal" if is_breed else "Patient Species is not human"
+        )
     animal = ANIMAL_WORDS.search(descriptions(instance))
     if animal:
         return Finding(rule="species", sentence=f"the description says {printable(animal.group())}, not a human patient")
@@ -149,7 +153,7 @@ def image_descriptions(instance: Instance) -> tuple[str, str, str]:
 
 def coded_views(instance: Instance) -> frozenset[str]:
     """The frontal views that (0054,0220) View Code Sequence names."""
-    return frozenset(FRONTAL_CODES[code] for code in instance.view_codes if code in FRONTAL_CODES)
+    return frozenset(view for code in instance.view_codes for view in FRONTAL_CODES.get(code, ()))
 
 
 def check_body_part(instance: Instance, scope: Scope) -> Finding | None:
@@ -221,10 +225,8 @@ def _says_not_frontal(instance: Instance, view: str) -> str:
     """Which tag says that the image is no plain frontal one; empty when none does."""
     if view.upper() in LATERAL_VIEWS or says_not_frontal(view) or (stated_views(view) and LATERAL_WORDS.search(view)):
         return f"View Position {printable(view.upper())} says {says_not_frontal(view) or 'lateral'}"
-    if LATERAL_CODES.intersection(instance.view_codes):
-        return "View Code says a lateral view"
-    if OBLIQUE_CODES.intersection(instance.view_codes):
-        return "View Code says oblique"
+    if by_code := _code_says(instance.view_codes):
+        return by_code
     if any(direction[:1].upper() in ("A", "P") for direction in instance.patient_orientation[:2]):
         return "Patient Orientation says a lateral view"
     stated = bool(stated_views(view) or coded_views(instance))
@@ -235,6 +237,15 @@ def _says_not_frontal(instance: Instance, view: str) -> str:
         if said:
             return f"the description says {said}"
     return ""
+
+
+def _code_says(view_codes: Collection[str]) -> str:
+    """What (0054,0220) View Code Sequence says against a frontal view; empty where nothing."""
+    if LATERAL_CODES.intersection(view_codes):
+        return "View Code says a lateral view"
+    if OBLIQUE_CODES.intersection(view_codes):
+        return "View Code says oblique"
+    return next((f"View Code {printable(code)} is not that of a frontal view" for code in view_codes if code not in FRONTAL_CODES), "")
 
 
 def check_age(instance: Instance, scope: Scope) -> Finding | None:

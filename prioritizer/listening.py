@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import signal
 import subprocess
 import sys
 import threading
@@ -76,6 +77,8 @@ class ListenerProcess:
         self.port = settings.port
         self.fault = ""
         self._restarted: list[float] = []
+        self._ordered: subprocess.Popen[str] | None = None
+        """The process that was ordered to end so that another takes its place."""
         self._counted: Counter[str] = Counter()
         """By listener processes that have ended."""
         self._told: dict[str, int] = {}
@@ -109,7 +112,7 @@ class ListenerProcess:
         """Start again with other settings, once the associations under way have ended."""
         with self._lock:
             self._settings = settings
-            process = self._process
+            self._ordered = process = self._process
         if process is not None:
             process.terminate()
 
@@ -139,7 +142,7 @@ class ListenerProcess:
 
     @property
     def restarts(self) -> int:
-        """How often it ended or hung, and was started again, in the last hour."""
+        """How often it ended by itself or hung, and was started again, in the last hour; an ordered restart is none."""
         return sum(at > time.monotonic() - RECENT_S for at in self._restarted)
 
     @property
@@ -164,9 +167,17 @@ class ListenerProcess:
             self.listening.clear()
             if self._stopping.is_set():
                 return
+            if self._ended_as_ordered():
+                log.info("the listener ended as ordered; starting it with its new settings", extra={"event": "listener-restart-ordered"})
+                continue
             self._restarted = [at for at in self._restarted if at > time.monotonic() - RECENT_S] + [time.monotonic()]
             log.error("the listener ended; starting it again", extra={"event": "listener-restart"})
             self._stopping.wait(0.1 if time.monotonic() - started > 10 else 1.0)
+
+    def _ended_as_ordered(self) -> bool:
+        """It drained, or was still starting; one that hung instead, and was killed, ended by a fault."""
+        process = self._process
+        return process is not None and process is self._ordered and process.returncode in (0, -signal.SIGTERM)
 
     def _run_once(self) -> None:
         with self._lock:

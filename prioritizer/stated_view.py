@@ -6,7 +6,7 @@ Pure text: which rule an image does not meet is `eligibility`'s to say.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
 
 def words(*alternatives: str) -> re.Pattern[str]:
@@ -68,24 +68,55 @@ _AP = words("ap", r"a[.,/]\s?p\.?", "a[ -]p", r"ant(?:ero|erior)[\W_]*posterior"
 _PA = words("pa", r"p[.,/]\s?a\.?", "p[ -]a", r"post(?:ero|erior)[\W_]*anterior", "postant")
 _FRONTAL = words("frontal", "front")
 LATERAL_VIEWS = frozenset({"LL", "RL", "LAT", "LATERAL", "LLD", "RLD"})
-# PS3.16 CID 4010 DX View, in SNOMED RT and SNOMED CT.
-FRONTAL_CODES = {"R-10206": "AP", "399348003": "AP", "R-10214": "PA", "272479007": "PA"}
+# PS3.16 CID 4010 DX View, in SNOMED RT and SNOMED CT (PS3.16 annex D maps one to the other).
+FRONTAL_CODES: Mapping[str, tuple[str, ...]] = {
+    "R-10206": ("AP",), "399348003": ("AP",),
+    "R-10214": ("PA",), "R-40888": ("PA",), "272479007": ("PA",),
+    "R-10202": ("AP", "PA"), "399033003": ("AP", "PA"),
+}  # fmt: skip
+"""Each with the frontal views it may mean."""
 LATERAL_CODES = frozenset(
     {
         *("R-10236", "399173006"),  # left lateral
         *("R-10232", "399198007"),  # right lateral
-        "399067008",  # lateral
+        *("R-102CD", "399067008"),  # lateral
         *("R-10228", "399352003"),  # lateral-medial
         *("R-10224", "399260004"),  # medial-lateral
     }
 )
 OBLIQUE_CODES = frozenset(
     {
-        *("399312000", "399160007", "399132005", "260427002", "399135007", "399184004", "399006002", "399182000", "399059000"),
-        *("399356000", "399236003", "399038007", "399004004"),
+        *("R-10208", "399312000"),  # antero-posterior oblique
+        *("R-10216", "399059000"),  # postero-anterior oblique
+        *("R-10204", "399160007"),  # frontal oblique
+        *("R-10252", "399132005"),  # frontal-oblique axial
+        *("R-10246", "399004004"),  # oblique axial
+        *("R-10254", "399325008"),  # sagittal-oblique axial
+        *("R-102C1", "399182000"),  # oblique
+        *("R-10238", "399184004"),  # left oblique
+        *("R-10234", "399236003"),  # right oblique
+        *("R-10220", "399135007"),  # left anterior oblique
+        *("R-40985", "399356000"),  # right anterior oblique
+        *("R-10212", "399006002"),  # left posterior oblique
+        *("R-10210", "399038007"),  # right posterior oblique
+        *("R-40783", "260427002"),  # lateral oblique
+        *("R-40782", "260426006"),  # medial oblique
+        *("R-10226", "399368009"),  # medio-lateral oblique
+        *("R-10230", "399099002"),  # latero-medial oblique
+        *("R-10248", "399288005"),  # oblique cranio-caudal
+        *("R-10250", "399225005"),  # oblique caudo-cranial
     }
 )
-"""The oblique views of the same list, in SNOMED CT."""
+SNOMED_SCHEMES = frozenset({"SCT", "SRT", "SNM3", "99SDM"})
+"""Coding Scheme Designators of SNOMED CT and RT (PS3.16 table 8-1); what a code of another scheme means is not known here."""
+
+
+def judged_view_code(value: str, scheme: str) -> str:
+    """The code where it says something: every SNOMED code, and of other schemes one that is SNOMED's by its value; else empty."""
+    known = value in FRONTAL_CODES or value in LATERAL_CODES or value in OBLIQUE_CODES
+    return value if known or scheme.upper() in SNOMED_SCHEMES else ""
+
+
 COMPANION_WORDS = words(
     r"bone[\W_]*(?:suppress\w*|subtract\w*|sup|removed|removal|free|less)", r"rib[\W_]*(?:suppress\w*|subtract\w*|removed|removal)",
     r"(?:suppress\w*|subtract\w*)[\W_]*(?:bones?|ribs?)", r"soft[\W_]*tissue(?:[\W_]*(?:image|only|view))?",

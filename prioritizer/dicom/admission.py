@@ -5,7 +5,10 @@ from __future__ import annotations
 import dataclasses
 import ipaddress
 import json
+import math
 import socket
+import threading
+import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -21,6 +24,10 @@ NO_TITLE: Final = "calling-ae-unusable"
 """Code of a refusal where the calling AE title cannot be written into a configuration: only a wildcard would admit it."""
 BOTH_TITLES: Final = "both-ae"
 """Code of a refusal where neither AE title is right: no line of a configuration admits such a device."""
+RESOLVE_AT_START_S: Final = 5.0
+RESOLVE_AT_THE_DOOR_S: Final = 0.5
+"""Seconds that the start and one association wait for host names: other associations wait with it."""
+RESOLVE_AGAIN_S: Final = 60.0
 _Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
@@ -124,22 +131,57 @@ def plain_address(address: str) -> str:
 
 
 class Doorkeeper:
-    """The peer list, with host names resolved once; replaced as a whole when peers are reloaded."""
+    """The peer list, replaced as a whole when peers are reloaded.
+
+    Host names are resolved at the start, and again when a peer is a stranger only by its address: at boot the names may come up later
+    than the listener, and an address may change.
+    """
 
     def __init__(self, peers: Iterable[PeerRule]) -> None:
-        self._rules = tuple((peer, _networks(peer.host)) for peer in peers)
+        self._peers = tuple(peers)
+        self._networks = {peer.host: _literal(peer.host) for peer in self._peers}
+        self._names = tuple(host for host, networks in self._networks.items() if host != ANY and not networks)
+        self._resolving: threading.Thread | None = None
+        self._resolve(RESOLVE_AT_START_S)
+        # The start counts for nothing: the first stranger may be the first who knocks after the names came up.
+        self._resolved_at = -math.inf
 
     def rules(self, calling_ae: str, address: str) -> tuple[PeerRule, ...]:
         """The rules that admit this calling AE title from this address; none means it is a stranger.
 
         An empty title stands for one that cannot be compared: only a wildcard admits it.
         """
+        of_title = [peer for peer in self._peers if peer.ae_title.strip() in (calling_ae, ANY)]
+        found = self._at(of_title, address)
+        due = time.monotonic() - self._resolved_at >= RESOLVE_AGAIN_S
+        if found or not due or not any(peer.host in self._names for peer in of_title):
+            return found
+        self._resolved_at = time.monotonic()
+        self._resolve(RESOLVE_AT_THE_DOOR_S)
+        return self._at(of_title, address)
+
+    def _at(self, peers: Iterable[PeerRule], address: str) -> tuple[PeerRule, ...]:
         where = ipaddress.ip_address(address)
-        return tuple(
-            peer
-            for peer, networks in self._rules
-            if peer.ae_title.strip() in (calling_ae, ANY) and (peer.host == ANY or any(where in network for network in networks))
-        )
+        return tuple(peer for peer in peers if peer.host == ANY or any(where in network for network in self._networks[peer.host]))
+
+    def _resolve(self, patience_s: float) -> None:
+        """Resolve every name, and wait no longer than this many seconds: a resolver that is down holds up nobody.
+
+        What comes later counts for the next association. A name that cannot be resolved any more keeps its last addresses.
+        """
+        if not self._names or (self._resolving is not None and self._resolving.is_alive()):
+            return
+        self._resolving = threading.Thread(target=self._look_up, name="peer-names", daemon=True)
+        self._resolving.start()
+        self._resolving.join(patience_s)
+
+    def _look_up(self) -> None:
+        for host in self._names:
+            self._networks[host] = _resolved(host) or self._networks[host]
+
+    def _shown(self, host: str) -> str:
+        unresolved = host in self._names and not self._networks[host]
+        return f"{host} (its name could not be resolved)" if unresolved else host
 
     def objection(self, calling_ae: str, address: str, *, is_plain: bool = True) -> tuple[str, str]:
         """Why a stranger is one: a code, and a sentence that names what is configured.
@@ -149,11 +191,14 @@ class Doorkeeper:
         called = f"called as {calling_ae} from {address}" if calling_ae else f"called without an AE title from {address}"
         if calling_ae and not is_plain:
             called += " (with characters that no AE title has)"
-        of_title = sorted({peer.host for peer, _ in self._rules if peer.ae_title.strip() == calling_ae})
+        of_title = sorted({self._shown(peer.host) for peer in self._peers if peer.ae_title.strip() == calling_ae})
         if of_title and is_plain:
             return "address", f"{called}; {calling_ae} is configured at {named(of_title)}"
         titles = sorted(
-            {f"any AE title from {peer.host}" if peer.ae_title.strip() == ANY else peer.ae_title.strip() for peer, _ in self._rules}
+            {
+                f"any AE title from {self._shown(peer.host)}" if peer.ae_title.strip() == ANY else peer.ae_title.strip()
+                for peer in self._peers
+            }
         )
         expected = f"expected {'one of ' if len(titles) > 1 else ''}{named(titles)}" if titles else "no peer is configured"
         return "calling-ae" if calling_ae and is_plain else NO_TITLE, f"{called}; {expected}"
@@ -165,17 +210,19 @@ def named(names: Sequence[str]) -> str:
     return ", ".join(names[:MOST_NAMED]) + (f" and {more} more" if more > 0 else "")
 
 
-def _networks(host: str) -> tuple[_Network, ...]:
-    if host == ANY:
-        return ()
+def _literal(host: str) -> tuple[_Network, ...]:
+    """The address or network that is written out; empty for a name."""
     try:
         return (ipaddress.ip_network(host, strict=False),)
     except ValueError:
-        pass
+        return ()
+
+
+def _resolved(host: str) -> tuple[_Network, ...]:
+    """The addresses of a host name; empty where it cannot be resolved: it admits nobody, and the refusal says so."""
     try:
         found = {str(entry[4][0]).partition("%")[0] for entry in socket.getaddrinfo(host, None)}
-    except OSError:
-        # A name that cannot be resolved admits nobody; the refusal's notice will name the address that knocked.
+    except (OSError, UnicodeError):
         return ()
     return tuple(ipaddress.ip_network(address) for address in sorted(found))
 

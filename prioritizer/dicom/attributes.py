@@ -23,13 +23,15 @@ from prioritizer.dicom.header import Header
 from prioritizer.dicom.part10 import Receipt, read_receipt, valid_uid
 from prioritizer.dicom.structure import items_of, read_header
 from prioritizer.errors import Unprocessable
+from prioritizer.stated_view import judged_view_code, no_body_part
 from prioritizer.study import NO_STUDY, STAT_PRIORITIES, Instance, SOPInstanceUID, StudyUID
 
 WANTED = RENDERING_TAGS | tags_of(
     "SpecificCharacterSet", "SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "AccessionNumber",
     "StudyDate", "SeriesDate", "AcquisitionDate", "ContentDate", "AcquisitionDateTime",
     "PatientName", "PatientID", "IssuerOfPatientID", "IssuerOfPatientIDQualifiersSequence", "PatientBirthDate", "PatientSex", "PatientAge",
-    "PatientSpeciesDescription", "PatientSpeciesCodeSequence", "AnatomicalOrientationType",
+    "PatientSpeciesDescription", "PatientSpeciesCodeSequence", "PatientBreedDescription", "PatientBreedCodeSequence",
+    "AnatomicalOrientationType",
     "StudyDescription", "SeriesDescription", "ProtocolName", "AcquisitionDeviceProcessingDescription", "DerivationDescription",
     "Modality", "Manufacturer", "StationName", "ImageType", "PresentationIntentType", "PhotometricInterpretation", "NumberOfFrames",
     "BodyPartExamined", "AnatomicRegionSequence", "ViewPosition", "ViewCodeSequence", "PatientOrientation",
@@ -43,6 +45,8 @@ DEFAULT_AGE_DOUBTED = 2.0
 """Years between an age of zero, which some devices write for every patient, and the dates, from which on the dates count."""
 CHEST_REGIONS = frozenset({"T-D3000", "51185008", "816094009", "T-28000", "39607008", "43799004"})
 """Chest, thorax and lung in SNOMED RT and CT (PS3.16 CID 4031), whatever language their meaning is written in."""
+HUMAN_CODES = frozenset({"337915000", "L-85B00"})
+"""Homo sapiens in SNOMED CT and RT (PS3.16 CID 7454), whatever language its meaning is written in."""
 A_READ = 1 << 20
 MANUFACTURER = "prioritizer"
 """What (0018,A001) Contributing Equipment of our own results says."""
@@ -173,7 +177,7 @@ def _values(header: Header, sop_class: str, received_at: datetime) -> dict[str, 
         "body_part": first("BodyPartExamined", 64) or region,
         "anatomic_region": region,
         "view_position": first("ViewPosition", 32),
-        "view_codes": _codes(elements, "ViewCodeSequence"),
+        "view_codes": _view_codes(elements),
         "patient_orientation": texts(elements, "PatientOrientation", sets),
         "image_type": texts(elements, "ImageType", sets),
         "photometric": first("PhotometricInterpretation", 16),
@@ -216,16 +220,31 @@ def _region(elements: Elements, sets: CharacterSets) -> str:
     return ""
 
 
-def _codes(elements: Elements, keyword: str) -> tuple[str, ...]:
-    return tuple(text(item, "CodeValue", CharacterSets()) for item in _items(elements, keyword, "CodeValue"))
+def _view_codes(elements: Elements) -> tuple[str, ...]:
+    items = _items(elements, "ViewCodeSequence", "CodeValue", "CodingSchemeDesignator")
+    stated = ((text(item, "CodeValue", CharacterSets()), text(item, "CodingSchemeDesignator", CharacterSets())) for item in items)
+    return tuple(code for value, scheme in stated if (code := judged_view_code(value, scheme)))
 
 
 def _species(elements: Elements, sets: CharacterSets) -> str:
-    """(0010,2201) Patient Species Description or its code; QUADRUPED by (0010,2210) Anatomical Orientation Type."""
+    """HUMAN by (0010,2202) Patient Species Code; else (0010,2201) Patient Species Description or the meaning of the code.
+
+    First counts what only an animal has: QUADRUPED by (0010,2210) Anatomical Orientation Type, or its breed.
+    """
     if text(elements, "AnatomicalOrientationType", sets).upper() == "QUADRUPED":
         return "QUADRUPED"
-    coded = [text(item, "CodeMeaning", sets) for item in _items(elements, "PatientSpeciesCodeSequence", "CodeMeaning")]
-    return text(elements, "PatientSpeciesDescription", sets) or next(iter(coded), "")
+    coded = _items(elements, "PatientBreedCodeSequence", "CodeValue", "CodeMeaning")
+    breeds = [text(elements, "PatientBreedDescription", sets)]
+    breeds += [text(item, "CodeMeaning", sets) or text(item, "CodeValue", sets) for item in coded]
+    if breed := next((breed for breed in breeds if not no_body_part(breed)), ""):
+        return f"breed {breed}"
+    stated = text(elements, "PatientSpeciesDescription", sets)
+    for item in _items(elements, "PatientSpeciesCodeSequence", "CodeValue", "CodeMeaning"):
+        code, meaning = text(item, "CodeValue", sets), text(item, "CodeMeaning", sets)
+        if code:
+            return "HUMAN" if code in HUMAN_CODES else f"code {code}"
+        stated = stated or meaning
+    return stated
 
 
 def _priority(elements: Elements, sets: CharacterSets) -> str:

@@ -17,6 +17,8 @@ APPLICATION_CONTEXT: Final = "1.2.840.10008.3.1.1.1"
 VERIFICATION: Final = "1.2.840.10008.1.1"
 IMPLICIT_VR_LITTLE_ENDIAN: Final = "1.2.840.10008.1.2"
 """The default transfer syntax, which every peer has (PS3.5 10.1)."""
+EXPLICIT_VR_LITTLE_ENDIAN: Final = "1.2.840.10008.1.2.1"
+EXPLICIT_VR_BIG_ENDIAN: Final = "1.2.840.10008.1.2.2"
 
 COMPUTED_RADIOGRAPHY: Final = "1.2.840.10008.5.1.4.1.1.1"
 DIGITAL_XRAY_FOR_PRESENTATION: Final = "1.2.840.10008.5.1.4.1.1.1.1"
@@ -70,10 +72,10 @@ DEFAULT_IGNORABLE: Final = ("sc", "gsps", "kos", "sr-basic", "sr-enhanced", "sr-
 
 # In order of preference within one presentation context: plain pixels first, lossless before lossy.
 TRANSFER_SYNTAXES: Final = (
-    TransferSyntax(uid="1.2.840.10008.1.2.1", name="Explicit VR Little Endian"),
-    TransferSyntax(uid="1.2.840.10008.1.2", name="Implicit VR Little Endian", explicit=False),
+    TransferSyntax(uid=EXPLICIT_VR_LITTLE_ENDIAN, name="Explicit VR Little Endian"),
+    TransferSyntax(uid=IMPLICIT_VR_LITTLE_ENDIAN, name="Implicit VR Little Endian", explicit=False),
     TransferSyntax(uid="1.2.840.10008.1.2.1.99", name="Deflated Explicit VR Little Endian", deflated=True),
-    TransferSyntax(uid="1.2.840.10008.1.2.2", name="Explicit VR Big Endian", big_endian=True),
+    TransferSyntax(uid=EXPLICIT_VR_BIG_ENDIAN, name="Explicit VR Big Endian", big_endian=True),
     TransferSyntax(uid="1.2.840.10008.1.2.5", name="RLE Lossless", codec="rle"),
     TransferSyntax(uid="1.2.840.10008.1.2.4.70", name="JPEG Lossless, First-Order Prediction", codec="jpeg-lossless"),
     TransferSyntax(uid="1.2.840.10008.1.2.4.57", name="JPEG Lossless, Non-Hierarchical", codec="jpeg-lossless-57"),
@@ -107,6 +109,6 @@ def accepted_contexts(decodable: Collection[str], ignorable: Collection[str] = D
     native = set(NATIVE_SYNTAXES)
     scored = tuple(syntax.uid for syntax in TRANSFER_SYNTAXES if syntax.uid in native or syntax.uid in set(decodable))
     every = tuple(syntax.uid for syntax in TRANSFER_SYNTAXES)
-    contexts: dict[str, tuple[str, ...]] = {VERIFICATION: ("1.2.840.10008.1.2.1", "1.2.840.10008.1.2")}
+    contexts: dict[str, tuple[str, ...]] = {VERIFICATION: (EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN)}
     contexts |= {each.uid: scored for each in RADIOGRAPHS}
     return contexts | {uid: every for uid in ignorable_uids(ignorable) if uid not in contexts}

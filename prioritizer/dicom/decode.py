@@ -23,6 +23,7 @@ from prioritizer.dicom.fragments import fragments
 from prioritizer.dicom.grey_scale_header import GREY_SCALE_TAGS, grey_scale_of, photometric_of
 from prioritizer.dicom.header import Header
 from prioritizer.dicom.image_shape import MAX_FRAME_BYTES, MAX_SIDE, SHAPE_TAGS, shape_of
+from prioritizer.dicom.quiet import IGNORE_INVALID
 from prioritizer.dicom.structure import read_header
 from prioritizer.dicom.view_header import VIEW_TAGS, geometry_of
 from prioritizer.errors import Unprocessable
@@ -128,12 +129,13 @@ def _by_the_data(grey: GreyScale, pixels: Pixels, *, overlaid: bool) -> GreyScal
     return grey
 
 
-def _require_decodable(syntax: uid.UID) -> None:
+def _require_decodable(syntax: str) -> None:
     """Only syntaxes of the table; private and video ones are named in the refusal."""
     if syntax in CODECS or syntax in NATIVE:
         return
-    if syntax.is_valid and not syntax.is_private and syntax.name != syntax:
-        raise Unprocessable("transfer-syntax", f"the transfer syntax {syntax.name} is not decoded here")
+    other = uid.UID(syntax, IGNORE_INVALID)
+    if other.is_valid and not other.is_private and other.name != other:
+        raise Unprocessable("transfer-syntax", f"the transfer syntax {other.name} is not decoded here")
     raise Unprocessable("transfer-syntax", "the transfer syntax is private or unknown")
 
 

@@ -1,16 +1,16 @@
 """One bounded walk over the elements of a data set: it counts, passes over what nobody wants and never leaves the stream.
 
+The listener judges by it what the reader will read; it loads no DICOM library, so that the listener starts without one.
+
 Sources: PS3.5 sections 6.2 (VRs), 7.1 (element encodings), 7.5 (sequences).
 """
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from typing import Final
-
-from pydicom.datadict import dictionary_VR
 
 from prioritizer.dicom.byte_stream import ByteStream
 from prioritizer.dicom.header import ITEM, ITEM_END, LONG_VRS, PIXEL_DATA, SEQUENCE_END, SHORT_VRS, UNDEFINED, Element, Header
@@ -26,12 +26,19 @@ MAX_KEPT_BYTES: Final = 4 * 2**20
 """Kept of one header in all."""
 
 
-def _is_sequence(tag: int) -> bool:
-    """Implicit VR leaves it to the dictionary which attributes are sequences; private ones count as bytes."""
-    try:
-        return dictionary_VR(tag) == "SQ"
-    except KeyError:
-        return False
+class _ByteOrder:
+    """How a tag, a long and a short length are read; a data set has one order, the file meta information always the little one."""
+
+    def __init__(self, code: str) -> None:
+        self.tag, self.long, self.short = (struct.Struct(code + form) for form in ("HH", "L", "H"))
+
+
+_LITTLE, _BIG = _ByteOrder("<"), _ByteOrder(">")
+
+
+def no_dictionary(_tag: int) -> bool:
+    """Without a dictionary a sequence of stated length, in implicit VR, is passed over whole like any value."""
+    return False
 
 
 @dataclass(slots=True)
@@ -62,17 +69,24 @@ class _Recording:
 class ElementWalk:
     """Counts elements, keeps those that are wanted at the top level and never leaves the stream."""
 
-    def __init__(self, stream: ByteStream, header: Header, wanted: Collection[int], *, is_item: bool = False) -> None:
+    def __init__(
+        self, stream: ByteStream, header: Header, wanted: Collection[int], *, is_sequence: Callable[[int], bool], is_item: bool = False
+    ) -> None:
+        """`is_sequence` says of a tag in implicit VR whether the dictionary makes it a sequence."""
         self._stream, self._header, self._wanted, self._is_item = stream, header, frozenset(wanted), is_item
-        order = "<" if header.little_endian else ">"
-        self._tag, self._long, self._short = (struct.Struct(order + code) for code in ("HH", "L", "H"))
+        self._is_sequence, self._order = is_sequence, _LITTLE if header.little_endian else _BIG
         self._stack = [_Container(None, False, header.implicit)]
         self._recording: _Recording | None = None
         self._elements, self._kept, self._closed = 0, 0, False
 
     def to_pixel_data(self) -> None:
         """Walk until Pixel Data of the top level, or to the end of the data set or item."""
-        while not self._closed and self._header.pixel_start is None and self._ahead():
+        while self._goes_on():
+            self.step()
+
+    def to_wanted(self) -> None:
+        """Walk until every wanted element is kept, or as far as `to_pixel_data`."""
+        while len(self._header.elements) < len(self._wanted) and self._goes_on():
             self.step()
 
     def step(self) -> None:
@@ -87,6 +101,9 @@ class ElementWalk:
         except Unprocessable as fault:
             if fault.slug != "malformed" or not self._leave_broken():
                 raise
+
+    def _goes_on(self) -> bool:
+        return not self._closed and self._header.pixel_start is None and self._ahead()
 
     def _ahead(self) -> bool:
         """Leave what is finished; True while the data goes on."""
@@ -104,28 +121,29 @@ class ElementWalk:
             raise Unprocessable("malformed", "a sequence ends inside an element")
         if len(head) < 8:
             raise Unprocessable("truncated", "the file ends inside an element")
-        group, element = self._tag.unpack_from(head)
-        vr = head[4:6]
-        # Some devices copy the file meta information, always explicit, in front of an implicit data set.
-        implicit = implicit and not (group == 0x0002 and vr in LONG_VRS | SHORT_VRS)
+        vr, order = head[4:6], self._order
+        # Some devices copy the file meta information, always explicit and little endian, in front of a data set of another encoding.
+        if head[:2] == b"\x02\x00" and (vr in LONG_VRS or vr in SHORT_VRS):
+            implicit, order = False, _LITTLE
+        group, element = order.tag.unpack_from(head)
         if implicit or item or group == 0xFFFE:
             self._pass_over(8)
-            return group << 16 | element, b"", self._long.unpack_from(head, 4)[0]
-        return group << 16 | element, vr, self._explicit_length(head, vr)
+            return group << 16 | element, b"", order.long.unpack_from(head, 4)[0]
+        return group << 16 | element, vr, self._explicit_length(head, vr, order)
 
-    def _explicit_length(self, head: bytes, vr: bytes) -> int:
+    def _explicit_length(self, head: bytes, vr: bytes, order: _ByteOrder) -> int:
         # PS3.5 6.2: a VR that nobody here knows yet has the long form, unless its reserved bytes say otherwise.
         unknown = vr not in SHORT_VRS and vr not in LONG_VRS
         if unknown and not (vr.isalpha() and vr.isupper()):
             raise Unprocessable("malformed", "an element has no valid Value Representation")
         if vr in SHORT_VRS or (unknown and head[6:8] != b"\0\0"):
             self._pass_over(8)
-            length: int = self._short.unpack_from(head, 6)[0]
+            length: int = order.short.unpack_from(head, 6)[0]
             return length
         if len(head) < 12:
             raise Unprocessable("truncated", "the file ends inside an element")
         self._pass_over(12)
-        return int(self._long.unpack_from(head, 8)[0])
+        return int(order.long.unpack_from(head, 8)[0])
 
     def _in_sequence(self, tag: int, length: int, inside: _Container) -> None:
         if tag == ITEM and inside.opaque:
@@ -151,7 +169,7 @@ class ElementWalk:
             raise Unprocessable("malformed", "a delimiter stands outside any sequence")
         elif length == UNDEFINED and vr not in (b"SQ", b"UN", b"") and tag != PIXEL_DATA:
             raise Unprocessable("malformed", "an element other than a sequence has undefined length")
-        elif length == UNDEFINED or vr == b"SQ" or (not vr and _is_sequence(tag)):
+        elif length == UNDEFINED or vr == b"SQ" or (not vr and self._is_sequence(tag)):
             # PS3.5 6.2.2: a UN of undefined length is a sequence in implicit VR, whatever surrounds it.
             implicit = inside.implicit or (vr == b"UN" and length == UNDEFINED)
             self._enter(length, is_sequence=True, implicit=implicit, opaque=tag == PIXEL_DATA)

@@ -1,5 +1,7 @@
 """The header of one data set as it was walked: the wanted elements, each its own bytes, and where the Pixel Data lies.
 
+It loads no DICOM library: the listener, which starts without one, reads headers too.
+
 Sources: PS3.5 sections 6.2 (VRs), 7.1 (element encodings), 7.5 (sequences).
 """
 
@@ -7,8 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from pydicom.uid import UID, ExplicitVRBigEndian, ImplicitVRLittleEndian
-
+from prioritizer.dicom.contexts import EXPLICIT_VR_BIG_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN
 from prioritizer.errors import Unprocessable
 
 PIXEL_DATA = 0x7FE00010
@@ -36,7 +37,7 @@ class Element:
 class Header:
     """The wanted elements of one data set and where its Pixel Data lies."""
 
-    transfer_syntax: UID = field(default_factory=lambda: UID(""))
+    transfer_syntax: str = ""
     start: int = 0
     """First byte of the data set in the file."""
     elements: dict[int, Element] = field(default_factory=dict)
@@ -53,9 +54,9 @@ class Header:
     @property
     def implicit(self) -> bool:
         """Elements carry no VR."""
-        return self.transfer_syntax == ImplicitVRLittleEndian
+        return self.transfer_syntax == IMPLICIT_VR_LITTLE_ENDIAN
 
     @property
     def little_endian(self) -> bool:
         """Numbers are stored least significant byte first."""
-        return self.transfer_syntax != ExplicitVRBigEndian
+        return self.transfer_syntax != EXPLICIT_VR_BIG_ENDIAN

@@ -10,7 +10,6 @@ import hashlib
 import json
 import re
 import struct
-import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
@@ -18,18 +17,21 @@ from pathlib import Path
 from typing import Final
 
 from prioritizer.dicom import contexts, status
-from prioritizer.errors import Refused
+from prioritizer.dicom.byte_stream import BufferStream, ByteStream, InflatedStream
+from prioritizer.dicom.element_walk import ElementWalk, no_dictionary
+from prioritizer.dicom.header import Header
+from prioritizer.errors import Refused, Unprocessable
 
 PREAMBLE: Final = bytes(128) + b"DICM"
 HEAD_BYTES: Final = 64 * 1024
 _MAX_META_BYTES: Final = 64 * 1024
 _COMPARE_BYTES: Final = 1 << 20
-_MAX_DEPTH: Final = 32
-_UNDEFINED: Final = 0xFFFFFFFF
+_MAX_UID_BYTES: Final = 64
 _UID: Final = re.compile(r"[0-9]+(?:\.[0-9]+)*", re.ASCII)
-# Value representations whose explicit form has two reserved bytes and a 32-bit length (PS3.5 table 7.1-1).
-_LONG_VRS: Final = frozenset({b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV"})
-_ITEM, _ITEM_END, _SEQUENCE_END = (0xFFFE, 0xE000), (0xFFFE, 0xE00D), (0xFFFE, 0xE0DD)
+_SOP_CLASS_UID, _SOP_INSTANCE_UID = 0x00080016, 0x00080018
+_RECEIPT_ELEMENTS: Final = (0x0002, 0x0003, 0x0010, 0x0016, 0x0018, 0x0102)
+_BEYOND_THE_HEAD: Final = frozenset(("truncated", "too-large"))
+"""Faults of a walk that only says that it came to the end of the bytes it was given."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,23 +96,20 @@ def read_receipt(path: Path) -> Receipt:
             raise ValueError("file meta information is longer than we ever write")
         meta = file.read(length)
         size = file.seek(0, 2)
-    try:
-        return _receipt(_meta_values(meta), dataset_offset=len(head) + length, size=size)
-    except (struct.error, RecursionError) as exc:
-        raise ValueError("file meta information is damaged") from exc
+    return _receipt(_meta_values(meta), dataset_offset=len(head) + length, size=size)
 
 
 def _meta_values(meta: bytes) -> dict[int, bytes]:
-    values: dict[int, bytes] = {}
-    position = 0
-    while position < len(meta):
-        cursor = _Cursor(meta, position, explicit=True, order="<")
-        (group, element), length = cursor.header()
-        if group != 0x0002 or cursor.position + length > len(meta):
-            raise ValueError("file meta information is damaged")
-        values[element] = meta[cursor.position : cursor.position + length]
-        position = cursor.position + length
-    return values
+    header, stream = Header(transfer_syntax=contexts.EXPLICIT_VR_LITTLE_ENDIAN), BufferStream(meta)
+    walk = ElementWalk(stream, header, [0x00020000 | element for element in _RECEIPT_ELEMENTS], is_sequence=no_dictionary)
+    try:
+        while group := stream.peek(2):
+            if group != b"\x02\x00":
+                raise ValueError("file meta information is damaged")
+            walk.step()
+    except Unprocessable as fault:
+        raise ValueError("file meta information is damaged") from fault
+    return {tag & 0xFFFF: element.value for tag, element in header.elements.items()}
 
 
 def _receipt(values: dict[int, bytes], *, dataset_offset: int, size: int) -> Receipt:
@@ -145,7 +144,7 @@ def check_identity(head: bytes, receipt: Receipt) -> None:
     """
     try:
         sop_class, sop_instance = identity(head, receipt.transfer_syntax_uid)
-    except (ValueError, struct.error, zlib.error, RecursionError) as exc:
+    except (ValueError, Unprocessable) as exc:
         raise Refused(status.DATA_SET_UNREADABLE, "the data set is not readable in its transfer syntax") from exc
     if sop_class is None or sop_instance is None:
         raise Refused(status.IDENTITY_MISSING, "the data set has no SOP Class UID or no SOP Instance UID")
@@ -156,66 +155,29 @@ def check_identity(head: bytes, receipt: Receipt) -> None:
 
 
 def identity(head: bytes, transfer_syntax_uid: str) -> tuple[str | None, str | None]:
-    """(0008,0016) SOP Class UID and (0008,0018) SOP Instance UID of an encoded data set, None for what is absent."""
-    syntax = contexts.SYNTAX_BY_UID[transfer_syntax_uid]
-    if syntax.deflated:
-        # A cap on the output: a few bytes can inflate to gigabytes.
-        head = zlib.decompressobj(-zlib.MAX_WBITS).decompress(head, HEAD_BYTES)
-    cursor = _Cursor(head, 0, explicit=syntax.explicit, order=">" if syntax.big_endian else "<")
-    found: dict[tuple[int, int], str] = {}
-    while cursor.position + 8 <= len(head) and len(found) < 2:
-        tag, length = cursor.header()
-        # Elements ascend by tag (PS3.5 7.1): behind this group no identity can come.
-        if tag[0] > 0x0008:
-            break
-        if tag in ((0x0008, 0x0016), (0x0008, 0x0018)):
-            found[tag] = _text(cursor.value(length))
-        else:
-            cursor.skip(length)
-    return found.get((0x0008, 0x0016)), found.get((0x0008, 0x0018))
+    """(0008,0016) SOP Class UID and (0008,0018) SOP Instance UID of an encoded data set, None for what is absent from its head.
+
+    It walks as the reader does (`element_walk`), so that what is acknowledged can be read. ValueError or Unprocessable where the data
+    set is not readable up to there.
+    """
+    header, stream = Header(transfer_syntax=transfer_syntax_uid), BufferStream(head)
+    deflated = contexts.SYNTAX_BY_UID[transfer_syntax_uid].deflated
+    # A cap on the output: a few bytes can inflate to gigabytes.
+    source: ByteStream = InflatedStream(stream, HEAD_BYTES) if deflated else stream
+    try:
+        ElementWalk(source, header, (_SOP_CLASS_UID, _SOP_INSTANCE_UID), is_sequence=no_dictionary).to_wanted()
+    except Unprocessable as fault:
+        if fault.slug not in _BEYOND_THE_HEAD:
+            raise
+    return _uid_of(header, _SOP_CLASS_UID), _uid_of(header, _SOP_INSTANCE_UID)
 
 
-class _Cursor:
-    """Walks element headers in a bounded buffer; every step outside it is a ValueError or struct.error."""
-
-    def __init__(self, data: bytes, position: int, *, explicit: bool, order: str) -> None:
-        self.data, self.position, self.explicit, self.order = data, position, explicit, order
-
-    def header(self) -> tuple[tuple[int, int], int]:
-        """The next tag and value length; the cursor then stands at the value."""
-        group, element = struct.unpack_from(f"{self.order}HH", self.data, self.position)
-        vr = self.data[self.position + 4 : self.position + 6]
-        if not self.explicit or group == 0xFFFE:
-            offset, form = 4, "I"
-        elif vr in _LONG_VRS:
-            offset, form = 8, "I"
-        elif vr.isalpha() and vr.isupper():
-            offset, form = 6, "H"
-        else:
-            raise ValueError("no value representation where one must stand")
-        (length,) = struct.unpack_from(self.order + form, self.data, self.position + offset)
-        self.position += offset + struct.calcsize(form)
-        return (group, element), length
-
-    def value(self, length: int) -> bytes:
-        """The value of this length; a UID is never longer than 64 bytes, so more is refused."""
-        if length > 64 or self.position + length > len(self.data):
-            raise ValueError("a UID longer than 64 bytes or than the data")
-        self.position += length
-        return self.data[self.position - length : self.position]
-
-    def skip(self, length: int, depth: int = 0) -> None:
-        """Stand behind the value, walking through items where its length is undefined."""
-        if length != _UNDEFINED:
-            self.position += length
-            return
-        if depth > _MAX_DEPTH:
-            raise ValueError("sequences nested too deep")
-        while True:
-            tag, inner = self.header()
-            if tag in (_SEQUENCE_END, _ITEM_END):
-                return
-            self.skip(inner, depth + 1)
+def _uid_of(header: Header, tag: int) -> str | None:
+    if tag not in header.elements:
+        return None
+    if len(header.elements[tag].value) > _MAX_UID_BYTES:
+        raise ValueError("a UID longer than 64 bytes")
+    return _text(header.elements[tag].value)
 
 
 def _data_set(path: Path) -> Iterator[bytes]:

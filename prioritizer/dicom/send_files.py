@@ -101,7 +101,7 @@ def _with_head(path: Path, folder: Path) -> Path:
         with quietly():
             meta = FileMetaDataset()
             meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID = UID(sop_class), UID(sop_instance)
-            meta.TransferSyntaxUID, meta.ImplementationClassUID = header.transfer_syntax, UID(IMPLEMENTATION_CLASS_UID)
+            meta.TransferSyntaxUID, meta.ImplementationClassUID = UID(header.transfer_syntax), UID(IMPLEMENTATION_CLASS_UID)
         meta.FileMetaInformationVersion = b"\x00\x01"
         head = DicomBytesIO()
         write_file_meta_info(head, meta)

@@ -1,8 +1,8 @@
 """What a result object takes over from its source, byte for byte: the Patient and Study modules and the character set.
 
-Values are never decoded: a name in a character set nobody here knows, or a date no calendar has, reaches the PACS as it came, and
-the result lands in the right study. Only what the encoding needs is added: a VR where the source was implicit or wrote UN, a padding
-byte, the other byte order. What would make the result invalid is left out (source_values.py).
+No value is written in another encoding: a name in a character set nobody here knows reaches the PACS as it came, and the result lands
+in the right study. Only what the encoding needs is changed: a VR where the source was implicit or wrote UN, padding, the byte order.
+What would make the result invalid is left out (source_values.py).
 
 Sources: PS3.3 C.7.1.1 (Patient), C.7.2.1 (General Study), C.7.2.2 (Patient Study),
 C.7.1.3 and C.7.2.3 (Clinical Trial), C.12.1.1.2 (Specific Character Set).
@@ -24,12 +24,15 @@ from pydicom.filewriter import write_dataset
 from pydicom.tag import BaseTag, Tag
 
 from prioritizer.dicom.byte_stream import BufferStream, map_file
+from prioritizer.dicom.character_sets import CharacterSets, declared
 from prioritizer.dicom.codecs import CODEC_FAILURES
+from prioritizer.dicom.elements import character_sets
 from prioritizer.dicom.header import Header
 from prioritizer.dicom.lossy_history import lossy_history
 from prioritizer.dicom.part10 import valid_uid
 from prioritizer.dicom.quiet import quietly
-from prioritizer.dicom.source_values import KEPT_AS_SENT, TEXT_VRS, is_valid, is_zone
+from prioritizer.dicom.source_modules import out_of_place, to_be_empty
+from prioritizer.dicom.source_values import KEPT_AS_SENT, TEXT_VRS, is_valid, is_whole, is_zone, written
 from prioritizer.dicom.structure import encoded_element, read_header
 from prioritizer.errors import Unprocessable
 
@@ -51,7 +54,7 @@ COPIED = (
     *MUST_BE_PRESENT,
     "SpecificCharacterSet",
     "TimezoneOffsetFromUTC",
-    # Patient
+    # Patient; not species and breed: only people are scored, and for them they are not required.
     "ReferencedPatientSequence",
     "IssuerOfPatientID",
     "TypeOfPatientID",
@@ -68,11 +71,6 @@ COPIED = (
     "OtherPatientIDsSequence",
     "EthnicGroup",
     "EthnicGroupCodeSequence",
-    "PatientSpeciesDescription",
-    "PatientSpeciesCodeSequence",
-    "PatientBreedDescription",
-    "PatientBreedCodeSequence",
-    "BreedRegistrationSequence",
     "ResponsiblePerson",
     "ResponsiblePersonRole",
     "ResponsibleOrganization",
@@ -174,7 +172,7 @@ def read_source(path: Path) -> SourceHeader:
             return SourceHeader(
                 sop_class_uid=_uid(header, "SOPClassUID"),
                 sop_instance_uid=_uid(header, "SOPInstanceUID"),
-                elements=_copied(header),
+                elements=_copied(header, character_sets(found.elements)),
                 timezone=_value(header, "TimezoneOffsetFromUTC").decode("ascii", "replace"),
                 lossy=lossy_history(header, found, len(buffer)),
             )
@@ -208,23 +206,32 @@ def _read(found: Header) -> Dataset:
     return read_dataset(content, found.implicit, found.little_endian)
 
 
-def _copied(header: Dataset) -> dict[int, bytes]:
+def _copied(header: Dataset, sets: CharacterSets) -> dict[int, bytes]:
     _uid(header, "StudyInstanceUID")
     elements = {int(Tag(keyword)): _element(Tag(keyword), dictionary_VR(Tag(keyword)), b"") for keyword in MUST_BE_PRESENT}
     for keyword in COPIED:
-        if keyword in header and (copy := _copy_or_none(header, Tag(keyword))) is not None:
+        if keyword in header and (copy := _copy_or_none(header, Tag(keyword), sets)) is not None:
             elements[int(Tag(keyword))] = copy
     if not is_zone(_value(header, "TimezoneOffsetFromUTC").decode("ascii", "replace")):
         elements.pop(int(Tag("TimezoneOffsetFromUTC")), None)
-    return elements
+    return _in_whole_modules(elements)
 
 
-def _copy_or_none(header: Dataset, tag: BaseTag) -> bytes | None:
+def _in_whole_modules(elements: dict[int, bytes]) -> dict[int, bytes]:
+    """The elements without those that lack their partner, and with those that must at least be empty."""
+    valued = {keyword_for_tag(tag) for tag, copy in elements.items() if _has_value(copy)}
+    apart = out_of_place(valued)
+    kept = {tag: copy for tag, copy in elements.items() if keyword_for_tag(tag) not in apart}
+    empty = map(Tag, sorted(to_be_empty(valued - apart)))
+    return {int(tag): _element(tag, dictionary_VR(tag), b"") for tag in empty} | kept
+
+
+def _copy_or_none(header: Dataset, tag: BaseTag, sets: CharacterSets) -> bytes | None:
     """The element as `_copy` gives it; None where it is invalid and does not name the patient or the order."""
     if keyword_for_tag(tag) in KEPT_AS_SENT:
-        return _copy(header, tag)
+        return _copy(header, tag, sets)
     try:
-        return _copy(header, tag)
+        return _copy(header, tag, sets)
     except (_InvalidError, *CODEC_FAILURES):
         return None
 
@@ -239,29 +246,33 @@ def _value(header: Dataset, keyword: str) -> bytes:
     return element.value.strip(b" \0") if isinstance(element, RawDataElement) and element.value else b""
 
 
-def _copy(dataset: Dataset, tag: BaseTag, *, in_item: bool = False) -> bytes:
-    """One element of the source; its value untouched, unless its numbers stand in the other byte order. Raises _InvalidError."""
-    element = dataset.get_item(tag)
-    vr = _vr_to_write(tag, element.VR if element is not None else None)
+def _copy(dataset: Dataset, tag: BaseTag, sets: CharacterSets, *, in_item: bool = False) -> bytes:
+    """One element of the source; of its value only padding and byte order may change. Raises _InvalidError."""
+    element, keyword = dataset.get_item(tag), keyword_for_tag(tag)
+    kept = keyword in KEPT_AS_SENT and not in_item
+    vr = _vr_to_write(tag, element.VR if element is not None else None, kept=kept)
     if vr == "SQ":
-        return _element(tag, "SQ", b"".join(_item(item) for item in dataset[tag].value or ()))
+        items = b"".join(_item(keyword, item, sets) for item in dataset[tag].value or ())
+        if not items:
+            raise _InvalidError
+        return _element(tag, "SQ", items)
     if isinstance(element, RawDataElement):
         value = element.value or b""
         word = 1 if element.is_little_endian else _WORD_BYTES.get(vr, 1)
         value = b"".join(value[i : i + word][::-1] for i in range(0, len(value), word)) if word > 1 else value
-        if keyword_for_tag(tag) not in KEPT_AS_SENT and not is_valid(tag, vr, value, in_item=in_item):
+        if not kept and not is_valid(tag, vr, value, sets):
             raise _InvalidError
-        return _element(tag, vr, value.strip(b" \0") if vr == "UI" else value)
+        return _element(tag, vr, written(vr, value))
     # The reader already converted it (Specific Character Set); pydicom writes what it read.
     return encoded(Dataset({tag: dataset[tag]}))[int(tag)]
 
 
-def _vr_to_write(tag: BaseTag, given: str | None) -> str:
+def _vr_to_write(tag: BaseTag, given: str | None, *, kept: bool) -> str:
     """The VR of an element in a result: the standard's for text, whatever the source wrote. Raises _InvalidError."""
     standard = _vr(tag)
     if not given or given == standard or (given == "UN" and standard != "SQ"):
         return standard
-    if standard in TEXT_VRS and (given in TEXT_VRS or keyword_for_tag(tag) in KEPT_AS_SENT):
+    if standard in TEXT_VRS and (given in TEXT_VRS or kept):
         return standard
     if standard == "UN" or given == "UN":
         return given
@@ -269,9 +280,21 @@ def _vr_to_write(tag: BaseTag, given: str | None) -> str:
     raise _InvalidError
 
 
-def _item(item: Dataset) -> bytes:
-    content = b"".join(_copy(item, tag, in_item=True) for tag in sorted(item.keys()))
+def _item(sequence: str, item: Dataset, sets: CharacterSets) -> bytes:
+    """One item of the sequence with this keyword. Raises _InvalidError where one of its values is invalid or a required one is absent."""
+    # An item may declare character sets of its own.
+    terms = item.get("SpecificCharacterSet") if "SpecificCharacterSet" in item else None
+    sets = declared([str(term) for term in ([terms] if isinstance(terms, str) else terms)]) if terms else sets
+    copies = {tag: _copy(item, tag, sets, in_item=True) for tag in sorted(item.keys())}
+    if not is_whole(sequence, {keyword_for_tag(tag) for tag, copy in copies.items() if _has_value(copy)}):
+        raise _InvalidError
+    content = b"".join(copies.values())
     return struct.pack("<HHL", 0xFFFE, 0xE000, len(content)) + content
+
+
+def _has_value(copy: bytes) -> bool:
+    """True for an encoded element of which more is there than padding."""
+    return bool(copy[12 if copy[4:6].decode("ascii") in _LONG_VRS else 8 :].strip(b" \0"))
 
 
 def _vr(tag: BaseTag) -> str:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Collection
 
+from pydicom.datadict import dictionary_VR
 from pydicom.uid import (
     UID,
     DeflatedExplicitVRLittleEndian,
@@ -44,7 +45,7 @@ def read_header(stream: ByteStream, wanted: Collection[int], inflated_limit: int
         header.start = stream.position
         if header.transfer_syntax == DeflatedExplicitVRLittleEndian:
             stream = InflatedStream(stream, MAX_INFLATED_HEADER_BYTES if inflated_limit is None else inflated_limit)
-        ElementWalk(stream, header, wanted).to_pixel_data()
+        ElementWalk(stream, header, wanted, is_sequence=_is_sequence).to_pixel_data()
     except Unprocessable as fault:
         header.fault = fault
     return header, stream
@@ -66,7 +67,7 @@ def items_of(element: Element | None, wanted: Collection[int]) -> list[dict[int,
         inside: ByteStream = stream if length == UNDEFINED else BufferStream(stream.take(length))
         item = Header(transfer_syntax=_syntax_like(implicit=implicit, little=little))
         try:
-            ElementWalk(inside, item, wanted, is_item=True).to_pixel_data()
+            ElementWalk(inside, item, wanted, is_sequence=_is_sequence, is_item=True).to_pixel_data()
         except Unprocessable:
             found.append(item.elements)
             if length == UNDEFINED:
@@ -88,6 +89,14 @@ def encoded_element(element: Element) -> bytes:
     if element.vr in SHORT_VRS:
         return tag + struct.pack(order + "2sH", element.vr, min(length, 0xFFFE)) + element.value[:0xFFFE]
     return tag + struct.pack(order + "2sHL", element.vr, 0, length) + element.value
+
+
+def _is_sequence(tag: int) -> bool:
+    """Implicit VR leaves it to the dictionary which attributes are sequences; private ones count as bytes."""
+    try:
+        return dictionary_VR(tag) == "SQ"
+    except KeyError:
+        return False
 
 
 def _syntax_like(*, implicit: bool, little: bool) -> UID:
@@ -115,7 +124,7 @@ def _from_meta(stream: ByteStream) -> UID:
     Its group length says where that ends: some devices write group 0002 into the data set too, and that counts for nothing.
     """
     meta = Header(transfer_syntax=ExplicitVRLittleEndian)
-    walk, end = ElementWalk(stream, meta, (0x00020000, 0x00020010)), -1
+    walk, end = ElementWalk(stream, meta, (0x00020000, 0x00020010), is_sequence=_is_sequence), -1
     while stream.peek(2) == b"\x02\x00" and not (stream.position == end and 0x00020010 in meta.elements):
         walk.step()
         if end < 0 and 0x00020000 in meta.elements:

@@ -98,3 +98,35 @@ def test_a_film_without_a_study_is_listed_alone(tmp_path: Path):
 
 def test_the_exposure_menu_is_read(tmp_path: Path):
     assert read(tmp_path, AcquisitionDeviceProcessingDescription="CHEST LAT").processing_description == "CHEST LAT"
+
+
+@pytest.mark.parametrize(
+    ("code", "scheme", "judged"),
+    [
+        ("399348003", "SCT", ("399348003",)),
+        ("R-10241", "SRT", ("R-10241",)),
+        ("R-10206", "99VENDOR", ("R-10206",)),
+        ("CHEST-1", "99VENDOR", ()),
+        ("4711", "L", ()),
+    ],
+)
+def test_a_view_code_of_a_scheme_that_is_not_snomed_says_nothing(tmp_path: Path, code: str, scheme: str, judged: tuple[str, ...]):
+    stated = item(CodeValue=code, CodingSchemeDesignator=scheme, CodeMeaning="x")
+    assert read(tmp_path, ViewCodeSequence=stated).view_codes == judged
+
+
+@pytest.mark.parametrize(
+    ("attributes", "species"),
+    [
+        ({"PatientSpeciesCodeSequence": item(CodeValue="337915000", CodingSchemeDesignator="SCT", CodeMeaning="Mensch")}, "HUMAN"),
+        ({"PatientSpeciesCodeSequence": item(CodeValue="L-85B00", CodingSchemeDesignator="SRT", CodeMeaning="Homme")}, "HUMAN"),
+        ({"PatientSpeciesCodeSequence": item(CodeValue="448771007", CodingSchemeDesignator="SCT")}, "code 448771007"),
+        ({"PatientSpeciesCodeSequence": item(CodeMeaning="Homo sapiens")}, "Homo sapiens"),
+        ({"PatientSpeciesDescription": "Canis"}, "Canis"),
+        ({"PatientBreedDescription": "Beagle"}, "breed Beagle"),
+        ({"PatientBreedCodeSequence": item(CodeValue="132557002", CodingSchemeDesignator="SCT")}, "breed 132557002"),
+        ({"PatientBreedDescription": "N/A"}, ""),
+    ],
+)
+def test_the_species_is_read_by_code_before_meaning_and_a_breed_is_an_animals(tmp_path: Path, attributes: dict[str, object], species: str):
+    assert read(tmp_path, **attributes).species == species

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import socket
 import time
 from collections.abc import Callable, Iterator
@@ -49,10 +51,27 @@ def connect_once(listener: ListenerProcess) -> None:
         pass
 
 
-def test_what_the_listener_counted_is_kept_when_it_is_started_again(listener: ListenerProcess, tmp_path: Path):
+def end(listener: ListenerProcess) -> None:
+    """Kill it as a fault of its own would."""
+    process = listener._process
+    assert process is not None
+    os.kill(process.pid, signal.SIGKILL)
+
+
+def test_a_restart_that_was_ordered_is_no_fault_and_one_that_was_not_is(listener: ListenerProcess, tmp_path: Path):
+    connect_once(listener)
+    first = listener._process
+    listener.restart(settings_of(tmp_path))
+    until(lambda: listener._process is not first and listener.listening.is_set(), "it was started again")
+    assert listener.restarts == 0
+    end(listener)
+    until(lambda: listener.restarts == 1, "a fault is counted, also after an ordered restart")
+
+
+def test_what_the_listener_counted_is_kept_when_it_is_started_again(listener: ListenerProcess):
     connect_once(listener)
     until(lambda: listener.counters.get("connections") == 1, "the connection is counted")
-    listener.restart(settings_of(tmp_path))
+    end(listener)
     until(lambda: listener.restarts == 1, "it was started again")
     assert listener.counters["connections"] == 1
     connect_once(listener)

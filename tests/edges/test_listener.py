@@ -8,6 +8,7 @@ import resource
 import shutil
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import time
@@ -25,8 +26,11 @@ from pynetdicom.sop_class import Verification
 
 from prioritizer.dicom import contexts, status
 from prioritizer.dicom.admission import Doorkeeper, ListenerSettings, PeerRule, plain_address
-from prioritizer.dicom.part10 import read_receipt
+from prioritizer.dicom.attributes import arrival_of
+from prioritizer.dicom.contexts import COMPUTED_RADIOGRAPHY
+from prioritizer.dicom.part10 import PREAMBLE, read_receipt
 from prioritizer.errors import ConfigError
+from tests.edges import radiograph_files
 from tests.edges.intake import (
     DX,
     REPOSITORY,
@@ -90,6 +94,33 @@ def test_every_plain_transfer_syntax_arrives_byte_for_byte(listener: ListenerPro
     if syntax != DeflatedExplicitVRLittleEndian:
         assert data_set_bytes(stored) == data_set_bytes(path)
     assert pydicom.dcmread(stored).PixelData == pydicom.dcmread(path).PixelData
+
+
+EXPLICIT, IMPLICIT, BIG = map(str, (ExplicitVRLittleEndian, ImplicitVRLittleEndian, ExplicitVRBigEndian))
+FILE_META = radiograph_files.receipt()[len(PREAMBLE) :]
+LANGUAGE = struct.pack("<HHL", 0x0008, 0x0100, 4) + b"eng "
+LANGUAGES = struct.pack("<HHL", 0xFFFE, 0xE000, 0xFFFFFFFF) + LANGUAGE + struct.pack("<HHLHHL", 0xFFFE, 0xE00D, 0, 0xFFFE, 0xE0DD, 0)
+IN_FRONT = {
+    "file meta information before an implicit data set": (IMPLICIT, FILE_META),
+    "file meta information before an explicit data set": (EXPLICIT, FILE_META),
+    "file meta information before a big endian data set": (BIG, FILE_META),
+    "an implicit sequence as UN, without lengths": (EXPLICIT, struct.pack("<HH2sHL", 8, 6, b"UN", 0, 0xFFFFFFFF) + LANGUAGES),
+    "a VR that nobody knows yet": (EXPLICIT, struct.pack("<HH2sHL", 8, 7, b"ZZ", 0, 8) + bytes(8)),
+    "a group that stands too early": (EXPLICIT, struct.pack("<HH2sH", 0x0018, 0x1400, b"LO", 4) + b"EVE "),
+}
+"""What devices write in front of (0008,0008) Image Type, with the transfer syntax of the data set (PS3.5 6.2, 6.2.2)."""
+
+
+@pytest.mark.parametrize("name", IN_FRONT)
+def test_an_image_that_can_be_read_is_acknowledged_whatever_stands_in_front(listener: ListenerProcess, name: str) -> None:
+    syntax, front = IN_FRONT[name]
+    data_set = front + radiograph_files.radiograph(syntax)[len(radiograph_files.receipt(syntax)) :]
+    with RawPeer(listener.port) as peer:
+        peer.associate(proposed(1, COMPUTED_RADIOGRAPHY, syntax))
+        peer.send(p_data(1, 0b11, command_set(1, sop_class=COMPUTED_RADIOGRAPHY.encode())) + p_data(1, 0b10, data_set))
+        assert peer.status() == 0x0000
+    instance, fault = arrival_of(listener.spool.find("1.2.3.4") or Path())
+    assert (instance.patient_id, fault) == ("P1", "")
 
 
 def test_a_stored_file_names_its_sender_receiver_time_and_address(listener: ListenerProcess, tmp_path: Path) -> None:

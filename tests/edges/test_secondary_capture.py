@@ -145,7 +145,7 @@ ODD_VALUES = {
     0x00100010: (b"PHANTOM^THREE ", b"\xc4\xe9^\xff\x00\x1b[31m^   "),
     0x00100020: (b"PHANTOM-0003", b" <script>\\a "),
     0x00080050: (b"PH000003", b"../../et"),
-    0x00081030: (b"Phantom chest ", b"Ph\xe4ntom\x00hest  "),
+    0x00081030: (b"Phantom chest ", b"Ph\xe4ntom\xdfhest  "),
 }
 
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydicom.sr._snomed_dict import mapping as SNOMED_RT_TO_CT  # noqa: N812 - a constant of pydicom
 from pydicom.sr.codedict import codes
 
 from prioritizer.dicom.attributes import age_in_years, instance_of_file
@@ -15,6 +16,7 @@ from prioritizer.eligibility import (
     CHECKS,
     FRONTAL_CODES,
     LATERAL_CODES,
+    OBLIQUE_CODES,
     RADIOGRAPH_CLASSES,
     Rules,
     Scope,
@@ -334,12 +336,34 @@ def test_a_lateral_view_code_is_refused(code: str):
 def test_view_codes_are_those_of_the_standard():
     # pydicom's copy of PS3.16 CID 4010 is the oracle; it holds the SNOMED CT half.
     views = codes.cid4010
-    frontal = {views.AnteroPosterior.value: "AP", views.PosteroAnterior.value: "PA"}
+    frontal = {views.AnteroPosterior.value: ("AP",), views.PosteroAnterior.value: ("PA",), views.Frontal.value: ("AP", "PA")}
     lateral = {
         v.value for v in (views.LeftLateral, views.RightLateral, views.LateralProjection, views.LateralMedial, views.MedioLateralProjection)
     }
+    oblique = {getattr(views, name).value for name in dir(views) if "Oblique" in name}
     assert {code: view for code, view in FRONTAL_CODES.items() if code.isdigit()} == frontal
     assert {code for code in LATERAL_CODES if code.isdigit()} == lateral
+    assert {code for code in OBLIQUE_CODES if code.isdigit()} == oblique
+
+
+@pytest.mark.parametrize("named", [set(FRONTAL_CODES), LATERAL_CODES, OBLIQUE_CODES], ids=["frontal", "lateral", "oblique"])
+def test_each_view_code_is_known_in_both_snomeds(named: set[str]):
+    # PS3.16 annex D; R-10214 is another name of R-40888.
+    pairs = {old: new for old, new in SNOMED_RT_TO_CT["SRT"].items() if new in named}
+    assert named == {*pairs, *pairs.values()} | (named & {"R-10214"})
+
+
+@pytest.mark.parametrize("code", ["R-10241", "399061009", "R-102C2", "399110001", "399162004", "30730003"])
+@pytest.mark.parametrize("view", ["", "AP"])
+def test_a_view_code_that_is_no_frontal_one_is_refused_and_named(code: str, view: str):
+    reason = verdict(view_position=view, view_codes=(code,)).reason
+    assert reason is not None
+    assert f"View Code {code} is not that of a frontal view" in reason.sentence
+
+
+@pytest.mark.parametrize("code", sorted(OBLIQUE_CODES))
+def test_an_oblique_view_code_is_refused(code: str):
+    assert refused_by(view_position="", view_codes=(code,)) == "view"
 
 
 @pytest.mark.parametrize("row", ["A", "P", "AF"])
@@ -475,6 +499,11 @@ def test_ages_are_said_as_a_clinician_says_them(years: float, said: str):
 @pytest.mark.parametrize("values", [{"processing_description": "CANINE LATERAL THORAX 0-15cm"}, {"study_description": "dog thorax"}])
 def test_an_animal_is_known_by_the_description_too(values: dict[str, object]):
     assert refused_by(**values) == "species"
+
+
+@pytest.mark.parametrize("species", ["Canis lupus familiaris", "code 448771007", "breed Beagle", "Non-human primate"])
+def test_any_other_species_is_out_of_scope(species: str):
+    assert refused_by(species=species) == "species"
 
 
 @pytest.mark.parametrize("species", ["", "Homo sapiens", "HUMAN"])

@@ -248,7 +248,7 @@ def _wants_memory(error: BaseException | None, needed_bytes: int) -> bool:
 def decode_frame(frame: bytes, shape: ImageShape, syntax: str) -> Pixels:
     """The decoded frame, shape (rows, columns); Unprocessable says why it cannot be, MemoryError that this process cannot do it."""
     codec = CODECS[syntax]
-    bits = shape.bits_stored
+    bits = shape.bits_allocated  # RLE holds whole words, as native pixels are
     if codec.header is not None:
         bits = _agreed_bits(codec.header(frame), shape)
     with _Refusing(f"the compressed frame cannot be decoded ({uid.UID(syntax).name})", shape.rows * shape.columns * DECODER_BYTES):
@@ -264,13 +264,16 @@ def _sign_extended(pixels: NDArray[np.integer], bits: int) -> NDArray[np.integer
     return (signed << unused) >> unused if unused else signed
 
 
-def with_bits_of(frame: bytes, shape: ImageShape, syntax: str) -> ImageShape:
-    """The shape with the precision of the codestream where the header's Bits Stored means nothing."""
+def precision_of(frame: bytes, shape: ImageShape, syntax: str) -> int | None:
+    """Bits of a sample that the codestream states; None where it states none (RLE), or none that Bits Allocated holds."""
     header = CODECS[syntax].header
-    bitstream = header(frame) if header is not None and not shape.bits_known else None
-    if bitstream is None or not 1 <= bitstream.bits <= shape.bits_allocated:
-        return shape
-    return replace(shape, bits_stored=bitstream.bits, bits_known=True)
+    bitstream = header(frame) if header is not None else None
+    return bitstream.bits if bitstream is not None and 1 <= bitstream.bits <= shape.bits_allocated else None
+
+
+def with_precision(shape: ImageShape, precision: int | None) -> ImageShape:
+    """The shape with the precision of the codestream where the header's Bits Stored means nothing."""
+    return shape if precision is None or shape.bits_known else replace(shape, bits_stored=precision, bits_known=True)
 
 
 def _agreed_bits(bitstream: Bitstream | None, shape: ImageShape) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from dataclasses import replace
 from pathlib import Path
 
@@ -279,6 +280,25 @@ def test_a_film_of_one_value_is_not_a_division_by_zero():
 def test_a_film_of_padding_alone_is_black():
     grey = replace(GREY12, window=None, padding=(0, 0))
     assert (square_picture(np.zeros((9, 9), np.uint16), grey, SPEC) == 0).all()
+
+
+def test_counting_words_needs_no_copy_of_the_image_in_64_bits():
+    image = np.broadcast_to(np.arange(4096, dtype=np.uint16), (4096, 4096))
+    tracemalloc.start()
+    try:
+        counts = pixels.histogram(image, 16)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 32 * 2**20
+    assert (counts[:4096] == 4096).all()
+    assert counts.sum() == image.size
+
+
+def test_what_a_shutter_hides_is_not_counted():
+    outside = np.zeros(FILM12.shape, dtype=bool)
+    outside[:, :7] = True
+    assert (pixels.histogram(FILM12, 16, outside) == np.bincount(FILM12[:, 7:].ravel(), minlength=65536)).all()
 
 
 # --- resampling ------------------------------------------------------------------------------------------------

@@ -9,16 +9,16 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from pydicom import uid
 
 from prioritizer import pixels
 from prioritizer.dicom import secondary_capture
+from prioritizer.dicom.codecs import CODECS
 from prioritizer.dicom.decode import read_frame
 from prioritizer.dicom.secondary_capture import CaptureFacts, CaptureObject
 from prioritizer.geometry import AS_STORED, Geometry
 from prioritizer.study import Shown
 
-LOSSY = frozenset({uid.JPEGBaseline8Bit, uid.JPEGExtended12Bit, uid.JPEGLSNearLossless, uid.JPEG2000})
+LOSSY = frozenset(syntax for syntax, codec in CODECS.items() if not codec.lossless)
 """Transfer syntaxes that may lose: JPEG 2000 without a word may be either."""
 FILM_SIDE = 1600
 """Pixels of the longer side of the film on the study page: it is a preview, and says so."""

@@ -283,6 +283,9 @@ def _agreed_bits(bitstream: Bitstream | None, shape: ImageShape) -> int:
     """
     if bitstream is None:
         raise Unprocessable("codec-header", "the compressed frame has no readable header")
+    if bitstream.rows == 0:
+        # ISO 10918-1 B.2.5: a DNL segment behind the first scan states them; the libraries here do not read it.
+        raise Unprocessable("codec-header", "the compressed frame states its number of lines only behind its data (DNL): it is not decoded")
     if (bitstream.rows, bitstream.columns) != (shape.rows, shape.columns):
         raise Unprocessable("codec-header", "the compressed frame has other dimensions than Rows and Columns")
     if bitstream.samples != 1:

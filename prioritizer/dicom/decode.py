@@ -164,7 +164,9 @@ def _native(header: Header, stream: ByteStream, buffer: Buffer, shape: ImageShap
         # PS3.5 7.3: two 8-bit pixels share a word, whose bytes are swapped.
         words = np.frombuffer(buffer[start : start + shape.length + shape.length % 2], ">u2")
         buffer, start = words.astype("<u2").tobytes(), 0
-    dtype = shape.dtype if header.little_endian else shape.dtype.newbyteorder(">")
+    # PS3.5 6.2.2: what travels as UN is little endian, whatever surrounds it.
+    little = header.little_endian or header.pixel_vr == b"UN"
+    dtype = shape.dtype if little else shape.dtype.newbyteorder(">")
     return np.frombuffer(buffer, dtype, shape.rows * shape.columns, start).reshape(shape.rows, shape.columns)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import struct
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 from pydicom import uid
 
 from prioritizer.dicom.attributes import instance_of_file
-from prioritizer.dicom.codec_selftest import ramp
+from prioritizer.dicom.codec_selftest import SAMPLES, ramp
 from prioritizer.dicom.decode import frame_of
 from prioritizer.errors import Unprocessable
 from prioritizer.pixels import grey_table, raw_words, robust_range
@@ -299,6 +300,24 @@ def test_eight_bit_pixels_in_big_endian_words_are_in_their_order(rows: int, colu
     swapped = np.frombuffer(raw, "<u2").byteswap().tobytes()
     assert (frame_of(radiograph(BIG, stored, bits=8, allocated=8, PixelData=("OW", swapped))).pixels == stored).all()
     assert (frame_of(radiograph(BIG, stored, bits=8, allocated=8, PixelData=("OB", raw))).pixels == stored).all()
+
+
+@pytest.mark.parametrize("signed", [False, True])
+def test_pixels_of_unknown_vr_are_little_endian_in_a_big_endian_file(signed: bool):
+    stored = STORED - 2048 if signed else STORED
+    raw = ("UN", stored.astype("<i2").tobytes())
+    assert (frame_of(radiograph(BIG, signed=signed, PixelData=raw)).pixels == stored).all()
+    assert (frame_of(radiograph(EXPLICIT, signed=signed, PixelData=raw)).pixels == stored).all()
+
+
+@pytest.mark.parametrize("syntax", [uid.JPEGBaseline8Bit, uid.JPEGLosslessSV1, uid.JPEGLSLossless])
+def test_a_frame_that_states_its_lines_behind_its_data_is_refused_with_that_reason(syntax: str):
+    frame = bytearray(base64.b64decode(SAMPLES[syntax]))
+    start = next(at for at in range(2, len(frame)) if frame[at] == 0xFF and frame[at + 1] in (0xC0, 0xC3, 0xF7))
+    frame[start + 5 : start + 7] = b"\0\0"
+    bits = {"BitsAllocated": 8, "BitsStored": 8, "HighBit": 7} if syntax == uid.JPEGBaseline8Bit else {}
+    with pytest.raises(Unprocessable, match="number of lines"):
+        frame_of(encapsulated(syntax, bytes(frame), (16, 16), **bits))
 
 
 @pytest.mark.parametrize("lossy", ["01", "00", None])

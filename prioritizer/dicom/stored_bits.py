@@ -55,17 +55,24 @@ def proven_bits(pixels: Pixels, grey: GreyScale, *, precision: int | None, overl
     counts = histogram(words, grey.bits_allocated)
     counts[within_padding(grey)] = 0
     present = np.flatnonzero(counts)
-    values = word_values(grey)[present]
+    if header.shift and _at_lower_end(present, grey, header.shift):
+        header = replace(header, shift=0)
+    grey = replace(grey, shift=header.shift)
+    values = word_values(grey, grey.bits_allocated - grey.shift, grey.shift)[present]
     inside = (values >= low) & (values <= high)
-    if header.shift and not (inside.all() and int(np.bitwise_or.reduce(present)) & (2**header.shift - 1)):
-        return header  # the values do lie at the upper end of their words
-    header = replace(header, shift=0)
     if inside.all():
         return header
     if not overlays and _overshoots(grey, values, float(counts[present[~inside]].sum() / counts.sum())):
         return replace(header, overshoot=True, warning="" if grey.overshoot else CLIPPED)
-    limit = min(width, *(bit for bit in overlays if bit >= grey.bits_stored), grey.bits_allocated)
+    limit = min(width, *(bit for bit in overlays if bit >= grey.bits_stored + grey.shift), grey.bits_allocated) - grey.shift
     return _beyond(present, grey, replace(header, stored=_smoothest(words, present, grey, limit, precision)), overlaid=bool(overlays))
+
+
+def _at_lower_end(present: NDArray[np.intp], grey: GreyScale, shift: int) -> bool:
+    """The words deny High Bit: all are values of Bits Stored as they are, and bits are set below the stored ones."""
+    low, high = stored_range(grey)
+    values = word_values(grey)[present]
+    return bool(((values >= low) & (values <= high)).all()) and bool(int(np.bitwise_or.reduce(present)) & (2**shift - 1))
 
 
 def _overshoots(grey: GreyScale, values: NDArray[np.int64], share: float) -> bool:
@@ -81,7 +88,8 @@ def _beyond(present: NDArray[np.intp], grey: GreyScale, bits: StoredBits, *, ove
         return replace(bits, warning=f"values lie beyond Bits Stored: read as {bits.stored} bits, as the image proves")
     if bits.overshoot:
         return replace(bits, warning=CLIPPED)
-    upper, signs = present >> grey.bits_stored, 2 ** (grey.bits_allocated - grey.bits_stored) - 1 if grey.signed else 0
+    below = grey.bits_stored + grey.shift
+    upper, signs = present >> below, 2 ** (grey.bits_allocated - below) - 1 if grey.signed else 0
     stray = not overlaid and bool(((upper != 0) & (upper != signs)).any())
     return replace(bits, warning="bits above Bits Stored are passed over, as those of an overlay" if stray else "")
 
@@ -93,12 +101,13 @@ def _smoothest(words: Words, present: NDArray[np.intp], grey: GreyScale, limit: 
     is, the bits beyond are values: then all that nothing speaks against, less those that change none of the words `present`.
     """
     pairs = _neighbours(words, ~within_padding(grey))
-    rough = {bits: _roughness(pairs, word_values(grey, bits), grey.bits_stored) for bits in range(grey.bits_stored, limit + 1)}
+    meant = {bits: word_values(grey, bits, grey.shift) for bits in range(grey.bits_stored, limit + 1)}
+    rough = {bits: _roughness(pairs, values, grey.bits_stored) for bits, values in meant.items()}
     best = [bits for bits, steps in rough.items() if steps == min(rough.values())]
     if grey.bits_stored in best and not (precision in best and precision is not None and precision < grey.bits_allocated):
         return grey.bits_stored
-    meant = word_values(grey, best[-1])[present]
-    return next(bits for bits in rough if (word_values(grey, bits)[present] == meant).all())
+    most = meant[best[-1]][present]
+    return next(bits for bits, values in meant.items() if (values[present] == most).all())
 
 
 def _neighbours(words: Words, counted: Mask) -> list[tuple[Words, Words]]:

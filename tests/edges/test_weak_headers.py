@@ -415,6 +415,23 @@ def test_values_beyond_bits_stored_are_read_whole_with_a_warning(form: str, fact
     assert drawn_alike(in_form(form, TALL * factor, BitsStored=bits, HighBit=bits - 1), radiograph(stored=TALL * factor, bits=16))
 
 
+@pytest.mark.parametrize("signed", [False, True])
+def test_values_beyond_high_bit_are_read_whole_above_it(signed: bool):
+    stored = TALL - 2048 if signed else TALL
+    window = {"WindowCenter": "0" if signed else "2048", "WindowWidth": "4096"}
+    data = radiograph(stored=stored << 2, bits=10, signed=signed, HighBit=11, **window)
+    assert drawn_alike(data, radiograph(stored=stored, signed=signed, **window))
+    assert any("beyond Bits Stored" in warning for warning in frame_of(data).warnings)
+
+
+def test_an_overlay_above_values_at_the_upper_end_is_masked_off():
+    stored = (TALL << 2).copy()
+    stored[4:8, 4:8] |= 1 << 15
+    data = radiograph(stored=stored, HighBit=13, **WINDOW)
+    assert drawn_alike(data, radiograph(stored=TALL, **WINDOW))
+    assert any("overlay" in warning for warning in frame_of(data).warnings)
+
+
 def test_signed_values_beyond_bits_stored_are_read_whole():
     window = {"WindowCenter": "0", "WindowWidth": "4096"}
     data = radiograph(stored=TALL - 2048, bits=10, signed=True, **window)

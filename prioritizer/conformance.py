@@ -137,8 +137,11 @@ def statement() -> str:
             "MONOCHROME1 or INVERSE. The range of a VOI LUT is what it holds, whatever its descriptor declares. High Bit, Pixel Padding,",
             "Display Shutter (rectangular, circular, polygonal; Shutter Presentation Value), Pixel Spacing, Imager Pixel Spacing,",
             "Nominal Scanned Pixel Spacing, Pixel Aspect Ratio and Patient Orientation are honoured: the image is drawn upright and in its",
-            "true shape. A value that means nothing is passed over, with a warning beside the score. Bytes behind the frame, a missing",
-            "sequence delimiter and group 0002 inside the data set are passed over.",
+            "true shape. High Bit counts in native and in compressed pixels. Values that go on beyond Bits Stored, as neighbouring",
+            "pixels or the precision of the codestream prove, are read whole with a warning; what an undeclared overlay puts there",
+            "is masked off with one. Pixel Padding beyond Bits Stored is compared with the whole word. A value that means nothing",
+            "is passed over, with a warning beside the score. Bytes behind the frame, a missing sequence delimiter and group 0002",
+            "inside the data set are passed over.",
             "",
         ]
     )

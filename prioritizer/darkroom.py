@@ -20,9 +20,9 @@ class SandboxedDarkroom:
     def __init__(self, sandbox: Sandbox, timeout_s: float, spec: Preprocessing) -> None:
         self._sandbox, self._timeout_s, self._spec = sandbox, timeout_s, spec
 
-    def model_picture(self, path: Path) -> NDArray[np.float32]:
-        """The picture the network sees."""
-        return self._sandbox.run(develop.model_picture, self._timeout_s, path, self._spec)
+    def model_input(self, path: Path) -> develop.ModelInput:
+        """The picture the network sees, with the warnings about how it was drawn."""
+        return self._sandbox.run(develop.model_input, self._timeout_s, path, self._spec)
 
     def capture(self, path: Path, saliency: NDArray[np.float32] | None, facts: CaptureFacts) -> CaptureObject:
         """The result object."""

@@ -295,6 +295,12 @@ def with_likeness(verdict: Verdict, distance: float, rules: Rules) -> Verdict:
     return replace(verdict, warnings=(*verdict.warnings, finding.sentence))
 
 
+def with_drawing(verdict: Verdict, warnings: tuple[str, ...]) -> Verdict:
+    """The verdict on the header joined with what only the pixels showed of how the image is drawn."""
+    new = tuple(warning for warning in warnings if warning not in verdict.doubts)
+    return replace(verdict, warnings=(*verdict.warnings, *new), doubts=(*verdict.doubts, *new))
+
+
 def unstated(instance: Instance) -> tuple[str, ...]:
     """Warnings for what the header leaves open; the image is scored all the same."""
     warnings = []

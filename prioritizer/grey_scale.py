@@ -25,6 +25,8 @@ WINDOW_FUNCTIONS = ("LINEAR", "LINEAR_EXACT", "SIGMOID")
 ROBUST_RANGE = (0.005, 0.995)
 """Quantiles shown as black and white when a file deeper than 8 bits states no window: collimation edges and lead markers
 otherwise take the whole range. An 8-bit file without a window is shown as it is stored."""
+STRIP = 2**20
+"""Pixels that are counted at once."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,14 +78,39 @@ def stored_values(grey: GreyScale) -> NDArray[np.int64]:
         raise Unprocessable("bits", f"Bits Allocated {grey.bits_allocated} is not 8 or 16")
     if not 1 <= grey.bits_stored <= grey.bits_allocated:
         raise Unprocessable("bits", f"Bits Stored {grey.bits_stored} does not fit Bits Allocated {grey.bits_allocated}")
-    words: NDArray[np.int64] = np.arange(2**grey.bits_allocated, dtype=np.int64) >> grey.shift
-    bits = grey.bits_allocated - grey.shift if grey.overshoot else grey.bits_stored
-    values = words & (2**bits - 1)
-    if grey.signed:
-        values = np.where(values >= 2 ** (bits - 1), values - 2**bits, values)
+    values = word_values(grey, grey.bits_allocated - grey.shift if grey.overshoot else grey.bits_stored, grey.shift)
     low, high = stored_range(grey)
     clipped: NDArray[np.int64] = np.clip(values, low, high)
     return clipped
+
+
+def word_values(grey: GreyScale, bits: int | None = None, shift: int = 0) -> NDArray[np.int64]:
+    """What `bits` bits of every raw word (all of them, where None) mean above `shift` others: shape (2**bits_allocated,)."""
+    bits = grey.bits_allocated if bits is None else bits
+    words: NDArray[np.int64] = np.arange(2**grey.bits_allocated, dtype=np.int64)
+    values: NDArray[np.int64] = (words >> shift) & (2**bits - 1)
+    return np.where(values >= 2 ** (bits - 1), values - 2**bits, values) if grey.signed else values
+
+
+def within_padding(grey: GreyScale) -> Mask:
+    """Which raw words, each as a whole, lie within Pixel Padding: bool, shape (2**bits_allocated,).
+
+    Devices that pad with 65535 do so in images of 12 bits too: such a value is none of a pixel, and is compared before masking.
+    """
+    if grey.padding is None:
+        return np.zeros(2**grey.bits_allocated, dtype=np.bool_)
+    (low, high), words = sorted(grey.padding), word_values(grey)
+    within: Mask = (words >= low) & (words <= high)
+    return within
+
+
+def is_padding(grey: GreyScale, stored: NDArray[np.int64]) -> Mask:
+    """Which raw words are no anatomy, by the value they mean, or as a whole where no value can be what the header names."""
+    if grey.padding is None:
+        return np.zeros(stored.shape, dtype=np.bool_)
+    (low, high), (least, most) = sorted(grey.padding), stored_range(grey)
+    found: Mask = (stored >= low) & (stored <= high)
+    return found if least <= low and high <= most else found | within_padding(grey)
 
 
 def stored_range(grey: GreyScale) -> tuple[int, int]:
@@ -150,9 +177,7 @@ def grey_table(grey: GreyScale, shown_range: tuple[float, float] | None = None) 
     shown = np.clip(shown, 0.0, 1.0)
     if grey.inverted:
         shown = 1.0 - shown
-    if grey.padding is not None:
-        low, high = sorted(grey.padding)
-        shown[(stored >= low) & (stored <= high)] = 0.0
+    shown[is_padding(grey, stored)] = 0.0
     return shown.astype(np.float32)
 
 
@@ -165,6 +190,20 @@ def raw_words(pixels: NDArray[np.generic]) -> Words:
     return native.view(unsigned)
 
 
+def histogram(words: Words, bits_allocated: int, outside: Mask | None = None) -> NDArray[np.int64]:
+    """How often each raw word occurs, less what lies `outside` a display shutter: int64, shape (2**bits_allocated,) or longer.
+
+    Counted in strips: numpy widens what it counts to 64 bits, 2 GiB for an image of 16384 x 16384.
+    """
+    counts = np.zeros(2 ** max(bits_allocated, 8 * words.dtype.itemsize), dtype=np.int64)
+    strip = max(STRIP // max(words.shape[1], 1), 1)
+    for top in range(0, words.shape[0], strip):
+        rows = words[top : top + strip]
+        counted = rows.ravel() if outside is None else rows[~outside[top : top + strip]]
+        counts += np.bincount(counted, minlength=counts.size)
+    return counts
+
+
 def robust_range(words: Words, grey: GreyScale, outside: Mask | None = None) -> tuple[float, float] | None:
     """Range of modality values to show when the header names none; None where the stored range is to be shown as it is.
 
@@ -174,12 +213,9 @@ def robust_range(words: Words, grey: GreyScale, outside: Mask | None = None) -> 
         return None
     if grey.bits_stored <= 8:
         return None
-    counted = words.ravel() if outside is None else words[~outside]
-    counts = np.bincount(counted, minlength=2**grey.bits_allocated).astype(np.float64)
+    counts = histogram(words, grey.bits_allocated, outside).astype(np.float64)
     stored = stored_values(grey)
-    if grey.padding is not None:
-        low, high = sorted(grey.padding)
-        counts[(stored >= low) & (stored <= high)] = 0.0
+    counts[is_padding(grey, stored)] = 0.0
     modality = modality_values(grey, stored)
     order = np.argsort(modality, kind="stable")
     share = np.cumsum(counts[order])

@@ -25,7 +25,7 @@ FLOOR = 1e-3
 
 def features(picture: Float32) -> Float64:
     """Logarithms of the mean grey step across and down in 7 x 7 cells of an equalised picture float32 (S, S): float64 (98,)."""
-    rows, columns = (resampling_weights(side, SIDE)[2] for side in picture.shape)
+    rows, columns = (resampling_weights(side, SIDE) for side in picture.shape)
     # A picture that was equalised before only changes by rounding.
     small = (rows @ equalised(picture) @ columns.T).astype(np.float64)
     across = np.abs(np.diff(small, axis=1, append=small[:, -1:]))

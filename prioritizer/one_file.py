@@ -19,7 +19,7 @@ from prioritizer.house_rules import rules_of
 from prioritizer.inference.bundle import Bundle
 from prioritizer.inference.engine import Outputs
 from prioritizer.inference.sandbox import ChildDied, Sandbox
-from prioritizer.picture_files import file_picture
+from prioritizer.picture_files import file_input
 
 NO_HEADER = Finding(rule="no-header", sentence="a picture file states neither age nor view; --ignore-scope scores it for evaluation")
 ALL_OFF = Rules(**dict.fromkeys(Rules.__dataclass_fields__, Strictness.OFF))
@@ -63,11 +63,13 @@ def look_at(
         verdict = _scope(file, bundle, rules, is_picture=is_picture, ignore_scope=ignore_scope)
         if verdict.reason is not None:
             return Look(reason=verdict.reason.sentence)
-        task = file_picture if is_picture else develop.model_picture
-        outputs = network.score(sandbox.run(task, settings.model.decode_timeout_s, file, bundle.preprocessing))
+        task = file_input if is_picture else develop.model_input
+        seen = sandbox.run(task, settings.model.decode_timeout_s, file, bundle.preprocessing)
+        outputs = network.score(seen.picture)
     except (Unprocessable, ChildDied) as error:
         return Look(reason=f"unreadable: {error}", unreadable=True)
     guarded = rules_of(settings) if ask_guard else ALL_OFF if ask_guard is False else rules
+    verdict = eligibility.with_drawing(verdict, seen.warnings)
     unlike = eligibility.with_likeness(verdict, float(outputs.distance[0]), guarded)
     if unlike.reason is not None:
         return Look(reason=unlike.reason.sentence)

@@ -36,6 +36,11 @@ def file_picture(file: Path, spec: pixels.Preprocessing) -> NDArray[np.float32]:
     return pixels.square_picture(*_grey(file), spec)
 
 
+def file_input(file: Path, spec: pixels.Preprocessing) -> develop.ModelInput:
+    """The same as a DICOM file gives it; a picture file has nothing to warn of. Runs in the sandbox."""
+    return develop.ModelInput(picture=file_picture(file, spec))
+
+
 def file_display(file: Path) -> NDArray[np.uint8]:
     """What people see of a picture file: uint8 (rows, columns). Runs in the sandbox."""
     return pixels.display_picture(*_grey(file), develop.DISPLAY_SIDE)

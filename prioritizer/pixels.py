@@ -23,6 +23,8 @@ from prioritizer.grey_scale import (
     Window,
     Words,
     grey_table,
+    histogram,
+    is_padding,
     modality_values,
     raw_words,
     robust_range,
@@ -34,8 +36,8 @@ from prioritizer.resampling import BAND, SINGLE_THREADED, resampling_weights, sh
 
 __all__ = [
     "BAND", "ROBUST_RANGE", "SINGLE_THREADED", "TONES", "WINDOW_FUNCTIONS", "Film", "Float32", "Float64", "GreyScale", "Lut",
-    "Preprocessing", "Window", "display_picture", "equalised", "film", "grey_table", "modality_values", "normalised", "raw_words",
-    "resampling_weights", "robust_range", "shrink", "square_picture", "stored_values", "through_lut", "through_window",
+    "Preprocessing", "Window", "display_picture", "equalised", "film", "grey_table", "histogram", "modality_values", "normalised",
+    "raw_words", "resampling_weights", "robust_range", "shrink", "square_picture", "stored_values", "through_lut", "through_window",
 ]  # fmt: skip
 
 TONES = 256
@@ -177,11 +179,7 @@ def _wide_table(words: Words, grey: GreyScale, outside: Mask | None) -> tuple[Fl
     """Every tone that the image holds, linear, and the header's window in it."""
     stored = stored_values(grey)
     modality = modality_values(grey, stored)
-    seen = words.ravel() if outside is None else words[~outside]
-    present = np.bincount(seen, minlength=modality.size)[: modality.size] > 0
-    if grey.padding is not None:
-        low_pad, high_pad = sorted(grey.padding)
-        present &= ~((stored >= low_pad) & (stored <= high_pad))
+    present = (histogram(words, grey.bits_allocated, outside)[: modality.size] > 0) & ~is_padding(grey, stored)
     inside = modality[present] if present.any() else modality
     least, span = float(inside.min()), max(float(inside.max() - inside.min()), 1e-12)
     if grey.window is not None:

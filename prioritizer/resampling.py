@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
@@ -14,27 +15,58 @@ BAND = 8
 SINGLE_THREADED = 2**18
 """Multiplications a matrix product may have before OpenBLAS shares it among threads. On a busy machine those wait for each
 other: 230 ms instead of 4 for one film."""
+MAX_KEPT_WEIGHTS = 32
+"""Pairs of source and target length whose weights are kept. A pair holds 10 floats for each source sample, 0.7 MB at the longest."""
 
 
-@lru_cache(maxsize=64)
-def resampling_weights(length: int, target: int) -> tuple[tuple[int, ...], tuple[int, ...], Float32]:
-    """Antialiased triangle filter from `length` to `target` samples: first source row, past-last source row, dense weights.
+@dataclass(frozen=True, slots=True, eq=False)
+class WeightBand:
+    """The weights of a few neighbouring target samples, over the source samples that they see and no others."""
 
-    Equal to Pillow's BILINEAR: centre (i + 0.5) * scale, support max(scale, 1), rows normalised to sum 1.
+    top: int
+    """First target sample."""
+    bottom: int
+    """Past the last target sample."""
+    start: int
+    """First source sample."""
+    end: int
+    """Past the last source sample."""
+    weights: Float32
+    """Shape (bottom - top, end - start); every row sums to 1."""
+
+
+@lru_cache(maxsize=MAX_KEPT_WEIGHTS)
+def weight_bands(length: int, target: int) -> tuple[WeightBand, ...]:
+    """Antialiased triangle filter from `length` to `target` samples, in bands of `BAND` target samples.
+
+    Equal to Pillow's BILINEAR: centre (i + 0.5) * scale, support max(scale, 1), rows normalised to sum 1. A dense matrix would hold
+    105 MB for an image of 16384 rows, and a decoder process reads images of many sizes.
     """
     scale = length / target
     support = max(scale, 1.0)
-    weights = np.zeros((target, length), dtype=np.float64)
-    starts, ends = [], []
-    for i in range(target):
-        centre = (i + 0.5) * scale
-        start = max(int(centre - support + 0.5), 0)
-        end = min(int(centre + support + 0.5), length)
-        row = np.maximum(1.0 - np.abs((np.arange(start, end) - centre + 0.5) / support), 0.0)
-        weights[i, start:end] = row / row.sum()
-        starts.append(start)
-        ends.append(end)
-    return tuple(starts), tuple(ends), weights.astype(np.float32)
+    bands = []
+    for top in range(0, target, BAND):
+        rows = []
+        for i in range(top, min(top + BAND, target)):
+            centre = (i + 0.5) * scale
+            start = max(int(centre - support + 0.5), 0)
+            end = min(int(centre + support + 0.5), length)
+            row = np.maximum(1.0 - np.abs((np.arange(start, end) - centre + 0.5) / support), 0.0)
+            rows.append((start, end, row / row.sum()))
+        first, last = rows[0][0], rows[-1][1]
+        weights = np.zeros((len(rows), last - first), dtype=np.float32)
+        for i, (start, end, row) in enumerate(rows):
+            weights[i, start - first : end - first] = row
+        bands.append(WeightBand(top, top + len(rows), first, last, weights))
+    return tuple(bands)
+
+
+def resampling_weights(length: int, target: int) -> Float32:
+    """The filter of `weight_bands` as one dense matrix: float32, shape (target, length). For short sides: it is mostly zeros."""
+    dense = np.zeros((target, length), dtype=np.float32)
+    for band in weight_bands(length, target):
+        dense[band.top : band.bottom, band.start : band.end] = band.weights
+    return dense
 
 
 def shrink(words: Words, table: Float32, height: int, width: int, outside: Mask | None = None, level: float = 0.0) -> Float32:
@@ -44,24 +76,19 @@ def shrink(words: Words, table: Float32, height: int, width: int, outside: Mask 
     """
     if table.size < 2 ** (8 * words.dtype.itemsize):
         raise Unprocessable("bits", "decoded pixels are wider than Bits Allocated")
-    rows_from, rows_to, down = resampling_weights(words.shape[0], height)
-    columns_from, columns_to, across = resampling_weights(words.shape[1], width)
     narrow_first = np.empty((height, words.shape[1]), dtype=np.float32)
-    for top in range(0, height, BAND):
-        bottom = min(top + BAND, height)
-        start, end = rows_from[top], rows_to[bottom - 1]
+    for down in weight_bands(words.shape[0], height):
         # Every word is inside the table; checking each again ("raise") would triple the time.
-        grey = np.take(table, words[start:end], mode="wrap")
+        grey = np.take(table, words[down.start : down.end], mode="wrap")
         if outside is not None:
-            grey[outside[start:end]] = level
-        tile = max(SINGLE_THREADED // ((bottom - top) * (end - start)), 1)
+            grey[outside[down.start : down.end]] = level
+        tile = max(SINGLE_THREADED // down.weights.size, 1)
         for left in range(0, words.shape[1], tile):
-            np.matmul(down[top:bottom, start:end], grey[:, left : left + tile], out=narrow_first[top:bottom, left : left + tile])
+            np.matmul(down.weights, grey[:, left : left + tile], out=narrow_first[down.top : down.bottom, left : left + tile])
     picture = np.empty((height, width), dtype=np.float32)
-    for left in range(0, width, BAND):
-        right = min(left + BAND, width)
-        start, end = columns_from[left], columns_to[right - 1]
-        tile = max(SINGLE_THREADED // ((right - left) * (end - start)), 1)
+    for across in weight_bands(words.shape[1], width):
+        tile = max(SINGLE_THREADED // across.weights.size, 1)
         for top in range(0, height, tile):
-            picture[top : top + tile, left:right] = narrow_first[top : top + tile, start:end] @ across[left:right, start:end].T
+            seen = narrow_first[top : top + tile, across.start : across.end]
+            picture[top : top + tile, across.top : across.bottom] = seen @ across.weights.T
     return picture

@@ -30,6 +30,7 @@ from prioritizer.db.ruled import holding
 from prioritizer.db.scoring import ClaimedInstance
 from prioritizer.dicom import attributes
 from prioritizer.dicom.back_off import REFUSAL_MINUTES, next_attempt_delay, next_try_after_refusal
+from prioritizer.dicom.develop import ModelInput
 from prioritizer.dicom.secondary_capture import CaptureFacts, CaptureObject
 from prioritizer.dicom.sender import Destination, Sender
 from prioritizer.dicom.spool import Spool
@@ -59,8 +60,8 @@ MAX_ATTEMPTS = 6
 class Darkroom(Protocol):
     """Where pixels become pictures: the sandbox in service, in-process in tests."""
 
-    def model_picture(self, path: Path) -> NDArray[np.float32]:
-        """The picture the network sees: float32 (S, S), 0..1."""
+    def model_input(self, path: Path) -> ModelInput:
+        """The picture the network sees, float32 (S, S), 0..1, with the warnings about how it was drawn."""
 
     def capture(self, path: Path, saliency: NDArray[np.float32] | None, facts: CaptureFacts) -> CaptureObject:
         """The result object of a scored instance."""
@@ -171,9 +172,10 @@ class ScoreStation:
 
     def _score(self, claim: ClaimedInstance, verdict: Verdict) -> None:
         uid = claim.instance.sop_instance_uid
-        picture = self._picture(uid)
+        seen = self._model_input(uid)
         self.deaths.read(claim.instance.sha256)
-        outputs = self.scorer.score(picture)
+        outputs = self.scorer.score(seen.picture)
+        verdict = eligibility.with_drawing(verdict, seen.warnings)
         verdict = eligibility.with_likeness(verdict, float(outputs.distance[0]), rules_of(self.settings))
         if verdict.reason is not None:
             self._unscored(claim, InstanceState.INELIGIBLE, verdict.reason.rule, verdict.reason.sentence)
@@ -197,14 +199,14 @@ class ScoreStation:
         scoring.finish_scored(self.engine, claim, score, self.policy, self.quiet, self.clock())
         log.info("scored", extra={"event": "scored", "study": claim.instance.study_uid, "instance": uid})
 
-    def _picture(self, uid: str) -> NDArray[np.float32]:
-        """The picture the network sees. The file may settle, that is move, between finding and opening it: then it is found again."""
+    def _model_input(self, uid: str) -> ModelInput:
+        """What the network sees. The file may settle, that is move, between finding and opening it: then it is found again."""
         for _ in range(2):
             path = self.spool.find(uid)
             if path is None:
                 break
             try:
-                return self.darkroom.model_picture(path)
+                return self.darkroom.model_input(path)
             except Unprocessable:
                 if path.exists():
                     raise

@@ -30,10 +30,13 @@ CODEC_FAILURES = (
     NotImplementedError,
     RuntimeError,
     ImportError,
-    MemoryError,
     struct.error,
 )
-"""What the libraries below raise on damaged frames (RecursionError is a RuntimeError, BytesLengthException a ValueError)."""
+"""What the libraries below raise on damaged frames (RecursionError is a RuntimeError, BytesLengthException a ValueError).
+
+MemoryError is none of them: it says nothing of the frame, which is tried again where there is memory."""
+DECODER_BYTES = 12
+"""Bytes that a codec may take for each pixel while it works: CharLS was seen to take 9, OpenJPEG 6, RLE 3."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -212,29 +215,43 @@ NATIVE = (
 
 
 class _Refusing:
-    """Whatever a codec raises inside becomes Unprocessable with `reason`.
+    """Whatever a codec raises inside becomes Unprocessable with `reason`, or MemoryError where this process has too little memory.
 
-    A codec written in Rust that panics raises a class of its own that is no Exception, so no `except Exception` would see it.
+    A codec written in Rust that panics raises a class of its own that is no Exception, so no `except Exception` would see it. A codec
+    written in C tells a want of memory in words of its own, or not at all: then `needed_bytes` are tried.
     """
 
-    def __init__(self, reason: str) -> None:
-        self._reason = reason
+    def __init__(self, reason: str, needed_bytes: int) -> None:
+        self._reason, self._needed_bytes = reason, needed_bytes
 
     def __enter__(self) -> None:
         pass
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         if isinstance(error, CODEC_FAILURES) or (kind is not None and kind.__name__ == "PanicException"):
+            if _wants_memory(error, self._needed_bytes):
+                raise MemoryError(self._reason) from error
             raise Unprocessable("codec", self._reason) from error
 
 
+def _wants_memory(error: BaseException | None, needed_bytes: int) -> bool:
+    """A codec failed for want of memory, as far as its words or an allocation of what it needs can tell."""
+    if any(word in str(error).lower() for word in ("memory", "bad_alloc")):
+        return True
+    try:
+        np.empty(needed_bytes, dtype=np.uint8)
+    except MemoryError:
+        return True
+    return False
+
+
 def decode_frame(frame: bytes, shape: ImageShape, syntax: str) -> Pixels:
-    """The decoded frame, shape (rows, columns); Unprocessable says why it cannot be."""
+    """The decoded frame, shape (rows, columns); Unprocessable says why it cannot be, MemoryError that this process cannot do it."""
     codec = CODECS[syntax]
-    bits = shape.bits_stored
+    bits = shape.bits_allocated  # RLE holds whole words, as native pixels are
     if codec.header is not None:
         bits = _agreed_bits(codec.header(frame), shape)
-    with _Refusing(f"the compressed frame cannot be decoded ({uid.UID(syntax).name})"):
+    with _Refusing(f"the compressed frame cannot be decoded ({uid.UID(syntax).name})", shape.rows * shape.columns * DECODER_BYTES):
         decoded = codec.decode(Encoded(frame, shape, str(syntax), bits))
         pixels = decoded.reshape(shape.rows, shape.columns)
     return _sign_extended(pixels, bits).astype(shape.dtype, copy=False) if shape.signed else pixels
@@ -247,13 +264,16 @@ def _sign_extended(pixels: NDArray[np.integer], bits: int) -> NDArray[np.integer
     return (signed << unused) >> unused if unused else signed
 
 
-def with_bits_of(frame: bytes, shape: ImageShape, syntax: str) -> ImageShape:
-    """The shape with the precision of the codestream where the header's Bits Stored means nothing."""
+def precision_of(frame: bytes, shape: ImageShape, syntax: str) -> int | None:
+    """Bits of a sample that the codestream states; None where it states none (RLE), or none that Bits Allocated holds."""
     header = CODECS[syntax].header
-    bitstream = header(frame) if header is not None and not shape.bits_known else None
-    if bitstream is None or not 1 <= bitstream.bits <= shape.bits_allocated:
-        return shape
-    return replace(shape, bits_stored=bitstream.bits, bits_known=True)
+    bitstream = header(frame) if header is not None else None
+    return bitstream.bits if bitstream is not None and 1 <= bitstream.bits <= shape.bits_allocated else None
+
+
+def with_precision(shape: ImageShape, precision: int | None) -> ImageShape:
+    """The shape with the precision of the codestream where the header's Bits Stored means nothing."""
+    return shape if precision is None or shape.bits_known else replace(shape, bits_stored=precision, bits_known=True)
 
 
 def _agreed_bits(bitstream: Bitstream | None, shape: ImageShape) -> int:
@@ -263,6 +283,9 @@ def _agreed_bits(bitstream: Bitstream | None, shape: ImageShape) -> int:
     """
     if bitstream is None:
         raise Unprocessable("codec-header", "the compressed frame has no readable header")
+    if bitstream.rows == 0:
+        # ISO 10918-1 B.2.5: a DNL segment behind the first scan states them; the libraries here do not read it.
+        raise Unprocessable("codec-header", "the compressed frame states its number of lines only behind its data (DNL): it is not decoded")
     if (bitstream.rows, bitstream.columns) != (shape.rows, shape.columns):
         raise Unprocessable("codec-header", "the compressed frame has other dimensions than Rows and Columns")
     if bitstream.samples != 1:

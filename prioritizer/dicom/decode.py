@@ -17,25 +17,24 @@ from pydicom import uid
 
 from prioritizer.dicom import structure
 from prioritizer.dicom.byte_stream import Buffer, BufferStream, ByteStream, map_file
-from prioritizer.dicom.codecs import CODECS, NATIVE, ImageShape, Pixels, decode_frame, with_bits_of
+from prioritizer.dicom.codecs import CODECS, NATIVE, ImageShape, Pixels, decode_frame, precision_of, with_precision
 from prioritizer.dicom.elements import strings, words_of
 from prioritizer.dicom.fragments import fragments
 from prioritizer.dicom.grey_scale_header import GREY_SCALE_TAGS, grey_scale_of, photometric_of
 from prioritizer.dicom.header import Header
 from prioritizer.dicom.image_shape import MAX_FRAME_BYTES, MAX_SIDE, SHAPE_TAGS, shape_of
 from prioritizer.dicom.quiet import IGNORE_INVALID
+from prioritizer.dicom.stored_bits import StoredBits, proven_bits
 from prioritizer.dicom.structure import read_header
 from prioritizer.dicom.view_header import VIEW_TAGS, geometry_of
 from prioritizer.errors import Unprocessable
 from prioritizer.geometry import Geometry
-from prioritizer.grey_scale import GreyScale, raw_words, stored_range
+from prioritizer.grey_scale import GreyScale
 
 __all__ = ["MAX_FRAME_BYTES", "MAX_SIDE", "RENDERING_TAGS", "Frame", "Rendering", "frame_of", "read_frame", "rendering_of"]
 
 OVERLAY_BIT_POSITIONS = frozenset(0x60000102 + 0x20000 * number for number in range(16))
 """(60xx,0102) Overlay Bit Position of each overlay: above 0, it lies in the unused bits of the pixels (retired)."""
-OVERSHOOT = 1 / 8
-"""Share of the range by which a lossy codec may go beyond it; what goes further is no overshoot."""
 RENDERING_TAGS = GREY_SCALE_TAGS | SHAPE_TAGS | VIEW_TAGS | OVERLAY_BIT_POSITIONS
 """The elements that an image needs to be drawn."""
 
@@ -50,6 +49,11 @@ class Rendering:
     warnings: tuple[str, ...]
     """What was passed over or put right, for people; without patient data."""
 
+    @property
+    def bits(self) -> StoredBits:
+        """Where the values lie in their words."""
+        return StoredBits(stored=self.grey.bits_stored, shift=self.grey.shift, overshoot=self.grey.overshoot)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Frame:
@@ -60,6 +64,8 @@ class Frame:
     grey: GreyScale
     geometry: Geometry
     transfer_syntax: str
+    warnings: tuple[str, ...] = ()
+    """What was passed over or put right, by the header and by the pixels, for people; without patient data."""
 
 
 def read_frame(path: Path) -> Frame:
@@ -75,18 +81,31 @@ def frame_of(buffer: Buffer) -> Frame:
     _require_decodable(header.transfer_syntax)
     if header.pixel_start is None:
         raise Unprocessable("no-pixels", "the object holds no Pixel Data")
-    rendering = rendering_of(header)
+    rendering, precision = rendering_of(header), None
     if header.transfer_syntax in NATIVE:
         pixels = _native(header, stream, buffer, rendering.shape)
-        grey = _by_the_data(rendering.grey, pixels, overlaid=_overlaid(header))
     else:
-        pixels, shape = _encapsulated(header, stream, rendering.shape)
-        grey = replace(rendering.grey, bits_stored=shape.bits_stored)
-    return Frame(pixels=pixels, grey=grey, geometry=rendering.geometry, transfer_syntax=header.transfer_syntax)
+        pixels, shape, precision = _encapsulated(header, stream, rendering.shape)
+        if shape != rendering.shape:
+            rendering = rendering_of(header, StoredBits(stored=shape.bits_stored, shift=0, overshoot=rendering.grey.overshoot))
+    bits = proven_bits(pixels, rendering.grey, precision=precision, overlays=_overlays(header))
+    if bits != rendering.bits:
+        # Windows, tables and the values they can reach all hang on Bits Stored.
+        rendering = rendering_of(header, bits)
+    return Frame(
+        pixels=pixels,
+        grey=rendering.grey,
+        geometry=rendering.geometry,
+        transfer_syntax=header.transfer_syntax,
+        warnings=rendering.warnings,
+    )
 
 
-def rendering_of(header: Header) -> Rendering:
-    """How the image is drawn, by its header alone. Raises Unprocessable where it cannot be drawn truly."""
+def rendering_of(header: Header, bits: StoredBits | None = None) -> Rendering:
+    """How the image is drawn, by its header and, once they are decoded, the `bits` that its pixels prove.
+
+    Raises Unprocessable where it cannot be drawn truly.
+    """
     warnings: dict[str, None] = {}
     elements, native = header.elements, header.transfer_syntax in NATIVE
 
@@ -99,34 +118,24 @@ def rendering_of(header: Header) -> Rendering:
     shape, shift = shape_of(elements, header.pixel_length if native else None, warn)
     codec = CODECS.get(header.transfer_syntax)
     lossy = (codec is not None and not codec.lossless) or strings(elements, "LossyImageCompression")[:1] == ["01"]
-    overshoot = lossy and not (native and _overlaid(header))
-    grey = grey_scale_of(elements, shape, warn, shift=shift if native else 0, overshoot=overshoot)
+    if bits is None:
+        bits = StoredBits(stored=shape.bits_stored, shift=shift, overshoot=lossy and not _overlays(header))
+    elif bits.warning:
+        warn(bits.warning)
+    shape = replace(shape, bits_stored=bits.stored)
+    grey = grey_scale_of(elements, shape, warn, shift=bits.shift, overshoot=bits.overshoot)
     if native and header.pixel_length is not None and header.pixel_length > shape.length + shape.length % 2:
         warn("bytes behind the frame were passed over")
     return Rendering(shape=shape, grey=grey, geometry=geometry_of(elements, shape, warn), warnings=tuple(warnings))
 
 
-def _overlaid(header: Header) -> bool:
-    """Bits of the pixels hold an overlay."""
-    return any(bool(words_of(header.elements.get(tag))[:1].any()) for tag in OVERLAY_BIT_POSITIONS)
-
-
-def _by_the_data(grey: GreyScale, pixels: Pixels, *, overlaid: bool) -> GreyScale:
-    """The grey scale with High Bit and what goes beyond Bits Stored taken as the data proves them.
-
-    High Bit shifts only values that do lie at the upper end of their words. Values a little beyond Bits Stored, where no overlay is
-    declared, are the overshoot of a codec that the image once went through.
-    """
-    plain = replace(grey, shift=0)
-    low, high = stored_range(plain)
-    least, most = int(pixels.min()) if grey.signed else 0, int(pixels.max())
-    if grey.shift:
-        below = int(np.bitwise_or.reduce(raw_words(pixels), axis=None)) & (2**grey.shift - 1)
-        grey = plain if low <= least and most <= high and below else grey
-    beyond = (high - low) * OVERSHOOT
-    if not grey.shift and not overlaid and (least < low or most > high) and low - beyond <= least and most <= high + beyond:
-        return replace(grey, overshoot=True)
-    return grey
+def _overlays(header: Header) -> frozenset[int]:
+    """The bits of the pixels that hold overlays, by (60xx,0102) Overlay Bit Position. No lossy codec keeps one."""
+    codec = CODECS.get(header.transfer_syntax)
+    if codec is not None and not codec.lossless:
+        return frozenset()
+    positions = (words_of(header.elements.get(tag))[:1] for tag in OVERLAY_BIT_POSITIONS)
+    return frozenset(int(word) for position in positions for word in position if word)
 
 
 def _require_decodable(syntax: str) -> None:
@@ -157,13 +166,17 @@ def _native(header: Header, stream: ByteStream, buffer: Buffer, shape: ImageShap
         # PS3.5 7.3: two 8-bit pixels share a word, whose bytes are swapped.
         words = np.frombuffer(buffer[start : start + shape.length + shape.length % 2], ">u2")
         buffer, start = words.astype("<u2").tobytes(), 0
-    dtype = shape.dtype if header.little_endian else shape.dtype.newbyteorder(">")
+    # PS3.5 6.2.2: what travels as UN is little endian, whatever surrounds it.
+    little = header.little_endian or header.pixel_vr == b"UN"
+    dtype = shape.dtype if little else shape.dtype.newbyteorder(">")
     return np.frombuffer(buffer, dtype, shape.rows * shape.columns, start).reshape(shape.rows, shape.columns)
 
 
-def _encapsulated(header: Header, stream: ByteStream, shape: ImageShape) -> tuple[Pixels, ImageShape]:
+def _encapsulated(header: Header, stream: ByteStream, shape: ImageShape) -> tuple[Pixels, ImageShape, int | None]:
+    """The decoded frame, its shape and the precision that its codestream states."""
     if header.pixel_length is not None:
         raise Unprocessable("malformed", "compressed Pixel Data is not encapsulated")
     frame = fragments(stream)
-    shape = with_bits_of(frame, shape, header.transfer_syntax)
-    return decode_frame(frame, shape, header.transfer_syntax), shape
+    precision = precision_of(frame, shape, header.transfer_syntax)
+    shape = with_precision(shape, precision)
+    return decode_frame(frame, shape, header.transfer_syntax), shape, precision

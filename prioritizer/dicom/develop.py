@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from pydicom import uid
 
 from prioritizer import pixels
 from prioritizer.dicom import secondary_capture
+from prioritizer.dicom.codecs import CODECS
 from prioritizer.dicom.decode import read_frame
 from prioritizer.dicom.secondary_capture import CaptureFacts, CaptureObject
 from prioritizer.geometry import AS_STORED, Geometry
 from prioritizer.study import Shown
 
-LOSSY = frozenset({uid.JPEGBaseline8Bit, uid.JPEGExtended12Bit, uid.JPEGLSNearLossless, uid.JPEG2000})
+LOSSY = frozenset(syntax for syntax, codec in CODECS.items() if not codec.lossless)
 """Transfer syntaxes that may lose: JPEG 2000 without a word may be either."""
 FILM_SIDE = 1600
 """Pixels of the longer side of the film on the study page: it is a preview, and says so."""
@@ -25,10 +26,25 @@ DISPLAY_SIDE = 1024
 """Pixels of the longer side of the picture that goes back to the PACS."""
 
 
-def model_picture(path: Path, spec: pixels.Preprocessing) -> NDArray[np.float32]:
-    """The picture the network sees: float32 (size, size), 0..1. Raises Unprocessable."""
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class ModelInput:
+    """What the network sees of an image."""
+
+    picture: NDArray[np.float32]
+    """Shape (size, size), 0 (black) to 1 (white)."""
+    warnings: tuple[str, ...] = ()
+    """What was passed over or put right to draw it, by the header and by the pixels; without patient data."""
+
+
+def model_input(path: Path, spec: pixels.Preprocessing) -> ModelInput:
+    """The picture the network sees and what people must know of how it was drawn. Raises Unprocessable."""
     frame = read_frame(path)
-    return pixels.square_picture(frame.pixels, frame.grey, spec, frame.geometry)
+    return ModelInput(picture=pixels.square_picture(frame.pixels, frame.grey, spec, frame.geometry), warnings=frame.warnings)
+
+
+def model_picture(path: Path, spec: pixels.Preprocessing) -> NDArray[np.float32]:
+    """The picture the network sees alone: float32 (size, size), 0..1. Raises Unprocessable."""
+    return model_input(path, spec).picture
 
 
 def display_picture(path: Path, longest_side: int = DISPLAY_SIDE) -> NDArray[np.uint8]:

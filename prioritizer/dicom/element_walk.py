@@ -26,19 +26,29 @@ MAX_KEPT_BYTES: Final = 4 * 2**20
 """Kept of one header in all."""
 
 
-class _ByteOrder:
-    """How a tag, a long and a short length are read; a data set has one order, the file meta information always the little one."""
-
-    def __init__(self, code: str) -> None:
-        self.tag, self.long, self.short = (struct.Struct(code + form) for form in ("HH", "L", "H"))
-
-
-_LITTLE, _BIG = _ByteOrder("<"), _ByteOrder(">")
-
-
 def no_dictionary(_tag: int) -> bool:
     """Without a dictionary a sequence of stated length, in implicit VR, is passed over whole like any value."""
     return False
+
+
+@dataclass(frozen=True, slots=True)
+class _Encoding:
+    """How the elements of a data set are written."""
+
+    implicit: bool
+    little_endian: bool
+    tag: struct.Struct = field(init=False)
+    long: struct.Struct = field(init=False)
+    short: struct.Struct = field(init=False)
+
+    def __post_init__(self) -> None:
+        for name, code in (("tag", "HH"), ("long", "L"), ("short", "H")):
+            object.__setattr__(self, name, struct.Struct(("<" if self.little_endian else ">") + code))
+
+
+_OF_UNKNOWN = _Encoding(implicit=True, little_endian=True)
+"""PS3.5 6.2.2 note 2: what travels as UN is in implicit VR little endian, whatever surrounds it."""
+_OF_FILE_META = _Encoding(implicit=False, little_endian=True)
 
 
 @dataclass(slots=True)
@@ -48,9 +58,9 @@ class _Container:
     end: int | None
     """None where a delimiter ends it."""
     is_sequence: bool
-    implicit: bool
+    encoding: _Encoding
     opaque: bool = False
-    """Its items are fragments of an encapsulated icon: bytes, not elements."""
+    """Its items are fragments, of an encapsulated icon say: bytes, not elements."""
 
 
 @dataclass(slots=True)
@@ -61,7 +71,7 @@ class _Recording:
     vr: bytes
     depth: int
     """Containers on the stack while its items are walked."""
-    implicit: bool
+    encoding: _Encoding
     data: bytearray = field(default_factory=bytearray)
     whole: bool = True
 
@@ -74,8 +84,8 @@ class ElementWalk:
     ) -> None:
         """`is_sequence` says of a tag in implicit VR whether the dictionary makes it a sequence."""
         self._stream, self._header, self._wanted, self._is_item = stream, header, frozenset(wanted), is_item
-        self._is_sequence, self._order = is_sequence, _LITTLE if header.little_endian else _BIG
-        self._stack = [_Container(None, False, header.implicit)]
+        self._is_sequence = is_sequence
+        self._stack = [_Container(None, False, _Encoding(implicit=header.implicit, little_endian=header.little_endian))]
         self._recording: _Recording | None = None
         self._elements, self._kept, self._closed = 0, 0, False
 
@@ -93,7 +103,7 @@ class ElementWalk:
         """Walk over one element, or into or out of one sequence or item."""
         inside = self._stack[-1]
         try:
-            tag, vr, length = self._next(implicit=inside.implicit, item=inside.is_sequence)
+            tag, vr, length = self._next(inside.encoding, item=inside.is_sequence)
             if inside.is_sequence:
                 self._in_sequence(tag, length, inside)
             else:
@@ -111,7 +121,7 @@ class ElementWalk:
             self._pop()
         return len(self._stack) > 1 or bool(self._stream.peek(1))
 
-    def _next(self, *, implicit: bool, item: bool) -> tuple[int, bytes, int]:
+    def _next(self, encoding: _Encoding, *, item: bool) -> tuple[int, bytes, int]:
         """Tag, VR (empty where none is written) and length of the next element; the stream then stands at its value."""
         self._elements += 1
         if self._elements > MAX_ELEMENTS:
@@ -121,35 +131,35 @@ class ElementWalk:
             raise Unprocessable("malformed", "a sequence ends inside an element")
         if len(head) < 8:
             raise Unprocessable("truncated", "the file ends inside an element")
-        vr, order = head[4:6], self._order
+        vr = head[4:6]
         # Some devices copy the file meta information, always explicit and little endian, in front of a data set of another encoding.
         if head[:2] == b"\x02\x00" and (vr in LONG_VRS or vr in SHORT_VRS):
-            implicit, order = False, _LITTLE
-        group, element = order.tag.unpack_from(head)
-        if implicit or item or group == 0xFFFE:
+            encoding = _OF_FILE_META
+        group, element = encoding.tag.unpack_from(head)
+        if encoding.implicit or item or group == 0xFFFE:
             self._pass_over(8)
-            return group << 16 | element, b"", order.long.unpack_from(head, 4)[0]
-        return group << 16 | element, vr, self._explicit_length(head, vr, order)
+            return group << 16 | element, b"", encoding.long.unpack_from(head, 4)[0]
+        return group << 16 | element, vr, self._explicit_length(head, vr, encoding)
 
-    def _explicit_length(self, head: bytes, vr: bytes, order: _ByteOrder) -> int:
+    def _explicit_length(self, head: bytes, vr: bytes, encoding: _Encoding) -> int:
         # PS3.5 6.2: a VR that nobody here knows yet has the long form, unless its reserved bytes say otherwise.
         unknown = vr not in SHORT_VRS and vr not in LONG_VRS
         if unknown and not (vr.isalpha() and vr.isupper()):
             raise Unprocessable("malformed", "an element has no valid Value Representation")
         if vr in SHORT_VRS or (unknown and head[6:8] != b"\0\0"):
             self._pass_over(8)
-            length: int = order.short.unpack_from(head, 6)[0]
+            length: int = encoding.short.unpack_from(head, 6)[0]
             return length
         if len(head) < 12:
             raise Unprocessable("truncated", "the file ends inside an element")
         self._pass_over(12)
-        return int(order.long.unpack_from(head, 8)[0])
+        return int(encoding.long.unpack_from(head, 8)[0])
 
     def _in_sequence(self, tag: int, length: int, inside: _Container) -> None:
         if tag == ITEM and inside.opaque:
             self._skip(length, inside.end)
         elif tag == ITEM:
-            self._enter(length, is_sequence=False, implicit=inside.implicit)
+            self._enter(length, inside.encoding, is_sequence=False)
         elif tag == SEQUENCE_END and inside.end is None:
             self._pop(delimited=True)
         else:
@@ -167,17 +177,39 @@ class ElementWalk:
             return  # a delimiter too many ends nothing
         elif tag >> 16 == 0xFFFE:
             raise Unprocessable("malformed", "a delimiter stands outside any sequence")
-        elif length == UNDEFINED and vr not in (b"SQ", b"UN", b"") and tag != PIXEL_DATA:
-            raise Unprocessable("malformed", "an element other than a sequence has undefined length")
         elif length == UNDEFINED or vr == b"SQ" or (not vr and self._is_sequence(tag)):
-            # PS3.5 6.2.2: a UN of undefined length is a sequence in implicit VR, whatever surrounds it.
-            implicit = inside.implicit or (vr == b"UN" and length == UNDEFINED)
-            self._enter(length, is_sequence=True, implicit=implicit, opaque=tag == PIXEL_DATA)
-            self._record(tag, vr, length, implicit)
+            self._at_sequence(tag, vr, length, inside)
         elif top and tag in self._wanted and tag not in self._header.elements:
             self._keep(tag, vr, length, inside)
         else:
             self._skip(length, inside.end)
+
+    def _at_sequence(self, tag: int, vr: bytes, length: int, inside: _Container) -> None:
+        """Step into a sequence, or into what is encapsulated as Pixel Data is (PS3.5 A.4): of an icon, or of a device's own."""
+        encoding = _OF_UNKNOWN if vr == b"UN" and length == UNDEFINED else inside.encoding
+        unknown = tag >> 16 & 1 and vr in (b"UN", b"")
+        if length == UNDEFINED and (vr in (b"OB", b"OW") or tag == PIXEL_DATA or (unknown and self._holds_fragments(encoding))):
+            if len(self._stack) == 1 and tag in self._wanted:
+                self._header.damaged.add(tag)
+            self._enter(length, encoding, is_sequence=True, opaque=True)
+            return
+        if vr not in (b"SQ", b"UN", b""):
+            raise Unprocessable("malformed", "an element other than a sequence has undefined length")
+        self._enter(length, encoding, is_sequence=True)
+        self._record(tag, vr, length, encoding)
+
+    def _holds_fragments(self, encoding: _Encoding) -> bool:
+        """A private element whose VR nobody wrote holds fragments: what its first item that is not empty holds cannot be an element."""
+        head, at = self._stream.peek(24), 0
+        while len(head) >= at + 8:
+            (group, element), length = encoding.tag.unpack_from(head, at), encoding.long.unpack_from(head, at + 4)[0]
+            if group << 16 | element != ITEM or length == UNDEFINED:
+                return False
+            if length:
+                inner = encoding.long.unpack_from(head, at + 12)[0] if len(head) >= at + 16 else UNDEFINED
+                return bool(length < 8 or length - 8 < inner < UNDEFINED)
+            at += 8
+        return False
 
     def _at_pixel_data(self, vr: bytes, length: int) -> None:
         header, left = self._header, self._stream.left()
@@ -198,23 +230,22 @@ class ElementWalk:
             raise Unprocessable("truncated", "an element is longer than what is left of the file or of its sequence")
         self._kept += kept
         self._skip(length - kept, inside.end)
-        self._put(tag, vr, value, inside.implicit)
+        self._put(tag, vr, value, inside.encoding)
 
-    def _put(self, tag: int, vr: bytes, value: bytes, implicit: bool) -> None:
-        little = self._header.little_endian
-        self._header.elements[tag] = Element(tag=tag, vr=vr, value=value, implicit=implicit, little_endian=little)
+    def _put(self, tag: int, vr: bytes, value: bytes, encoding: _Encoding) -> None:
+        self._header.elements[tag] = Element(tag=tag, vr=vr, value=value, implicit=encoding.implicit, little_endian=encoding.little_endian)
 
-    def _record(self, tag: int, vr: bytes, length: int, implicit: bool) -> None:
+    def _record(self, tag: int, vr: bytes, length: int, encoding: _Encoding) -> None:
         """Begin to keep what is walked, where the sequence just entered is wanted."""
         if len(self._stack) == 2 and tag in self._wanted and tag not in self._header.elements:
-            self._recording = _Recording(tag, vr if vr != b"UN" else b"SQ", len(self._stack), implicit)
+            self._recording = _Recording(tag, vr if vr != b"UN" else b"SQ", len(self._stack), encoding)
             if length == 0:
                 self._finish_recording()
 
     def _finish_recording(self) -> None:
         done, self._recording = self._recording, None
         if done is not None and done.whole:
-            self._put(done.tag, done.vr, bytes(done.data), done.implicit)
+            self._put(done.tag, done.vr, bytes(done.data), done.encoding)
         elif done is not None:
             self._header.damaged.add(done.tag)
 
@@ -239,7 +270,7 @@ class ElementWalk:
         if not self._pass_over(length):
             raise Unprocessable("truncated", "an element is longer than what is left of the file or of its sequence")
 
-    def _enter(self, length: int, *, is_sequence: bool, implicit: bool, opaque: bool = False) -> None:
+    def _enter(self, length: int, encoding: _Encoding, *, is_sequence: bool, opaque: bool = False) -> None:
         """Step into a sequence or item; it must end inside what holds it."""
         end, limit, left = None, self._stack[-1].end, self._stream.left()
         if length != UNDEFINED:
@@ -248,7 +279,7 @@ class ElementWalk:
                 raise Unprocessable("malformed", "a sequence is longer than what holds it")
             if left is not None and length > left:
                 raise Unprocessable("truncated", "a sequence is longer than what is left of the file")
-        self._stack.append(_Container(end, is_sequence, implicit, opaque))
+        self._stack.append(_Container(end, is_sequence, encoding, opaque))
         if len(self._stack) > 2 * MAX_NESTING + 1:
             raise Unprocessable("too-deep", f"sequences are nested more than {MAX_NESTING} deep")
 

@@ -17,7 +17,8 @@ _LOSSY_METHODS: dict[str, str] = {
     uid.JPEGExtended12Bit: "ISO_10918_1",
     uid.JPEGLSNearLossless: "ISO_14495_1",
 }
-"""Syntaxes that are always lossy; JPEG 2000 (ISO_15444_1) is so only where the header says."""
+"""Syntaxes that are always lossy; JPEG 2000 (ISO_15444_1) and High-Throughput JPEG 2000 are so only where the header says."""
+_HIGH_THROUGHPUT = (uid.HTJ2KLossless, uid.HTJ2KLosslessRPCL, uid.HTJ2K)
 _METHOD: Final = re.compile(r"[A-Z0-9 _]{1,16}", re.ASCII)
 """A code string."""
 
@@ -40,7 +41,7 @@ def _steps(header: Dataset, found: Header, size: int) -> tuple[tuple[float, str]
     if stated := _stated(header):
         return stated
     if method is None and found.transfer_syntax in uid.JPEG2000TransferSyntaxes:
-        method = "ISO_15444_1"
+        method = "ISO_15444_15" if found.transfer_syntax in _HIGH_THROUGHPUT else "ISO_15444_1"
     if method is None or found.pixel_start is None or found.pixel_length is not None:
         return ()
     plain = int(header.Rows) * int(header.Columns) * (2 if int(header.BitsStored) > 8 else 1)

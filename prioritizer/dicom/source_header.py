@@ -201,8 +201,12 @@ def encoded(dataset: Dataset) -> dict[int, bytes]:
 
 
 def _read(found: Header) -> Dataset:
-    """The wanted elements, put together again as they were encoded, for pydicom to read."""
-    content = BytesIO(b"".join(encoded_element(found.elements[tag]) for tag in sorted(found.elements)))
+    """The wanted elements, put together again as they were encoded, for pydicom to read.
+
+    A sequence that travelled as UN in a big endian file is left out: pydicom reads it in the order of the file, which it is not in.
+    """
+    alike = (element for _, element in sorted(found.elements.items()) if element.little_endian == found.little_endian)
+    content = BytesIO(b"".join(encoded_element(element) for element in alike))
     return read_dataset(content, found.implicit, found.little_endian)
 
 

@@ -62,13 +62,20 @@ class _Child:
             self.prepared = True
 
     def do(self, task: tuple[Any, ...], timeout_s: float) -> Any:
-        """What the task returned, as (came well, value); ChildDied when the child did not live to say."""
+        """What the task returned, as (came well, value); ChildDied when the child did not live to say, or had no memory left.
+
+        A child that once had too little memory is ended: what it keeps would cost the next images theirs.
+        """
         self.tasks += 1
         try:
             self._pipe.send(task)
         except OSError as error:
             raise self._died() from error
-        return self._answer(timeout_s)
+        well, value = self._answer(timeout_s)
+        if not well and isinstance(value, MemoryError):
+            self.kill()
+            raise ChildDied("needed more memory than a sandboxed process may take") from value
+        return well, value
 
     def _answer(self, timeout_s: float) -> Any:
         try:
@@ -138,8 +145,6 @@ class Sandbox:
         if well:
             result: R = value
             return result
-        if isinstance(value, MemoryError):
-            raise ChildDied("needed more memory than a sandboxed process may take") from value
         raise value
 
     def _taken(self) -> _Child:

@@ -14,6 +14,7 @@ import sqlalchemy as sa
 from prioritizer import copies as judged
 from prioritizer.config import Settings
 from prioritizer.db import copies, worklist
+from prioritizer.dicom.develop import ModelInput
 from prioritizer.errors import Transient
 from prioritizer.house_rules import policy_of, quiet_of
 from prioritizer.inference.bundle import open_bundle
@@ -35,7 +36,7 @@ def station(box: Box, read: Callable[[Path], Any], score: Callable[[Any], Output
         engine=box.ledger,
         spool=box.spool,
         bundle=bundle,
-        darkroom=SimpleNamespace(model_picture=read),
+        darkroom=SimpleNamespace(model_input=lambda path: ModelInput(picture=read(path))),
         scorer=SimpleNamespace(name="x", precision="f32", score=score),
         settings=settings,
         policy=policy_of(settings, bundle),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import struct
 import warnings
 from datetime import UTC, datetime
@@ -24,6 +25,7 @@ from prioritizer.dicom.byte_stream import BufferStream
 from prioritizer.dicom.codec_selftest import SAMPLES, codec_selftest, ramp
 from prioritizer.dicom.codecs import CODECS, NATIVE
 from prioritizer.dicom.decode import RENDERING_TAGS, Frame, frame_of, read_frame, rendering_of
+from prioritizer.dicom.develop import same_pixels
 from prioritizer.dicom.phantom_files import PhantomPatient, phantom_file
 from prioritizer.dicom.structure import read_header
 from prioritizer.errors import Unprocessable
@@ -80,6 +82,20 @@ def test_the_self_test_names_a_codec_that_fails(monkeypatch: pytest.MonkeyPatch)
     faults = codec_selftest()
     assert faults[uid.JPEG2000] is not None
     assert faults[uid.JPEG2000Lossless] is None
+
+
+@pytest.mark.parametrize("syntax", [syntax for syntax, codec in CODECS.items() if not codec.lossless], ids=lambda syntax: syntax.name)
+def test_what_any_lossy_syntax_left_of_an_image_is_the_same_image(syntax: str, tmp_path: Path):
+    frame = base64.b64decode(SAMPLES[syntax])
+    bits = 8 if syntax == uid.JPEGBaseline8Bit else 12
+    native = pydicom.dcmread(BytesIO(phantom_file(FILM)))
+    native.Rows, native.Columns, native.BitsStored, native.HighBit, native.BitsAllocated = 16, 16, bits, bits - 1, 8 * (1 + bits // 9)
+    native.PixelData = ramp(bits).astype("<u2" if bits > 8 else "<u1").tobytes()
+    native.save_as(tmp_path / "native.dcm")
+    native.file_meta.TransferSyntaxUID = syntax
+    native.PixelData = encapsulate([frame])
+    native.save_as(tmp_path / "lossy.dcm")
+    assert same_pixels(tmp_path / "native.dcm", tmp_path / "lossy.dcm")
 
 
 def test_a_native_frame_is_the_mapped_file_and_not_a_copy(tmp_path: Path):

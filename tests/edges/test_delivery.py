@@ -25,6 +25,7 @@ from prioritizer.db import queues, worklist
 from prioritizer.dicom import result_forms
 from prioritizer.dicom.attributes import sha256_of
 from prioritizer.dicom.back_off import REFUSAL_MINUTES
+from prioritizer.dicom.develop import ModelInput
 from prioritizer.dicom.secondary_capture import CaptureFacts, CaptureObject
 from prioritizer.dicom.sender import Destination, Sender
 from prioritizer.dicom.spool import Spool
@@ -310,7 +311,7 @@ class Broken:
     def __init__(self, *errors: Exception) -> None:
         self.errors, self.facts = list(errors), list[CaptureFacts]()
 
-    def model_picture(self, path: Path) -> np.ndarray:
+    def model_input(self, path: Path) -> ModelInput:
         raise NotImplementedError
 
     def capture(self, path: Path, saliency: np.ndarray | None, facts: CaptureFacts) -> CaptureObject:

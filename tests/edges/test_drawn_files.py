@@ -75,6 +75,25 @@ def test_a_doubtful_drawing_is_the_reason_where_the_image_looks_strange(tmp_path
     assert "training data" in sound.reason
 
 
+BEYOND = {"BitsStored": 10, "HighBit": 9, "WindowCenter": "2048", "WindowWidth": "4096"}
+
+
+def test_what_the_pixels_alone_show_is_a_warning_of_the_score_and_a_doubt(tmp_path: Path, bundle: Bundle):
+    assert any("beyond Bits Stored" in warning for warning in look(tmp_path, bundle, radiograph(**BEYOND)).warnings)
+    assert "beyond Bits Stored" in look(tmp_path, bundle, radiograph(**BEYOND), 1.5).reason
+
+
+def test_what_the_pixels_alone_show_is_on_the_row(tmp_path: Path, bundle: Bundle, ledger: sa.Engine):
+    (tmp_path / "film.dcm").write_bytes(radiograph(**BEYOND))
+    quiet = Quiet(quiet=timedelta(0), ceiling=timedelta(minutes=1))
+    receive(ledger, [read_arrival(tmp_path / "film.dcm")], POLICY, quiet, NOW)
+    darkroom = SimpleNamespace(model_input=lambda path: develop.model_input(path, bundle.preprocessing))
+    spool = SimpleNamespace(find=lambda _uid: tmp_path / "film.dcm")
+    site = {"engine": ledger, "spool": spool, "bundle": bundle, "darkroom": darkroom, "settings": Settings(), "worker": "w"}
+    assert ScoreStation(**site, scorer=Here(), policy=POLICY, quiet=quiet).step()
+    assert any("beyond Bits Stored" in warning for warning in worklist.study_instances(ledger, "1.2.3")[0].warnings or [])
+
+
 def test_raw_values_are_scored_only_where_the_scope_is_ignored_and_say_so(tmp_path: Path, bundle: Bundle):
     raw = radiograph(PresentationIntentType="FOR PROCESSING", PixelIntensityRelationshipSign=1)
     assert look(tmp_path, bundle, raw).reason.startswith("FOR PROCESSING")
@@ -89,7 +108,7 @@ def test_a_peer_may_be_told_to_send_raw_values(told: bool, state: str, tmp_path:
     quiet = Quiet(quiet=timedelta(0), ceiling=timedelta(minutes=1))
     receive(ledger, [read_arrival(tmp_path / "film.dcm")], POLICY, quiet, NOW)
     peer = {"ae_title": "DX1", "host": "192.0.2.7", "score_for_processing": told}
-    darkroom = SimpleNamespace(model_picture=lambda _path: np.zeros((224, 224), np.float32))
+    darkroom = SimpleNamespace(model_input=lambda _path: develop.ModelInput(picture=np.zeros((224, 224), np.float32)))
     spool = SimpleNamespace(find=lambda _uid: tmp_path / "film.dcm")
     settings = Settings(peers=(peer,))
     site = {"engine": ledger, "spool": spool, "bundle": bundle, "darkroom": darkroom, "settings": settings, "worker": "w"}

@@ -16,6 +16,8 @@ from pydicom import uid
 
 from prioritizer.dicom.attributes import arrival_of, bare_instance, instance_of_file, read_instance
 from prioritizer.dicom.contexts import TRANSFER_SYNTAXES
+from prioritizer.dicom.decode import frame_of
+from prioritizer.dicom.source_header import read_source
 from prioritizer.errors import Unprocessable
 from prioritizer.stations import read_arrival
 from prioritizer.study import Instance
@@ -183,6 +185,63 @@ def test_a_sequence_of_undefined_lengths_is_read_to_its_delimiters(tmp_path: Pat
     element = EXPLICIT.element(0x00400275, "SQ", item + struct.pack("<HHL", 0xFFFE, 0xE0DD, 0), length=0xFFFFFFFF)
     instance, reason = arrived(tmp_path, before_pixels(radiograph(), element))
     assert (instance.stat, reason) == (True, "")
+
+
+def fragments(order: str, *values: bytes) -> bytes:
+    """An empty offset table, fragments and the delimiter, in the byte order of what holds them."""
+    items = b"".join(struct.pack(order + "HHL", 0xFFFE, 0xE000, len(value)) + value for value in (b"", *values))
+    return items + struct.pack(order + "HHL", 0xFFFE, 0xE0DD, 0)
+
+
+ENCAPSULATED = (b"\xff\xd8\xff\xe0\x00\x10JFIF\0\x01", b"abcd")
+
+
+@pytest.mark.parametrize(
+    ("syntax", "vr"),
+    [
+        (uid.ExplicitVRLittleEndian, "OB"),
+        (uid.ExplicitVRLittleEndian, "OW"),
+        (uid.ExplicitVRLittleEndian, "UN"),
+        (uid.ExplicitVRBigEndian, "OB"),
+        (uid.ExplicitVRBigEndian, "UN"),
+        (uid.ImplicitVRLittleEndian, "OB"),
+    ],
+)
+@pytest.mark.parametrize("values", [ENCAPSULATED, ENCAPSULATED[::-1], (b"abcdefgh",), ()])
+@pytest.mark.parametrize("nested", [False, True])
+def test_fragments_in_a_private_element_are_passed_over(syntax: str, vr: str, values: tuple[bytes, ...], nested: bool, tmp_path: Path):
+    encoder = Encoder(syntax)
+    blob = encoder.element(0x00291010, vr, fragments("<" if vr == "UN" else encoder.order, *values), length=0xFFFFFFFF)
+    if nested:
+        item = struct.pack(encoder.order + "HHL", 0xFFFE, 0xE000, 0xFFFFFFFF) + blob + struct.pack(encoder.order + "HHL", 0xFFFE, 0xE00D, 0)
+        ends = struct.pack(encoder.order + "HHL", 0xFFFE, 0xE0DD, 0)
+        blob = encoder.element(0x00400275, "SQ", item + ends, length=0xFFFFFFFF)
+    data = before_pixels(radiograph(syntax), blob, encoder.order)
+    instance, reason = arrived(tmp_path, data)
+    assert (names_its_patient(instance), reason, instance.has_pixels) == (True, "", True)
+    assert (frame_of(data).pixels == frame_of(radiograph()).pixels).all()
+
+
+def test_a_private_sequence_whose_vr_nobody_wrote_is_still_walked_by_its_elements(tmp_path: Path):
+    encoder = Encoder(uid.ImplicitVRLittleEndian)
+    item = struct.pack("<HHL", 0xFFFE, 0xE000, 0xFFFFFFFF) + encoder.element(0x00291011, "LO", b"abcd")
+    blob = item + struct.pack("<HHL", 0xFFFE, 0xE00D, 0) + struct.pack("<HHL", 0xFFFE, 0xE0DD, 0)
+    for whole in (encoder.element(0x00291010, "SQ", blob, length=0xFFFFFFFF), EXPLICIT.element(0x00291010, "UN", blob, length=0xFFFFFFFF)):
+        syntax = uid.ExplicitVRLittleEndian if whole[4:6] == b"UN" else uid.ImplicitVRLittleEndian
+        instance, reason = arrived(tmp_path, before_pixels(radiograph(syntax), whole))
+        assert (instance.has_pixels, reason) == (True, "")
+
+
+def test_an_unknown_of_undefined_length_is_little_endian_in_a_big_endian_file(tmp_path: Path):
+    big, inside = Encoder(uid.ExplicitVRBigEndian), Encoder(uid.ImplicitVRLittleEndian)
+    inner = inside.data_set({"RequestedProcedurePriority": "STAT"})
+    item = struct.pack("<HHL", 0xFFFE, 0xE000, 0xFFFFFFFF) + inner + struct.pack("<HHL", 0xFFFE, 0xE00D, 0)
+    blob = big.element(0x00400275, "UN", item + struct.pack("<HHL", 0xFFFE, 0xE0DD, 0), length=0xFFFFFFFF)
+    data = before_pixels(radiograph(uid.ExplicitVRBigEndian), blob, ">")
+    instance, reason = arrived(tmp_path, data)
+    assert (instance.stat, reason) == (True, "")
+    assert (frame_of(data).pixels == frame_of(radiograph()).pixels).all()
+    assert read_source(tmp_path / "film.dcm").sop_instance_uid == "1.2.3.4"
 
 
 def test_the_receipt_alone_gives_a_bare_instance_and_without_it_there_is_none(tmp_path: Path):

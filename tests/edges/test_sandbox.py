@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import threading
@@ -10,7 +11,9 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
+from pydicom import uid
 
+from prioritizer.dicom.codecs import ImageShape, decode_frame
 from prioritizer.errors import ModelError, Transient, Unprocessable
 from prioritizer.inference.bundle import default_folder
 from prioritizer.inference.sandbox import ChildDied, Sandbox
@@ -65,6 +68,46 @@ def test_a_child_that_crashes_costs_its_task_only(sandbox: Sandbox) -> None:
 def test_a_child_cannot_grow_beyond_its_limit(sandbox: Sandbox) -> None:
     with pytest.raises(ChildDied, match="memory"):
         sandbox.run(grow, 30)
+
+
+def test_a_child_that_had_too_little_memory_is_replaced(sandbox: Sandbox) -> None:
+    before = sandbox.run(os.getpid, 30)
+    with pytest.raises(ChildDied, match="memory"):
+        sandbox.run(grow, 30)
+    assert sandbox.run(os.getpid, 30) != before
+
+
+def decode_with_little_memory_left(frame: bytes, shape: ImageShape, syntax: str) -> str:
+    """What decoding says when other things hold nearly all the memory of the process."""
+    decode_frame(frame, shape, syntax)  # the library itself is loaded
+    taken = []
+    for size in (2**24, 2**20):
+        with contextlib.suppress(MemoryError):
+            while True:
+                taken.append(np.empty(size, dtype=np.uint8))
+    del taken[-4:]  # 4 MiB: enough to work with, and not for this frame
+    try:
+        decode_frame(frame, shape, syntax)
+    except Unprocessable as refusal:
+        taken.clear()
+        return refusal.reason
+    return "decoded"
+
+
+@pytest.mark.parametrize("syntax", [uid.JPEG2000Lossless, uid.JPEGLSLossless], ids=["JPEG 2000", "JPEG-LS"])
+def test_a_codec_without_memory_is_tried_again_and_refuses_no_frame(sandbox: Sandbox, syntax: str) -> None:
+    import jpeg_ls
+    from openjpeg.utils import encode_array
+
+    stored = np.random.default_rng(1).integers(0, 4096, (2000, 2000)).astype("<u2")
+    frame = bytes(
+        jpeg_ls.encode_buffer(stored.tobytes(), *stored.shape, 1, 12)
+        if syntax == uid.JPEGLSLossless
+        else encode_array(stored, bits_stored=12, photometric_interpretation=2)
+    )
+    shape = ImageShape(rows=2000, columns=2000, bits_allocated=16, bits_stored=12, signed=False)
+    with pytest.raises(ChildDied, match="memory"):
+        sandbox.run(decode_with_little_memory_left, 60, frame, shape, syntax)
 
 
 def test_the_error_of_the_work_comes_back_as_it_was_raised(sandbox: Sandbox) -> None:

@@ -12,8 +12,11 @@ import numpy as np
 import pydicom
 import pytest
 from pydicom import uid
+from pydicom.dataset import Dataset
 
 from prioritizer.dicom.decode import read_frame
+from prioritizer.dicom.header import Header
+from prioritizer.dicom.lossy_history import lossy_history
 from prioritizer.dicom.phantom_files import PhantomPatient, phantom_file
 from prioritizer.dicom.secondary_capture import CaptureFacts, CaptureObject, build, result_uid
 from prioritizer.dicom.sender import Destination, Sender
@@ -132,6 +135,14 @@ def test_lossy_compression_is_stated_where_true_and_only_there(source: Path, tmp
     assert parsed(built(source)).LossyImageCompressionMethod == "ISO_10918_1"
     assert parsed(built(lossy_source, native)).LossyImageCompression == "01"
     assert list(parsed(built(lossy_source)).LossyImageCompressionMethod) == ["ISO_10918_1", "ISO_10918_1"]
+
+
+@pytest.mark.parametrize(("syntax", "method"), [(uid.JPEG2000, "ISO_15444_1"), (uid.HTJ2K, "ISO_15444_15")])
+def test_the_method_of_a_lossy_source_is_that_of_its_transfer_syntax(syntax: str, method: str):
+    header = Dataset()
+    header.LossyImageCompression, header.Rows, header.Columns, header.BitsStored = "01", 16, 16, 12
+    found = Header(transfer_syntax=uid.UID(syntax), pixel_start=100, pixel_length=None)
+    assert lossy_history(header, found, 228) == ((4.0, method),)
 
 
 def test_the_encoded_picture_shows_the_drawn_one(source: Path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import struct
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 from pydicom import uid
 
 from prioritizer.dicom.attributes import instance_of_file
-from prioritizer.dicom.codec_selftest import ramp
+from prioritizer.dicom.codec_selftest import SAMPLES, ramp
 from prioritizer.dicom.decode import frame_of
 from prioritizer.errors import Unprocessable
 from prioritizer.pixels import grey_table, raw_words, robust_range
@@ -301,6 +302,24 @@ def test_eight_bit_pixels_in_big_endian_words_are_in_their_order(rows: int, colu
     assert (frame_of(radiograph(BIG, stored, bits=8, allocated=8, PixelData=("OB", raw))).pixels == stored).all()
 
 
+@pytest.mark.parametrize("signed", [False, True])
+def test_pixels_of_unknown_vr_are_little_endian_in_a_big_endian_file(signed: bool):
+    stored = STORED - 2048 if signed else STORED
+    raw = ("UN", stored.astype("<i2").tobytes())
+    assert (frame_of(radiograph(BIG, signed=signed, PixelData=raw)).pixels == stored).all()
+    assert (frame_of(radiograph(EXPLICIT, signed=signed, PixelData=raw)).pixels == stored).all()
+
+
+@pytest.mark.parametrize("syntax", [uid.JPEGBaseline8Bit, uid.JPEGLosslessSV1, uid.JPEGLSLossless])
+def test_a_frame_that_states_its_lines_behind_its_data_is_refused_with_that_reason(syntax: str):
+    frame = bytearray(base64.b64decode(SAMPLES[syntax]))
+    start = next(at for at in range(2, len(frame)) if frame[at] == 0xFF and frame[at + 1] in (0xC0, 0xC3, 0xF7))
+    frame[start + 5 : start + 7] = b"\0\0"
+    bits = {"BitsAllocated": 8, "BitsStored": 8, "HighBit": 7} if syntax == uid.JPEGBaseline8Bit else {}
+    with pytest.raises(Unprocessable, match="number of lines"):
+        frame_of(encapsulated(syntax, bytes(frame), (16, 16), **bits))
+
+
 @pytest.mark.parametrize("lossy", ["01", "00", None])
 def test_an_overshoot_of_a_lossy_codec_is_white_and_not_black(lossy: str | None):
     stored = STORED.copy()
@@ -334,6 +353,149 @@ def test_an_overshoot_inside_a_lossy_codestream_is_clipped():
     stream = bytes(encode_array(stored, bits_stored=16, photometric_interpretation=2, compression_ratios=[2.0]))
     found = shown(encapsulated(uid.JPEG2000, stream, stored.shape, **WINDOW))
     assert found[:3].min() > 0.99
+
+
+def jpeg_ls(stored: np.ndarray) -> bytes:
+    import jpeg_ls
+
+    stored = np.ascontiguousarray(stored.astype("<u2"))
+    return bytes(jpeg_ls.encode_buffer(stored.tobytes(), *stored.shape, 1, max(int(stored.max()).bit_length(), 9)))
+
+
+def jpeg2000(stored: np.ndarray) -> bytes:
+    from openjpeg.utils import encode_array
+
+    return bytes(encode_array(np.ascontiguousarray(stored.astype("<u2")), bits_stored=16, photometric_interpretation=2))
+
+
+def in_form(form: str, stored: np.ndarray, **elements: object) -> bytes:
+    """One image, native or in a lossless syntax."""
+    if form == "native":
+        return radiograph(stored=stored, **elements)
+    syntax, encode = {
+        "RLE": (uid.RLELossless, rle), "JPEG-LS": (uid.JPEGLSLossless, jpeg_ls), "JPEG 2000": (uid.JPEG2000Lossless, jpeg2000),
+    }[form]  # fmt: skip
+    return encapsulated(syntax, encode(stored & 0xFFFF), stored.shape, **elements)
+
+
+TALL = np.repeat(STORED, 2, axis=0)
+"""The ramp as high as the JPEG 2000 encoder wants it."""
+FORMS = ("native", "RLE", "JPEG-LS", "JPEG 2000")
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("signed", [False, True])
+def test_high_bit_is_honoured_in_native_and_in_compressed_pixels(form: str, signed: bool, tmp_path: Path):
+    if form == "JPEG 2000" and signed:
+        pytest.skip("its samples carry a sign of their own")
+    stored = TALL - 2048 if signed else TALL
+    window = {"WindowCenter": "0" if signed else "2048", "WindowWidth": "4096", "PixelRepresentation": int(signed)}
+    left = in_form(form, stored << 4, HighBit=15, **window)
+    assert drawn_alike(left, radiograph(stored=stored, signed=signed, **window))
+    assert any("High Bit" in warning for warning in warned(tmp_path, left))
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_high_bit_that_compressed_values_deny_is_passed_over(form: str):
+    assert drawn_alike(in_form(form, TALL, HighBit=15, **WINDOW), radiograph(stored=TALL, **WINDOW))
+
+
+def test_a_codestream_that_does_not_reach_high_bit_holds_no_gap():
+    even = TALL & ~15  # by their bits alone these could lie at the upper end of their words
+    assert drawn_alike(in_form("JPEG-LS", even, HighBit=15, **WINDOW), radiograph(stored=even, **WINDOW))
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize(("factor", "bits"), [(1, 8), (1, 10), (1, 11), (2, 12), (16, 12), (16, 14)])
+def test_values_beyond_bits_stored_are_read_whole_with_a_warning(form: str, factor: int, bits: int):
+    window = {"WindowCenter": str(2048 * factor), "WindowWidth": str(4096 * factor)}
+    data = in_form(form, TALL * factor, BitsStored=bits, HighBit=bits - 1, **window)
+    assert np.abs(shown(data) - shown(radiograph(stored=TALL * factor, bits=16, **window))).max() < 1e-6
+    assert any("beyond Bits Stored" in warning for warning in frame_of(data).warnings)
+    assert drawn_alike(in_form(form, TALL * factor, BitsStored=bits, HighBit=bits - 1), radiograph(stored=TALL * factor, bits=16))
+
+
+@pytest.mark.parametrize("signed", [False, True])
+def test_values_beyond_high_bit_are_read_whole_above_it(signed: bool):
+    stored = TALL - 2048 if signed else TALL
+    window = {"WindowCenter": "0" if signed else "2048", "WindowWidth": "4096"}
+    data = radiograph(stored=stored << 2, bits=10, signed=signed, HighBit=11, **window)
+    assert drawn_alike(data, radiograph(stored=stored, signed=signed, **window))
+    assert any("beyond Bits Stored" in warning for warning in frame_of(data).warnings)
+
+
+def test_an_overlay_above_values_at_the_upper_end_is_masked_off():
+    stored = (TALL << 2).copy()
+    stored[4:8, 4:8] |= 1 << 15
+    data = radiograph(stored=stored, HighBit=13, **WINDOW)
+    assert drawn_alike(data, radiograph(stored=TALL, **WINDOW))
+    assert any("overlay" in warning for warning in frame_of(data).warnings)
+
+
+def test_signed_values_beyond_bits_stored_are_read_whole():
+    window = {"WindowCenter": "0", "WindowWidth": "4096"}
+    data = radiograph(stored=TALL - 2048, bits=10, signed=True, **window)
+    assert drawn_alike(data, radiograph(stored=TALL - 2048, signed=True, **window))
+    assert frame_of(data).warnings
+
+
+def test_signed_values_without_their_sign_extended_are_right_and_need_no_warning():
+    window = {"WindowCenter": "0", "WindowWidth": "4096"}
+    data = radiograph(stored=(TALL - 2048) & 0xFFF, signed=True, **window)
+    assert drawn_alike(data, radiograph(stored=TALL - 2048, signed=True, **window))
+    assert frame_of(data).warnings == ()
+
+
+def test_values_beyond_bits_stored_in_a_lossy_image_are_no_overshoot():
+    data = radiograph(stored=TALL, bits=10, LossyImageCompression="01", **WINDOW)
+    assert drawn_alike(data, radiograph(stored=TALL, **WINDOW))
+    assert frame_of(data).warnings
+
+
+@pytest.mark.parametrize("bit", [12, 13, 15])
+def test_an_overlay_that_nobody_declares_is_masked_off_with_a_warning(bit: int):
+    stored = (np.arange(200 * 160) * 4095 // (200 * 160 - 1)).reshape(200, 160)
+    text = np.random.default_rng(1).random((40, 60)) > 0.5
+    marked = stored.copy()
+    marked[150:190, 20:80] |= text << bit
+    data = radiograph(stored=marked, **WINDOW)
+    assert drawn_alike(data, radiograph(stored=stored, **WINDOW))
+    assert any("overlay" in warning for warning in frame_of(data).warnings)
+
+
+def test_an_overlay_above_values_beyond_bits_stored_is_masked_off():
+    stored = TALL.copy()
+    stored[4:8, 4:8] |= 1 << 14
+    overlay = struct.pack("<HH2sHH", 0x6000, 0x0102, b"US", 2, 14)
+    data = radiograph(stored=stored, bits=10, **WINDOW)
+    at = data.rindex(struct.pack("<HH", 0x7FE0, 0x0010))
+    assert drawn_alike(data[:at] + overlay + data[at:], radiograph(stored=TALL, **WINDOW))
+
+
+def test_a_window_that_only_the_true_bits_reach_is_taken():
+    window = {"WindowCenter": "40000", "WindowWidth": "20000"}
+    assert drawn_alike(radiograph(stored=TALL * 16, **window), radiograph(stored=TALL * 16, bits=16, **window))
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("window", [{}, WINDOW])
+def test_padding_beyond_bits_stored_is_black(form: str, window: dict[str, object]):
+    outside = TALL < 400
+    data = in_form(form, np.where(outside, 65535, TALL), PixelPaddingValue=65535, **window)
+    plain = radiograph(stored=np.where(outside, 0, TALL), PixelPaddingValue=0, **window)
+    assert (shown(data)[outside] == 0).all()
+    assert drawn_alike(data, plain)
+    assert frame_of(data).warnings == ()
+
+
+@pytest.mark.parametrize("padding", [-2000, -32768])
+def test_padding_of_signed_values_is_black_within_and_beyond_bits_stored(padding: int):
+    outside = TALL < 400
+    data = radiograph(
+        stored=np.where(outside, padding, TALL - 2048), signed=True, PixelPaddingValue=padding, WindowCenter="0", WindowWidth="4096"
+    )
+    assert (shown(data)[outside] == 0).all()
+    assert (shown(data)[~outside] > 0.09).all()
 
 
 # --- shape, turn, shutter ---------------------------------------------------------------------------------------

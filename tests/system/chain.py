@@ -75,8 +75,8 @@ class Darkroom:
     def __init__(self, bundle: Bundle) -> None:
         self._spec = bundle.preprocessing
 
-    def model_picture(self, path: Path) -> NDArray[np.float32]:
-        return develop.model_picture(path, self._spec)
+    def model_input(self, path: Path) -> develop.ModelInput:
+        return develop.model_input(path, self._spec)
 
     def capture(self, path: Path, saliency: NDArray[np.float32] | None, facts: CaptureFacts) -> CaptureObject:
         return develop.capture(path, saliency, facts)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image
 
-from prioritizer import pixels
+from prioritizer import pixels, resampling
 from prioritizer.errors import Unprocessable
 from prioritizer.learning.data import read_picture
 from prioritizer.pixels import (
@@ -281,6 +282,25 @@ def test_a_film_of_padding_alone_is_black():
     assert (square_picture(np.zeros((9, 9), np.uint16), grey, SPEC) == 0).all()
 
 
+def test_counting_words_needs_no_copy_of_the_image_in_64_bits():
+    image = np.broadcast_to(np.arange(4096, dtype=np.uint16), (4096, 4096))
+    tracemalloc.start()
+    try:
+        counts = pixels.histogram(image, 16)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 32 * 2**20
+    assert (counts[:4096] == 4096).all()
+    assert counts.sum() == image.size
+
+
+def test_what_a_shutter_hides_is_not_counted():
+    outside = np.zeros(FILM12.shape, dtype=bool)
+    outside[:, :7] = True
+    assert (pixels.histogram(FILM12, 16, outside) == np.bincount(FILM12[:, 7:].ravel(), minlength=65536)).all()
+
+
 # --- resampling ------------------------------------------------------------------------------------------------
 
 
@@ -301,6 +321,20 @@ def test_resampling_is_pillow_bilinear_at_any_size(film: np.ndarray, height: int
 
 def test_resampling_to_the_same_size_changes_nothing():
     assert np.allclose(shrink(FILM8, grey_table(GREY8), 48, 40), FILM8 / np.float32(255), atol=1e-7)
+
+
+def test_weights_of_the_longest_side_hold_no_dense_matrix():
+    bands = resampling.weight_bands(16384, 1600)
+    assert sum(band.weights.nbytes for band in bands) < 2**20
+    assert (bands[0].top, bands[0].start, bands[-1].bottom, bands[-1].end) == (0, 0, 1600, 16384)
+    assert resampling.MAX_KEPT_WEIGHTS * 2**20 <= 64 * 2**20
+
+
+def test_dense_weights_are_those_of_the_bands_and_sum_to_one():
+    dense = resampling.resampling_weights(50, 9)
+    assert dense.shape == (9, 50)
+    assert np.allclose(dense.sum(axis=1), 1)
+    assert all((dense[band.top : band.bottom, band.start : band.end] == band.weights).all() for band in resampling.weight_bands(50, 9))
 
 
 def test_squash_fills_the_square():

@@ -99,7 +99,7 @@ def gone_forward(engine: sa.Engine, step: timedelta, now: datetime) -> int:
         if policy is None:
             return 0
         rules = in_force(tx, policy)
-        back, forward = _steps(tx, now - step)
+        back, forward = _steps(tx, step, now - step)
         by = sa.type_coerce(instances.c.receipt_at, sa.BigInteger) - sa.type_coerce(instances.c.received_at, sa.BigInteger)
         moved = (by > 0) & (by <= (step + forward + SEEN_WITHIN) // MICROSECOND) & (instances.c.receipt_at <= now)
         came = sa.false() if back is None else _while_behind(instances.c.received_at, back, now - step) & (by == 0)
@@ -125,17 +125,21 @@ def gone_forward(engine: sa.Engine, step: timedelta, now: datetime) -> int:
         return len(uids)
 
 
-def _steps(tx: sa.Connection, before: datetime) -> tuple[datetime | None, timedelta]:
-    """Of the day before a step forward: when the clock went back, by that clock, and by how much it went forward since."""
+def _steps(tx: sa.Connection, step: timedelta, before: datetime) -> tuple[datetime | None, timedelta]:
+    """Of the day before a step forward: when the clock went back by as much, by that clock, and by how much it went forward since.
+
+    Only what undoes a step back says that the clock was behind in between: the first is None otherwise.
+    """
     recent = (events.c.kind == Kind.CLOCK_STEPPED) & (events.c.at > before - DAY) & (events.c.at <= before + SEEN_WITHIN)
-    back, forward = None, timedelta(0)
+    back, by, forward = None, timedelta(0), timedelta(0)
     for row in tx.execute(sa.select(events.c.at, events.c.detail).where(recent).order_by(events.c.at, events.c.id)):
         seconds = float(row.detail.get("seconds", 0))
         if seconds < 0:
-            back, forward = back or row.at, timedelta(0)
+            back, by, forward = back or row.at, max(by, timedelta(seconds=-seconds)), timedelta(0)
         else:
             forward += timedelta(seconds=seconds)
-    return back, forward
+    undone = not forward and abs(step - by) <= by / 10 + SEEN_WITHIN
+    return back if undone else None, forward
 
 
 def _while_behind(column: sa.Column[datetime], back: datetime, before: datetime) -> sa.ColumnElement[bool]:

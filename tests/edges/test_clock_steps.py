@@ -208,3 +208,11 @@ def test_what_lies_a_moment_ahead_is_no_step_of_the_clock(ledger: sa.Engine):
     clock_steps.hold_to_present(ledger, NOW - timedelta(minutes=2, seconds=5))
     assert stands(ledger) == before
     assert clock_steps.last_step(ledger, NOW) == ""
+
+
+def test_a_step_forward_that_undoes_none_moves_no_arrival(ledger: sa.Engine):
+    clock_steps.record_step(ledger, -5 * HOUR, NOW - HOUR)
+    a_day(ledger)
+    before = stands(ledger)
+    clock_steps.gone_forward(ledger, 2 * HOUR, NOW + 2 * HOUR)
+    assert stands(ledger) == before

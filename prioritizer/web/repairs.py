@@ -46,6 +46,7 @@ PLACES: dict[str, tuple[Severity, str, str]] = {
     "files-missing": (Severity.ALARM, "/system#stations", "The spool's disk"),
     "files-damaged": (Severity.ALARM, "/system#stations", "The spool's disk"),
     "inbox": (Severity.ALARM, "/system#stations", "The workers"),
+    "copies": (Severity.ALARM, "/system#stations", "The workers"),
     "scoring": (Severity.ALARM, "/system#stations", "The workers"),
     "publishing": (Severity.ALARM, "/system#stations", "The workers"),
     "failing": (Severity.ALARM, "/system#stations", "The workers"),

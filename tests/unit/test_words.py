@@ -37,7 +37,7 @@ def row(**values: object) -> Row:
     usual: dict[str, object] = {
         "study_uid": "1.2.3", "patient_id": "4711", "patient_name": "Muster^Anna^^Dr", "patient_birth_date": "20230101",
         "patient_sex": "F", "age_years": 3.0, "accession_number": "A1", "study_description": "Thorax", "modality": "CR",
-        "calling_ae": "DX1", "first_received_at": NOON - timedelta(minutes=30), "instances": 2, "stat": False, "pinned_by": None,
+        "calling_ae": "DX1", "first_received_at": NOON - timedelta(minutes=30), "instances": 2, "entries": 2, "stat": False, "pinned_by": None,
         "ai_state": "SCORED", "ai_reason": "", "risk": 0.03, "band": "NEUTRAL", "due_at": NOON + timedelta(minutes=90),
         "overdue_at": None, "place_reason": "order of arrival", "reading_state": "OPEN", "reader": None, "reader_since": None,
         "reader_until": None, "read_at": None,

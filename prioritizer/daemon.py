@@ -13,10 +13,12 @@ import random
 import signal
 import socket
 import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import sdnotify
@@ -90,8 +92,9 @@ class Daemon:
         self.scorer: EngineProcess | None = None
         self.ai_off = "starting"
         self.ai_off_since: datetime = utc_now()
-        self.stopping = threading.Event()
-        self._reload_wanted = threading.Event()
+        # Plain values, written by signal handlers: a handler that sets an Event which the same thread waits for may wait for its lock.
+        self.stopping = False
+        self._reload_wanted = False
         self.stations: list[Station] = []
         self._senders: list[Sender] = []
         self._works: list[Receive | ScoreStation | PublishStation] = []
@@ -107,9 +110,9 @@ class Daemon:
 
     def run(self) -> None:
         """Run until SIGTERM or SIGINT."""
-        signal.signal(signal.SIGTERM, lambda *_: self.stopping.set())
-        signal.signal(signal.SIGINT, lambda *_: self.stopping.set())
-        signal.signal(signal.SIGHUP, lambda *_: self._reload_wanted.set())
+        signal.signal(signal.SIGTERM, self._on_signal)
+        signal.signal(signal.SIGINT, self._on_signal)
+        signal.signal(signal.SIGHUP, self._on_signal)
         self.listener.on_arrival = self._arrived
         self.listener.start()
         preparing = threading.Thread(target=self._prepare_ledger, name="preparing")
@@ -132,11 +135,18 @@ class Daemon:
         self._start_chores()
         self._await_listener()
         self._say_ready()
-        while not self.stopping.wait(0.5):
-            if self._reload_wanted.is_set():
-                self._reload_wanted.clear()
+        while not self.stopping:
+            time.sleep(0.5)
+            if self._reload_wanted:
+                self._reload_wanted = False
                 self.reload()
         self.drain()
+
+    def _on_signal(self, number: int, _frame: FrameType | None) -> None:
+        if number == signal.SIGHUP:
+            self._reload_wanted = True
+        else:
+            self.stopping = True
 
     # --- the ledger --------------------------------------------------------------------------------------------
 
@@ -515,7 +525,7 @@ class Daemon:
             if self.listener.fault:
                 self.drain()
                 raise ConfigError((f"listener: {self.listener.fault}",))
-            if self.stopping.is_set():
+            if self.stopping:
                 return
 
     def _say_ready(self) -> None:

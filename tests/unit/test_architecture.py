@@ -217,3 +217,14 @@ def test_there_is_no_corner_for_everything():
 def test_nothing_is_decided_by_the_order_of_a_set(path: Path):
     """A set of texts has another order in every process: what `next(iter(NAMES))` gives is drawn by chance."""
     assert not re.search(r"next\(iter\((\w+\.)?[A-Z_]+\)", path.read_text()), path
+
+
+def test_a_signal_handler_takes_no_lock():
+    """A handler runs inside whatever its thread does: where that holds the lock of an Event, setting the Event waits for ever."""
+    found = [
+        f"{path.name}:{node.lineno}"
+        for path in modules()
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "signal.signal" and ".set()" in ast.unparse(node)
+    ]
+    assert found == []

@@ -39,8 +39,12 @@ def show(config: ConfigFile = None, as_json: AsJson = False) -> None:
         out.print(f"{one['study_uid']}  shown as {one['patient_name'] or 'no name'} ({one['patient_id'] or 'no Patient ID'})", markup=False)
         for text in one["identity"]:
             out.print(f"  {text}", markup=False)
-        out.print(f"  what is shown is right: prioritizer identity keep {one['study_uid']} --shown {one['shown']}", markup=False)
-        out.print(f"  what came since is right: prioritizer identity take {one['study_uid']} --shown {one['shown']}", markup=False)
+        keep_words, take_words = (
+            ("two patients", "one patient, the first row's") if one["joins"] else ("what is shown is right", "what came since is right")
+        )
+        out.print(f"  {keep_words}: prioritizer identity keep {one['study_uid']} --shown {one['shown']}", markup=False)
+        if one["can_take"]:
+            out.print(f"  {take_words}: prioritizer identity take {one['study_uid']} --shown {one['shown']}", markup=False)
     if not found:
         out.print("Nothing must be confirmed.")
 
@@ -97,10 +101,13 @@ def rebuild(
         talk.print(f"{found.left} files could not be read or entered now; the log names why. Run this again")
     if publish is not None:
         from prioritizer.db.rebuilding import decide
+        from prioritizer.db.worklist import held_after_rebuild
 
         done = decide(engine, publish=publish is Publish.YES, who=getpass.getuser(), now=utc_now())
         what = "their results are built and sent" if publish is Publish.YES else "nothing of before is sent again"
         talk.print(f"{done} studies: {what}")
+        if left := held_after_rebuild(engine):
+            talk.print(f"{left} studies are not decided: images of theirs wait for their score. Run this again when they have it")
 
 
 def _rebuilt(config: ConfigFile) -> tuple[sa.Engine, Rebuilt]:

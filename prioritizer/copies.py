@@ -216,6 +216,8 @@ def confirm(
         held = copies.held(engine, copy.sop_instance_uid)
         if held is not None and held.instance.study_uid == study_uid:
             newest[copy.sop_instance_uid] = copy.file  # the oldest first: the newest stays
+    if not newest and not copies.taken_of(engine, study_uid):
+        raise NotAllowed("no newer copy of an image of this row waits: what is shown can only be kept")
     there = {path.name for path in spool.copies()}
     for file in newest.values():
         if file not in there:

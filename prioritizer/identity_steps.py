@@ -28,7 +28,9 @@ def settle(engine: sa.Engine, spool: Spool, study_uid: str, *, take: bool, who: 
     if shown and shown != kept_copies.mark_of(engine, study_uid):
         raise NotAllowed("something else came since this was shown: look at it again, then confirm it")
     if take and ANOTHER_PATIENT in study_uid and not kept_copies.waiting(engine, study_uid):
-        return f"the two rows are one study now, {joining.join(engine, study_uid, who, policy, utc_now())}"
+        first = joining.join(engine, study_uid, who, policy, utc_now())
+        row = worklist.study(engine, first)
+        return f"the two rows are one study now, {first}, shown as {row.patient_name or 'no name'} ({row.patient_id or 'no Patient ID'})"
     taken = copies.confirm(engine, spool, read_any, study_uid, take=take, who=who, policy=policy, quiet=quiet)
     if taken:
         return f"{taken} image{'s' if taken > 1 else ''} and the particulars of the row were replaced by what came since"

@@ -24,6 +24,7 @@ from prioritizer.errors import ModelError
 from prioritizer.house_rules import policy_of
 from prioritizer.ranking import Stage
 from prioritizer.ruled import in_force_for
+from prioritizer.study import ANOTHER_PATIENT
 from prioritizer.web import words
 
 FOOT = (
@@ -170,6 +171,8 @@ def as_listed(engine: sa.Engine) -> list[dict[str, Any]]:
             "patient_id": row.patient_id,
             "patient_name": row.patient_name,
             "identity": row.identity.split("\n"),
+            "can_take": copies.can_take(engine, row.study_uid),
+            "joins": ANOTHER_PATIENT in row.study_uid and not copies.waiting(engine, row.study_uid),
             "shown": copies.mark_of(engine, row.study_uid),
             "images": [one.sop_instance_uid for one in copies.waiting(engine, row.study_uid)],
         }

@@ -224,7 +224,7 @@ def _of_studies(look: Look, lasting: Lasting) -> Iterator[Alarm]:
     """What a person must confirm or decide."""
     unsure = worklist.to_confirm(look.engine)
     said = f"of {unsure} studies it must be confirmed whose they are"
-    yield from _alarm(unsure, "identity", said, ADMINISTRATOR, "`prioritizer identity` lists them with both patients and the step for each")
+    yield from _alarm(unsure, "identity", said, ADMINISTRATOR, "`prioritizer identity list` shows both patients and the step for each")
     held = worklist.held_after_rebuild(look.engine)
     said = f"{held} studies were entered again from the spool: whether their results are sent again is not decided"
     first = "`prioritizer rebuild --publish no` where the PACS has them, `--publish yes` where it does not"

@@ -26,7 +26,17 @@ from prioritizer.db.tables import differing_copies, instances, studies
 from prioritizer.errors import NotAllowed
 from prioritizer.identity import particulars_of
 from prioritizer.ranking import Policy
-from prioritizer.study import COPY_TRANSITIONS, CopyState, Hold, Instance, SOPInstanceUID, names_a_study, states_before, study_instance_uid
+from prioritizer.study import (
+    ANOTHER_PATIENT,
+    COPY_TRANSITIONS,
+    CopyState,
+    Hold,
+    Instance,
+    SOPInstanceUID,
+    names_a_study,
+    states_before,
+    study_instance_uid,
+)
 
 ALIAS = "copy."
 """How the key of an instance begins that shares its SOP Instance UID with one of another study; a digest of its file follows."""
@@ -118,6 +128,15 @@ def begin_taking(engine: sa.Engine, study_uid: str, files: Sequence[str], who: s
         if files:
             retract_unsent(tx, study_uid, now)
             hold(tx, study_uid)
+
+
+def can_take(engine: sa.Engine, study_uid: str) -> bool:
+    """True where something newer can take the place of what a row shows: a copy of one of its images, or the row can join the first."""
+    waits = (differing_copies.c.study_uid == study_uid) & sa.text("differing_copies.state = 'WAITING'")
+    mine = sa.select(differing_copies.c.file).join(instances, instances.c.sop_instance_uid == differing_copies.c.sop_instance_uid)
+    with connect.reading(engine) as tx:
+        copy = tx.scalar(mine.where(waits, instances.c.study_uid == study_uid).limit(1))
+    return copy is not None or ANOTHER_PATIENT in study_uid
 
 
 def mark_of(engine: sa.Engine, study_uid: str) -> str:

@@ -17,7 +17,7 @@ from prioritizer.db.saying import Word
 from prioritizer.db.worklist import InstanceRow, Row
 from prioritizer.errors import Forbidden, NotAllowed, NotFound, Transient
 from prioritizer.ranking import Stage
-from prioritizer.study import AIState, Finding, InstanceState, ReadingState
+from prioritizer.study import ANOTHER_PATIENT, AIState, Finding, InstanceState, ReadingState
 from prioritizer.web import history, words
 from prioritizer.web.asking import Asked
 from prioritizer.web.desk import Desk, Here, Listening, Pictures, Seeing, Text
@@ -103,6 +103,8 @@ def show_study(desk: Here, person: Seeing, study_uid: str, list: str = "", read:
         said=[word for word in said if word.reader != person.name] if history.may_hear_others(person, row, said) else [],
         films=[one for one in instances if one.has_film],
         instances=instances,
+        can_take=bool(row.identity) and copies.can_take(desk.engine, row.study_uid),
+        joins=ANOTHER_PATIENT in row.study_uid and not copies.waiting(desk.engine, row.study_uid),
         doubt=copies.mark_of(desk.engine, row.study_uid) if row.identity else "",
         events=history.told_to(person, row, manner, said, happened),
         left_out=history.left_out(manner, happened),

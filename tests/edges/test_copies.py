@@ -664,3 +664,17 @@ def test_an_object_that_is_never_scored_is_not_asked_to_be(box: Box):
     box.receive()
     with pytest.raises(NotAllowed, match="nothing to score again"):
         scoring.requeue(box.ledger, str(second.StudyInstanceUID), "op", POLICY, utc_now())
+
+
+def test_where_nothing_newer_can_be_taken_take_is_refused_and_nothing_is_settled(box: Box):
+    box.stored(phantom(2, StudyInstanceUID=STUDY))
+    box.receive()
+    with pytest.raises(NotAllowed, match="can only be kept"):
+        settle(box, take=True)
+    assert "another patient" in box.row(STUDY).identity
+    assert not copies.can_take(box.ledger, STUDY)
+    other = phantom(3, SOPInstanceUID=UID)
+    box.stored(other)
+    box.receive()
+    assert not copies.can_take(box.ledger, str(other.StudyInstanceUID))
+    assert "shown as PHANTOM^ONE" in settle(box, take=True, study=f"{STUDY}~2")

@@ -46,7 +46,10 @@ def test_an_administrator_settles_it(unsure: sa.Engine):
 
     with at(unsure, "admin", Role.ADMIN, settle_identity=settle) as browser:
         page = browser.get("/study/1.2.3~2").text
-        assert "Keep what is shown here" in page
+        assert "make it one" in page
+        first = browser.get("/study/1.2.3").text
+        assert "Keep what is shown here" in first
+        assert 'value="yes"' not in first, "nothing newer can take its place"
         mark = copies.mark_of(unsure, "1.2.3~2")
         assert f'name="shown" value="{mark}"' in page
         done = browser.post("/study/1.2.3~2/identity", data={"take": "yes", "shown": mark}, follow_redirects=False)

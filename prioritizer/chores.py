@@ -32,6 +32,7 @@ KEPT_SESSIONS = timedelta(days=30)
 """So long after its end a session stays in the ledger; who signed in is in the audit log permanently."""
 STEP = timedelta(seconds=20)
 """The clock of the machine drifts less than this between two looks; more is a step."""
+FIRST_RECONCILE_WAIT_S, MAX_RECONCILE_WAIT_S = 30.0, 3600.0
 LONGEST_TURN = timedelta(minutes=15)
 """A job that has not ended after so long hangs: the longest, the board of a million studies, takes seconds."""
 
@@ -75,7 +76,7 @@ class Chores:
         self._ours = ours
         self._policy = policy or (lambda: policy_of(settings(), None))
         self._scrubbed_to = ""
-        self._reconciled = False
+        self._reconciled, self._reconcile_at, self._reconcile_wait = False, 0.0, FIRST_RECONCILE_WAIT_S / 2
         self._growth = 0.0
         self._clocks = (utc_now(), time.monotonic())
         self._looking = threading.Lock()
@@ -131,10 +132,8 @@ class Chores:
             step = (now[0] - wall) - timedelta(seconds=now[1] - monotonic)
             if abs(step) > STEP:
                 log.error("the clock was set by %.0f s", step.total_seconds(), extra={"event": "clock-stepped"})
-                clock_steps.record_step(self._engine, step, now[0])
                 self._hold_to_present(now[0])
-                if step > STEP:
-                    clock_steps.gone_forward(self._engine, step, now[0])
+                (clock_steps.gone_forward if step > STEP else clock_steps.record_step)(self._engine, step, now[0])
             self._clocks = now  # only now: a step that could not be written down is seen again
 
     def _hold_to_present(self, now: datetime) -> None:
@@ -151,9 +150,14 @@ class Chores:
         reading.expire(self._engine, now - timedelta(hours=self._settings().ranking.expire_after_hours), now)
 
     def reconcile(self) -> None:
-        """Once after a start: files that the ledger does not know enter it; rows whose file is gone raise an alarm."""
-        if self._reconciled:
+        """Once after a start: files that the ledger does not know enter it; rows whose file is gone raise an alarm.
+
+        Where a file cannot be read or entered it is done again, later each time: the whole ledger is read for it.
+        """
+        if self._reconciled or time.monotonic() < self._reconcile_at:
             return
+        self._reconcile_wait = min(2 * self._reconcile_wait, MAX_RECONCILE_WAIT_S)
+        self._reconcile_at = time.monotonic() + self._reconcile_wait
         known = receiving.known_instances(self._engine)
         found = rebuild(self._engine, self._spool, set(known), self._policy(), quiet_of(self._settings()), utc_now())
         if found.entered or found.set_aside:

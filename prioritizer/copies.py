@@ -37,7 +37,7 @@ from prioritizer.study import names_a_study, study_instance_uid
 log = logging.getLogger(__name__)
 WAIT_S = 1.0
 MAX_DEATHS = 3
-LONGEST_TAKING = timedelta(seconds=30)
+MAX_TAKING = timedelta(seconds=30)
 """So long a person's own process is left to end what it began."""
 A_TURN = 1
 """Copies looked at before the inbox is looked at again: a decoder that hangs on one takes its whole time limit."""
@@ -65,7 +65,7 @@ class Copies:
         first = self._looked_at is None
         if self._looked_at is None:
             self._looked_at = copies.kept_files(self.engine)
-        self._end_what_was_begun(policy, quiet, begun_before=None if first else self.clock() - LONGEST_TAKING)
+        self._end_what_was_begun(policy, quiet, begun_before=None if first else self.clock() - MAX_TAKING)
         now = time.monotonic()
         waits = {name for name, at in self._later.items() if at > now}
         present = self.spool.copies()
@@ -80,7 +80,7 @@ class Copies:
         for study_uid, who in copies.being_taken(self.engine, begun_before):
             try:
                 end_taking(self.engine, self.spool, self.read, study_uid, who=who, policy=policy, quiet=quiet, clock=self.clock)
-            except (OSError, ValueError, PrioritizerError) as error:
+            except (OSError, ValueError, sa.exc.SQLAlchemyError, PrioritizerError) as error:
                 log.error("a copy that was taken cannot be put in its place (%s)", type(error).__name__, extra={"event": "taking-waits"})
 
     def _judge_alone(self, path: Path, policy: Policy, quiet: Quiet) -> bool:
@@ -232,6 +232,9 @@ def end_taking(
     """Put the copies of a study that were confirmed in the place of what is held; returns how many. May be repeated."""
     files = copies.taken_of(engine, study_uid)
     paths = [path for path in spool.copies() if path.name in files]
+    if gone := files - {path.name for path in paths}:
+        copies.wait_again(engine, study_uid, gone, clock())
+        raise NotAllowed(f"the copy {min(gone)} is not in the spool any more: send the image again")
     taken = {path.name: read(path) for path in paths}
     for path in paths:
         spool.put_in_place(path, "a person confirmed another copy of this image")

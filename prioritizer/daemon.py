@@ -68,7 +68,7 @@ from prioritizer.web.desk import Page, Proved, SpoolRoom
 from prioritizer.web.server import WebServer
 
 log = logging.getLogger(__name__)
-LONGEST_TAKEOVER_S = 10.0
+MAX_TAKEOVER_S = 10.0
 
 RECYCLE_DECODERS_AFTER = 500
 """Images one sandboxed process reads before it is replaced: native codecs leak."""
@@ -306,7 +306,7 @@ class Daemon:
 
     def _await_ledger(self) -> None:
         """What starts next begins with the ledger where it can be taken over; a ledger that hangs holds up no page for long."""
-        until = time.monotonic() + LONGEST_TAKEOVER_S
+        until = time.monotonic() + MAX_TAKEOVER_S
         while self._ledger_fault and not self._owed.names and not self.stopping and time.monotonic() < until:
             time.sleep(0.05)
 

@@ -276,7 +276,7 @@ class PublishStation:
         return True
 
     def _is_changed(self, claim: delivering.ClaimedStudy) -> bool:
-        """True where the file is not the one that was scored: nothing is drawn over another image. A missing one is told by building."""
+        """True where the file is not the one that was scored: nothing is drawn over another image. Building reports a missing one."""
         path = self.spool.find(claim.source_instance_uid)
         try:
             return path is not None and attributes.sha256_of(path) != claim.source_sha256

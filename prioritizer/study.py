@@ -162,7 +162,7 @@ class CopyState(StrEnum):
               held back meanwhile. A crash leaves the file in conflicts/, and it is looked at again.
     SAME      The same image again, in another transfer syntax or with another history: nothing to decide.
     TAKING    A person confirmed the copy, and it is being put in the place of what is held. No result goes out meanwhile; after a crash the
-              receive worker ends it.
+              receive worker ends it. Where the copy's file is gone it waits again.
     KEPT      A person confirmed what is held; the copy stays in conflicts/.
     TAKEN     The copy took the place of what was held, by a person's word, or because what was held was damaged or gone.
     """
@@ -176,7 +176,7 @@ class CopyState(StrEnum):
 
 COPY_TRANSITIONS: Mapping[CopyState, frozenset[CopyState]] = {
     CopyState.WAITING: frozenset({CopyState.KEPT, CopyState.TAKING, CopyState.TAKEN, CopyState.SAME}),
-    CopyState.TAKING: frozenset({CopyState.TAKEN}),
+    CopyState.TAKING: frozenset({CopyState.TAKEN, CopyState.WAITING}),
     CopyState.SAME: frozenset(),
     CopyState.KEPT: frozenset(),
     CopyState.TAKEN: frozenset(),

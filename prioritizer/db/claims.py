@@ -16,16 +16,16 @@ import sqlalchemy as sa
 
 from prioritizer.db.tables import MICROSECOND, database_now, deliveries, studies
 
-LONGEST_WAIT = timedelta(hours=1)
+MAX_WAIT = timedelta(hours=1)
 """No lease and no wait before the next try is longer. One that ends later was written while a clock was ahead, and holds nobody up."""
-LONGEST_WAIT_AFTER_REFUSAL = timedelta(hours=10)
+MAX_WAIT_AFTER_REFUSAL = timedelta(hours=10)
 """A destination that refuses is asked again after up to 8 hours and a fifth (`back_off`)."""
 
 
 def free(table: sa.Table) -> sa.ColumnElement[bool]:
     """Rows that are due and that nobody holds now."""
-    now, latest = database_now(), _from_now(LONGEST_WAIT)
-    latest_try = _from_now(LONGEST_WAIT_AFTER_REFUSAL) if table is deliveries else latest
+    now, latest = database_now(), _from_now(MAX_WAIT)
+    latest_try = _from_now(MAX_WAIT_AFTER_REFUSAL) if table is deliveries else latest
     due = sa.or_(table.c.not_before.is_(None), table.c.not_before <= now)
     if table is not studies:  # a site may wait longer than that until a study is quiet
         due = sa.or_(due, table.c.not_before > latest_try)

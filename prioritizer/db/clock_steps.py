@@ -13,7 +13,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from prioritizer.db import connect, ranking_policy
-from prioritizer.db.claims import LONGEST_WAIT
+from prioritizer.db.claims import MAX_WAIT
 from prioritizer.db.events import Kind, record
 from prioritizer.db.in_force import InForce, in_force
 from prioritizer.db.instance_rows import OWN_OBJECT
@@ -53,7 +53,7 @@ def bring_to_present(tx: sa.Connection, rules: InForce, now: datetime) -> int:
 
 def hold_results_to_present(engine: sa.Engine, quiet: Quiet, now: datetime) -> int:
     """Results that a clock which was ahead put off are due as if their study had changed now; returns of how many studies."""
-    latest = now + max(quiet.ceiling, quiet.quiet, LONGEST_WAIT) + NO_STEP
+    latest = now + max(quiet.ceiling, quiet.quiet, MAX_WAIT) + NO_STEP
     with connect.writing(engine) as tx:
         ahead = sa.or_(studies.c.not_before > latest, studies.c.publish_by > latest)
         due = {"not_before": now + quiet.quiet, "publish_by": now + quiet.ceiling}
@@ -86,43 +86,50 @@ def hold_to_present(engine: sa.Engine, now: datetime) -> int:
 def gone_forward(engine: sa.Engine, step: timedelta, now: datetime) -> int:
     """The clock was set forward by `step`: what was moved by no more than that has its own arrival again; returns how many studies.
 
-    No unread study expires until the time that the site gives has passed from now on, and a reader's claim keeps what it had left.
+    No unread study expires until the time that the site gives has passed from now on, and a reader's claim keeps what it had left. The
+    step is written down in the same commit: what moves times by a difference is done once.
     """
     with connect.writing(engine) as tx:
-        on_the_list = studies.c.listed & (studies.c.reading_state != ReadingState.READ) & studies.c.expired_at.is_(None)
-        held = tx.scalars(sa.select(studies.c.study_uid).where(on_the_list).order_by(studies.c.study_uid).with_for_update()).all()
-        tx.execute(studies.update().where(on_the_list).values(listed_since=now))
-        alive = (studies.c.reading_state == ReadingState.CLAIMED) & (studies.c.reader_until > now - step)
-        moved_on = {name: _later(studies.c[name], step) for name in ("reader_since", "reader_until")}
-        tx.execute(studies.update().where(alive).values(moved_on))
-        policy = ranking_policy.remembered(tx)
-        if policy is None:
-            return 0
-        rules = in_force(tx, policy)
-        back, forward = _steps(tx, step, now - step)
-        by = sa.type_coerce(instances.c.receipt_at, sa.BigInteger) - sa.type_coerce(instances.c.received_at, sa.BigInteger)
-        moved = (by > 0) & (by <= (step + forward + SEEN_WITHIN) // MICROSECOND) & (instances.c.receipt_at <= now)
-        came = sa.false() if back is None else _while_behind(instances.c.received_at, back, now - step) & (by == 0)
-        if back is not None:
-            for column in (studies.c.read_at, studies.c.expired_at):
-                then = _while_behind(column, back, now - step)
-                tx.execute(studies.update().where(then).values({column.name: _later(column, step)}))
-        uids = sorted(set(tx.scalars(sa.select(instances.c.study_uid).where(sa.or_(moved, came)))) & set(held))
-        for uid in uids:
-            mine = instances.c.study_uid == uid
-            arrived = sa.case((moved, instances.c.receipt_at), else_=_later(instances.c.received_at, step))
-            tx.execute(instances.update().where(mine, sa.or_(moved, came)).values(received_at=arrived))
-            span = sa.select(sa.func.min(instances.c.received_at), sa.func.max(instances.c.received_at)).where(
-                mine, instances.c.reason != OWN_OBJECT
-            )
-            first, last = tx.execute(span).one()
-            if first is not None:
-                tx.execute(studies.update().where(studies.c.study_uid == uid).values(first_received_at=first, last_received_at=last))
-                put_in_place(tx, uid, rules.policy, now)
-        if uids:
-            said = f"{len(uids)} studies that a clock behind had brought forward stand where their receipts say"
-            record(tx, Kind.CLOCK_STEPPED, said, now)
-        return len(uids)
+        put_back = _put_back(tx, step, now)
+        if put_back:
+            message = f"{put_back} studies that a clock behind had brought forward are dated by their receipts again"
+            record(tx, Kind.CLOCK_STEPPED, message, now)
+        _record_step(tx, step, now)
+        return put_back
+
+
+def _put_back(tx: sa.Connection, step: timedelta, now: datetime) -> int:
+    on_the_list = studies.c.listed & (studies.c.reading_state != ReadingState.READ) & studies.c.expired_at.is_(None)
+    held = tx.scalars(sa.select(studies.c.study_uid).where(on_the_list).order_by(studies.c.study_uid).with_for_update()).all()
+    tx.execute(studies.update().where(on_the_list).values(listed_since=now))
+    alive = (studies.c.reading_state == ReadingState.CLAIMED) & (studies.c.reader_until > now - step)
+    moved_on = {name: _later(studies.c[name], step) for name in ("reader_since", "reader_until")}
+    tx.execute(studies.update().where(alive).values(moved_on))
+    policy = ranking_policy.remembered(tx)
+    if policy is None:
+        return 0
+    rules = in_force(tx, policy)
+    back, forward = _steps(tx, step, now - step)
+    by = sa.type_coerce(instances.c.receipt_at, sa.BigInteger) - sa.type_coerce(instances.c.received_at, sa.BigInteger)
+    moved = (by > 0) & (by <= (step + forward + SEEN_WITHIN) // MICROSECOND) & (instances.c.receipt_at <= now)
+    came = sa.false() if back is None else _while_behind(instances.c.received_at, back, now - step) & (by == 0)
+    if back is not None:
+        for column in (studies.c.read_at, studies.c.expired_at):
+            then = _while_behind(column, back, now - step)
+            tx.execute(studies.update().where(then).values({column.name: _later(column, step)}))
+    uids = sorted(set(tx.scalars(sa.select(instances.c.study_uid).where(sa.or_(moved, came)))) & set(held))
+    for uid in uids:
+        mine = instances.c.study_uid == uid
+        arrived = sa.case((moved, instances.c.receipt_at), else_=_later(instances.c.received_at, step))
+        tx.execute(instances.update().where(mine, sa.or_(moved, came)).values(received_at=arrived))
+        span = sa.select(sa.func.min(instances.c.received_at), sa.func.max(instances.c.received_at)).where(
+            mine, instances.c.reason != OWN_OBJECT
+        )
+        first, last = tx.execute(span).one()
+        if first is not None:
+            tx.execute(studies.update().where(studies.c.study_uid == uid).values(first_received_at=first, last_received_at=last))
+            put_in_place(tx, uid, rules.policy, now)
+    return len(uids)
 
 
 def _steps(tx: sa.Connection, step: timedelta, before: datetime) -> tuple[datetime | None, timedelta]:
@@ -153,9 +160,13 @@ def _later(column: sa.Column[datetime], step: timedelta) -> sa.ColumnElement[Any
 def record_step(engine: sa.Engine, step: timedelta, now: datetime) -> None:
     """The machine's clock was set, by so much: an event, and so an alarm."""
     with connect.writing(engine) as tx:
-        where = "forward" if step > timedelta(0) else "back"
-        said = f"the clock was set {where} by {abs(step).total_seconds():.0f} s"
-        record(tx, Kind.CLOCK_STEPPED, said, now, seconds=step.total_seconds())
+        _record_step(tx, step, now)
+
+
+def _record_step(tx: sa.Connection, step: timedelta, now: datetime) -> None:
+    where = "forward" if step > timedelta(0) else "back"
+    message = f"the clock was set {where} by {abs(step).total_seconds():.0f} s"
+    record(tx, Kind.CLOCK_STEPPED, message, now, seconds=step.total_seconds())
 
 
 def last_step(engine: sa.Engine, now: datetime, within: timedelta = STANDS_FOR) -> str:

@@ -6,7 +6,7 @@ The copy lies in the spool's conflicts/ from before it was acknowledged; `differ
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
@@ -128,6 +128,14 @@ def begin_taking(engine: sa.Engine, study_uid: str, files: Sequence[str], who: s
         if files:
             retract_unsent(tx, study_uid, now)
             hold(tx, study_uid)
+
+
+def wait_again(engine: sa.Engine, study_uid: str, files: Collection[str], now: datetime) -> None:
+    """Confirmed copies whose files are gone wait to be confirmed again; the study's results are held until then."""
+    mine = (differing_copies.c.study_uid == study_uid) & differing_copies.c.file.in_(files)
+    with connect.writing(engine) as tx:
+        lock_study(tx, study_uid)
+        _leave(tx, mine, CopyState.WAITING, "", now)
 
 
 def can_take(engine: sa.Engine, study_uid: str) -> bool:

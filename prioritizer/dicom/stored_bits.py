@@ -1,6 +1,6 @@
 """Which bits of its words an image holds its values in, where the header is wrong about it and the pixels prove it.
 
-Values that go on beyond Bits Stored are told from an overlay in the unused bits by the steps between neighbouring pixels: a value
+Values that go on beyond Bits Stored are distinguished from an overlay in the unused bits by the steps between neighbouring pixels: a value
 whose upper bits are cut off leaps by the whole range where it passes the end, an overlay leaps at its own edges.
 
 Sources: PS3.3 C.7.6.3.1.2 (Bits Stored, High Bit), C.7.5.1.1.2 (Pixel Padding), PS3.5 8.1.1 (native pixel cells).

@@ -74,7 +74,7 @@ class Study(BaseModel):
     first_received_at: datetime
     instances: int
     entries: int
-    """How often something to look at came; what the step `read` is told as `seen`."""
+    """How often something to look at came; the step `read` takes it as `seen`."""
     stat: bool
     pinned_by: str | None
     ai_state: str

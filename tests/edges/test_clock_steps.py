@@ -145,7 +145,6 @@ def test_a_clock_that_goes_forward_in_two_steps_puts_back_what_one_backward_step
     clock_steps.hold_to_present(ledger, NOW - 2 * HOUR)
     for left in (1, 0):
         now = NOW - left * HOUR
-        clock_steps.record_step(ledger, HOUR, now)
         clock_steps.gone_forward(ledger, HOUR, now)
     assert stands(ledger) == before
 
@@ -216,3 +215,19 @@ def test_a_step_forward_that_undoes_none_moves_no_arrival(ledger: sa.Engine):
     before = stands(ledger)
     clock_steps.gone_forward(ledger, 2 * HOUR, NOW + 2 * HOUR)
     assert stands(ledger) == before
+
+
+def test_a_step_forward_that_could_not_be_written_down_is_done_once(ledger: sa.Engine, monkeypatch: pytest.MonkeyPatch):
+    a_day(ledger)
+    reading.claim(ledger, "1.0", "anna", timedelta(minutes=30), NOW)
+
+    def fails(*_: object) -> None:
+        raise RuntimeError("the disk is full")
+
+    monkeypatch.setattr(clock_steps, "_record_step", fails)
+    with pytest.raises(RuntimeError):
+        clock_steps.gone_forward(ledger, HOUR, NOW + HOUR)
+    monkeypatch.undo()
+    clock_steps.gone_forward(ledger, HOUR, NOW + HOUR)
+    assert worklist.study(ledger, "1.0").reader_since == NOW + HOUR
+    assert clock_steps.last_step(ledger, NOW + HOUR) == "the clock was set forward by 3600 s"

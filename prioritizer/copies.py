@@ -12,7 +12,6 @@ The listener acknowledges such a copy once it is durable in conflicts/. Here it 
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -32,10 +31,13 @@ from prioritizer.errors import NotAllowed, PrioritizerError, Transient, Unproces
 from prioritizer.identity import particulars_of
 from prioritizer.inference.sandbox import ChildDied
 from prioritizer.ranking import Policy
+from prioritizer.retries import Retries
 from prioritizer.study import names_a_study, study_instance_uid
 
 log = logging.getLogger(__name__)
 WAIT_S = 1.0
+"""Seconds until a copy that could not be judged is looked at again; doubled each time."""
+MAX_WAIT_S = 60.0
 MAX_DEATHS = 3
 MAX_TAKING = timedelta(seconds=30)
 """So long a person's own process is left to end what it began."""
@@ -57,23 +59,21 @@ class Copies:
     _looked_at: set[str] | None = field(default=None)
     _deaths: dict[str, int] = field(default_factory=dict)
     """How often the sandbox died on the pixels of a copy."""
-    _later: dict[str, float] = field(default_factory=dict)
-    """Copies that could not be judged, and when they are looked at again, by the monotonic clock."""
+    _retries: Retries = field(default_factory=lambda: Retries(WAIT_S, MAX_WAIT_S))
 
     def step(self, policy: Policy, quiet: Quiet) -> bool:
-        """Judge the oldest copies that were not looked at; True when there were any."""
+        """Judge the oldest copy that is due; True when there was one, also where it could not be judged: others may stand behind it."""
         first = self._looked_at is None
         if self._looked_at is None:
             self._looked_at = copies.kept_files(self.engine)
         self._end_what_was_begun(policy, quiet, begun_before=None if first else self.clock() - MAX_TAKING)
-        now = time.monotonic()
-        waits = {name for name, at in self._later.items() if at > now}
         present = self.spool.copies()
         # A name may be used again: what is not there any more is forgotten.
         self._looked_at &= {path.name for path in present}
-        new = [path for path in present if path.name not in self._looked_at and path.name not in waits][:A_TURN]
-        judged = [self._judge_alone(path, policy, quiet) for path in new]
-        return any(judged)
+        due = self._retries.due(path for path in present if path.name not in self._looked_at)[:A_TURN]
+        for path in due:
+            self._judge_alone(path, policy, quiet)
+        return bool(due)
 
     def _end_what_was_begun(self, policy: Policy, quiet: Quiet, begun_before: datetime | None) -> None:
         """Copies that a person took, and a crash or a fault came between their file and the ledger."""
@@ -83,7 +83,7 @@ class Copies:
             except (OSError, ValueError, sa.exc.SQLAlchemyError, PrioritizerError) as error:
                 log.error("a copy that was taken cannot be put in its place (%s)", type(error).__name__, extra={"event": "taking-waits"})
 
-    def _judge_alone(self, path: Path, policy: Policy, quiet: Quiet) -> bool:
+    def _judge_alone(self, path: Path, policy: Policy, quiet: Quiet) -> None:
         """Whatever one copy does to the disk, the ledger or a decoder: it is looked at again later, the others go on."""
         try:
             judged = self._judge(path, policy, quiet)
@@ -92,11 +92,8 @@ class Copies:
         except Exception as error:  # noqa: BLE001 - one item of many
             log.error("a differing copy cannot be judged now (%s)", type(error).__name__, extra={"event": "copy-waits"})
             judged = False
-        if judged:
-            self._later.pop(path.name, None)
-        else:
-            self._later[path.name] = time.monotonic() + WAIT_S
-        return judged
+        if not judged:
+            self._retries.later(path.name)
 
     def _judge(self, path: Path, policy: Policy, quiet: Quiet) -> bool:
         """True when the copy was judged; one whose original is not in the ledger yet waits for the next turn."""

@@ -25,6 +25,7 @@ from prioritizer.dicom.part10 import read_receipt
 from prioritizer.dicom.spool import Spool
 from prioritizer.errors import Contended
 from prioritizer.ranking import Policy
+from prioritizer.retries import Retries
 from prioritizer.study import Hold
 
 log = logging.getLogger(__name__)
@@ -32,7 +33,8 @@ log = logging.getLogger(__name__)
 RECEIVE_BATCH = 16
 """Instances a commit: one durable commit costs 4-6 ms, sixteen rows in it 0.3 ms each."""
 WAIT_S = 5.0
-"""Seconds until a file that the disk or the ledger did not take is looked at again."""
+"""Seconds until a file that the disk or the ledger did not take is looked at again; doubled each time."""
+MAX_WAIT_S = 60.0
 NOT_STORED = "its header holds values that the ledger cannot store"
 
 
@@ -72,29 +74,23 @@ class Receive:
     """Called when rows are committed: scoring need not wait until the files have settled."""
     clock: Clock = utc_now
     same_pixels: Compare = develop.same_pixels
-    _later: dict[str, float] = field(default_factory=dict)
-    """Files that could not be taken now, and when they are looked at again, by the monotonic clock."""
+    _retries: Retries = field(default_factory=lambda: Retries(WAIT_S, MAX_WAIT_S))
     _strangers_at: float = 0.0
     _copies: Copies | None = None
 
     def step(self) -> bool:
-        """Enter the oldest arrivals; True when there were any."""
+        """Enter the oldest arrivals; True when any were looked at, also where none could be entered: others may stand behind them."""
         if time.monotonic() >= self._strangers_at:
             self._strangers_at = time.monotonic() + WAIT_S
             self._set_strangers_aside()
-        taken = self._enter(self._readable(self._waiting()))
+        waiting = self._retries.due(self.spool.inbox())[:RECEIVE_BATCH]
+        self._enter(self._readable(waiting))
         noticed, judged = self._take_notices(), self._take_copies()
-        return taken or noticed or judged
-
-    def _waiting(self) -> list[Path]:
-        now = time.monotonic()
-        present = list(self.spool.inbox())
-        self._later = {name: at for name, at in self._later.items() if (self.spool.root / "inbox" / name).exists()}
-        return [path for path in present if self._later.get(path.name, 0.0) <= now][:RECEIVE_BATCH]
+        return bool(waiting) or noticed or judged
 
     def _wait(self, path: Path, why: str) -> None:
-        self._later[path.name] = time.monotonic() + WAIT_S
-        log.error("%s; it is looked at again in %.0f s, the others go on", why, WAIT_S, extra={"event": "inbox-waits"})
+        wait = self._retries.later(path.name)
+        log.error("%s; it is looked at again in %.0f s, the others go on", why, wait, extra={"event": "inbox-waits"})
 
     def _readable(self, paths: list[Path]) -> list[tuple[Path, Arrival]]:
         found = []
@@ -102,7 +98,7 @@ class Receive:
             try:
                 found.append((path, read_any(path)))
             except FileNotFoundError:
-                continue
+                self._retries.later(path.name)  # moved meanwhile, or a link to nothing
             except OSError as error:
                 self._wait(path, f"the disk does not give a file of the inbox ({error.strerror or type(error).__name__})")
             except ValueError:
@@ -121,10 +117,10 @@ class Receive:
             if path.is_file() and not path.is_symlink() and not path.name.startswith(".nfs"):
                 self._set_aside(path, "a file in the inbox that no listener put there")
 
-    def _enter(self, found: list[tuple[Path, Arrival]]) -> bool:
+    def _enter(self, found: list[tuple[Path, Arrival]]) -> None:
         """All in one commit; where that cannot be, each in one of its own."""
         if not found:
-            return False
+            return
         try:
             entered = self._receive(found)
         except (sa.exc.SQLAlchemyError, Contended) as error:
@@ -133,7 +129,6 @@ class Receive:
         self.entered()
         for path in entered:
             self._settle(path)
-        return bool(entered)
 
     def _enter_alone(self, path: Path, arrival: Arrival) -> list[Path]:
         """As it is, or bare with the reason; nothing where the ledger takes neither now."""

@@ -232,7 +232,7 @@ def test_a_copy_that_the_disk_does_not_give_stops_neither_copies_nor_arrivals(bo
     assert len(box.rows()) == 3
     monkeypatch.setattr(judged.copies, "enter_waiting", genuine)
     assert worker._copies is not None
-    worker._copies._later.clear()
+    worker._copies._retries._waits.clear()
     worker.step()
     assert "OTHER-2" in box.row(str(phantom(2).StudyInstanceUID)).identity
 

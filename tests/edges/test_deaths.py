@@ -20,8 +20,8 @@ from prioritizer.house_rules import policy_of, quiet_of
 from prioritizer.inference.bundle import open_bundle
 from prioritizer.inference.engine import Outputs
 from prioritizer.inference.sandbox import ChildDied
-from prioritizer.stations import Deaths, ScoreStation
-from tests.edges.ledgers import ledger_fixture  # noqa: F401
+from prioritizer.stations import Deaths, Receive, ScoreStation
+from tests.edges.ledgers import AT_ONCE, POLICY, ledger_fixture  # noqa: F401
 from tests.edges.spooled import Box, phantom
 
 
@@ -163,7 +163,7 @@ def test_a_copy_whose_pixels_the_sandbox_dies_on_once_is_looked_at_again(box: Bo
     worker = box.receive(same_pixels=dies_once)
     assert copies.waiting(box.ledger) == []
     assert worker._copies is not None
-    worker._copies._later.clear()
+    worker._copies._retries._waits.clear()
     worker.step()
     assert (copies.waiting(box.ledger), box.spool.copies()) == ([], [])
 
@@ -177,7 +177,7 @@ def test_a_copy_whose_pixels_the_sandbox_always_dies_on_waits_for_a_person(box: 
     worker = box.receive(same_pixels=always)
     assert worker._copies is not None
     for _ in range(judged.MAX_DEATHS):
-        worker._copies._later.clear()
+        worker._copies._retries._waits.clear()
         worker.step()
     assert len(copies.waiting(box.ledger)) == 1
 
@@ -190,4 +190,20 @@ def test_whatever_one_copy_raises_the_others_are_judged(box: Box):
         raise AttributeError("a foreign library")
 
     box.receive(same_pixels=bad)
+    assert [one.sop_instance_uid for one in copies.waiting(box.ledger)] == [phantom(2).SOPInstanceUID]
+
+
+def test_copies_that_can_never_be_judged_keep_no_later_one_waiting(box: Box, monkeypatch: pytest.MonkeyPatch):
+    for number in (1, 3, 4):
+        box.stored(phantom(number, StudyDescription="other bytes"))
+    box.stored(phantom(2, PatientID="RIGHT-2"))
+    monkeypatch.setattr(judged, "WAIT_S", 0.0)
+    monkeypatch.setattr(judged, "MAX_WAIT_S", 0.0)
+
+    def bad(one: Path, other: Path) -> bool:
+        raise AttributeError("a foreign library")
+
+    worker = Receive(engine=box.ledger, spool=box.spool, policy=POLICY, quiet=AT_ONCE, same_pixels=bad)
+    for _ in range(4):
+        worker.step()
     assert [one.sop_instance_uid for one in copies.waiting(box.ledger)] == [phantom(2).SOPInstanceUID]

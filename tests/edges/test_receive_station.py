@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from prioritizer import receive_station
 from prioritizer.dicom.part10 import encode_header
 from prioritizer.errors import Transient
-from prioritizer.receive_station import read_any
-from tests.edges.ledgers import kinds, ledger_fixture  # noqa: F401
+from prioritizer.receive_station import Receive, read_any
+from tests.edges.ledgers import AT_ONCE, POLICY, kinds, ledger_fixture  # noqa: F401
 from tests.edges.spooled import Box, encoded, phantom, receipt_of
 
 
@@ -51,7 +51,7 @@ def test_a_file_without_a_receipt_goes_to_quarantine_and_the_others_on_the_list(
     assert sorted(path.name for path in inbox.iterdir()) == [".nfs0001", "folder.dcm"]
     assert sorted(bool(facts["acknowledged"]) for _, facts in box.spool.quarantined()) == [True, True, True]
     assert box.spool.set_aside() == 3
-    assert len(worker._later) == 0
+    assert len(worker._retries) == 0
 
 
 def test_a_file_that_the_disk_does_not_give_waits_while_the_others_go_on(box: Box, monkeypatch: pytest.MonkeyPatch):
@@ -68,7 +68,7 @@ def test_a_file_that_the_disk_does_not_give_waits_while_the_others_go_on(box: Bo
     monkeypatch.setattr(receive_station, "read_receipt", read)
     worker = box.receive()
     assert [row.patient_id for row in box.rows()] == [good.PatientID]
-    assert len(worker._later) == 1
+    assert len(worker._retries) == 1
     monkeypatch.undo()
     box.receive()
     assert len(box.rows()) == 2
@@ -119,6 +119,33 @@ def test_a_receipt_that_is_cut_inside_an_element_stops_no_other(box: Box):
     assert box.spool.set_aside() == 1
 
 
+def test_files_that_the_disk_never_gives_keep_no_later_one_waiting(box: Box, monkeypatch: pytest.MonkeyPatch):
+    many = 2 * receive_station.RECEIVE_BATCH
+    for number in range(many + 1):
+        box.stored(phantom(number))
+    genuine, good = receive_station.read_receipt, str(phantom(many).SOPInstanceUID)
+
+    def read(path: Path) -> object:
+        if good not in path.name:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return genuine(path)
+
+    monkeypatch.setattr(receive_station, "read_receipt", read)
+    monkeypatch.setattr(receive_station, "WAIT_S", 0.0)
+    monkeypatch.setattr(receive_station, "MAX_WAIT_S", 0.0)
+    worker = Receive(engine=box.ledger, spool=box.spool, policy=POLICY, quiet=AT_ONCE)
+    for _ in range(3):  # every wait is over at once: the failed ones are due at each of these turns
+        assert worker.step()
+    assert [row.patient_id for row in box.rows()] == [phantom(many).PatientID]
+
+
+def test_a_link_to_nothing_does_not_keep_the_station_busy(box: Box):
+    (box.spool.root / "inbox" / "1 2.dcm").symlink_to("/nonexistent")
+    box.stored(phantom(1))
+    worker = box.receive()  # ends when nothing is due
+    assert (len(box.rows()), worker.step()) == (1, False)
+
+
 def test_an_arrival_that_collides_for_ever_stops_no_other(box: Box, monkeypatch: pytest.MonkeyPatch):
     for number in (1, 2, 3):
         box.stored(phantom(number))
@@ -132,7 +159,7 @@ def test_an_arrival_that_collides_for_ever_stops_no_other(box: Box, monkeypatch:
     monkeypatch.setattr(receive_station.receiving, "enter", enter)
     worker = box.receive()
     assert {row.patient_id for row in box.rows()} == {phantom(1).PatientID, phantom(3).PatientID}
-    assert len(worker._later) == 1
+    assert len(worker._retries) == 1
 
 
 def test_a_ledger_that_does_not_answer_loses_nothing(box: Box, monkeypatch: pytest.MonkeyPatch):

@@ -19,8 +19,7 @@ def in_force_at(settings: Settings, bundle: Bundle) -> tuple[InForce, str]:
     """What applies, and why it is the bundle's own where the ledger could not be asked. Raises CalibrationChanged."""
     policy = policy_of(settings, bundle)
     own = InForce(policy=policy, calibration=bundle.calibration)
-    sqlite = settings.store.data / "ledger.sqlite3"
-    if not settings.store.url and not sqlite.is_file():
+    if connect.missing_file(settings.database_url):
         return own, NO_LEDGER
     try:
         engine = connect.open_ledger(settings.database_url)
@@ -39,7 +38,7 @@ def in_force_at(settings: Settings, bundle: Bundle) -> tuple[InForce, str]:
 
 def settings_at(settings: Settings) -> Settings:
     """The settings with the active ruling over them; the configuration alone where there is no ledger that can be asked."""
-    if not settings.store.url and not (settings.store.data / "ledger.sqlite3").is_file():
+    if connect.missing_file(settings.database_url):
         return settings
     try:
         engine = connect.open_ledger(settings.database_url)

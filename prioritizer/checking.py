@@ -113,6 +113,9 @@ def _database(settings: Settings) -> Iterator[Proof]:
 
     from prioritizer.db import connect, migrations
 
+    if missing := connect.missing_file(settings.database_url):
+        yield Proof(what="database", ok=True, said=f"new: `serve` makes it at {missing}")
+        return
     try:
         engine = connect.open_ledger(settings.database_url)
         revision, head = migrations.current(engine), migrations.head()

@@ -28,6 +28,7 @@ StudyName = Annotated[str, typer.Argument(metavar="STUDY", help="Study UID, the 
 @verb
 def show(config: ConfigFile = None, as_json: AsJson = False) -> None:
     """Every study of which it must be confirmed whose it is, with both patients and the step for each. Shows patient data."""
+    from prioritizer.identity import LABELS
     from prioritizer.listing import as_listed
 
     engine, _ = ledger_of(config)
@@ -39,6 +40,10 @@ def show(config: ConfigFile = None, as_json: AsJson = False) -> None:
         out.print(f"{one['study_uid']}  shown as {one['patient_name'] or 'no name'} ({one['patient_id'] or 'no Patient ID'})", markup=False)
         for text in one["identity"]:
             out.print(f"  {text}", markup=False)
+        for stated in one["stated"]:
+            particulars = "; ".join(f"{LABELS[name]} {value or 'not stated'}" for name, value in stated["particulars"].items())
+            against = f"; contradicts: {', '.join(LABELS[name] for name in stated['differs'])}" if stated["differs"] else ""
+            out.print(f"    {stated['what']}, arrived {stated['arrived'][:19]}Z: {particulars}{against}", markup=False)
         keep_words, take_words = (
             ("two patients", "one patient, the first row's") if one["joins"] else ("what is shown is right", "what came since is right")
         )

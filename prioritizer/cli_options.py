@@ -41,14 +41,18 @@ def settings_of(config: Path | None) -> tuple[Settings, Path | None]:
 
 
 def ledger_of(config: Path | None) -> tuple[sa.Engine, Settings]:
-    """The ledger of the configured site, at this version's revision."""
+    """The ledger of the configured site, at this version's revision. Asking for it makes none where none is."""
     from sqlalchemy.exc import SQLAlchemyError
 
     from prioritizer.db import connect, migrations
 
     settings, _ = settings_of(config)
-    engine = connect.open_ledger(settings.database_url)
     deadline = time.monotonic() + STARTING_S
+    while missing := connect.missing_file(settings.database_url):
+        if not _daemon_starts(settings) or time.monotonic() >= deadline:
+            raise ConfigError((f"there is no database at {missing}: the daemon makes it at its first start; is store.data right?",))
+        time.sleep(0.2)
+    engine = connect.open_ledger(settings.database_url)
     try:
         while (revision := migrations.current(engine)) != migrations.head() and _daemon_starts(settings) and time.monotonic() < deadline:
             time.sleep(0.2)

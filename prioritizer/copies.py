@@ -120,7 +120,7 @@ class Copies:
             copies.enter_in_its_study(self.engine, path.name, arrival, policy, quiet, now)
             return False
         elif not changed and (why := _what_is_wrong(held, file, arrival)):
-            self._take(path, why, arrival, policy, quiet)
+            self._take(path, why, held, arrival, policy, quiet)
         elif changed or file is None or not self._is_the_same(held, file, arrival, path):
             copies.enter_waiting(self.engine, path.name, arrival, now)
             return False
@@ -128,14 +128,14 @@ class Copies:
             copies.enter_same(self.engine, path.name, arrival, policy, now)
             self.spool.drop_copy(path)
         else:
-            self._take(path, "what is stated of the image was corrected", arrival, policy, quiet)
+            self._take(path, "what is stated of the image was corrected", held, arrival, policy, quiet)
         return True
 
-    def _take(self, path: Path, why: str, arrival: Arrival, policy: Policy, quiet: Quiet) -> None:
-        self.spool.put_in_place(path, why)
+    def _take(self, path: Path, why: str, held: Held, arrival: Arrival, policy: Policy, quiet: Quiet) -> None:
+        self.spool.put_in_place(path, why, held.came_first)
         said = f"{why}: the copy that came again took its place"
         copies.enter_taken(self.engine, path.name, arrival, policy, quiet, self.clock(), said)
-        self.spool.put_in_place(path, why)  # a file that was marked as deleted may have been unlinked before the commit
+        self.spool.put_in_place(path, why, held.came_first)  # a file that was marked as deleted may have been unlinked before the commit
         self.spool.drop_copy(path)
 
     def _is_the_same(self, held: Held, file: Path, arrival: Arrival, path: Path) -> bool:
@@ -234,9 +234,15 @@ def end_taking(
         raise NotAllowed(f"the copy {min(gone)} is not in the spool any more: send the image again")
     taken = {path.name: read(path) for path in paths}
     for path in paths:
-        spool.put_in_place(path, "a person confirmed another copy of this image")
+        _put_confirmed_in_place(engine, spool, path, taken[path.name])
     copies.settle(engine, study_uid, taken, who, policy, quiet, clock())
     for path in paths:
-        spool.put_in_place(path, "a person confirmed another copy of this image")
+        _put_confirmed_in_place(engine, spool, path, taken[path.name])
         spool.drop_copy(path)
     return len(taken)
+
+
+def _put_confirmed_in_place(engine: sa.Engine, spool: Spool, path: Path, arrival: Arrival) -> None:
+    held = copies.held(engine, arrival.instance.sop_instance_uid)
+    came_first = arrival.instance.received_at if held is None else held.came_first
+    spool.put_in_place(path, "a person confirmed another copy of this image", came_first)

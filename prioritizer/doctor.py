@@ -20,7 +20,7 @@ from prioritizer.db import senders, worklist
 from prioritizer.dicom.phantom_files import PhantomPatient, phantom_file
 from prioritizer.dicom.result_forms import proposed_results
 from prioritizer.dicom.sender import Destination, Sender
-from prioritizer.errors import PermanentRefusal, PrioritizerError, Transient
+from prioritizer.errors import ConfigError, PermanentRefusal, PrioritizerError, Transient
 
 CONNECT_S = 5.0
 LOOK_EVERY_S = 1.0
@@ -150,6 +150,8 @@ def wait_for(engine: sa.Engine, title: str, seconds: float) -> Iterator[Proof]:
 def _ledger(settings: Settings) -> str:
     from prioritizer.db import connect
 
+    if missing := connect.missing_file(settings.database_url):
+        raise ConfigError((f"there is no database at {missing}: the daemon makes it at its first start; is store.data right?",))
     counts = worklist.counts(connect.open_ledger(settings.database_url))
     return f"{counts.open} open studies, {counts.unsent} results waiting, {counts.rejected} refused"
 

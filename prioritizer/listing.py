@@ -19,6 +19,7 @@ from rich.text import Text
 from prioritizer.config import Settings
 from prioritizer.db import calibrations, copies, daemons, queues, senders, worklist
 from prioritizer.db.ordering import Order, View, Wanted
+from prioritizer.db.side_by_side import Stated, side_by_side
 from prioritizer.db.worklist import Row
 from prioritizer.errors import ModelError
 from prioritizer.house_rules import policy_of
@@ -29,7 +30,8 @@ from prioritizer.web import words
 
 FOOT = (
     "Triage support, never a diagnosis. No mark means order of arrival only. "
-    "The last column is the end of the Study UID; claim, read, pin, requeue and --why understand it."
+    "The last column is the end of the Study UID; claim, read, pin, requeue and --why understand it. "
+    "whose? before a name: it must be confirmed whose study it is (`prioritizer identity list`)."
 )
 UID_END = 10
 """Digits of the Study UID that the table shows; the verbs accept any ending that only one listed study has."""
@@ -95,7 +97,7 @@ def as_table(engine: sa.Engine, rows: list[Row], settings: Settings, *, fifo: bo
         line = words.line(row, now, words.Manner(marks=stage is not Stage.SHADOW))
         cells = {
             "Due": f"{line.mark} {line.due}".strip(),
-            "Patient": f"{line.patient}  {line.person}",
+            "Patient": f"{'whose? ' if row.identity else ''}{line.patient}  {line.person}",
             "Study": f"{line.study} {line.images}",
             "From": line.sender,
             "Arrived": f"{line.arrived.astimezone():%H:%M:%S}",
@@ -171,6 +173,7 @@ def as_listed(engine: sa.Engine) -> list[dict[str, Any]]:
             "patient_id": row.patient_id,
             "patient_name": row.patient_name,
             "identity": row.identity.split("\n"),
+            "stated": [_told(one) for one in side_by_side(engine, row.study_uid)],
             "can_take": copies.can_take(engine, row.study_uid),
             "joins": ANOTHER_PATIENT in row.study_uid and not copies.waiting(engine, row.study_uid),
             "shown": copies.mark_of(engine, row.study_uid),
@@ -178,6 +181,10 @@ def as_listed(engine: sa.Engine) -> list[dict[str, Any]]:
         }
         for row in worklist.unconfirmed(engine)
     ]
+
+
+def _told(stated: Stated) -> dict[str, Any]:
+    return {key: plain(value) for key, value in asdict(stated).items()}
 
 
 def daemon_words(engine: sa.Engine) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -204,7 +204,7 @@ def moment_of(notice: dict[str, Any], now: datetime) -> datetime:
 
 
 def rebuild(engine: sa.Engine, spool: Spool, known: set[str], policy: Policy, quiet: Quiet, now: datetime) -> Rebuilt:
-    """Enter every settled file that the ledger does not know, by the time of its receipt: the earliest arrival wins.
+    """Enter every settled file that the ledger does not know, by when its image came first: the earliest arrival wins.
 
     One bad file stops no other. The results of studies that are entered so are held back: a person says whether they are sent again.
     """
@@ -215,7 +215,7 @@ def rebuild(engine: sa.Engine, spool: Spool, known: set[str], policy: Policy, qu
         if path.stem in known:
             continue
         try:
-            found.append((read_receipt(path).received_at, path))
+            found.append((spool.came_first(path), path))
         except ValueError:
             unreadable.append(path)
         except OSError:
@@ -226,9 +226,11 @@ def rebuild(engine: sa.Engine, spool: Spool, known: set[str], policy: Policy, qu
         except OSError:
             left += 1
     entered = 0
-    for _, path in sorted(found):
+    for came_first, path in sorted(found):
         try:
-            entered += receiving.receive(engine, [read_any(path)], policy, quiet, now, held=Hold.REBUILT)
+            arrival = read_any(path)
+            first = replace(arrival, instance=replace(arrival.instance, received_at=came_first))
+            entered += receiving.receive(engine, [first], policy, quiet, now, held=Hold.REBUILT)
         except (ValueError, OSError, sa.exc.SQLAlchemyError) as error:
             left += 1
             log.error("a spooled file could not be entered (%s)", type(error).__name__, extra={"event": "rebuild-fault"})

@@ -195,6 +195,13 @@ class Hold(StrEnum):
     IDENTITY = "identity"
 
 
+HELD_WORDS: Mapping[Hold, str] = {
+    Hold.REBUILT: "held back: the study was entered again from the spool; `prioritizer rebuild --publish yes` or `no` decides",
+    Hold.IDENTITY: "held back until it is confirmed whose study it is",
+}
+"""Why no result of a study goes out, for people."""
+
+
 class FileFault(StrEnum):
     """What is wrong with the file of an instance in the spool."""
 

@@ -38,6 +38,13 @@ def open_ledger(url: str) -> sa.Engine:
     raise ConfigError((f"store.url: {parsed.get_backend_name()} is not supported; use postgresql:// or leave it empty for SQLite",))
 
 
+def missing_file(url: str) -> Path | None:
+    """Where the file of a SQLite ledger should lie and does not: opening it would make an empty one."""
+    parsed = sa.make_url(url)
+    file = Path(parsed.database) if parsed.get_backend_name() == "sqlite" and parsed.database else None
+    return None if file is None or file.exists() else file
+
+
 def _set_up_sqlite(connection: Any, record: Any) -> None:
     # The driver must not begin transactions on its own: BEGIN IMMEDIATE is ours, so that a writer never upgrades mid-way.
     connection.isolation_level = None

@@ -51,6 +51,8 @@ class Held:
     """Its header could not be read when it came."""
     gone: bool
     """Its pixels were deleted after reading."""
+    came_first: datetime
+    """When the listener acknowledged it first, by its clock of then."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,7 +88,8 @@ def held(engine: sa.Engine, uid: str) -> Held | None:
         row = tx.execute(sa.select(instances).where(instances.c.sop_instance_uid == uid)).one_or_none()
     if row is None:
         return None
-    return Held(instance=instance_of(row), nameless=row.reason == HEADER, gone=row.pixels_deleted_at is not None)
+    gone = row.pixels_deleted_at is not None
+    return Held(instance=instance_of(row), nameless=row.reason == HEADER, gone=gone, came_first=row.receipt_at)
 
 
 def waiting(engine: sa.Engine, study_uid: str | None = None) -> list[Waiting]:
@@ -275,18 +278,15 @@ def _still_stated(tx: sa.Connection, study: sa.Row[Any]) -> str:
 def _correct_row(tx: sa.Connection, study_uid: str, instance: Instance, now: datetime) -> None:
     texts = texts_of(instance)
     # Of another patient nothing of the former stays; of the same one what is not stated does.
-    other = identity.another_patient(particulars_of_row(lock_study(tx, study_uid)), particulars_of(instance))
+    shown = lock_study(tx, study_uid)
+    other = identity.another_patient(particulars_of_row(shown), particulars_of(instance))
     stated = {name: value for name, value in texts.items() if value not in ("", None) or (other and name in identity.LABELS)}
+    changed = [label for name, label in identity.LABELS.items() if name in stated and stated[name] != shown._mapping[name]]
     tx.execute(studies.update().where(studies.c.study_uid == study_uid).values(**stated, revision=studies.c.revision + 1, not_before=now))
     retract_unsent(tx, study_uid, now)
     find_by(tx, study_uid, instance)
-    record(
-        tx,
-        Kind.CORRECTED,
-        f"corrected: {', '.join(identity.LABELS[name] for name in stated if name in identity.LABELS)}",
-        now,
-        study=study_uid,
-    )
+    if changed:
+        record(tx, Kind.CORRECTED, f"corrected: {', '.join(changed)}", now, study=study_uid)
 
 
 def _leave(tx: sa.Connection, which: sa.ColumnElement[bool], state: CopyState, who: str, now: datetime) -> list[str]:

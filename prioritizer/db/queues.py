@@ -11,8 +11,8 @@ import sqlalchemy as sa
 from prioritizer.db import connect
 from prioritizer.db.events import ITSELF, Kind
 from prioritizer.db.tables import deliveries, events, instances, studies
-from prioritizer.db.worklist import DeliveryRow
-from prioritizer.study import AIState, InstanceState
+from prioritizer.db.worklist import DeliveryRow, delivery_columns
+from prioritizer.study import HELD_WORDS, AIState, InstanceState
 
 Shown = TypeVar("Shown")
 
@@ -99,7 +99,7 @@ def failed_instances(engine: sa.Engine, limit: int) -> Some[FailedInstance]:
 
 def unfinished_deliveries(engine: sa.Engine, limit: int) -> Some[DeliveryRow]:
     """Results that wait or were refused: the refused ones first, of each the oldest first."""
-    query = sa.select(*(deliveries.c[name] for name in DeliveryRow.__dataclass_fields__)).where(UNFINISHED)
+    query = sa.select(*delivery_columns()).where(UNFINISHED)
     first = query.order_by(deliveries.c.state.desc(), deliveries.c.created_at, deliveries.c.id).limit(limit)
     with connect.reading(engine) as tx:
         rows = [DeliveryRow(**row._mapping) for row in tx.execute(first)]
@@ -128,9 +128,12 @@ def unpublished(engine: sa.Engine, now: datetime, limit: int) -> list[Unpublishe
 
 
 def why_unpublished(engine: sa.Engine, study_uid: str) -> str:
-    """Why a study has no result, empty where nothing stood in the way."""
+    """Why a study has no result, or none is sent now; empty where nothing stood in the way."""
     with connect.reading(engine) as tx:
-        return tx.scalar(sa.select(studies.c.publish_error).where(studies.c.study_uid == study_uid)) or ""
+        row = tx.execute(sa.select(studies.c.publish_error, studies.c.held).where(studies.c.study_uid == study_uid)).one_or_none()
+    if row is None:
+        return ""
+    return HELD_WORDS.get(row.held) or row.publish_error or ""
 
 
 def queues(engine: sa.Engine) -> dict[str, Queue]:

@@ -19,7 +19,7 @@ from prioritizer.db.ruled import ruled
 from prioritizer.db.tables import alarms, deliveries, events, instances, results, scores, studies
 from prioritizer.errors import NotAllowed, NotFound
 from prioritizer.ranking import Band, Policy
-from prioritizer.study import ANOTHER_PATIENT, AIState, DeliveryState, Hold
+from prioritizer.study import ANOTHER_PATIENT, HELD_WORDS, AIState, DeliveryState, Hold
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -293,10 +293,21 @@ class DeliveryRow:
     not_before: datetime | None
 
 
+def delivery_columns() -> list[sa.ColumnElement[Any]]:
+    """The columns of a DeliveryRow; one that is held back says so as its reason."""
+    hold = sa.select(studies.c.held).where(studies.c.study_uid == deliveries.c.study_uid).scalar_subquery()
+    reason = sa.case(
+        (deliveries.c.state != DeliveryState.PENDING, deliveries.c.reason_text),
+        *((hold == why, said) for why, said in HELD_WORDS.items()),
+        else_=deliveries.c.reason_text,
+    )
+    named = {"reason_text": reason.label("reason_text")}
+    return [named.get(name, deliveries.c[name]) for name in DeliveryRow.__dataclass_fields__]
+
+
 def unfinished_deliveries(engine: sa.Engine, study_uid: str | None = None) -> list[DeliveryRow]:
     """Deliveries that are waiting or refused; of one study: all of them."""
-    columns = [deliveries.c[name] for name in DeliveryRow.__dataclass_fields__]
-    query = sa.select(*columns).order_by(deliveries.c.created_at)
+    query = sa.select(*delivery_columns()).order_by(deliveries.c.created_at)
     if study_uid is not None:
         query = query.where(deliveries.c.study_uid == study_uid)
     else:

@@ -26,13 +26,19 @@ class Quarantine:
 
     def take(self, source: Path | bytes, reason: str, **facts: object) -> Path:
         """Put a file, or bytes, aside and post a notice; the source path is gone after. The same data set is taken once."""
-        target = self.keep(source, reason, **facts)
+        target, is_new = self._keep(source, reason, **facts)
+        if is_new:
+            self.board.post(notices.QUARANTINED, reason=reason, file=target.name, **facts)
         if isinstance(source, Path):
             source.unlink(missing_ok=True)
         return target
 
     def keep(self, source: Path | bytes, reason: str, **facts: object) -> Path:
-        """The same, and the source stays where it is."""
+        """Lay a file, or bytes, aside without a notice: nothing was refused. The source stays where it is."""
+        return self._keep(source, reason, **facts)[0]
+
+    def _keep(self, source: Path | bytes, reason: str, **facts: object) -> tuple[Path, bool]:
+        """Where it lies, and whether it was not there before."""
         digest = hashlib.sha256(source).hexdigest() if isinstance(source, bytes) else data_set_digest(source)
         target = self.folder / f"{digest[:32]}.dcm"
         is_new = not target.exists()
@@ -42,9 +48,7 @@ class Quarantine:
             write_durably(target.with_suffix(".json"), json.dumps(told).encode())
             self._place(source, target)
         sync_folder(self.folder)
-        if is_new:
-            self.board.post(notices.QUARANTINED, reason=reason, file=target.name, **facts)
-        return target
+        return target, is_new
 
     def _place(self, source: Path | bytes, target: Path) -> None:
         if isinstance(source, Path):

@@ -272,10 +272,11 @@ class Spool:
                         found.append((_since(entry), entry.name))
         return [self._conflicts / name for _, name in sorted(found)]
 
-    def put_in_place(self, copy: Path, why: str) -> None:
+    def put_in_place(self, copy: Path, why: str, came_first: datetime) -> None:
         """Put a copy in the place of what is held under its UID; what was held goes to quarantine. May be repeated.
 
-        The copy stays in conflicts/ until `drop_copy`: a crash, or a ledger that does not commit, loses neither of the two.
+        `came_first`: when the image came first; it is kept beside the file for a ledger that is rebuilt. The copy stays in conflicts/ until
+        `drop_copy`: a crash, or a ledger that does not commit, loses neither of the two.
         """
         uid = read_receipt(copy).sop_instance_uid
         target = self.object_path(uid)
@@ -284,11 +285,23 @@ class Spool:
             if target.samefile(copy):
                 return
             self._put_aside(target, why, uid)
+        write_durably(_came_first(target), came_first.isoformat().encode())
         whole = target.with_suffix(".new")
         whole.unlink(missing_ok=True)
         os.link(copy, whole)
         whole.replace(target)
         sync_folder(target.parent)
+
+    def came_first(self, held: Path) -> datetime:
+        """When the image of a settled file came first: the time of its receipt, or an earlier one of what it took the place of.
+
+        Raises ValueError where the receipt is gone, OSError where the disk does not give the file.
+        """
+        received_at = read_receipt(held).received_at
+        with suppress(OSError, ValueError):
+            earlier = datetime.fromisoformat(_came_first(held).read_text("ascii"))
+            return min(received_at, earlier) if earlier.tzinfo is not None else received_at
+        return received_at
 
     def _put_aside(self, held: Path, why: str, uid: str) -> None:
         """Quarantine keeps what was held, also where the disk does not give its bytes any more."""
@@ -315,8 +328,10 @@ class Spool:
 
     def remove(self, uid: str) -> bool:
         """Delete a settled instance that retention has done with; False when it was not there."""
+        path = self.object_path(uid)
+        _came_first(path).unlink(missing_ok=True)
         try:
-            self.object_path(uid).unlink()
+            path.unlink()
         except FileNotFoundError:
             return False
         return True
@@ -349,6 +364,11 @@ class Spool:
     def acknowledge(self, path: Path) -> None:
         """Forget a notice."""
         self.board.acknowledge(path)
+
+
+def _came_first(held: Path) -> Path:
+    """Beside a settled file that took the place of another: when the image came first."""
+    return held.with_suffix(".first")
 
 
 def _same(path: Path, known: Path) -> bool:

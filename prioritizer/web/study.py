@@ -9,11 +9,12 @@ from typing import Annotated
 from fastapi import APIRouter, Form, Query
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
-from prioritizer import monitoring
+from prioritizer import identity, monitoring
 from prioritizer.access import May, Person
 from prioritizer.db import calibrations, copies, delivering, queues, reading, saying, worklist
 from prioritizer.db.events import Kind
 from prioritizer.db.saying import Word
+from prioritizer.db.side_by_side import side_by_side
 from prioritizer.db.worklist import InstanceRow, Row
 from prioritizer.errors import Forbidden, NotAllowed, NotFound, Transient
 from prioritizer.ranking import Stage
@@ -104,6 +105,8 @@ def show_study(desk: Here, person: Seeing, study_uid: str, list: str = "", read:
         films=[one for one in instances if one.has_film],
         instances=instances,
         can_take=bool(row.identity) and copies.can_take(desk.engine, row.study_uid),
+        stated=side_by_side(desk.engine, row.study_uid) if row.identity and not manner.masked else [],
+        labels=identity.LABELS,
         joins=ANOTHER_PATIENT in row.study_uid and not copies.waiting(desk.engine, row.study_uid),
         doubt=copies.mark_of(desk.engine, row.study_uid) if row.identity else "",
         events=history.told_to(person, row, manner, said, happened),

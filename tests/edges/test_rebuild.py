@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -12,8 +13,9 @@ import sqlalchemy as sa
 from prioritizer import receive_station
 from prioritizer.clock import utc_now
 from prioritizer.db import delivering, rebuilding, worklist
-from prioritizer.db.tables import metadata
-from tests.edges.ledgers import LEASE, ledger_fixture, score_next  # noqa: F401
+from prioritizer.db.tables import instances, metadata
+from prioritizer.identity_steps import settle
+from tests.edges.ledgers import AT_ONCE, LEASE, POLICY, ledger_fixture, score_next  # noqa: F401
 from tests.edges.spooled import Box, phantom
 
 BEGAN = datetime.now(UTC) - timedelta(hours=5)
@@ -130,3 +132,54 @@ def test_what_comes_after_the_rebuild_is_published(box: Box):
     claimed = delivering.claim_study(box.ledger, "p", LEASE, utc_now() + timedelta(hours=1))
     assert claimed is not None
     assert claimed.study_uid == phantom(9).StudyInstanceUID
+
+
+def receipts(box: Box) -> list[tuple[str, datetime]]:
+    columns = (instances.c.sop_instance_uid, instances.c.receipt_at)
+    with box.ledger.begin() as tx:
+        return [(uid, at) for uid, at in tx.execute(sa.select(*columns).order_by(instances.c.sop_instance_uid))]
+
+
+def heals(box: Box) -> None:
+    box.spool.object_path(str(phantom(1).SOPInstanceUID)).unlink()
+    box.stored(phantom(1), BEGAN + timedelta(hours=4))
+    box.receive()
+
+
+def is_corrected(box: Box) -> None:
+    """An image's patient is corrected by a copy that a person confirms, twice: the time of the first is kept through both."""
+    for name in ("Right^Person", "Still^Another"):
+        box.stored(phantom(1, PatientName=name), BEGAN + timedelta(hours=4))
+        box.receive()
+        study = str(phantom(1).StudyInstanceUID)
+        settle(box.ledger, box.spool, study, take=True, who="op", policy=POLICY, quiet=AT_ONCE)
+
+
+def is_described_otherwise(box: Box) -> None:
+    box.stored(phantom(1, StudyDescription="Chest, erect"), BEGAN + timedelta(hours=4))
+    box.receive(same_pixels=lambda one, other: True)
+
+
+@pytest.mark.parametrize("again", [heals, is_corrected, is_described_otherwise])
+def test_an_image_whose_file_was_replaced_has_the_arrival_of_the_first(box: Box, again: Callable[[Box], None]):
+    again(box)
+    before, dated = arrivals(box), receipts(box)
+    assert before[str(phantom(1).StudyInstanceUID)] == BEGAN + timedelta(minutes=1)
+    lose(box.ledger)
+    box.chores().reconcile()
+    assert (arrivals(box), receipts(box)) == (before, dated)
+
+
+def test_a_time_beside_a_file_that_cannot_be_read_leaves_that_of_the_receipt(box: Box):
+    heals(box)
+    held = box.spool.object_path(str(phantom(1).SOPInstanceUID))
+    for damaged in (b"", b"no time", b"2020-01-01T00:00:00", b"\xff"):
+        held.with_suffix(".first").write_bytes(damaged)
+        assert box.spool.came_first(held) == BEGAN + timedelta(hours=4)
+
+
+def test_retention_takes_the_time_beside_a_file_with_it(box: Box):
+    heals(box)
+    uid = str(phantom(1).SOPInstanceUID)
+    assert box.spool.remove(uid)
+    assert list(box.spool.object_path(uid).parent.glob(f"{uid}*")) == []

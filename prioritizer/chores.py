@@ -33,6 +33,7 @@ KEPT_SESSIONS = timedelta(days=30)
 STEP = timedelta(seconds=20)
 """The clock of the machine drifts less than this between two looks; more is a step."""
 FIRST_RECONCILE_WAIT_S, MAX_RECONCILE_WAIT_S = 30.0, 3600.0
+NO_ANSWER = "the database does not answer"
 LONGEST_TURN = timedelta(minutes=15)
 """A job that has not ended after so long hangs: the longest, the board of a million studies, takes seconds."""
 
@@ -77,6 +78,7 @@ class Chores:
         self._policy = policy or (lambda: policy_of(settings(), None))
         self._scrubbed_to = ""
         self._reconciled, self._reconcile_at, self._reconcile_wait = False, 0.0, FIRST_RECONCILE_WAIT_S / 2
+        self._unlisted = 0
         self._growth = 0.0
         self._clocks = (utc_now(), time.monotonic())
         self._looking = threading.Lock()
@@ -110,7 +112,7 @@ class Chores:
                 job()
                 self.failing.pop(job.__name__, None)
             except Transient as error:
-                self.failing[job.__name__] = "the database does not answer"
+                self.failing[job.__name__] = NO_ANSWER
                 log.warning("%s waits: %s", job.__name__, error, extra={"event": "chore-waits"})
             except Exception as error:
                 self.failing[job.__name__] = type(error).__name__
@@ -156,8 +158,6 @@ class Chores:
         """
         if self._reconciled or time.monotonic() < self._reconcile_at:
             return
-        self._reconcile_wait = min(2 * self._reconcile_wait, MAX_RECONCILE_WAIT_S)
-        self._reconcile_at = time.monotonic() + self._reconcile_wait
         known = receiving.known_instances(self._engine)
         found = rebuild(self._engine, self._spool, set(known), self._policy(), quiet_of(self._settings()), utc_now())
         if found.entered or found.set_aside:
@@ -173,9 +173,10 @@ class Chores:
             healing.set_fault(self._engine, {uid}, _fault_of(self._spool.find(uid), digest), utc_now())
         left_over = [path.stem for path in self._spool.held() if known.get(path.stem) is False]
         retention.unlink_marked(self._engine, left_over, self._spool.remove)
-        if found.left:
-            raise OSError(f"{found.left} files of the spool could not be entered; they are tried again")
-        self._reconciled = True
+        self._unlisted, self._reconciled = found.left, not found.left
+        # Where it goes on it is tried again soon.
+        self._reconcile_wait = FIRST_RECONCILE_WAIT_S if found.entered else min(2 * self._reconcile_wait, MAX_RECONCILE_WAIT_S)
+        self._reconcile_at = time.monotonic() + self._reconcile_wait
 
     def retention(self) -> None:
         """Delete the pixels of studies read and delivered long ago, oldest first, and what ended long ago; nothing else ever.
@@ -189,8 +190,8 @@ class Chores:
         signing_in.forget(self._engine, now - KEPT_SESSIONS)
         in_shadow = holding(self._engine, self._policy()).policy.stage is Stage.SHADOW
         unread = now - timedelta(days=store.keep_unread_days) if in_shadow else None
-        for uid in retention.mark_deletable(self._engine, Deadlines(now - timedelta(days=store.keep_read_days), unread), now):
-            self._spool.remove(uid)
+        marked = retention.mark_deletable(self._engine, Deadlines(now - timedelta(days=store.keep_read_days), unread), now)
+        retention.unlink_marked(self._engine, marked, self._spool.remove)
         retention.delete_result_bytes(self._engine, now - timedelta(days=store.keep_results_days), now)
         self._growth = retention.growth(self._engine, now)
 
@@ -227,6 +228,7 @@ class Chores:
             ready=self._daemon.ready(),
             parts=self._parts(),
             failing=dict(self.failing),
+            unlisted=self._unlisted,
             growth=self._growth,
             now=utc_now(),
         )

@@ -21,7 +21,7 @@ import sqlalchemy as sa
 
 from prioritizer import identity
 from prioritizer.clock import Clock, utc_now
-from prioritizer.db import copies
+from prioritizer.db import copies, receiving
 from prioritizer.db.copies import Held
 from prioritizer.db.receiving import Arrival, Quiet
 from prioritizer.dicom import attributes, develop
@@ -32,13 +32,15 @@ from prioritizer.identity import particulars_of
 from prioritizer.inference.sandbox import ChildDied
 from prioritizer.ranking import Policy
 from prioritizer.retries import Retries
-from prioritizer.study import names_a_study, study_instance_uid
+from prioritizer.study import Hold, names_a_study, study_instance_uid
 
 log = logging.getLogger(__name__)
 WAIT_S = 1.0
 """Seconds until a copy that could not be judged is looked at again; doubled each time."""
 MAX_WAIT_S = 60.0
 MAX_DEATHS = 3
+MAX_TRIES = 5
+"""Of putting a confirmed copy in its place, until a person is asked again."""
 MAX_TAKING = timedelta(seconds=30)
 """So long a person's own process is left to end what it began."""
 A_TURN = 1
@@ -59,7 +61,10 @@ class Copies:
     _looked_at: set[str] | None = field(default=None)
     _deaths: dict[str, int] = field(default_factory=dict)
     """How often the sandbox died on the pixels of a copy."""
-    _retries: Retries = field(default_factory=lambda: Retries(WAIT_S, MAX_WAIT_S))
+    _retries: Retries[str] = field(default_factory=lambda: Retries(WAIT_S, MAX_WAIT_S))
+    """Copies that could not be judged, by file."""
+    _takings: Retries[str] = field(default_factory=lambda: Retries(WAIT_S, MAX_WAIT_S))
+    """Studies of which a confirmed copy could not be put in its place."""
 
     def step(self, policy: Policy, quiet: Quiet) -> bool:
         """Judge the oldest copy that is due; True when there was one, also where it could not be judged: others may stand behind it."""
@@ -70,18 +75,26 @@ class Copies:
         present = self.spool.copies()
         # A name may be used again: what is not there any more is forgotten.
         self._looked_at &= {path.name for path in present}
-        due = self._retries.due(path for path in present if path.name not in self._looked_at)[:A_TURN]
-        for path in due:
-            self._judge_alone(path, policy, quiet)
+        new = {path.name: path for path in present if path.name not in self._looked_at}
+        due = self._retries.due(new)[:A_TURN]
+        for name in due:
+            self._judge_alone(new[name], policy, quiet)
         return bool(due)
 
     def _end_what_was_begun(self, policy: Policy, quiet: Quiet, begun_before: datetime | None) -> None:
         """Copies that a person took, and a crash or a fault came between their file and the ledger."""
-        for study_uid, who in copies.being_taken(self.engine, begun_before):
+        begun = dict(copies.being_taken(self.engine, begun_before))
+        for study_uid in self._takings.due(begun):
             try:
-                end_taking(self.engine, self.spool, self.read, study_uid, who=who, policy=policy, quiet=quiet, clock=self.clock)
+                end_taking(
+                    self.engine, self.spool, self.read, study_uid, who=begun[study_uid], policy=policy, quiet=quiet, clock=self.clock
+                )
             except (OSError, ValueError, sa.exc.SQLAlchemyError, PrioritizerError) as error:
                 log.error("a copy that was taken cannot be put in its place (%s)", type(error).__name__, extra={"event": "taking-waits"})
+                self._takings.later(study_uid)
+                if isinstance(error, OSError | ValueError) and self._takings.failures(study_uid) >= MAX_TRIES:
+                    # Nothing ends it by itself: a person sees it again, and may keep what is shown.
+                    copies.wait_again(self.engine, study_uid, copies.taken_of(self.engine, study_uid), self.clock())
 
     def _judge_alone(self, path: Path, policy: Policy, quiet: Quiet) -> None:
         """Whatever one copy does to the disk, the ledger or a decoder: it is looked at again later, the others go on."""
@@ -105,9 +118,19 @@ class Copies:
         uid = str(arrival.instance.sop_instance_uid)
         held, file = copies.held(self.engine, uid), self.spool.find(uid)
         if held is None:
-            return file is None and self.spool.admit_copy(path)  # what the ledger does not know yet is entered first
+            return file is None and self._enter_alone(path, arrival, policy, quiet)  # what lies in the inbox is entered first
         if not self._decide(path, arrival, held, file, policy, quiet) and self._looked_at is not None:
             self._looked_at.add(path.name)
+        return True
+
+    def _enter_alone(self, path: Path, arrival: Arrival, policy: Policy, quiet: Quiet) -> bool:
+        """A copy of nothing that is held: the ledger was lost, or the disk lost the first before it was entered.
+
+        It is listed; whether its result goes out is asked, since a person may have decided against this copy in a ledger that is gone.
+        """
+        self.spool.put_in_place(path, "the first is gone", arrival.instance.received_at)
+        receiving.receive(self.engine, [arrival], policy, quiet, self.clock(), held=Hold.REBUILT)
+        self.spool.drop_copy(path)
         return True
 
     def _decide(self, path: Path, arrival: Arrival, held: Held, file: Path | None, policy: Policy, quiet: Quiet) -> bool:
@@ -122,11 +145,16 @@ class Copies:
         elif not changed and (why := _what_is_wrong(held, file, arrival)):
             self._take(path, why, held, arrival, policy, quiet)
         elif changed or file is None or not self._is_the_same(held, file, arrival, path):
-            copies.enter_waiting(self.engine, path.name, arrival, now)
+            copies.enter_waiting(self.engine, path.name, arrival, policy, quiet, now)
             return False
-        elif same_facts(held.instance, arrival.instance) or _lost_something(held, arrival):
+        elif names_a_study(arrival.instance.study_uid) and not names_a_study(held.instance.study_uid):
+            self._take(path, "the file named no study", held, arrival, policy, quiet)
+        elif same_facts(held.instance, arrival.instance):
             copies.enter_same(self.engine, path.name, arrival, policy, now)
             self.spool.drop_copy(path)
+        elif _lost_something(held, arrival):
+            copies.enter_waiting(self.engine, path.name, arrival, policy, quiet, now, same_pixels=True)
+            return False
         else:
             self._take(path, "what is stated of the image was corrected", held, arrival, policy, quiet)
         return True
@@ -167,8 +195,6 @@ def _what_is_wrong(held: Held, file: Path | None, arrival: Arrival) -> str:
         pass
     elif held.nameless:
         why = "the file could not be read"
-    elif names_a_study(arrival.instance.study_uid) and not names_a_study(held.instance.study_uid):
-        why = "the file named no study"
     else:
         try:
             why = "the file was damaged" if attributes.sha256_of(file) != held.instance.sha256 else ""
@@ -200,13 +226,15 @@ def confirm(
     policy: Policy,
     quiet: Quiet,
     clock: Clock = utc_now,
+    shown: str = "",
 ) -> int:
     """A person says whose study it is: what is shown stays, or the newest copy of each image takes its place; returns how many did.
 
-    What was begun is ended, also after a crash. Raises NotAllowed where nothing waits to be confirmed, or a copy is not there any more.
+    What was begun is ended, also after a crash. `shown`: the mark of what the person was shown. Raises NotAllowed where nothing waits to be
+    confirmed, something else came since, or a copy is not there any more.
     """
     if not take:
-        copies.settle(engine, study_uid, {}, who, policy, quiet, clock())
+        copies.settle(engine, study_uid, {}, who, policy, quiet, clock(), shown=shown)
         return 0
     newest: dict[str, str] = {}
     for copy in copies.waiting(engine, study_uid):
@@ -219,7 +247,7 @@ def confirm(
     for file in newest.values():
         if file not in there:
             raise NotAllowed(f"the copy {file} is not in the spool any more: send the image again")
-    copies.begin_taking(engine, study_uid, list(newest.values()), who, clock())
+    copies.begin_taking(engine, study_uid, list(newest.values()), who, clock(), shown)
     return end_taking(engine, spool, read, study_uid, who=who, policy=policy, quiet=quiet, clock=clock)
 
 

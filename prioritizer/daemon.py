@@ -38,7 +38,7 @@ from prioritizer import (
     watching,
 )
 from prioritizer.access import Role
-from prioritizer.chores import Chores
+from prioritizer.chores import NO_ANSWER, Chores
 from prioritizer.clock import utc_now
 from prioritizer.config import Settings, read_settings
 from prioritizer.darkroom import SandboxedDarkroom
@@ -68,6 +68,8 @@ from prioritizer.web.desk import Page, Proved, SpoolRoom
 from prioritizer.web.server import WebServer
 
 log = logging.getLogger(__name__)
+MAX_PREPARING_S = 60.0
+"""A start waits for so long for the database to be brought to this version; after that page and alarms come up without it."""
 MAX_TAKEOVER_S = 10.0
 
 RECYCLE_DECODERS_AFTER = 500
@@ -103,6 +105,7 @@ class Daemon:
         self._paying = Station("owed", self._owed.step, idle_s=2.0, on_model_error=self.turn_ai_off)
         self._ledger_fault = "not taken over yet"
         """Why no worker touches the ledger now; empty where all may."""
+        self._preparing = threading.Thread(target=self._prepare_ledger, name="preparing", daemon=True)
         self._notifier = sdnotify.SystemdNotifier()
         self._trial_room = trial_room(settings)
         self._threshold_turn = threading.Lock()
@@ -116,8 +119,7 @@ class Daemon:
         signal.signal(signal.SIGHUP, self._on_signal)
         self.listener.on_arrival = self._arrived
         self.listener.start()
-        preparing = threading.Thread(target=self._prepare_ledger, name="preparing")
-        preparing.start()
+        self._preparing.start()
         memory = self.settings.model.decode_memory_mib << 20
         self.sandbox = Sandbox(
             self.settings.model.decode_workers,
@@ -130,7 +132,7 @@ class Daemon:
         proving.start()
         self._try_codecs()
         proving.join()
-        preparing.join()
+        self._await_database()
         self._start_stations()
         self._start_page()
         self._start_chores()
@@ -156,11 +158,20 @@ class Daemon:
         with suppress(Transient):
             migrations.prepare(self.engine)
 
+    def _await_database(self) -> None:
+        """A database that takes the connection and never answers holds up neither the page nor an ordered stop."""
+        until = time.monotonic() + MAX_PREPARING_S
+        while self._preparing.is_alive() and not self.stopping and time.monotonic() < until:
+            self._preparing.join(0.2)
+
     def _take_over_ledger(self) -> None:
         """Bring the ledger to this version, see that nobody else serves it, and place every study by what holds now.
 
         Until then no worker touches it; intake goes on. Raises Transient with what stands in the way, to be tried again.
         """
+        if self._preparing.is_alive():
+            self._ledger_fault = "the database does not answer while it is brought to this version"
+            raise Transient(self._ledger_fault)
         try:
             migrations.prepare(self.engine)
             another = self._another_serves()
@@ -568,6 +579,8 @@ class Daemon:
         faults += [f"worker {s.name} has ended no turn for {s.still_s:.0f} s" for s in self.stations if s.still_s > LONGEST_TURN_S]
         if hasattr(self, "chores"):
             faults += [f"the job {name} does not end" for name in self.chores.hanging(utc_now())]
+            if (kind := self.chores.failing.get("alarms", NO_ANSWER)) != NO_ANSWER:
+                faults.append(f"the alarms cannot be judged ({kind}): what stands may not be shown")
         listener = self.settings.listener
         if self.spool.free_bytes() < listener.min_free_mib << 20 or self.spool.free_fraction() < listener.min_free_share:
             faults.append("every C-STORE is refused with 0xA700: the spool's disk is below its watermark")

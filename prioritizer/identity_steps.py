@@ -10,12 +10,11 @@ from prioritizer import copies
 from prioritizer.clock import utc_now
 from prioritizer.db import copies as kept_copies
 from prioritizer.db import joining, worklist
+from prioritizer.db.copies import Newer
 from prioritizer.db.receiving import Quiet
 from prioritizer.dicom.spool import Spool
-from prioritizer.errors import NotAllowed
 from prioritizer.ranking import Policy
 from prioritizer.receive_station import read_any
-from prioritizer.study import ANOTHER_PATIENT
 
 
 def settle(engine: sa.Engine, spool: Spool, study_uid: str, *, take: bool, who: str, policy: Policy, quiet: Quiet, shown: str = "") -> str:
@@ -25,13 +24,11 @@ def settle(engine: sa.Engine, spool: Spool, study_uid: str, *, take: bool, who: 
     then, and where nothing waits to be confirmed; NotFound.
     """
     worklist.study(engine, study_uid)
-    if shown and shown != kept_copies.mark_of(engine, study_uid):
-        raise NotAllowed("something else came since this was shown: look at it again, then confirm it")
-    if take and ANOTHER_PATIENT in study_uid and not kept_copies.waiting(engine, study_uid):
-        first = joining.join(engine, study_uid, who, policy, utc_now())
+    if take and kept_copies.newer_for(engine, study_uid) is Newer.FIRST_ROW:
+        first = joining.join(engine, study_uid, who, policy, utc_now(), shown)
         row = worklist.study(engine, first)
         return f"the two rows are one study now, {first}, shown as {row.patient_name or 'no name'} ({row.patient_id or 'no Patient ID'})"
-    taken = copies.confirm(engine, spool, read_any, study_uid, take=take, who=who, policy=policy, quiet=quiet)
+    taken = copies.confirm(engine, spool, read_any, study_uid, take=take, who=who, policy=policy, quiet=quiet, shown=shown)
     if taken:
         return f"{taken} image{'s' if taken > 1 else ''} and the particulars of the row were replaced by what came since"
     return "what the row shows was kept"

@@ -18,6 +18,7 @@ from rich.text import Text
 
 from prioritizer.config import Settings
 from prioritizer.db import calibrations, copies, daemons, queues, senders, worklist
+from prioritizer.db.copies import Newer
 from prioritizer.db.ordering import Order, View, Wanted
 from prioritizer.db.side_by_side import Stated, side_by_side
 from prioritizer.db.worklist import Row
@@ -25,7 +26,6 @@ from prioritizer.errors import ModelError
 from prioritizer.house_rules import policy_of
 from prioritizer.ranking import Stage
 from prioritizer.ruled import in_force_for
-from prioritizer.study import ANOTHER_PATIENT
 from prioritizer.web import words
 
 FOOT = (
@@ -174,8 +174,8 @@ def as_listed(engine: sa.Engine) -> list[dict[str, Any]]:
             "patient_name": row.patient_name,
             "identity": row.identity.split("\n"),
             "stated": [_told(one) for one in side_by_side(engine, row.study_uid)],
-            "can_take": copies.can_take(engine, row.study_uid),
-            "joins": ANOTHER_PATIENT in row.study_uid and not copies.waiting(engine, row.study_uid),
+            "can_take": copies.newer_for(engine, row.study_uid) is not Newer.NOTHING,
+            "joins": copies.newer_for(engine, row.study_uid) is Newer.FIRST_ROW,
             "shown": copies.mark_of(engine, row.study_uid),
             "images": [one.sop_instance_uid for one in copies.waiting(engine, row.study_uid)],
         }

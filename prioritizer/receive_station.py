@@ -74,7 +74,7 @@ class Receive:
     """Called when rows are committed: scoring need not wait until the files have settled."""
     clock: Clock = utc_now
     same_pixels: Compare = develop.same_pixels
-    _retries: Retries = field(default_factory=lambda: Retries(WAIT_S, MAX_WAIT_S))
+    _retries: Retries[Path] = field(default_factory=lambda: Retries(WAIT_S, MAX_WAIT_S))
     _strangers_at: float = 0.0
     _copies: Copies | None = None
 
@@ -89,7 +89,7 @@ class Receive:
         return bool(waiting) or noticed or judged
 
     def _wait(self, path: Path, why: str) -> None:
-        wait = self._retries.later(path.name)
+        wait = self._retries.later(path)
         log.error("%s; it is looked at again in %.0f s, the others go on", why, wait, extra={"event": "inbox-waits"})
 
     def _readable(self, paths: list[Path]) -> list[tuple[Path, Arrival]]:
@@ -98,7 +98,7 @@ class Receive:
             try:
                 found.append((path, read_any(path)))
             except FileNotFoundError:
-                self._retries.later(path.name)  # moved meanwhile, or a link to nothing
+                self._retries.later(path)  # moved meanwhile, or a link to nothing
             except OSError as error:
                 self._wait(path, f"the disk does not give a file of the inbox ({error.strerror or type(error).__name__})")
             except ValueError:

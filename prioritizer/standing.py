@@ -5,6 +5,7 @@ Standing still is an alarm as much as a fault is: every queue has an age, every 
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -17,10 +18,11 @@ from prioritizer.db import calibrations, clock_steps, copies, healing, queues, w
 from prioritizer.db.housekeeping import Alarm
 from prioritizer.db.ruled import holding
 from prioritizer.dicom.spool import Spool, since_of
-from prioritizer.errors import CalibrationChanged
+from prioritizer.errors import CalibrationChanged, Transient
 from prioritizer.ranking import Policy, minutes
 from prioritizer.study import FileFault
 
+log = logging.getLogger(__name__)
 INBOX_AGE = timedelta(minutes=2)
 """A received file is on the list within a second; after so long something stands still."""
 COPIES_AGE = timedelta(minutes=10)
@@ -64,6 +66,8 @@ class Look:
     failing: Mapping[str, str]
     growth: float
     """Bytes a day by which the spool grows."""
+    unlisted: int
+    """Settled files of the spool that a rebuild could not enter into the ledger yet."""
     now: datetime
 
 
@@ -83,8 +87,18 @@ class Lasting:
 
 
 def found(look: Look, lasting: Lasting) -> list[Alarm]:
-    """Every alarm that stands."""
-    return [alarm for judge in JUDGES for alarm in judge(look, lasting)]
+    """Every alarm that stands; what cannot be judged now is an alarm itself, and the others are judged."""
+    standing, blind = list[Alarm](), list[str]()
+    for judge in JUDGES:
+        try:
+            standing += judge(look, lasting)
+        except Transient:
+            raise  # the ledger does not answer: no alarm can be written down
+        except Exception as error:
+            log.exception("alarms cannot be judged", extra={"event": "alarm-fault"})
+            blind.append(f"{judge.__name__.strip('_').replace('_', ' ')} ({type(error).__name__})")
+    said = f"some alarms cannot be judged now and may stand unseen: those {', '.join(blind)}"
+    return standing + list(_alarm(blind, "blind", said, ADMINISTRATOR, "the log names the cause: look at the spool's disk and folders"))
 
 
 def _alarm(on: object, name: str, said: str, who: str, first: str) -> Iterator[Alarm]:
@@ -206,6 +220,9 @@ def _of_files(look: Look, lasting: Lasting) -> Iterator[Alarm]:
     )
     first = "give it more room, or keep less: store.keep_read_days, and in stage shadow store.keep_unread_days"
     yield from _alarm(full, "disk-forecast", said, ADMINISTRATOR, first)
+    said = f"{look.unlisted} files of the spool are not on the list: the disk does not give them, or the ledger does not take them"
+    first = "the log names the cause; they are tried again, at most an hour later each time, and at a restart"
+    yield from _alarm(look.unlisted, "unlisted", said, ADMINISTRATOR, first)
     missing, damaged = (healing.faulty(look.engine, fault) for fault in (FileFault.MISSING, FileFault.DAMAGED))
     said = f"{len(missing)} files that the ledger names are not in the spool: {', '.join(sorted(missing)[:3])}"
     first = "restore the spool from the backup, or send these studies again: what arrives takes its place"
@@ -239,6 +256,6 @@ NAMES = (
     "overdue", "expired", "rejected", "failed", "raising-suspended", "inbox", "copies", "scoring", "publishing",
     "delivery", "destination-unknown", "not-ready", "listener", "failing", "owed", "calibration-changed",
     "ruling-set-aside", "disk", "disk-forecast", "files-missing", "files-damaged", "set-aside", "strangers",
-    "identity", "rebuilt", "clock",
+    "identity", "rebuilt", "clock", "unlisted", "blind",
 )  # fmt: skip
 """The alarms that are set and cleared here."""

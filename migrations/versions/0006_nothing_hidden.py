@@ -46,6 +46,7 @@ def upgrade() -> None:
         sa.Column("sop_instance_uid", sa.String(length=64), nullable=False),
         sa.Column("study_uid", sa.String(length=80), nullable=False),
         sa.Column("at", sa.BigInteger(), nullable=False),
+        sa.Column("entry", sa.Integer(), nullable=False),
         sa.Column("state", sa.String(length=16), nullable=False),
         sa.Column("particulars", sa.JSON(), nullable=False),
         sa.Column("settled_at", sa.BigInteger(), nullable=True),

@@ -8,7 +8,8 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
+from enum import StrEnum
 from typing import Any
 
 import sqlalchemy as sa
@@ -24,7 +25,7 @@ from prioritizer.db.receiving import Quiet, enter, move
 from prioritizer.db.result_revisions import retract_unsent
 from prioritizer.db.tables import differing_copies, instances, studies
 from prioritizer.errors import NotAllowed
-from prioritizer.identity import particulars_of
+from prioritizer.identity import Particulars, particulars_of
 from prioritizer.ranking import Policy
 from prioritizer.study import (
     ANOTHER_PATIENT,
@@ -38,8 +39,19 @@ from prioritizer.study import (
     study_instance_uid,
 )
 
+BEING_TAKEN = "the newer copy was confirmed and is being put in its place"
+NOT_LONG = timedelta(minutes=5)
+"""What was begun no further ahead of the moment asked for was begun just now; anything later was dated by a clock that was ahead."""
 ALIAS = "copy."
 """How the key of an instance begins that shares its SOP Instance UID with one of another study; a digest of its file follows."""
+
+
+class Newer(StrEnum):
+    """What may take the place of what a row shows: a copy of one of its images, the patient of the first row, or nothing."""
+
+    COPY = "copy"
+    FIRST_ROW = "first row"
+    NOTHING = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,7 +107,7 @@ def held(engine: sa.Engine, uid: str) -> Held | None:
 def waiting(engine: sa.Engine, study_uid: str | None = None) -> list[Waiting]:
     """Copies that nobody has decided on, the oldest first; of one study, or of all."""
     columns = [differing_copies.c[name] for name in Waiting.__dataclass_fields__]
-    query = sa.select(*columns).where(sa.text("state = 'WAITING'")).order_by(differing_copies.c.at)
+    query = sa.select(*columns).where(sa.text("state = 'WAITING'")).order_by(differing_copies.c.entry, differing_copies.c.file)
     if study_uid is not None:
         query = query.where(differing_copies.c.study_uid == study_uid)
     with connect.reading(engine) as tx:
@@ -106,7 +118,9 @@ def being_taken(engine: sa.Engine, begun_before: datetime | None = None) -> list
     """The studies of which a copy was confirmed and is not in its place yet, each with who confirmed it."""
     query = sa.select(differing_copies.c.study_uid, differing_copies.c.settled_by).where(sa.text("state = 'TAKING'")).distinct()
     if begun_before is not None:
-        query = query.where(differing_copies.c.settled_at < begun_before)
+        # One that a clock ahead dated counts as begun long ago.
+        before, after_now = differing_copies.c.settled_at < begun_before, differing_copies.c.settled_at > begun_before + NOT_LONG
+        query = query.where(sa.or_(before, after_now))
     with connect.reading(engine) as tx:
         return [(row.study_uid, row.settled_by) for row in tx.execute(query)]
 
@@ -118,45 +132,68 @@ def taken_of(engine: sa.Engine, study_uid: str) -> set[str]:
         return set(tx.scalars(sa.select(differing_copies.c.file).where(mine)))
 
 
-def begin_taking(engine: sa.Engine, study_uid: str, files: Sequence[str], who: str, now: datetime) -> None:
+def begin_taking(engine: sa.Engine, study_uid: str, files: Sequence[str], who: str, now: datetime, shown: str = "") -> None:
     """A person confirmed these copies: they are taken whatever happens, and no result of the study goes out until they are.
 
+    What else was shown is settled with that: older copies stay aside. What comes from now on waits to be confirmed in its own right.
     Raises NotAllowed where what waits is not what was confirmed.
     """
     with connect.writing(engine) as tx:
         lock_study(tx, study_uid)
-        mine = (differing_copies.c.study_uid == study_uid) & differing_copies.c.file.in_(files)
-        if len(_leave(tx, mine, CopyState.TAKING, who, now)) != len(files):
+        is_what_was_shown(tx, study_uid, shown)
+        mine = differing_copies.c.study_uid == study_uid
+        if len(_leave(tx, mine & differing_copies.c.file.in_(files), CopyState.TAKING, who, now)) != len(files):
             raise NotAllowed("what waits to be confirmed changed meanwhile: look at it again")
         if files:
+            _leave(tx, mine, CopyState.KEPT, who, now)
+            tx.execute(studies.update().where(studies.c.study_uid == study_uid).values(identity=BEING_TAKEN))
             retract_unsent(tx, study_uid, now)
             hold(tx, study_uid)
 
 
 def wait_again(engine: sa.Engine, study_uid: str, files: Collection[str], now: datetime) -> None:
-    """Confirmed copies whose files are gone wait to be confirmed again; the study's results are held until then."""
+    """Confirmed copies that cannot be put in their place wait to be confirmed again; the study's results are held until then."""
     mine = (differing_copies.c.study_uid == study_uid) & differing_copies.c.file.in_(files)
     with connect.writing(engine) as tx:
-        lock_study(tx, study_uid)
-        _leave(tx, mine, CopyState.WAITING, "", now)
+        study = lock_study(tx, study_uid)
+        back = set(_leave(tx, mine, CopyState.WAITING, "", now))
+        taking = tx.scalar(sa.select(sa.literal(1)).where(differing_copies.c.study_uid == study_uid, sa.text("state = 'TAKING'")).limit(1))
+        doubts = [text for text in study.identity.split("\n") if text and (taking or text != BEING_TAKEN)]
+        again = sa.select(differing_copies).where(mine, differing_copies.c.file.in_(back)).order_by(differing_copies.c.entry)
+        gone = "its file is gone or cannot be read: send it again"
+        doubts += [f"{_came_again_for(row.sop_instance_uid, row.particulars)}, and {gone}" for row in tx.execute(again)]
+        tx.execute(studies.update().where(studies.c.study_uid == study_uid).values(identity=_lines(doubts)))
+        hold(tx, study_uid)
 
 
-def can_take(engine: sa.Engine, study_uid: str) -> bool:
-    """True where something newer can take the place of what a row shows: a copy of one of its images, or the row can join the first."""
+def newer_for(engine: sa.Engine, study_uid: str) -> Newer:
+    """What `take` would put in the place of what a row shows."""
     waits = (differing_copies.c.study_uid == study_uid) & sa.text("differing_copies.state = 'WAITING'")
     mine = sa.select(differing_copies.c.file).join(instances, instances.c.sop_instance_uid == differing_copies.c.sop_instance_uid)
     with connect.reading(engine) as tx:
         copy = tx.scalar(mine.where(waits, instances.c.study_uid == study_uid).limit(1))
-    return copy is not None or ANOTHER_PATIENT in study_uid
+    if copy is not None:
+        return Newer.COPY
+    return Newer.FIRST_ROW if ANOTHER_PATIENT in study_uid else Newer.NOTHING
 
 
 def mark_of(engine: sa.Engine, study_uid: str) -> str:
     """What is to be confirmed of a row, as 16 hexadecimal digits: another text, or another copy, is another mark."""
-    waits = sa.select(differing_copies.c.file).where(sa.text("state = 'WAITING'"), differing_copies.c.study_uid == study_uid)
     with connect.reading(engine) as tx:
-        text = tx.scalar(sa.select(studies.c.identity).where(studies.c.study_uid == study_uid)) or ""
-        files = tx.scalars(waits.order_by(differing_copies.c.file)).all()
+        return _mark(tx, study_uid)
+
+
+def _mark(tx: sa.Connection, study_uid: str) -> str:
+    waits = sa.select(differing_copies.c.file).where(sa.text("state = 'WAITING'"), differing_copies.c.study_uid == study_uid)
+    text = tx.scalar(sa.select(studies.c.identity).where(studies.c.study_uid == study_uid)) or ""
+    files = tx.scalars(waits.order_by(differing_copies.c.file)).all()
     return hashlib.sha256("\n".join([text, *files]).encode()).hexdigest()[:16]
+
+
+def is_what_was_shown(tx: sa.Connection, study_uid: str, shown: str) -> None:
+    """Asked by who settles, in the same transaction. `shown`: the mark of what a person was shown, or empty. Raises NotAllowed."""
+    if shown and shown != _mark(tx, study_uid):
+        raise NotAllowed("something else came since this was shown: look at it again, then confirm it")
 
 
 def enter_same(engine: sa.Engine, file: str, arrival: Arrival, policy: Policy, now: datetime) -> None:
@@ -180,24 +217,49 @@ def _complete(tx: sa.Connection, study: sa.Row[Any], instance: Instance, now: da
         find_by(tx, study.study_uid, instance)
 
 
-def enter_waiting(engine: sa.Engine, file: str, arrival: Arrival, now: datetime) -> None:
-    """Other particulars or other pixels under a SOP Instance UID of the same study: it waits on the row.
+def enter_waiting(
+    engine: sa.Engine, file: str, arrival: Arrival, policy: Policy, quiet: Quiet, now: datetime, *, same_pixels: bool = False
+) -> None:
+    """Other particulars, other pixels or another description under a SOP Instance UID of the same study: it waits on the row.
 
-    Where the particulars differ no result is sent meanwhile: it might be another patient's. Where only the pixels do, it is this patient's.
+    Where the particulars differ no result is sent meanwhile: it might be another patient's. Where they do not it is this patient's, and
+    an order's STAT counts at once. An image that named no study moves to the row of its study first.
     """
     with connect.writing(engine) as tx:
+        rules = in_force(tx, policy)
         row = _row(tx, arrival.instance.sop_instance_uid)
-        lock_study(tx, row.study_uid)
         changed = identity.differing(particulars_of(instance_of(row)), particulars_of(arrival.instance))
-        stated, tail = identity.in_words(particulars_of(arrival.instance)), arrival.instance.sop_instance_uid[-12:]
-        text = f"particulars changed, confirm: image ...{tail} came again for {stated}" if changed else (
-            f"other pixels, confirm: image ...{tail} came again with another picture of the same patient; the first is shown"
-        )  # fmt: skip
+        if not changed and not names_a_study(row.study_uid) and names_a_study(arrival.instance.study_uid):
+            move(tx, row, replace(instance_of(row), study_uid=arrival.instance.study_uid), rules, quiet, now)
+            row = _row(tx, arrival.instance.sop_instance_uid)
+        study = lock_study(tx, row.study_uid)
+        if not changed and arrival.instance.stat and not study.stat:
+            tx.execute(studies.update().where(studies.c.study_uid == row.study_uid).values(stat=True))
+            put_in_place(tx, row.study_uid, rules.policy, now)
+        tail = arrival.instance.sop_instance_uid[-12:]
+        if changed:
+            text = f"particulars changed, confirm: {_came_again_for(arrival.instance.sop_instance_uid, row_of(arrival)['attributes'])}"
+            what = f"other particulars ({', '.join(identity.LABELS[name] for name in changed)})"
+        elif same_pixels:
+            text = f"other description, confirm: image ...{tail} came again described otherwise, compressed with loss; the first is shown"
+            what = "another description"
+        else:
+            text = f"other pixels, confirm: image ...{tail} came again with another picture of the same patient; the first is shown"
+            what = "other pixels"
         mark(tx, row.study_uid, text, held=bool(changed))
-        what = f"other particulars ({', '.join(identity.LABELS[name] for name in changed)})" if changed else "other pixels"
         said = f"the same SOP instance arrived again with {what}: the first stays until a person has confirmed one of them"
         record(tx, Kind.CONFLICT, said, now, study=row.study_uid, instance=row.sop_instance_uid)
         _enter(tx, file, arrival, row.study_uid, CopyState.WAITING, now)
+
+
+def _came_again_for(uid: str, attributes: Mapping[str, Any]) -> str:
+    return f"image ...{uid[-12:]} came again for {identity.in_words(particulars_in(attributes))}"
+
+
+def particulars_in(attributes: Mapping[str, Any]) -> Particulars:
+    """The particulars that a copy states, as `differing_copies` keeps them."""
+    named = {name: str(attributes.get(name) or "") for name in identity.LABELS if name != "issuer"}
+    return Particulars(**named, issuer=str(attributes.get("issuer_of_patient_id") or ""))
 
 
 def enter_in_its_study(engine: sa.Engine, file: str, arrival: Arrival, policy: Policy, quiet: Quiet, now: datetime) -> None:
@@ -237,14 +299,28 @@ def enter_taken(engine: sa.Engine, file: str, arrival: Arrival, policy: Policy, 
         healing.take_file(tx, row, arrival, rules, quiet, now, said)
 
 
-def settle(engine: sa.Engine, study_uid: str, taken: Mapping[str, Arrival], who: str, policy: Policy, quiet: Quiet, now: datetime) -> None:
-    """A person confirmed whose study it is. `taken`: the copies, by file, whose bytes are in the place of what was held.
+def settle(
+    engine: sa.Engine,
+    study_uid: str,
+    taken: Mapping[str, Arrival],
+    who: str,
+    policy: Policy,
+    quiet: Quiet,
+    now: datetime,
+    *,
+    shown: str = "",
+) -> None:
+    """A person confirmed whose study it is. `shown`: the mark of what they were shown.
 
-    Where another image of the row states another patient than was taken, that is confirmed next.
+    `taken`: the copies, by file, whose bytes are in the place of what was held. Without any, what the row shows was confirmed, and every
+    copy that waits stays aside.
+
+    Where another image of the row states another patient than was taken, that is confirmed next; so is what came since.
     """
     with connect.writing(engine) as tx:
         rules = in_force(tx, policy)
-        lock_study(tx, study_uid)
+        study = lock_study(tx, study_uid)
+        is_what_was_shown(tx, study_uid, shown)
         begun = (differing_copies.c.study_uid == study_uid) & (differing_copies.c.state == CopyState.TAKING)
         if set(tx.scalars(sa.select(differing_copies.c.file).where(begun))) - taken.keys():
             raise NotAllowed("the newer copy was confirmed and is being put in its place: look again in a minute")
@@ -253,18 +329,24 @@ def settle(engine: sa.Engine, study_uid: str, taken: Mapping[str, Arrival], who:
             healing.take_file(tx, row, arrival, rules, quiet, now, "the copy was confirmed and took its place")
             _correct_row(tx, row.study_uid, arrival.instance, now)
             _leave(tx, differing_copies.c.file == file, CopyState.TAKEN, who, now)
-        left = _leave(tx, differing_copies.c.study_uid == study_uid, CopyState.KEPT, who, now)
-        study = lock_study(tx, study_uid)
-        if not study.identity and not left and not taken:
-            raise NotAllowed("nothing of this study waits to be confirmed")
-        text = _still_stated(tx, study) if taken else ""
-        held = study.held if study.held == Hold.REBUILT else Hold.IDENTITY if text else Hold.NONE
-        tx.execute(studies.update().where(studies.c.study_uid == study_uid).values(identity=text, held=held))
-        what = "the newer particulars were taken" if taken else "what is shown was kept"
+        if taken:
+            since = [text for text in study.identity.split("\n") if text and text != BEING_TAKEN]
+            doubts, what = [*since, *_still_stated(tx, lock_study(tx, study_uid))], "the newer particulars were taken"
+        else:
+            left = _leave(tx, differing_copies.c.study_uid == study_uid, CopyState.KEPT, who, now)
+            if not study.identity and not left:
+                raise NotAllowed("nothing of this study waits to be confirmed")
+            doubts, what = [], "what is shown was kept"
+        held = study.held if study.held == Hold.REBUILT else Hold.IDENTITY if doubts else Hold.NONE
+        tx.execute(studies.update().where(studies.c.study_uid == study_uid).values(identity=_lines(doubts), held=held))
         record(tx, Kind.IDENTITY_SETTLED, f"whose study it is was confirmed: {what}", now, study=study_uid, actor=who)
 
 
-def _still_stated(tx: sa.Connection, study: sa.Row[Any]) -> str:
+def _lines(doubts: Sequence[str]) -> str:
+    return "\n".join(dict.fromkeys(doubts))[:4000]
+
+
+def _still_stated(tx: sa.Connection, study: sa.Row[Any]) -> list[str]:
     """The images of a row that state another patient than the row does, a line each."""
     mine = sa.select(instances).where(instances.c.study_uid == study.study_uid, instances.c.reason.not_in((OWN_OBJECT, SET_ASIDE)))
     lines = []
@@ -272,7 +354,7 @@ def _still_stated(tx: sa.Connection, study: sa.Row[Any]) -> str:
         stated = particulars_of(instance_of(row))
         if identity.another_patient(particulars_of_row(study), stated):
             lines.append(f"particulars changed, confirm: image ...{row.sop_instance_uid[-12:]} still states {identity.in_words(stated)}")
-    return "\n".join(lines)[:4000]
+    return lines
 
 
 def _correct_row(tx: sa.Connection, study_uid: str, instance: Instance, now: datetime) -> None:
@@ -290,14 +372,15 @@ def _correct_row(tx: sa.Connection, study_uid: str, instance: Instance, now: dat
 
 
 def _leave(tx: sa.Connection, which: sa.ColumnElement[bool], state: CopyState, who: str, now: datetime) -> list[str]:
-    """Copies that wait are settled so; returns their files."""
+    """Those of these copies that may enter this state do; returns their files."""
     may = differing_copies.c.state.in_(states_before(COPY_TRANSITIONS, state))
     done = differing_copies.update().where(which, may).values(state=state, settled_by=who, settled_at=now)
     return list(tx.scalars(done.returning(differing_copies.c.file)))
 
 
 def _enter(tx: sa.Connection, file: str, arrival: Arrival, study_uid: str, state: CopyState, now: datetime) -> None:
-    values = {"study_uid": study_uid, "state": state, "at": now, "particulars": row_of(arrival)["attributes"]}
+    number = (tx.scalar(sa.select(sa.func.max(differing_copies.c.entry))) or 0) + 1
+    values = {"study_uid": study_uid, "state": state, "at": now, "entry": number, "particulars": row_of(arrival)["attributes"]}
     row = connect.insert(tx, differing_copies).values(file=file, sop_instance_uid=arrival.instance.sop_instance_uid, **values)
     tx.execute(row.on_conflict_do_update(index_elements=["file"], set_=values))
 

@@ -11,6 +11,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from prioritizer.db import connect
+from prioritizer.db.copies import is_what_was_shown
 from prioritizer.db.events import Kind, record
 from prioritizer.db.identity import TWO_PATIENTS, particulars_of_row, rows_under
 from prioritizer.db.in_force import in_force
@@ -26,10 +27,11 @@ FOLLOW = (instances, results, deliveries, differing_copies)
 """What belongs to a row of the list by its key alone."""
 
 
-def join(engine: sa.Engine, key: str, who: str, policy: Policy, now: datetime) -> str:
+def join(engine: sa.Engine, key: str, who: str, policy: Policy, now: datetime, shown: str = "") -> str:
     """The row `key` of another patient joins the first row under its Study Instance UID; returns that row's key.
 
-    What readers said of either stays. Where one of the two is unread, the study is. Raises NotFound, NotAllowed.
+    What readers said of either stays. Where one of the two is unread, the study is. `shown`: the mark of what the person was shown.
+    Raises NotFound, NotAllowed.
     """
     if ANOTHER_PATIENT not in key:
         raise NotAllowed("this is the first row under its Study Instance UID: name the one that joins it, its UID ends in ~ and a number")
@@ -42,6 +44,7 @@ def join(engine: sa.Engine, key: str, who: str, policy: Policy, now: datetime) -
             rows |= {row.study_uid: row for row in tx.execute(alone)}
         if first not in rows or key not in rows or not rows[key].listed:
             raise NotFound(f"there are no two rows under {first}")
+        is_what_was_shown(tx, key, shown)
         one, other = rows[first], rows[key]
         behind = sa.case((instances.c.entry > 0, instances.c.entry + one.entries), else_=0)
         tx.execute(instances.update().where(instances.c.study_uid == key).values(entry=behind))

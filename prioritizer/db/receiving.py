@@ -82,6 +82,10 @@ def belong(
         _add_to_study(tx, study, instance, policy, quiet, now)
         if held and not study.held:
             tx.execute(studies.update().where(studies.c.study_uid == key).values(held=held))
+        elif not held and study.held == Hold.REBUILT and may_be_a_radiograph(instance):
+            # A new image: its result is none of before. Where whose study it is waits to be confirmed, that is asked.
+            of_now = sa.case((studies.c.identity == "", Hold.NONE), else_=Hold.IDENTITY)
+            tx.execute(studies.update().where(studies.c.study_uid == key).values(held=of_now))
     return instance, study
 
 

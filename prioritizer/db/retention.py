@@ -50,7 +50,8 @@ def _deletable(deadlines: Deadlines) -> sa.Select[tuple[str, str, str]]:
     unsent = sa.select(sa.literal(1)).where(
         deliveries.c.study_uid == studies.c.study_uid, deliveries.c.state.in_([DeliveryState.PENDING, DeliveryState.REJECTED])
     )
-    undecided = sa.select(sa.literal(1)).where(differing_copies.c.study_uid == studies.c.study_uid, sa.text("state = 'WAITING'"))
+    waits = sa.or_(sa.text("differing_copies.state = 'WAITING'"), sa.text("differing_copies.state = 'TAKING'"))
+    undecided = sa.select(sa.literal(1)).where(differing_copies.c.study_uid == studies.c.study_uid, waits)
     published = sa.or_(studies.c.revision == studies.c.published_revision, studies.c.ai_state != AIState.SCORED)
     old = sa.and_(studies.c.reading_state == ReadingState.READ, studies.c.read_at < deadlines.read_before)
     if deadlines.unread_before is not None:
@@ -67,7 +68,7 @@ def _deletable(deadlines: Deadlines) -> sa.Select[tuple[str, str, str]]:
 
 
 def unlink_marked(engine: sa.Engine, uids: Sequence[str], unlink: Callable[[str], object]) -> None:
-    """Unlink the files of these instances that are still marked as deleted: a crash came between mark and unlink.
+    """Unlink the files of these instances that are still marked as deleted, also where a crash came between mark and unlink.
 
     The rows are held meanwhile: an image that comes again enters before or after this, and its file is never the one that goes.
     """

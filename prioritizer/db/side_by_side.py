@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -42,18 +42,13 @@ def side_by_side(engine: sa.Engine, study_uid: str) -> list[Stated]:
     found += [_of_row(row, "another row" if ANOTHER_PATIENT in row.study_uid else "the first row") for row in others]
     for copy in copies.waiting(engine, study_uid):
         what = f"image ...{copy.sop_instance_uid[-12:]}, came again"
-        found.append(Stated(what=what, particulars=_of_copy(copy.particulars), arrived=copy.at))
+        found.append(Stated(what=what, particulars=copies.particulars_in(copy.particulars), arrived=copy.at))
     first = found[0].particulars
     return [_compared(one, first) for one in found]
 
 
 def _of_row(row: sa.Row[Any], what: str) -> Stated:
     return Stated(what=what, particulars=particulars_of_row(row), arrived=row.first_received_at, study_uid=row.study_uid)
-
-
-def _of_copy(attributes: Mapping[str, Any]) -> Particulars:
-    named = {name: str(attributes.get(name) or "") for name in identity.LABELS if name != "issuer"}
-    return Particulars(**named, issuer=str(attributes.get("issuer_of_patient_id") or ""))
 
 
 def _compared(one: Stated, shown: Particulars) -> Stated:

@@ -323,6 +323,7 @@ differing_copies = Table(
     Column("sop_instance_uid", sa.String(64), nullable=False, index=True),
     Column("study_uid", sa.String(80), ForeignKey("studies.study_uid"), nullable=False, index=True),
     Column("at", Instant, nullable=False),
+    Column("entry", sa.Integer, nullable=False, default=0),
     Column("state", sa.String(16), nullable=False, default=CopyState.WAITING),
     Column("particulars", sa.JSON, nullable=False),
     Column("settled_at", Instant),
@@ -331,7 +332,8 @@ differing_copies = Table(
     _partial("ix_differing_copies_waiting", "state = 'WAITING'", "at"),
     _partial("ix_differing_copies_taking", "state = 'TAKING'", "at"),
 )
-"""Other bytes that came under a SOP Instance UID already held: `file` lies in the spool's conflicts/. `particulars` are the copy's own."""
+"""Other bytes that came under a SOP Instance UID already held: `file` lies in the spool's conflicts/. `particulars` are the copy's own;
+`entry` counts the copies in the order in which they were entered, whatever the clock did."""
 
 daemons = Table(
     "daemons",

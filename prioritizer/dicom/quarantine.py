@@ -64,5 +64,6 @@ class Quarantine:
         for path in sorted(self.folder.glob("*.dcm")):
             try:
                 yield path, json.loads(path.with_suffix(".json").read_bytes())
-            except (FileNotFoundError, ValueError):
-                yield path, {"reason": "the file that said why is lost"}
+            except (OSError, ValueError):
+                # Whether it was acknowledged is not known: it counts as if it were, so that somebody looks.
+                yield path, {"reason": "the file that said why is lost or cannot be read", "acknowledged": True}

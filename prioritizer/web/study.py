@@ -12,13 +12,14 @@ from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from prioritizer import identity, monitoring
 from prioritizer.access import May, Person
 from prioritizer.db import calibrations, copies, delivering, queues, reading, saying, worklist
+from prioritizer.db.copies import Newer
 from prioritizer.db.events import Kind
 from prioritizer.db.saying import Word
 from prioritizer.db.side_by_side import side_by_side
 from prioritizer.db.worklist import InstanceRow, Row
 from prioritizer.errors import Forbidden, NotAllowed, NotFound, Transient
 from prioritizer.ranking import Stage
-from prioritizer.study import ANOTHER_PATIENT, AIState, Finding, InstanceState, ReadingState
+from prioritizer.study import AIState, Finding, InstanceState, ReadingState
 from prioritizer.web import history, words
 from prioritizer.web.asking import Asked
 from prioritizer.web.desk import Desk, Here, Listening, Pictures, Seeing, Text
@@ -89,7 +90,7 @@ def show_study(desk: Here, person: Seeing, study_uid: str, list: str = "", read:
     happened = worklist.why(desk.engine, study_uid)
     instances = worklist.study_instances(desk.engine, study_uid)
     mine = saying.standing_of(desk.engine, study_uid, person.name)
-    ai = ai_of(desk, person, row, instances, said)
+    ai, newer = ai_of(desk, person, row, instances, said), copies.newer_for(desk.engine, row.study_uid)
     held_by_other = row.reading_state == "CLAIMED" and row.reader != person.name and bool(words.reader_words(row, desk.now))
     return desk.render(
         "study.html",
@@ -104,10 +105,10 @@ def show_study(desk: Here, person: Seeing, study_uid: str, list: str = "", read:
         said=[word for word in said if word.reader != person.name] if history.may_hear_others(person, row, said) else [],
         films=[one for one in instances if one.has_film],
         instances=instances,
-        can_take=bool(row.identity) and copies.can_take(desk.engine, row.study_uid),
+        can_take=bool(row.identity) and newer is not Newer.NOTHING,
         stated=side_by_side(desk.engine, row.study_uid) if row.identity and not manner.masked else [],
         labels=identity.LABELS,
-        joins=ANOTHER_PATIENT in row.study_uid and not copies.waiting(desk.engine, row.study_uid),
+        joins=newer is Newer.FIRST_ROW,
         doubt=copies.mark_of(desk.engine, row.study_uid) if row.identity else "",
         events=history.told_to(person, row, manner, said, happened),
         left_out=history.left_out(manner, happened),

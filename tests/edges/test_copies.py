@@ -672,11 +672,11 @@ def test_where_nothing_newer_can_be_taken_take_is_refused_and_nothing_is_settled
     with pytest.raises(NotAllowed, match="can only be kept"):
         settle(box, take=True)
     assert "another patient" in box.row(STUDY).identity
-    assert not copies.can_take(box.ledger, STUDY)
+    assert copies.newer_for(box.ledger, STUDY) is Newer.NOTHING
     other = phantom(3, SOPInstanceUID=UID)
     box.stored(other)
     box.receive()
-    assert not copies.can_take(box.ledger, str(other.StudyInstanceUID))
+    assert copies.newer_for(box.ledger, str(other.StudyInstanceUID)) is Newer.NOTHING
     assert "shown as PHANTOM^ONE" in settle(box, take=True, study=f"{STUDY}~2")
 
 

@@ -204,6 +204,27 @@ def test_copies_that_can_never_be_judged_keep_no_later_one_waiting(box: Box, mon
         raise AttributeError("a foreign library")
 
     worker = Receive(engine=box.ledger, spool=box.spool, policy=POLICY, quiet=AT_ONCE, same_pixels=bad)
-    for _ in range(4):
+    for _ in range(2 * 4):
         worker.step()
     assert [one.sop_instance_uid for one in copies.waiting(box.ledger)] == [phantom(2).SOPInstanceUID]
+
+
+def test_a_copy_that_failed_once_has_its_turn_while_others_keep_coming(box: Box, monkeypatch: pytest.MonkeyPatch):
+    worker = box.receive()
+    box.stored(phantom(1, PatientID="RIGHT-2"))
+    mine, genuine, first = box.spool.copies()[0], judged.Copies._judge, [True]
+
+    def judge(self: judged.Copies, path: Path, *rest: Any) -> bool:
+        if path == mine and first:
+            first.clear()
+            raise OSError(5, "EIO")
+        return genuine(self, path, *rest)
+
+    monkeypatch.setattr(judged.Copies, "_judge", judge)
+    worker.step()
+    assert worker._copies is not None
+    worker._copies._retries.now = lambda: 1e12
+    for number in range(3):
+        box.stored(phantom(1, StationName=f"station {number}"))
+        worker.step()
+    assert [one.sop_instance_uid for one in copies.waiting(box.ledger)] == [phantom(1).SOPInstanceUID]

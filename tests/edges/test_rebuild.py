@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from prioritizer import receive_station
 from prioritizer.clock import utc_now
 from prioritizer.db import delivering, rebuilding, worklist
 from prioritizer.db.tables import instances, metadata
+from prioritizer.errors import Transient
 from prioritizer.identity_steps import settle
 from tests.edges.ledgers import AT_ONCE, LEASE, POLICY, ledger_fixture, score_next  # noqa: F401
 from tests.edges.spooled import Box, phantom
@@ -79,8 +81,11 @@ def test_a_file_that_the_disk_does_not_give_is_tried_again(box: Box, monkeypatch
 
     monkeypatch.setattr(receive_station, "read_receipt", read)
     chores = box.chores()
-    with pytest.raises(OSError, match="1 files of the spool"):
+    chores.reconcile()
+    for _ in range(3):
         chores.reconcile()
+        chores.alarms()
+        assert "unlisted" in {name for name, *_ in worklist.standing_alarms(box.ledger)}, "also while it waits for its turn"
     entered = sum(row.instances for row in box.rows())
     monkeypatch.undo()
     chores.reconcile()
@@ -88,6 +93,47 @@ def test_a_file_that_the_disk_does_not_give_is_tried_again(box: Box, monkeypatch
     chores._reconcile_at = 0.0
     chores.reconcile()
     assert sum(row.instances for row in box.rows()) == entered + 1
+    chores.alarms()
+    assert "unlisted" not in {name for name, *_ in worklist.standing_alarms(box.ledger)}
+
+
+def test_a_rebuild_that_goes_on_is_not_put_off_by_a_database_that_did_not_answer(box: Box, monkeypatch: pytest.MonkeyPatch):
+    lose(box.ledger)
+    genuine, calls = receive_station.receiving.receive, iter(range(999))
+
+    def receive(*rest: object, **more: object) -> int:
+        if next(calls) % 2:
+            raise Transient("the database does not answer")
+        return genuine(*rest, **more)
+
+    monkeypatch.setattr(receive_station.receiving, "receive", receive)
+    chores = box.chores()
+    for _ in range(15):
+        with suppress(Transient):
+            chores.reconcile()
+    assert sum(row.instances for row in box.rows()) == 15, "each turn goes on from where the last one ended, without a wait"
+
+
+def test_a_rebuild_that_enters_some_is_tried_again_soon(box: Box, monkeypatch: pytest.MonkeyPatch):
+    chores = box.chores()
+    genuine, left = receive_station.read_receipt, [str(phantom(n, image).SOPInstanceUID) for n in (1, 2) for image in (1, 2, 3)]
+    lose(box.ledger)
+
+    def read(path: Path) -> object:
+        if path.stem in left:
+            raise OSError(5, "EIO")
+        return genuine(path)
+
+    monkeypatch.setattr(receive_station, "read_receipt", read)
+    waits = []
+    for _ in range(3):
+        chores._reconcile_at = 0.0
+        chores.reconcile()
+        waits.append(chores._reconcile_wait)
+    left.pop()
+    chores._reconcile_at = 0.0
+    chores.reconcile()
+    assert (waits, chores._reconcile_wait) == ([30.0, 60.0, 120.0], 30.0)
 
 
 def test_where_nothing_of_before_is_sent_a_study_is_asked_about_again_once_it_is_scored(box: Box):
@@ -132,6 +178,28 @@ def test_what_comes_after_the_rebuild_is_published(box: Box):
     claimed = delivering.claim_study(box.ledger, "p", LEASE, utc_now() + timedelta(hours=1))
     assert claimed is not None
     assert claimed.study_uid == phantom(9).StudyInstanceUID
+
+
+def test_the_result_of_an_image_that_came_after_a_rebuild_is_sent_unasked(box: Box):
+    lose(box.ledger)
+    box.chores().reconcile()
+    for _ in range(15):
+        score_next(box.ledger, 0.1)
+    box.stored(phantom(1, 4))
+    box.receive()
+    score_next(box.ledger, 0.95)
+    assert rebuilding.decide(box.ledger, publish=False, who="op", now=utc_now()) == 4
+    claim = delivering.claim_study(box.ledger, "p", LEASE, utc_now() + timedelta(hours=1))
+    assert claim is not None
+    assert claim.study_uid == str(phantom(1).StudyInstanceUID)
+
+
+def test_a_report_that_came_after_a_rebuild_asks_for_no_result(box: Box):
+    lose(box.ledger)
+    box.chores().reconcile()
+    box.stored(phantom(1, 4, Modality="SR", SOPClassUID="1.2.840.10008.5.1.4.1.1.88.11"))
+    box.receive()
+    assert worklist.held_after_rebuild(box.ledger) == 5
 
 
 def receipts(box: Box) -> list[tuple[str, datetime]]:

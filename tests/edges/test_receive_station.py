@@ -120,7 +120,7 @@ def test_a_receipt_that_is_cut_inside_an_element_stops_no_other(box: Box):
 
 
 def test_files_that_the_disk_never_gives_keep_no_later_one_waiting(box: Box, monkeypatch: pytest.MonkeyPatch):
-    many = 2 * receive_station.RECEIVE_BATCH
+    many = 3 * receive_station.RECEIVE_BATCH
     for number in range(many + 1):
         box.stored(phantom(number))
     genuine, good = receive_station.read_receipt, str(phantom(many).SOPInstanceUID)
@@ -134,7 +134,7 @@ def test_files_that_the_disk_never_gives_keep_no_later_one_waiting(box: Box, mon
     monkeypatch.setattr(receive_station, "WAIT_S", 0.0)
     monkeypatch.setattr(receive_station, "MAX_WAIT_S", 0.0)
     worker = Receive(engine=box.ledger, spool=box.spool, policy=POLICY, quiet=AT_ONCE)
-    for _ in range(3):  # every wait is over at once: the failed ones are due at each of these turns
+    for _ in range(2 * 3):  # every wait is over at once: the failed ones are due at each of these turns
         assert worker.step()
     assert [row.patient_id for row in box.rows()] == [phantom(many).PatientID]
 

@@ -5,14 +5,17 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from pydicom.dataset import Dataset
 
 from prioritizer.clock import utc_now
 from prioritizer.config import Settings, Site
-from prioritizer.db import delivering, reading, retention, scoring
+from prioritizer.db import copies, delivering, reading, retention, scoring
 from prioritizer.db.retention import Deadlines
+from prioritizer.db.tables import studies
 from prioritizer.ranking import Stage
 from prioritizer.study import DeliveryState
 from tests.edges.ledgers import AT_ONCE, LEASE, POLICY, deliver, film, ledger_fixture, publish, receive, score_of, scored  # noqa: F401
@@ -74,6 +77,46 @@ def test_a_file_that_was_marked_when_a_crash_came_is_unlinked_at_the_next_start(
         tx.exec_driver_sql("UPDATE instances SET pixels_deleted_at = 1")
     box.chores().reconcile()
     assert list(box.spool.held()) == []
+
+
+def other_pixels() -> Dataset:
+    other = phantom(1)
+    other.PixelData = bytes(reversed(other.PixelData))
+    return other
+
+
+@pytest.mark.parametrize("damaged", [False, True])
+def test_a_file_that_came_again_after_it_was_marked_is_not_unlinked(
+    ledger: sa.Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damaged: bool
+):
+    box = long_ago(ledger, tmp_path, Stage.ACTIVE)
+    study, uid = str(phantom(1).StudyInstanceUID), str(phantom(1).SOPInstanceUID)
+    reading.read(ledger, study, "anna", NOW - YEAR)
+    genuine = retention.mark_deletable
+    if damaged:
+        box.spool.object_path(uid).write_bytes(box.spool.object_path(uid).read_bytes()[:-7])
+
+    def mark(*rest: Any) -> list[str]:
+        marked = genuine(*rest)
+        box.stored(other_pixels() if damaged else phantom(1, ViewPosition="LL"))
+        box.receive()
+        return marked
+
+    monkeypatch.setattr(retention, "mark_deletable", mark)
+    box.chores().retention()
+    assert box.spool.find(uid) is not None
+
+
+def test_nothing_is_deleted_of_a_study_while_a_confirmed_copy_is_being_put_in_its_place(ledger: sa.Engine, tmp_path: Path):
+    box = long_ago(ledger, tmp_path, Stage.ACTIVE)
+    study = str(phantom(1).StudyInstanceUID)
+    reading.read(ledger, study, "anna", NOW - YEAR)
+    box.stored(other_pixels())
+    box.receive(same_pixels=lambda one, other: False)
+    copies.begin_taking(ledger, study, [one.file for one in copies.waiting(ledger)], "anna", NOW)
+    with ledger.begin() as tx:
+        tx.execute(studies.update().values(held=""))
+    assert retention.mark_deletable(ledger, Deadlines(NOW - timedelta(days=14)), NOW) == []
 
 
 def test_result_bytes_leave_the_database_long_after_they_were_sent_and_come_back(ledger: sa.Engine):

@@ -30,7 +30,7 @@ def box(ledger: sa.Engine, tmp_path: Path) -> Box:
 def look(box: Box, **more: object) -> Look:
     usual: dict[str, object] = {
         "engine": box.ledger, "spool": box.spool, "settings": box.settings, "policy": POLICY, "ready": [], "parts": Parts(),
-        "failing": {}, "growth": 0.0, "now": utc_now(),
+        "failing": {}, "growth": 0.0, "unlisted": 0, "now": utc_now(),
     }  # fmt: skip
     return Look(**(usual | more))
 
@@ -110,6 +110,31 @@ def test_files_and_studies_that_somebody_must_look_at(box: Box):
     found = names(box, parts=Parts(set_aside=2, strangers=1))
     assert {"files-missing", "files-damaged", "identity", "clock", "set-aside", "strangers"} <= found
     assert "clock" not in names(box, now=utc_now() + timedelta(hours=2))
+
+
+def test_alarms_that_cannot_be_judged_are_an_alarm_and_the_others_stand(box: Box, monkeypatch: pytest.MonkeyPatch):
+    receive(box.ledger, film(1, at=utc_now()))
+    healing.set_fault(box.ledger, ["1.2.3.1"], FileFault.MISSING, utc_now())
+
+    def copies(self: object) -> list[Path]:
+        raise OSError(5, "EIO")
+
+    monkeypatch.setattr(type(box.spool), "copies", copies)
+    assert names(box) == {"blind", "files-missing"}
+
+
+def test_a_reason_in_quarantine_that_cannot_be_read_counts_as_one_to_look_at(box: Box, monkeypatch: pytest.MonkeyPatch):
+    box.spool.quarantine(b"abc", "why", acknowledged=True)
+    genuine = Path.read_bytes
+
+    def read_bytes(self: Path) -> bytes:
+        if self.suffix == ".json":
+            raise OSError(5, "EIO")
+        return genuine(self)
+
+    monkeypatch.setattr(Path, "read_bytes", read_bytes)
+    assert box.spool.set_aside() == 1
+    assert [facts["reason"] for _, facts in box.spool.quarantined()] == ["the file that said why is lost or cannot be read"]
 
 
 def test_every_alarm_has_a_name_that_is_cleared_again(box: Box):

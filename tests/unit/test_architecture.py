@@ -85,6 +85,7 @@ BROAD = {
     "receive_station": "one file of a batch",
     "chores": "one timed job",
     "copies": "one differing copy",
+    "standing": "one group of alarms",
     "owed": "one piece of work that is owed",
     "contract": "the border of every verb",
     "inference": "whatever sandboxed work raised is its answer",

@@ -1,0 +1,307 @@
+"""What a person confirms is what they were shown, and what comes meanwhile is asked in its own right."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pydicom
+import pytest
+import sqlalchemy as sa
+
+from prioritizer import copies as judged
+from prioritizer import identity_steps
+from prioritizer.clock import utc_now
+from prioritizer.db import clock_steps, copies, delivering, queues, rebuilding, worklist
+from prioritizer.db.copies import Newer
+from prioritizer.db.tables import differing_copies, instances, metadata
+from prioritizer.errors import NotAllowed
+from prioritizer.receive_station import Receive
+from prioritizer.study import HELD_WORDS, CopyState, Hold
+from tests.edges.ledgers import AT_ONCE, LEASE, POLICY, ledger_fixture, score_next  # noqa: F401
+from tests.edges.spooled import Box, phantom
+
+UID, STUDY = str(phantom(1).SOPInstanceUID), str(phantom(1).StudyInstanceUID)
+RIGHT = {"PatientID": "RIGHT-2", "PatientName": "Right^Person"}
+THIRD = {"PatientID": "THIRD-3", "PatientName": "Third^Person"}
+IN_A_MINUTE = timedelta(seconds=60)
+
+
+@pytest.fixture
+def box(ledger: sa.Engine, tmp_path: Path) -> Box:
+    box = Box(ledger, tmp_path)
+    box.stored(phantom(1))
+    box.receive()
+    score_next(ledger, 0.9)
+    return box
+
+
+def settle(box: Box, *, take: bool, study: str = STUDY, shown: str = "") -> str:
+    return identity_steps.settle(box.ledger, box.spool, study, take=take, who="anna", policy=POLICY, quiet=AT_ONCE, shown=shown)
+
+
+def states(box: Box) -> list[str]:
+    with box.ledger.begin() as tx:
+        return list(tx.scalars(sa.select(differing_copies.c.state).order_by(differing_copies.c.entry)))
+
+
+def other_pixels(number: int = 1) -> pydicom.Dataset:
+    other = phantom(number)
+    other.PixelData = bytes(reversed(other.PixelData))
+    return other
+
+
+def dies(monkeypatch: pytest.MonkeyPatch, box: Box) -> None:
+    """The verb dies when the person's word is written down and nothing is done yet."""
+
+    def crash(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(judged.copies, "settle", crash)
+        with pytest.raises(KeyboardInterrupt):
+            settle(box, take=True)
+
+
+def later(worker: Receive) -> None:
+    """The worker's next turn in a minute: what a person's process began is its to end."""
+    assert worker._copies is not None
+    worker._copies.clock = lambda: utc_now() + IN_A_MINUTE
+    worker.step()
+
+
+@pytest.mark.parametrize("restarts", [False, True])
+def test_a_copy_that_came_while_another_was_being_taken_waits_and_holds_the_result(
+    box: Box, monkeypatch: pytest.MonkeyPatch, restarts: bool
+):
+    box.stored(phantom(1, **RIGHT))
+    worker = box.receive()
+    dies(monkeypatch, box)
+    assert box.row(STUDY).identity == copies.BEING_TAKEN
+    box.stored(phantom(1, **THIRD))
+    while worker.step():
+        pass
+    later(box.receive() if restarts else worker)
+    row = box.row(STUDY)
+    assert (row.patient_id, states(box)) == ("RIGHT-2", [CopyState.TAKEN, CopyState.WAITING])
+    assert "THIRD-3" in row.identity
+    assert copies.BEING_TAKEN not in row.identity
+    assert queues.why_unpublished(box.ledger, STUDY) == HELD_WORDS[Hold.IDENTITY]
+    settle(box, take=False)
+    assert (box.row(STUDY).identity, queues.why_unpublished(box.ledger, STUDY)) == ("", "")
+
+
+@pytest.mark.parametrize("take", [False, True])
+def test_a_copy_that_comes_at_the_very_moment_is_not_settled_unseen(box: Box, monkeypatch: pytest.MonkeyPatch, take: bool):
+    box.stored(phantom(1, **RIGHT))
+    box.receive()
+    shown, genuine = copies.mark_of(box.ledger, STUDY), worklist.study
+
+    def study(engine: sa.Engine, uid: str) -> worklist.Row:
+        box.stored(phantom(1, **THIRD))
+        box.receive()
+        return genuine(engine, uid)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(identity_steps.worklist, "study", study)
+        with pytest.raises(NotAllowed, match="something else came since"):
+            settle(box, take=take, shown=shown)
+    assert states(box) == [CopyState.WAITING, CopyState.WAITING]
+    assert "THIRD-3" in box.row(STUDY).identity
+
+
+def test_a_confirmed_copy_whose_file_is_gone_waits_also_where_another_was_taken(box: Box, monkeypatch: pytest.MonkeyPatch):
+    box.stored(phantom(1, 2))
+    box.receive()
+    for image in (1, 2):
+        box.stored(phantom(1, image, **RIGHT))
+    worker = box.receive()
+    dies(monkeypatch, box)
+    box.spool.copies()[0].unlink()
+    for _ in range(3):
+        later(worker)
+        worker._copies._takings._waits.clear()
+    assert sorted(states(box)) == [CopyState.TAKEN, CopyState.WAITING]
+    assert "its file is gone or cannot be read" in box.row(STUDY).identity
+    assert copies.BEING_TAKEN not in box.row(STUDY).identity
+    settle(box, take=False)
+    assert sorted(states(box)) == [CopyState.KEPT, CopyState.TAKEN]
+
+
+def test_a_confirmed_copy_that_the_disk_does_not_give_is_tried_ever_later_and_then_a_person_is_asked(
+    box: Box, monkeypatch: pytest.MonkeyPatch
+):
+    box.stored(phantom(1, **RIGHT))
+    worker = box.receive()
+    dies(monkeypatch, box)
+    tries: list[Path] = []
+
+    def read(path: Path) -> None:
+        tries.append(path)
+        raise OSError(errno.EIO, "EIO")
+
+    assert worker._copies is not None
+    worker._copies.read = read
+    for _ in range(20):
+        later(worker)
+    assert len(tries) == 1, "not in every turn"
+    with pytest.raises(NotAllowed, match="look again in a minute"):
+        settle(box, take=False)
+    for _ in range(judged.MAX_TRIES):
+        worker._copies._takings.now = lambda: 1e12
+        later(worker)
+        worker._copies._takings._waits = {study: (0.0, wait, n) for study, (_, wait, n) in worker._copies._takings._waits.items()}
+    assert states(box) == [CopyState.WAITING]
+    assert "cannot be read" in box.row(STUDY).identity
+    settle(box, take=False)
+    assert (states(box), box.row(STUDY).identity) == ([CopyState.KEPT], "")
+
+
+def test_what_a_clock_ahead_dated_as_begun_is_ended(box: Box, monkeypatch: pytest.MonkeyPatch):
+    box.stored(phantom(1, **RIGHT))
+    worker = box.receive()
+    with monkeypatch.context() as patched:
+        patched.setattr(judged.copies, "settle", lambda *_, **__: 1 / 0)
+        with contextlib.suppress(ZeroDivisionError):
+            ahead = utc_now() + timedelta(days=2)
+            judged.confirm(
+                box.ledger, box.spool, judged_read, STUDY, take=True, who="anna", policy=POLICY, quiet=AT_ONCE, clock=lambda: ahead
+            )
+    later(worker)
+    assert states(box) == [CopyState.TAKEN]
+
+
+def judged_read(path: Path) -> Any:
+    from prioritizer.receive_station import read_any
+
+    return read_any(path)
+
+
+def test_the_newest_copy_is_the_one_that_came_last_whatever_the_clock_did(box: Box):
+    worker = box.receive()
+    assert worker._copies is not None
+    worker._copies.clock = lambda: utc_now() + timedelta(hours=2)
+    box.stored(phantom(1, **THIRD))
+    worker.step()
+    worker._copies.clock = utc_now
+    clock_steps.hold_to_present(box.ledger, utc_now())
+    box.stored(phantom(1, **RIGHT))
+    while worker.step():
+        pass
+    settle(box, take=True)
+    assert box.row(STUDY).patient_id == "RIGHT-2"
+
+
+def test_a_row_with_a_copy_of_another_study_joins_the_first_and_the_copy_still_waits(box: Box):
+    box.stored(phantom(1, SOPInstanceUID="1.2.3.77", PatientID="B-2", PatientName="Bee^Other"))
+    box.stored(phantom(5))
+    box.receive()
+    second = next(row.study_uid for row in box.rows() if "~" in row.study_uid)
+    box.stored(phantom(1, SOPInstanceUID=str(phantom(5).SOPInstanceUID), PatientID="B-2", PatientName="Bee^Other"))
+    box.receive()
+    assert copies.newer_for(box.ledger, second) is Newer.FIRST_ROW
+    assert "one study now" in settle(box, take=True, study=second)
+    assert [one.study_uid for one in copies.waiting(box.ledger)] == [STUDY]
+    assert "has the SOP Instance UID of an image" in box.row(STUDY).identity
+
+
+def test_other_pixels_of_an_image_that_named_no_study_wait_on_the_row_of_its_study(ledger: sa.Engine, tmp_path: Path):
+    box = Box(ledger, tmp_path)
+    box.stored(phantom(1, StudyInstanceUID=""))
+    box.receive()
+    box.stored(other_pixels())
+    box.receive()
+    assert [row.study_uid for row in box.rows()] == [STUDY]
+    assert [one.study_uid for one in copies.waiting(ledger)] == [STUDY]
+    assert "other pixels, confirm" in box.row(STUDY).identity
+    assert list(box.spool.quarantined()) == [], "the first picture is still the one that is held"
+
+
+def test_the_same_image_that_named_no_study_takes_its_place_in_the_study(ledger: sa.Engine, tmp_path: Path):
+    box = Box(ledger, tmp_path)
+    box.stored(phantom(1, StudyInstanceUID=""))
+    box.receive()
+    box.stored(phantom(1))
+    box.receive()
+    assert ([row.study_uid for row in box.rows()], copies.waiting(ledger)) == ([STUDY], [])
+
+
+def test_a_correction_that_came_compressed_with_loss_waits(ledger: sa.Engine, tmp_path: Path):
+    box = Box(ledger, tmp_path)
+    box.stored(phantom(1, BodyPartExamined="ABDOMEN"))
+    box.receive()
+    lossy = phantom(1, BodyPartExamined="CHEST")
+    lossy.compress("1.2.840.10008.1.2.4.91", encoding_plugin="pylibjpeg", j2k_cr=[2], generate_instance_uid=False)
+    box.stored(lossy, syntax="1.2.840.10008.1.2.4.91")
+    box.receive(same_pixels=lambda one, other: True)
+    assert "other description, confirm" in box.row(STUDY).identity
+    settle(box, take=True)
+    with ledger.begin() as tx:
+        assert tx.scalar(sa.select(instances.c.attributes))["body_part"] == "CHEST"
+
+
+def test_the_stat_of_an_order_counts_also_where_the_pixels_differ(box: Box):
+    sent = other_pixels()
+    sent.RequestedProcedurePriority = "STAT"
+    box.stored(sent)
+    box.receive()
+    row = box.row(STUDY)
+    assert (row.stat, "other pixels" in row.identity) == (True, True)
+
+
+def test_the_stat_of_an_order_of_another_patient_does_not_count_until_it_is_confirmed(box: Box):
+    box.stored(phantom(1, RequestedProcedurePriority="STAT", **RIGHT))
+    box.receive()
+    assert not box.row(STUDY).stat
+    settle(box, take=True)
+    assert box.row(STUDY).stat
+
+
+def lost(ledger: sa.Engine) -> None:
+    with ledger.begin() as tx:
+        for table in reversed(metadata.sorted_tables):
+            tx.execute(table.delete())
+
+
+def test_a_copy_that_was_kept_aside_is_listed_and_not_published_after_the_ledger_was_lost(box: Box):
+    box.stored(phantom(1, **RIGHT))
+    box.receive()
+    settle(box, take=False)
+    assert box.spool.remove(UID), "as retention does"
+    lost(box.ledger)
+    box.receive()
+    box.chores().reconcile()
+    score_next(box.ledger, 0.9)
+    assert [row.patient_id for row in box.rows()] == ["RIGHT-2"]
+    assert box.spool.copies() == []
+    assert worklist.held_after_rebuild(box.ledger) == 1
+    assert delivering.claim_study(box.ledger, "p", LEASE, utc_now() + 5 * IN_A_MINUTE) is None
+    rebuilding.decide(box.ledger, publish=True, who="op", now=utc_now())
+    assert delivering.claim_study(box.ledger, "p", LEASE, utc_now() + 5 * IN_A_MINUTE) is not None
+
+
+@pytest.mark.parametrize("step", ["put_in_place", "drop_copy"])
+def test_a_copy_of_nothing_that_is_held_is_listed_through_a_fault_at_any_step(box: Box, monkeypatch: pytest.MonkeyPatch, step: str):
+    box.stored(phantom(1, **RIGHT))
+    assert box.spool.remove(UID)
+    lost(box.ledger)
+    genuine: Callable[..., Any] = getattr(box.spool, step)
+    tries = iter(range(9))
+
+    def fails_once(*rest: Any) -> Any:
+        if next(tries) == 0:
+            raise OSError(errno.EIO, "EIO")
+        return genuine(*rest)
+
+    monkeypatch.setattr(box.spool, step, fails_once)
+    worker = box.receive()
+    assert worker._copies is not None
+    worker._copies._retries._waits.clear()
+    while worker.step():
+        pass
+    assert [row.patient_id for row in box.rows()] == ["RIGHT-2"]
+    assert (box.spool.find(UID) is not None, box.spool.copies()) == (True, [])

@@ -372,8 +372,9 @@ def _came_first(held: Path) -> Path:
 
 
 def _same(path: Path, known: Path) -> bool:
-    """True when both hold the same data set; a held file that is damaged, or that the disk does not give, is the same as none.
+    """True when both hold the same data set in the same transfer syntax.
 
+    A held file that is damaged, or that the disk does not give, is the same as none.
     Raises FileNotFoundError where nothing is held any more, OSError where the new file cannot be read.
     """
     try:

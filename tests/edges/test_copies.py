@@ -66,6 +66,22 @@ def test_the_same_image_in_another_transfer_syntax_is_the_same_image(box: Box):
     assert "conflict" not in kinds(box.ledger, STUDY)
 
 
+def test_an_image_that_was_sent_in_a_wrong_transfer_syntax_and_then_in_the_right_one_can_be_taken(ledger: sa.Engine, tmp_path: Path):
+    box, image = Box(ledger, tmp_path), phantom(1)
+    image.compress("1.2.840.10008.1.2.4.90", encoding_plugin="pylibjpeg", generate_instance_uid=False)
+    box.stored(image, syntax="1.2.840.10008.1.2.4.70")  # it says JPEG and holds JPEG 2000
+    box.receive()
+    claim = scoring.claim_instance(ledger, "scorer", LEASE)
+    assert claim is not None
+    assert scoring.finish_unscored(ledger, claim, InstanceState.FAILED, "malformed", "the pixels cannot be decoded", POLICY, NOW)
+    assert box.stored(image, syntax="1.2.840.10008.1.2.4.90") is Outcome.CONFLICT
+    box.receive()
+    assert "other pixels, confirm" in box.row(STUDY).identity
+    settle(box, take=True)
+    assert scoring.claim_instance(ledger, "scorer", LEASE) is not None
+    assert pydicom.dcmread(box.spool.find(UID) or Path()).file_meta.TransferSyntaxUID == "1.2.840.10008.1.2.4.90"
+
+
 def test_the_stat_of_an_order_that_came_with_a_copy_counts(box: Box):
     box.stored(phantom(1, RequestedProcedurePriority="STAT"), implicit=True)
     box.receive()

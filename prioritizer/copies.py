@@ -105,7 +105,7 @@ class Copies:
         uid = str(arrival.instance.sop_instance_uid)
         held, file = copies.held(self.engine, uid), self.spool.find(uid)
         if held is None:
-            return file is None and self.spool.admit_copy(path)  # what the ledger does not know yet is entered first
+            return self.spool.admit_copy(path)  # what the ledger does not know yet is entered first, where the disk gives it
         if not self._decide(path, arrival, held, file, policy, quiet) and self._looked_at is not None:
             self._looked_at.add(path.name)
         return True

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from prioritizer.dicom import status
 from prioritizer.dicom.contexts import IMPLEMENTATION_CLASS_UID
-from prioritizer.dicom.notices import RepeatFilter
+from prioritizer.dicom.notices import RepeatFilter, read
 from prioritizer.dicom.part10 import HEAD_BYTES, Receipt, check_identity, identity, read_receipt, valid_uid
 from prioritizer.dicom.spool import Outcome, Spool
 from prioritizer.errors import Refused
@@ -297,7 +297,7 @@ def test_quarantined_bytes_are_listed_with_their_reason_and_noticed_once(spool: 
         path = spool.quarantine(b"not a data set", "no identity", calling_ae="MODALITY")
     ((listed, told),) = spool.quarantined()
     assert (listed, listed.read_bytes(), told["reason"], told["calling_ae"]) == (path, b"not a data set", "no identity", "MODALITY")
-    assert [notice["kind"] for _, notice in spool.notices()] == ["quarantined"]
+    assert [read(path)["kind"] for path in spool.notices()] == ["quarantined"]
 
 
 def test_quarantining_a_file_takes_it_out_of_the_line(spool: Spool) -> None:

@@ -118,7 +118,7 @@ class Copies:
         uid = str(arrival.instance.sop_instance_uid)
         held, file = copies.held(self.engine, uid), self.spool.find(uid)
         if held is None:
-            return file is None and self._enter_alone(path, arrival, policy, quiet)  # what lies in the inbox is entered first
+            return self.spool.make_way(path) and self._enter_alone(path, arrival, policy, quiet)
         if not self._decide(path, arrival, held, file, policy, quiet) and self._looked_at is not None:
             self._looked_at.add(path.name)
         return True

@@ -11,6 +11,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from prioritizer.config import Settings
@@ -65,6 +66,8 @@ GAUGES = ("associations", "pending")
 """What the listener tells of this moment; everything else it counts since it was started."""
 GIVEN_UP_S = 40.0
 """Seconds without a word after which it is killed and started again."""
+FIRST_WAIT_S, MAX_WAIT_S = 1.0, 10.0
+"""Seconds until a listener that the machine could not start is tried again, one second longer each time."""
 
 
 class ListenerProcess:
@@ -161,9 +164,19 @@ class ListenerProcess:
         self._heard = time.monotonic()
 
     def _keep_running(self) -> None:
+        wait = FIRST_WAIT_S
         while not self._stopping.is_set():
             started = time.monotonic()
-            self._run_once()
+            try:
+                process = self._begin()
+            except OSError as error:  # no memory, no process, no file left: the machine's fault, which passes
+                said, why = "the listener cannot be started (%s); it is tried again in %.0f s", error.strerror or type(error).__name__
+                log.error(said, why, wait, extra={"event": "listener-not-started"})
+                self._stopping.wait(wait)
+                wait = min(MAX_WAIT_S, wait + FIRST_WAIT_S)
+                continue
+            wait = FIRST_WAIT_S
+            self._follow(process)
             self.listening.clear()
             if self._stopping.is_set():
                 return
@@ -179,13 +192,15 @@ class ListenerProcess:
         process = self._process
         return process is not None and process is self._ordered and process.returncode in (0, -signal.SIGTERM)
 
-    def _run_once(self) -> None:
+    def _begin(self) -> subprocess.Popen[str]:
+        """A process with its settings. Raises OSError where the machine starts none now."""
         with self._lock:
             process = subprocess.Popen(
                 [sys.executable, "-m", "prioritizer.dicom.listener"],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 text=True,
+                errors="replace",
                 env=spawn_environment(),
             )
             self._process = process
@@ -193,12 +208,15 @@ class ListenerProcess:
             self._count_on()
             settings = self._settings
         assert process.stdin is not None
-        assert process.stdout is not None
-        try:
+        with suppress(OSError):  # it ended already
             process.stdin.write(settings.to_json() + "\n")
             process.stdin.flush()
-        except BrokenPipeError:
-            pass
+        return process
+
+    def _follow(self, process: subprocess.Popen[str]) -> None:
+        """What it tells, until it has ended."""
+        assert process.stdin is not None
+        assert process.stdout is not None
         for line in process.stdout:
             self._heard = time.monotonic()
             self._hear(line)

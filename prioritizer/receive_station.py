@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
@@ -32,9 +33,13 @@ log = logging.getLogger(__name__)
 
 RECEIVE_BATCH = 16
 """Instances a commit: one durable commit costs 4-6 ms, sixteen rows in it 0.3 ms each."""
+NOTICE_BATCH = 64
+"""Notices a turn, each a commit of its own: a flood of them keeps the inbox waiting for a fraction of a second."""
 WAIT_S = 5.0
 """Seconds until a file that the disk or the ledger did not take is looked at again; doubled each time."""
 MAX_WAIT_S = 60.0
+NOT_TAKEN = (sa.exc.SQLAlchemyError, UnicodeError, OverflowError)
+"""What the databases' drivers raise of values that they do not store."""
 NOT_STORED = "its header holds values that the ledger cannot store"
 
 
@@ -62,6 +67,11 @@ def read_any(path: Path) -> Arrival:
         return Arrival(instance=attributes.bare_instance(path), unreadable="the header cannot be read")
 
 
+def _bare(path: Path) -> Arrival:
+    """What the ledger stores of a file whose header it cannot. Raises ValueError without a receipt, OSError of the disk."""
+    return Arrival(instance=attributes.bare_instance(path), unreadable=NOT_STORED)
+
+
 @dataclass(slots=True, kw_only=True)
 class Receive:
     """Spool inbox to ledger: header, digest, row, then the file settles. Also takes in the listener's notices and differing copies."""
@@ -75,6 +85,9 @@ class Receive:
     clock: Clock = utc_now
     same_pixels: Compare = develop.same_pixels
     _retries: Retries[Path] = field(default_factory=lambda: Retries(WAIT_S, MAX_WAIT_S))
+    _notices: Retries[Path] = field(default_factory=lambda: Retries(WAIT_S, MAX_WAIT_S))
+    _notices_fault: str = ""
+    """Why the folder of the notices could not be listed at the last turn."""
     _strangers_at: float = 0.0
     _copies: Copies | None = None
 
@@ -114,8 +127,9 @@ class Receive:
     def _set_strangers_aside(self) -> None:
         """Files of another kind go to quarantine; a folder stays where it is, and an alarm names it."""
         for path in self.spool.strangers():
-            if path.is_file() and not path.is_symlink() and not path.name.startswith(".nfs"):
-                self._set_aside(path, "a file in the inbox that no listener put there")
+            with suppress(OSError):  # the disk does not say what it is: it stays, and the alarm names it
+                if path.is_file() and not path.is_symlink() and not path.name.startswith(".nfs"):
+                    self._set_aside(path, "a file in the inbox that no listener put there")
 
     def _enter(self, found: list[tuple[Path, Arrival]]) -> None:
         """All in one commit; where that cannot be, each in one of its own."""
@@ -123,7 +137,7 @@ class Receive:
             return
         try:
             entered = self._receive(found)
-        except (sa.exc.SQLAlchemyError, Contended) as error:
+        except (*NOT_TAKEN, Contended) as error:
             log.error("a batch could not be entered (%s): each file is entered alone", type(error).__name__, extra={"event": "batch-fault"})
             entered = [each for path, arrival in found for each in self._enter_alone(path, arrival)]
         self.entered()
@@ -132,12 +146,12 @@ class Receive:
 
     def _enter_alone(self, path: Path, arrival: Arrival) -> list[Path]:
         """As it is, or bare with the reason; nothing where the ledger takes neither now."""
-        for one in (arrival, Arrival(instance=attributes.bare_instance(path), unreadable=NOT_STORED)):
+        for bare in (False, True):
             try:
-                return self._receive([(path, one)])
-            except (sa.exc.SQLAlchemyError, Contended) as error:
+                return self._receive([(path, _bare(path) if bare else arrival)])
+            except (*NOT_TAKEN, Contended, OSError, ValueError) as error:
                 log.error("a file could not be entered (%s)", type(error).__name__, extra={"event": "entry-fault"})
-        self._wait(path, "the ledger does not take a file of the inbox")
+        self._wait(path, "a file of the inbox cannot be entered now")
         return []
 
     def _receive(self, found: list[tuple[Path, Arrival]]) -> list[Path]:
@@ -165,17 +179,34 @@ class Receive:
             self._wait(path, f"a received file cannot be moved to its place ({type(error).__name__})")
 
     def _take_notices(self) -> bool:
-        taken = 0
-        for path, notice in self.spool.notices():
+        """Each alone: one that the disk does not give, or does not let go, is tried again later, and holds up no other and no copy."""
+        try:
+            due = self._notices.due(self.spool.notices())[:NOTICE_BATCH]
+        except OSError as error:
+            if self._notices_fault != (why := error.strerror or type(error).__name__):
+                log.error("the notices of the listener cannot be listed (%s)", why, extra={"event": "notices-wait"})
+            self._notices_fault = why
+            return False
+        self._notices_fault = ""
+        for path in due:
             try:
-                at = moment_of(notice, self.clock())
-                if notice.get("kind") != notices.CONFLICT:  # an earlier version wrote these; the copy itself is judged
-                    receiving.record_notice(self.engine, path.name, notice, at, self.clock())
-            except (sa.exc.SQLAlchemyError, TypeError) as error:
-                log.error("a notice of the listener is dropped (%s)", type(error).__name__, extra={"event": "notice-fault"})
-            self.spool.acknowledge(path)
-            taken += 1
-        return taken > 0
+                self._take_notice(path)
+            except FileNotFoundError:
+                self._notices.later(path)  # a link to nothing
+            except OSError as error:
+                wait, why = self._notices.later(path), error.strerror or type(error).__name__
+                said = "the disk does not give or delete a notice of the listener (%s); it is looked at again in %.0f s, the others go on"
+                log.error(said, why, wait, extra={"event": "notice-waits"})
+        return bool(due)
+
+    def _take_notice(self, path: Path) -> None:
+        try:
+            notice = notices.read(path)
+            if notice.get("kind") != notices.CONFLICT:  # an earlier version wrote these; the copy itself is judged
+                receiving.record_notice(self.engine, path.name, notice, moment_of(notice, self.clock()), self.clock())
+        except (sa.exc.SQLAlchemyError, TypeError, ValueError, OverflowError) as error:
+            log.error("a notice of the listener is dropped (%s)", type(error).__name__, extra={"event": "notice-fault"})
+        self.spool.acknowledge(path)
 
     def _take_copies(self) -> bool:
         if self._copies is None:
@@ -228,10 +259,23 @@ def rebuild(engine: sa.Engine, spool: Spool, known: set[str], policy: Policy, qu
     entered = 0
     for came_first, path in sorted(found):
         try:
-            arrival = read_any(path)
-            first = replace(arrival, instance=replace(arrival.instance, received_at=came_first))
-            entered += receiving.receive(engine, [first], policy, quiet, now, held=Hold.REBUILT)
-        except (ValueError, OSError, sa.exc.SQLAlchemyError) as error:
+            entered += _enter_settled(engine, path, came_first, policy, quiet, now)
+        except (*NOT_TAKEN, ValueError, OSError) as error:
             left += 1
             log.error("a spooled file could not be entered (%s)", type(error).__name__, extra={"event": "rebuild-fault"})
     return Rebuilt(entered=entered, set_aside=len(unreadable), left=left)
+
+
+def _enter_settled(engine: sa.Engine, path: Path, came_first: datetime, policy: Policy, quiet: Quiet, now: datetime) -> int:
+    """As it is, or bare with the reason; returns how many were new."""
+
+    def enter(arrival: Arrival) -> int:
+        first = replace(arrival, instance=replace(arrival.instance, received_at=came_first))
+        return receiving.receive(engine, [first], policy, quiet, now, held=Hold.REBUILT)
+
+    arrival = read_any(path)
+    try:
+        return enter(arrival)
+    except NOT_TAKEN as error:
+        log.error("a spooled file is entered without its header (%s)", type(error).__name__, extra={"event": "rebuild-fault"})
+        return enter(_bare(path))

@@ -50,19 +50,24 @@ class NoticeBoard:
         temporary.rename(path)
         return path
 
-    def unread(self) -> Iterator[tuple[Path, dict[str, Any]]]:
-        """Every whole notice, oldest first; a damaged one is dropped."""
-        for path in sorted(self.folder.glob("*.json")):
-            try:
-                yield path, json.loads(path.read_bytes())
-            except FileNotFoundError:
-                continue
-            except ValueError:
-                path.unlink(missing_ok=True)
+    def waiting(self) -> list[Path]:
+        """Every whole notice, oldest first. Raises OSError where the disk does not give the folder."""
+        return sorted(path for path in self.folder.iterdir() if path.suffix == ".json")
 
     def acknowledge(self, path: Path) -> None:
-        """Forget this notice: its reader has made it durable elsewhere."""
+        """Forget this notice: its reader has made it durable elsewhere. Raises OSError where it cannot be deleted now."""
         path.unlink(missing_ok=True)
+
+
+def read(path: Path) -> dict[str, Any]:
+    """What a notice says. Raises ValueError or TypeError where it is no notice, OSError where the disk does not give it now."""
+    try:
+        notice = json.loads(path.read_bytes())
+    except RecursionError as error:
+        raise ValueError("nested too deeply for a notice") from error
+    if not isinstance(notice, dict):
+        raise TypeError("a notice is a JSON object")
+    return notice
 
 
 @dataclass(slots=True)

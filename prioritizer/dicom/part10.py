@@ -11,6 +11,7 @@ import json
 import re
 import struct
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -180,33 +181,38 @@ def _uid_of(header: Header, tag: int) -> str | None:
     return _text(header.elements[tag].value)
 
 
-def _data_set(path: Path) -> Iterator[bytes]:
-    """The bytes behind the file meta information; of a file that is not ours, all of them."""
-    try:
-        offset = read_receipt(path).dataset_offset
-    except ValueError:
-        offset = 0
+def same_data_set(one: Path, other: Path) -> bool:
+    """True when both hold the same data set in the same transfer syntax, whoever sent it and whenever.
+
+    Raises ValueError where one of them has no receipt, OSError where the disk does not give one.
+    """
+    here, there = read_receipt(one), read_receipt(other)
+    if (here.transfer_syntax_uid, _data_set_size(here)) != (there.transfer_syntax_uid, _data_set_size(there)):
+        return False
+    return all(a == b for a, b in zip(_blocks(one, here.dataset_offset), _blocks(other, there.dataset_offset), strict=True))
+
+
+def _data_set_size(receipt: Receipt) -> int:
+    return receipt.size - receipt.dataset_offset
+
+
+def _blocks(path: Path, offset: int) -> Iterator[bytes]:
     with path.open("rb") as file:
         file.seek(offset)
         while block := file.read(_COMPARE_BYTES):
             yield block
 
 
-def same_data_set(one: Path, other: Path) -> bool:
-    """True when both hold the same data set, whoever sent it and whenever."""
-    if _data_set_size(one) != _data_set_size(other):
-        return False
-    return all(a == b for a, b in zip(_data_set(one), _data_set(other), strict=True))
-
-
-def _data_set_size(path: Path) -> int:
-    receipt = read_receipt(path)
-    return receipt.size - receipt.dataset_offset
-
-
 def data_set_digest(path: Path) -> str:
-    """SHA-256 of the data set as received, in hexadecimal; the same whoever sent it and whenever."""
-    digest = hashlib.sha256()
-    for block in _data_set(path):
+    """SHA-256 of the transfer syntax and the data set as received, in hexadecimal; the same whoever sent it and whenever.
+
+    Of a file that is not ours: of all its bytes. Raises OSError where the disk does not give the file.
+    """
+    digest, offset = hashlib.sha256(), 0
+    with suppress(ValueError):
+        receipt = read_receipt(path)
+        digest.update(f"{receipt.transfer_syntax_uid}\n".encode())
+        offset = receipt.dataset_offset
+    for block in _blocks(path, offset):
         digest.update(block)
     return digest.hexdigest()

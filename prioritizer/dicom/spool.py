@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import json
 import os
 import secrets
 import threading
@@ -208,7 +209,7 @@ class Spool:
     def strangers(self) -> list[Path]:
         """What lies in the inbox and was not put there by a listener: folders, leftovers of NFS, files of another kind."""
         with os.scandir(self._inbox) as entries:
-            return sorted(Path(entry.path) for entry in entries if not _is_ours(entry))
+            return sorted(Path(entry.path) for entry in entries if not _is_known(entry))
 
     def waiting(self) -> list[tuple[int, str]]:
         """The files of the inbox, oldest first: since when each lies there, in nanoseconds of Unix time, and its name."""
@@ -310,17 +311,29 @@ class Spool:
         except (OSError, ValueError):
             held.replace(self._quarantine.folder / f"{held.name}.unreadable")
 
-    def admit_copy(self, copy: Path) -> bool:
-        """A copy of nothing that is held becomes an arrival; False where another arrival is there already: it is compared with that one."""
-        target = self._inbox / f"{_file_stem(read_receipt(copy).sop_instance_uid)}.dcm"
-        try:
-            os.link(copy, target)
-        except FileExistsError:
-            if not target.samefile(copy):
+    def make_way(self, copy: Path) -> bool:
+        """Of an image that the ledger does not know: True where nothing else is held of it. What is held is entered first.
+
+        A file that the disk does not give keeps no copy of it waiting: it goes to quarantine with its reason. Raises ValueError where the
+        copy has no receipt, OSError where the disk does not give the copy either.
+        """
+        uid = read_receipt(copy).sop_instance_uid
+        held = self.find(uid)
+        if held is not None and not held.samefile(copy):
+            if not _is_lost(held, copy):
                 return False
-        sync_folder(self._inbox)
-        copy.unlink(missing_ok=True)
+            self._put_lost_aside(held, uid)
         return True
+
+    def _put_lost_aside(self, held: Path, uid: str) -> None:
+        """The reason first, as for everything in quarantine; the bytes cannot be read, so the name is no digest of them."""
+        why = "the disk does not give its bytes any more: it was never listed, and an image of the same UID that came again was"
+        target = self._quarantine.folder / f"{held.stem}.{self._new_name()}.unreadable.dcm"
+        told = {"reason": why, "at": datetime.now(UTC).isoformat(), "acknowledged": True, "sop_instance_uid": uid}
+        write_durably(target.with_suffix(".json"), json.dumps(told).encode())
+        held.replace(target)
+        sync_folder(self._quarantine.folder)
+        self.board.post(notices.QUARANTINED, reason=why, file=target.name, acknowledged=True)
 
     def drop_copy(self, copy: Path) -> None:
         """Forget a copy that the ledger has settled: it is in its place, or the same image as what is held."""
@@ -357,9 +370,9 @@ class Spool:
             with suppress(FileNotFoundError, ValueError):
                 yield read_receipt(path).sop_instance_uid, path
 
-    def notices(self) -> Iterator[tuple[Path, dict[str, Any]]]:
-        """Unread notices, oldest first; hand the path to `acknowledge` once the row is committed."""
-        return self.board.unread()
+    def notices(self) -> list[Path]:
+        """Unread notices, oldest first; hand each to `acknowledge` once its row is committed. Raises OSError where the disk gives none."""
+        return self.board.waiting()
 
     def acknowledge(self, path: Path) -> None:
         """Forget a notice."""
@@ -372,8 +385,9 @@ def _came_first(held: Path) -> Path:
 
 
 def _same(path: Path, known: Path) -> bool:
-    """True when both hold the same data set; a held file that is damaged, or that the disk does not give, is the same as none.
+    """True when both hold the same data set in the same transfer syntax.
 
+    A held file that is damaged, or that the disk does not give, is the same as none.
     Raises FileNotFoundError where nothing is held any more, OSError where the new file cannot be read.
     """
     try:
@@ -387,9 +401,29 @@ def _same(path: Path, known: Path) -> bool:
         return False
 
 
+def _is_lost(held: Path, copy: Path) -> bool:
+    """True where the disk gives the copy and not what is held. Raises OSError where it gives neither: that is no fault of one file."""
+    try:
+        data_set_digest(held)
+    except FileNotFoundError:
+        return False
+    except OSError:
+        data_set_digest(copy)
+        return True
+    return False
+
+
 def _is_ours(entry: os.DirEntry[str]) -> bool:
     """True for what a listener places: plain files that end in .dcm."""
     return entry.name.endswith(".dcm") and not entry.name.startswith(".") and entry.is_file(follow_symlinks=False)
+
+
+def _is_known(entry: os.DirEntry[str]) -> bool:
+    """The same; False also where the disk does not say what it is."""
+    try:
+        return _is_ours(entry)
+    except OSError:
+        return False
 
 
 def _since(entry: os.DirEntry[str]) -> int:

@@ -46,8 +46,13 @@ class _Child:
     def __init__(self, arguments: tuple[Any, ...]) -> None:
         self._pipe, theirs = _SPAWN.Pipe()
         self._process = _SPAWN.Process(target=_live, args=(theirs, *arguments), daemon=True)
-        self._process.start()
-        theirs.close()
+        try:
+            self._process.start()
+        except OSError:
+            self._pipe.close()
+            raise
+        finally:
+            theirs.close()
         self.prepared = False
         self.tasks = 0
 
@@ -120,18 +125,23 @@ class Sandbox:
         self._birth = (memory_bytes, prepare, arguments)
         self._recycle_after = recycle_after
         self._closing = threading.Event()
-        self._all = {_Child(self._birth) for _ in range(workers)}
-        self._free: queue.SimpleQueue[_Child] = queue.SimpleQueue()
+        self._all: set[_Child] = set()
+        self._free: queue.SimpleQueue[_Child | None] = queue.SimpleQueue()
+        """Children that wait for a task; None stands for one that could not be started and is by the next task."""
         self._lock = threading.Lock()
-        for child in self._all:
-            self._free.put(child)
+        for _ in range(workers):
+            self._free.put(self._renewed(None))
 
     def run(self, work: Callable[P, R], timeout_s: float, *args: P.args, **kwargs: P.kwargs) -> R:
-        """The result of `work`, done in a child. Raises ChildDied, what the work itself raised, or Transient after `close`."""
-        child = self._taken()
+        """The result of `work`, done in a child.
+
+        Raises ChildDied, what the work itself raised, or Transient after `close` and where the machine starts no process now.
+        """
+        kept = self._taken()
         try:
-            if not child.alive:  # it died while it had nothing to do: that costs nobody a task
-                child = self._replaced(child)
+            child = kept
+            if child is None or not child.alive:  # it died while it had nothing to do: that costs nobody a task
+                kept = child = self._replaced(child)
             child.prepare()
             well, value = child.do((work, args, kwargs), timeout_s)
         except ChildDied as error:
@@ -139,29 +149,43 @@ class Sandbox:
                 raise Transient("prioritizer is stopping") from error
             raise
         finally:
-            if not child.alive or (self._recycle_after and child.tasks >= self._recycle_after):
-                child = self._replaced(child)
-            self._free.put(child)
+            if kept is not None and (not kept.alive or (self._recycle_after and kept.tasks >= self._recycle_after)):
+                kept = self._renewed(kept)
+            self._free.put(kept)
         if well:
             result: R = value
             return result
         raise value
 
-    def _taken(self) -> _Child:
+    def _taken(self) -> _Child | None:
         while not self._closing.is_set():
             with contextlib.suppress(queue.Empty):
                 return self._free.get(timeout=0.5)
         raise Transient("prioritizer is stopping")
 
-    def _replaced(self, child: _Child) -> _Child:
-        """A new child in the place of this one; after `close` the dead one stays."""
+    def _renewed(self, child: _Child | None) -> _Child | None:
+        """A new child in the place of this one; this one where the machine starts no process now: the next task tries again."""
+        try:
+            return self._replaced(child)
+        except Transient:
+            return child
+
+    def _replaced(self, child: _Child | None) -> _Child:
+        """A new child in the place of this one; after `close` the dead one stays. Raises Transient where none can be started now."""
         with self._lock:
             if self._closing.is_set():
+                if child is None:
+                    raise Transient("prioritizer is stopping")
                 return child
-            fresh = _Child(self._birth)
-            self._all.remove(child)
+            try:
+                fresh = _Child(self._birth)
+            except OSError as error:
+                raise Transient(f"no process can be started now ({error.strerror or type(error).__name__})") from error
             self._all.add(fresh)
-        child.close()
+            if child is not None:
+                self._all.remove(child)
+        if child is not None:
+            child.close()
         return fresh
 
     def close(self) -> None:
@@ -174,8 +198,10 @@ class Sandbox:
         closed = 0
         while closed < len(self._all) and time.monotonic() < deadline:  # each comes back from the thread that used it
             with contextlib.suppress(queue.Empty):
-                self._free.get(timeout=0.2).close()
-                closed += 1
+                free = self._free.get(timeout=0.2)
+                if free is not None:
+                    free.close()
+                    closed += 1
 
 
 def _live(pipe: Connection, memory_bytes: int | None, prepare: Callable[..., None] | None, arguments: tuple[Any, ...]) -> None:

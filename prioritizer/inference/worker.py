@@ -53,9 +53,10 @@ class EngineProcess:
         self._sandbox = Sandbox(1, prepare=_load, arguments=(folder, precision, threads))
         try:
             self.name, self.precision = self._sandbox.run(_describe, START_TIMEOUT_S)
-        except ChildDied as error:
+        except (ChildDied, Transient) as error:
             self._sandbox.close()
-            raise ModelError(f"the engine did not start: it {error}", "Run `prioritizer check`") from error
+            how = f"it {error}" if isinstance(error, ChildDied) else str(error)
+            raise ModelError(f"the engine did not start: {how}", "Run `prioritizer check`") from error
         except ModelError:
             self._sandbox.close()
             raise

@@ -21,6 +21,7 @@ from pydicom.uid import DigitalXRayImageStorageForPresentation, ExplicitVRLittle
 from prioritizer.dicom.admission import ListenerSettings, PeerRule
 from prioritizer.dicom.contexts import NATIVE_SYNTAXES, TRANSFER_SYNTAXES, VERIFICATION
 from prioritizer.dicom.listener import spawn_environment
+from prioritizer.dicom.notices import read
 from prioritizer.dicom.spool import Spool
 from tests.edges.pacs import program
 
@@ -97,7 +98,7 @@ class ListenerProcess:
         """The unread notices, once there are this many."""
         deadline = time.monotonic() + 5
         while time.monotonic() < deadline:
-            found = [notice for _, notice in self.spool.notices()]
+            found = [read(path) for path in self.spool.notices()]
             if len(found) >= count:
                 return found
             time.sleep(0.02)

@@ -145,7 +145,7 @@ def test_whatever_stands_for_a_uid_the_request_is_read_and_the_refusal_can_be_pr
 
 def refused(process: ListenerProcess, sent: bytes) -> NoticeRow:
     """The notice of this request as the ledger holds it."""
-    for path, _ in process.spool.notices():
+    for path in process.spool.notices():
         process.spool.acknowledge(path)
     answered(process.port, sent)
     (notice,) = process.notices(1)

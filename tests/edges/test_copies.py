@@ -15,6 +15,7 @@ from prioritizer import copies as judged
 from prioritizer import identity_steps
 from prioritizer.clock import utc_now
 from prioritizer.db import copies, delivering, healing, reading, scoring
+from prioritizer.db.copies import Newer
 from prioritizer.dicom.spool import Outcome
 from prioritizer.errors import NotAllowed
 from prioritizer.ranking import Policy
@@ -64,6 +65,22 @@ def test_the_same_image_in_another_transfer_syntax_is_the_same_image(box: Box):
     assert box.row(STUDY).identity == ""
     assert (states(box), box.spool.copies()) == ([CopyState.SAME], [])
     assert "conflict" not in kinds(box.ledger, STUDY)
+
+
+def test_an_image_that_was_sent_in_a_wrong_transfer_syntax_and_then_in_the_right_one_can_be_taken(ledger: sa.Engine, tmp_path: Path):
+    box, image = Box(ledger, tmp_path), phantom(1)
+    image.compress("1.2.840.10008.1.2.4.90", encoding_plugin="pylibjpeg", generate_instance_uid=False)
+    box.stored(image, syntax="1.2.840.10008.1.2.4.70")  # it says JPEG and holds JPEG 2000
+    box.receive()
+    claim = scoring.claim_instance(ledger, "scorer", LEASE)
+    assert claim is not None
+    assert scoring.finish_unscored(ledger, claim, InstanceState.FAILED, "malformed", "the pixels cannot be decoded", POLICY, NOW)
+    assert box.stored(image, syntax="1.2.840.10008.1.2.4.90") is Outcome.CONFLICT
+    box.receive()
+    assert "other pixels, confirm" in box.row(STUDY).identity
+    settle(box, take=True)
+    assert scoring.claim_instance(ledger, "scorer", LEASE) is not None
+    assert pydicom.dcmread(box.spool.find(UID) or Path()).file_meta.TransferSyntaxUID == "1.2.840.10008.1.2.4.90"
 
 
 def test_the_stat_of_an_order_that_came_with_a_copy_counts(box: Box):
@@ -649,13 +666,17 @@ def test_a_file_that_the_disk_does_not_give_is_damaged_and_sending_again_heals_i
     assert not path.is_symlink()
 
 
-def test_an_arrival_is_not_lost_to_a_copy_that_is_admitted_at_the_same_moment(box: Box):
+def test_an_arrival_and_a_copy_of_one_image_at_the_same_moment_are_both_kept(box: Box):
     box.stored(phantom(1, **RIGHT))
     (copy,) = box.spool.copies()
     box.spool.object_path(UID).unlink()
     box.stored(phantom(1, PatientID="C-3"))
-    assert not box.spool.admit_copy(copy)
+    assert not box.spool.make_way(copy)
+    box.receive()
     assert copy.exists()
+    assert [one.particulars["patient_id"] for one in copies.waiting(box.ledger)] == ["RIGHT-2", "C-3"], (
+        "each is compared with what is known"
+    )
 
 
 def test_an_object_that_is_never_scored_is_not_asked_to_be(box: Box):

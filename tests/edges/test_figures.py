@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import socket
@@ -14,6 +15,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
+from prioritizer import listening
 from prioritizer.dicom.listener import ListenerSettings
 from prioritizer.figures import LedgerCollector, exposition
 from prioritizer.listening import ListenerProcess
@@ -76,6 +78,35 @@ def test_what_the_listener_counted_is_kept_when_it_is_started_again(listener: Li
     assert listener.counters["connections"] == 1
     connect_once(listener)
     until(lambda: listener.counters["connections"] == 2, "both are counted")
+
+
+def test_a_listener_that_the_machine_could_not_start_is_started_once_it_can(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    tries: list[float] = []
+
+    def no_memory(*_: object, **__: object) -> None:
+        tries.append(time.monotonic())
+        raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
+
+    monkeypatch.setattr(listening, "FIRST_WAIT_S", 0.2)
+    listener = ListenerProcess(settings_of(tmp_path))
+    try:
+        with monkeypatch.context() as without_memory:
+            without_memory.setattr(listening.subprocess, "Popen", no_memory)
+            listener.start()
+            until(lambda: len(tries) == 3, "it is tried again")
+            assert not listener.alive
+        assert tries[2] - tries[1] > tries[1] - tries[0], "ever later"
+        connect_once(listener)
+        assert (listener.alive, listener.restarts) == (True, 0)
+        with monkeypatch.context() as without_memory:
+            without_memory.setattr(listening.subprocess, "Popen", no_memory)
+            end(listener)
+            until(lambda: len(tries) == 5, "it ended, and cannot be started")
+            assert not listener.alive
+        connect_once(listener)
+        assert listener.alive
+    finally:
+        listener.stop()
 
 
 def scraped(ledger: sa.Engine, **other: Any) -> str:

@@ -133,5 +133,5 @@ def test_a_correction_names_what_changed_alone_and_refuses_nothing(ledger: sa.En
     settle(box.ledger, box.spool, study, take=True, who="op", policy=POLICY, quiet=AT_ONCE)
     said = [event.said for event in worklist.why(ledger, study) if event.kind == Kind.CORRECTED]
     assert said == ["corrected: Patient ID, name, birth date"]
-    assert list(box.spool.notices()) == [], "what was replaced lies in quarantine; nothing was refused"
+    assert box.spool.notices() == [], "what was replaced lies in quarantine; nothing was refused"
     assert [facts["reason"] for _, facts in box.spool.quarantined()] == ["a person confirmed another copy of this image"]

@@ -170,7 +170,7 @@ def test_the_same_bytes_again_change_nothing(listener: ListenerProcess, tmp_path
     assert "Success" in said
     listener.wait_for("stored", sop_instance_uid=uid, outcome="duplicate")
     assert len(list(listener.spool.inbox())) == 1
-    assert not list(listener.spool.notices())
+    assert not listener.spool.notices()
 
 
 def test_other_bytes_under_the_same_uid_are_kept_as_a_conflict(listener: ListenerProcess, tmp_path: Path) -> None:

@@ -136,6 +136,52 @@ def test_a_rebuild_that_enters_some_is_tried_again_soon(box: Box, monkeypatch: p
     assert (waits, chores._reconcile_wait) == ([30.0, 60.0, 120.0], 30.0)
 
 
+def test_what_the_ledger_cannot_store_is_listed_bare_with_its_reason(box: Box, monkeypatch: pytest.MonkeyPatch):
+    lose(box.ledger)
+    genuine, odd = receive_station.receiving.receive, phantom(2).PatientID
+    kinds_of_fault = [sa.exc.DataError("INSERT", {}, ValueError("a value that does not fit")), OverflowError("a number too large")]
+
+    def receive(engine: sa.Engine, arrivals: list[receive_station.Arrival], *rest: object, **more: object) -> int:
+        if any(one.instance.patient_id == odd for one in arrivals):
+            raise kinds_of_fault[arrivals[0].instance.received_at.minute % 2]
+        return genuine(engine, arrivals, *rest, **more)
+
+    monkeypatch.setattr(receive_station.receiving, "receive", receive)
+    box.chores().reconcile()
+    assert sum(row.instances for row in box.rows()) == 15
+    assert [row.ai_reason for row in box.rows() if row.ai_state == "FAILED"] == [receive_station.NOT_STORED] * 3
+
+
+def test_a_database_that_does_not_answer_ends_a_rebuild_and_lists_nothing_bare(box: Box, monkeypatch: pytest.MonkeyPatch):
+    lose(box.ledger)
+
+    def down(*_: object, **__: object) -> int:
+        raise Transient("the database cannot be used now")
+
+    monkeypatch.setattr(receive_station.receiving, "receive", down)
+    chores = box.chores()
+    with pytest.raises(Transient):
+        chores.reconcile()
+    monkeypatch.undo()
+    chores._reconcile_at = 0.0
+    chores.reconcile()
+    assert {row.ai_state for row in box.rows()} == {"WAITING"}
+
+
+def test_an_image_that_is_sent_again_is_listed_where_the_disk_does_not_give_the_settled_one(box: Box):
+    lost = box.spool.object_path(str(phantom(1).SOPInstanceUID))
+    lost.unlink()
+    lost.symlink_to("/proc/self/mem")  # it opens, and reading it is a fault of the disk
+    lose(box.ledger)
+    with pytest.raises(OSError, match="1 files of the spool"):
+        box.chores().reconcile()
+    assert sum(row.instances for row in box.rows()) == 14
+    box.stored(phantom(1))
+    box.receive()
+    assert sum(row.instances for row in box.rows()) == 15
+    assert not lost.is_symlink()
+
+
 def test_where_nothing_of_before_is_sent_a_study_is_asked_about_again_once_it_is_scored(box: Box):
     lose(box.ledger)
     box.chores().reconcile()

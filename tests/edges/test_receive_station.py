@@ -12,7 +12,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from prioritizer import receive_station
+from prioritizer.dicom import spool
 from prioritizer.dicom.part10 import encode_header
+from prioritizer.dicom.spool import Outcome
 from prioritizer.errors import Transient
 from prioritizer.receive_station import Receive, read_any
 from tests.edges.ledgers import AT_ONCE, POLICY, kinds, ledger_fixture  # noqa: F401
@@ -178,12 +180,130 @@ def test_a_ledger_that_does_not_answer_loses_nothing(box: Box, monkeypatch: pyte
 
 def test_a_notice_that_cannot_be_understood_is_passed_over(box: Box):
     box.spool.board.post("refused-association", calling_ae="X", address="127.0.0.1")
-    odd = next(iter(box.spool.notices()))[0]
+    (odd,) = box.spool.notices()
     odd.write_text('{"kind": "refused-association", "at": "yesterday"}')
     box.stored(phantom(1))
     box.receive()
     assert len(box.rows()) == 1
-    assert list(box.spool.notices()) == []
+    assert box.spool.notices() == []
+
+
+@pytest.mark.parametrize("fault", ["cannot be read", "cannot be deleted", "no object", "no folder"])
+def test_a_notice_that_cannot_be_taken_holds_up_no_other_and_no_copy(box: Box, monkeypatch: pytest.MonkeyPatch, fault: str):
+    box.stored(phantom(1))
+    box.receive()
+    bad = box.spool.board.post("refused-object", address="192.0.2.1", reason="bad")
+    assert bad is not None
+    box.spool.board.post("refused-object", address="192.0.2.2", reason="good")
+    box.stored(phantom(1, PatientID="RIGHT-2"))
+    if fault == "no object":
+        bad.write_text("[" * 100_000)
+    asked = failing(monkeypatch, {"cannot be read": "read_bytes", "cannot be deleted": "unlink", "no folder": "iterdir"}.get(fault), bad)
+    worker = box.receive()  # ends: nothing is tried again at once
+    assert "RIGHT-2" in box.row(str(phantom(1).StudyInstanceUID)).identity
+    tries = len(asked)
+    assert not worker.step()
+    assert fault == "no folder" or len(asked) == tries
+    reasons = {"cannot be read": ["good"], "cannot be deleted": ["bad", "good"], "no object": ["good"], "no folder": []}
+    assert reasons_of_notices(box) == reasons[fault]
+    monkeypatch.undo()
+    worker._notices._waits.clear()
+    worker.step()
+    assert reasons_of_notices(box) == (["good"] if fault == "no object" else ["bad", "good"])
+    assert box.spool.notices() == []
+
+
+def failing(monkeypatch: pytest.MonkeyPatch, method: str | None, of: Path) -> list[Path]:
+    """This method of a path, or of its folder, fails with EIO until undone; returns what it was asked of."""
+    asked: list[Path] = []
+    if method is None:
+        return asked
+    genuine = getattr(Path, method)
+
+    def fails(self: Path, *how: object, **more: object) -> object:
+        if self in (of, of.parent):
+            asked.append(self)
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return genuine(self, *how, **more)
+
+    monkeypatch.setattr(Path, method, fails)
+    return asked
+
+
+def reasons_of_notices(box: Box) -> list[str]:
+    with box.ledger.connect() as tx:
+        return list(tx.scalars(sa.text("SELECT reason FROM notices ORDER BY reason")))
+
+
+def test_a_copy_is_listed_where_the_disk_does_not_give_the_first_in_the_inbox(box: Box, monkeypatch: pytest.MonkeyPatch):
+    box.stored(phantom(1))
+    lost = lost_to_the_disk(monkeypatch, next(iter(box.spool.inbox())))
+    worker = Receive(engine=box.ledger, spool=box.spool, policy=POLICY, quiet=AT_ONCE)
+    worker.step()
+    assert box.stored(phantom(1)) is Outcome.CONFLICT
+    while worker.step():
+        pass
+    assert [row.patient_id for row in box.rows()] == [phantom(1).PatientID]
+    assert (box.spool.copies(), list(box.spool.inbox())) == ([], [])
+    ((aside, told),) = box.spool.quarantined()
+    assert (aside.stat().st_ino, told["acknowledged"], box.spool.set_aside()) == (lost, True, 1)
+
+
+def test_where_the_disk_gives_nothing_the_first_stays(box: Box, monkeypatch: pytest.MonkeyPatch):
+    box.stored(phantom(1))
+    box.stored(phantom(1, PatientID="RIGHT-2"))
+    (first,), (copy,) = box.spool.inbox(), box.spool.copies()
+    lost_to_the_disk(monkeypatch, first)
+
+    def none(path: Path) -> str:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    monkeypatch.setattr(spool, "data_set_digest", none)
+    with pytest.raises(OSError, match="open files"):
+        box.spool.make_way(copy)
+    assert (list(box.spool.inbox()), box.spool.copies()) == ([first], [copy])
+
+
+def lost_to_the_disk(monkeypatch: pytest.MonkeyPatch, path: Path) -> int:
+    """The disk does not give this file any more, wherever it is moved; returns its number."""
+    number, genuine = path.stat().st_ino, Path.open
+
+    def opened(self: Path, mode: str = "r", *how: object, **more: object) -> object:
+        if "r" in mode and self.exists() and self.stat().st_ino == number:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return genuine(self, mode, *how, **more)
+
+    monkeypatch.setattr(Path, "open", opened)
+    return number
+
+
+def test_a_file_that_is_lost_while_the_ledger_does_not_take_it_waits_alone(box: Box, monkeypatch: pytest.MonkeyPatch):
+    for number in (1, 2, 3):
+        box.stored(phantom(number))
+    genuine, odd = receive_station.receiving.receive, phantom(2)
+
+    def receive(engine: sa.Engine, arrivals: list[object], *rest: object, **more: object) -> int:
+        if any(one.instance.patient_id == odd.PatientID for one in arrivals):
+            raise sa.exc.DataError("INSERT", {}, ValueError("a value that does not fit"))
+        return genuine(engine, arrivals, *rest, **more)
+
+    def bare(path: Path) -> object:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(receive_station.receiving, "receive", receive)
+    monkeypatch.setattr(receive_station.attributes, "bare_instance", bare)
+    worker = box.receive()
+    assert {row.patient_id for row in box.rows()} == {phantom(1).PatientID, phantom(3).PatientID}
+    assert (len(worker._retries), [path.stem for path in box.spool.inbox()]) == (1, [str(odd.SOPInstanceUID)])
+
+
+def test_a_stranger_whose_kind_the_disk_does_not_say_stops_nothing(box: Box, monkeypatch: pytest.MonkeyPatch):
+    odd = box.spool.root / "inbox" / "odd"
+    odd.write_bytes(b"x")
+    failing(monkeypatch, "is_file", odd)
+    box.stored(phantom(1))
+    box.receive()
+    assert (len(box.rows()), odd.exists()) == (1, True)
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import multiprocessing
 import os
 import signal
 import threading
@@ -146,6 +148,43 @@ def test_a_child_is_replaced_after_its_number_of_tasks() -> None:
     finally:
         made.close()
     assert pids[0] == pids[1] != pids[2] == pids[3]
+
+
+def no_process(*_: object) -> None:
+    raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
+
+
+def test_a_child_that_cannot_be_started_now_is_started_by_a_later_task(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = Sandbox(1, recycle_after=1)
+    try:
+        with monkeypatch.context() as without_memory:
+            without_memory.setattr(made_processes(), "start", no_process)
+            first = made.run(os.getpid, 30)
+            assert made.run(os.getpid, 30) == first, "it cannot be replaced now, and goes on"
+            os.kill(first, signal.SIGKILL)
+            time.sleep(0.2)
+            for _ in range(3):
+                with pytest.raises(Transient, match="no process can be started now"):
+                    made.run(double, 30, 1)
+        assert made.run(double, 30, 4) == 8
+    finally:
+        made.close()
+
+
+def test_a_sandbox_whose_children_cannot_be_started_yet_starts_them_by_its_tasks(monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as without_memory:
+        without_memory.setattr(made_processes(), "start", no_process)
+        made = Sandbox(2)
+        with pytest.raises(ModelError, match="no process can be started now"):
+            EngineProcess(default_folder(), precision="f32", threads=0)
+    try:
+        assert [made.run(double, 30, number) for number in (1, 2, 3)] == [2, 4, 6]
+    finally:
+        made.close()
+
+
+def made_processes() -> type:
+    return multiprocessing.get_context("spawn").Process
 
 
 def test_closing_ends_a_task_under_way() -> None:

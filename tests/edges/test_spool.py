@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from prioritizer.dicom import status
 from prioritizer.dicom.contexts import IMPLEMENTATION_CLASS_UID
-from prioritizer.dicom.notices import RepeatFilter
+from prioritizer.dicom.notices import RepeatFilter, read
 from prioritizer.dicom.part10 import HEAD_BYTES, Receipt, check_identity, identity, read_receipt, valid_uid
 from prioritizer.dicom.spool import Outcome, Spool
 from prioritizer.errors import Refused
@@ -41,8 +41,8 @@ def receipt(uid: str = "1.2.3", syntax: str = EXPLICIT) -> Receipt:
     )
 
 
-def keep(spool: Spool, data: bytes, uid: str = "1.2.3") -> Outcome:
-    partial = spool.begin(receipt(uid))
+def keep(spool: Spool, data: bytes, uid: str = "1.2.3", syntax: str = EXPLICIT) -> Outcome:
+    partial = spool.begin(receipt(uid, syntax))
     partial.write(data)
     return spool.store(partial)
 
@@ -144,6 +144,19 @@ def test_other_bytes_are_kept_beside_the_first_once(spool: Spool, settled: bool)
     assert (uid, data_of(path)) == ("1.2.3", b"other")
     assert data_of(spool.find("1.2.3") or Path()) == b"first"
     assert [one.name for one in spool.copies()] == [path.name]
+
+
+@pytest.mark.parametrize("settled", [False, True])
+def test_the_same_bytes_in_another_transfer_syntax_are_other_bytes(spool: Spool, settled: bool) -> None:
+    keep(spool, b"x")
+    if settled:
+        spool.settle(next(spool.inbox()))
+    syntaxes = ["1.2.840.10008.1.2", "1.2.840.10008.1.2.4.70"]
+    assert [keep(spool, b"x", syntax=syntax) for syntax in (*syntaxes, *syntaxes)] == [Outcome.CONFLICT] * 4
+    assert sorted(read_receipt(path).transfer_syntax_uid for path in spool.copies()) == syntaxes
+    for path in spool.copies():
+        spool.quarantine(path, "aside")
+    assert sorted(read_receipt(path).transfer_syntax_uid for path, _ in spool.quarantined()) == syntaxes
 
 
 def test_settling_other_bytes_keeps_both(spool: Spool) -> None:
@@ -284,7 +297,7 @@ def test_quarantined_bytes_are_listed_with_their_reason_and_noticed_once(spool: 
         path = spool.quarantine(b"not a data set", "no identity", calling_ae="MODALITY")
     ((listed, told),) = spool.quarantined()
     assert (listed, listed.read_bytes(), told["reason"], told["calling_ae"]) == (path, b"not a data set", "no identity", "MODALITY")
-    assert [notice["kind"] for _, notice in spool.notices()] == ["quarantined"]
+    assert [read(path)["kind"] for path in spool.notices()] == ["quarantined"]
 
 
 def test_quarantining_a_file_takes_it_out_of_the_line(spool: Spool) -> None:

@@ -173,9 +173,9 @@ def test_an_image_that_is_sent_again_is_listed_where_the_disk_does_not_give_the_
     lost.unlink()
     lost.symlink_to("/proc/self/mem")  # it opens, and reading it is a fault of the disk
     lose(box.ledger)
-    with pytest.raises(OSError, match="1 files of the spool"):
-        box.chores().reconcile()
-    assert sum(row.instances for row in box.rows()) == 14
+    chores = box.chores()
+    chores.reconcile()
+    assert (sum(row.instances for row in box.rows()), chores._unlisted) == (14, 1)
     box.stored(phantom(1))
     box.receive()
     assert sum(row.instances for row in box.rows()) == 15

@@ -181,18 +181,18 @@ class Chores:
     def retention(self) -> None:
         """Delete the pixels of studies read and delivered long ago, oldest first, and what ended long ago; nothing else ever.
 
-        For a day after the clock was set nothing is deleted: what is long ago may be so by that step alone.
+        By how much the clock was set forward in the last day counts as no time at all: what is long ago may be so by that step alone, and
+        a machine that stands still for a while every night goes on deleting.
         """
         self.look_at_the_clock()
         now, store = utc_now(), self._settings().store
-        if clock_steps.last_step(self._engine, now, clock_steps.DAY):
-            return
-        signing_in.forget(self._engine, now - KEPT_SESSIONS)
+        by = now - clock_steps.forward_of_late(self._engine, now)
+        signing_in.forget(self._engine, by - KEPT_SESSIONS)
         in_shadow = holding(self._engine, self._policy()).policy.stage is Stage.SHADOW
-        unread = now - timedelta(days=store.keep_unread_days) if in_shadow else None
-        marked = retention.mark_deletable(self._engine, Deadlines(now - timedelta(days=store.keep_read_days), unread), now)
+        unread = by - timedelta(days=store.keep_unread_days) if in_shadow else None
+        marked = retention.mark_deletable(self._engine, Deadlines(by - timedelta(days=store.keep_read_days), unread), now)
         retention.unlink_marked(self._engine, marked, self._spool.remove)
-        retention.delete_result_bytes(self._engine, now - timedelta(days=store.keep_results_days), now)
+        retention.delete_result_bytes(self._engine, by - timedelta(days=store.keep_results_days), now)
         self._growth = retention.growth(self._engine, now)
 
     def scrub(self) -> None:

@@ -7,7 +7,7 @@ had been moved stands where its receipt says, and nothing counts as old that onl
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import sqlalchemy as sa
@@ -28,6 +28,9 @@ NO_STEP = timedelta(seconds=20)
 SEEN_WITHIN = timedelta(minutes=1)
 """Between a step and the look that sees it."""
 DAY = timedelta(days=1)
+MADE = datetime(2025, 1, 1, tzinfo=UTC)
+"""No ledger is older than prioritizer: a clock that is before this is behind for certain."""
+ARRIVALS = (Kind.ARRIVED, Kind.GREW, Kind.LATE)
 STANDS_FOR = timedelta(hours=1)
 """So long after a step of the clock its alarm stands."""
 
@@ -99,9 +102,9 @@ def gone_forward(engine: sa.Engine, step: timedelta, now: datetime) -> int:
 
 
 def _put_back(tx: sa.Connection, step: timedelta, now: datetime) -> int:
-    on_the_list = studies.c.listed & (studies.c.reading_state != ReadingState.READ) & studies.c.expired_at.is_(None)
-    held = tx.scalars(sa.select(studies.c.study_uid).where(on_the_list).order_by(studies.c.study_uid).with_for_update()).all()
-    tx.execute(studies.update().where(on_the_list).values(listed_since=now))
+    unread = studies.c.listed & (studies.c.reading_state != ReadingState.READ)
+    held = tx.scalars(sa.select(studies.c.study_uid).where(unread).order_by(studies.c.study_uid).with_for_update()).all()
+    tx.execute(studies.update().where(unread, studies.c.expired_at.is_(None)).values(listed_since=now))
     alive = (studies.c.reading_state == ReadingState.CLAIMED) & (studies.c.reader_until > now - step)
     moved_on = {name: _later(studies.c[name], step) for name in ("reader_since", "reader_until")}
     tx.execute(studies.update().where(alive).values(moved_on))
@@ -110,12 +113,18 @@ def _put_back(tx: sa.Connection, step: timedelta, now: datetime) -> int:
         return 0
     rules = in_force(tx, policy)
     back, forward = _steps(tx, step, now - step)
+    unseen, since = _unseen_step_back(tx, now - step, now) if step >= DAY else (None, None)
+    if back is not None:  # somebody saw it go back, at the latest then
+        back, since = min(back, unseen or back), None
+    else:
+        back = unseen
     by = sa.type_coerce(instances.c.receipt_at, sa.BigInteger) - sa.type_coerce(instances.c.received_at, sa.BigInteger)
     moved = (by > 0) & (by <= (step + forward + SEEN_WITHIN) // MICROSECOND) & (instances.c.receipt_at <= now)
-    came = sa.false() if back is None else _while_behind(instances.c.received_at, back, now - step) & (by == 0)
+    came: sa.ColumnElement[bool] = sa.false()
     if back is not None:
-        for column in (studies.c.read_at, studies.c.expired_at):
-            then = _while_behind(column, back, now - step)
+        came = _while_behind(instances.c.received_at, back, now - step) & (by == 0) & _told_since(instances.c.study_uid, since, *ARRIVALS)
+        for column, kind in ((studies.c.read_at, Kind.READ), (studies.c.expired_at, Kind.EXPIRED)):
+            then = _while_behind(column, back, now - step) & _told_since(studies.c.study_uid, since, kind)
             tx.execute(studies.update().where(then).values({column.name: _later(column, step)}))
     uids = sorted(set(tx.scalars(sa.select(instances.c.study_uid).where(sa.or_(moved, came)))) & set(held))
     for uid in uids:
@@ -135,18 +144,40 @@ def _put_back(tx: sa.Connection, step: timedelta, now: datetime) -> int:
 def _steps(tx: sa.Connection, step: timedelta, before: datetime) -> tuple[datetime | None, timedelta]:
     """Of the day before a step forward: when the clock went back by as much, by that clock, and by how much it went forward since.
 
-    Only what undoes a step back says that the clock was behind in between: the first is None otherwise.
+    Only what undoes a step back, before the clock came to where it had been, says that it was behind in between: the first is None
+    otherwise. A machine that stood still for as long as its clock had once been ahead was not behind.
     """
     recent = (events.c.kind == Kind.CLOCK_STEPPED) & (events.c.at > before - DAY) & (events.c.at <= before + SEEN_WITHIN)
     back, by, forward = None, timedelta(0), timedelta(0)
-    for row in tx.execute(sa.select(events.c.at, events.c.detail).where(recent).order_by(events.c.at, events.c.id)):
+    for row in tx.execute(sa.select(events.c.at, events.c.detail).where(recent).order_by(events.c.id)):
         seconds = float(row.detail.get("seconds", 0))
         if seconds < 0:
             back, by, forward = back or row.at, max(by, timedelta(seconds=-seconds)), timedelta(0)
         else:
             forward += timedelta(seconds=seconds)
-    undone = not forward and abs(step - by) <= by / 10 + SEEN_WITHIN
+    undone = back is not None and not forward and abs(step - by) <= by / 10 + SEEN_WITHIN and before - back < by
     return back if undone else None, forward
+
+
+def _unseen_step_back(tx: sa.Connection, before: datetime, now: datetime) -> tuple[datetime | None, int | None]:
+    """Since when, by a clock that stood at `before`, it was behind, and the last event of before that; None twice where it was not.
+
+    Nobody saw it go back: the machine started with it. It was behind where the ledger had already written of a later moment.
+    """
+    later = (events.c.at > before + SEEN_WITHIN) & (events.c.at <= now - SEEN_WITHIN)
+    last = tx.scalar(sa.select(sa.func.max(events.c.id)).where(later))
+    if last is None and before >= MADE:
+        return None, None
+    behind = (events.c.id > (last or 0)) & (events.c.at <= before + SEEN_WITHIN)
+    return tx.scalar(sa.select(sa.func.min(events.c.at)).where(behind)), last or 0
+
+
+def _told_since(study_uid: sa.Column[str], since: int | None, *kinds: Kind) -> sa.ColumnElement[bool]:
+    """The study has such an event behind this one; any study where it is None."""
+    if since is None:
+        return sa.true()
+    told = sa.select(sa.literal(1)).where(events.c.study_uid == study_uid, events.c.id > since, events.c.kind.in_(kinds))
+    return told.exists()
 
 
 def _while_behind(column: sa.Column[datetime], back: datetime, before: datetime) -> sa.ColumnElement[bool]:
@@ -170,7 +201,30 @@ def _record_step(tx: sa.Connection, step: timedelta, now: datetime) -> None:
 
 
 def last_step(engine: sa.Engine, now: datetime, within: timedelta = STANDS_FOR) -> str:
-    """What the last step of the clock was, while it is recent; empty where there was none."""
-    recent = (events.c.kind == Kind.CLOCK_STEPPED) & (events.c.at > now - within)
+    """What the last step of the clock was, while it is recent; empty where there was none. What a clock ahead dated does not count."""
+    steps = (events.c.kind == Kind.CLOCK_STEPPED) & (events.c.at <= now + SEEN_WITHIN)
     with connect.reading(engine) as tx:
-        return tx.scalar(sa.select(events.c.said).where(recent).order_by(events.c.at.desc(), events.c.id.desc()).limit(1)) or ""
+        row = tx.execute(sa.select(events.c.at, events.c.said).where(steps).order_by(events.c.id.desc()).limit(1)).one_or_none()
+    return row.said if row is not None and row.at > now - within else ""
+
+
+def forward_of_late(engine: sa.Engine, now: datetime, within: timedelta = DAY) -> timedelta:
+    """By how much the clock was set forward of late: so much older everything looks by that alone.
+
+    What a later step back undid is not counted, nor what a clock ahead dated; at most the time since 1970.
+    """
+    stepped = events.c.kind == Kind.CLOCK_STEPPED
+    first = sa.select(sa.func.min(events.c.id)).where(stepped, events.c.at > now - within, events.c.at <= now + SEEN_WITHIN)
+    steps = sa.select(events.c.at, events.c.detail).where(stepped, events.c.id >= first.scalar_subquery()).order_by(events.c.id)
+    forward = ahead = 0.0
+    with connect.reading(engine) as tx:
+        for row in tx.execute(steps):
+            seconds = float(row.detail.get("seconds", 0))
+            if seconds < 0:  # it undoes what a clock ahead dated before it undoes anything else
+                undone = min(ahead, -seconds)
+                ahead, forward = ahead - undone, max(forward + seconds + undone, 0.0)
+            elif row.at > now + SEEN_WITHIN:
+                ahead += seconds
+            elif row.at > now - within:
+                forward += seconds
+    return timedelta(seconds=min(forward, (now - EPOCH).total_seconds()))

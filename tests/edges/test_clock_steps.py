@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
 
 from prioritizer import chores as timed
 from prioritizer.chores import Chores
-from prioritizer.config import Settings
+from prioritizer.config import Settings, Site
 from prioritizer.db import clock_steps, delivering, reading, scoring, worklist
 from prioritizer.dicom.spool import Spool
+from prioritizer.ranking import Stage
 from tests.edges.ledgers import AT_ONCE, LEASE, NOW, POLICY, film, kinds, ledger_fixture, listed, receive, score_next  # noqa: F401
 from tests.edges.spooled import Well
 
@@ -231,3 +233,112 @@ def test_a_step_forward_that_could_not_be_written_down_is_done_once(ledger: sa.E
     clock_steps.gone_forward(ledger, HOUR, NOW + HOUR)
     assert worklist.study(ledger, "1.0").reader_since == NOW + HOUR
     assert clock_steps.last_step(ledger, NOW + HOUR) == "the clock was set forward by 3600 s"
+
+
+def test_a_step_that_a_clock_ahead_dated_stands_for_no_longer_than_any_other(ledger: sa.Engine):
+    year = 365 * 24 * HOUR
+    clock_steps.gone_forward(ledger, year, NOW + year)
+    clock_steps.record_step(ledger, -year, NOW)
+    assert clock_steps.last_step(ledger, NOW) == f"the clock was set back by {year.total_seconds():.0f} s"
+    for later in (2 * HOUR, year - HOUR, year, year + HOUR / 2):
+        assert clock_steps.last_step(ledger, NOW + later) == ""
+        assert clock_steps.forward_of_late(ledger, NOW + later) == timedelta(0)
+
+
+def test_what_a_later_step_back_undid_is_not_forward_and_what_it_did_not_still_is(ledger: sa.Engine):
+    decades = 50 * 365 * 24 * HOUR
+    clock_steps.gone_forward(ledger, decades, NOW)
+    clock_steps.gone_forward(ledger, HOUR, NOW + HOUR)
+    clock_steps.record_step(ledger, -HOUR, NOW + HOUR / 60)
+    assert clock_steps.forward_of_late(ledger, NOW + HOUR / 30) == decades
+    clock_steps.record_step(ledger, -2 * HOUR, NOW - HOUR)
+    clock_steps.gone_forward(ledger, 2 * HOUR, NOW + 2 * HOUR)
+    assert clock_steps.forward_of_late(ledger, NOW + 3 * HOUR) == decades
+    assert clock_steps.forward_of_late(ledger, NOW + 30 * HOUR) == timedelta(0)
+
+
+def test_more_forward_than_there_is_time_is_all_the_time_since_1970(ledger: sa.Engine):
+    for _ in range(100):
+        clock_steps.record_step(ledger, 50 * 365 * 24 * HOUR, NOW)
+    assert clock_steps.forward_of_late(ledger, NOW) == NOW - datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def gone(ledger: sa.Engine) -> int:
+    with ledger.connect() as tx:
+        return int(tx.scalar(sa.text("SELECT COUNT(*) FROM instances WHERE pixels_deleted_at IS NOT NULL")) or 0)
+
+
+def retained(ledger: sa.Engine, folder: Path, site: Settings | None = None) -> int:
+    """How many files are gone after retention has looked, now."""
+    with ledger.begin() as tx:
+        tx.execute(sa.text("UPDATE instances SET state = 'INELIGIBLE'"))
+    Chores(ledger, Spool(folder / "spool"), lambda: site or Settings(), Well(), lambda: POLICY).retention()
+    return gone(ledger)
+
+
+@pytest.mark.parametrize("pause", [timedelta(seconds=25), 10 * HOUR])
+def test_a_machine_that_stands_still_every_night_goes_on_deleting(ledger: sa.Engine, tmp_path: Path, pause: timedelta):
+    a_day(ledger)
+    reading.read(ledger, "1.0", "anna", datetime.now(UTC) - 14 * 24 * HOUR - pause / 2)
+    reading.read(ledger, "1.1", "anna", NOW - 100 * 24 * HOUR)
+    for nights in range(3):
+        clock_steps.gone_forward(ledger, pause, NOW - nights * 24 * HOUR - 20 * HOUR)
+    assert retained(ledger, tmp_path) == 1, "the other is old by the pause alone"
+
+
+@pytest.mark.parametrize("behind", [40 * 365 * 24 * HOUR, 48 * HOUR])
+def test_what_was_read_by_a_clock_that_nobody_saw_go_back_is_kept_as_long_as_the_site_said(
+    ledger: sa.Engine, tmp_path: Path, behind: timedelta
+):
+    """The machine starts with a clock that stood still, and the time service answers hours later."""
+    right = NOW - 25 * HOUR
+    for hours in (30, 20):
+        at = right - hours * HOUR
+        receive(ledger, film(1, f"1.{hours}", at), now=at)
+    reading.read(ledger, "1.30", "anna", right - 5 * HOUR)
+    wrong = right - behind
+    reading.read(ledger, "1.20", "anna", wrong)
+    receive(ledger, film(1, "2.behind", wrong + HOUR), now=wrong + HOUR)
+    clock_steps.gone_forward(ledger, behind, right + 2 * HOUR)
+    assert worklist.study(ledger, "1.20").read_at == right
+    assert worklist.study(ledger, "1.30").read_at == right - 5 * HOUR, "by the clock that was right"
+    assert worklist.study(ledger, "2.behind").first_received_at == right + HOUR
+    assert retained(ledger, tmp_path) == 0
+
+
+def test_what_came_to_a_new_ledger_before_the_time_service_answered_is_dated_then(ledger: sa.Engine, tmp_path: Path):
+    wrong, behind = datetime(1970, 1, 1, 0, 5, tzinfo=UTC), NOW - datetime(1970, 1, 1, 0, 5, tzinfo=UTC)
+    receive(ledger, film(1, at=wrong), now=wrong)
+    reading.read(ledger, "1.2.3", "anna", wrong + timedelta(minutes=1))
+    clock_steps.gone_forward(ledger, behind - 25 * HOUR, NOW - 25 * HOUR + timedelta(minutes=2))
+    assert worklist.study(ledger, "1.2.3").read_at == NOW - 25 * HOUR + timedelta(minutes=1)
+    assert retained(ledger, tmp_path) == 0
+
+
+def test_an_expired_study_that_a_clock_behind_brought_forward_has_its_own_arrival_again(ledger: sa.Engine, tmp_path: Path):
+    receive(ledger, film(1, at=NOW - 80 * HOUR), now=NOW - 80 * HOUR)
+    reading.expire(ledger, NOW - 74 * HOUR, NOW - 26 * HOUR)
+    before = stands(ledger)
+    clock_steps.hold_to_present(ledger, NOW - 9000 * 24 * HOUR)
+    clock_steps.gone_forward(ledger, 9000 * 24 * HOUR - 25 * HOUR, NOW - 25 * HOUR)
+    assert stands(ledger) == before
+    assert retained(ledger, tmp_path, Settings(site=Site(stage=Stage.SHADOW))) == 0
+
+
+def test_a_step_forward_of_a_clock_that_was_right_moves_nothing(ledger: sa.Engine):
+    a_day(ledger)
+    reading.read(ledger, "1.0", "anna", NOW)
+    before = stands(ledger)
+    clock_steps.gone_forward(ledger, 365 * 24 * HOUR, NOW + 365 * 24 * HOUR)
+    assert (stands(ledger), worklist.study(ledger, "1.0").read_at) == (before, NOW)
+
+
+def test_a_pause_as_long_as_the_clock_had_once_been_ahead_moves_no_arrival(ledger: sa.Engine):
+    nine = NOW - 5 * HOUR
+    clock_steps.record_step(ledger, -HOUR, nine)
+    for number in range(3):
+        at = nine + (number + 0.5) * HOUR
+        receive(ledger, film(1, f"1.{number}", at), now=at)
+    before = stands(ledger)
+    clock_steps.gone_forward(ledger, HOUR, nine + 4 * HOUR)
+    assert stands(ledger) == before

@@ -23,11 +23,11 @@ from prioritizer import identity
 from prioritizer.clock import Clock, utc_now
 from prioritizer.db import copies, receiving
 from prioritizer.db.copies import Held
-from prioritizer.db.receiving import Arrival, Quiet
+from prioritizer.db.receiving import NOT_STORED, NOT_TAKEN, Arrival, Quiet
 from prioritizer.dicom import attributes, develop
 from prioritizer.dicom.spool import Spool
 from prioritizer.eligibility import may_be_a_radiograph, same_facts
-from prioritizer.errors import NotAllowed, PrioritizerError, Transient, Unprocessable
+from prioritizer.errors import NotAllowed, Transient, Unprocessable
 from prioritizer.identity import particulars_of
 from prioritizer.inference.sandbox import ChildDied
 from prioritizer.ranking import Policy
@@ -47,6 +47,10 @@ A_TURN = 1
 """Copies looked at before the inbox is looked at again: a decoder that hangs on one takes its whole time limit."""
 Compare = Callable[[Path, Path], bool]
 Read = Callable[[Path], Arrival]
+
+
+class CannotCompareError(Exception):
+    """The pixels of a copy cannot be compared now: that copy is looked at again later, the others go on."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -89,12 +93,19 @@ class Copies:
                 end_taking(
                     self.engine, self.spool, self.read, study_uid, who=begun[study_uid], policy=policy, quiet=quiet, clock=self.clock
                 )
-            except (OSError, ValueError, sa.exc.SQLAlchemyError, PrioritizerError) as error:
+            except Transient:
+                raise  # the ledger does not answer
+            except Exception as error:  # noqa: BLE001 - one study of many
                 log.error("a copy that was taken cannot be put in its place (%s)", type(error).__name__, extra={"event": "taking-waits"})
                 self._takings.later(study_uid)
-                if isinstance(error, OSError | ValueError) and self._takings.failures(study_uid) >= MAX_TRIES:
-                    # Nothing ends it by itself: a person sees it again, and may keep what is shown.
-                    copies.wait_again(self.engine, study_uid, copies.taken_of(self.engine, study_uid), self.clock())
+                if self._takings.failures(study_uid) >= MAX_TRIES:
+                    self._ask_again(study_uid)
+
+    def _ask_again(self, study_uid: str) -> None:
+        """Where nothing of what was confirmed lies in its place yet, a person sees it again, and may keep what is shown."""
+        files = copies.taken_of(self.engine, study_uid)
+        if not any(_is_in_place(self.engine, self.spool, uid) for uid in copies.images_of(self.engine, files)):
+            copies.wait_again(self.engine, study_uid, files, self.clock())
 
     def _judge_alone(self, path: Path, policy: Policy, quiet: Quiet) -> None:
         """Whatever one copy does to the disk, the ledger or a decoder: it is looked at again later, the others go on."""
@@ -129,9 +140,16 @@ class Copies:
         It is listed; whether its result goes out is asked, since a person may have decided against this copy in a ledger that is gone.
         """
         self.spool.put_in_place(path, "the first is gone", arrival.instance.received_at)
-        receiving.receive(self.engine, [arrival], policy, quiet, self.clock(), held=Hold.REBUILT)
+        try:
+            self._list(arrival, policy, quiet)
+        except NOT_TAKEN as error:
+            log.error("a copy is entered without its header (%s)", type(error).__name__, extra={"event": "entry-fault"})
+            self._list(Arrival(instance=attributes.bare_instance(path), unreadable=NOT_STORED), policy, quiet)
         self.spool.drop_copy(path)
         return True
+
+    def _list(self, arrival: Arrival, policy: Policy, quiet: Quiet) -> None:
+        receiving.receive(self.engine, [arrival], policy, quiet, self.clock(), held=Hold.REBUILT)
 
     def _decide(self, path: Path, arrival: Arrival, held: Held, file: Path | None, policy: Policy, quiet: Quiet) -> bool:
         """True where nothing is left to decide and the copy is dropped; False where it stays in conflicts/."""
@@ -173,6 +191,8 @@ class Copies:
             return self.same_pixels(file, path)
         except Unprocessable:
             return False  # a person looks
+        except Transient as error:  # no process can be started now; the ledger has no part in it
+            raise CannotCompareError from error
         except ChildDied:
             self._deaths[path.name] = self._deaths.get(path.name, 0) + 1
             if self._deaths[path.name] < MAX_DEATHS:
@@ -236,6 +256,7 @@ def confirm(
     if not take:
         copies.settle(engine, study_uid, {}, who, policy, quiet, clock(), shown=shown)
         return 0
+    shown = shown or copies.mark_of(engine, study_uid)  # what comes from here on is not settled with what is listed now
     newest: dict[str, str] = {}
     for copy in copies.waiting(engine, study_uid):
         held = copies.held(engine, copy.sop_instance_uid)
@@ -256,18 +277,42 @@ def end_taking(
 ) -> int:
     """Put the copies of a study that were confirmed in the place of what is held; returns how many. May be repeated."""
     files = copies.taken_of(engine, study_uid)
-    paths = [path for path in spool.copies() if path.name in files]
-    if gone := files - {path.name for path in paths}:
+    if not files:  # another process has ended it meanwhile
+        return 0
+    paths = {path.name: path for path in spool.copies() if path.name in files}
+    # A crash may have come before the ledger's commit, and the copy itself be lost since: what lies in the place is the copy.
+    there = copies.in_place_already(engine, study_uid, files - paths.keys(), lambda uid: _read_held(spool, read, uid))
+    taken = {name: read(path) for name, path in paths.items()} | dict(there)
+    if gone := files - taken.keys():
         copies.wait_again(engine, study_uid, gone, clock())
         raise NotAllowed(f"the copy {min(gone)} is not in the spool any more: send the image again")
-    taken = {path.name: read(path) for path in paths}
-    for path in paths:
-        _put_confirmed_in_place(engine, spool, path, taken[path.name])
+    for name, path in paths.items():
+        _put_confirmed_in_place(engine, spool, path, taken[name])
     copies.settle(engine, study_uid, taken, who, policy, quiet, clock())
-    for path in paths:
-        _put_confirmed_in_place(engine, spool, path, taken[path.name])
+    for name, path in paths.items():
+        _put_confirmed_in_place(engine, spool, path, taken[name])
         spool.drop_copy(path)
     return len(taken)
+
+
+def _read_held(spool: Spool, read: Read, uid: str) -> Arrival | None:
+    """What the file of an instance states now; None where it cannot be said."""
+    file = spool.find(uid)
+    try:
+        return None if file is None else read(file)
+    except (OSError, ValueError):
+        return None
+
+
+def _is_in_place(engine: sa.Engine, spool: Spool, uid: str) -> bool:
+    """True where other bytes than the ledger's lie in an image's place: a confirmed copy does already, or it cannot be said."""
+    held, file = copies.held(engine, uid), spool.find(uid)
+    if held is None or file is None:
+        return False
+    try:
+        return attributes.sha256_of(file) != held.instance.sha256
+    except OSError:
+        return True
 
 
 def _put_confirmed_in_place(engine: sa.Engine, spool: Spool, path: Path, arrival: Arrival) -> None:

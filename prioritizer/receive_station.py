@@ -20,7 +20,7 @@ import sqlalchemy as sa
 from prioritizer.clock import Clock, utc_now
 from prioritizer.copies import Compare, Copies
 from prioritizer.db import copies, receiving
-from prioritizer.db.receiving import Arrival, Quiet
+from prioritizer.db.receiving import NOT_STORED, NOT_TAKEN, Arrival, Quiet
 from prioritizer.dicom import attributes, develop, notices
 from prioritizer.dicom.part10 import read_receipt
 from prioritizer.dicom.spool import Spool
@@ -38,9 +38,6 @@ NOTICE_BATCH = 64
 WAIT_S = 5.0
 """Seconds until a file that the disk or the ledger did not take is looked at again; doubled each time."""
 MAX_WAIT_S = 60.0
-NOT_TAKEN = (sa.exc.SQLAlchemyError, UnicodeError, OverflowError)
-"""What the databases' drivers raise of values that they do not store."""
-NOT_STORED = "its header holds values that the ledger cannot store"
 
 
 def read_arrival(path: Path) -> Arrival:

@@ -50,7 +50,7 @@ def bring_to_present(tx: sa.Connection, rules: InForce, now: datetime) -> int:
     if rows:
         furthest = max(row.last_received_at for row in rows) - now
         said = f"{len(rows)} studies had arrived up to {minutes(furthest)} ahead of the clock as it is now: they arrived just before now"
-        record(tx, Kind.CLOCK_STEPPED, said, now, seconds=-furthest.total_seconds())
+        record(tx, Kind.CLOCK_STEPPED, said, now, seconds=-furthest.total_seconds(), of_arrivals=True)
     return len(rows)
 
 
@@ -168,8 +168,16 @@ def _unseen_step_back(tx: sa.Connection, before: datetime, now: datetime) -> tup
     last = tx.scalar(sa.select(sa.func.max(events.c.id)).where(later))
     if last is None and before >= MADE:
         return None, None
+    if last is not None and _went_back(tx, last):
+        return None, None  # what was written of a later moment was written by a clock that was ahead, and somebody saw it set right
     behind = (events.c.id > (last or 0)) & (events.c.at <= before + SEEN_WITHIN)
     return tx.scalar(sa.select(sa.func.min(events.c.at)).where(behind)), last or 0
+
+
+def _went_back(tx: sa.Connection, since: int) -> bool:
+    """A step back that somebody saw is on record behind this event."""
+    steps = sa.select(events.c.detail).where(events.c.kind == Kind.CLOCK_STEPPED, events.c.id > since)
+    return any(float(detail.get("seconds", 0)) < 0 and not detail.get("of_arrivals") for detail in tx.scalars(steps))
 
 
 def _told_since(study_uid: sa.Column[str], since: int | None, *kinds: Kind) -> sa.ColumnElement[bool]:
@@ -219,7 +227,8 @@ def forward_of_late(engine: sa.Engine, now: datetime, within: timedelta = DAY) -
     forward = ahead = 0.0
     with connect.reading(engine) as tx:
         for row in tx.execute(steps):
-            seconds = float(row.detail.get("seconds", 0))
+            # What is told of arrivals is told of the same step again.
+            seconds = 0.0 if row.detail.get("of_arrivals") else float(row.detail.get("seconds", 0))
             if seconds < 0:  # it undoes what a clock ahead dated before it undoes anything else
                 undone = min(ahead, -seconds)
                 ahead, forward = ahead - undone, max(forward + seconds + undone, 0.0)

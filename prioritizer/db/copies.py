@@ -6,7 +6,8 @@ The copy lies in the spool's conflicts/ from before it was acknowledged; `differ
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Mapping, Sequence
+import json
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -132,6 +133,33 @@ def taken_of(engine: sa.Engine, study_uid: str) -> set[str]:
         return set(tx.scalars(sa.select(differing_copies.c.file).where(mine)))
 
 
+def images_of(engine: sa.Engine, files: Collection[str]) -> list[str]:
+    """The SOP Instance UIDs of these copies."""
+    with connect.reading(engine) as tx:
+        return list(tx.scalars(sa.select(differing_copies.c.sop_instance_uid).where(differing_copies.c.file.in_(files))))
+
+
+def in_place_already(
+    engine: sa.Engine, study_uid: str, files: Collection[str], read: Callable[[str], Arrival | None]
+) -> list[tuple[str, Arrival]]:
+    """Those of these copies whose bytes lie in the image's place, though the ledger knows others of it.
+
+    `read`: what lies there, by SOP Instance UID; None where it cannot be said.
+    """
+    mine = sa.select(differing_copies).where(differing_copies.c.study_uid == study_uid, differing_copies.c.file.in_(files))
+    with connect.reading(engine) as tx:
+        rows = tx.execute(mine).all()
+    found = []
+    for row in rows:
+        there, known = read(row.sop_instance_uid), held(engine, row.sop_instance_uid)
+        if there is None or known is None or there.instance.sha256 == known.instance.sha256:
+            continue
+        # By way of JSON, as the ledger kept it: a tuple is a list there.
+        if json.loads(json.dumps(row_of(there)["attributes"])) == row.particulars:
+            found.append((str(row.file), there))
+    return found
+
+
 def begin_taking(engine: sa.Engine, study_uid: str, files: Sequence[str], who: str, now: datetime, shown: str = "") -> None:
     """A person confirmed these copies: they are taken whatever happens, and no result of the study goes out until they are.
 
@@ -157,6 +185,8 @@ def wait_again(engine: sa.Engine, study_uid: str, files: Collection[str], now: d
     with connect.writing(engine) as tx:
         study = lock_study(tx, study_uid)
         back = set(_leave(tx, mine, CopyState.WAITING, "", now))
+        if not back:  # another process has settled them meanwhile
+            return
         taking = tx.scalar(sa.select(sa.literal(1)).where(differing_copies.c.study_uid == study_uid, sa.text("state = 'TAKING'")).limit(1))
         doubts = [text for text in study.identity.split("\n") if text and (taking or text != BEING_TAKEN)]
         again = sa.select(differing_copies).where(mine, differing_copies.c.file.in_(back)).order_by(differing_copies.c.entry)
@@ -168,7 +198,8 @@ def wait_again(engine: sa.Engine, study_uid: str, files: Collection[str], now: d
 
 def newer_for(engine: sa.Engine, study_uid: str) -> Newer:
     """What `take` would put in the place of what a row shows."""
-    waits = (differing_copies.c.study_uid == study_uid) & sa.text("differing_copies.state = 'WAITING'")
+    undecided = sa.or_(sa.text("differing_copies.state = 'WAITING'"), sa.text("differing_copies.state = 'TAKING'"))
+    waits = (differing_copies.c.study_uid == study_uid) & undecided
     mine = sa.select(differing_copies.c.file).join(instances, instances.c.sop_instance_uid == differing_copies.c.sop_instance_uid)
     with connect.reading(engine) as tx:
         copy = tx.scalar(mine.where(waits, instances.c.study_uid == study_uid).limit(1))

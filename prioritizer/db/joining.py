@@ -45,6 +45,9 @@ def join(engine: sa.Engine, key: str, who: str, policy: Policy, now: datetime, s
         if first not in rows or key not in rows or not rows[key].listed:
             raise NotFound(f"there are no two rows under {first}")
         is_what_was_shown(tx, key, shown)
+        begun = sa.select(sa.literal(1)).where(differing_copies.c.study_uid.in_((first, key)), sa.text("state = 'TAKING'"))
+        if tx.scalar(begun.limit(1)):
+            raise NotAllowed("a copy of one of the two was confirmed and is being put in its place: look again in a minute")
         one, other = rows[first], rows[key]
         behind = sa.case((instances.c.entry > 0, instances.c.entry + one.entries), else_=0)
         tx.execute(instances.update().where(instances.c.study_uid == key).values(entry=behind))

@@ -29,13 +29,16 @@ from prioritizer.study import AIState, FileFault, Hold, Instance, ReadingState
 __all__ = ["Arrival", "Quiet", "enter", "known_instances", "receive", "record_notice"]
 
 
+NOT_TAKEN = (sa.exc.SQLAlchemyError, UnicodeError, OverflowError)
+"""What the databases' drivers raise of values that they do not store."""
+NOT_STORED = "its header holds values that the ledger cannot store"
 NO_RESULT_OF_OURS = "it says that prioritizer made it, and this ledger knows no such result: listed, never scored"
 
 
 def receive(engine: sa.Engine, arrivals: Sequence[Arrival], policy: Policy, quiet: Quiet, now: datetime, *, held: Hold = Hold.NONE) -> int:
     """Enter the arrivals, each once however often it is handed in; returns how many were new.
 
-    `held`: what holds back the results of the studies that these arrivals open or join.
+    `held`: what holds back the results of the studies that these arrivals open. A row that is there already keeps what it has.
     """
     try:
         with connect.writing(engine) as tx:
@@ -80,9 +83,7 @@ def belong(
             identity.mark_two_patients(tx, key, particulars_of(instance), others, now)
     elif not instance.made_by_us:  # our own object coming back from the PACS is recorded, and nothing else changes
         _add_to_study(tx, study, instance, policy, quiet, now)
-        if held and not study.held:
-            tx.execute(studies.update().where(studies.c.study_uid == key).values(held=held))
-        elif not held and study.held == Hold.REBUILT and may_be_a_radiograph(instance):
+        if not held and study.held == Hold.REBUILT and may_be_a_radiograph(instance):
             # A new image: its result is none of before. Where whose study it is waits to be confirmed, that is asked.
             of_now = sa.case((studies.c.identity == "", Hold.NONE), else_=Hold.IDENTITY)
             tx.execute(studies.update().where(studies.c.study_uid == key).values(held=of_now))

@@ -17,7 +17,6 @@ from prioritizer.db.events import Kind, record
 from prioritizer.db.tables import deliveries, differing_copies, instances, results, studies
 from prioritizer.study import AIState, DeliveryState, Hold, InstanceState, ReadingState
 
-A_TURN = 100
 MEASURED = timedelta(days=7)
 """The growth of the spool is that of so long."""
 
@@ -70,12 +69,12 @@ def _deletable(deadlines: Deadlines) -> sa.Select[tuple[str, str, str]]:
 def unlink_marked(engine: sa.Engine, uids: Sequence[str], unlink: Callable[[str], object]) -> None:
     """Unlink the files of these instances that are still marked as deleted, also where a crash came between mark and unlink.
 
-    The rows are held meanwhile: an image that comes again enters before or after this, and its file is never the one that goes.
+    The row is held meanwhile: an image that comes again enters before or after this, and its file is never the one that goes.
     """
-    for first in range(0, len(uids), A_TURN):
+    for uid in uids:  # each alone: no writer waits for more than one file
         with connect.writing(engine) as tx:
-            mine = instances.c.sop_instance_uid.in_(uids[first : first + A_TURN]) & instances.c.pixels_deleted_at.is_not(None)
-            for uid in tx.scalars(sa.select(instances.c.sop_instance_uid).where(mine).with_for_update()).all():
+            mine = (instances.c.sop_instance_uid == uid) & instances.c.pixels_deleted_at.is_not(None)
+            if tx.scalar(sa.select(instances.c.sop_instance_uid).where(mine).with_for_update()):
                 unlink(uid)
 
 

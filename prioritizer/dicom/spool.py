@@ -141,6 +141,11 @@ class Spool:
         try:
             os.link(path, target)
         except FileExistsError:
+            if not _same(path, target):  # damaged since: the whole one takes its place
+                whole = target.with_suffix(".new")
+                whole.unlink(missing_ok=True)
+                os.link(path, whole)
+                whole.replace(target)
             # A listener killed before its own fsync of the folder may have left the name unsynced.
             sync_folder(self._conflicts)
             return

@@ -699,16 +699,3 @@ def test_where_nothing_newer_can_be_taken_take_is_refused_and_nothing_is_settled
     box.receive()
     assert copies.newer_for(box.ledger, str(other.StudyInstanceUID)) is Newer.NOTHING
     assert "shown as PHANTOM^ONE" in settle(box, take=True, study=f"{STUDY}~2")
-
-
-def test_a_copy_that_was_taken_and_is_gone_waits_again_and_can_be_settled(box: Box, monkeypatch: pytest.MonkeyPatch):
-    box.stored(phantom(1, **RIGHT))
-    box.receive()
-    fails_once(monkeypatch, "settle", KeyboardInterrupt())
-    with pytest.raises(KeyboardInterrupt):
-        settle(box, take=True)
-    for copy in box.spool.copies():
-        copy.unlink()
-    box.receive()
-    assert states(box) == [CopyState.WAITING]
-    assert settle(box, take=False) == "what the row shows was kept"

@@ -16,10 +16,10 @@ import sqlalchemy as sa
 from prioritizer import copies as judged
 from prioritizer import identity_steps
 from prioritizer.clock import utc_now
-from prioritizer.db import clock_steps, copies, delivering, queues, rebuilding, worklist
+from prioritizer.db import clock_steps, copies, delivering, joining, queues, rebuilding, worklist
 from prioritizer.db.copies import Newer
 from prioritizer.db.tables import differing_copies, instances, metadata
-from prioritizer.errors import NotAllowed
+from prioritizer.errors import NotAllowed, Transient
 from prioritizer.receive_station import Receive
 from prioritizer.study import HELD_WORDS, CopyState, Hold
 from tests.edges.ledgers import AT_ONCE, LEASE, POLICY, ledger_fixture, score_next  # noqa: F401
@@ -55,14 +55,14 @@ def other_pixels(number: int = 1) -> pydicom.Dataset:
     return other
 
 
-def dies(monkeypatch: pytest.MonkeyPatch, box: Box) -> None:
-    """The verb dies when the person's word is written down and nothing is done yet."""
+def dies(monkeypatch: pytest.MonkeyPatch, box: Box, *, in_place: bool = True) -> None:
+    """The verb dies when the person's word is written down: before the ledger's commit, with the copies in their place or not yet."""
 
     def crash(*_: Any, **__: Any) -> None:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(judged.copies, "settle", crash)
+        patched.setattr(*((judged.copies, "settle") if in_place else (judged, "_put_confirmed_in_place")), crash)
         with pytest.raises(KeyboardInterrupt):
             settle(box, take=True)
 
@@ -120,7 +120,7 @@ def test_a_confirmed_copy_whose_file_is_gone_waits_also_where_another_was_taken(
     for image in (1, 2):
         box.stored(phantom(1, image, **RIGHT))
     worker = box.receive()
-    dies(monkeypatch, box)
+    dies(monkeypatch, box, in_place=False)
     box.spool.copies()[0].unlink()
     for _ in range(3):
         later(worker)
@@ -132,12 +132,13 @@ def test_a_confirmed_copy_whose_file_is_gone_waits_also_where_another_was_taken(
     assert sorted(states(box)) == [CopyState.KEPT, CopyState.TAKEN]
 
 
+@pytest.mark.parametrize("in_place", [False, True])
 def test_a_confirmed_copy_that_the_disk_does_not_give_is_tried_ever_later_and_then_a_person_is_asked(
-    box: Box, monkeypatch: pytest.MonkeyPatch
+    box: Box, monkeypatch: pytest.MonkeyPatch, in_place: bool
 ):
     box.stored(phantom(1, **RIGHT))
     worker = box.receive()
-    dies(monkeypatch, box)
+    dies(monkeypatch, box, in_place=in_place)
     tries: list[Path] = []
 
     def read(path: Path) -> None:
@@ -155,6 +156,10 @@ def test_a_confirmed_copy_that_the_disk_does_not_give_is_tried_ever_later_and_th
         worker._copies._takings.now = lambda: 1e12
         later(worker)
         worker._copies._takings._waits = {study: (0.0, wait, n) for study, (_, wait, n) in worker._copies._takings._waits.items()}
+    if in_place:
+        assert states(box) == [CopyState.TAKING], "the other patient's picture lies there: what is shown cannot be kept"
+        assert queues.why_unpublished(box.ledger, STUDY) == HELD_WORDS[Hold.IDENTITY]
+        return
     assert states(box) == [CopyState.WAITING]
     assert "cannot be read" in box.row(STUDY).identity
     settle(box, take=False)
@@ -305,3 +310,143 @@ def test_a_copy_of_nothing_that_is_held_is_listed_through_a_fault_at_any_step(bo
         pass
     assert [row.patient_id for row in box.rows()] == ["RIGHT-2"]
     assert (box.spool.find(UID) is not None, box.spool.copies()) == (True, [])
+
+
+def test_a_confirmed_copy_that_was_lost_when_it_lay_in_its_place_is_settled_by_what_lies_there(box: Box, monkeypatch: pytest.MonkeyPatch):
+    box.stored(phantom(1, **RIGHT))
+    worker = box.receive()
+    dies(monkeypatch, box)
+    box.spool.copies()[0].unlink()
+    later(worker)
+    file = box.spool.find(UID)
+    assert file is not None
+    assert (states(box), box.row(STUDY).patient_id, pydicom.dcmread(file).PatientID) == ([CopyState.TAKEN], "RIGHT-2", "RIGHT-2")
+    assert (box.row(STUDY).identity, queues.why_unpublished(box.ledger, STUDY)) == ("", "")
+
+
+def ended_by_another_meanwhile(box: Box, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """Between what a worker is told and what it does, another process ends the taking, and a third patient's copy comes."""
+    genuine: Callable[..., Any] = getattr(judged.copies, name)
+    once = [True]
+
+    def told(*rest: Any) -> Any:
+        found = genuine(*rest)
+        if once:
+            once.clear()
+            judged.end_taking(box.ledger, box.spool, judged_read, STUDY, who="anna", policy=POLICY, quiet=AT_ONCE)
+            box.stored(phantom(1, **THIRD))
+            box.receive()
+        return found
+
+    monkeypatch.setattr(judged.copies, name, told)
+
+
+@pytest.mark.parametrize("name", ["being_taken", "taken_of"])
+def test_of_two_that_end_one_taking_the_second_settles_and_holds_nothing(box: Box, monkeypatch: pytest.MonkeyPatch, name: str):
+    box.stored(phantom(1, **RIGHT))
+    worker = box.receive()
+    dies(monkeypatch, box)
+    ended_by_another_meanwhile(box, monkeypatch, name)
+    later(worker)
+    assert states(box) == [CopyState.TAKEN, CopyState.WAITING]
+    assert "THIRD-3" in box.row(STUDY).identity
+    settle(box, take=False)
+    assert (box.row(STUDY).identity, queues.why_unpublished(box.ledger, STUDY)) == ("", "")
+
+
+def test_take_said_again_ends_what_was_begun_and_joins_no_patients(box: Box, monkeypatch: pytest.MonkeyPatch):
+    box.stored(phantom(1, SOPInstanceUID="1.2.3.77", PatientID="B-2", PatientName="Bee^Other"))
+    box.receive()
+    second = next(row.study_uid for row in box.rows() if "~" in row.study_uid)
+    box.stored(phantom(1, SOPInstanceUID="1.2.3.77", PatientID="B-2", PatientName="Ceh^Other"))
+    box.receive()
+    with monkeypatch.context() as patched:
+        patched.setattr(judged.copies, "settle", lambda *_, **__: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            settle(box, take=True, study=second)
+    with pytest.raises(NotAllowed, match="being put in its place"):
+        joining.join(box.ledger, second, "anna", POLICY, utc_now())
+    settle(box, take=True, study=second)
+    assert {row.study_uid: row.patient_name for row in box.rows()} == {STUDY: phantom(1).PatientName, second: "Ceh^Other"}
+
+
+def test_without_a_mark_too_nothing_is_settled_that_came_after_the_listing(box: Box, monkeypatch: pytest.MonkeyPatch):
+    box.stored(phantom(1, **RIGHT))
+    box.receive()
+    genuine = copies.waiting
+
+    def waiting(*rest: Any) -> Any:
+        found = genuine(*rest)
+        box.stored(phantom(1, **THIRD))
+        box.receive()
+        return found
+
+    with monkeypatch.context() as patched:
+        patched.setattr(judged.copies, "waiting", waiting)
+        with pytest.raises(NotAllowed, match="something else came since"):
+            settle(box, take=True)
+    assert states(box) == [CopyState.WAITING, CopyState.WAITING]
+
+
+def test_a_fault_of_any_kind_in_one_taking_stops_no_other_copy(box: Box, monkeypatch: pytest.MonkeyPatch):
+    box.stored(phantom(2))
+    box.receive()
+    box.stored(phantom(1, **RIGHT))
+    worker = box.receive()
+    dies(monkeypatch, box)
+    box.stored(phantom(2, **THIRD))
+    monkeypatch.setattr(judged, "end_taking", lambda *_, **__: int("9" * 9) and 1 / 0)
+    later(worker)
+    later(worker)
+    assert str(phantom(2).StudyInstanceUID) in {one.study_uid for one in copies.waiting(box.ledger)}
+
+
+def test_a_process_that_cannot_be_started_keeps_one_copy_waiting(box: Box):
+    box.stored(phantom(1, StudyDescription="other bytes"))
+    box.stored(phantom(2))
+    worker = box.receive(same_pixels=lambda one, other: cannot_start())
+    box.stored(phantom(2, **THIRD))
+    for _ in range(3):
+        worker.step()
+    assert [one.sop_instance_uid for one in copies.waiting(box.ledger)] == [phantom(2).SOPInstanceUID]
+
+
+def cannot_start() -> bool:
+    raise Transient("no process can be started now")
+
+
+def test_a_copy_that_stands_alone_is_listed_also_where_the_ledger_stores_nothing_of_its_header(box: Box, monkeypatch: pytest.MonkeyPatch):
+    box.stored(phantom(1, **RIGHT))
+    assert box.spool.remove(UID)
+    lost(box.ledger)
+    genuine = judged.receiving.receive
+
+    def receive(engine: sa.Engine, arrivals: Any, *rest: Any, **more: Any) -> int:
+        if any(one.instance.patient_id for one in arrivals):
+            raise OverflowError("a value that does not fit")
+        return genuine(engine, arrivals, *rest, **more)
+
+    monkeypatch.setattr(judged.receiving, "receive", receive)
+    box.receive()
+    assert len(box.rows()) == 1
+    assert box.spool.copies() == []
+
+
+def test_a_copy_that_stands_alone_in_a_study_that_is_read_today_holds_nothing_of_it(box: Box):
+    box.stored(phantom(1, 2))
+    box.stored(phantom(1, 2, StationName="another"))
+    (waits,) = box.spool.inbox()
+    waits.unlink()  # lost before it was entered
+    box.receive()
+    assert box.row(STUDY).instances == 2
+    assert queues.why_unpublished(box.ledger, STUDY) == ""
+
+
+def test_a_damaged_copy_is_replaced_when_it_is_sent_again(box: Box):
+    box.stored(phantom(1, **RIGHT))
+    (copy,) = box.spool.copies()
+    whole = copy.read_bytes()
+    copy.write_bytes(whole[:-9])
+    box.stored(phantom(1, **RIGHT))
+    assert pydicom.dcmread(copy).PatientID == "RIGHT-2"
+    assert len(box.spool.copies()) == 1

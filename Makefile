@@ -14,7 +14,7 @@ $(VENV)/.serving: pyproject.toml constraints.txt
 
 $(VENV)/.testing: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test,postgres,oidc,train]'
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test,postgres,oidc,train,imagenet]'
 	touch $(VENV)/.serving $@
 
 run: $(VENV)/.serving

@@ -41,6 +41,7 @@ def train(
     recipe: Annotated[str, typer.Option(help="plain, chestaid, two-phase, house, or a TOML file.", show_default="plain")] = "",
     labels: Annotated[Path | None, typer.Option(help="Label file, where it is not found by itself.")] = None,
     weights: Annotated[Path | None, typer.Option(help="Initial weights: a local .safetensors file. Default: random.")] = None,
+    masks: Annotated[Path | None, typer.Option(help="Lung masks, PNG files named as the films, for a recipe with lung_loss.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on where the run was stopped.")] = False,
     smoke: Annotated[bool, typer.Option("--smoke", help="Two batches a phase, to see that everything works.")] = False,
 ) -> None:
@@ -50,7 +51,7 @@ def train(
 
     asked = find_recipe(recipe) if recipe else None
     with progress_bar() as (say, tick):
-        run_training(data, run, asked, labels=labels, weights=weights, resume=resume, smoke=smoke, say=say, tick=tick)
+        run_training(data, run, asked, labels=labels, weights=weights, masks=masks, resume=resume, smoke=smoke, say=say, tick=tick)
 
 
 @app.command()

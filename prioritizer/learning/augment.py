@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from prioritizer.learning.recipes import Augment
-from prioritizer.learning.surrounds import lung_boxes, some_in_surrounds
+from prioritizer.learning.surrounds import drawn, exchanged, lung_boxes, masks_exchanged
 
 BLUR = (0.4, 1.8)
 """Standard deviation of the blur in pixels of a picture of side 224."""
@@ -29,11 +29,27 @@ def augmented(pictures: Tensor, how: Augment, rng: torch.Generator, size: int | 
 
     `boxes` (N, 4) are those of `surrounds.lung_boxes`; they are looked for where a change needs them and they are not given.
     """
+    return augmented_with_masks(pictures, None, how, rng, size, boxes)[0]
+
+
+def augmented_with_masks(
+    pictures: Tensor, masks: Tensor | None, how: Augment, rng: torch.Generator, size: int | None = None, boxes: Tensor | None = None
+) -> tuple[Tensor, Tensor | None]:
+    """The same, and masks float32 (N, 1, S, S), 0..1, that go wherever the lungs of the pictures go."""
     if how.surround:
-        pictures = some_in_surrounds(pictures, lung_boxes(pictures) if boxes is None else boxes, how.surround, rng)
+        boxes = lung_boxes(pictures) if boxes is None else boxes
+        swap = drawn(len(pictures), how.surround, rng)
+        pictures = exchanged(pictures, boxes, *swap)
+        masks = None if masks is None else masks_exchanged(masks, boxes, *swap)
     if how.mix_spectra and _chance(how.mix_spectra, rng):
         pictures = with_mixed_spectra(pictures, rng)
-    changed = moved(resized(pictures, size or pictures.shape[-1]), how, rng)
+    theta = movement(len(pictures), how, rng)
+    masks = None if masks is None else warped(resized(masks, size or masks.shape[-1]), theta)
+    return _toned(warped(resized(pictures, size or pictures.shape[-1]), theta), how, rng), masks
+
+
+def _toned(changed: Tensor, how: Augment, rng: torch.Generator) -> Tensor:
+    """Sharpness, compression, noise, tone and markers changed at random."""
     if how.blur:
         changed = some_blurred(changed, how.blur, rng)
     if how.jpeg:
@@ -72,16 +88,24 @@ def with_mixed_spectra(pictures: Tensor, rng: torch.Generator) -> Tensor:
 
 def moved(pictures: Tensor, how: Augment, rng: torch.Generator) -> Tensor:
     """Each picture turned, shifted, scaled, stretched and mirrored at random; black outside."""
-    n = len(pictures)
+    return warped(pictures, movement(len(pictures), how, rng))
+
+
+def movement(n: int, how: Augment, rng: torch.Generator) -> Tensor:
+    """A random turn, shift, scale, stretch and mirroring of each of `n` pictures, as `affine_grid` takes it: (N, 2, 3)."""
     angle = _either_way(n, math.radians(how.rotation), rng)
     scale = 1 + _either_way(n, how.scale, rng)
     stretch = torch.exp(_either_way(n, how.aspect, rng))
     mirror = torch.where(torch.rand(n, generator=rng) < how.flip, -1.0, 1.0)
     cos, sin = scale * angle.cos(), scale * angle.sin()
     shift = [_either_way(n, 2 * how.shift, rng) for _ in range(2)]
-    theta = torch.stack(
+    return torch.stack(
         [torch.stack([mirror * cos * stretch, -sin, shift[0]], dim=1), torch.stack([mirror * sin, cos / stretch, shift[1]], dim=1)], dim=1
     )
+
+
+def warped(pictures: Tensor, theta: Tensor) -> Tensor:
+    """Pictures (N, 1, S, S) moved by `theta` (N, 2, 3); black outside."""
     grid = functional.affine_grid(theta, list(pictures.shape), align_corners=False)
     sampled: Tensor = functional.grid_sample(pictures, grid, align_corners=False)
     return sampled

@@ -31,6 +31,15 @@ MEASURES = {
 }
 
 
+def weights_in_words(initial: Mapping[str, Any] | None) -> str:
+    """Where the first weights came from, as a run's facts hold it; with the licence where a package gave them."""
+    if not initial:
+        return "from scratch"
+    if "package" in initial:
+        return f"from ImageNet, package {initial['package']} {initial['version']} ({initial['licence']}, {initial['sha256'][:12]})"
+    return f"from {initial['file']} ({initial['sha256'][:12]})"
+
+
 def card(
     statement: Statement,
     recipe: Recipe,
@@ -57,7 +66,7 @@ def card(
         "architecture": {
             "timm": recipe.architecture,
             "outputs": recipe.outputs,
-            "weights": f"from {weights['file']} ({weights['sha256'][:12]})" if weights else "from scratch",
+            "weights": weights_in_words(weights),
             "stored": "half precision",
         },
         "preprocessing": {

@@ -98,7 +98,10 @@ def direction(network: nn.Module) -> tuple[Tensor, Tensor]:
 
 def feature_maps(network: nn.Module, images: Tensor) -> Tensor:
     """The last feature maps (N, K, h, w) of a timm network; the tokens of a transformer are laid back into their grid."""
-    features: Tensor = network.forward_features(images)  # type: ignore[operator]
+    return _as_maps(network, network.forward_features(images))  # type: ignore[operator]
+
+
+def _as_maps(network: nn.Module, features: Tensor) -> Tensor:
     if features.dim() == 4:
         return features
     tokens = features[:, getattr(network, "num_prefix_tokens", 0) :]
@@ -111,6 +114,25 @@ def depths(network: nn.Module) -> list[str]:
     named = [info["module"] for info in getattr(network, "feature_info", [])][1:-1]
     step = max(len(named) // 3, 1)
     return named[step - 1 :: step][:3]
+
+
+class Mapped(nn.Module):
+    """The network in training, with its map: (N, 3, S, S) -> answer (N, 1 or 2), contributions (N, h, w) to the logit.
+
+    The answer is the network's own, with the dropout of its head; the contributions are those of its features before that.
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Answer and contributions of normalised images."""
+        features: Tensor = self.network.forward_features(images)  # type: ignore[operator]
+        answer: Tensor = self.network.forward_head(features)  # type: ignore[operator]
+        weights, _ = direction(self.network)
+        maps = _as_maps(self.network, features)
+        return answer, _on_cells(torch.einsum("nkhw,k->nhw", maps, weights.to(maps.dtype)) / (maps.shape[-2] * maps.shape[-1]))
 
 
 class Explained(nn.Module):

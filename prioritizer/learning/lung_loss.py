@@ -1,0 +1,56 @@
+"""A second loss that makes the map point: what raises the risk should lie in the lungs.
+
+For training films with pneumonia and a lung mask: of the contributions of the closed-form map that raise the logit (after its ReLU), the
+share that lies outside the lungs. The mask goes through the same geometric changes as the film and is averaged over the cells of the map.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.nn import functional
+
+from prioritizer.errors import ConfigError
+from prioritizer.learning.labelled import LabelledImage
+
+INSIDE = 127
+"""Masks hold 255 for lung, 0 for none, 127 for what may be either: no contribution there counts as outside."""
+
+
+def read_masks(images: Sequence[LabelledImage], folder: Path, size: int) -> tuple[Tensor, Tensor]:
+    """The lung masks of these films at the side `size`: uint8 (N, 1, S, S), 0 or 255, and which films have one: bool (N,).
+
+    A mask is a PNG named as its film, of the same shape, squashed to a square like the film. Raises ConfigError where none fits.
+    """
+    masks = torch.zeros(len(images), 1, size, size, dtype=torch.uint8)
+    known = torch.zeros(len(images), dtype=torch.bool)
+    for index, image in enumerate(images):
+        path = folder / f"{image.path.stem}.png"
+        if not path.is_file():
+            continue
+        with Image.open(path) as opened:
+            inside = Image.fromarray((np.asarray(opened.convert("L")) >= INSIDE).astype(np.uint8) * 255)
+        masks[index, 0] = torch.from_numpy(np.asarray(inside.resize((size, size), Image.Resampling.BOX)).copy())
+        known[index] = True
+    if not bool(known.any()):
+        named = f"{images[0].path.stem}.png"
+        raise ConfigError((f"{folder}: holds no mask of these films; a mask is a PNG named as its film, such as {named}",))
+    return masks, known
+
+
+def outside_lungs(contributions: Tensor, masks: Tensor, counted: Tensor) -> Tensor:
+    """Mean share of the positive contributions (N, h, w) outside the lungs, over the films `counted` (N,); 0 where none is.
+
+    `masks` are float (N, 1, S, S), 1 inside. A film to which nothing contributes counts as 0.
+    """
+    raised = contributions.float().clamp_min(0)
+    lungs = functional.adaptive_avg_pool2d(masks, (raised.shape[-2], raised.shape[-1]))[:, 0]
+    outside = (raised * (1 - lungs)).sum(dim=(1, 2)) / raised.sum(dim=(1, 2)).clamp_min(1e-6)
+    weights = counted.to(outside.dtype)
+    share: Tensor = (outside * weights).sum() / weights.sum().clamp_min(1)
+    return share

@@ -1,0 +1,149 @@
+"""The second loss of a training: masks go where the lungs go, and what lies outside them is what is paid for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from pydantic import ValidationError
+
+from prioritizer.errors import ConfigError
+from prioritizer.learning import data, network, train
+from prioritizer.learning.augment import augmented, augmented_with_masks
+from prioritizer.learning.journal import Journal
+from prioritizer.learning.labelled import LabelledImage
+from prioritizer.learning.lung_loss import outside_lungs, read_masks
+from prioritizer.learning.recipes import Augment, Phase, Picture, Recipe
+from tests.edges.test_learning import weights_of
+from tests.edges.training import TINY, phantom_cohort
+
+MOVES = Augment(rotation=20.0, shift=0.1, scale=0.2, aspect=0.2, flip=0.5, brightness=0.0, contrast=0.0)
+
+
+def blocks(count: int, size: int) -> torch.Tensor:
+    """Pictures with one bright block each, each at another place."""
+    pictures = torch.zeros(count, 1, size, size)
+    for index in range(count):
+        top = 10 + 5 * index
+        pictures[index, 0, top : top + 20, top : top + 14] = 1
+    return pictures
+
+
+def test_masks_go_where_the_lungs_go():
+    pictures = blocks(6, 96)
+    moved, masks = augmented_with_masks(pictures, pictures.clone(), MOVES, torch.Generator().manual_seed(3))
+    assert masks is not None
+    assert torch.allclose(moved, masks)
+    assert not torch.allclose(moved, pictures)
+
+
+def test_masks_follow_lungs_that_are_set_into_another_surround_and_take_nothing_of_it():
+    pictures = blocks(6, 96)
+    boxes = torch.tensor([[0.1, 0.1, 0.9, 0.9]] * 6)
+    _, masks = augmented_with_masks(pictures, pictures.clone(), Augment(surround=1.0), torch.Generator().manual_seed(3), boxes=boxes)
+    assert masks is not None
+    assert masks.sum() <= pictures.sum() * 1.05
+    assert masks.sum() > pictures.sum() * 0.5
+
+
+def test_the_changes_of_pictures_do_not_hang_on_masks():
+    pictures = torch.rand(4, 1, 64, 64, generator=torch.Generator().manual_seed(1))
+    how = Augment(rotation=5.0, shift=0.05, blur=0.5, jpeg=0.5, noise=0.05, gamma=0.3, erase=2, surround=0.5, mix_spectra=0.5)
+    boxes = torch.tensor([[0.2, 0.2, 0.8, 0.8]] * 4)
+    alone = augmented(pictures, how, torch.Generator().manual_seed(7), 48, boxes)
+    beside, masks = augmented_with_masks(pictures, torch.ones_like(pictures), how, torch.Generator().manual_seed(7), 48, boxes)
+    assert torch.equal(alone, beside)
+    assert masks is not None
+    assert masks.shape == beside.shape
+
+
+def test_the_loss_is_the_share_of_what_raises_outside_the_lungs():
+    masks = torch.zeros(4, 1, 28, 28)
+    masks[:, :, :, :14] = 1
+    contributions = torch.zeros(4, 2, 2)
+    contributions[0, 0, 0] = 3.0  # inside
+    contributions[1, 0, 1] = 3.0  # outside
+    contributions[2] = torch.tensor([[1.0, 1.0], [-9.0, -9.0]])  # half of what raises; what lowers does not count
+    counted = torch.tensor([True, True, True, False])
+    assert outside_lungs(contributions, masks, counted).item() == pytest.approx((0 + 1 + 0.5) / 3)
+    assert outside_lungs(contributions, masks, torch.zeros(4, dtype=torch.bool)).item() == 0
+    contributions[3] = 7.0
+    assert outside_lungs(contributions, masks, counted).item() == pytest.approx(0.5), "films that are not counted weigh nothing"
+
+
+def test_the_loss_moves_contributions_into_the_lungs():
+    masks = torch.zeros(1, 1, 28, 28)
+    masks[:, :, :, :14] = 1
+    contributions = torch.ones(1, 2, 2, requires_grad=True)
+    outside_lungs(contributions, masks, torch.tensor([True])).backward()
+    assert contributions.grad is not None
+    assert (contributions.grad[0, :, 0] < 0).all()
+    assert (contributions.grad[0, :, 1] > 0).all()
+
+
+def test_the_mapped_network_answers_as_the_network_and_its_map_adds_up_to_the_logit():
+    torch.manual_seed(2)
+    for architecture in ("resnet10t", "tf_efficientnet_lite0"):
+        model = network.build(architecture).eval()
+        images = torch.rand(2, 3, 96, 96)
+        with torch.no_grad():
+            answer, contributions = network.Mapped(model)(images)
+            assert torch.allclose(answer, model(images), atol=1e-5)
+            assert torch.allclose(contributions.sum(dim=(1, 2)) + network.direction(model)[1], answer[:, 0], atol=1e-4)
+
+
+def film(folder: Path, name: str) -> LabelledImage:
+    return LabelledImage(path=folder / f"{name}.jpeg", label=1, patient=name)
+
+
+def test_masks_are_read_by_name_and_a_film_may_have_none(tmp_path: Path):
+    drawn = np.zeros((224, 224), dtype=np.uint8)
+    drawn[:112], drawn[112:140] = 255, 127
+    Image.fromarray(drawn).save(tmp_path / "one.png")
+    masks, known = read_masks([film(tmp_path, "one"), film(tmp_path, "two")], tmp_path, 56)
+    assert known.tolist() == [True, False]
+    assert (masks[0, 0, :35] == 255).all(), "what may be lung counts as lung"
+    assert (masks[0, 0, 35:] == 0).all()
+    assert not masks[1].any()
+    with pytest.raises(ConfigError, match=r"a mask is a PNG named as its film, such as other\.png"):
+        read_masks([film(tmp_path, "other")], tmp_path, 56)
+
+
+def with_lungs(weight: float) -> Recipe:
+    return Recipe(
+        architecture=TINY.architecture,
+        batch_size=8,
+        picture=TINY.picture,
+        lung_loss=weight,
+        phases=(Phase(epochs=1, learning_rate=1e-2, schedule="constant"),),
+    )
+
+
+def test_a_run_with_masks_learns_from_them_and_says_of_how_many_films(tmp_path: Path):
+    folder = phantom_cohort(tmp_path / "cohort", patients=12)
+    masks = tmp_path / "masks"
+    masks.mkdir()
+    positives = [image for image in data.read_folder(folder) if image.label == 1]
+    for image in positives:
+        Image.fromarray(np.full((64, 64), 255, dtype=np.uint8)).save(masks / f"{image.path.stem}.png")
+    told: list[str] = []
+    train.train(folder, tmp_path / "one", with_lungs(1.0), masks=masks, smoke=True, say=told.append)
+    assert any(said.startswith("lung masks: of ") for said in told)
+    assert Journal(tmp_path / "one").recipe().lung_loss == 1.0
+    for image in positives:
+        Image.fromarray(np.zeros((64, 64), dtype=np.uint8)).save(masks / f"{image.path.stem}.png")
+    train.train(folder, tmp_path / "other", with_lungs(1.0), masks=masks, smoke=True, say=lambda said: None)
+    one, other = weights_of(tmp_path / "one"), weights_of(tmp_path / "other")
+    assert not all(torch.equal(one[name], other[name]) for name in one), "other masks, other weights"
+
+
+def test_masks_and_a_lung_loss_come_together(tmp_path: Path):
+    folder = phantom_cohort(tmp_path / "cohort", patients=12)
+    for weight, masks in ((1.0, None), (0.0, tmp_path)):
+        with pytest.raises(ConfigError, match="needs --masks"):
+            train.train(folder, tmp_path / f"run-{weight}", with_lungs(weight), masks=masks, smoke=True, say=lambda said: None)
+    with pytest.raises(ValidationError, match="squashed to a square"):
+        Recipe(lung_loss=1.0, picture=Picture(resize="pad"))

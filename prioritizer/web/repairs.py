@@ -45,6 +45,8 @@ PLACES: dict[str, tuple[Severity, str, str]] = {
     "ruling-set-aside": (Severity.ALARM, "/rules", "The site's rules"),
     "files-missing": (Severity.ALARM, "/system#stations", "The spool's disk"),
     "files-damaged": (Severity.ALARM, "/system#stations", "The spool's disk"),
+    "unlisted": (Severity.ALARM, "/system#stations", "The spool's disk"),
+    "blind": (Severity.ALARM, "/system#stations", "The workers"),
     "inbox": (Severity.ALARM, "/system#stations", "The workers"),
     "copies": (Severity.ALARM, "/system#stations", "The workers"),
     "scoring": (Severity.ALARM, "/system#stations", "The workers"),

@@ -87,6 +87,8 @@ def decode_with_little_memory_left(frame: bytes, shape: ImageShape, syntax: str)
         with contextlib.suppress(MemoryError):
             while True:
                 taken.append(np.empty(size, dtype=np.uint8))
+        if size > 2**20:
+            taken.pop()  # room for small ones, however little was left behind the last of these
     del taken[-4:]  # 4 MiB: enough to work with, and not for this frame
     try:
         decode_frame(frame, shape, syntax)

@@ -232,4 +232,5 @@ class Chores:
             growth=self._growth,
             now=utc_now(),
         )
-        housekeeping.stand(self._engine, standing.NAMES, standing.found(look, self._lasting), utc_now())
+        found = standing.found(look, self._lasting)
+        housekeeping.stand(self._engine, standing.judged(found), found, utc_now())

@@ -20,7 +20,7 @@ from prioritizer.config import Settings
 from prioritizer.db import calibrations, copies, daemons, queues, senders, worklist
 from prioritizer.db.copies import Newer
 from prioritizer.db.ordering import Order, View, Wanted
-from prioritizer.db.side_by_side import Stated, side_by_side
+from prioritizer.db.side_by_side import side_by_side
 from prioritizer.db.worklist import Row
 from prioritizer.errors import ModelError
 from prioritizer.house_rules import policy_of
@@ -167,24 +167,22 @@ def calibration_now(engine: sa.Engine, settings: Settings) -> dict[str, Any]:
 
 def as_listed(engine: sa.Engine) -> list[dict[str, Any]]:
     """Every row of which it must be confirmed whose it is, with what differs and the copies that wait; holds patient data."""
-    return [
-        {
-            "study_uid": row.study_uid,
-            "patient_id": row.patient_id,
-            "patient_name": row.patient_name,
-            "identity": row.identity.split("\n"),
-            "stated": [_told(one) for one in side_by_side(engine, row.study_uid)],
-            "can_take": copies.newer_for(engine, row.study_uid) is not Newer.NOTHING,
-            "joins": copies.newer_for(engine, row.study_uid) is Newer.FIRST_ROW,
-            "shown": copies.mark_of(engine, row.study_uid),
-            "images": [one.sop_instance_uid for one in copies.waiting(engine, row.study_uid)],
-        }
-        for row in worklist.unconfirmed(engine)
-    ]
+    return [_doubt(engine, row) for row in worklist.unconfirmed(engine)]
 
 
-def _told(stated: Stated) -> dict[str, Any]:
-    return {key: plain(value) for key, value in asdict(stated).items()}
+def _doubt(engine: sa.Engine, row: Row) -> dict[str, Any]:
+    newer = copies.newer_for(engine, row.study_uid)
+    return {
+        "study_uid": row.study_uid,
+        "patient_id": row.patient_id,
+        "patient_name": row.patient_name,
+        "identity": row.identity.split("\n"),
+        "stated": [{key: plain(value) for key, value in asdict(one).items()} for one in side_by_side(engine, row.study_uid)],
+        "can_take": newer is not Newer.NOTHING,
+        "joins": newer is Newer.FIRST_ROW,
+        "shown": copies.mark_of(engine, row.study_uid),
+        "images": [one.sop_instance_uid for one in copies.waiting(engine, row.study_uid)],
+    }
 
 
 def daemon_words(engine: sa.Engine) -> str:

@@ -6,7 +6,7 @@ Standing still is an alarm as much as a fault is: every queue has an age, every 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
@@ -99,6 +99,12 @@ def found(look: Look, lasting: Lasting) -> list[Alarm]:
             blind.append(f"{judge.__name__.strip('_').replace('_', ' ')} ({type(error).__name__})")
     said = f"some alarms cannot be judged now and may stand unseen: those {', '.join(blind)}"
     return standing + list(_alarm(blind, "blind", said, ADMINISTRATOR, "the log names the cause: look at the spool's disk and folders"))
+
+
+def judged(found: Sequence[Alarm]) -> Sequence[str]:
+    """Which alarms are cleared where they are not among those found: while some cannot be judged, none is."""
+    names = [alarm.name for alarm in found]
+    return names if "blind" in names else NAMES
 
 
 def _alarm(on: object, name: str, said: str, who: str, first: str) -> Iterator[Alarm]:

@@ -122,9 +122,11 @@ def _put_back(tx: sa.Connection, step: timedelta, now: datetime) -> int:
     moved = (by > 0) & (by <= (step + forward + SEEN_WITHIN) // MICROSECOND) & (instances.c.receipt_at <= now)
     came: sa.ColumnElement[bool] = sa.false()
     if back is not None:
-        came = _while_behind(instances.c.received_at, back, now - step) & (by == 0) & _told_since(instances.c.study_uid, since, *ARRIVALS)
+        came = (
+            _while_behind(instances.c.received_at, back, now - step) & (by == 0) & _has_event_since(instances.c.study_uid, since, *ARRIVALS)
+        )
         for column, kind in ((studies.c.read_at, Kind.READ), (studies.c.expired_at, Kind.EXPIRED)):
-            then = _while_behind(column, back, now - step) & _told_since(studies.c.study_uid, since, kind)
+            then = _while_behind(column, back, now - step) & _has_event_since(studies.c.study_uid, since, kind)
             tx.execute(studies.update().where(then).values({column.name: _later(column, step)}))
     uids = sorted(set(tx.scalars(sa.select(instances.c.study_uid).where(sa.or_(moved, came)))) & set(held))
     for uid in uids:
@@ -180,12 +182,12 @@ def _went_back(tx: sa.Connection, since: int) -> bool:
     return any(float(detail.get("seconds", 0)) < 0 and not detail.get("of_arrivals") for detail in tx.scalars(steps))
 
 
-def _told_since(study_uid: sa.Column[str], since: int | None, *kinds: Kind) -> sa.ColumnElement[bool]:
+def _has_event_since(study_uid: sa.Column[str], since: int | None, *kinds: Kind) -> sa.ColumnElement[bool]:
     """The study has such an event behind this one; any study where it is None."""
     if since is None:
         return sa.true()
-    told = sa.select(sa.literal(1)).where(events.c.study_uid == study_uid, events.c.id > since, events.c.kind.in_(kinds))
-    return told.exists()
+    later = sa.select(sa.literal(1)).where(events.c.study_uid == study_uid, events.c.id > since, events.c.kind.in_(kinds))
+    return later.exists()
 
 
 def _while_behind(column: sa.Column[datetime], back: datetime, before: datetime) -> sa.ColumnElement[bool]:
@@ -227,7 +229,7 @@ def forward_of_late(engine: sa.Engine, now: datetime, within: timedelta = DAY) -
     forward = ahead = 0.0
     with connect.reading(engine) as tx:
         for row in tx.execute(steps):
-            # What is told of arrivals is told of the same step again.
+            # The event of the arrivals that a step moved is no second step.
             seconds = 0.0 if row.detail.get("of_arrivals") else float(row.detail.get("seconds", 0))
             if seconds < 0:  # it undoes what a clock ahead dated before it undoes anything else
                 undone = min(ahead, -seconds)

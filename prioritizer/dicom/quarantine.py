@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from prioritizer.dicom.part10 import data_set_digest
 
 @dataclass(frozen=True, slots=True)
 class Quarantine:
-    """A folder of pairs: the bytes as NAME.dcm, why they are here as NAME.json; NAME is a digest of the data set."""
+    """A folder of pairs: the bytes as NAME.dcm, why they are here as NAME.json; NAME is a digest of the data set where that can be read."""
 
     folder: Path
     board: notices.NoticeBoard
@@ -37,18 +38,29 @@ class Quarantine:
         """Lay a file, or bytes, aside without a notice: nothing was refused. The source stays where it is."""
         return self._keep(source, reason, **facts)[0]
 
+    def move_unread(self, source: Path, reason: str, **facts: object) -> Path:
+        """Move a file here whose bytes the disk does not give, without a notice; its name is no digest, so each is kept."""
+        target = self.folder / f"{source.stem}.{time.time_ns()}.unreadable.dcm"
+        self._explain(target, reason, **facts)
+        source.replace(target)
+        sync_folder(self.folder)
+        return target
+
     def _keep(self, source: Path | bytes, reason: str, **facts: object) -> tuple[Path, bool]:
         """Where it lies, and whether it was not there before."""
         digest = hashlib.sha256(source).hexdigest() if isinstance(source, bytes) else data_set_digest(source)
         target = self.folder / f"{digest[:32]}.dcm"
         is_new = not target.exists()
         if is_new:
-            # The reason first: a crash between the two leaves a reason without bytes, never bytes without a reason.
-            told = {"reason": reason, "at": datetime.now(UTC).isoformat(), **facts}
-            write_durably(target.with_suffix(".json"), json.dumps(told).encode())
+            self._explain(target, reason, **facts)
             self._place(source, target)
         sync_folder(self.folder)
         return target, is_new
+
+    def _explain(self, target: Path, reason: str, **facts: object) -> None:
+        """The reason first: a crash between the two leaves a reason without bytes, never bytes without a reason."""
+        explained = {"reason": reason, "at": datetime.now(UTC).isoformat(), **facts}
+        write_durably(target.with_suffix(".json"), json.dumps(explained).encode())
 
     def _place(self, source: Path | bytes, target: Path) -> None:
         if isinstance(source, Path):

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-import json
 import os
 import secrets
 import threading
@@ -314,7 +313,7 @@ class Spool:
         try:
             self._quarantine.keep(held, why, sop_instance_uid=uid)
         except (OSError, ValueError):
-            held.replace(self._quarantine.folder / f"{held.name}.unreadable")
+            self._quarantine.move_unread(held, why, sop_instance_uid=uid)
 
     def make_way(self, copy: Path) -> bool:
         """Of an image that the ledger does not know: True where nothing else is held of it. What is held is entered first.
@@ -327,18 +326,10 @@ class Spool:
         if held is not None and not held.samefile(copy):
             if not _is_lost(held, copy):
                 return False
-            self._put_lost_aside(held, uid)
+            why = "the disk does not give its bytes any more: it was never listed, and an image of the same UID that came again was"
+            target = self._quarantine.move_unread(held, why, acknowledged=True, sop_instance_uid=uid)
+            self.board.post(notices.QUARANTINED, reason=why, file=target.name, acknowledged=True)
         return True
-
-    def _put_lost_aside(self, held: Path, uid: str) -> None:
-        """The reason first, as for everything in quarantine; the bytes cannot be read, so the name is no digest of them."""
-        why = "the disk does not give its bytes any more: it was never listed, and an image of the same UID that came again was"
-        target = self._quarantine.folder / f"{held.stem}.{self._new_name()}.unreadable.dcm"
-        told = {"reason": why, "at": datetime.now(UTC).isoformat(), "acknowledged": True, "sop_instance_uid": uid}
-        write_durably(target.with_suffix(".json"), json.dumps(told).encode())
-        held.replace(target)
-        sync_folder(self._quarantine.folder)
-        self.board.post(notices.QUARANTINED, reason=why, file=target.name, acknowledged=True)
 
     def drop_copy(self, copy: Path) -> None:
         """Forget a copy that the ledger has settled: it is in its place, or the same image as what is held."""

@@ -90,7 +90,8 @@ def show_study(desk: Here, person: Seeing, study_uid: str, list: str = "", read:
     happened = worklist.why(desk.engine, study_uid)
     instances = worklist.study_instances(desk.engine, study_uid)
     mine = saying.standing_of(desk.engine, study_uid, person.name)
-    ai, newer = ai_of(desk, person, row, instances, said), copies.newer_for(desk.engine, row.study_uid)
+    ai = ai_of(desk, person, row, instances, said)
+    newer = copies.newer_for(desk.engine, row.study_uid) if row.identity else Newer.NOTHING
     held_by_other = row.reading_state == "CLAIMED" and row.reader != person.name and bool(words.reader_words(row, desk.now))
     return desk.render(
         "study.html",
@@ -105,7 +106,7 @@ def show_study(desk: Here, person: Seeing, study_uid: str, list: str = "", read:
         said=[word for word in said if word.reader != person.name] if history.may_hear_others(person, row, said) else [],
         films=[one for one in instances if one.has_film],
         instances=instances,
-        can_take=bool(row.identity) and newer is not Newer.NOTHING,
+        can_take=newer is not Newer.NOTHING,
         stated=side_by_side(desk.engine, row.study_uid) if row.identity and not manner.masked else [],
         labels=identity.LABELS,
         joins=newer is Newer.FIRST_ROW,

@@ -664,6 +664,8 @@ def test_a_file_that_the_disk_does_not_give_is_damaged_and_sending_again_heals_i
     assert healing.faulty(box.ledger, FileFault.DAMAGED) == set()
     assert len(box.rows()) == 2
     assert not path.is_symlink()
+    (aside,) = [(file, facts) for file, facts in box.spool.quarantined() if file.is_symlink()]
+    assert aside[1]["sop_instance_uid"] == UID, "what the disk did not give is listed with its reason"
 
 
 def test_an_arrival_and_a_copy_of_one_image_at_the_same_moment_are_both_kept(box: Box):

@@ -20,7 +20,7 @@ from prioritizer.db import clock_steps, copies, delivering, joining, queues, reb
 from prioritizer.db.copies import Newer
 from prioritizer.db.tables import differing_copies, instances, metadata
 from prioritizer.errors import NotAllowed, Transient
-from prioritizer.receive_station import Receive
+from prioritizer.receive_station import Receive, read_any
 from prioritizer.study import HELD_WORDS, CopyState, Hold
 from tests.edges.ledgers import AT_ONCE, LEASE, POLICY, ledger_fixture, score_next  # noqa: F401
 from tests.edges.spooled import Box, phantom
@@ -173,17 +173,9 @@ def test_what_a_clock_ahead_dated_as_begun_is_ended(box: Box, monkeypatch: pytes
         patched.setattr(judged.copies, "settle", lambda *_, **__: 1 / 0)
         with contextlib.suppress(ZeroDivisionError):
             ahead = utc_now() + timedelta(days=2)
-            judged.confirm(
-                box.ledger, box.spool, judged_read, STUDY, take=True, who="anna", policy=POLICY, quiet=AT_ONCE, clock=lambda: ahead
-            )
+            judged.confirm(box.ledger, box.spool, read_any, STUDY, take=True, who="anna", policy=POLICY, quiet=AT_ONCE, clock=lambda: ahead)
     later(worker)
     assert states(box) == [CopyState.TAKEN]
-
-
-def judged_read(path: Path) -> Any:
-    from prioritizer.receive_station import read_any
-
-    return read_any(path)
 
 
 def test_the_newest_copy_is_the_one_that_came_last_whatever_the_clock_did(box: Box):
@@ -333,7 +325,7 @@ def ended_by_another_meanwhile(box: Box, monkeypatch: pytest.MonkeyPatch, name: 
         found = genuine(*rest)
         if once:
             once.clear()
-            judged.end_taking(box.ledger, box.spool, judged_read, STUDY, who="anna", policy=POLICY, quiet=AT_ONCE)
+            judged.end_taking(box.ledger, box.spool, read_any, STUDY, who="anna", policy=POLICY, quiet=AT_ONCE)
             box.stored(phantom(1, **THIRD))
             box.receive()
         return found
@@ -395,7 +387,7 @@ def test_a_fault_of_any_kind_in_one_taking_stops_no_other_copy(box: Box, monkeyp
     worker = box.receive()
     dies(monkeypatch, box)
     box.stored(phantom(2, **THIRD))
-    monkeypatch.setattr(judged, "end_taking", lambda *_, **__: int("9" * 9) and 1 / 0)
+    monkeypatch.setattr(judged, "end_taking", lambda *_, **__: 1 / 0)
     later(worker)
     later(worker)
     assert str(phantom(2).StudyInstanceUID) in {one.study_uid for one in copies.waiting(box.ledger)}

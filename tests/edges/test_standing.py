@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from prioritizer import standing
 from prioritizer.clock import utc_now
 from prioritizer.config import Destination, Listener, Settings
-from prioritizer.db import clock_steps, daemons, healing
+from prioritizer.db import clock_steps, daemons, healing, worklist
 from prioritizer.standing import Lasting, Look, Parts
 from prioritizer.study import FileFault
 from tests.edges.ledgers import POLICY, film, ledger_fixture, publish, receive, scored, together  # noqa: F401
@@ -121,6 +121,24 @@ def test_alarms_that_cannot_be_judged_are_an_alarm_and_the_others_stand(box: Box
 
     monkeypatch.setattr(type(box.spool), "copies", copies)
     assert names(box) == {"blind", "files-missing"}
+
+
+def test_an_alarm_that_cannot_be_judged_now_is_not_cleared(box: Box, monkeypatch: pytest.MonkeyPatch):
+    receive(box.ledger, film(1, at=utc_now()))
+    healing.set_fault(box.ledger, ["1.2.3.1"], FileFault.MISSING, utc_now())
+    chores = box.chores()
+    chores.alarms()
+
+    def cannot(*_: object) -> set[str]:
+        raise OSError(5, "EIO")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(standing.healing, "faulty", cannot)
+        chores.alarms()
+        assert {"files-missing", "blind"} <= {name for name, *_ in worklist.standing_alarms(box.ledger)}
+    healing.set_fault(box.ledger, ["1.2.3.1"], FileFault.NONE, utc_now())
+    chores.alarms()
+    assert not {"files-missing", "blind"} & {name for name, *_ in worklist.standing_alarms(box.ledger)}
 
 
 def test_a_reason_in_quarantine_that_cannot_be_read_counts_as_one_to_look_at(box: Box, monkeypatch: pytest.MonkeyPatch):

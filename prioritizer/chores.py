@@ -7,7 +7,6 @@ import threading
 import time
 from collections.abc import Callable
 from datetime import datetime, timedelta
-from pathlib import Path
 from typing import Protocol
 
 import sqlalchemy as sa
@@ -48,10 +47,11 @@ class Watched(Protocol):
         """Tell the supervisor that all is alive."""
 
 
-def _fault_of(path: Path | None, digest: str) -> FileFault:
-    if path is None:
-        return FileFault.MISSING
+def _fault_of(spool: Spool, uid: str, digest: str) -> FileFault:
     try:
+        path = spool.find(uid)
+        if path is None:
+            return FileFault.MISSING
         return FileFault.NONE if attributes.sha256_of(path) == digest else FileFault.DAMAGED
     except FileNotFoundError:
         return FileFault.MISSING
@@ -78,8 +78,8 @@ class Chores:
         self._policy = policy or (lambda: policy_of(settings(), None))
         self._scrubbed_to = ""
         self._reconciled, self._reconcile_at, self._reconcile_wait = False, 0.0, FIRST_RECONCILE_WAIT_S / 2
-        self._unlisted = 0
-        self._growth = 0.0
+        self._unlisted: int | None = None
+        self._growth: float | None = None
         self._clocks = (utc_now(), time.monotonic())
         self._looking = threading.Lock()
         self._lasting = Lasting()
@@ -164,19 +164,27 @@ class Chores:
             said = "%s spooled instances were unknown to the ledger and entered, %s put into quarantine"
             log.warning(said, found.entered, found.set_aside, extra={"event": "reconciled"})
         kept = [uid for uid, present in known.items() if present]
-        missing = {uid for uid in kept if self._spool.find(uid) is None}
+        missing = {uid for uid in kept if self._is_missing(uid)}
         back = healing.faulty(self._engine, FileFault.MISSING) - missing
         healing.set_fault(self._engine, missing, FileFault.MISSING, utc_now())
         for uid in back:
             held = copies.held(self._engine, uid)
             digest = held.instance.sha256 if held is not None else ""
-            healing.set_fault(self._engine, {uid}, _fault_of(self._spool.find(uid), digest), utc_now())
+            healing.set_fault(self._engine, {uid}, _fault_of(self._spool, uid, digest), utc_now())
+        self._unlisted = found.left
         left_over = [path.stem for path in self._spool.held() if known.get(path.stem) is False]
-        retention.unlink_marked(self._engine, left_over, self._spool.remove)
-        self._unlisted, self._reconciled = found.left, not found.left
+        undeleted = retention.unlink_marked(self._engine, left_over, self._spool.remove)
+        self._reconciled = not found.left and not undeleted
         # Where it goes on it is tried again soon.
         self._reconcile_wait = FIRST_RECONCILE_WAIT_S if found.entered else min(2 * self._reconcile_wait, MAX_RECONCILE_WAIT_S)
         self._reconcile_at = time.monotonic() + self._reconcile_wait
+
+    def _is_missing(self, uid: str) -> bool:
+        """True where no file of an instance lies in the spool; one that the disk does not give is there, and damaged."""
+        try:
+            return self._spool.find(uid) is None
+        except OSError:
+            return False
 
     def retention(self) -> None:
         """Delete the pixels of studies read and delivered long ago, oldest first, and what ended long ago; nothing else ever.
@@ -191,7 +199,8 @@ class Chores:
         in_shadow = holding(self._engine, self._policy()).policy.stage is Stage.SHADOW
         unread = by - timedelta(days=store.keep_unread_days) if in_shadow else None
         marked = retention.mark_deletable(self._engine, Deadlines(by - timedelta(days=store.keep_read_days), unread), now)
-        retention.unlink_marked(self._engine, marked, self._spool.remove)
+        if retention.unlink_marked(self._engine, marked, self._spool.remove):
+            self._reconciled = False  # it deletes what was left over
         retention.delete_result_bytes(self._engine, by - timedelta(days=store.keep_results_days), now)
         self._growth = retention.growth(self._engine, now)
 
@@ -203,7 +212,7 @@ class Chores:
             return
         uid, digest = found
         self._scrubbed_to = uid
-        healing.set_fault(self._engine, {uid}, _fault_of(self._spool.find(uid), digest), utc_now())
+        healing.set_fault(self._engine, {uid}, _fault_of(self._spool, uid, digest), utc_now())
 
     @property
     def _missing(self) -> int:
@@ -233,4 +242,4 @@ class Chores:
             now=utc_now(),
         )
         found = standing.found(look, self._lasting)
-        housekeeping.stand(self._engine, standing.judged(found), found, utc_now())
+        housekeeping.stand(self._engine, standing.judged(found, look), found, utc_now())

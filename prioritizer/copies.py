@@ -23,16 +23,16 @@ from prioritizer import identity
 from prioritizer.clock import Clock, utc_now
 from prioritizer.db import copies, receiving
 from prioritizer.db.copies import Held
-from prioritizer.db.receiving import NOT_STORED, NOT_TAKEN, Arrival, Quiet
+from prioritizer.db.receiving import NOT_STORED, NOT_TAKEN, Arrival, Quiet, is_of_the_values
 from prioritizer.dicom import attributes, develop
-from prioritizer.dicom.spool import Spool
+from prioritizer.dicom.spool import Spool, holds_the_copy
 from prioritizer.eligibility import may_be_a_radiograph, same_facts
 from prioritizer.errors import NotAllowed, Transient, Unprocessable
 from prioritizer.identity import particulars_of
 from prioritizer.inference.sandbox import ChildDied
 from prioritizer.ranking import Policy
 from prioritizer.retries import Retries
-from prioritizer.study import Hold, names_a_study, study_instance_uid
+from prioritizer.study import names_a_study, study_instance_uid
 
 log = logging.getLogger(__name__)
 WAIT_S = 1.0
@@ -55,14 +55,15 @@ class CannotCompareError(Exception):
 
 @dataclass(slots=True, kw_only=True)
 class Copies:
-    """Looks at every differing copy once."""
+    """Looks at every differing copy when it comes; again where it is sent again after another was taken."""
 
     engine: sa.Engine
     spool: Spool
     read: Read
     same_pixels: Compare = develop.same_pixels
     clock: Clock = utc_now
-    _looked_at: set[str] | None = field(default=None)
+    _looked_at: dict[str, int] | None = field(default=None)
+    """Copies that were looked at, by file, and when each had come last."""
     _deaths: dict[str, int] = field(default_factory=dict)
     """How often the sandbox died on the pixels of a copy."""
     _retries: Retries[str] = field(default_factory=lambda: Retries(WAIT_S, MAX_WAIT_S))
@@ -73,16 +74,18 @@ class Copies:
     def step(self, policy: Policy, quiet: Quiet) -> bool:
         """Judge the oldest copy that is due; True when there was one, also where it could not be judged: others may stand behind it."""
         first = self._looked_at is None
+        came = self.spool.copies_came()
         if self._looked_at is None:
-            self._looked_at = copies.kept_files(self.engine)
+            self._looked_at = {name: came[name] for name in copies.kept_files(self.engine) if name in came}
         self._end_what_was_begun(policy, quiet, begun_before=None if first else self.clock() - MAX_TAKING)
         present = self.spool.copies()
-        # A name may be used again: what is not there any more is forgotten.
-        self._looked_at &= {path.name for path in present}
+        names = {path.name for path in present}
+        # A name may be used again: what is not there any more is forgotten, and what came again is looked at again.
+        self._looked_at = {name: at for name, at in self._looked_at.items() if came.get(name, at) == at and name in names}
         new = {path.name: path for path in present if path.name not in self._looked_at}
         due = self._retries.due(new)[:A_TURN]
         for name in due:
-            self._judge_alone(new[name], policy, quiet)
+            self._judge_alone(new[name], policy, quiet, came.get(name, 0))
         return bool(due)
 
     def _end_what_was_begun(self, policy: Policy, quiet: Quiet, begun_before: datetime | None) -> None:
@@ -102,15 +105,16 @@ class Copies:
                     self._ask_again(study_uid)
 
     def _ask_again(self, study_uid: str) -> None:
-        """Where nothing of what was confirmed lies in its place yet, a person sees it again, and may keep what is shown."""
-        files = copies.taken_of(self.engine, study_uid)
-        if not any(_is_in_place(self.engine, self.spool, uid) for uid in copies.images_of(self.engine, files)):
-            copies.wait_again(self.engine, study_uid, files, self.clock())
+        """Of what was confirmed and does not lie in its place yet a person is asked again, and may keep what is shown."""
+        images = copies.images_of(self.engine, copies.taken_of(self.engine, study_uid))
+        out = {file for file, uid in images.items() if (held := self.spool.find(uid)) is None or not holds_the_copy(held, file)}
+        if out:
+            copies.wait_again(self.engine, study_uid, out, self.clock())
 
-    def _judge_alone(self, path: Path, policy: Policy, quiet: Quiet) -> None:
+    def _judge_alone(self, path: Path, policy: Policy, quiet: Quiet, came: int) -> None:
         """Whatever one copy does to the disk, the ledger or a decoder: it is looked at again later, the others go on."""
         try:
-            judged = self._judge(path, policy, quiet)
+            judged = self._judge(path, policy, quiet, came)
         except Transient:
             raise  # the ledger does not answer: no copy can be judged now
         except Exception as error:  # noqa: BLE001 - one item of many
@@ -119,7 +123,7 @@ class Copies:
         if not judged:
             self._retries.later(path.name)
 
-    def _judge(self, path: Path, policy: Policy, quiet: Quiet) -> bool:
+    def _judge(self, path: Path, policy: Policy, quiet: Quiet, came: int) -> bool:
         """True when the copy was judged; one whose original is not in the ledger yet waits for the next turn."""
         try:
             arrival = self.read(path)
@@ -130,26 +134,29 @@ class Copies:
         held, file = copies.held(self.engine, uid), self.spool.find(uid)
         if held is None:
             return self.spool.make_way(path) and self._enter_alone(path, arrival, policy, quiet)
-        if not self._decide(path, arrival, held, file, policy, quiet) and self._looked_at is not None:
-            self._looked_at.add(path.name)
+        stays = copies.is_settled(self.engine, path.name) or not self._decide(path, arrival, held, file, policy, quiet)
+        if stays and self._looked_at is not None:
+            self._looked_at[path.name] = came
         return True
 
     def _enter_alone(self, path: Path, arrival: Arrival, policy: Policy, quiet: Quiet) -> bool:
         """A copy of nothing that is held: the ledger was lost, or the disk lost the first before it was entered.
 
-        It is listed; whether its result goes out is asked, since a person may have decided against this copy in a ledger that is gone.
+        It is listed, and waits to be confirmed: a person may have decided against this copy in a ledger that is gone.
         """
         self.spool.put_in_place(path, "the first is gone", arrival.instance.received_at)
         try:
             self._list(arrival, policy, quiet)
         except NOT_TAKEN as error:
+            if not is_of_the_values(error):
+                raise
             log.error("a copy is entered without its header (%s)", type(error).__name__, extra={"event": "entry-fault"})
             self._list(Arrival(instance=attributes.bare_instance(path), unreadable=NOT_STORED), policy, quiet)
         self.spool.drop_copy(path)
         return True
 
     def _list(self, arrival: Arrival, policy: Policy, quiet: Quiet) -> None:
-        receiving.receive(self.engine, [arrival], policy, quiet, self.clock(), held=Hold.REBUILT)
+        receiving.receive(self.engine, [arrival], policy, quiet, self.clock(), doubt=copies.STANDS_ALONE)
 
     def _decide(self, path: Path, arrival: Arrival, held: Held, file: Path | None, policy: Policy, quiet: Quiet) -> bool:
         """True where nothing is left to decide and the copy is dropped; False where it stays in conflicts/."""
@@ -282,17 +289,37 @@ def end_taking(
     paths = {path.name: path for path in spool.copies() if path.name in files}
     # A crash may have come before the ledger's commit, and the copy itself be lost since: what lies in the place is the copy.
     there = copies.in_place_already(engine, study_uid, files - paths.keys(), lambda uid: _read_held(spool, read, uid))
-    taken = {name: read(path) for name, path in paths.items()} | dict(there)
-    if gone := files - taken.keys():
+    arrivals, aside, faults = dict(there), dict[str, Path | None](), list[OSError | ValueError]()
+    for name, path in paths.items():  # each alone: one that the disk does not give keeps no other waiting
+        try:
+            arrival = read(path)
+            aside[name] = _put_confirmed_in_place(engine, spool, path, arrival)
+            arrivals[name] = arrival
+        except (OSError, ValueError) as error:
+            faults.append(error)
+    if gone := files - paths.keys() - arrivals.keys():
         copies.wait_again(engine, study_uid, gone, clock())
+    settled = copies.settle(engine, study_uid, arrivals, who, policy, quiet, clock()) if arrivals else set()
+    for name in arrivals.keys() & paths.keys():
+        if name in settled:
+            _put_confirmed_in_place(engine, spool, paths[name], arrivals[name])
+            spool.drop_copy(paths[name])
+        else:
+            _take_back(engine, spool, arrivals[name].instance.sop_instance_uid, aside[name])
+    if gone:
         raise NotAllowed(f"the copy {min(gone)} is not in the spool any more: send the image again")
-    for name, path in paths.items():
-        _put_confirmed_in_place(engine, spool, path, taken[name])
-    copies.settle(engine, study_uid, taken, who, policy, quiet, clock())
-    for name, path in paths.items():
-        _put_confirmed_in_place(engine, spool, path, taken[name])
-        spool.drop_copy(path)
-    return len(taken)
+    if faults:
+        raise faults[0]
+    return len(settled)
+
+
+def _take_back(engine: sa.Engine, spool: Spool, uid: str, aside: Path | None) -> None:
+    """Another process ended the taking while this one was stopped, and something else may be confirmed since: it comes back."""
+    held, file = copies.held(engine, uid), spool.find(uid)
+    if held is None or file is None or aside is None:
+        return
+    if attributes.sha256_of(aside) == held.instance.sha256 != attributes.sha256_of(file):
+        spool.put_in_place(aside, "it was put in its place too late: something else had been confirmed", held.came_first)
 
 
 def _read_held(spool: Spool, read: Read, uid: str) -> Arrival | None:
@@ -304,18 +331,8 @@ def _read_held(spool: Spool, read: Read, uid: str) -> Arrival | None:
         return None
 
 
-def _is_in_place(engine: sa.Engine, spool: Spool, uid: str) -> bool:
-    """True where other bytes than the ledger's lie in an image's place: a confirmed copy does already, or it cannot be said."""
-    held, file = copies.held(engine, uid), spool.find(uid)
-    if held is None or file is None:
-        return False
-    try:
-        return attributes.sha256_of(file) != held.instance.sha256
-    except OSError:
-        return True
-
-
-def _put_confirmed_in_place(engine: sa.Engine, spool: Spool, path: Path, arrival: Arrival) -> None:
+def _put_confirmed_in_place(engine: sa.Engine, spool: Spool, path: Path, arrival: Arrival) -> Path | None:
+    """Returns where what was held lies now; None where nothing had to be done."""
     held = copies.held(engine, arrival.instance.sop_instance_uid)
     came_first = arrival.instance.received_at if held is None else held.came_first
-    spool.put_in_place(path, "a person confirmed another copy of this image", came_first)
+    return spool.put_in_place(path, "a person confirmed another copy of this image", came_first)

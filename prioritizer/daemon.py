@@ -518,8 +518,6 @@ class Daemon:
             failing={station.name: station.failures for station in self.stations if station.failures},
             restarts=self.listener.restarts,
             owed=self._owed.names,
-            set_aside=self.spool.set_aside(),
-            strangers=len(self.spool.strangers()),
         )
 
     def _policy(self) -> Policy:

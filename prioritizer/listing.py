@@ -17,7 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from prioritizer.config import Settings
-from prioritizer.db import calibrations, copies, daemons, queues, senders, worklist
+from prioritizer.db import calibrations, connect, copies, daemons, queues, senders, worklist
 from prioritizer.db.copies import Newer
 from prioritizer.db.ordering import Order, View, Wanted
 from prioritizer.db.side_by_side import side_by_side
@@ -167,7 +167,8 @@ def calibration_now(engine: sa.Engine, settings: Settings) -> dict[str, Any]:
 
 def as_listed(engine: sa.Engine) -> list[dict[str, Any]]:
     """Every row of which it must be confirmed whose it is, with what differs and the copies that wait; holds patient data."""
-    return [_doubt(engine, row) for row in worklist.unconfirmed(engine)]
+    with connect.one_look(engine):
+        return [_doubt(engine, row) for row in worklist.unconfirmed(engine)]
 
 
 def _doubt(engine: sa.Engine, row: Row) -> dict[str, Any]:

@@ -20,7 +20,7 @@ import sqlalchemy as sa
 from prioritizer.clock import Clock, utc_now
 from prioritizer.copies import Compare, Copies
 from prioritizer.db import copies, receiving
-from prioritizer.db.receiving import NOT_STORED, NOT_TAKEN, Arrival, Quiet
+from prioritizer.db.receiving import NOT_STORED, NOT_TAKEN, Arrival, Quiet, is_of_the_values
 from prioritizer.dicom import attributes, develop, notices
 from prioritizer.dicom.part10 import read_receipt
 from prioritizer.dicom.spool import Spool
@@ -142,12 +142,14 @@ class Receive:
             self._settle(path)
 
     def _enter_alone(self, path: Path, arrival: Arrival) -> list[Path]:
-        """As it is, or bare with the reason; nothing where the ledger takes neither now."""
+        """As it is, or bare where the ledger cannot store its values; nothing where it takes neither now."""
         for bare in (False, True):
             try:
                 return self._receive([(path, _bare(path) if bare else arrival)])
             except (*NOT_TAKEN, Contended, OSError, ValueError) as error:
                 log.error("a file could not be entered (%s)", type(error).__name__, extra={"event": "entry-fault"})
+                if not is_of_the_values(error):
+                    break
         self._wait(path, "a file of the inbox cannot be entered now")
         return []
 
@@ -194,6 +196,10 @@ class Receive:
                 wait, why = self._notices.later(path), error.strerror or type(error).__name__
                 said = "the disk does not give or delete a notice of the listener (%s); it is looked at again in %.0f s, the others go on"
                 log.error(said, why, wait, extra={"event": "notice-waits"})
+            except sa.exc.SQLAlchemyError as error:
+                wait = self._notices.later(path)
+                said = "a notice of the listener cannot be entered (%s); it is looked at again in %.0f s, the others go on"
+                log.error(said, type(error).__name__, wait, extra={"event": "notice-waits"})
         return bool(due)
 
     def _take_notice(self, path: Path) -> None:
@@ -202,6 +208,8 @@ class Receive:
             if notice.get("kind") != notices.CONFLICT:  # an earlier version wrote these; the copy itself is judged
                 receiving.record_notice(self.engine, path.name, notice, moment_of(notice, self.clock()), self.clock())
         except (sa.exc.SQLAlchemyError, TypeError, ValueError, OverflowError) as error:
+            if isinstance(error, sa.exc.SQLAlchemyError) and not is_of_the_values(error):
+                raise
             log.error("a notice of the listener is dropped (%s)", type(error).__name__, extra={"event": "notice-fault"})
         self.spool.acknowledge(path)
 
@@ -219,7 +227,7 @@ class Rebuilt:
     set_aside: int
     """Files without a receipt, put into quarantine."""
     left: int
-    """Files that the disk or the ledger did not give or take now: to be tried again."""
+    """Files, and folders of them, that the disk or the ledger did not give or take now: to be tried again."""
 
 
 def moment_of(notice: dict[str, Any], now: datetime) -> datetime:
@@ -238,8 +246,9 @@ def rebuild(engine: sa.Engine, spool: Spool, known: set[str], policy: Policy, qu
     """
     found: list[tuple[datetime, Path]] = []
     unreadable: list[Path] = []
+    lost = list[Path]()
     left = 0
-    for path in spool.held():
+    for path in spool.held(lost.append):
         if path.stem in known:
             continue
         try:
@@ -260,7 +269,7 @@ def rebuild(engine: sa.Engine, spool: Spool, known: set[str], policy: Policy, qu
         except (*NOT_TAKEN, ValueError, OSError) as error:
             left += 1
             log.error("a spooled file could not be entered (%s)", type(error).__name__, extra={"event": "rebuild-fault"})
-    return Rebuilt(entered=entered, set_aside=len(unreadable), left=left)
+    return Rebuilt(entered=entered, set_aside=len(unreadable), left=left + len(lost))
 
 
 def _enter_settled(engine: sa.Engine, path: Path, came_first: datetime, policy: Policy, quiet: Quiet, now: datetime) -> int:
@@ -274,5 +283,7 @@ def _enter_settled(engine: sa.Engine, path: Path, came_first: datetime, policy: 
     try:
         return enter(arrival)
     except NOT_TAKEN as error:
+        if not is_of_the_values(error):
+            raise
         log.error("a spooled file is entered without its header (%s)", type(error).__name__, extra={"event": "rebuild-fault"})
         return enter(_bare(path))

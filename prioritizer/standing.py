@@ -17,7 +17,7 @@ from prioritizer.config import Settings
 from prioritizer.db import calibrations, clock_steps, copies, healing, queues, worklist
 from prioritizer.db.housekeeping import Alarm
 from prioritizer.db.ruled import holding
-from prioritizer.dicom.spool import Spool, since_of
+from prioritizer.dicom.spool import Spool
 from prioritizer.errors import CalibrationChanged, Transient
 from prioritizer.ranking import Policy, minutes
 from prioritizer.study import FileFault
@@ -47,10 +47,6 @@ class Parts:
     """How often the listener was started again in the last hour."""
     owed: tuple[str, ...] = ()
     """Work that could not be done when it was due and is tried again."""
-    set_aside: int = 0
-    """Acknowledged files that lie in quarantine because nothing could be read of them."""
-    strangers: int = 0
-    """Folders and other entries in the inbox that no listener put there."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,10 +60,10 @@ class Look:
     ready: list[str]
     parts: Parts
     failing: Mapping[str, str]
-    growth: float
-    """Bytes a day by which the spool grows."""
-    unlisted: int
-    """Settled files of the spool that a rebuild could not enter into the ledger yet."""
+    growth: float | None
+    """Bytes a day by which the spool grows; None where it was not measured since the start."""
+    unlisted: int | None
+    """Settled files of the spool that a rebuild could not enter into the ledger yet; None where none was done since the start."""
     now: datetime
 
 
@@ -101,10 +97,11 @@ def found(look: Look, lasting: Lasting) -> list[Alarm]:
     return standing + list(_alarm(blind, "blind", said, ADMINISTRATOR, "the log names the cause: look at the spool's disk and folders"))
 
 
-def judged(found: Sequence[Alarm]) -> Sequence[str]:
-    """Which alarms are cleared where they are not among those found: while some cannot be judged, none is."""
+def judged(found: Sequence[Alarm], look: Look) -> Sequence[str]:
+    """Which alarms are cleared where they are not among those found: while some cannot be judged none is, nor what was not looked at."""
     names = [alarm.name for alarm in found]
-    return names if "blind" in names else NAMES
+    unknown = {"unlisted": look.unlisted, "disk-forecast": look.growth}
+    return names if "blind" in names else [name for name in NAMES if unknown.get(name, 0) is not None]
 
 
 def _alarm(on: object, name: str, said: str, who: str, first: str) -> Iterator[Alarm]:
@@ -147,16 +144,20 @@ def _of_the_list(look: Look, lasting: Lasting) -> Iterator[Alarm]:
     )
 
 
+def _age(look: Look, file: tuple[int, str]) -> timedelta:
+    return look.now - datetime.fromtimestamp(file[0] / 1e9, UTC)
+
+
 def _of_queues(look: Look, lasting: Lasting) -> Iterator[Alarm]:
     """What waits for longer than it should, for whom."""
     waiting = look.spool.waiting()
-    oldest = look.now - datetime.fromtimestamp(waiting[0][0] / 1e9, UTC) if waiting else timedelta(0)
+    oldest = _age(look, waiting[0]) if waiting else timedelta(0)
     said = f"{len(waiting)} received files wait for the ledger, the oldest for {minutes(oldest)}: their studies may not be on the list"
     first = "`prioritizer doctor`; the log names the file or the database that stands in the way"
     yield from _alarm(oldest > INBOX_AGE, "inbox", said, ADMINISTRATOR, first)
     kept = copies.kept_files(look.engine)
-    unjudged = [path for path in look.spool.copies() if path.name not in kept]
-    oldest = max((look.now - since_of(path) for path in unjudged), default=timedelta(0))
+    unjudged = [copy for copy in look.spool.copies_waiting() if copy[1] not in kept]
+    oldest = max((_age(look, copy) for copy in unjudged), default=timedelta(0))
     said = f"{len(unjudged)} images that came again could not be compared with what is held, the oldest for {minutes(oldest)}"
     first = "the log names what stands in the way: the disk, the database or a decoder; the files lie in the spool's conflicts folder"
     yield from _alarm(oldest > COPIES_AGE, "copies", said, ADMINISTRATOR, first)
@@ -219,11 +220,10 @@ def _of_files(look: Look, lasting: Lasting) -> Iterator[Alarm]:
     said = "the spool's disk is below its watermark: storing is refused with 0xA700"
     yield from _alarm(low, "disk", said, ADMINISTRATOR, "free the disk")
     watermark = max(listener.min_free_mib << 20, int(listener.min_free_share * free / max(share, 1e-9)))
-    days = (free - watermark) / look.growth if look.growth > 0 else None
+    growth = look.growth or 0.0
+    days = (free - watermark) / growth if growth > 0 else None
     full = not low and days is not None and days * timedelta(days=1) < FORECAST
-    said = (
-        f"at the growth of the last week ({look.growth / 1e9:.1f} GB a day) the spool's disk reaches its watermark in {days or 0:.1f} days"
-    )
+    said = f"at the growth of the last week ({growth / 1e9:.1f} GB a day) the spool's disk reaches its watermark in {days or 0:.1f} days"
     first = "give it more room, or keep less: store.keep_read_days, and in stage shadow store.keep_unread_days"
     yield from _alarm(full, "disk-forecast", said, ADMINISTRATOR, first)
     said = f"{look.unlisted} files of the spool are not on the list: the disk does not give them, or the ledger does not take them"
@@ -236,11 +236,12 @@ def _of_files(look: Look, lasting: Lasting) -> Iterator[Alarm]:
     said = f"the bytes of {len(damaged)} spooled instances changed since they arrived: {', '.join(sorted(damaged)[:3])}"
     first = "look at the disk; send these studies again: what arrives takes their place"
     yield from _alarm(damaged, "files-damaged", said, ADMINISTRATOR, first)
-    said = f"{look.parts.set_aside} acknowledged files could not be understood at all and lie in the spool's quarantine folder"
+    aside, strangers = look.spool.set_aside(), len(look.spool.strangers())
+    said = f"{aside} acknowledged files could not be understood at all and lie in the spool's quarantine folder"
     first = "`prioritizer status` lists them with their sender; send these images again, then remove the files"
-    yield from _alarm(look.parts.set_aside, "set-aside", said, ADMINISTRATOR, first)
-    said = f"{look.parts.strangers} entries in the spool's inbox are not files of the listener"
-    yield from _alarm(look.parts.strangers, "strangers", said, ADMINISTRATOR, "look at what put them there, and remove them")
+    yield from _alarm(aside, "set-aside", said, ADMINISTRATOR, first)
+    said = f"{strangers} entries in the spool's inbox are not files of the listener"
+    yield from _alarm(strangers, "strangers", said, ADMINISTRATOR, "look at what put them there, and remove them")
 
 
 def _of_studies(look: Look, lasting: Lasting) -> Iterator[Alarm]:

@@ -176,7 +176,7 @@ class CopyState(StrEnum):
 
 COPY_TRANSITIONS: Mapping[CopyState, frozenset[CopyState]] = {
     CopyState.WAITING: frozenset({CopyState.KEPT, CopyState.TAKING, CopyState.TAKEN, CopyState.SAME}),
-    CopyState.TAKING: frozenset({CopyState.TAKEN, CopyState.WAITING}),
+    CopyState.TAKING: frozenset({CopyState.TAKEN, CopyState.WAITING, CopyState.KEPT}),
     CopyState.SAME: frozenset(),
     CopyState.KEPT: frozenset(),
     CopyState.TAKEN: frozenset(),

@@ -112,8 +112,9 @@ def _put_back(tx: sa.Connection, step: timedelta, now: datetime) -> int:
     if policy is None:
         return 0
     rules = in_force(tx, policy)
-    back, forward = _steps(tx, step, now - step)
-    unseen, since = _unseen_step_back(tx, now - step, now) if step >= DAY else (None, None)
+    last = _last_of_later(tx, now - step, now) if step >= DAY else None
+    back, forward = _steps(tx, step, now - step, last)
+    unseen, since = _unseen_step_back(tx, now - step, last) if step >= DAY else (None, None)
     if back is not None:  # somebody saw it go back, at the latest then
         back, since = min(back, unseen or back), None
     else:
@@ -143,13 +144,24 @@ def _put_back(tx: sa.Connection, step: timedelta, now: datetime) -> int:
     return len(uids)
 
 
-def _steps(tx: sa.Connection, step: timedelta, before: datetime) -> tuple[datetime | None, timedelta]:
-    """Of the day before a step forward: when the clock went back by as much, by that clock, and by how much it went forward since.
+def _last_of_later(tx: sa.Connection, before: datetime, now: datetime) -> int | None:
+    """The last event that is dated later than a clock that stood at `before`, and not later than now."""
+    later = (events.c.at > before + SEEN_WITHIN) & (events.c.at <= now - SEEN_WITHIN)
+    last: int | None = tx.scalar(sa.select(sa.func.max(events.c.id)).where(later))
+    return last
 
-    Only what undoes a step back, before the clock came to where it had been, says that it was behind in between: the first is None
-    otherwise. A machine that stood still for as long as its clock had once been ahead was not behind.
+
+def _steps(tx: sa.Connection, step: timedelta, before: datetime, last: int | None) -> tuple[datetime | None, timedelta]:
+    """Before a step forward: when the clock went back by as much, by that clock, and by how much it went forward since.
+
+    Looked at is the day before, and what came after the event `last`, which is dated later than the clock stood at. Only what undoes a
+    step back, before the clock came to where it had been, says that it was behind in between: the first is None otherwise. A
+    machine that stood still for as long as its clock had once been ahead was not behind.
     """
-    recent = (events.c.kind == Kind.CLOCK_STEPPED) & (events.c.at > before - DAY) & (events.c.at <= before + SEEN_WITHIN)
+    of_late = events.c.at > before - DAY
+    if last is not None:
+        of_late |= events.c.id > last
+    recent = (events.c.kind == Kind.CLOCK_STEPPED) & of_late & (events.c.at <= before + SEEN_WITHIN)
     back, by, forward = None, timedelta(0), timedelta(0)
     for row in tx.execute(sa.select(events.c.at, events.c.detail).where(recent).order_by(events.c.id)):
         seconds = float(row.detail.get("seconds", 0))
@@ -161,16 +173,14 @@ def _steps(tx: sa.Connection, step: timedelta, before: datetime) -> tuple[dateti
     return back if undone else None, forward
 
 
-def _unseen_step_back(tx: sa.Connection, before: datetime, now: datetime) -> tuple[datetime | None, int | None]:
+def _unseen_step_back(tx: sa.Connection, before: datetime, last: int | None) -> tuple[datetime | None, int | None]:
     """Since when, by a clock that stood at `before`, it was behind, and the last event of before that; None twice where it was not.
 
-    Nobody saw it go back: the machine started with it. It was behind where the ledger had already written of a later moment.
+    Nobody saw it go back: the machine started with it. It was behind where the ledger had already written of a later moment (`last`).
     """
-    later = (events.c.at > before + SEEN_WITHIN) & (events.c.at <= now - SEEN_WITHIN)
-    last = tx.scalar(sa.select(sa.func.max(events.c.id)).where(later))
     if last is None and before >= MADE:
         return None, None
-    if last is not None and _went_back(tx, last):
+    if last is not None and before >= MADE and _went_back(tx, last):
         return None, None  # what was written of a later moment was written by a clock that was ahead, and somebody saw it set right
     behind = (events.c.id > (last or 0)) & (events.c.at <= before + SEEN_WITHIN)
     return tx.scalar(sa.select(sa.func.min(events.c.at)).where(behind)), last or 0

@@ -117,6 +117,8 @@ def _as_transient() -> Iterator[None]:
         yield
     except OperationalError as error:
         raise Transient(f"the database cannot be used now ({type(error.orig).__name__})") from error
+    except sa.exc.TimeoutError as error:  # every connection of the pool waits
+        raise Transient("no connection to the database is free") from error
     except DBAPIError as error:
         if error.connection_invalidated:
             raise Transient("the connection to the database was lost") from error

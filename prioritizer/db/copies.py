@@ -41,6 +41,7 @@ from prioritizer.study import (
 )
 
 BEING_TAKEN = "the newer copy was confirmed and is being put in its place"
+STANDS_ALONE = "only a copy is left of image ...{tail}, which came again for {whom}: the first is lost, confirm whose it is"
 NOT_LONG = timedelta(minutes=5)
 """What was begun no further ahead of the moment asked for was begun just now; anything later was dated by a clock that was ahead."""
 ALIAS = "copy."
@@ -84,6 +85,21 @@ def kept_files(engine: sa.Engine) -> set[str]:
     kept = differing_copies.c.state.in_((CopyState.WAITING, CopyState.TAKING, CopyState.KEPT))
     with connect.reading(engine) as tx:
         return set(tx.scalars(sa.select(differing_copies.c.file).where(kept)))
+
+
+def is_settled(engine: sa.Engine, file: str) -> bool:
+    """True where a copy that is sent again says nothing new: it waits, is being taken, or was kept aside and no other was taken since.
+
+    Once another copy of the image was taken, what is sent again is another word against that one.
+    """
+    with connect.reading(engine) as tx:
+        row = tx.execute(sa.select(differing_copies).where(differing_copies.c.file == file)).one_or_none()
+        if row is None or row.state not in (CopyState.WAITING, CopyState.TAKING, CopyState.KEPT):
+            return False
+        others = differing_copies.c.sop_instance_uid == row.sop_instance_uid
+        taken = sa.select(sa.literal(1)).where(others, differing_copies.c.state == CopyState.TAKEN)
+        since = taken.where(differing_copies.c.settled_at >= row.settled_at) if row.settled_at is not None else taken
+        return row.state != CopyState.KEPT or tx.scalar(since.limit(1)) is None
 
 
 def of_other_bytes(engine: sa.Engine, arrivals: Sequence[Instance]) -> set[str]:
@@ -133,10 +149,11 @@ def taken_of(engine: sa.Engine, study_uid: str) -> set[str]:
         return set(tx.scalars(sa.select(differing_copies.c.file).where(mine)))
 
 
-def images_of(engine: sa.Engine, files: Collection[str]) -> list[str]:
-    """The SOP Instance UIDs of these copies."""
+def images_of(engine: sa.Engine, files: Collection[str]) -> dict[str, str]:
+    """The SOP Instance UIDs of these copies, by file."""
+    query = sa.select(differing_copies.c.file, differing_copies.c.sop_instance_uid).where(differing_copies.c.file.in_(files))
     with connect.reading(engine) as tx:
-        return list(tx.scalars(sa.select(differing_copies.c.sop_instance_uid).where(differing_copies.c.file.in_(files))))
+        return {row.file: row.sop_instance_uid for row in tx.execute(query)}
 
 
 def in_place_already(
@@ -173,7 +190,11 @@ def begin_taking(engine: sa.Engine, study_uid: str, files: Sequence[str], who: s
         if len(_leave(tx, mine & differing_copies.c.file.in_(files), CopyState.TAKING, who, now)) != len(files):
             raise NotAllowed("what waits to be confirmed changed meanwhile: look at it again")
         if files:
-            _leave(tx, mine, CopyState.KEPT, who, now)
+            # Of two copies of one image that were confirmed one after the other, and neither is in its place yet, the later word counts.
+            images = sa.select(differing_copies.c.sop_instance_uid).where(mine, differing_copies.c.file.in_(files)).scalar_subquery()
+            replaced = (differing_copies.c.state == CopyState.TAKING) & differing_copies.c.sop_instance_uid.in_(images)
+            older = sa.or_(differing_copies.c.state == CopyState.WAITING, replaced)
+            _leave(tx, mine & differing_copies.c.file.not_in(files) & older, CopyState.KEPT, who, now)
             tx.execute(studies.update().where(studies.c.study_uid == study_uid).values(identity=BEING_TAKEN))
             retract_unsent(tx, study_uid, now)
             hold(tx, study_uid)
@@ -340,11 +361,12 @@ def settle(
     now: datetime,
     *,
     shown: str = "",
-) -> None:
+) -> set[str]:
     """A person confirmed whose study it is. `shown`: the mark of what they were shown.
 
-    `taken`: the copies, by file, whose bytes are in the place of what was held. Without any, what the row shows was confirmed, and every
-    copy that waits stays aside.
+    `taken`: the copies, by file, whose bytes are in the place of what was held; returns those that were still to be settled: another
+    process may have settled them meanwhile, and something else been confirmed since. Without any, what the row shows was confirmed, and
+    every copy that waits stays aside.
 
     Where another image of the row states another patient than was taken, that is confirmed next; so is what came since.
     """
@@ -352,16 +374,20 @@ def settle(
         rules = in_force(tx, policy)
         study = lock_study(tx, study_uid)
         is_what_was_shown(tx, study_uid, shown)
-        begun = (differing_copies.c.study_uid == study_uid) & (differing_copies.c.state == CopyState.TAKING)
-        if set(tx.scalars(sa.select(differing_copies.c.file).where(begun))) - taken.keys():
+        taking = (differing_copies.c.study_uid == study_uid) & (differing_copies.c.state == CopyState.TAKING)
+        begun = set(tx.scalars(sa.select(differing_copies.c.file).where(taking)))
+        if begun and not taken:
             raise NotAllowed("the newer copy was confirmed and is being put in its place: look again in a minute")
-        for file, arrival in taken.items():
+        mine = {file: arrival for file, arrival in taken.items() if file in begun}
+        if taken and not mine:
+            return set()
+        for file, arrival in mine.items():
             row = _row(tx, arrival.instance.sop_instance_uid)
             healing.take_file(tx, row, arrival, rules, quiet, now, "the copy was confirmed and took its place")
             _correct_row(tx, row.study_uid, arrival.instance, now)
             _leave(tx, differing_copies.c.file == file, CopyState.TAKEN, who, now)
-        if taken:
-            since = [text for text in study.identity.split("\n") if text and text != BEING_TAKEN]
+        if mine:
+            since = [text for text in study.identity.split("\n") if text and (begun - mine.keys() or text != BEING_TAKEN)]
             doubts, what = [*since, *_still_stated(tx, lock_study(tx, study_uid))], "the newer particulars were taken"
         else:
             left = _leave(tx, differing_copies.c.study_uid == study_uid, CopyState.KEPT, who, now)
@@ -371,6 +397,7 @@ def settle(
         held = study.held if study.held == Hold.REBUILT else Hold.IDENTITY if doubts else Hold.NONE
         tx.execute(studies.update().where(studies.c.study_uid == study_uid).values(identity=_lines(doubts), held=held))
         record(tx, Kind.IDENTITY_SETTLED, f"whose study it is was confirmed: {what}", now, study=study_uid, actor=who)
+        return set(mine)
 
 
 def _lines(doubts: Sequence[str]) -> str:

@@ -15,14 +15,14 @@ from prioritizer.db import connect, identity, ranking_policy
 from prioritizer.db.clock_steps import bring_to_present
 from prioritizer.db.events import Kind, record
 from prioritizer.db.in_force import InForce, in_force
-from prioritizer.db.instance_rows import Arrival, row_of
+from prioritizer.db.instance_rows import Arrival, holds_a_radiograph, row_of
 from prioritizer.db.placing import put_in_place, replace_study
 from prioritizer.db.quiet import Quiet
 from prioritizer.db.result_revisions import retract_unsent
 from prioritizer.db.tables import ECHO, NO_READER, differing_copies, instances, notices, results, studies
 from prioritizer.eligibility import may_be_a_radiograph
 from prioritizer.errors import Contended
-from prioritizer.identity import particulars_of
+from prioritizer.identity import in_words, particulars_of
 from prioritizer.ranking import Policy, Standing
 from prioritizer.study import AIState, FileFault, Hold, Instance, ReadingState
 
@@ -30,24 +30,51 @@ __all__ = ["Arrival", "Quiet", "enter", "known_instances", "receive", "record_no
 
 
 NOT_TAKEN = (sa.exc.SQLAlchemyError, UnicodeError, OverflowError)
-"""What the databases' drivers raise of values that they do not store."""
+"""What may be raised where an instance is entered: it is tried again, and the others go on."""
 NOT_STORED = "its header holds values that the ledger cannot store"
 NO_RESULT_OF_OURS = "it says that prioritizer made it, and this ledger knows no such result: listed, never scored"
 
 
-def receive(engine: sa.Engine, arrivals: Sequence[Arrival], policy: Policy, quiet: Quiet, now: datetime, *, held: Hold = Hold.NONE) -> int:
+def is_of_the_values(error: BaseException) -> bool:
+    """True where an error of `NOT_TAKEN` says that the values cannot be stored, now or later; False where it may be the moment's."""
+    if isinstance(error, sa.exc.DBAPIError):
+        return isinstance(error, sa.exc.DataError | sa.exc.InterfaceError | sa.exc.ProgrammingError | sa.exc.NotSupportedError)
+    return isinstance(error, sa.exc.StatementError | UnicodeError | OverflowError)
+
+
+def receive(
+    engine: sa.Engine,
+    arrivals: Sequence[Arrival],
+    policy: Policy,
+    quiet: Quiet,
+    now: datetime,
+    *,
+    held: Hold = Hold.NONE,
+    doubt: str = "",
+) -> int:
     """Enter the arrivals, each once however often it is handed in; returns how many were new.
 
-    `held`: what holds back the results of the studies that these arrivals open. A row that is there already keeps what it has.
+    `held`: what holds back the results of the studies whose first radiographs these are. A row that holds one keeps what it has.
+    `doubt`: what must be confirmed of each new one before a result goes out; `{tail}` and `{whom}` stand for its UID's end and its patient.
     """
     try:
         with connect.writing(engine) as tx:
             ranking_policy.remember(tx, policy)
             rules = in_force(tx, policy)
             bring_to_present(tx, rules, now)
-            return sum(enter(tx, arrival, rules, quiet, now, held=held) for arrival in arrivals)
+            entered = [arrival for arrival in arrivals if enter(tx, arrival, rules, quiet, now, held=held)]
+            for arrival in entered if doubt else ():
+                _doubt(tx, arrival.instance, doubt)
+            return len(entered)
     except IntegrityError as error:
         raise Contended("another process entered the same study at the same moment; its arrivals are looked at again") from error
+
+
+def _doubt(tx: sa.Connection, instance: Instance, doubt: str) -> None:
+    uid = instance.sop_instance_uid
+    key = tx.scalar(sa.select(instances.c.study_uid).where(instances.c.sop_instance_uid == uid))
+    text = doubt.format(tail=uid[-12:], whom=in_words(particulars_of(instance)))
+    identity.mark(tx, str(key), text, held=may_be_a_radiograph(instance))
 
 
 def enter(tx: sa.Connection, arrival: Arrival, rules: InForce, quiet: Quiet, now: datetime, *, held: Hold = Hold.NONE) -> bool:
@@ -87,6 +114,9 @@ def belong(
             # A new image: its result is none of before. Where whose study it is waits to be confirmed, that is asked.
             of_now = sa.case((studies.c.identity == "", Hold.NONE), else_=Hold.IDENTITY)
             tx.execute(studies.update().where(studies.c.study_uid == key).values(held=of_now))
+        elif held and not study.held and may_be_a_radiograph(instance) and not holds_a_radiograph(tx, key):
+            # The row was opened by a report or the like that came after the ledger was lost: its image is one of before.
+            tx.execute(studies.update().where(studies.c.study_uid == key).values(held=held))
     return instance, study
 
 

@@ -6,6 +6,7 @@ that was opened again, is not deleted by a question asked before.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -17,6 +18,7 @@ from prioritizer.db.events import Kind, record
 from prioritizer.db.tables import deliveries, differing_copies, instances, results, studies
 from prioritizer.study import AIState, DeliveryState, Hold, InstanceState, ReadingState
 
+log = logging.getLogger(__name__)
 MEASURED = timedelta(days=7)
 """The growth of the spool is that of so long."""
 
@@ -66,16 +68,25 @@ def _deletable(deadlines: Deadlines) -> sa.Select[tuple[str, str, str]]:
     )  # fmt: skip
 
 
-def unlink_marked(engine: sa.Engine, uids: Sequence[str], unlink: Callable[[str], object]) -> None:
+def unlink_marked(engine: sa.Engine, uids: Sequence[str], unlink: Callable[[str], object]) -> int:
     """Unlink the files of these instances that are still marked as deleted, also where a crash came between mark and unlink.
+
+    Returns how many the disk did not delete: the others go on.
 
     The row is held meanwhile: an image that comes again enters before or after this, and its file is never the one that goes.
     """
+    left = 0
     for uid in uids:  # each alone: no writer waits for more than one file
         with connect.writing(engine) as tx:
             mine = (instances.c.sop_instance_uid == uid) & instances.c.pixels_deleted_at.is_not(None)
-            if tx.scalar(sa.select(instances.c.sop_instance_uid).where(mine).with_for_update()):
+            if not tx.scalar(sa.select(instances.c.sop_instance_uid).where(mine).with_for_update()):
+                continue
+            try:
                 unlink(uid)
+            except OSError as error:
+                left += 1
+                log.error("a file cannot be deleted (%s)", error.strerror or type(error).__name__, extra={"event": "retention-waits"})
+    return left
 
 
 def delete_result_bytes(engine: sa.Engine, sent_before: datetime, now: datetime, limit: int = 100) -> int:

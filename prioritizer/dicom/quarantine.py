@@ -72,8 +72,8 @@ class Quarantine:
         whole.rename(target)
 
     def listing(self) -> Iterator[tuple[Path, dict[str, Any]]]:
-        """Every file set aside, with its `reason`, `at` and what was known of its sender."""
-        for path in sorted(self.folder.glob("*.dcm")):
+        """Every file set aside, with its `reason`, `at` and what was known of its sender. Raises OSError without the folder."""
+        for path in sorted(path for path in self.folder.iterdir() if path.suffix == ".dcm"):
             try:
                 yield path, json.loads(path.with_suffix(".json").read_bytes())
             except (OSError, ValueError):

@@ -18,9 +18,9 @@ import os
 import secrets
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
-from datetime import UTC, datetime
+from datetime import datetime
 from enum import Enum
 from pathlib import Path
 from typing import Any, Final
@@ -67,6 +67,8 @@ class Spool:
         self._failures = 0
         self._probe_at = 0.0
         self._counted_at, self._set_aside = -_COUNTED_SECONDS, 0
+        self._lost: dict[str, int] = {}
+        """Files whose entry is there and that the disk does not describe: since when, in nanoseconds of Unix time."""
 
     # --- the listener's side -------------------------------------------------------------------------------------
 
@@ -136,7 +138,10 @@ class Spool:
         return Outcome.CONFLICT
 
     def _keep_conflict(self, path: Path, uid: str) -> None:
-        target = self._conflicts / f"{_file_stem(uid)}.{data_set_digest(path)[:12]}.dcm"
+        digest = data_set_digest(path)
+        target = self._conflicts / f"{_file_stem(uid)}.{digest[:12]}.dcm"
+        if target.exists() and is_named_by_its_bytes(target) and not _same(path, target):
+            target = self._conflicts / f"{_file_stem(uid)}.{digest[:24]}.dcm"  # two whole copies of one short name
         try:
             os.link(path, target)
         except FileExistsError:
@@ -145,6 +150,8 @@ class Spool:
                 whole.unlink(missing_ok=True)
                 os.link(path, whole)
                 whole.replace(target)
+            with suppress(OSError):
+                os.utime(target)  # it came again
             # A listener killed before its own fsync of the folder may have left the name unsynced.
             sync_folder(self._conflicts)
             return
@@ -213,16 +220,27 @@ class Spool:
     def strangers(self) -> list[Path]:
         """What lies in the inbox and was not put there by a listener: folders, leftovers of NFS, files of another kind."""
         with os.scandir(self._inbox) as entries:
-            return sorted(Path(entry.path) for entry in entries if not _is_known(entry))
+            return sorted(Path(entry.path) for entry in entries if not _is_ours(entry))
 
     def waiting(self) -> list[tuple[int, str]]:
         """The files of the inbox, oldest first: since when each lies there, in nanoseconds of Unix time, and its name."""
-        found = []
-        with os.scandir(self._inbox) as entries:
+        return self._aged(self._inbox)
+
+    def _aged(self, folder: Path) -> list[tuple[int, str]]:
+        """The listener's files of a folder. Of one that the disk does not describe: since it was first so, at the latest."""
+        found, lost = [], dict[str, int]()
+        with os.scandir(folder) as entries:
             for entry in entries:
-                with suppress(OSError):
-                    if _is_ours(entry):
-                        found.append((_since(entry), entry.name))
+                if not _is_ours(entry):
+                    continue
+                try:
+                    since = _since(entry)
+                except FileNotFoundError:
+                    continue  # moved meanwhile
+                except OSError:
+                    since = lost[entry.path] = self._lost.get(entry.path, time.time_ns())
+                found.append((since, entry.name))
+        self._lost = {path: since for path, since in self._lost.items() if Path(path).parent != folder} | lost
         return sorted(found)
 
     def settle(self, path: Path) -> Path:
@@ -263,22 +281,35 @@ class Spool:
         # objects/ twice: the file may move there between the two looks.
         return next((path for path in (*places, places[0]) if path.exists()), None)
 
-    def held(self) -> Iterator[Path]:
-        """Every settled instance, in no order: with the inbox, all that a ledger is rebuilt from."""
-        return self.objects.glob("*/*.dcm")
+    def held(self, lost: Callable[[Path], object] = lambda folder: None) -> Iterator[Path]:
+        """Every settled instance, in no order: with the inbox, all that a ledger is rebuilt from.
+
+        `lost` is handed each folder that the disk does not give; the others are looked through.
+        """
+        for folder in _entries(self.objects, lost):
+            if not folder.name.startswith("."):
+                yield from (path for path in _entries(folder, lost) if path.suffix == ".dcm")
 
     def copies(self) -> list[Path]:
         """Every differing copy that lies beside what is held, oldest first."""
-        found = []
+        return [self._conflicts / name for _, name in self.copies_waiting()]
+
+    def copies_came(self) -> dict[str, int]:
+        """When each differing copy came last, by its name: nanoseconds of Unix time, by the clock of then."""
+        came = {}
         with os.scandir(self._conflicts) as entries:
             for entry in entries:
-                with suppress(OSError):
-                    if _is_ours(entry):
-                        found.append((_since(entry), entry.name))
-        return [self._conflicts / name for _, name in sorted(found)]
+                if _is_ours(entry):
+                    with suppress(OSError):
+                        came[entry.name] = entry.stat().st_mtime_ns
+        return came
 
-    def put_in_place(self, copy: Path, why: str, came_first: datetime) -> None:
-        """Put a copy in the place of what is held under its UID; what was held goes to quarantine. May be repeated.
+    def copies_waiting(self) -> list[tuple[int, str]]:
+        """The same, each with since when it lies there, in nanoseconds of Unix time, and its name."""
+        return self._aged(self._conflicts)
+
+    def put_in_place(self, copy: Path, why: str, came_first: datetime) -> Path | None:
+        """Put a copy in the place of what is held under its UID; what was held goes to quarantine: returns where. May be repeated.
 
         `came_first`: when the image came first; it is kept beside the file for a ledger that is rebuilt. The copy stays in conflicts/ until
         `drop_copy`: a crash, or a ledger that does not commit, loses neither of the two.
@@ -286,16 +317,18 @@ class Spool:
         uid = read_receipt(copy).sop_instance_uid
         target = self.object_path(uid)
         self._make_folder(target.parent)
+        aside = None
         if target.exists():
             if target.samefile(copy):
-                return
-            self._put_aside(target, why, uid)
+                return None
+            aside = self._put_aside(target, why, uid)
         write_durably(_came_first(target), came_first.isoformat().encode())
         whole = target.with_suffix(".new")
         whole.unlink(missing_ok=True)
         os.link(copy, whole)
         whole.replace(target)
         sync_folder(target.parent)
+        return aside
 
     def came_first(self, held: Path) -> datetime:
         """When the image of a settled file came first: the time of its receipt, or an earlier one of what it took the place of.
@@ -308,12 +341,12 @@ class Spool:
             return min(received_at, earlier) if earlier.tzinfo is not None else received_at
         return received_at
 
-    def _put_aside(self, held: Path, why: str, uid: str) -> None:
+    def _put_aside(self, held: Path, why: str, uid: str) -> Path:
         """Quarantine keeps what was held, also where the disk does not give its bytes any more."""
         try:
-            self._quarantine.keep(held, why, sop_instance_uid=uid)
+            return self._quarantine.keep(held, why, sop_instance_uid=uid)
         except (OSError, ValueError):
-            self._quarantine.move_unread(held, why, sop_instance_uid=uid)
+            return self._quarantine.move_unread(held, why, sop_instance_uid=uid)
 
     def make_way(self, copy: Path) -> bool:
         """Of an image that the ledger does not know: True where nothing else is held of it. What is held is entered first.
@@ -350,10 +383,10 @@ class Spool:
         return self._quarantine.take(source, reason, **facts)
 
     def set_aside(self) -> int:
-        """How many acknowledged files lie in quarantine, looked at once a minute."""
+        """How many acknowledged files lie in quarantine, looked at once a minute. Raises OSError where the disk does not give it."""
         if time.monotonic() >= self._counted_at + _COUNTED_SECONDS:
-            self._counted_at = time.monotonic()
             self._set_aside = sum(bool(facts.get("acknowledged")) for _, facts in self.quarantined())
+            self._counted_at = time.monotonic()
         return self._set_aside
 
     def quarantined(self) -> Iterator[tuple[Path, dict[str, Any]]]:
@@ -380,6 +413,18 @@ def _came_first(held: Path) -> Path:
     return held.with_suffix(".first")
 
 
+def _entries(folder: Path, lost: Callable[[Path], object]) -> list[Path]:
+    """What lies in a folder, in name order; none where it is no folder, or the disk does not give it: then `lost` is handed it."""
+    try:
+        with os.scandir(folder) as entries:
+            return sorted(Path(entry.path) for entry in entries)
+    except (NotADirectoryError, FileNotFoundError):
+        return []
+    except OSError:
+        lost(folder)
+        return []
+
+
 def _same(path: Path, known: Path) -> bool:
     """True when both hold the same data set in the same transfer syntax.
 
@@ -397,6 +442,19 @@ def _same(path: Path, known: Path) -> bool:
         return False
 
 
+def is_named_by_its_bytes(copy: Path) -> bool:
+    """True where a differing copy is whole: the digits in its name are those of its data set. False where the disk does not give it."""
+    return holds_the_copy(copy, copy.name)
+
+
+def holds_the_copy(file: Path, copy: str) -> bool:
+    """True where a file holds the data set of the differing copy of this name. False where the disk does not give the file."""
+    try:
+        return data_set_digest(file).startswith(copy.removesuffix(".dcm").rpartition(".")[2])
+    except (OSError, ValueError):
+        return False
+
+
 def _is_lost(held: Path, copy: Path) -> bool:
     """True where the disk gives the copy and not what is held. Raises OSError where it gives neither: that is no fault of one file."""
     try:
@@ -410,30 +468,18 @@ def _is_lost(held: Path, copy: Path) -> bool:
 
 
 def _is_ours(entry: os.DirEntry[str]) -> bool:
-    """True for what a listener places: plain files that end in .dcm."""
-    return entry.name.endswith(".dcm") and not entry.name.startswith(".") and entry.is_file(follow_symlinks=False)
-
-
-def _is_known(entry: os.DirEntry[str]) -> bool:
-    """The same; False also where the disk does not say what it is."""
-    try:
-        return _is_ours(entry)
-    except OSError:
+    """True for what a listener places: plain files that end in .dcm; also where the disk does not say whether it is a plain file."""
+    if not entry.name.endswith(".dcm") or entry.name.startswith("."):
         return False
+    try:
+        return entry.is_file(follow_symlinks=False)
+    except OSError:
+        return True
 
 
 def _since(entry: os.DirEntry[str]) -> int:
     """Nanoseconds of Unix time since when the file lies here; a clock that was ahead puts nothing behind what comes now."""
     return min(entry.stat().st_mtime_ns, time.time_ns())
-
-
-def since_of(path: Path) -> datetime:
-    """Since when a file lies where it is; now where it is gone."""
-    try:
-        since = min(path.stat().st_mtime_ns, time.time_ns())
-    except OSError:
-        since = time.time_ns()
-    return datetime.fromtimestamp(since / 1e9, UTC)
 
 
 def _file_stem(uid: str) -> str:

@@ -83,6 +83,10 @@ def show_study(desk: Here, person: Seeing, study_uid: str, list: str = "", read:
     reading.opened(desk.engine, study_uid, person.name, desk.now)
     said = saying.said_of(desk.engine, study_uid)
     row, manner = worklist.study(desk.engine, study_uid), manner_of(desk, asked)
+    doubt = ""
+    if row.identity:  # the mark first: what comes while the page is drawn is not in it
+        doubt = copies.mark_of(desk.engine, row.study_uid)
+        row = worklist.study(desk.engine, study_uid)
     with_study = desk.page.settings().reading.reveal == "with-study" and not asked.address.blind
     if with_study and row.ai_state == AIState.SCORED and not why_hidden(desk, person, said):
         saying.revealed(desk.engine, study_uid, person.eyes[0], desk.now)
@@ -110,7 +114,7 @@ def show_study(desk: Here, person: Seeing, study_uid: str, list: str = "", read:
         stated=side_by_side(desk.engine, row.study_uid) if row.identity and not manner.masked else [],
         labels=identity.LABELS,
         joins=newer is Newer.FIRST_ROW,
-        doubt=copies.mark_of(desk.engine, row.study_uid) if row.identity else "",
+        doubt=doubt,
         events=history.told_to(person, row, manner, said, happened),
         left_out=history.left_out(manner, happened),
         deliveries=worklist.unfinished_deliveries(desk.engine, study_uid),

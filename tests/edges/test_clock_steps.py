@@ -12,6 +12,7 @@ from prioritizer import chores as timed
 from prioritizer.chores import Chores
 from prioritizer.config import Settings, Site
 from prioritizer.db import clock_steps, delivering, reading, scoring, worklist
+from prioritizer.db.tables import studies
 from prioritizer.dicom.spool import Spool
 from prioritizer.ranking import Stage
 from tests.edges.ledgers import AT_ONCE, LEASE, NOW, POLICY, film, kinds, ledger_fixture, listed, receive, score_next  # noqa: F401
@@ -342,3 +343,20 @@ def test_a_pause_as_long_as_the_clock_had_once_been_ahead_moves_no_arrival(ledge
     before = stands(ledger)
     clock_steps.gone_forward(ledger, HOUR, nine + 4 * HOUR)
     assert stands(ledger) == before
+
+
+def test_a_step_back_that_was_seen_and_set_right_days_later_was_one(ledger: sa.Engine, tmp_path: Path):
+    """Somebody set the wrong year: what came and was read meanwhile is dated by the time that is right."""
+    back, day = timedelta(days=400), timedelta(days=1)
+    began = NOW - timedelta(hours=25) - 2 * day
+    receive(ledger, film(1, "1.before", began), now=began)
+    clock_steps.hold_to_present(ledger, began - back + timedelta(seconds=5))
+    clock_steps.record_step(ledger, -back, began - back + timedelta(seconds=5))
+    for study in ("1.read", "1.open"):
+        receive(ledger, film(1, study, began - back + day), now=began - back + day)
+    reading.read(ledger, "1.read", "anna", began - back + day)
+    clock_steps.gone_forward(ledger, back, began + 2 * day)
+    with ledger.connect() as tx:
+        first = tx.scalar(sa.select(studies.c.first_received_at).where(studies.c.study_uid == "1.open"))
+    assert first == began + day
+    assert retained(ledger, tmp_path) == 0

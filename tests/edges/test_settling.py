@@ -16,7 +16,7 @@ import sqlalchemy as sa
 from prioritizer import copies as judged
 from prioritizer import identity_steps
 from prioritizer.clock import utc_now
-from prioritizer.db import clock_steps, copies, delivering, joining, queues, rebuilding, worklist
+from prioritizer.db import clock_steps, copies, delivering, joining, queues, worklist
 from prioritizer.db.copies import Newer
 from prioritizer.db.tables import differing_copies, instances, metadata
 from prioritizer.errors import NotAllowed, Transient
@@ -275,9 +275,9 @@ def test_a_copy_that_was_kept_aside_is_listed_and_not_published_after_the_ledger
     score_next(box.ledger, 0.9)
     assert [row.patient_id for row in box.rows()] == ["RIGHT-2"]
     assert box.spool.copies() == []
-    assert worklist.held_after_rebuild(box.ledger) == 1
+    assert "only a copy is left" in box.row(STUDY).identity
     assert delivering.claim_study(box.ledger, "p", LEASE, utc_now() + 5 * IN_A_MINUTE) is None
-    rebuilding.decide(box.ledger, publish=True, who="op", now=utc_now())
+    settle(box, take=False)
     assert delivering.claim_study(box.ledger, "p", LEASE, utc_now() + 5 * IN_A_MINUTE) is not None
 
 
@@ -424,14 +424,15 @@ def test_a_copy_that_stands_alone_is_listed_also_where_the_ledger_stores_nothing
     assert box.spool.copies() == []
 
 
-def test_a_copy_that_stands_alone_in_a_study_that_is_read_today_holds_nothing_of_it(box: Box):
+def test_a_copy_that_stands_alone_is_asked_about_also_in_a_study_that_is_read_today(box: Box):
     box.stored(phantom(1, 2))
     box.stored(phantom(1, 2, StationName="another"))
     (waits,) = box.spool.inbox()
     waits.unlink()  # lost before it was entered
     box.receive()
     assert box.row(STUDY).instances == 2
-    assert queues.why_unpublished(box.ledger, STUDY) == ""
+    assert "only a copy is left" in box.row(STUDY).identity
+    assert queues.why_unpublished(box.ledger, STUDY)
 
 
 def test_a_damaged_copy_is_replaced_when_it_is_sent_again(box: Box):

@@ -107,7 +107,9 @@ def test_files_and_studies_that_somebody_must_look_at(box: Box):
     healing.set_fault(box.ledger, {"1.2.3.1"}, FileFault.MISSING, utc_now())
     healing.set_fault(box.ledger, {"1.2.3.2"}, FileFault.DAMAGED, utc_now())
     clock_steps.record_step(box.ledger, timedelta(hours=-1), utc_now())
-    found = names(box, parts=Parts(set_aside=2, strangers=1))
+    box.spool.quarantine(b"abc", "why", acknowledged=True)
+    (box.folder / "spool" / "inbox" / "a folder").mkdir()
+    found = names(box)
     assert {"files-missing", "files-damaged", "identity", "clock", "set-aside", "strangers"} <= found
     assert "clock" not in names(box, now=utc_now() + timedelta(hours=2))
 
@@ -119,7 +121,7 @@ def test_alarms_that_cannot_be_judged_are_an_alarm_and_the_others_stand(box: Box
     def copies(self: object) -> list[Path]:
         raise OSError(5, "EIO")
 
-    monkeypatch.setattr(type(box.spool), "copies", copies)
+    monkeypatch.setattr(type(box.spool), "copies_waiting", copies)
     assert names(box) == {"blind", "files-missing"}
 
 
@@ -156,7 +158,7 @@ def test_a_reason_in_quarantine_that_cannot_be_read_counts_as_one_to_look_at(box
 
 
 def test_every_alarm_has_a_name_that_is_cleared_again(box: Box):
-    everything = look(box, ready=["x"], parts=Parts(set_aside=1, strangers=1, failing={"a": 9}))
+    everything = look(box, ready=["x"], parts=Parts(failing={"a": 9}))
     assert {alarm.name for alarm in standing.found(everything, Lasting())} <= set(standing.NAMES)
 
 

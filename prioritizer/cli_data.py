@@ -27,7 +27,9 @@ def data() -> None:
 @app.command()
 @verb
 def describe(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Cohort: NORMAL/ and PNEUMONIA/, labels.csv, or a public set.")],
+    folder: Annotated[
+        Path, typer.Argument(metavar="DIR", help="NORMAL/ and PNEUMONIA/, labels.csv, a public set, or a sources file .toml.")
+    ],
     labels: Annotated[Path | None, typer.Option(help="Label file, where it does not lie in DIR.")] = None,
     splits: Annotated[Path | None, typer.Option(help="splits.json of a run: looks for patients and films in two splits.")] = None,
     report: Annotated[Path | None, typer.Option(help="HTML page to write; its figures stand beside it as JSON.")] = None,

@@ -37,11 +37,12 @@ def progress_bar() -> Iterator[tuple[Callable[[str], None], Callable[[int, int, 
 @verb
 def train(
     run: Annotated[Path, typer.Argument(help="Folder of the run: recipe, split, checkpoints, figures. Never overwritten.")],
-    data: Annotated[Path, typer.Option(help="The cohort: class folders, labels.csv, or a public set (docs/learning.md).")],
+    data: Annotated[Path, typer.Option(help="Class folders, labels.csv, a public set, or a sources file .toml (docs/learning.md).")],
     recipe: Annotated[str, typer.Option(help="plain, chestaid, two-phase, house, or a TOML file.", show_default="plain")] = "",
     labels: Annotated[Path | None, typer.Option(help="Label file, where it is not found by itself.")] = None,
     weights: Annotated[Path | None, typer.Option(help="Initial weights: a local .safetensors file. Default: random.")] = None,
     masks: Annotated[Path | None, typer.Option(help="Lung masks, PNG files named as the films, for a recipe with lung_loss.")] = None,
+    without: Annotated[list[str] | None, typer.Option(metavar="SITE", help="Leave a site out; several times, several sites.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on where the run was stopped.")] = False,
     smoke: Annotated[bool, typer.Option("--smoke", help="Two batches a phase, to see that everything works.")] = False,
 ) -> None:
@@ -51,14 +52,26 @@ def train(
 
     asked = find_recipe(recipe) if recipe else None
     with progress_bar() as (say, tick):
-        run_training(data, run, asked, labels=labels, weights=weights, masks=masks, resume=resume, smoke=smoke, say=say, tick=tick)
+        run_training(
+            data,
+            run,
+            asked,
+            labels=labels,
+            weights=weights,
+            masks=masks,
+            without=without or (),
+            resume=resume,
+            smoke=smoke,
+            say=say,
+            tick=tick,
+        )
 
 
 @app.command()
 @verb
 def export(
     run: Annotated[Path, typer.Argument(help="Folder of a finished run.")],
-    data: Annotated[Path, typer.Option(help="The cohort it was trained on.")],
+    data: Annotated[Path, typer.Option(help="The cohort or sources file it was trained on.")],
     statement: Annotated[Path, typer.Option(help="TOML with what a person must state: intended use, scope, limits.")],
     target: Annotated[Path, typer.Option(help="Bundle folder to write.")],
     labels: Annotated[Path | None, typer.Option(help="Label file, where it is not found by itself.")] = None,
@@ -74,9 +87,14 @@ def export(
 
 
 SubjectFolder = Annotated[Path, typer.Argument(metavar="RUN_OR_BUNDLE", help="Folder that `train` or `export` wrote.")]
-DataFolder = Annotated[Path, typer.Option(help="The cohort; for a run the one it was trained on (docs/learning.md).")]
+DataFolder = Annotated[Path, typer.Option(help="Cohort or sources file; for a run the one it was trained on (docs/learning.md).")]
 LabelsFile = Annotated[Path | None, typer.Option(help="Label file, where it is not found by itself.")]
-Split = Annotated[str, typer.Option(help="val_report, select, calib, train or all.", show_default="val_report where there are splits")]
+Split = Annotated[
+    str,
+    typer.Option(
+        help="val_report, left_out (of train --without), select, calib, train or all.", show_default="val_report where there are splits"
+    ),
+]
 SplitsFile = Annotated[Path | None, typer.Option(help="splits.json of the run a bundle was made of; a run brings its own.")]
 On = Annotated[list[str] | None, typer.Option(metavar="NAME=DIR", help="Another labelled cohort beside it, for evaluation only.")]
 SeenInTraining = Annotated[bool, typer.Option("--seen-in-training", help="Report on training films all the same; no evidence.")]

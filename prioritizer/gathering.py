@@ -53,8 +53,8 @@ class Gathered:
 
 
 def labelled_cohort(root: Path, labels: Path | None) -> Cohort:
-    """The cohort below `root` with its labels. Raises ConfigError where no form of labels is recognised."""
-    return read_cohort(root, labels)
+    """The images of the cohort at `root` that may judge, with their labels. Raises ConfigError where no form of labels is recognised."""
+    return read_cohort(root, labels).for_judging()
 
 
 def unlabelled_cohort(root: Path) -> Cohort:

@@ -102,6 +102,7 @@ def card(
             "images": facts["images"],
             "patients": facts["patients"],
             "pneumonia": facts["pneumonia"],
+            **{key: facts[key] for key in ("sources", "without") if facts.get(key)},
         },
         "training": {
             **{key: facts[key] for key in ("prioritizer", "torch", "timm", "epochs_done", "epoch_kept")},
@@ -188,7 +189,21 @@ def _making(card: dict[str, Any]) -> list[str]:
         "",
         f"{data['source']} Licence: {data['licence']}. Split by patient: {counts}.",
         "",
+        *_sources(data),
         f"{card['architecture']['timm']} (timm {training['timm']}, torch {training['torch']}), {card['architecture']['weights']}, "
         f"{training['epochs_done']} epochs, kept: epoch {training['epoch_kept']} ({kept[training['recipe']['select']]}). "
         "The whole recipe is in `card.toml`.",
     ]
+
+
+def _sources(data: dict[str, Any]) -> list[str]:
+    """Each source of the data with what is owed to it; no line where the data are of one cohort."""
+    roles = {"both": "learns and judges, by patient", "train": "only learns", "judge": "only judges"}
+    lines = [
+        f"- {source['name']} (site {source['site']}; {roles[source['role']]}; labels: {source['label_source']}; {source['images']} images, "
+        f"{source['pneumonia']} with pneumonia): {source['attribution']}"
+        for source in data.get("sources", ())
+    ]
+    if data.get("without"):
+        lines.append(f"- Trained without: {', '.join(data['without'])}.")
+    return [*lines, ""] if lines else []

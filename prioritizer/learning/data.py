@@ -11,18 +11,31 @@ from prioritizer.learning.cohorts import read_cohort
 from prioritizer.learning.labelled import LabelledImage
 from prioritizer.learning.own_forms import patient_of
 from prioritizer.learning.pictures import load_pictures, read_picture
-from prioritizer.learning.splits import SHARES, read_splits, split_by_patient, write_splits
+from prioritizer.learning.splits import (
+    LEFT_OUT,
+    SHARES,
+    joined_patients,
+    read_splits,
+    split_by_patient,
+    split_by_role,
+    without_sites,
+    write_splits,
+)
 
 __all__ = [
+    "LEFT_OUT",
     "SPLITS",
     "LabelledImage",
     "fingerprint",
+    "joined_patients",
     "load_pictures",
     "patient_of",
     "read_folder",
     "read_picture",
     "read_splits",
     "split_by_patient",
+    "split_by_role",
+    "without_sites",
     "write_splits",
 ]
 

@@ -152,6 +152,7 @@ def facts_of(found: Description) -> dict[str, Any]:
     return {
         "root": str(found.cohort.root),
         "form": found.cohort.form,
+        "sources": [asdict(source) for source in found.cohort.sources],
         "images": len(found.images),
         "patients": len({image.patient for image in found.images}),
         "classes": class_counts(found.images),

@@ -72,7 +72,7 @@ def report_of(found: Description, made_at: datetime, augment: Augment | None = N
     """The whole page. `augment` changes pictures float32 (N, S, S), 0..1, at random as the training does."""
     sections = [_read(found), _classes(found), _splits(found), _control(found), _files(found), _greys(found), _duplicates(found)]
     return Report(
-        title=f"Data: {found.cohort.root.name}",
+        title=f"Data: {found.cohort.title}",
         made_at=made_at,
         verdict=verdict_of(found),
         sections=(*sections, *_pictures(found, augment)),
@@ -91,6 +91,10 @@ def _read(found: Description) -> Section:
             greyed=frozenset(i for i, name in enumerate(KNOWABLE) if not known_counts(images)[name]),
         )
     ]
+    if found.cohort.sources:
+        header = ("source", "site", "role", "labels", "images", "with pneumonia", "licence and whom to cite")
+        rows = tuple((s.name, s.site, s.role, s.label_source, s.images, s.pneumonia, s.attribution) for s in found.cohort.sources)
+        tables.append(Table(caption="Sources, before files that cannot be read are left out", header=header, rows=rows))
     if found.faults:
         tables.append(Table(caption="Faults by kind", header=("kind", "count"), rows=tuple(counts.most_common())))
         first = tuple((fault.what, fault.file, fault.said) for fault in _first_of_each(found))

@@ -91,6 +91,8 @@ def _flow(one: Judgement, title: str) -> Section:
     ]
     if one.trial.seen:
         text.insert(0, f"NOT EVIDENCE: {one.trial.seen}.")
+    elif one.trial.unseen:
+        text.append(one.trial.unseen)
     elif not one.trial.own_source:
         text.append("A bundle holds no list of the films it was trained on: make sure that none of these is among them.")
     return Section(

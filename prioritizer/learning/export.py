@@ -25,7 +25,7 @@ from prioritizer.learning.cohorts import LabelledImage, read_cohort
 from prioritizer.learning.journal import BEST, Journal
 from prioritizer.learning.pictures import read_picture
 from prioritizer.learning.recipes import Recipe
-from prioritizer.learning.splits import read_splits
+from prioritizer.learning.splits import LEFT_OUT, Splits, read_splits
 from prioritizer.likeness import Likeness, Sample
 from prioritizer.measures import Cases, Figure, figures
 from prioritizer.operating_point import trade
@@ -184,9 +184,10 @@ def export(
 ) -> None:
     """Write the bundle of a finished run into `target` and prove it with the serving engine."""
     recipe, model, facts = load_run(run)
-    splits = read_splits(run / "splits.json", read_cohort(root, labels).images, root)
+    cohort = read_cohort(root, labels)
+    splits = read_splits(run / "splits.json", cohort.images, cohort.root)
     sets = {name: images for name, images in splits.items() if images}
-    sets |= {name: read_cohort(folder).images for name, folder in external.items()}
+    sets |= {name: read_cohort(folder).for_judging().images for name, folder in external.items()}
     target.mkdir(parents=True, exist_ok=True)
     (target / GUARD).unlink(missing_ok=True)
     graph.export_graph(model, recipe, target / "model.onnx")
@@ -200,7 +201,7 @@ def export(
     )
     save_guard(guard, target / GUARD)
     _write_rest(target, model, recipe, fitted)
-    reported = {name: found[name] for name in ("val_report", *external)}
+    reported = {name: found[name] for name in ("val_report", *_both_classes(splits, LEFT_OUT), *external)}
     content = card.card(
         statement,
         recipe,
@@ -218,6 +219,11 @@ def export(
     card.write_card_page(content, as_document(fitted), target / "CARD.md")
     worst = Engine(open_bundle(target)).prove()
     say(f"{target}: the serving engine differs from torch by {worst:.1e} in probability on the golden inputs")
+
+
+def _both_classes(splits: Splits, name: str) -> tuple[str, ...]:
+    """The name of a split that is there with both classes: figures need both."""
+    return (name,) if len({image.label for image in splits.get(name, ())}) > 1 else ()
 
 
 def _answers_of_sets(engine: Engine, sets: Mapping[str, Sequence[LabelledImage]], tick: Tick) -> dict[str, Answers]:

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Literal
 
 from prioritizer.errors import ConfigError
 
 NEGATIVES = ("not-pneumonia", "no-finding")
 UNCERTAIN = ("ignore", "positive", "negative")
+TEXT_MINED = "text-mined"
+"""Source of a label that a program took from a report: such labels may train, never judge."""
+Role = Literal["both", "train", "judge"]
+"""What films of a source are for: learning, judging (choices and figures), or both, split by patient."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,8 +34,13 @@ class LabelledImage:
     scanner: str = ""
     site: str = ""
     subtype: str = ""
-    """`bacterial` or `viral` where the file name says so."""
+    """`bacterial` or `viral` where the file name says so; a word of the label column that a sources file explains."""
     label_source: str = ""
+    role: Role = "both"
+    block: str = ""
+    """Films of one block stay on one side of a split; empty: every patient by itself."""
+    mask: Path | None = None
+    """PNG of the lungs."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +53,19 @@ class Fault:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SourceFacts:
+    """One source of a cohort of several: what run and card say of it."""
+
+    name: str
+    site: str
+    role: Role
+    label_source: str
+    attribution: str
+    images: int
+    pneumonia: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Cohort:
     """Every image that can be used and every fault that was found: together they account for all rows and all files."""
 
@@ -50,11 +74,34 @@ class Cohort:
     faults: tuple[Fault, ...]
     form: str
     """How the labels were found and what counts as positive and negative, in a sentence."""
+    sources: tuple[SourceFacts, ...] = ()
+    """Of a sources file; empty for a cohort by itself."""
+    split_seed: int | None = None
+    """Which patients judge, where that hangs on the data alone; None: on the seed of the recipe."""
+    name: str = ""
+    """What reports call it; empty: as its folder."""
+
+    @property
+    def title(self) -> str:
+        """What reports call it."""
+        return self.name or self.root.name
 
     @property
     def fault_counts(self) -> dict[str, int]:
         """Faults by their word, most frequent first."""
         return dict(Counter(fault.what for fault in self.faults).most_common())
+
+    def for_judging(self) -> Cohort:
+        """The cohort without the images that only train; each of them is a fault. Raises ConfigError where none is left."""
+        judging = tuple(image for image in self.images if image.role != "train")
+        if not judging:
+            raise ConfigError((f"{self.title}: every source has role = train, so no image may judge",))
+        faults = [
+            Fault(file=str(image.path), what="only-trains", said=f"its source has role = train ({image.label_source}); judges nothing")
+            for image in self.images
+            if image.role == "train"
+        ]
+        return replace(self, images=judging, faults=(*self.faults, *faults))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,10 +112,13 @@ class Policy:
     failing hearts too: a network that never saw them as negatives raises them all, and its AUC against the healthy flatters it.
     `no-finding` keeps only films with no finding at all: cleaner labels, an easier question.
     `uncertain`: `ignore` (default) leaves the film out with a fault; `positive` and `negative` count it so.
+    `words`: further words of a label column, with 1 or 0. `leave_out`: rows of a table that hold all these values, by column.
     """
 
     negatives: str = "not-pneumonia"
     uncertain: str = "ignore"
+    words: Mapping[str, int] = field(default_factory=dict)
+    leave_out: tuple[Mapping[str, str], ...] = ()
 
     def __post_init__(self) -> None:
         faults = []
@@ -78,6 +128,11 @@ class Policy:
             faults.append(f"uncertain is {self.uncertain!r}; choose one of {', '.join(UNCERTAIN)}")
         if faults:
             raise ConfigError(tuple(faults))
+
+    @property
+    def for_own_table(self) -> bool:
+        """It says what only a site's own label table can have."""
+        return bool(self.words or self.leave_out)
 
     def label(self, pneumonia: float | None, *, no_finding: bool) -> int | None:
         """1, 0, or None for a film that is left out. `pneumonia` is 1, 0, -1 (uncertain) or None (not mentioned)."""

@@ -7,7 +7,6 @@ share that lies outside the lungs. The mask goes through the same geometric chan
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -22,24 +21,20 @@ INSIDE = 127
 """Masks hold 255 for lung, 0 for none, 127 for what may be either: no contribution there counts as outside."""
 
 
-def read_masks(images: Sequence[LabelledImage], folder: Path, size: int) -> tuple[Tensor, Tensor]:
-    """The lung masks of these films at the side `size`: uint8 (N, 1, S, S), 0 or 255, and which films have one: bool (N,).
-
-    A mask is a PNG named as its film, of the same shape, squashed to a square like the film. Raises ConfigError where none fits.
-    """
+def read_masks(images: Sequence[LabelledImage], size: int) -> tuple[Tensor, Tensor]:
+    """The lung masks of these images at the side `size`: uint8 (N, 1, S, S), 0 or 255, and which images have one: bool (N,)."""
     masks = torch.zeros(len(images), 1, size, size, dtype=torch.uint8)
     known = torch.zeros(len(images), dtype=torch.bool)
     for index, image in enumerate(images):
-        path = folder / f"{image.path.stem}.png"
-        if not path.is_file():
+        if image.mask is None:
             continue
-        with Image.open(path) as opened:
-            inside = Image.fromarray((np.asarray(opened.convert("L")) >= INSIDE).astype(np.uint8) * 255)
+        try:
+            with Image.open(image.mask) as opened:
+                inside = Image.fromarray((np.asarray(opened.convert("L")) >= INSIDE).astype(np.uint8) * 255)
+        except (OSError, ValueError, SyntaxError) as error:
+            raise ConfigError((f"{image.mask}: is no readable lung mask (PNG)",)) from error
         masks[index, 0] = torch.from_numpy(np.asarray(inside.resize((size, size), Image.Resampling.BOX)).copy())
         known[index] = True
-    if not bool(known.any()):
-        named = f"{images[0].path.stem}.png"
-        raise ConfigError((f"{folder}: holds no mask of these films; a mask is a PNG named as its film, such as {named}",))
     return masks, known
 
 

@@ -21,7 +21,7 @@ from prioritizer.learning.label_files import (
     sex_of,
     years_of,
 )
-from prioritizer.learning.labelled import LabelledImage
+from prioritizer.learning.labelled import LabelledImage, Policy
 from prioritizer.study import Instance
 
 CLASSES = ("NORMAL", "PNEUMONIA")
@@ -94,19 +94,22 @@ def _with_patient(image: LabelledImage) -> LabelledImage:
     return image if image.patient else replace(image, patient=patient_of(image.path.name))
 
 
-def read_labels(gathered: Gathering, table: LabelTable) -> str:
+def read_labels(gathered: Gathering, table: LabelTable, policy: Policy) -> str:
     """Every row of a site's own table, and every radiograph below the folder that no row names."""
     faults = []
     if "label" not in table.header:
         faults.append(f"{table.path}: no column label (0 or 1, NORMAL or PNEUMONIA); its columns are {', '.join(table.header)}")
     if not {"file", "study_uid"} & set(table.header):
         faults.append(f"{table.path}: neither a column file nor a column study_uid; one of them says which image a row labels")
+    unknown = sorted({name for rule in policy.leave_out for name in rule} - set(table.header))
+    if unknown:
+        faults.append(f"{table.path}: no column {', '.join(unknown)}, which leave_out names; its columns are {', '.join(table.header)}")
     if faults:
         raise ConfigError(tuple(faults))
     everything = radiographs_below(gathered.root)
     studies = _studies(gathered, everything, table)
     for row in table.rows:
-        _take_row(gathered, table, row, studies)
+        _take_row(gathered, table, row, studies, policy)
     for path in everything:
         if path not in gathered.seen:
             gathered.fault(path, "no-row", f"no row of {table.path.name} names it; left out")
@@ -125,18 +128,24 @@ def _studies(gathered: Gathering, everything: tuple[Path, ...], table: LabelTabl
     return found
 
 
-def _take_row(gathered: Gathering, table: LabelTable, row: Row, studies: dict[str, list[tuple[Path, Instance]]]) -> None:
+def _take_row(gathered: Gathering, table: LabelTable, row: Row, studies: dict[str, list[tuple[Path, Instance]]], policy: Policy) -> None:
     """The image or images of one row, or the fault that stands in the way."""
     place = f"{table.path.name} line {row.line}"
     file, study = row.get("file"), row.get("study_uid")
     path = Path(os.path.normpath(gathered.root / file)) if file else None
     if path is not None:
         gathered.seen.add(path)
-    label = LABEL_WORDS.get(row.get("label").lower())
-    if label is None:
-        said = f"label {row.get('label')!r} is none of 0, 1, NORMAL, PNEUMONIA; left out"
+    word = row.get("label").lower()
+    label = LABEL_WORDS.get(word, policy.words.get(word))
+    rule = next((rule for rule in policy.leave_out if all(row.get(name) == value for name, value in rule.items())), None)
+    if label is None or rule is not None:
         gathered.seen.update(path for path, _ in studies.get(study, []))
-        gathered.fault(place, "label", said)
+        if rule is not None:
+            said = " and ".join(f"{name} is {value!r}" for name, value in rule.items())
+            gathered.fault(place, "excluded", f"{said}; left out by the sources file")
+            return
+        known = ", ".join(["0", "1", "NORMAL", "PNEUMONIA", *policy.words])
+        gathered.fault(place, "label", f"label {row.get('label')!r} is none of {known}; left out")
     elif path is not None:
         _take_file(gathered, row, place, path, label)
     elif study in studies:
@@ -172,6 +181,6 @@ def _image(gathered: Gathering, row: Row, place: str, path: Path, label: int) ->
         view=row.get("view").upper(),
         scanner=row.get("scanner"),
         site=row.get("site"),
-        subtype=subtype_of(path.name),
+        subtype=subtype_of(path.name) or ("" if row.get("label").lower() in LABEL_WORDS else row.get("label").lower()),
         label_source=row.get("label_source") or "labels.csv",
     )

@@ -31,7 +31,7 @@ from prioritizer.learning.label_files import (
     sex_of,
     years_of,
 )
-from prioritizer.learning.labelled import LabelledImage, Policy
+from prioritizer.learning.labelled import TEXT_MINED, LabelledImage, Policy
 
 Reader = Callable[[Gathering, list[LabelTable], Policy], str]
 
@@ -129,7 +129,7 @@ def read_nih(gathered: Gathering, tables: list[LabelTable], policy: Policy) -> s
             sex=sex_of(row.get("patient gender")),
             view=row.get("view position").upper(),
             site="NIH",
-            label_source="mined from report",
+            label_source=TEXT_MINED,
         )
         if not findings[0]:
             _leave_out(gathered, image, name, "label", "Finding Labels is empty; left out")
@@ -156,7 +156,7 @@ def read_chexpert(gathered: Gathering, tables: list[LabelTable], policy: Policy)
                 sex=sex_of(row.get("sex").replace("Unknown", "")),
                 view=row.get("ap/pa").upper() if row.get("frontal/lateral") != "Lateral" else "LATERAL",
                 site="CheXpert",
-                label_source="radiologists" if table.path.name == "valid.csv" else "mined from report",
+                label_source="radiologists" if table.path.name == "valid.csv" else TEXT_MINED,
             )
             _take_finding(gathered, row, image, policy, present=key in files)
     _without_row(gathered, (path for path in paths if "/patient" in path.as_posix()), tables[0])
@@ -186,7 +186,7 @@ def read_mimic(gathered: Gathering, tables: list[LabelTable], policy: Policy) ->
             study_uid=study,
             view=film.get("viewposition").upper(),
             site="MIMIC",
-            label_source="mined from report",
+            label_source=TEXT_MINED,
         )
         if study not in labels:
             _leave_out(gathered, image, str(image.path), "no-row", f"{table.path.name} has no row of study {study}; left out")

@@ -6,7 +6,7 @@ import difflib
 import tomllib
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -20,6 +20,9 @@ class Table(BaseModel):
     """A table of the file: frozen, and a key it does not know is an error."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+AnyTable = TypeVar("AnyTable", bound=Table)
 
 
 class Picture(Table):
@@ -102,14 +105,15 @@ class Recipe(Table):
     weight_decay: float = Field(default=1e-2, ge=0)
     lung_loss: float = Field(default=0.0, ge=0)
     """Weight of the second loss beside the cross-entropy: the share of what raises the logit that lies outside the lungs, of films with
-    pneumonia and a lung mask (`train --masks`)."""
+    pneumonia and a lung mask (`train --masks`, or `masks` of a sources file)."""
     label_smoothing: float = Field(default=0.0, ge=0, lt=0.5)
     """Labels become s and 1 - s."""
     pos_weight: bool = False
     """Weigh positives by negatives / positives. Shifts P(positive); the calibration's free intercept undoes it."""
-    sampler: Literal["shuffle", "balanced", "unlinked"] = "shuffle"
+    sampler: Literal["shuffle", "balanced", "unlinked", "sites"] = "shuffle"
     """`balanced`: both classes alike often (WeightedRandomSampler). `unlinked`: pictures are drawn so that file statistics
-    (bytes, sharpness, brightness) say less about the label: by the inverse of P(label | statistics), at most ten fold."""
+    (bytes, sharpness, brightness) say less about the label: by the inverse of P(label | statistics), at most ten fold.
+    `sites`: every class of every site alike often, so that the site says nothing of the label."""
     clip: float = Field(default=0.0, ge=0)
     """Largest norm of the gradient; 0 is no limit."""
     average: float = Field(default=0.0, ge=0, lt=1)
@@ -183,23 +187,39 @@ def find_recipe(name: str) -> Recipe:
 
 def read_recipe(path: Path) -> Recipe:
     """The recipe in a TOML file; raises ConfigError with every fault."""
+    return read_file(path, Recipe)
+
+
+def read_file(path: Path, form: type[AnyTable]) -> AnyTable:
+    """The TOML file `path` as a `form`; raises ConfigError with every fault, each with file, key and nearest key."""
     try:
-        return Recipe(**tomllib.loads(path.read_text(encoding="utf-8")))
+        return form(**tomllib.loads(path.read_text(encoding="utf-8")))
     except OSError as error:
         raise ConfigError((f"{path}: cannot be read: {error.strerror}",)) from error
+    except UnicodeDecodeError as error:
+        raise ConfigError((f"{path}: is no text in UTF-8",)) from error
     except tomllib.TOMLDecodeError as error:
         raise ConfigError((f"{path}: not valid TOML: {error}",)) from error
     except ValidationError as error:
-        raise ConfigError(tuple(_fault(path, dict(e)) for e in error.errors())) from error
+        raise ConfigError(tuple(_fault(path, form, dict(e)) for e in error.errors())) from error
 
 
-def _fault(path: Path, error: dict[str, Any]) -> str:
+def _fault(path: Path, form: type[Table], error: dict[str, Any]) -> str:
     """One validation error as `file: key: what is wrong; did you mean`."""
     where = [str(part) for part in error["loc"]]
     if error["type"] != "extra_forbidden":
-        return f"{path}: {'.'.join(where) or 'recipe'}: {error['msg'].removeprefix('Value error, ')}"
-    tables: dict[str, type[Table]] = {"picture": Picture, "augment": Augment, "phases": Phase}
-    table = tables.get(where[0], Recipe) if len(where) > 1 else Recipe
-    near = difflib.get_close_matches(where[-1], table.model_fields, n=1)
-    mend = f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(sorted(table.model_fields))}"
+        return f"{path}: {'.'.join(where) or form.__name__.lower()}: {error['msg'].removeprefix('Value error, ')}"
+    known = _table_at(form, error["loc"][:-1]).model_fields
+    near = difflib.get_close_matches(where[-1], known, n=1)
+    mend = f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(sorted(known))}"
     return f"{path}: unknown key {'.'.join(where)!r}{mend}"
+
+
+def _table_at(form: type[Table], where: tuple[int | str, ...]) -> type[Table]:
+    """The table that stands at this place of a file: of an array of tables each is alike."""
+    for name in where:
+        if isinstance(name, str):
+            annotation = form.model_fields[name].annotation
+            candidates = (annotation, *get_args(annotation))
+            form = next(one for one in candidates if isinstance(one, type) and issubclass(one, Table))
+    return form

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +16,11 @@ import torch
 from prioritizer import __version__
 from prioritizer.errors import ConfigError
 from prioritizer.inference.bundle import sha256_of
-from prioritizer.learning import data, duplicates, imagenet, shortcuts, surrounds
+from prioritizer.learning import data, duplicates, imagenet, lung_masks, shortcuts, sources, surrounds
 from prioritizer.learning.cohorts import Cohort, LabelledImage, read_cohort
 from prioritizer.learning.filefacts import FILE_NAMES, read_facts
 from prioritizer.learning.journal import Journal
+from prioritizer.learning.labelled import Role
 from prioritizer.learning.lung_loss import read_masks
 from prioritizer.learning.processes import Place, take_place
 from prioritizer.learning.recipes import Recipe
@@ -25,8 +28,11 @@ from prioritizer.learning.run import SMOKE_STEPS, Material, Run, Say, Tick
 from prioritizer.learning.watching import Watched
 
 Splits = dict[str, tuple[LabelledImage, ...]]
-SHARES = {"train": 0.72, "select": 0.08, "calib": 0.10, "val_report": 0.10}
-"""`select` chooses the epoch, `calib` fits calibration and thresholds, `val_report` is looked at once, at the end."""
+SHARES: Mapping[Role, Mapping[str, float]] = {
+    "both": {"train": 0.72, "select": 0.08, "calib": 0.10, "val_report": 0.10},
+    "judge": {"select": 0.10, "calib": 0.40, "val_report": 0.50},
+}
+"""By role: `select` chooses the epoch, `calib` fits calibration and thresholds, `val_report` is looked at once, at the end."""
 MOST_OFTEN = 10.0
 """How much oftener than the average a picture may be drawn by the sampler `unlinked`."""
 MAKING = (*FILE_NAMES, "log sharpness", "share white", "share black", "standard deviation", "border mean")
@@ -41,28 +47,33 @@ def train(
     labels: Path | None = None,
     weights: Path | None = None,
     masks: Path | None = None,
+    without: Sequence[str] = (),
     resume: bool = False,
     smoke: bool = False,
     say: Say = print,
     tick: Tick = lambda done, of, text: None,
 ) -> None:
-    """Train `recipe` on the cohort below `root` into the run folder `folder`; with `resume`, go on with the run that is there.
+    """Train `recipe` on the cohort at `root` into the run folder `folder`; with `resume`, go on with the run that is there.
 
-    `masks`: a folder of lung masks, for a recipe with a lung loss. Raises ConfigError where one comes without the other.
+    `masks`: a folder of lung masks, for a recipe with a lung loss. `without`: sites that are left out. Raises ConfigError.
     """
     journal, place = Journal(folder), take_place()
+    cohort = read_cohort(root, labels)
+    cohort = _with_masks(cohort, journal.recipe() if resume else recipe or Recipe(), masks)
     if resume:
-        recipe, splits = _taken_up(journal, read_cohort(root, labels), recipe)
+        recipe, splits = _taken_up(journal, cohort, recipe, without)
     else:
         recipe = recipe or Recipe()
-        splits = split(read_cohort(root, labels), recipe.seed, say)
-        if place.writes:
-            journal.open_new(recipe, facts(recipe, splits, place, weights))
-            data.write_splits(splits, root, folder / "splits.json")
-    if bool(recipe.lung_loss) != (masks is not None):
-        raise ConfigError(("a recipe with lung_loss needs --masks, a folder of lung masks, and --masks a recipe with lung_loss",))
+        splits = split(cohort, recipe.seed, say, without)
+    if recipe.lung_loss and all(image.mask is None for image in splits["train"]):
+        raise ConfigError(("a recipe with lung_loss needs lung masks of training images: give a source of the sources file its masks",))
+    if not resume and place.writes:
+        journal.open_new(recipe, facts(recipe, cohort, splits, place, weights, without))
+        data.write_splits(splits, cohort.root, folder / "splits.json")
+    if len({image.site for image in splits["train"]}) > 1 and recipe.sampler != "sites":
+        say('images are drawn without a look at their site, which may then say something of the label: set sampler = "sites"')
     run = Run(recipe, journal, place, initial=weights, smoke=smoke, say=say, tick=tick, goes_on=resume)
-    material = gather(splits, recipe, masks, smoke=smoke, tick=tick)
+    material = gather(splits, recipe, smoke=smoke, tick=tick)
     if material.masked is not None:
         say(f"lung masks: of {int(material.masked.sum())} of {len(material.labels)} training films")
     if resume:
@@ -70,22 +81,41 @@ def train(
     run.train(material)
 
 
-def _taken_up(journal: Journal, cohort: Cohort, asked: Recipe | None) -> tuple[Recipe, Splits]:
+def _with_masks(cohort: Cohort, recipe: Recipe, masks: Path | None) -> Cohort:
+    """The cohort with the masks of --masks; those of a sources file stand in it. Raises ConfigError where they do not fit."""
+    if cohort.sources and masks is not None:
+        raise ConfigError((f"--masks {masks}: in a sources file each source names its own masks; leave --masks out",))
+    if bool(recipe.lung_loss) != (masks is not None) and not cohort.sources:
+        raise ConfigError(("a recipe with lung_loss needs --masks, a folder of lung masks, and --masks a recipe with lung_loss",))
+    return cohort if masks is None else replace(cohort, images=lung_masks.with_masks(cohort.images, masks))
+
+
+def _taken_up(journal: Journal, cohort: Cohort, asked: Recipe | None, without: Sequence[str]) -> tuple[Recipe, Splits]:
     """Recipe and split of a run that is to go on; the data must be the data it began with."""
     found, recipe = journal.facts(), journal.recipe()
     if asked is not None and asked != recipe:
         raise ConfigError((f"{journal.folder} was started with another recipe; leave --recipe out, or choose another folder",))
+    if without and sorted(set(without)) != found.get("without", []):
+        raise ConfigError((f"{journal.folder} was started without other sites; leave --without out, or choose another folder",))
     splits = data.read_splits(journal.folder / "splits.json", cohort.images, cohort.root)
     if data.fingerprint(image for images in splits.values() for image in images) != found["data_sha256"]:
         raise ConfigError((f"{cohort.root} is not the data that {journal.folder} was started on (its fingerprint differs)",))
+    if source_facts(cohort) != found.get("sources", []):
+        raise ConfigError((f"{cohort.title} is not the data that {journal.folder} was started on (its sources differ)",))
+    if mask_facts(recipe, splits) != found.get("masks"):
+        raise ConfigError((f"{journal.folder} was started with other lung masks",))
     return recipe, splits
 
 
-def split(cohort: Cohort, seed: int, say: Say) -> Splits:
-    """`train`, `select`, `calib` and `val_report`, by patient; what cannot be used is said, and copies of a film stay together."""
+def split(cohort: Cohort, seed: int, say: Say, without: Sequence[str] = ()) -> Splits:
+    """`train`, `select`, `calib`, `val_report` and, of sites that are left out, `left_out`: by role and patient.
+
+    What cannot be used is said, and copies of an image stay together. `seed` counts where the cohort has no split seed of its own.
+    """
     say(f"{cohort.form}: {len(cohort.images)} images")
     for what, count in cohort.fault_counts.items():
         say(f"not used or doubtful: {count} x {what} (`prioritizer data describe` lists them)")
+    _know_sites(cohort, without)
     facts, unreadable = read_facts(cohort.images, cohort.root)
     for fault in unreadable:
         say(f"left out: {fault.file}: {fault.said}")
@@ -94,15 +124,49 @@ def split(cohort: Cohort, seed: int, say: Say) -> Splits:
     for pair in same:
         if pair.contradictory:
             say(f"one film with both labels: {pair.one.path.name} and {pair.other.path.name}")
-    splits = data.split_by_patient(images, seed, SHARES, [pair.paths for pair in same])
-    lacking = [name for name, found in splits.items() if len({image.label for image in found}) < 2]
-    if lacking:
-        mend = "give more patients of both classes; files that hold one film count as one patient"
-        raise ConfigError((f"{cohort.root}: the split {', '.join(lacking)} would hold one class only; {mend}",))
+    joined = [pair.paths for pair in same]
+    seed = seed if cohort.split_seed is None else cohort.split_seed
+    splits, twins = data.split_by_role(images, seed, SHARES, joined)
+    if twins:
+        say(f"left out of train: {len(twins)} images of sources that only train; an image that judges is of the same patient or film")
+    if without:
+        splits, elsewhere = data.without_sites(splits, without, data.joined_patients(images, joined))
+        say(f"left out: {', '.join(without)}, {len(splits.get(data.LEFT_OUT, ()))} images of it can judge (split {data.LEFT_OUT})")
+        if elsewhere:
+            say(f"left out: {len(elsewhere)} images of other sites; they are of the same patient or film as one in {data.LEFT_OUT}")
+    _check_classes(cohort, splits)
     return splits
 
 
-def facts(recipe: Recipe, splits: Splits, place: Place, weights: Path | None) -> dict[str, Any]:
+def _know_sites(cohort: Cohort, without: Sequence[str]) -> None:
+    """Raises ConfigError for a site that the cohort does not have."""
+    sites = sorted({image.site for image in cohort.images if image.site})
+    faults = [
+        f"--without {site}: {cohort.title} has no such site; its sites: {', '.join(sites) or 'none is named'}"
+        for site in without
+        if site not in sites
+    ]
+    if faults:
+        raise ConfigError(tuple(faults))
+
+
+def _check_classes(cohort: Cohort, splits: Splits) -> None:
+    """Raises ConfigError where a split has one class only, or a site of a sources file in `train`."""
+    lacking = [name for name, found in splits.items() if name != data.LEFT_OUT and len({image.label for image in found}) < 2]
+    faults = []
+    if lacking:
+        mend = "give more patients of both classes; files that hold one film count as one patient"
+        judges = "; what judges comes of sources with role both or judge" if cohort.sources else ""
+        faults.append(f"{cohort.root}: the split {', '.join(lacking)} would hold one class only; {mend}{judges}")
+    if cohort.sources:
+        faults += sources.one_class_sites(splits["train"])
+    if faults:
+        raise ConfigError(tuple(faults))
+
+
+def facts(
+    recipe: Recipe, cohort: Cohort, splits: Splits, place: Place, weights: Path | None, without: Sequence[str] = ()
+) -> dict[str, Any]:
     """What is needed to repeat a run and to judge it, written before the first step."""
     return {
         "prioritizer": __version__,
@@ -118,7 +182,21 @@ def facts(recipe: Recipe, splits: Splits, place: Place, weights: Path | None) ->
         "images": {name: len(images) for name, images in splits.items()},
         "patients": {name: len({image.patient for image in images}) for name, images in splits.items()},
         "pneumonia": {name: sum(image.label for image in images) for name, images in splits.items()},
+        "split_seed": recipe.seed if cohort.split_seed is None else cohort.split_seed,
+        "sources": source_facts(cohort),
+        "without": sorted(set(without)),
+        "masks": mask_facts(recipe, splits),
     }
+
+
+def source_facts(cohort: Cohort) -> list[dict[str, Any]]:
+    """The sources of a sources file, as run and card hold them."""
+    return [asdict(source) for source in cohort.sources]
+
+
+def mask_facts(recipe: Recipe, splits: Splits) -> dict[str, Any] | None:
+    """The lung masks that a run learns from; None where its recipe has no lung loss."""
+    return lung_masks.facts(splits["train"]) if recipe.lung_loss else None
 
 
 def initial_facts(recipe: Recipe, weights: Path | None) -> dict[str, Any] | None:
@@ -128,7 +206,7 @@ def initial_facts(recipe: Recipe, weights: Path | None) -> dict[str, Any] | None
     return imagenet.facts(recipe.architecture) if recipe.initial == "imagenet" else None
 
 
-def gather(splits: Splits, recipe: Recipe, masks: Path | None = None, *, smoke: bool, tick: Tick) -> Material:
+def gather(splits: Splits, recipe: Recipe, *, smoke: bool, tick: Tick) -> Material:
     """The pictures of `train` and `select`, read through the serving pixel path, and what the file statistics say of them."""
     chosen = _first_of_each(splits["train"], SMOKE_STEPS * recipe.batch_size) if smoke else splits["train"]
     total = len(chosen) + len(splits["select"])
@@ -138,14 +216,14 @@ def gather(splits: Splits, recipe: Recipe, masks: Path | None = None, *, smoke: 
     every = [*chosen, *splits["select"]]
     propensity = _propensity(every, recipe.seed) if linked else np.full(len(every), 0.5)
     truth = watched_labels.double().numpy()
-    of_lungs = (None, None) if masks is None else read_masks(chosen, masks, recipe.picture.size)
+    of_lungs = read_masks(chosen, recipe.picture.size) if recipe.lung_loss else (None, None)
     return Material(
         masks=of_lungs[0],
         masked=of_lungs[1],
         pictures=pictures,
         labels=labels,
         boxes=surrounds.lung_boxes(pictures) if recipe.augment.surround else None,
-        chances=chances(labels.numpy(), propensity[: len(chosen)], recipe),
+        chances=chances(labels.numpy(), propensity[: len(chosen)], recipe, [image.site for image in chosen]),
         watched=Watched(
             pictures=watched,
             labels=truth,
@@ -155,17 +233,29 @@ def gather(splits: Splits, recipe: Recipe, masks: Path | None = None, *, smoke: 
     )
 
 
-def chances(labels: np.ndarray, propensity: np.ndarray, recipe: Recipe) -> torch.Tensor | None:
-    """The weight of each picture (N,) for the recipe's sampler; None for a plain shuffle."""
+def chances(labels: np.ndarray, propensity: np.ndarray, recipe: Recipe, sites: Sequence[str] = ()) -> torch.Tensor | None:
+    """The chance of each picture (N,) for the recipe's sampler; None for a plain shuffle. `sites` (N,) are for the sampler `sites`."""
     if recipe.sampler == "shuffle":
         return None
     positive = labels == 1
     if recipe.sampler == "balanced":
         weights = np.where(positive, 1 / positive.mean(), 1 / (1 - positive.mean()))
+    elif recipe.sampler == "sites":
+        weights = _site_weights(positive, sites)
     else:
         weights = np.where(positive, positive.mean() / propensity, (1 - positive.mean()) / (1 - propensity))
         weights = np.minimum(weights / weights.mean(), MOST_OFTEN)
     return torch.from_numpy(weights / weights.sum())
+
+
+def _site_weights(positive: np.ndarray, sites: Sequence[str]) -> np.ndarray:
+    """One over the number of pictures of the same site and class (N,). Raises ConfigError for a site with one class."""
+    cells = list(zip(sites, positive.tolist(), strict=True))
+    counts = Counter(cells)
+    alone = sorted({site for site, _ in counts if len({label for at, label in counts if at == site}) < 2})
+    if alone:
+        raise ConfigError((f'sampler = "sites": the training images of site {", ".join(alone)} are of one class only',))
+    return np.array([1 / counts[cell] for cell in cells])
 
 
 def _propensity(images: Sequence[LabelledImage], seed: int) -> np.ndarray:
@@ -176,9 +266,12 @@ def _propensity(images: Sequence[LabelledImage], seed: int) -> np.ndarray:
 
 
 def _first_of_each(images: Sequence[LabelledImage], count: int) -> tuple[LabelledImage, ...]:
-    """About `count` images, both classes alike."""
-    halves = [[image for image in images if image.label == label][: count // 2] for label in (0, 1)]
-    return tuple(image for half in halves for image in half)
+    """About `count` images, every class of every site alike."""
+    cells: dict[tuple[int, str], list[LabelledImage]] = {}
+    for image in images:
+        cells.setdefault((image.label, image.site), []).append(image)
+    each = max(count // len(cells), 1)
+    return tuple(image for cell in sorted(cells) for image in cells[cell][:each])
 
 
 def _loaded(images: Sequence[LabelledImage], recipe: Recipe, tick: Tick, before: int, total: int) -> tuple[torch.Tensor, torch.Tensor]:

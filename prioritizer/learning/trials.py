@@ -11,9 +11,11 @@ from prioritizer.inference.bundle import sha256_of
 from prioritizer.learning.cohorts import read_cohort
 from prioritizer.learning.label_files import named
 from prioritizer.learning.labelled import Cohort, Fault, LabelledImage
-from prioritizer.learning.splits import Splits, read_splits
+from prioritizer.learning.splits import LEFT_OUT, Splits, read_splits
 
 HONEST = "val_report"
+UNSEEN = (HONEST, LEFT_OUT)
+"""Splits that nobody has seen: the films of the run's own data kept for the report, and those of a site it was trained without."""
 WHY_SEEN = {
     "select": "the epoch that was kept was chosen on these films",
     "calib": "calibration and threshold were made on these films",
@@ -37,6 +39,8 @@ class Trial:
     """They come from the data that the network was trained on."""
     seen: str = ""
     """Why figures on them flatter; empty where they do not."""
+    unseen: str = ""
+    """Why the network cannot have learned from them, where that is known."""
 
     def only(self, images: Iterable[LabelledImage]) -> Trial:
         """The same with fewer films."""
@@ -63,7 +67,7 @@ def trials_of(asked: Asked, runs: Sequence[Path]) -> tuple[tuple[Trial, ...], di
     cohort = read_cohort(asked.data, asked.labels)
     splits = {run: read_splits(run / "splits.json", cohort.images, cohort.root) for run in runs}
     known = [*splits.values(), *([read_splits(asked.splits, cohort.images, cohort.root)] if asked.splits else [])]
-    first = _of_split(cohort, _wanted(asked, has_splits=bool(known)), known) if known else _whole(cohort, cohort.root.name)
+    first = _of_split(cohort, _wanted(asked, has_splits=bool(known)), known) if known else _whole(cohort, cohort.title)
     if not known and asked.split not in ("", "all"):
         raise ConfigError((f"--split {asked.split} needs the splits.json of the run: give --splits FILE",))
     others = [_whole(read_cohort(folder), name) for name, folder in (asked.on or {}).items()]
@@ -75,8 +79,8 @@ def trials_of(asked: Asked, runs: Sequence[Path]) -> tuple[tuple[Trial, ...], di
 
 def _wanted(asked: Asked, *, has_splits: bool) -> str:
     split = asked.split or (HONEST if has_splits else "all")
-    if split not in (HONEST, *WHY_SEEN):
-        raise ConfigError((f"--split {split}: choose one of {', '.join((HONEST, *WHY_SEEN))}",))
+    if split not in (*UNSEEN, *WHY_SEEN):
+        raise ConfigError((f"--split {split}: choose one of {', '.join((*UNSEEN, *WHY_SEEN))}",))
     if split in ("train", "all") and has_splits and not asked.seen_allowed:
         raise ConfigError((f"--split {split} reports on films the network was trained on; --seen-in-training does it all the same",))
     return split
@@ -90,12 +94,13 @@ def _of_split(cohort: Cohort, split: str, known: Sequence[Splits]) -> Trial:
     if not images:
         raise ConfigError((f"the runs have no film of the split {split} in common; train them on the same cohort with the same seed",))
     return Trial(
-        name=f"{cohort.root.name}, split {split}",
+        name=f"{cohort.title}, split {split}",
         root=cohort.root,
         images=images,
         form=cohort.form,
         faults=(),
-        own_source=True,
+        own_source=split != LEFT_OUT,
+        unseen=f"The network was trained without the site {', '.join(sorted({i.site for i in images}))}." if split == LEFT_OUT else "",
         seen=WHY_SEEN.get(split, ""),
     )
 
@@ -107,6 +112,8 @@ def _named_split(splits: Splits, split: str) -> list[LabelledImage]:
 
 
 def _whole(cohort: Cohort, name: str) -> Trial:
+    """Every film of a cohort that may judge."""
+    cohort = cohort.for_judging()
     return Trial(name=name, root=cohort.root, images=cohort.images, form=cohort.form, faults=cohort.faults, own_source=False)
 
 

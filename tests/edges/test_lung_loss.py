@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from prioritizer.learning.augment import augmented, augmented_with_masks
 from prioritizer.learning.journal import Journal
 from prioritizer.learning.labelled import LabelledImage
 from prioritizer.learning.lung_loss import outside_lungs, read_masks
+from prioritizer.learning.lung_masks import with_masks
 from prioritizer.learning.recipes import Augment, Phase, Picture, Recipe
 from tests.edges.test_learning import weights_of
 from tests.edges.training import TINY, phantom_cohort
@@ -103,13 +105,17 @@ def test_masks_are_read_by_name_and_a_film_may_have_none(tmp_path: Path):
     drawn = np.zeros((224, 224), dtype=np.uint8)
     drawn[:112], drawn[112:140] = 255, 127
     Image.fromarray(drawn).save(tmp_path / "one.png")
-    masks, known = read_masks([film(tmp_path, "one"), film(tmp_path, "two")], tmp_path, 56)
+    masks, known = read_masks(with_masks([film(tmp_path, "one"), film(tmp_path, "two")], tmp_path), 56)
     assert known.tolist() == [True, False]
     assert (masks[0, 0, :35] == 255).all(), "what may be lung counts as lung"
     assert (masks[0, 0, 35:] == 0).all()
     assert not masks[1].any()
-    with pytest.raises(ConfigError, match=r"a mask is a PNG named as its film, such as other\.png"):
-        read_masks([film(tmp_path, "other")], tmp_path, 56)
+    with pytest.raises(ConfigError, match=r"a mask is a PNG named as its image, such as other\.png"):
+        with_masks([film(tmp_path, "other")], tmp_path)
+    broken = replace(film(tmp_path, "broken"), mask=tmp_path / "broken.png")
+    (tmp_path / "broken.png").write_bytes(b"no picture")
+    with pytest.raises(ConfigError, match="is no readable lung mask"):
+        read_masks([broken], 56)
 
 
 def with_lungs(weight: float) -> Recipe:

@@ -23,7 +23,10 @@ NAMES = {
 """The figures that are told first, and what they are called; any other is told by the card's own word."""
 
 
-SETS = {"val_report": "Val report: other patients of the training hospital"}
+SETS = {
+    "val_report": "Val report: other patients of the training hospital",
+    "left_out": "Left out: patients of a hospital that it was not trained on",
+}
 """Sets of films whose name says too little."""
 
 
@@ -67,6 +70,7 @@ def data(table: Mapping[str, Any]) -> list[tuple[str, str]]:
         for name, images in table.get("images", {}).items()
     ]
     rows = [("films", str(table.get("source", ""))), ("licence", str(table.get("licence", ""))), ("how many", "; ".join(counts))]
+    rows += [(f"source {one['name']}", str(one["attribution"])) for one in table.get("sources", ())]
     return [row for row in rows if row[1]]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import tomllib
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -14,9 +15,11 @@ import torch
 from PIL import Image
 from pydantic import ValidationError
 
+from prioritizer import bundle_card
 from prioritizer.delong import area
 from prioritizer.errors import ConfigError
 from prioritizer.gathering import labelled_cohort
+from prioritizer.inference.bundle import open_bundle
 from prioritizer.learning import describe, describe_report, export, lung_masks, train
 from prioritizer.learning.cohorts import Cohort, read_cohort
 from prioritizer.learning.journal import Journal
@@ -291,6 +294,14 @@ def test_the_models_are_frozen_and_words_are_small_letters():
         Sources(source=())
 
 
+def test_the_example_of_the_document_is_a_sources_file():
+    text = (Path(__file__).parents[2] / "docs" / "learning.md").read_text(encoding="utf-8")
+    example = text.partition("## Several hospitals")[2].partition("```toml\n")[2].partition("```")[0]
+    found = Sources(**tomllib.loads(example))
+    assert [one.role for one in found.source] == ["both", "train", "judge"]
+    assert Source.model_fields.keys() == {key for one in found.source for key in one.model_fields_set}, "every key is shown"
+
+
 # --- who learns and who judges --------------------------------------------------------------------------------------
 
 
@@ -560,8 +571,6 @@ def test_what_only_trains_judges_nothing_anywhere(hospitals: Path, cohort: Cohor
 def test_the_card_lists_every_source_with_whom_to_cite(hospitals: Path, run_without_west: Path, tmp_path: Path):
     statement = replace(export.read_statement(STATEMENT), name="two")
     export.export(run_without_west, hospitals, tmp_path / "bundle", statement, {"all": hospitals}, say=lambda said: None)
-    from prioritizer.inference.bundle import open_bundle
-
     card = open_bundle(tmp_path / "bundle").card
     assert [(s["name"], s["site"], s["role"]) for s in card["data"]["sources"]] == [
         ("east", "east", "both"),
@@ -574,6 +583,7 @@ def test_the_card_lists_every_source_with_whom_to_cite(hospitals: Path, run_with
     assert "- mined (site west; only learns; labels: text-mined; " in page
     assert page.count("CC BY 4.0, cite ") == 3
     assert "- Trained without: west." in page
+    assert ("source read", "CC BY 4.0, cite read.") in bundle_card.data(card["data"])
 
 
 def test_a_description_shows_the_sources(hospitals: Path, cohort: Cohort):

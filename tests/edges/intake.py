@@ -128,6 +128,7 @@ class ListenerProcess:
     def kill(self) -> None:
         self._process.kill()
         self._process.wait()
+        self._reader.join(timeout=5)  # a pipe that is closed under its reader fails there
         for pipe in (self._process.stdin, self._process.stdout):
             if pipe is not None:
                 pipe.close()

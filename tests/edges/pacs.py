@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pynetdicom import AE
 
 SHARED = Path(os.environ.get("PRIORITIZER_SHARED_DATA", Path(__file__).parents[3] / "shared" / "data"))
 REQUIRED = os.environ.get("PRIORITIZER_REQUIRE_PEERS") == "1"
@@ -123,3 +124,13 @@ def storescp(tmp_path: Path) -> Iterator[tuple[int, Path]]:
     folder.mkdir()
     with running([program("storescp"), "+xa", "+B", "-od", str(folder), str(port)], port):
         yield port, folder
+
+
+def end_server(entity: AE) -> None:
+    """Stop a pynetdicom peer, and wait until the threads of its associations have closed their sockets."""
+    associations = entity.active_associations
+    for association in associations:
+        association.join(timeout=0.3)  # most were released just now
+    entity.shutdown()
+    for association in associations:
+        association.join(timeout=3)

@@ -33,7 +33,7 @@ from prioritizer.errors import PermanentRefusal, Unprocessable
 from prioritizer.inference.bundle import open_bundle
 from prioritizer.stations import DeliverStation, PublishStation
 from tests.edges.ledgers import NOW, film, publish, receive, result_of, score_next
-from tests.edges.pacs import Orthanc, free_port, orthanc, storescp
+from tests.edges.pacs import Orthanc, end_server, free_port, orthanc, storescp
 from tests.edges.test_secondary_capture import FACTS, FILM, built, errors_of, phantom_file
 from tests.edges.test_spool import receipt
 
@@ -69,11 +69,11 @@ def pacs(*syntaxes: str, classes: tuple[str, ...] = (ECHO, SC), answers: tuple[i
     receiver, entity = Pacs(answers=list(answers)), AE(ae_title="PACS")
     for sop_class in classes:
         entity.add_supported_context(sop_class, [IMPLICIT] if sop_class == ECHO else list(syntaxes))
-    server = entity.start_server(("127.0.0.1", receiver.port), block=False, evt_handlers=[(evt.EVT_C_STORE, receiver.keep)])
+    entity.start_server(("127.0.0.1", receiver.port), block=False, evt_handlers=[(evt.EVT_C_STORE, receiver.keep)])
     try:
         yield receiver
     finally:
-        server.shutdown()
+        end_server(entity)
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ from prioritizer.dicom.phantom_files import PhantomPatient, phantom_file
 from prioritizer.dicom.send_files import send_files
 from prioritizer.dicom.sender import Destination, Sender
 from prioritizer.errors import PermanentRefusal, Transient
-from tests.edges.pacs import Orthanc, free_port, orthanc, program, running, shared_dicom, storescp  # noqa: F401
+from tests.edges.pacs import Orthanc, end_server, free_port, orthanc, program, running, shared_dicom, storescp  # noqa: F401
 
 FILM = PhantomPatient(number=5, taken_at=datetime(2026, 11, 22, 9, 30, tzinfo=UTC), rows=64, columns=56)
 
@@ -51,11 +51,11 @@ def peer(*answers: int, called: bool = False, limit: int = 10) -> Iterator[Peer]
     entity.require_called_aet, entity.maximum_associations = called, limit
     entity.add_supported_context(uid.ComputedRadiographyImageStorage, [uid.ExplicitVRLittleEndian])
     handlers = [(evt.EVT_C_STORE, answering.on_store), (evt.EVT_ACCEPTED, answering.on_accepted)]
-    server = entity.start_server(("127.0.0.1", answering.port), block=False, evt_handlers=handlers)
+    entity.start_server(("127.0.0.1", answering.port), block=False, evt_handlers=handlers)
     try:
         yield answering
     finally:
-        server.shutdown()
+        end_server(entity)
 
 
 @pytest.fixture

@@ -28,7 +28,7 @@ PAUSE_S = 0.3
 
 def torch_network(bundle: Bundle) -> nn.Module:
     """The bundle's weights in torch, float32."""
-    model = network.build(bundle.card["architecture"]["timm"])
+    model = network.build(bundle.card["architecture"]["timm"], stride=bundle.card["architecture"].get("stride", network.COARSE))
     state = load_file(bundle.folder / "weights.safetensors")
     model.load_state_dict({name: value.float() if value.is_floating_point() else value for name, value in state.items()})
     return model.eval()

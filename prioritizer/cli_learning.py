@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 app = typer.Typer()
 app.add_typer(cli_data.app, name="data")
+recipes_app = typer.Typer(help="The training recipes that ship, and every key of them.", no_args_is_help=True)
+app.add_typer(recipes_app, name="recipes")
 
 
 @contextmanager
@@ -38,10 +40,14 @@ def progress_bar() -> Iterator[tuple[Callable[[str], None], Callable[[int, int, 
 def train(
     run: Annotated[Path, typer.Argument(help="Folder of the run: recipe, split, checkpoints, figures. Never overwritten.")],
     data: Annotated[Path, typer.Option(help="Class folders, labels.csv, a public set, or a sources file .toml (docs/learning.md).")],
-    recipe: Annotated[str, typer.Option(help="plain, chestaid, two-phase, house, or a TOML file.", show_default="plain")] = "",
+    recipe: Annotated[str, typer.Option(help="A shipped recipe (`recipes list`), or a TOML file.", show_default="plain")] = "",
     labels: Annotated[Path | None, typer.Option(help="Label file, where it is not found by itself.")] = None,
     weights: Annotated[Path | None, typer.Option(help="Initial weights: a local .safetensors file. Default: random.")] = None,
     masks: Annotated[Path | None, typer.Option(help="Lung masks, PNG files named as the films, for a recipe with lung_loss.")] = None,
+    changes: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a key of the recipe: lung_loss=0, phases.1.epochs=3.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of weights, order and changes; the same as --set seed=N.")] = None,
     without: Annotated[list[str] | None, typer.Option(metavar="SITE", help="Leave a site out; several times, several sites.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on where the run was stopped.")] = False,
     smoke: Annotated[bool, typer.Option("--smoke", help="Two batches a phase, to see that everything works.")] = False,
@@ -50,7 +56,8 @@ def train(
     from prioritizer.learning.recipes import find_recipe
     from prioritizer.learning.train import train as run_training
 
-    asked = find_recipe(recipe) if recipe else None
+    put = [*(changes or ()), *([] if seed is None else [f"seed={seed}"])]
+    asked = find_recipe(recipe or "plain", put) if recipe or put else None
     with progress_bar() as (say, tick):
         run_training(
             data,
@@ -84,6 +91,45 @@ def export(
     cohorts = {name: Path(folder) for name, _, folder in (pair.partition("=") for pair in external or [])}
     with progress_bar() as (say, tick):
         write_bundle(run, data, target, read_statement(statement), cohorts, labels=labels, say=say, tick=tick)
+
+
+@recipes_app.command("list")
+@verb
+def list_recipes(as_json: AsJson = False) -> None:
+    """The shipped recipes, each with what it is for."""
+    from prioritizer.learning.recipe_listing import purpose_of
+    from prioritizer.learning.recipes import find_recipe, shipped_names
+
+    found = [
+        {"name": name, "architecture": (recipe := find_recipe(name)).architecture, "epochs": recipe.epochs, "purpose": purpose_of(name)}
+        for name in shipped_names()
+    ]
+    if as_json:
+        print_json({"recipes": found})
+        return
+    for one in found:
+        _tell(f"{one['name']}: {one['architecture']}, {one['epochs']} epochs\n    {one['purpose']}")
+
+
+@recipes_app.command("show")
+@verb
+def show_recipe(
+    recipe: Annotated[str, typer.Argument(help="A shipped recipe, or a TOML file.")],
+    changes: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="As `train --set` would change it.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Every key of a recipe with its value, default and meaning."""
+    from prioritizer.learning.recipe_listing import in_words, keys_of, purpose_of
+    from prioritizer.learning.recipes import find_recipe
+
+    found = find_recipe(recipe, changes or ())
+    if as_json:
+        print_json({"recipe": recipe, **found.model_dump(mode="json")})
+        return
+    if purpose := purpose_of(recipe):
+        _tell(purpose)
+    for key in keys_of(found):
+        _tell(in_words(key))
 
 
 SubjectFolder = Annotated[Path, typer.Argument(metavar="RUN_OR_BUNDLE", help="Folder that `train` or `export` wrote.")]

@@ -50,6 +50,7 @@ def recalibrate(
     """Fit a local calibration and report on it. Makes a candidate; activates nothing. Exit 1 when the cohort carries none."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+    from prioritizer.advice import NOT
     from prioritizer.operating_point import Wish
     from prioritizer.recalibrating import Request, run
     from prioritizer.ruled import in_force_for
@@ -85,7 +86,9 @@ def recalibrate(
         talk.print(f"report: {path}", markup=False, highlight=False, soft_wrap=True)
         if outcome.candidate is not None:
             out.print(f"candidate {outcome.candidate.id}", markup=False, highlight=False)
-            talk.print(f"Read the report, then: prioritizer calibration activate {outcome.candidate.id}", markup=False, soft_wrap=True)
+            first = f"Read the report, then: prioritizer calibration activate {outcome.candidate.id}"
+            against = "Read the report: it advises against activating this candidate, and says what would have to change."
+            talk.print(against if outcome.advice.word == NOT else first, markup=False, soft_wrap=True)
     if outcome.candidate is None:
         raise typer.Exit(1)
 

@@ -28,6 +28,8 @@ class Looked:
     """Why its pixels could not be read; empty when they could."""
     out_of_scope: str = ""
     """Which scope rule it does not meet, in words; empty when none."""
+    scope_rule: str = ""
+    """The same in a word: `age`, `view`."""
     label_source: str = ""
     traits: Traits = field(default_factory=Traits)
     taken_on: date | None = None

@@ -21,7 +21,7 @@ from prioritizer.learning import duplicates
 from prioritizer.learning.cohorts import Cohort, LabelledImage, read_cohort
 from prioritizer.learning.label_files import is_picture
 from prioritizer.one_file import NO_HEADER
-from prioritizer.recalibration import Sample
+from prioritizer.recalibration import LEAST_CLASS, Sample
 from prioritizer.study import Instance, SOPInstanceUID, StudyUID
 from prioritizer.subgroups import Traits
 
@@ -74,15 +74,20 @@ def gather(
     ignore_scope: bool,
     tick: Tick,
 ) -> Gathered:
-    """Look at every image, and lint the cohort. `rules` are the site's: what it scores is what its calibration is for."""
-    looked: list[Looked] = []
+    """Look at every image, and lint the cohort. `rules` are the site's: what it scores is what its calibration is for.
+
+    Headers and columns first: where too few images are in the scope to fit anything, none is scored.
+    """
+    judged = [_judged(image, cohort.root, bundle, rules) for image in cohort.images]
+    looked = [one for one, _ in judged]
     seen: dict[str, tuple[LabelledImage, Seen]] = {}
-    for number, image in enumerate(cohort.images):
-        one, what = _look(image, cohort.root, bundle, looking, rules)
-        looked.append(one)
-        if what is not None:
-            seen[one.file] = image, what
-        tick(number + 1, len(cohort.images))
+    if ignore_scope or not labelled or _can_carry_a_fit(looked):
+        for number, image in enumerate(cohort.images):
+            if not looked[number].unreadable:
+                looked[number], what = _look(image, *judged[number], looking, rules)
+                if what is not None:
+                    seen[looked[number].file] = image, what
+            tick(number + 1, len(cohort.images))
     found = cohort_lint.lint(
         looked, _twins(seen), prevalence=prevalence, bundle_made=_day(str(bundle.card.get("created", ""))), ignore_scope=ignore_scope
     )
@@ -93,18 +98,35 @@ def gather(
     return Gathered(images=tuple(looked), findings=(*read, *kept), form=cohort.form, labelled=labelled)
 
 
-def _look(image: LabelledImage, root: Path, bundle: Bundle, looking: Looking, rules: Rules) -> tuple[Looked, Seen | None]:
+def _judged(image: LabelledImage, root: Path, bundle: Bundle, rules: Rules) -> tuple[Looked, Verdict]:
+    """What the header or the columns say of an image, before its pixels are looked at."""
     file = str(image.path.relative_to(root)) if image.path.is_relative_to(root) else image.path.name
     one = Looked(file=file, label=image.label, patient=image.patient, label_source=image.label_source)
     try:
         verdict, taken, traits = _scope(image, bundle, rules)
-        one = replace(one, out_of_scope=verdict.reason.sentence if verdict.reason else "", taken_on=taken, traits=traits)
+    except UNREADABLE as error:
+        return replace(one, unreadable=str(error)), Verdict(reason=None)
+    return _with_reason(replace(one, taken_on=taken, traits=traits), verdict), verdict
+
+
+def _with_reason(one: Looked, verdict: Verdict) -> Looked:
+    reason = verdict.reason
+    return replace(one, out_of_scope=reason.sentence, scope_rule=reason.rule) if reason else one
+
+
+def _can_carry_a_fit(looked: Sequence[Looked]) -> bool:
+    """True where enough patients of each class are in the scope, as far as headers and columns tell."""
+    rest = [one for one in looked if not one.unreadable and not one.out_of_scope]
+    return all(len({one.patient for one in rest if one.label == label}) >= LEAST_CLASS for label in (0, 1))
+
+
+def _look(image: LabelledImage, one: Looked, verdict: Verdict, looking: Looking, rules: Rules) -> tuple[Looked, Seen | None]:
+    try:
         what = looking.look(image.path)
-        unlike = eligibility.with_likeness(verdict, what.distance, rules)
     except UNREADABLE as error:
         return replace(one, unreadable=str(error)), None
-    reason = unlike.reason.sentence if unlike.reason else ""
-    return replace(one, sha256=what.sha256, logit=what.logit, out_of_scope=reason), what
+    one = replace(one, sha256=what.sha256, logit=what.logit)
+    return _with_reason(one, eligibility.with_likeness(verdict, what.distance, rules)), what
 
 
 def _scope(image: LabelledImage, bundle: Bundle, rules: Rules) -> tuple[Verdict, date | None, Traits]:

@@ -5,6 +5,7 @@ Nothing takes effect here: a person reads the report and activates the candidate
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -160,9 +161,21 @@ def _outcome(request: Request, bundle: Bundle, before: Calibration, gathered: Ga
     )
     try:
         return _fitted(outcome) if gathered is not None and gathered.labelled else _shifted(outcome)
-    except CohortUnfit as error:
+    except CohortUnfit as found:
+        error = _with_what_was_left_out(found, gathered, bundle)
         refused = replace(outcome.advice, word=advice.NOT, said=f"{str(error).capitalize()}.")
         return replace(outcome, refused=str(error), advice=refused)
+
+
+def _with_what_was_left_out(error: CohortUnfit, gathered: Gathered | None, bundle: Bundle) -> CohortUnfit:
+    """Where images were left out by the scope, that is what is missing: more of the same would not help."""
+    left = Counter(image.scope_rule for image in gathered.images if image.scope_rule) if gathered is not None else Counter[str]()
+    if not left or gathered is None:
+        return error
+    counts = ", ".join(f"{count} by {rule}" for rule, count in left.most_common())
+    scope = f"{bundle.scope.min_age_years:g} to {bundle.scope.max_age_years:g} years, {' and '.join(bundle.scope.views)}"
+    said = f"of {len(gathered.images)} images left out as outside the scope: {counts} (the bundle is for {scope}; the report names each)"
+    return CohortUnfit((said, *error.missing))
 
 
 def _shifted(outcome: Outcome) -> Outcome:

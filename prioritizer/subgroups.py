@@ -102,7 +102,7 @@ def _groups(images: Sequence[Described], labels: Float64) -> Iterator[tuple[str,
         known = [name for name, _ in counted.most_common(MOST_GROUPS)]
         names = sorted(known, key=_by_age) if kind == "age" else known
         yield from ((kind, name or "not known", np.flatnonzero(np.array(values) == name)) for name in names)
-    for subtype in sorted({image.subtype for image in images if image.subtype}):
+    for subtype in sorted({image.subtype for image, label in zip(images, labels, strict=True) if image.subtype and label}):
         mine = np.array([image.subtype == subtype for image in images])
         yield "subtype", f"{subtype}, against all without pneumonia", np.flatnonzero(mine | (labels == 0))
 

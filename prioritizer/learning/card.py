@@ -66,6 +66,7 @@ def card(
         "architecture": {
             "timm": recipe.architecture,
             "outputs": recipe.outputs,
+            "stride": recipe.stride,
             "weights": weights_in_words(weights),
             "stored": "half precision",
         },

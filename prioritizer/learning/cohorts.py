@@ -7,7 +7,7 @@ from pathlib import Path
 
 from prioritizer.errors import ConfigError, NotFound
 from prioritizer.learning import own_forms, public_sets, sources
-from prioritizer.learning.label_files import Gathering, read_table
+from prioritizer.learning.label_files import WORKBOOKS, Gathering, read_table
 from prioritizer.learning.labelled import Cohort, Fault, LabelledImage, Policy
 
 __all__ = ["Cohort", "Fault", "LabelledImage", "Policy", "read_cohort"]
@@ -49,7 +49,7 @@ def _read_folder(root: Path, labels: Path | None, policy: Policy) -> Cohort:
 def _read(gathered: Gathering, labels: Path | None, policy: Policy) -> str:
     """Fill `gathered` from whatever form is there, a table before folders; the form in words."""
     root = gathered.root
-    own_only = "words and leave_out are of a label table with the columns file and label (labels.csv)"
+    own_only = "words, leave_out and boxes are of a label table with the columns file and label (labels.csv)"
     own = [labels] if labels else [path for path in sorted(root.iterdir()) if path.name.lower() == "labels.csv"]
     if not own and own_forms.has_class_folders(root):
         if policy.for_own_table:
@@ -64,4 +64,6 @@ def _read(gathered: Gathering, labels: Path | None, policy: Policy) -> str:
             return reader(gathered, [other for other in tables if public_sets.reader_of(other) is reader], policy)
     if tables:
         return own_forms.read_labels(gathered, tables[0], policy)
-    raise ConfigError((f"{root}: no labels found; {FORMS_SAID}",))
+    books = [path.name for path in sorted(root.iterdir()) if path.suffix.lower() in WORKBOOKS]
+    mend = f"{books[0]} is a workbook of a spreadsheet program: save the sheet with the labels as labels.csv in UTF-8; " if books else ""
+    raise ConfigError((f"{root}: no labels found; {mend}{FORMS_SAID}",))

@@ -7,10 +7,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+import numpy as np
+
 from prioritizer import at_threshold, delong, fitness
 from prioritizer.at_threshold import Counts
 from prioritizer.errors import ConfigError
 from prioritizer.fitness import Evidence, Fitness
+from prioritizer.learning.controls import FEWEST
 from prioritizer.learning.cost import Cost, cost_of
 from prioritizer.learning.export import TARGET_SENSITIVITY
 from prioritizer.learning.fitted import Fitted, Progress, films_to_fit, fitted
@@ -23,6 +26,8 @@ from prioritizer.subgroups import Subgroup, subgroups
 
 Say = Callable[[str], None]
 Tick = Callable[[int, int, str], None]
+ADULT = 18.0
+"""Years of age."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -41,6 +46,8 @@ class Judgement:
     at: Counts
     """At t_high."""
     groups: tuple[Subgroup, ...]
+    against: dict[str, Figure]
+    """ROC area of the films with pneumonia against one kind of the others, by the word of their label; of adults also by view."""
     robustness: Robustness
 
     @property
@@ -134,5 +141,29 @@ def judged(ready: Fitted, trial: Trial, progress: Progress, seed: int) -> Judgem
         auc=delong.area(cases.labels, looked.logits, cases.patients),
         at=at_threshold.counts(cases.labels, cases.probabilities, threshold, cases.patients),
         groups=subgroups(looked.images, cases, looked.logits, threshold, seed),
+        against=_against(looked),
         robustness=robustness(ready.subject, looked, trial.root, progress.named(f"disturbing {trial.name}"), seed),
     )
+
+
+def _against(looked: Looked) -> dict[str, Figure]:
+    """Films without pneumonia are healthy or have another disease, and these are harder to tell apart; empty where only one kind is known.
+
+    Of adults by view too: portable films are of sicker people, so that the mix of views alone tells the classes apart.
+    """
+    labels = looked.labels
+    kinds = np.array([image.subtype or "normal" for image in looked.images])
+    adult = np.array([image.age_years is not None and image.age_years >= ADULT for image in looked.images])
+    child = np.array([image.age_years is not None and image.age_years < ADULT for image in looked.images])
+    view = np.array([image.view for image in looked.images])
+    strata = {"": np.full(len(labels), fill_value=True), ", adults PA": adult & (view == "PA"), ", adults AP": adult & (view == "AP")}
+    strata[", children"] = child
+    names = sorted(set(kinds[labels == 0]))
+    found = {}
+    for name in names if len(names) > 1 else ():
+        for stratum, inside in strata.items():
+            chosen = inside & ((labels == 1) | (kinds == name))
+            if min((labels[chosen] == 0).sum(), (labels[chosen] == 1).sum()) >= FEWEST:
+                patients = [looked.patients[i] for i in np.flatnonzero(chosen)]
+                found[f"{name}{stratum}"] = delong.area(labels[chosen], looked.logits[chosen], patients)
+    return found

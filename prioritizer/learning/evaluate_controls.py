@@ -46,11 +46,25 @@ def _groups_of_maps(one: Judgement) -> list[tuple[str, np.ndarray]]:
 def where_facts(one: Judgement) -> dict[str, Any]:
     """Shares of the maps inside the lungs by group, the lungs' share of the picture, and how often lungs were found."""
     looked = one.looked
+    boxed = np.isfinite(looked.boxed)
     return {
         "inside_lungs": {name: float(looked.inside[mask].mean()) if mask.any() else None for name, mask in _groups_of_maps(one)},
+        "inside_masks": {name: float(looked.inside[mask].mean()) if mask.any() else None for name, mask in _groups_of_masks(one)},
         "lungs_of_picture": float(looked.lung_area.mean()),
         "lungs_found": float(looked.plausible.mean()),
+        "boxes": {
+            "n": int(boxed.sum()),
+            "peak_inside": float(looked.peaks[boxed].mean()) if boxed.any() else None,
+            "share_inside": float(looked.boxed[boxed].mean()) if boxed.any() else None,
+            "boxes_of_picture": float(looked.box_area[boxed].mean()) if boxed.any() else None,
+        },
     }
+
+
+def _groups_of_masks(one: Judgement) -> list[tuple[str, np.ndarray]]:
+    """Films whose lungs are known by a mask; the map of one without pneumonia says little."""
+    known = one.looked.masked & np.isfinite(one.looked.inside)
+    return [("with pneumonia", known & (one.cases.labels == 1)), ("without", known & (one.cases.labels == 0))]
 
 
 def where(found: Evaluation, one: Judgement) -> tuple[Section, ...]:
@@ -62,6 +76,10 @@ def where(found: Evaluation, one: Judgement) -> tuple[Section, ...]:
     for name, mask in _groups_of_maps(one):
         patients = [looked.patients[i] for i in np.flatnonzero(mask)]
         rows.append((name, mean_figure(looked.inside[mask], patients, found.seed) if mask.any() else None, int(mask.sum())))
+    for name, mask in _groups_of_masks(one):
+        if mask.any():
+            patients = [looked.patients[i] for i in np.flatnonzero(mask)]
+            rows.append((f"lungs known by a mask, {name}", mean_figure(looked.inside[mask], patients, found.seed), int(mask.sum())))
     rows.append(("by chance: the lungs' share of the picture", float(looked.lung_area.mean()), len(looked.images)))
     text = (
         "Share of the positive contributions that fall on the lung fields. A cell of the map is a seventh of the side and sees around "
@@ -70,4 +88,19 @@ def where(found: Evaluation, one: Judgement) -> tuple[Section, ...]:
         "consolidations are cut off at their edge. Read this as a hint, beside the pictures.",
     )
     table = Table(caption="Mean with its 95 % interval by patient", header=("", "inside the lungs", "films"), rows=tuple(rows))
-    return (Section(title="Where the maps fall", answers="R14", text=text, tables=(table,)),)
+    return (Section(title="Where the maps fall", answers="R14", text=text, tables=(table, *_boxes(found, one))),)
+
+
+def _boxes(found: Evaluation, one: Judgement) -> tuple[Table, ...]:
+    """The maps beside radiologists' boxes; none where nothing is boxed."""
+    looked = one.looked
+    boxed = np.isfinite(looked.boxed)
+    if not boxed.any():
+        return ()
+    patients, n = [looked.patients[i] for i in np.flatnonzero(boxed)], int(boxed.sum())
+    rows: tuple[tuple[object, ...], ...] = (
+        ("films whose map has its highest point in a box", mean_figure(looked.peaks[boxed], patients, found.seed), n),
+        ("share of the positive contributions in the boxes", mean_figure(looked.boxed[boxed], patients, found.seed), n),
+        ("by chance: the boxes' share of the picture", float(looked.box_area[boxed].mean()), n),
+    )
+    return (Table(caption="Beside what radiologists boxed, with 95 % intervals by patient", header=("", "", "films"), rows=rows),)

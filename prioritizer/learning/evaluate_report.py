@@ -161,6 +161,7 @@ def _facts(one: Judgement, prevalence: float | None) -> dict[str, Any]:
         "predictive_values": {
             f"{share:g}": {"ppv": plain(ppv), "npv": plain(npv)} for share, ppv, npv in evaluate_sections.predictive(one, prevalence)
         },
+        "against": {name: plain(figure) for name, figure in one.against.items()},
         "subgroups": [
             {
                 "kind": group.kind,

@@ -36,6 +36,7 @@ def sections(found: Evaluation, one: Judgement, title: str) -> tuple[Section, ..
         _calibration(found, one),
         assessment.decision(one.cases, "the network", seed=found.seed),
         assessment.subgroups(one.groups, one.auc),
+        *_against(one),
         evaluate_controls.shortcuts(one),
         *evaluate_controls.where(found, one),
     )
@@ -196,3 +197,13 @@ def _calibration(found: Evaluation, one: Judgement) -> Section:
     )
     table = Table(caption="95 % intervals by patient", header=("", ""), rows=rows)
     return Section(title="Calibration", answers="R7, R10", text=tuple(text), tables=(table,), plots=drawn)
+
+
+def _against(one: Judgement) -> tuple[Section, ...]:
+    """R13: what the films without pneumonia have instead; none where that is not known."""
+    if not one.against:
+        return ()
+    text = "Films with pneumonia against the healthy alone flatter: those with another disease look more like them."
+    rows = tuple((f"against {name}", figure) for name, figure in one.against.items())
+    table = Table(caption="ROC-AUC with its 95 % interval", header=("", "ROC-AUC"), rows=rows)
+    return (Section(title="Against what", answers="R13", text=(text,), tables=(table,)),)

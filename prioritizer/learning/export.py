@@ -94,7 +94,7 @@ def load_run(folder: Path) -> tuple[Recipe, torch.nn.Module, dict[str, Any]]:
     """Recipe, the network that the recipe's rule kept, with rounded weights, and the facts of a run."""
     journal = Journal(folder)
     recipe, state = journal.recipe(), journal.load(name=BEST)
-    model = network.build(recipe.architecture, recipe.outputs, recipe.picture.size)
+    model = network.build(recipe.architecture, recipe.outputs, recipe.picture.size, stride=recipe.stride)
     model.load_state_dict(state["kept"])
     model.eval()
     graph.rounded(model)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import csv
+import fcntl
 import json
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ from prioritizer.learning.recipes import Recipe
 from prioritizer.reports import plots
 
 RUN, RECIPE, LOG, METRICS, CURVES, LAST, BEST = "run.json", "config.toml", "log.jsonl", "metrics.csv", "curves.svg", "last.pt", "best.pt"
+LOCK = "lock"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +42,17 @@ class Journal:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Nobody else trains here while this is open. Raises ConfigError where somebody does."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with (self.folder / LOCK).open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                raise ConfigError((f"{self.folder} is being trained by another process; wait for it, or choose another folder",)) from error
+            yield
 
     def open_new(self, recipe: Recipe, facts: Mapping[str, Any]) -> None:
         """Start a run here. Raises ConfigError where one is already."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import gzip
 import io
@@ -18,6 +19,7 @@ from prioritizer.study import Instance
 
 PICTURE_SUFFIXES = (".jpeg", ".jpg", ".png")
 DICOM_SUFFIXES = (".dcm", ".dicom", ".dic", ".ima")
+WORKBOOKS = (".xlsx", ".xls", ".ods", ".numbers")
 NOT_DICOM = (".csv", ".gz", ".json", ".txt", ".md", ".html", ".toml", ".zip", ".pdf", ".xlsx", ".tsv")
 LATERAL = LATERAL_VIEWS | {"L"}
 OLDEST = 120.0
@@ -37,12 +39,14 @@ class Row:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LabelTable:
-    """A label table: comma or semicolon, with or without byte order mark, plain or gzip."""
+    """A label table: comma, semicolon or tab, with or without byte order mark, plain or gzip."""
 
     path: Path
     header: tuple[str, ...]
     """Column names in small letters, as they stand."""
     rows: tuple[Row, ...]
+    warning: str = ""
+    """What is doubtful of its text."""
 
 
 @dataclass(slots=True)
@@ -83,9 +87,11 @@ def named(path: Path, root: Path) -> str:
 
 def read_table(path: Path) -> LabelTable:
     """The table in `path` (.csv or .csv.gz). Raises ConfigError where it is no table."""
+    if path.suffix.lower() in WORKBOOKS:
+        raise ConfigError((f"{path}: is a workbook of a spreadsheet program; save the sheet with the labels as CSV in UTF-8",))
     try:
         raw = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-        text = raw.decode("utf-8-sig")
+        text, warning = _decoded(raw)
     except (OSError, EOFError, UnicodeDecodeError) as error:
         raise ConfigError((f"{path}: cannot be read as a table ({type(error).__name__}); save it as CSV in UTF-8",)) from error
     first = text.partition("\n")[0]
@@ -97,7 +103,19 @@ def read_table(path: Path) -> LabelTable:
     rows = [
         Row(line=lines.line_num, cells=dict(zip(header, cells, strict=False))) for cells in lines if any(cell.strip() for cell in cells)
     ]
-    return LabelTable(path=path, header=header, rows=tuple(rows))
+    return LabelTable(path=path, header=header, rows=tuple(rows), warning=warning)
+
+
+def _decoded(raw: bytes) -> tuple[str, str]:
+    """The text of a table, and what is doubtful of it. Raises UnicodeDecodeError for what is no text."""
+    if raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return raw.decode("utf-16"), ""
+    try:
+        return raw.decode("utf-8-sig"), ""
+    except UnicodeDecodeError:
+        if b"\0" in raw:
+            raise
+        return raw.decode("latin-1"), "is not in UTF-8: read as Latin-1; letters beyond ASCII in file names and ids may be wrong"
 
 
 def is_picture(path: Path) -> bool:

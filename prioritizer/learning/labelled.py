@@ -14,6 +14,8 @@ NEGATIVES = ("not-pneumonia", "no-finding")
 UNCERTAIN = ("ignore", "positive", "negative")
 TEXT_MINED = "text-mined"
 """Source of a label that a program took from a report: such labels may train, never judge."""
+Box = tuple[float, float, float, float]
+"""Left, top, right, bottom as shares of the picture's width and height."""
 Role = Literal["both", "train", "judge"]
 """What films of a source are for: learning, judging (choices and figures), or both, split by patient."""
 
@@ -41,6 +43,8 @@ class LabelledImage:
     """Films of one block stay on one side of a split; empty: every patient by itself."""
     mask: Path | None = None
     """PNG of the lungs."""
+    boxes: tuple[Box, ...] | None = None
+    """What a radiologist boxed; None where nobody was asked to."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,6 +123,8 @@ class Policy:
     uncertain: str = "ignore"
     words: Mapping[str, int] = field(default_factory=dict)
     leave_out: tuple[Mapping[str, str], ...] = ()
+    boxes: tuple[str, float] | None = None
+    """The column that holds boxes as `x y width height`, several apart by `;`, and the side in pixels of the square they were drawn on."""
 
     def __post_init__(self) -> None:
         faults = []
@@ -132,7 +138,7 @@ class Policy:
     @property
     def for_own_table(self) -> bool:
         """It says what only a site's own label table can have."""
-        return bool(self.words or self.leave_out)
+        return bool(self.words or self.leave_out or self.boxes)
 
     def label(self, pneumonia: float | None, *, no_finding: bool) -> int | None:
         """1, 0, or None for a film that is left out. `pneumonia` is 1, 0, -1 (uncertain) or None (not mentioned)."""

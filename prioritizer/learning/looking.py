@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,10 +14,12 @@ from prioritizer.errors import ConfigError
 from prioritizer.learning.labelled import Fault, LabelledImage
 from prioritizer.learning.lungs import lung_fields, share_inside
 from prioritizer.learning.pictures import load_readable
+from prioritizer.learning.pointing import mask_of, peak_lies_in, read_mask
 from prioritizer.learning.subjects import Float32, Float64, Scores, Subject
 from prioritizer.measures import Cases
 
 BATCH = 16
+NONE = float("nan")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -31,8 +33,19 @@ class Looked:
     lung_area: Float64
     """Share of each picture that is lung."""
     plausible: NDArray[np.bool_]
-    """Lungs were found; elsewhere a template stood in."""
+    """Lungs are known by a mask, or were found; elsewhere a template stood in."""
+    boxed: Float64
+    """Share of each map's positive contributions that falls in radiologists' boxes; NaN without a map or boxes."""
+    peaks: Float64
+    """1 where a map's highest point lies in a box, 0 where it does not; NaN without a map or boxes."""
+    box_area: Float64
+    """Share of each picture that is boxed; NaN without boxes."""
     faults: tuple[Fault, ...]
+
+    @property
+    def masked(self) -> NDArray[np.bool_]:
+        """Which images have a lung mask, so that nothing has to be looked for."""
+        return np.array([image.mask is not None for image in self.images])
 
     @property
     def logits(self) -> Float64:
@@ -61,7 +74,7 @@ def look(
     parts: list[Scores] = []
     kept: list[LabelledImage] = []
     faults: list[Fault] = []
-    where: list[tuple[float, float, bool]] = []
+    where: list[tuple[float, ...]] = []
     for start in range(0, len(images), BATCH):
         pictures, readable, unread = load_readable(images[start : start + BATCH], subject.spec, root, tick)
         faults += unread
@@ -70,21 +83,55 @@ def look(
         scores = subject.score(pictures)
         kept += readable
         parts.append(scores)
-        where += [_where(picture, scores, index, lungs=lungs) for index, picture in enumerate(pictures)]
+        where += [
+            (*_on_lungs(image, picture, scores, index, lungs=lungs), *_in_boxes(image, scores, index))
+            for index, (image, picture) in enumerate(zip(_drawn_as(subject, readable), pictures, strict=True))
+        ]
     if len({image.label for image in kept}) < 2:
         raise ConfigError((f"{root}: films with and without pneumonia are needed, {len(kept)} readable ones of one class were found",))
-    inside, area, plausible = (np.array(column) for column in zip(*where, strict=True))
+    inside, area, plausible, boxed, peaks, box_area = (np.array(column, dtype=np.float64) for column in zip(*where, strict=True))
     return Looked(
-        images=tuple(kept), scores=_joined(parts), inside=inside, lung_area=area, plausible=plausible.astype(bool), faults=tuple(faults)
+        images=tuple(kept),
+        scores=_joined(parts),
+        inside=inside,
+        lung_area=area,
+        plausible=plausible.astype(bool),
+        boxed=boxed,
+        peaks=peaks,
+        box_area=box_area,
+        faults=tuple(faults),
     )
 
 
-def _where(picture: Float32, scores: Scores, index: int, *, lungs: bool) -> tuple[float, float, bool]:
+def _drawn_as(subject: Subject, images: Sequence[LabelledImage]) -> Sequence[LabelledImage]:
+    """The images, without masks and boxes where the network is fed pictures of another shape than these were made for."""
+    if subject.spec.resize == "squash":
+        return images
+    return [replace(image, mask=None, boxes=None) for image in images]
+
+
+def _on_lungs(image: LabelledImage, picture: Float32, scores: Scores, index: int, *, lungs: bool) -> tuple[float, float, bool]:
+    """Share of the map on the lungs, their share of the picture, and whether they are known or were found."""
     if not lungs:
-        return float("nan"), float("nan"), False
-    found = lung_fields(picture)
-    share = float("nan") if scores.saliency is None else share_inside(scores.saliency[index], found.mask)
-    return share, found.area, found.plausible
+        return NONE, NONE, False
+    if image.mask is not None:
+        mask, area, plausible = (known := read_mask(image.mask)), float(known.mean()), True
+    else:
+        found = lung_fields(picture)
+        mask, area, plausible = found.mask, found.area, found.plausible
+    share = NONE if scores.saliency is None else share_inside(scores.saliency[index], mask)
+    return share, area, plausible
+
+
+def _in_boxes(image: LabelledImage, scores: Scores, index: int) -> tuple[float, float, float]:
+    """Share of the map in the boxes, whether its highest point lies in one, and the boxes' share of the picture."""
+    if not image.boxes:
+        return NONE, NONE, NONE
+    mask = mask_of(image.boxes)
+    if scores.saliency is None:
+        return NONE, NONE, float(mask.mean())
+    saliency = scores.saliency[index]
+    return share_inside(saliency, mask), float(peak_lies_in(saliency, mask)), float(mask.mean())
 
 
 def _joined(parts: Sequence[Scores]) -> Scores:

@@ -49,3 +49,16 @@ def outside_lungs(contributions: Tensor, masks: Tensor, counted: Tensor) -> Tens
     weights = counted.to(outside.dtype)
     share: Tensor = (outside * weights).sum() / weights.sum().clamp_min(1)
     return share
+
+
+def some_without_lungs(pictures: Tensor, masks: Tensor, masked: Tensor, share: float, rng: torch.Generator) -> tuple[Tensor, Tensor]:
+    """About `share` of the pictures (N, 1, S, S) that have a mask, with the lungs painted over, and which: bool (N,).
+
+    In one grey, that of the picture's mean or any. Nothing is left to see there: what stands around the lungs should say nothing.
+    """
+    chosen = masked.cpu() & (torch.rand(len(pictures), generator=rng) < share)
+    mean = pictures.mean(dim=(1, 2, 3))
+    any_grey = torch.rand(len(pictures), generator=rng)
+    grey = torch.where(torch.rand(len(pictures), generator=rng) < 0.5, mean, any_grey).view(-1, 1, 1, 1)
+    painted = chosen.view(-1, 1, 1, 1) & (masks >= 0.5)
+    return torch.where(painted, grey, pictures), chosen

@@ -20,12 +20,17 @@ from torch.nn import functional
 from prioritizer.errors import ConfigError
 
 Trainable = Literal["all", "last-block", "head"]
-CELLS = 7
-"""Cells a side of the saliency that a bundle gives."""
+COARSE = 32
+"""Stride of the last feature maps of a network as it is published."""
+CELLS = 14
+"""Cells a side, at most, of the saliency that a bundle gives."""
 
 
-def build(architecture: str, outputs: int = 1, size: int = 224, drop_rate: float = 0.0) -> nn.Module:
-    """A timm network with random weights for pictures of `size`; nothing is fetched. Raises ConfigError for an unknown name."""
+def build(architecture: str, outputs: int = 1, size: int = 224, drop_rate: float = 0.0, stride: int = 32) -> nn.Module:
+    """A timm network with random weights for pictures of `size`; nothing is fetched. Raises ConfigError for an unknown name.
+
+    `stride`: pixels of the picture from one cell of the last feature maps to the next; 16 where the architecture can be built so.
+    """
     if not timm.is_model(architecture):
         near = ", ".join(timm.list_models(f"{architecture[:6]}*")[:6])
         raise ConfigError((f"architecture {architecture!r} is unknown to timm {timm.__version__}" + (f"; near: {near}" if near else ""),))
@@ -33,7 +38,14 @@ def build(architecture: str, outputs: int = 1, size: int = 224, drop_rate: float
     if architecture.startswith("vit_"):
         # The mean of the normalised tokens into the head, with no layer between, so that the saliency has a closed form here too.
         given |= {"img_size": size, "class_token": False, "global_pool": "avg", "fc_norm": False}
-    return timm.create_model(architecture, **given)
+    if stride != COARSE:
+        given["output_stride"] = stride
+    try:
+        return timm.create_model(architecture, **given)
+    except (TypeError, NotImplementedError, AssertionError) as error:
+        if stride == COARSE:
+            raise
+        raise ConfigError((f"stride = {stride}: {architecture} cannot be built so; leave it at {COARSE}",)) from error
 
 
 def load_weights(network: nn.Module, path: Path) -> list[str]:

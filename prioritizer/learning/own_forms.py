@@ -21,14 +21,14 @@ from prioritizer.learning.label_files import (
     sex_of,
     years_of,
 )
-from prioritizer.learning.labelled import LabelledImage, Policy
+from prioritizer.learning.labelled import Box, LabelledImage, Policy
 from prioritizer.study import Instance
 
 CLASSES = ("NORMAL", "PNEUMONIA")
 PUBLIC_SPLITS = ("train", "val", "test")
 GUANGZHOU = re.compile(r"^(person\d+)_(bacteria|virus)_\d+|^((?:NORMAL2-)?IM-\d+)")
 SUBTYPES = {"bacteria": "bacterial", "virus": "viral"}
-LABEL_WORDS = {"0": 0, "0.0": 0, "normal": 0, "negative": 0, "1": 1, "1.0": 1, "pneumonia": 1, "positive": 1}
+LABEL_WORDS = {"0": 0, "0.0": 0, "normal": 0, "negative": 0, "no": 0, "1": 1, "1.0": 1, "pneumonia": 1, "positive": 1, "yes": 1}
 COLUMNS = frozenset({"file", "study_uid", "label", "patient_id", "age", "sex", "view", "scanner", "site", "label_source"})
 
 
@@ -101,11 +101,15 @@ def read_labels(gathered: Gathering, table: LabelTable, policy: Policy) -> str:
         faults.append(f"{table.path}: no column label (0 or 1, NORMAL or PNEUMONIA); its columns are {', '.join(table.header)}")
     if not {"file", "study_uid"} & set(table.header):
         faults.append(f"{table.path}: neither a column file nor a column study_uid; one of them says which image a row labels")
-    unknown = sorted({name for rule in policy.leave_out for name in rule} - set(table.header))
-    if unknown:
-        faults.append(f"{table.path}: no column {', '.join(unknown)}, which leave_out names; its columns are {', '.join(table.header)}")
+    named = {name for rule in policy.leave_out for name in rule} | ({policy.boxes[0]} if policy.boxes else set())
+    if unknown := sorted(named - set(table.header)):
+        faults.append(
+            f"{table.path}: no column {', '.join(unknown)}, which the sources file names; its columns are {', '.join(table.header)}"
+        )
     if faults:
         raise ConfigError(tuple(faults))
+    if table.warning:
+        gathered.fault(table.path, "encoding", table.warning)
     everything = radiographs_below(gathered.root)
     studies = _studies(gathered, everything, table)
     for row in table.rows:
@@ -132,7 +136,7 @@ def _take_row(gathered: Gathering, table: LabelTable, row: Row, studies: dict[st
     """The image or images of one row, or the fault that stands in the way."""
     place = f"{table.path.name} line {row.line}"
     file, study = row.get("file"), row.get("study_uid")
-    path = Path(os.path.normpath(gathered.root / file)) if file else None
+    path = _named_file(gathered.root, file) if file else None
     if path is not None:
         gathered.seen.add(path)
     word = row.get("label").lower()
@@ -147,26 +151,32 @@ def _take_row(gathered: Gathering, table: LabelTable, row: Row, studies: dict[st
         known = ", ".join(["0", "1", "NORMAL", "PNEUMONIA", *policy.words])
         gathered.fault(place, "label", f"label {row.get('label')!r} is none of {known}; left out")
     elif path is not None:
-        _take_file(gathered, row, place, path, label)
+        _take_file(gathered, row, place, path, label, policy)
     elif study in studies:
         for found, header in studies[study]:
-            gathered.take(_with_patient(completed(_image(gathered, row, place, found, label), header)))
+            gathered.take(_with_patient(completed(_image(gathered, row, place, found, label, policy), header)))
     elif study:
         gathered.fault(place, "no-file", f"no DICOM file of study {study} lies below {gathered.root}; left out")
     else:
         gathered.fault(place, "no-file", "the row names neither file nor study_uid; left out")
 
 
-def _take_file(gathered: Gathering, row: Row, place: str, path: Path, label: int) -> None:
+def _named_file(root: Path, file: str) -> Path:
+    """Where a row's file lies; a path as Windows writes it is understood where no file has that very name."""
+    path = Path(os.path.normpath(root / file))
+    return path if "\\" not in file or path.exists() else Path(os.path.normpath(root / file.replace("\\", "/")))
+
+
+def _take_file(gathered: Gathering, row: Row, place: str, path: Path, label: int, policy: Policy) -> None:
     if not path.is_relative_to(os.path.normpath(gathered.root)):
         gathered.fault(place, "outside", f"{row.get('file')} lies outside the folder; move it below, or name the folder above")
     elif not path.is_file():
         gathered.fault(place, "no-file", f"{row.get('file')} is not there; left out")
     else:
-        _take(gathered, _image(gathered, row, place, path, label))
+        _take(gathered, _image(gathered, row, place, path, label, policy))
 
 
-def _image(gathered: Gathering, row: Row, place: str, path: Path, label: int) -> LabelledImage:
+def _image(gathered: Gathering, row: Row, place: str, path: Path, label: int, policy: Policy) -> LabelledImage:
     """The image as the row describes it; an age that is none is a fault, the image is kept without."""
     age = years_of(row.get("age")) if row.get("age") else None
     if row.get("age") and age is None:
@@ -183,4 +193,22 @@ def _image(gathered: Gathering, row: Row, place: str, path: Path, label: int) ->
         site=row.get("site"),
         subtype=subtype_of(path.name) or ("" if row.get("label").lower() in LABEL_WORDS else row.get("label").lower()),
         label_source=row.get("label_source") or "labels.csv",
+        boxes=_boxes(gathered, row, place, policy),
     )
+
+
+def _boxes(gathered: Gathering, row: Row, place: str, policy: Policy) -> tuple[Box, ...] | None:
+    """What was boxed on an image; boxes that cannot be read are a fault, the image is kept without."""
+    if policy.boxes is None:
+        return None
+    (column, side), found = policy.boxes, list[Box]()
+    for text in filter(None, (part.strip() for part in row.get(column).split(";"))):
+        try:
+            x, y, width, height = (float(number) / side for number in text.split())
+        except ValueError:
+            width = height = 0.0
+        if width <= 0 or height <= 0:
+            gathered.fault(place, "box", f"{column} {text!r} is not `x y width height`; used without boxes")
+            return None
+        found.append((x, y, x + width, y + height))
+    return tuple(found)

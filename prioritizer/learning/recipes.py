@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import tomllib
+from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any, Literal, Self, TypeVar, get_args
@@ -19,7 +20,7 @@ Share = Field(default=0.0, ge=0, le=1)
 class Table(BaseModel):
     """A table of the file: frozen, and a key it does not know is an error."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
 
 AnyTable = TypeVar("AnyTable", bound=Table)
@@ -95,9 +96,12 @@ class Recipe(Table):
     initial: Literal["random", "imagenet"] = "random"
     """`imagenet`: the weights of an installed package (extra `imagenet`), for tf_efficientnet_lite0, _lite1 and _lite2. The pictures then
     have mean 0.5 and std 0.5, as those had that the weights were learned on."""
+    stride: Literal[16, 32] = 32
+    """Pixels from one cell of the map to the next: 16 draws twice as finely, and costs more; for the EfficientNets."""
     outputs: Literal[1, 2] = 1
     """1: a sigmoid. 2: a softmax; its logit is the difference of the two."""
     seed: int = 20261122
+    """Of first weights, order and random changes; the same seed and data give the same run."""
     batch_size: int = Field(default=32, gt=0)
     """Images a step, over all processes."""
     drop_rate: float = Field(default=0.0, ge=0, lt=1)
@@ -106,6 +110,9 @@ class Recipe(Table):
     lung_loss: float = Field(default=0.0, ge=0)
     """Weight of the second loss beside the cross-entropy: the share of what raises the logit that lies outside the lungs, of films with
     pneumonia and a lung mask (`train --masks`, or `masks` of a sources file)."""
+    painted_over: float = Share
+    """Chance that a film with a lung mask is shown with its lungs painted over, and nothing is asked of it but to stay undecided: what
+    stands around the lungs, and the shape of the lungs, then say nothing."""
     label_smoothing: float = Field(default=0.0, ge=0, lt=0.5)
     """Labels become s and 1 - s."""
     pos_weight: bool = False
@@ -140,8 +147,10 @@ class Recipe(Table):
 
     @model_validator(mode="after")
     def _pictures_fit_the_masks(self) -> Self:
-        if self.lung_loss and self.picture.resize != "squash":
-            raise ValueError('lung_loss: masks are squashed to a square as the films are; set resize = "squash" in [picture]')
+        if self.needs_masks and self.picture.resize != "squash":
+            raise ValueError(
+                'lung_loss and painted_over: masks are squashed to a square as the films are; set resize = "squash" in [picture]'
+            )
         return self
 
     @model_validator(mode="after")
@@ -149,6 +158,11 @@ class Recipe(Table):
         if self.initial == "imagenet" and (self.picture.mean, self.picture.std) != (0.5, 0.5):
             raise ValueError('initial = "imagenet" was learned on pictures with mean 0.5 and std 0.5: set both in [picture]')
         return self
+
+    @property
+    def needs_masks(self) -> bool:
+        """Something is learned from lung masks."""
+        return bool(self.lung_loss or self.painted_over)
 
     @property
     def epochs(self) -> int:
@@ -176,24 +190,24 @@ def shipped_names() -> list[str]:
     return sorted(path.stem for path in shipped_folder().glob("*.toml") if not path.stem.endswith("-statement"))
 
 
-def find_recipe(name: str) -> Recipe:
-    """The shipped recipe of this name, or the one in the TOML file of this path. Raises ConfigError."""
+def find_recipe(name: str, changes: Sequence[str] = ()) -> Recipe:
+    """The shipped recipe of this name, or the one in the TOML file of this path, with `changes` (see `changed`). Raises ConfigError."""
     if name in shipped_names():
-        return read_recipe(shipped_folder() / f"{name}.toml")
+        return read_recipe(shipped_folder() / f"{name}.toml", changes)
     if not Path(name).is_file():
         raise ConfigError((f"{name}: neither a file nor a shipped recipe ({', '.join(shipped_names())})",))
-    return read_recipe(Path(name))
+    return read_recipe(Path(name), changes)
 
 
-def read_recipe(path: Path) -> Recipe:
+def read_recipe(path: Path, changes: Sequence[str] = ()) -> Recipe:
     """The recipe in a TOML file; raises ConfigError with every fault."""
-    return read_file(path, Recipe)
+    return read_file(path, Recipe, changes)
 
 
-def read_file(path: Path, form: type[AnyTable]) -> AnyTable:
+def read_file(path: Path, form: type[AnyTable], changes: Sequence[str] = ()) -> AnyTable:
     """The TOML file `path` as a `form`; raises ConfigError with every fault, each with file, key and nearest key."""
     try:
-        return form(**tomllib.loads(path.read_text(encoding="utf-8")))
+        return form(**changed(tomllib.loads(path.read_text(encoding="utf-8")), changes))
     except OSError as error:
         raise ConfigError((f"{path}: cannot be read: {error.strerror}",)) from error
     except UnicodeDecodeError as error:
@@ -202,6 +216,40 @@ def read_file(path: Path, form: type[AnyTable]) -> AnyTable:
         raise ConfigError((f"{path}: not valid TOML: {error}",)) from error
     except ValidationError as error:
         raise ConfigError(tuple(_fault(path, form, dict(e)) for e in error.errors())) from error
+
+
+def changed(told: dict[str, Any], changes: Sequence[str]) -> dict[str, Any]:
+    """What a file holds, with `key=value` put in: `lung_loss=0`, `augment.flip=0.5`, `phases.2.epochs=3`; the first phase is 1.
+
+    A value is written as in TOML; what is no TOML is a text. Raises ConfigError for what is no `key=value`, and for a phase that is not
+    there.
+    """
+    for change in changes:
+        key, sign, text = (part.strip() for part in change.partition("="))
+        if not sign or not key:
+            raise ConfigError((f"{change}: give key=value, for example lung_loss=0 or phases.1.epochs=3",))
+        try:
+            value = tomllib.loads(f"value = {text}")["value"]
+        except tomllib.TOMLDecodeError:
+            value = text
+        *above, last = key.split(".")
+        place: Any = told
+        for name in above:
+            place = _inside(place, name, change)
+        if not isinstance(place, dict):
+            raise ConfigError((f"{change}: {'.'.join(above)} holds no keys",))
+        place[last] = value
+    return told
+
+
+def _inside(place: Any, name: str, change: str) -> Any:
+    """The table or list under this name."""
+    if isinstance(place, dict):
+        return place.setdefault(name, {})
+    if isinstance(place, list) and name.isdecimal() and 1 <= int(name) <= len(place):
+        return place[int(name) - 1]
+    counted = f"; there are {len(place)}, the first is 1" if isinstance(place, list) else ""
+    raise ConfigError((f"{change}: nothing stands at {name}{counted}",))
 
 
 def _fault(path: Path, form: type[Table], error: dict[str, Any]) -> str:

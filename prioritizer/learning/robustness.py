@@ -19,9 +19,11 @@ from prioritizer import delong
 from prioritizer.learning import shortcuts
 from prioritizer.learning.augment import disturbed
 from prioritizer.learning.controls import FEWEST
+from prioritizer.learning.labelled import LabelledImage
 from prioritizer.learning.looking import BATCH, Looked
 from prioritizer.learning.lungs import lung_fields
 from prioritizer.learning.pictures import load_readable
+from prioritizer.learning.pointing import at_side, read_mask
 from prioritizer.learning.subjects import Float32, Float64, Subject
 from prioritizer.learning.surrounds import in_surrounds, lung_boxes, of_the_other_class
 from prioritizer.measures import Figure
@@ -97,7 +99,11 @@ def _copies(subject: Subject, looked: Looked, index: Sequence[int], root: Path, 
         pictures, _, _ = load_readable(images, subject.spec, root)
         around, _, _ = load_readable([looked.images[index[i]] for i in others[start : start + BATCH]], subject.spec, root)
         copies = {name: np.asarray(copy[:, 0].numpy()) for name, copy in disturbed(torch.from_numpy(pictures)[:, None]).items()}
-        copies |= {NO_BORDER: _without_border(pictures), NO_LUNGS: _without_lungs(pictures), ELSEWHERE: _elsewhere(pictures, around)}
+        copies |= {
+            NO_BORDER: _without_border(pictures),
+            NO_LUNGS: _without_lungs(pictures, images),
+            ELSEWHERE: _elsewhere(pictures, around),
+        }
         for name, changed in copies.items():
             logits.setdefault(name, []).append(subject.score(changed).logits)
         for _ in images:
@@ -119,9 +125,10 @@ def _elsewhere(pictures: Float32, around: Float32) -> Float32:
     return np.asarray(in_surrounds(one, lung_boxes(one), other, lung_boxes(other))[:, 0].numpy())
 
 
-def _without_lungs(pictures: Float32) -> Float32:
-    """Copies whose lung fields, or the template in their place, are their mean grey."""
+def _without_lungs(pictures: Float32, images: Sequence[LabelledImage]) -> Float32:
+    """Copies whose lungs by their masks, elsewhere the lung fields that are found or the template in their place, are their mean grey."""
     changed = pictures.copy()
-    for picture in changed:
-        picture[lung_fields(picture).mask] = picture.mean()
+    for picture, image in zip(changed, images, strict=True):
+        mask = lung_fields(picture).mask if image.mask is None else at_side(read_mask(image.mask), picture.shape[-1])
+        picture[mask] = picture.mean()
     return changed

@@ -17,9 +17,10 @@ from torch.nn import functional
 
 from prioritizer.learning import augment, imagenet, network
 from prioritizer.learning.journal import BEST, LAST, Epoch, Journal
-from prioritizer.learning.lung_loss import outside_lungs
+from prioritizer.learning.lung_loss import outside_lungs, some_without_lungs
 from prioritizer.learning.processes import Place
 from prioritizer.learning.recipes import Phase, Recipe
+from prioritizer.learning.stopping import asked_to_stop
 from prioritizer.learning.watching import Watched, normalised
 
 Say = Callable[[str], None]
@@ -29,6 +30,8 @@ SMOKE_STEPS = 2
 UNLINKED_FROM = 0.5
 """Share of the epochs after which the costly unlinked figure is taken, and an epoch may be kept for it."""
 PLATEAU_EPOCHS = 2
+UNDECIDED = 0.5
+"""What is asked of a film on which nothing is to be seen."""
 STANDING = ("epoch", "step", "updates", "total", "seen", "best", "best_epoch", "has_initial")
 """Where a run stands, as it is written into a checkpoint."""
 ORDER = 0xFFFF
@@ -75,7 +78,7 @@ class Run:
         self.recipe, self.journal, self.place, self.smoke, self.tick = recipe, journal, place, smoke, tick
         self.say: Say = say if place.writes else lambda said: None
         torch.manual_seed(recipe.seed)
-        self.model = network.build(recipe.architecture, recipe.outputs, recipe.picture.size, recipe.drop_rate)
+        self.model = network.build(recipe.architecture, recipe.outputs, recipe.picture.size, recipe.drop_rate, recipe.stride)
         self.has_initial = initial is not None or recipe.initial == "imagenet"
         if recipe.initial == "imagenet" and initial is None and not goes_on:
             found = imagenet.load(self.model, recipe.architecture)
@@ -88,6 +91,7 @@ class Run:
         self.epoch, self.step, self.updates, self.total, self.seen = 0, 0, 0, 0.0, 0.0
         self.best, self.best_epoch = -math.inf, 0
         self.phase_index = -1
+        self.began, self.done_here = time.monotonic(), 0
 
     @property
     def kept(self) -> nn.Module:
@@ -179,6 +183,10 @@ class Run:
             target = truth * (1 - 2 * smooth) + smooth
             return functional.binary_cross_entropy_with_logits(answer[:, 0].float(), target, pos_weight=pos_weight)
         weight = None if pos_weight is None else torch.stack([torch.ones_like(pos_weight), pos_weight])
+        if self.recipe.painted_over:
+            return functional.cross_entropy(
+                answer.float(), torch.stack([1 - truth, truth], dim=1), weight=weight, label_smoothing=2 * smooth
+            )
         return functional.cross_entropy(answer.float(), truth.long(), weight=weight, label_smoothing=2 * smooth)
 
     def one_step(self, material: Material, chosen: Tensor, size: int, pos_weight: Tensor | None) -> None:
@@ -190,13 +198,16 @@ class Run:
         masks = None if material.masks is None else material.masks[mine].float() / 255
         rng = torch.Generator().manual_seed(seed)
         pictures, masks = augment.augmented_with_masks(material.pictures[mine], masks, self.recipe.augment, rng, size, boxes)
-        truth = material.labels[mine].to(self.place.device)
+        truth, masked = material.labels[mine].to(self.place.device), None if material.masked is None else material.masked[mine]
+        if self.recipe.painted_over and masks is not None and masked is not None:
+            pictures, painted = some_without_lungs(pictures, masks, masked, self.recipe.painted_over, rng)
+            truth = torch.where(painted.to(self.place.device), UNDECIDED, truth)
         with torch.autocast(self.place.device.type, dtype=torch.bfloat16):
             given = self.trained(normalised(pictures, self.recipe).to(self.place.device))
         answer, contributions = given if self.recipe.lung_loss else (given, None)
         loss = self.loss(answer, truth, pos_weight)
-        if contributions is not None and masks is not None and material.masked is not None:
-            counted = material.masked[mine].to(self.place.device) & (truth == 1)
+        if contributions is not None and masks is not None and masked is not None:
+            counted = masked.to(self.place.device) & (truth == 1)
             loss = loss + self.recipe.lung_loss * outside_lungs(contributions, masks.to(self.place.device), counted)
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
@@ -212,7 +223,7 @@ class Run:
         self.seen += len(mine)
 
     def one_epoch(self, material: Material, steps: int) -> None:
-        """The steps of an epoch that are still to be done; a Ctrl-C is answered by a checkpoint at the last whole step."""
+        """The steps of an epoch that are still to be done; a Ctrl-C is answered by a checkpoint after the step that runs."""
         index, phase = self.phase_at(self.epoch)
         if index != self.phase_index:
             self.enter(index, steps)
@@ -221,20 +232,29 @@ class Run:
         order = self.order(material, self.epoch)
         share = float((material.labels == 0).sum() / (material.labels == 1).sum())
         pos_weight = torch.tensor(share, device=self.place.device) if self.recipe.pos_weight else None
-        try:
+        with asked_to_stop() as is_asked:
             while self.step < steps:
                 chosen = order[self.step * self.recipe.batch_size : (self.step + 1) * self.recipe.batch_size]
                 self.one_step(material, chosen, phase.size or self.recipe.picture.size, pos_weight)
-                self.tick(self.step, steps, f"epoch {self.epoch + 1}/{self.recipe.epochs} loss {self.total / self.seen:.3f}")
-        except KeyboardInterrupt:
-            self.save()
-            self.say(f"stopped in epoch {self.epoch + 1} at step {self.step} of {steps}; --resume goes on from there")
-            raise
+                self.done_here += 1
+                self.tick(self.step, steps, self.so_far(steps))
+                if is_asked():
+                    self.save()
+                    self.say(f"stopped in epoch {self.epoch + 1} at step {self.step} of {steps}; --resume goes on from there")
+                    raise KeyboardInterrupt
+
+    def so_far(self, steps: int) -> str:
+        """Epoch, loss and the time that all epochs to come will take at the pace of this process."""
+        epochs = len(self.recipe.phases) if self.smoke else self.recipe.epochs
+        left = (epochs - self.epoch) * steps - self.step
+        minutes = (time.monotonic() - self.began) / self.done_here * left / 60
+        return f"epoch {self.epoch + 1}/{epochs} loss {self.total / self.seen:.3f}, {minutes:.0f} min left in all"
 
     def train(self, material: Material) -> None:
         """All epochs that are still to be done, a checkpoint and a line of figures after each."""
         steps = self.steps(material)
         epochs = len(self.recipe.phases) if self.smoke else self.recipe.epochs
+        self.began = time.monotonic()
         while self.epoch < epochs and not self.is_patience_over():
             started = time.monotonic()
             self.one_epoch(material, steps)

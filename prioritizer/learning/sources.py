@@ -30,6 +30,15 @@ NEVER_JUDGES = f'{TEXT_MINED} labels may train, never judge: set role = "train"'
 LAST_NUMBER = re.compile(r"^(.*?)(\d+)\D*$")
 
 
+class Boxes(Table):
+    """Where radiologists' boxes stand in the label table."""
+
+    column: str = Field(min_length=1)
+    """`x y width height` in pixels, several apart by `;`; empty where nothing was boxed."""
+    side: float = Field(gt=0)
+    """Side in pixels of the square that the boxes were drawn on."""
+
+
 class Source(Table):
     """One cohort of the file."""
 
@@ -54,6 +63,8 @@ class Source(Table):
     """Further words of the label column, with 1 (pneumonia) or 0."""
     leave_out: tuple[dict[str, str], ...] = ()
     """Rows of the label table that hold all these values, by column."""
+    boxes: Boxes | None = None
+    """What radiologists boxed: it judges where the network looks, and never trains."""
     most: int = Field(default=0, ge=0)
     """At most so many images, drawn by the split seed; 0: all."""
     attribution: str = Field(min_length=1)
@@ -169,7 +180,8 @@ def one_class_sites(images: Iterable[LabelledImage]) -> list[str]:
 
 def _read_source(path: Path, source: Source, seed: int, policy: Policy, read: Reader) -> _Read:
     beside = Path(os.path.normpath(Path.cwd() / path)).parent
-    policy = replace(policy, words=source.words, leave_out=source.leave_out)
+    boxes = None if source.boxes is None else (source.boxes.column.strip().lower(), source.boxes.side)
+    policy = replace(policy, words=source.words, leave_out=source.leave_out, boxes=boxes)
     cohort = read(beside / source.data, beside / source.labels if source.labels else None, policy)
     images = tuple(_of_source(image, source) for image in cohort.images)
     mined = any(image.label_source == TEXT_MINED for image in cohort.images)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -65,28 +66,32 @@ def train(
     else:
         recipe = recipe or Recipe()
         splits = split(cohort, recipe.seed, say, without)
-    if recipe.lung_loss and all(image.mask is None for image in splits["train"]):
-        raise ConfigError(("a recipe with lung_loss needs lung masks of training images: give a source of the sources file its masks",))
-    if not resume and place.writes:
-        journal.open_new(recipe, facts(recipe, cohort, splits, place, weights, without))
-        data.write_splits(splits, cohort.root, folder / "splits.json")
-    if len({image.site for image in splits["train"]}) > 1 and recipe.sampler != "sites":
-        say('images are drawn without a look at their site, which may then say something of the label: set sampler = "sites"')
-    run = Run(recipe, journal, place, initial=weights, smoke=smoke, say=say, tick=tick, goes_on=resume)
-    material = gather(splits, recipe, smoke=smoke, tick=tick)
-    if material.masked is not None:
-        say(f"lung masks: of {int(material.masked.sum())} of {len(material.labels)} training films")
-    if resume:
-        run.resume(run.steps(material))
-    run.train(material)
+    if recipe.needs_masks and all(image.mask is None for image in splits["train"]):
+        raise ConfigError(
+            ("a recipe with lung_loss or painted_over needs lung masks of training images: give a source of the sources file its masks",)
+        )
+    with journal.held() if place.writes else nullcontext():
+        if not resume and place.writes:
+            journal.open_new(recipe, facts(recipe, cohort, splits, place, weights, without))
+            data.write_splits(splits, cohort.root, folder / "splits.json")
+        if len({image.site for image in splits["train"]}) > 1 and recipe.sampler != "sites":
+            say('images are drawn without a look at their site, which may then say something of the label: set sampler = "sites"')
+        run = Run(recipe, journal, place, initial=weights, smoke=smoke, say=say, tick=tick, goes_on=resume)
+        material = gather(splits, recipe, smoke=smoke, tick=tick)
+        if material.masked is not None:
+            say(f"lung masks: of {int(material.masked.sum())} of {len(material.labels)} training films")
+        if resume:
+            run.resume(run.steps(material))
+        run.train(material)
 
 
 def _with_masks(cohort: Cohort, recipe: Recipe, masks: Path | None) -> Cohort:
     """The cohort with the masks of --masks; those of a sources file stand in it. Raises ConfigError where they do not fit."""
     if cohort.sources and masks is not None:
         raise ConfigError((f"--masks {masks}: in a sources file each source names its own masks; leave --masks out",))
-    if bool(recipe.lung_loss) != (masks is not None) and not cohort.sources:
-        raise ConfigError(("a recipe with lung_loss needs --masks, a folder of lung masks, and --masks a recipe with lung_loss",))
+    if recipe.needs_masks != (masks is not None) and not cohort.sources:
+        said = "a recipe with lung_loss or painted_over needs --masks, a folder of lung masks, and --masks such a recipe"
+        raise ConfigError((f"{said} (`--set lung_loss=0` trains without)",))
     return cohort if masks is None else replace(cohort, images=lung_masks.with_masks(cohort.images, masks))
 
 
@@ -196,7 +201,7 @@ def source_facts(cohort: Cohort) -> list[dict[str, Any]]:
 
 def mask_facts(recipe: Recipe, splits: Splits) -> dict[str, Any] | None:
     """The lung masks that a run learns from; None where its recipe has no lung loss."""
-    return lung_masks.facts(splits["train"]) if recipe.lung_loss else None
+    return lung_masks.facts(splits["train"]) if recipe.needs_masks else None
 
 
 def initial_facts(recipe: Recipe, weights: Path | None) -> dict[str, Any] | None:
@@ -216,7 +221,7 @@ def gather(splits: Splits, recipe: Recipe, *, smoke: bool, tick: Tick) -> Materi
     every = [*chosen, *splits["select"]]
     propensity = _propensity(every, recipe.seed) if linked else np.full(len(every), 0.5)
     truth = watched_labels.double().numpy()
-    of_lungs = read_masks(chosen, recipe.picture.size) if recipe.lung_loss else (None, None)
+    of_lungs = read_masks(chosen, recipe.picture.size) if recipe.needs_masks else (None, None)
     return Material(
         masks=of_lungs[0],
         masked=of_lungs[1],

@@ -67,14 +67,24 @@ def trials_of(asked: Asked, runs: Sequence[Path]) -> tuple[tuple[Trial, ...], di
     cohort = read_cohort(asked.data, asked.labels)
     splits = {run: read_splits(run / "splits.json", cohort.images, cohort.root) for run in runs}
     known = [*splits.values(), *([read_splits(asked.splits, cohort.images, cohort.root)] if asked.splits else [])]
-    first = _of_split(cohort, _wanted(asked, has_splits=bool(known)), known) if known else _whole(cohort, cohort.title)
+    own = _by_site(_of_split(cohort, _wanted(asked, has_splits=bool(known)), known) if known else _whole(cohort, cohort.title))
     if not known and asked.split not in ("", "all"):
         raise ConfigError((f"--split {asked.split} needs the splits.json of the run: give --splits FILE",))
     others = [_whole(read_cohort(folder), name) for name, folder in (asked.on or {}).items()]
     if others and known:
         learned = {sha256_of(image.path) for one in known for images in one.values() for image in images}
         others = [_without(trial, learned) for trial in others]
-    return (first, *others), splits
+    return (*own, *others), splits
+
+
+def _by_site(trial: Trial) -> list[Trial]:
+    """Films of several hospitals are judged apart: who is ill at which of them is no skill of the network."""
+    sites = sorted({image.site for image in trial.images})
+    if len(sites) < 2:
+        return [trial]
+    apart = {site: trial.only(image for image in trial.images if image.site == site) for site in sites}
+    both = {site: one for site, one in apart.items() if len({image.label for image in one.images}) > 1}
+    return [replace(one, name=f"{one.name}, {site or 'no site'}") for site, one in both.items()] or [trial]
 
 
 def _wanted(asked: Asked, *, has_splits: bool) -> str:

@@ -99,6 +99,34 @@ def test_a_table_is_read_with_either_delimiter_any_case_and_a_byte_order_mark(tm
     assert "columns not used: radiologist" in cohort.form
 
 
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "latin-1"])
+def test_a_table_is_read_as_spreadsheet_programs_save_it(tmp_path: Path, encoding: str) -> None:
+    for number in (1, 2):
+        film(tmp_path / "films" / f"a{number}.png", number)
+    text = "file;label;patient_id\r\nfilms\\a1.png;yes;Jürgen\r\nfilms\\a2.png;No;Zoë\r\n"
+    mark = {"utf-16-le": "\ufeff", "utf-16-be": "\ufeff"}.get(encoding, "")
+    (tmp_path / "labels.csv").write_bytes((mark + text).encode(encoding))
+    cohort = read_cohort(tmp_path)
+    assert {(image.path.name, image.label, image.patient) for image in cohort.images} == {("a1.png", 1, "Jürgen"), ("a2.png", 0, "Zoë")}
+    assert cohort.fault_counts == ({"encoding": 1} if encoding == "latin-1" else {})
+
+
+def test_a_workbook_is_named_with_what_to_do(tmp_path: Path) -> None:
+    film(tmp_path / "a1.png", 1)
+    book = tmp_path / "labels.xlsx"
+    book.write_bytes(b"PK\3\4")
+    for labels in (None, book):
+        with pytest.raises(ConfigError, match=r"labels\.xlsx.* is a workbook of a spreadsheet program"):
+            read_cohort(tmp_path, labels)
+
+
+def test_what_is_no_text_is_no_table(tmp_path: Path) -> None:
+    film(tmp_path / "a1.png", 1)
+    (tmp_path / "labels.csv").write_bytes(b"file,label\n\xff\0\xfe")
+    with pytest.raises(ConfigError, match="cannot be read as a table"):
+        read_cohort(tmp_path)
+
+
 def test_every_row_and_every_file_is_used_or_named(tmp_path: Path) -> None:
     for name in "abcdefg":
         film(tmp_path / f"{name}.png", ord(name))

@@ -33,7 +33,7 @@ def torch_network(bundle: Bundle):
 
     from prioritizer.learning import network
 
-    model = network.build(bundle.card["architecture"]["timm"])
+    model = network.build(bundle.card["architecture"]["timm"], stride=bundle.card["architecture"].get("stride", network.COARSE))
     state = load_file(bundle.folder / "weights.safetensors")
     model.load_state_dict({name: value.float() if value.is_floating_point() else value for name, value in state.items()})
     return model.eval()

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import csv
+import fcntl
 import json
 import os
+import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
+from timm.utils.model_ema import ModelEmaV3
+from torch.nn import functional
 
 from prioritizer.errors import ConfigError
 from prioritizer.learning import data, imagenet, network, train
@@ -45,10 +51,86 @@ def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
 def interrupted(folder: Path, target: Path, recipe: Recipe, epoch: int, step: int) -> None:
     def tick(done: int, of: int, said: str) -> None:
         if said.startswith(f"epoch {epoch}/") and done == step:
-            raise KeyboardInterrupt
+            signal.raise_signal(signal.SIGINT)
 
     with pytest.raises(KeyboardInterrupt):
         train.train(folder, target, recipe, say=lambda said: None, tick=tick)
+
+
+def in_the_forward_pass(monkeypatch: pytest.MonkeyPatch, stop: Callable[[], None]) -> None:
+    genuine = functional.batch_norm
+
+    def batch_norm(*rest: Any, **more: Any) -> torch.Tensor:
+        found = genuine(*rest, **more)
+        if torch.is_grad_enabled():
+            stop()
+        return found
+
+    monkeypatch.setattr(functional, "batch_norm", batch_norm)
+
+
+def between_forward_and_step(monkeypatch: pytest.MonkeyPatch, stop: Callable[[], None]) -> None:
+    genuine = torch.Tensor.backward
+
+    def backward(self: torch.Tensor, *rest: Any, **more: Any) -> None:
+        stop()
+        genuine(self, *rest, **more)
+
+    monkeypatch.setattr(torch.Tensor, "backward", backward)
+
+
+def between_step_and_average(monkeypatch: pytest.MonkeyPatch, stop: Callable[[], None]) -> None:
+    genuine = ModelEmaV3.update
+
+    def update(self: ModelEmaV3, *rest: Any, **more: Any) -> None:
+        stop()
+        genuine(self, *rest, **more)
+
+    monkeypatch.setattr(ModelEmaV3, "update", update)
+
+
+@pytest.mark.parametrize("where", [in_the_forward_pass, between_forward_and_step, between_step_and_average])
+def test_a_run_stopped_at_any_point_of_a_step_ends_with_the_weights_of_an_unstopped_one(
+    folder: Path, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: Callable[..., None]
+):
+    stopped = list[bool]()
+
+    def stop() -> None:
+        if not stopped:
+            stopped.append(True)
+            signal.raise_signal(signal.SIGINT)
+
+    with monkeypatch.context() as now:
+        where(now, stop)
+        with pytest.raises(KeyboardInterrupt):
+            train.train(folder, tmp_path / "parts", TINY, say=lambda said: None)
+    assert stopped
+    train.train(folder, tmp_path / "parts", None, resume=True, say=lambda said: None)
+    assert same(weights_of(run), weights_of(tmp_path / "parts"))
+
+
+def test_a_second_stop_ends_at_once_and_leaves_the_checkpoint_before(
+    folder: Path, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    interrupted(folder, tmp_path / "parts", TINY, 2, 1)
+
+    def twice() -> None:
+        for _ in range(2):
+            signal.raise_signal(signal.SIGINT)
+
+    with monkeypatch.context() as now:
+        between_forward_and_step(now, twice)
+        with pytest.raises(KeyboardInterrupt):
+            train.train(folder, tmp_path / "parts", None, resume=True, say=lambda said: None)
+    train.train(folder, tmp_path / "parts", None, resume=True, say=lambda said: None)
+    assert same(weights_of(run), weights_of(tmp_path / "parts"))
+
+
+def test_two_do_not_train_in_one_folder(folder: Path, run: Path):
+    with (run / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with pytest.raises(ConfigError, match="is being trained by another process"):
+            train.train(folder, run, None, resume=True, say=lambda said: None)
 
 
 @pytest.mark.parametrize(("epoch", "step"), [(1, 1), (2, 3), (3, 2), (4, 1)])

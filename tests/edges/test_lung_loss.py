@@ -16,9 +16,10 @@ from prioritizer.learning import data, network, train
 from prioritizer.learning.augment import augmented, augmented_with_masks
 from prioritizer.learning.journal import Journal
 from prioritizer.learning.labelled import LabelledImage
-from prioritizer.learning.lung_loss import outside_lungs, read_masks
+from prioritizer.learning.lung_loss import outside_lungs, read_masks, some_without_lungs
 from prioritizer.learning.lung_masks import with_masks
 from prioritizer.learning.recipes import Augment, Phase, Picture, Recipe
+from prioritizer.learning.run import Run
 from tests.edges.test_learning import weights_of
 from tests.edges.training import TINY, phantom_cohort
 
@@ -153,3 +154,47 @@ def test_masks_and_a_lung_loss_come_together(tmp_path: Path):
             train.train(folder, tmp_path / f"run-{weight}", with_lungs(weight), masks=masks, smoke=True, say=lambda said: None)
     with pytest.raises(ValidationError, match="squashed to a square"):
         Recipe(lung_loss=1.0, picture=Picture(resize="pad"))
+
+
+def test_only_films_with_a_mask_are_painted_over_and_only_their_lungs():
+    pictures = torch.rand(64, 1, 32, 32, generator=torch.Generator().manual_seed(5))
+    masks = torch.zeros_like(pictures)
+    masks[:, :, 8:24, 8:24] = 1
+    masked = torch.arange(64) % 2 == 0
+    painted, chosen = some_without_lungs(pictures, masks, masked, 0.5, torch.Generator().manual_seed(5))
+    assert not chosen[~masked].any()
+    assert 4 < chosen.sum() < 28
+    assert torch.equal(painted[~chosen], pictures[~chosen])
+    assert torch.equal(painted[chosen][:, :, :8], pictures[chosen][:, :, :8])
+    inside = painted[chosen][:, 0, 8:24, 8:24].flatten(1)
+    assert torch.equal(inside.amin(dim=1), inside.amax(dim=1)), "one grey"
+    every, _ = some_without_lungs(pictures, masks, masked, 1.0, torch.Generator().manual_seed(5))
+    assert (every[masked] != pictures[masked]).any(dim=(1, 2, 3)).all()
+
+
+@pytest.mark.parametrize("outputs", [1, 2])
+def test_a_film_that_is_painted_over_should_stay_undecided(outputs: int):
+    run = Run.__new__(Run)
+    run.recipe = painting(outputs)
+    answers = torch.tensor([[-3.0], [0.0], [3.0]]) if outputs == 1 else torch.tensor([[3.0, 0.0], [0.0, 0.0], [0.0, 3.0]])
+    losses = [float(run.loss(answer[None], torch.tensor([0.5]), None)) for answer in answers]
+    assert losses[1] < losses[0] == pytest.approx(losses[2])
+    certain = [float(run.loss(answer[None], torch.tensor([1.0]), None)) for answer in answers]
+    assert certain == sorted(certain, reverse=True)
+
+
+def painting(outputs: int) -> Recipe:
+    return with_lungs(1.0).model_copy(update={"outputs": outputs, "painted_over": 0.5})
+
+
+def test_a_run_with_films_painted_over_is_another_run(tmp_path: Path):
+    folder, masks = phantom_cohort(tmp_path / "cohort", patients=12), tmp_path / "masks"
+    masks.mkdir()
+    for image in data.read_folder(folder):
+        Image.fromarray(np.full((64, 64), 255, dtype=np.uint8)).save(masks / f"{image.path.stem}.png")
+    found = {}
+    for share in (0.0, 1.0):
+        recipe = with_lungs(1.0).model_copy(update={"painted_over": share})
+        train.train(folder, tmp_path / str(share), recipe, masks=masks, smoke=True, say=lambda said: None)
+        found[share] = weights_of(tmp_path / str(share))
+    assert not all(torch.equal(found[0.0][name], found[1.0][name]) for name in found[0.0])

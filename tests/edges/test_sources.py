@@ -31,7 +31,7 @@ from prioritizer.learning.sources import Source, Sources
 from prioritizer.learning.splits import LEFT_OUT, read_splits, split_by_role, without_sites
 from prioritizer.learning.trials import Asked, trials_of
 from prioritizer.learning.watching import Watched
-from tests.edges.cohort_files import film, table
+from tests.edges.cohort_files import film, shared, table
 from tests.edges.training import TINY, phantom_cohort
 
 STATEMENT = Path(__file__).parents[2] / "config" / "recipes" / "house-statement.toml"
@@ -201,7 +201,7 @@ def test_at_most_so_many_images_are_drawn_and_the_others_are_named(tmp_path: Pat
         ({"labels": "b.csv"}, "source a: {tmp}/b.csv: no such label file"),
         ({"masks": "b"}, "source a: {tmp}/b: no such folder of masks"),
         ({"masks": "."}, "source a: {tmp}: holds no mask of these images"),
-        ({"words": {"opacity": 1}}, "source a: {tmp}/a: words and leave_out are of a label table"),
+        ({"words": {"opacity": 1}}, "source a: {tmp}/a: words, leave_out and boxes are of a label table"),
     ],
 )
 def test_a_fault_of_a_sources_file_names_file_key_and_remedy(tmp_path: Path, change: dict[str, object], said: str):
@@ -274,13 +274,13 @@ def test_mined_labels_of_a_public_set_are_known_as_such_and_never_judge(tmp_path
         read_cohort(sources_file(tmp_path / "s.toml", source("nih", "nih", "nih", role="judge", label_source="radiologists")))
     found = read_cohort(sources_file(tmp_path / "s.toml", source("nih", "nih", "nih", role="train")))
     assert {(i.label_source, i.site) for i in found.images} == {(TEXT_MINED, "nih")}
-    with pytest.raises(ConfigError, match="words and leave_out are of a label table"):
+    with pytest.raises(ConfigError, match="words, leave_out and boxes are of a label table"):
         read_cohort(sources_file(tmp_path / "s.toml", source("nih", "nih", "nih", role="train", leave_out=[{"a": "b"}])))
 
 
 def test_an_unknown_column_of_leave_out_and_an_unknown_word_are_said(tmp_path: Path):
     mined(tmp_path / "m", patients=2)
-    with pytest.raises(ConfigError, match="no column reed_as, which leave_out names"):
+    with pytest.raises(ConfigError, match="no column reed_as, which the sources file names"):
         read_cohort(sources_file(tmp_path / "s.toml", source("m", "one", "m", leave_out=[{"reed_as": "Normal"}])))
     found = read_cohort(sources_file(tmp_path / "s.toml", source("m", "one", "m", role="judge", words={"opacity": 1})))
     assert {i.label for i in found.images} == {1}
@@ -550,18 +550,19 @@ def test_a_run_is_judged_on_the_site_that_it_was_trained_without(hospitals: Path
     assert trial.name == "two, split left_out"
     assert (trial.own_source, trial.seen, trial.unseen) == (False, "", "The network was trained without the site west.")
     assert {i.site for i in trial.images} == {"west"}
-    (trial,), _ = trials_of(Asked(data=hospitals), [run])
-    assert (trial.name, trial.own_source) == ("two, split val_report", True)
+    own, _ = trials_of(Asked(data=hospitals), [run])
+    assert [(trial.name, trial.own_source) for trial in own] == [(f"two, split val_report, {site}", True) for site in ("east", "west")]
     with pytest.raises(ConfigError, match="has no split left_out"):
         trials_of(Asked(data=hospitals, split=LEFT_OUT), [run])
 
 
 def test_what_only_trains_judges_nothing_anywhere(hospitals: Path, cohort: Cohort, tmp_path: Path):
-    (trial,), _ = trials_of(Asked(data=hospitals), [])
-    assert (trial.name, {i.role for i in trial.images}) == ("two", {"both", "judge"})
-    assert Counter(fault.what for fault in trial.faults)["only-trains"] == sum(i.role == "train" for i in cohort.images)
+    trials, _ = trials_of(Asked(data=hospitals), [])
+    assert [(trial.name, {i.role for i in trial.images}) for trial in trials] == [("two, east", {"both"}), ("two, west", {"judge"})]
+    assert Counter(fault.what for fault in trials[0].faults)["only-trains"] == sum(i.role == "train" for i in cohort.images)
     alone = phantom_cohort(tmp_path / "alone", patients=4, first_seed=99_000)
     _, beside = trials_of(Asked(data=alone, on={"both": hospitals}), [])[0]
+    assert beside.name == "both"
     assert TEXT_MINED not in {i.label_source for i in beside.images}
     assert TEXT_MINED not in {i.label_source for i in labelled_cohort(hospitals, None).images}
     with pytest.raises(ConfigError, match="so no image may judge"):
@@ -602,3 +603,16 @@ def test_a_cohort_by_itself_is_read_as_before(tmp_path: Path):
     assert {(i.role, i.block, i.mask) for i in found.images} == {("both", "", None)}
     assert found.for_judging() == found
     assert len(found.images) == 6
+
+
+def test_the_sources_of_the_network_that_travels_are_read(tmp_path: Path):
+    shared("kermany")
+    from benchmarks import hospitals
+
+    cohort = read_cohort(hospitals.write(tmp_path))
+    assert {source.site for source in cohort.sources} == {"guangzhou", "nih"}
+    judges = [image for image in cohort.images if image.role == "judge"]
+    assert len(judges) == 367
+    assert all(image.boxes for image in judges if image.label)
+    assert TEXT_MINED not in {image.label_source for image in cohort.images if image.role != "train"}
+    assert cohort.fault_counts["excluded"] == 133

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from dataclasses import replace
@@ -86,6 +87,9 @@ def test_with_the_scope_enforced_the_adults_are_left_out_each_with_its_reason(le
     outcome, path = run(ledger, settings, Request(cohort=shared("nih-adult/cohort"), by="anna", cache=cache), utc_now())
     assert outcome.candidate is None
     assert "20 are needed" in outcome.refused
+    assert re.search(r"of 200 images left out as outside the scope: \d+ by age", outcome.refused)
+    assert outcome.gathered is not None
+    assert all(image.logit is None for image in outcome.gathered.images), "none was scored"
     told = json.loads(path.with_suffix(".json").read_text())
     reasons = [finding for finding in told["findings"] if finding["what"] == "out of scope"]
     assert len(reasons) == 200 - told["counts"]["analysed"]

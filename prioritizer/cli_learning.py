@@ -79,18 +79,37 @@ def train(
 def export(
     run: Annotated[Path, typer.Argument(help="Folder of a finished run.")],
     data: Annotated[Path, typer.Option(help="The cohort or sources file it was trained on.")],
-    statement: Annotated[Path, typer.Option(help="TOML with what a person must state: intended use, scope, limits.")],
-    target: Annotated[Path, typer.Option(help="Bundle folder to write.")],
+    statement: Annotated[Path | None, typer.Option(help="TOML with what a person must state: intended use, scope, limits.")] = None,
+    target: Annotated[Path | None, typer.Option(help="Bundle folder to write.")] = None,
+    init_statement: Annotated[
+        Path | None, typer.Option(help="Write a statement to be completed, with this run's figures, and no bundle.")
+    ] = None,
     labels: Annotated[Path | None, typer.Option(help="Label file, where it is not found by itself.")] = None,
     external: Annotated[list[str] | None, typer.Option(metavar="NAME=DIR", help="Cohort with labels, for evaluation only.")] = None,
 ) -> None:
     """Write the bundle of a finished run: graph, guard, calibration, figures, proof. Needs the extra `train`."""
+    from prioritizer.errors import ConfigError
     from prioritizer.learning.export import export as write_bundle
     from prioritizer.learning.export import read_statement
 
     cohorts = {name: Path(folder) for name, _, folder in (pair.partition("=") for pair in external or [])}
+    if init_statement is not None:
+        _init_statement(run, data, labels, init_statement)
+        return
+    if statement is None or target is None:
+        raise ConfigError(("give --statement and --target; --init-statement FILE writes a statement to be completed",))
     with progress_bar() as (say, tick):
         write_bundle(run, data, target, read_statement(statement), cohorts, labels=labels, say=say, tick=tick)
+
+
+def _init_statement(run: Path, data: Path, labels: Path | None, target: Path) -> None:
+    from prioritizer.learning import statement_template
+    from prioritizer.learning.evaluate import evaluate as run_evaluation
+    from prioritizer.learning.trials import Asked
+
+    with progress_bar() as (say, tick):
+        found = run_evaluation(run, Asked(data=data, labels=labels), with_cost=False, say=say, tick=tick)
+        say(f"written: {statement_template.write(run, data, labels, found, target)}; complete it, then give it as --statement")
 
 
 @recipes_app.command("list")

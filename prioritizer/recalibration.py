@@ -15,10 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from prioritizer.calibration import Calibration, Float64, fit_intercept, fit_shrunk_slope, log_losses, odds_of, shift_to
-from prioritizer.calibration_choice import fitted_map
+from prioritizer.calibration_maps import fitted_map
 from prioritizer.errors import CohortUnfit
 from prioritizer.measures import Figure, mean_figure
 
+AS_IT_IS = Calibration(id="none", method="none", slope=1.0, intercept=0.0, t_high=1.0, t_low=0.0)
+"""The logits are the log odds."""
 NONE, SHIFT, INTERCEPT, TEMPERATURE = "none", "prevalence shift", "intercept", "temperature"
 SHRUNK, PLATT, ISOTONIC = "intercept and shrunk slope", "platt", "isotonic"
 FOLDS = 10
@@ -151,7 +153,15 @@ def recalibrate(sample: Sample, before: Calibration, prevalence: float | None = 
     the cohort's mix and moved back by the difference of the log odds (Prentice and Pyke 1979).
     """
     require_enough(sample)
-    offset = 0.0 if prevalence is None else _odds(sample.prevalence) - _odds(prevalence)
+    return _chosen(sample, before, 0.0 if prevalence is None else _odds(sample.prevalence) - _odds(prevalence), seed)
+
+
+def first_map(sample: Sample, seed: int = 0) -> Fit:
+    """The map of a new network, by the same rule from its logits as they are; with too few cases nothing is changed."""
+    return _chosen(sample, AS_IT_IS, 0.0, seed)
+
+
+def _chosen(sample: Sample, before: Calibration, offset: float, seed: int) -> Fit:
     here = before.moved(1.0, offset, before.method)
     folds = folds_of(sample, seed)
     trials = tuple(_trial(method, sample, here, folds, seed) for method in LEAST)

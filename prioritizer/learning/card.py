@@ -7,11 +7,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from prioritizer.calibration_choice import Choice
 from prioritizer.inference.bundle import GUARD, sha256_of
 from prioritizer.learning.recipes import Recipe
 from prioritizer.measures import Figure
 from prioritizer.operating_point import Trade
+from prioritizer.recalibration import RULE, Fit
 
 if TYPE_CHECKING:
     from prioritizer.learning.export import Statement
@@ -47,7 +47,7 @@ def card(
     *,
     metrics: Mapping[str, Mapping[str, Figure]],
     refused: Mapping[str, float],
-    choice: Choice,
+    choice: Fit,
     trade: Trade,
     scale: float,
     bias: float,
@@ -90,10 +90,10 @@ def card(
         "saliency": {"scale": scale, "bias": bias},
         "guard": {"false_alarms_set": false_alarms, "refused": {name: round(share, 4) for name, share in refused.items()}},
         "calibration": {
-            "rule": choice.rule,
-            "compared_on_val_report": {
-                c.fitted.method: {"brier": round(c.brier, 5), "ece": round(c.ece, 5), "ece_equal_mass": round(c.ece_equal_mass, 5)}
-                for c in choice.candidates
+            "rule": RULE,
+            "compared_on_calib": {
+                trial.method: {"why": trial.why} | ({} if trial.log_loss is None else {"log_loss": round(trial.log_loss.value, 5)})
+                for trial in choice.trials
             },
         },
         "data": {
@@ -166,15 +166,15 @@ def _figures(card: dict[str, Any], calibration: dict[str, Any]) -> list[str]:
 
 def _calibrations(card: dict[str, Any]) -> list[str]:
     """How the calibration was chosen."""
-    compared = card["calibration"]["compared_on_val_report"]
+    compared = card["calibration"]["compared_on_calib"]
     return [
         "### Calibration",
         "",
         f"Rule: {card['calibration']['rule']}",
         "",
-        "| map | Brier | ECE, equal width | ECE, equal mass |",
-        "|---|---|---|---|",
-        *(f"| {name} | {c['brier']:.4f} | {c['ece']:.4f} | {c['ece_equal_mass']:.4f} |" for name, c in compared.items()),
+        "| map | log loss, cross-validated | |",
+        "|---|---|---|",
+        *(f"| {name} | {format(c['log_loss'], '.4f') if 'log_loss' in c else ''} | {c['why']} |" for name, c in compared.items()),
     ]
 
 

@@ -13,7 +13,7 @@ import tomlkit
 import torch
 from numpy.typing import NDArray
 
-from prioritizer import calibration_choice, layout, likeness
+from prioritizer import layout, likeness, recalibration
 from prioritizer.calibration import Calibration, as_document, threshold_at_sensitivity
 from prioritizer.eligibility import Scope
 from prioritizer.errors import ConfigError
@@ -33,6 +33,8 @@ from prioritizer.operating_point import trade
 TARGET_SENSITIVITY = 0.95
 """Sensitivity on the calib split at which `t_high` is set, stated before any figure is looked at."""
 LOW_SENSITIVITY = 0.99
+TO_STATE = "STATE THIS"
+"""Stands in the template of a statement where only a person can say something."""
 LIMIT_SPLITS = ("calib", "select")
 """Where the guard's limits are set: no weight was fitted on these."""
 Say = Callable[[str], None]
@@ -57,6 +59,9 @@ class Statement:
 def read_statement(path: Path) -> Statement:
     """The statement in a TOML file."""
     values = tomlkit.parse(path.read_text(encoding="utf-8")).unwrap()
+    left = [key for key, value in values.items() if TO_STATE in str(value)]
+    if left:
+        raise ConfigError(tuple(f"{path}: {key} still says {TO_STATE}: only a person can say it" for key in left))
     try:
         return Statement(**{**values, "limits": tuple(values["limits"])})
     except (KeyError, TypeError) as error:
@@ -119,21 +124,22 @@ def answers(engine: Engine, images: Sequence[LabelledImage], tick: Callable[[], 
     )
 
 
-def chosen_calibration(calib: Answers, report: Answers, name: str) -> tuple[Calibration, calibration_choice.Choice]:
-    """The map that the stated rule takes, with thresholds from the calib split: never from the data reported on."""
-    choice = calibration_choice.choose(calib.logits, calib.labels, report.logits, report.labels)
-    winner = choice.winner
-    probabilities = winner.probabilities(calib.logits)
+def chosen_calibration(calib: Answers, name: str) -> tuple[Calibration, recalibration.Fit]:
+    """The map that the rule of `recalibrate` takes on the calib split, with thresholds from there: never from the data reported on."""
+    patients = [image.patient for image in calib.images]
+    fit = recalibration.first_map(recalibration.Sample(logits=calib.logits, labels=calib.labels, patients=patients))
+    probabilities = fit.after.probabilities(calib.logits)
     fitted = replace(
-        winner,
-        id=f"{name}-{winner.method}",
+        fit.after,
+        id=f"{name}-{fit.winner.replace(' ', '-')}",
+        method=fit.winner,
         t_high=threshold_at_sensitivity(probabilities, calib.labels, TARGET_SENSITIVITY),
         t_low=threshold_at_sensitivity(probabilities, calib.labels, LOW_SENSITIVITY),
         fitted_on="calib split of the training data",
         n=len(calib.labels),
         events=int(calib.labels.sum()),
     )
-    return fitted, choice
+    return fitted, fit
 
 
 def joined(*samples: Sample) -> Sample:
@@ -193,8 +199,8 @@ def export(
     graph.export_graph(model, recipe, target / "model.onnx")
     draft = draft_bundle(target, recipe, model)
     found = _answers_of_sets(Engine(draft), sets, tick)
-    fitted, choice = chosen_calibration(found["calib"], found["val_report"], statement.name)
-    say(f"calibration: {fitted.method} ({choice.rule})")
+    fitted, choice = chosen_calibration(found["calib"], statement.name)
+    say(f"calibration: {fitted.method} ({recalibration.RULE})")
     training = found["train"].sample
     guard = likeness.fit(
         training, joined(*(found[name].sample for name in LIMIT_SPLITS if name in found)), layouts.fit(training.layouts, recipe.seed)

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import numpy as np
 
-from prioritizer import calibration_choice
 from prioritizer.calibration import Calibration, threshold_at_sensitivity
 from prioritizer.learning.export import LOW_SENSITIVITY
 from prioritizer.learning.looking import look
 from prioritizer.learning.splits import Splits
 from prioritizer.learning.subjects import Subject
+from prioritizer.recalibration import Sample, first_map
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -46,14 +46,11 @@ class Progress:
 
 def films_to_fit(subject: Subject, splits: Splits | None) -> int:
     """Films that `fitted` will read."""
-    return len(splits["calib"]) + len(splits.get("select", ())) if subject.calibration is None and splits else 0
+    return len(splits["calib"]) if subject.calibration is None and splits else 0
 
 
 def fitted(subject: Subject, splits: Splits | None, root: Path, target: float, progress: Progress) -> Fitted:
-    """A bundle as it is; a run with a map fitted on `calib`, chosen on `select`, and the threshold of the target sensitivity on `calib`.
-
-    `export` compares the maps on `val_report`, where it only reports; here the films that are reported on decide nothing.
-    """
+    """A bundle as it is; a run with the map that `export` would give it, and the threshold of the target sensitivity, both from `calib`."""
     if subject.calibration is not None:
         own = subject.calibration
         how = f"the bundle's own calibration {own.id} and its t_high, fitted on {own.fitted_on or 'data not stated'}"
@@ -61,12 +58,12 @@ def fitted(subject: Subject, splits: Splits | None, root: Path, target: float, p
     assert splits is not None
     said = progress.named(f"fitting {subject.name}")
     calib = look(subject, splits["calib"], root, said, lungs=False)
-    other = look(subject, splits["select"], root, said, lungs=False) if splits.get("select") else calib
-    choice = calibration_choice.choose(calib.logits, calib.labels, other.logits, other.labels)
-    p = choice.winner.probabilities(calib.logits)
+    fit = first_map(Sample(logits=calib.logits, labels=calib.labels, patients=calib.patients))
+    p = fit.after.probabilities(calib.logits)
     calibration = replace(
-        choice.winner,
-        id=f"{subject.name}-{choice.winner.method}",
+        fit.after,
+        id=f"{subject.name}-{fit.winner.replace(' ', '-')}",
+        method=fit.winner,
         t_high=threshold_at_sensitivity(p, calib.labels, target),
         t_low=threshold_at_sensitivity(p, calib.labels, max(LOW_SENSITIVITY, target)),
         fitted_on="calib split of the run",
@@ -76,7 +73,7 @@ def fitted(subject: Subject, splits: Splits | None, root: Path, target: float, p
     maps = calib.scores.saliency
     scale = 0.0 if maps is None else float(np.percentile(maps.max(axis=(1, 2)), 95))
     how = (
-        f"{calibration.method} fitted on the split calib ({calibration.n} films), chosen among four maps on the split select; threshold "
+        f"{calibration.method} fitted on the split calib ({calibration.n} films), chosen there in cross-validation by patient; threshold "
         f"t_high at a sensitivity of {target:g} on calib"
     )
     return Fitted(subject=subject, calibration=calibration, scale=scale, how=how)

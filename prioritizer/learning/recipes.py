@@ -36,7 +36,9 @@ class Picture(Table):
     tone: Literal["as-is", "equalised"] = "as-is"
     """`equalised`: every picture gets the same distribution of grey, so that no window or tone curve of a device is left."""
     mean: float = 0.5
+    """Taken off every grey (0..1) before the network sees it."""
     std: float = Field(default=0.25, gt=0)
+    """What is left is divided by this."""
 
 
 class Augment(Table):
@@ -77,6 +79,7 @@ class Phase(Table):
     """A stretch of epochs with its own rate, size and trainable part."""
 
     epochs: int = Field(gt=0)
+    """Passes over as many pictures as the training split holds."""
     learning_rate: float = Field(gt=0)
     """Peak of `one-cycle`, start of the others."""
     schedule: Literal["one-cycle", "constant", "plateau", "continue"] = "one-cycle"
@@ -107,6 +110,7 @@ class Recipe(Table):
     drop_rate: float = Field(default=0.0, ge=0, lt=1)
     """Dropout before the head."""
     weight_decay: float = Field(default=1e-2, ge=0)
+    """Of AdamW."""
     lung_loss: float = Field(default=0.0, ge=0)
     """Weight of the second loss beside the cross-entropy: the share of what raises the logit that lies outside the lungs, of films with
     pneumonia and a lung mask (`train --masks`, or `masks` of a sources file)."""

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from prioritizer import recalibration
 from prioritizer.errors import ConfigError
 from prioritizer.inference.bundle import GUARD, open_bundle
 from prioritizer.inference.engine import Engine
@@ -51,7 +52,7 @@ def test_the_card_names_what_was_kept_and_how_it_was_chosen(bundle_folder: Path,
     kept = torch.load(run / "best.pt", weights_only=True)["epoch"]
     assert card["training"]["epoch_kept"] == kept
     assert Recipe(**card["training"]["recipe"]) == TINY
-    assert set(card["calibration"]["compared_on_val_report"]) == {"none", "temperature", "platt", "isotonic"}
+    assert set(card["calibration"]["compared_on_calib"]) == set(recalibration.LEAST)
     assert set(card["metrics"]) == {"val_report", "elsewhere"}
     assert card["preprocessing"]["tone"] == "equalised"
 
@@ -130,3 +131,24 @@ def test_a_network_without_a_closed_form_is_not_exported(tmp_path: Path):
     model = network.build(recipe.architecture, 1, 160).eval()
     with pytest.raises(ConfigError, match="exact map"):
         graph.export_graph(model, recipe, tmp_path / "model.onnx")
+
+
+def test_a_statement_is_begun_with_the_figures_of_this_run_and_waits_for_a_person(folder: Path, run: Path, tmp_path: Path):
+    from typer.testing import CliRunner
+
+    from prioritizer.cli import app
+
+    target = tmp_path / "statement.toml"
+    asked = ["export", str(run), "--data", str(folder)]
+    assert CliRunner().invoke(app, [*asked, "--init-statement", str(target)]).exit_code == 0
+    begun = tomllib.loads(target.read_text())
+    assert begun["name"] == run.name
+    assert any("split val_report" in limit and "sensitivity" in limit for limit in begun["limits"])
+    with pytest.raises(ConfigError, match="intended_use still says STATE THIS") as refused:
+        export.read_statement(target)
+    assert len(refused.value.faults) == target.read_text().count("STATE THIS") - 1
+    target.write_text(target.read_text().replace("STATE THIS", "said by a person"))
+    assert export.read_statement(target).title == "said by a person"
+    assert CliRunner().invoke(app, [*asked, "--init-statement", str(target)]).exit_code != 0, "never overwritten"
+    nothing = CliRunner().invoke(app, asked)
+    assert nothing.exit_code != 0

@@ -25,7 +25,7 @@ PURE = frozenset(
         "resampling",
         "geometry",
         "calibration",
-        "calibration_choice",
+        "calibration_maps",
         "recalibration",
         "operating_point",
         "cohort_lint",

@@ -30,8 +30,7 @@ from prioritizer.calibration import (
     odds_of,
     shift_to,
 )
-from prioritizer.calibration_choice import METHODS, choose, fitted_map
-from prioritizer.recalibration import INTERCEPT, ISOTONIC, LEAST, NONE, PLATT, SHRUNK, TEMPERATURE, fitted
+from prioritizer.recalibration import INTERCEPT, ISOTONIC, LEAST, NONE, PLATT, SHRUNK, TEMPERATURE, Fit, Sample, first_map, fitted
 
 BEFORE = Calibration(id="before", method="temperature", slope=0.8, intercept=0.2, t_high=0.6, t_low=0.1, n=500, events=100)
 BENT = replace(BEFORE, slope=1.2, knots=((-3.0, 0.05), (-1.0, 0.2), (0.5, 0.2), (2.0, 0.9)))
@@ -262,24 +261,30 @@ def test_equally_filled_bins_hold_equally_many() -> None:
 # --- the choice for a bundle ---------------------------------------------------------------------------------------
 
 
+def map_of(logits: np.ndarray, labels: np.ndarray) -> Fit:
+    return first_map(Sample(logits=logits, labels=labels, patients=[str(index) for index in range(len(labels))]))
+
+
 def test_a_network_that_is_calibrated_gets_no_map() -> None:
-    assert choose(*drawn(500, 1), *drawn(500, 2)).winner.method == "none"
+    assert map_of(*drawn(500, 1)).winner == "none"
 
 
 def test_a_network_that_is_too_sure_gets_a_temperature() -> None:
-    first, second = ((3 * x, y) for x, y in (drawn(800, 1), drawn(800, 2)))
-    found = choose(*first, *second)
-    assert found.winner.method == "temperature"
-    assert found.winner.slope == pytest.approx(1 / 3, abs=0.08)
+    logits, labels = drawn(800, 1)
+    found = map_of(3 * logits, labels)
+    assert found.winner == "temperature"
+    assert found.after.slope == pytest.approx(1 / 3, abs=0.08)
 
 
-def test_a_network_that_was_trained_with_a_class_weight_gets_platt_because_no_temperature_undoes_it() -> None:
-    first, second = ((x + 2, y) for x, y in (drawn(800, 1), drawn(800, 2)))
-    assert choose(*first, *second).winner.method == "platt"
+def test_a_network_that_was_trained_with_a_class_weight_gets_a_free_intercept() -> None:
+    logits, labels = drawn(800, 1)
+    found = map_of(logits + 2, labels)
+    assert found.winner == "intercept"
+    assert found.after.intercept == pytest.approx(-2, abs=0.3)
 
 
-def test_every_candidate_is_told_with_its_figures() -> None:
-    found = choose(*drawn(300, 1), *drawn(300, 2))
-    assert tuple(one.fitted.method for one in found.candidates) == METHODS
-    assert all(0 <= one.ece <= 1 and one.brier > 0 and one.log_loss > 0 for one in found.candidates)
-    assert fitted_map("isotonic", *drawn(300, 1)) == found.candidates[-1].fitted or found.candidates[-1].fitted.knots
+def test_too_few_cases_change_nothing_and_the_rule_says_why() -> None:
+    found = map_of(*drawn(20, 1))
+    assert found.winner == "none"
+    assert [trial.method for trial in found.trials if trial.allowed] == ["none"]
+    assert all("wants" in trial.why for trial in found.trials if not trial.allowed)

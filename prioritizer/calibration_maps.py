@@ -1,0 +1,31 @@
+"""The maps from logits to probabilities that can be fitted: temperature, Platt and isotonic."""
+
+from __future__ import annotations
+
+from prioritizer.calibration import Calibration, Float64, fit_isotonic, fit_platt, fit_temperature
+
+METHODS = ("none", "temperature", "platt", "isotonic")
+"""From the simplest to the freest."""
+
+
+def fitted_map(method: str, logits: Float64, labels: Float64, *, fitted_on: str = "") -> Calibration:
+    """A map of the named method for these logits and labels."""
+    slope, intercept = 1.0, 0.0
+    if method == "temperature":
+        slope = fit_temperature(logits, labels)
+    elif method == "platt":
+        slope, intercept = fit_platt(logits, labels)
+    knots = fit_isotonic(logits, labels) if method == "isotonic" else ()
+    n, events = len(labels), int(labels.sum())
+    return Calibration(
+        id=method,
+        method=method,
+        slope=slope,
+        intercept=intercept,
+        knots=knots,
+        t_high=1.0,
+        t_low=0.0,
+        fitted_on=fitted_on,
+        n=n,
+        events=events,
+    )

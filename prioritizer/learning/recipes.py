@@ -211,7 +211,9 @@ def read_recipe(path: Path, changes: Sequence[str] = ()) -> Recipe:
 def read_file(path: Path, form: type[AnyTable], changes: Sequence[str] = ()) -> AnyTable:
     """The TOML file `path` as a `form`; raises ConfigError with every fault, each with file, key and nearest key."""
     try:
-        return form(**changed(tomllib.loads(path.read_text(encoding="utf-8")), changes))
+        told = form(**tomllib.loads(path.read_text(encoding="utf-8")))
+        # Changed as a whole: a table that the file leaves out keeps the rest of its defaults.
+        return form(**changed(told.model_dump(mode="json"), changes)) if changes else told
     except OSError as error:
         raise ConfigError((f"{path}: cannot be read: {error.strerror}",)) from error
     except UnicodeDecodeError as error:

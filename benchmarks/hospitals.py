@@ -22,6 +22,15 @@ GUANGZHOU = (
     "lung masks: V7 Darwin / CloudFactory, CC BY 4.0."
 )
 READ_AS_NORMAL = "[ " + ", ".join(f'{{ rsna_class = "Normal", label = "{word}" }}' for word in ("opacity", "pneumonia", "other")) + " ]"
+MINED = """[[source]]
+name = "{name}"
+site = "nih"
+data = "{shared}/{data}"
+role = "train"
+label_source = "text-mined"
+{labels}attribution = "{nih}"
+
+"""
 TEMPLATE = """split_seed = 20261122
 
 [[source]]
@@ -32,47 +41,7 @@ masks = "{shared}/kermany-lung-masks/masks"
 block = 50
 attribution = "{guangzhou}"
 
-[[source]]
-name = "nih-adult-more"
-site = "nih"
-data = "{shared}/nih-adult-more"
-role = "train"
-label_source = "text-mined"
-words = {{ opacity = 1, other = 0 }}
-leave_out = {normal}
-attribution = "{nih}"
-
-[[source]]
-name = "nih-adult"
-site = "nih"
-data = "{shared}/nih-adult/cohort"
-labels = "nih-adult-labels.csv"
-role = "train"
-label_source = "text-mined"
-leave_out = [ {{ rsna_class = "Normal", label = "1" }} ]
-attribution = "{nih}"
-
-[[source]]
-name = "nih-child-more"
-site = "nih"
-data = "{shared}/nih-child-more"
-role = "train"
-label_source = "text-mined"
-words = {{ opacity = 1, other = 0 }}
-leave_out = {normal}
-attribution = "{nih}"
-
-[[source]]
-name = "nih-child"
-site = "nih"
-data = "{shared}/nih-child"
-labels = "nih-child-labels.csv"
-role = "train"
-label_source = "text-mined"
-leave_out = [ {{ rsna_class = "Normal", label = "1" }} ]
-attribution = "{nih}"
-
-[[source]]
+{mined}[[source]]
 name = "rsna-normal"
 site = "nih"
 data = "{shared}/rsna-normal"
@@ -99,7 +68,20 @@ def write(folder: Path, shared: Path = SHARED) -> Path:
     for name, labels in (("nih-adult", "cohort/labels.csv"), ("nih-child", "labels.csv")):
         _with_classes(shared / name / labels, shared / name / "radiologist_class.csv", folder / f"{name}-labels.csv")
     path = folder / "sources.toml"
-    text = TEMPLATE.format(shared=shared.resolve(), nih=NIH, rsna=RSNA, guangzhou=GUANGZHOU, normal=READ_AS_NORMAL)
+    more = f"words = {{ opacity = 1, other = 0 }}\nleave_out = {READ_AS_NORMAL}\n"
+    known = 'labels = "{name}-labels.csv"\nleave_out = [ {{ rsna_class = "Normal", label = "1" }} ]\n'
+    mined = "".join(
+        MINED.format(
+            shared=shared.resolve(), nih=NIH, name=name, data=data, labels=more if name.endswith("more") else known.format(name=name)
+        )
+        for name, data in (
+            ("nih-adult-more", "nih-adult-more"),
+            ("nih-adult", "nih-adult/cohort"),
+            ("nih-child-more", "nih-child-more"),
+            ("nih-child", "nih-child"),
+        )
+    )
+    text = TEMPLATE.format(shared=shared.resolve(), rsna=RSNA, guangzhou=GUANGZHOU, mined=mined)
     path.write_text(text, encoding="utf-8")
     return path
 

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 from prioritizer.calibration import Calibration, Float64, fit_isotonic, fit_platt, fit_temperature
 
-METHODS = ("none", "temperature", "platt", "isotonic")
-"""From the simplest to the freest."""
 
-
-def fitted_map(method: str, logits: Float64, labels: Float64, *, fitted_on: str = "") -> Calibration:
+def fitted_map(method: str, logits: Float64, labels: Float64) -> Calibration:
     """A map of the named method for these logits and labels."""
     slope, intercept = 1.0, 0.0
     if method == "temperature":
@@ -25,7 +22,6 @@ def fitted_map(method: str, logits: Float64, labels: Float64, *, fitted_on: str 
         knots=knots,
         t_high=1.0,
         t_low=0.0,
-        fitted_on=fitted_on,
         n=n,
         events=events,
     )

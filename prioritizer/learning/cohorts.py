@@ -65,5 +65,5 @@ def _read(gathered: Gathering, labels: Path | None, policy: Policy) -> str:
     if tables:
         return own_forms.read_labels(gathered, tables[0], policy)
     books = [path.name for path in sorted(root.iterdir()) if path.suffix.lower() in WORKBOOKS]
-    mend = f"{books[0]} is a workbook of a spreadsheet program: save the sheet with the labels as labels.csv in UTF-8; " if books else ""
-    raise ConfigError((f"{root}: no labels found; {mend}{FORMS_SAID}",))
+    remedy = f"{books[0]} is a workbook of a spreadsheet program: save the sheet with the labels as labels.csv in UTF-8; " if books else ""
+    raise ConfigError((f"{root}: no labels found; {remedy}{FORMS_SAID}",))

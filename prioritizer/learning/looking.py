@@ -14,7 +14,7 @@ from prioritizer.errors import ConfigError
 from prioritizer.learning.labelled import Fault, LabelledImage
 from prioritizer.learning.lungs import lung_fields, share_inside
 from prioritizer.learning.pictures import load_readable
-from prioritizer.learning.pointing import mask_of, peak_lies_in, read_mask
+from prioritizer.learning.pointing import lungs_of, mask_of, peak_lies_in
 from prioritizer.learning.subjects import Float32, Float64, Scores, Subject
 from prioritizer.measures import Cases
 
@@ -115,7 +115,7 @@ def _on_lungs(image: LabelledImage, picture: Float32, scores: Scores, index: int
     if not lungs:
         return NONE, NONE, False
     if image.mask is not None:
-        mask, area, plausible = (known := read_mask(image.mask)), float(known.mean()), True
+        mask, area, plausible = (known := lungs_of(image.mask)), float(known.mean()), True
     else:
         found = lung_fields(picture)
         mask, area, plausible = found.mask, found.area, found.plausible

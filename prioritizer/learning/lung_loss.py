@@ -8,17 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 from torch.nn import functional
 
-from prioritizer.errors import ConfigError
 from prioritizer.learning.labelled import LabelledImage
-
-INSIDE = 127
-"""Masks hold 255 for lung, 0 for none, 127 for what may be either: no contribution there counts as outside."""
+from prioritizer.learning.lung_masks import read_mask
 
 
 def read_masks(images: Sequence[LabelledImage], size: int) -> tuple[Tensor, Tensor]:
@@ -28,12 +23,7 @@ def read_masks(images: Sequence[LabelledImage], size: int) -> tuple[Tensor, Tens
     for index, image in enumerate(images):
         if image.mask is None:
             continue
-        try:
-            with Image.open(image.mask) as opened:
-                inside = Image.fromarray((np.asarray(opened.convert("L")) >= INSIDE).astype(np.uint8) * 255)
-        except (OSError, ValueError, SyntaxError) as error:
-            raise ConfigError((f"{image.mask}: is no readable lung mask (PNG)",)) from error
-        masks[index, 0] = torch.from_numpy(np.asarray(inside.resize((size, size), Image.Resampling.BOX)).copy())
+        masks[index, 0] = torch.from_numpy(read_mask(image.mask, size))
         known[index] = True
     return masks, known
 

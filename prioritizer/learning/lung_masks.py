@@ -8,8 +8,25 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
 from prioritizer.errors import ConfigError
 from prioritizer.learning.labelled import LabelledImage
+
+INSIDE = 127
+"""Masks hold 255 for lung, 0 for none, 127 for what may be either, which counts as lung."""
+
+
+def read_mask(path: Path, side: int) -> NDArray[np.uint8]:
+    """The mask in a file, squashed to (side, side): 255 times the share of each pixel that is lung. Raises ConfigError, naming the file."""
+    try:
+        with Image.open(path) as opened:
+            inside = Image.fromarray((np.asarray(opened.convert("L")) >= INSIDE).astype(np.uint8) * 255)
+    except (OSError, ValueError, SyntaxError) as error:
+        raise ConfigError((f"{path}: is no readable lung mask (PNG)",)) from error
+    return np.array(inside.resize((side, side), Image.Resampling.BOX))
 
 
 def with_masks(images: Sequence[LabelledImage], folder: Path) -> tuple[LabelledImage, ...]:

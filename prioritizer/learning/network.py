@@ -42,7 +42,7 @@ def build(architecture: str, outputs: int = 1, size: int = 224, drop_rate: float
         given["output_stride"] = stride
     try:
         return timm.create_model(architecture, **given)
-    except (TypeError, NotImplementedError, AssertionError) as error:
+    except (TypeError, NotImplementedError, AssertionError) as error:  # each what timm raises of an architecture without such a stride
         if stride == COARSE:
             raise
         raise ConfigError((f"stride = {stride}: {architecture} cannot be built so; leave it at {COARSE}",)) from error

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from prioritizer.learning.labelled import Box
-from prioritizer.learning.lung_loss import INSIDE
+from prioritizer.learning.lung_masks import INSIDE, read_mask
 
 Float32 = NDArray[np.float32]
 Mask = NDArray[np.bool_]
@@ -27,21 +27,12 @@ def mask_of(boxes: Sequence[Box]) -> Mask:
     return mask
 
 
-def read_mask(path: Path) -> Mask:
-    """The lung mask in a file: bool (SIDE, SIDE); what may be either counts as lung."""
-    with Image.open(path) as opened:
-        inside = Image.fromarray((np.asarray(opened.convert("L")) >= INSIDE).astype(np.uint8) * 255)
-    return np.asarray(inside.resize((SIDE, SIDE), Image.Resampling.BOX)) >= INSIDE
+def lungs_of(path: Path, side: int = SIDE) -> Mask:
+    """The lung mask in a file: bool (side, side); what may be either counts as lung. Raises ConfigError, naming the file."""
+    return read_mask(path, side) >= INSIDE
 
 
 def peak_lies_in(saliency: Float32, mask: Mask) -> bool:
     """True where the highest point of a map (h, w), enlarged as it is drawn, lies on the mask (the pointing game, Zhang et al. 2018)."""
     enlarged = np.asarray(Image.fromarray(saliency.astype(np.float32)).resize((SIDE, SIDE), Image.Resampling.BICUBIC))
     return bool(mask.flat[int(np.argmax(enlarged))])
-
-
-def at_side(mask: Mask, side: int) -> Mask:
-    """A mask at another side in pixels."""
-    if mask.shape[-1] == side:
-        return mask
-    return np.asarray(Image.fromarray(mask.astype(np.uint8) * 255).resize((side, side), Image.Resampling.BOX)) >= INSIDE

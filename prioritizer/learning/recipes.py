@@ -211,9 +211,9 @@ def read_recipe(path: Path, changes: Sequence[str] = ()) -> Recipe:
 def read_file(path: Path, form: type[AnyTable], changes: Sequence[str] = ()) -> AnyTable:
     """The TOML file `path` as a `form`; raises ConfigError with every fault, each with file, key and nearest key."""
     try:
-        told = form(**tomllib.loads(path.read_text(encoding="utf-8")))
+        read = form(**tomllib.loads(path.read_text(encoding="utf-8")))
         # Changed as a whole: a table that the file leaves out keeps the rest of its defaults.
-        return form(**changed(told.model_dump(mode="json"), changes)) if changes else told
+        return form(**changed(read.model_dump(mode="json"), changes)) if changes else read
     except OSError as error:
         raise ConfigError((f"{path}: cannot be read: {error.strerror}",)) from error
     except UnicodeDecodeError as error:
@@ -224,7 +224,7 @@ def read_file(path: Path, form: type[AnyTable], changes: Sequence[str] = ()) -> 
         raise ConfigError(tuple(_fault(path, form, dict(e)) for e in error.errors())) from error
 
 
-def changed(told: dict[str, Any], changes: Sequence[str]) -> dict[str, Any]:
+def changed(values: dict[str, Any], changes: Sequence[str]) -> dict[str, Any]:
     """What a file holds, with `key=value` put in: `lung_loss=0`, `augment.flip=0.5`, `phases.2.epochs=3`; the first phase is 1.
 
     A value is written as in TOML; what is no TOML is a text. Raises ConfigError for what is no `key=value`, and for a phase that is not
@@ -239,13 +239,13 @@ def changed(told: dict[str, Any], changes: Sequence[str]) -> dict[str, Any]:
         except tomllib.TOMLDecodeError:
             value = text
         *above, last = key.split(".")
-        place: Any = told
+        place: Any = values
         for name in above:
             place = _inside(place, name, change)
         if not isinstance(place, dict):
             raise ConfigError((f"{change}: {'.'.join(above)} holds no keys",))
         place[last] = value
-    return told
+    return values
 
 
 def _inside(place: Any, name: str, change: str) -> Any:

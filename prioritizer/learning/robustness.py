@@ -23,7 +23,7 @@ from prioritizer.learning.labelled import LabelledImage
 from prioritizer.learning.looking import BATCH, Looked
 from prioritizer.learning.lungs import lung_fields
 from prioritizer.learning.pictures import load_readable
-from prioritizer.learning.pointing import at_side, read_mask
+from prioritizer.learning.pointing import lungs_of
 from prioritizer.learning.subjects import Float32, Float64, Subject
 from prioritizer.learning.surrounds import in_surrounds, lung_boxes, of_the_other_class
 from prioritizer.measures import Figure
@@ -129,6 +129,6 @@ def _without_lungs(pictures: Float32, images: Sequence[LabelledImage]) -> Float3
     """Copies whose lungs by their masks, elsewhere the lung fields that are found or the template in their place, are their mean grey."""
     changed = pictures.copy()
     for picture, image in zip(changed, images, strict=True):
-        mask = lung_fields(picture).mask if image.mask is None else at_side(read_mask(image.mask), picture.shape[-1])
+        mask = lung_fields(picture).mask if image.mask is None else lungs_of(image.mask, picture.shape[-1])
         picture[mask] = picture.mean()
     return changed

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pydicom
+import pytest
 import sqlalchemy as sa
 from pydicom.dataset import Dataset
 from pydicom.filebase import DicomBytesIO
@@ -22,7 +23,7 @@ from prioritizer.dicom.part10 import Receipt
 from prioritizer.dicom.phantom_files import PhantomPatient, phantom_file
 from prioritizer.dicom.spool import Outcome, Spool
 from prioritizer.stations import Receive
-from tests.edges.ledgers import AT_ONCE, POLICY
+from tests.edges.ledgers import AT_ONCE, POLICY, score_next
 
 TAKEN = datetime(2026, 3, 4, 8, 30, tzinfo=UTC)
 
@@ -106,3 +107,13 @@ class Well:
 
     def pat_watchdog(self) -> None:
         pass
+
+
+@pytest.fixture(name="box")
+def scored_box(ledger: sa.Engine, tmp_path: Path) -> Box:
+    """One study with one image, received and scored; `ledger` is the fixture of tests.edges.ledgers, imported beside it."""
+    box = Box(ledger, tmp_path)
+    box.stored(phantom(1))
+    box.receive()
+    score_next(ledger, 0.9)
+    return box

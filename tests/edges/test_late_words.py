@@ -12,7 +12,6 @@ from typing import Any
 
 import pydicom
 import pytest
-import sqlalchemy as sa
 
 from prioritizer import copies as judged
 from prioritizer import listing
@@ -27,17 +26,8 @@ from prioritizer.study import CopyState
 from prioritizer.web import study as page
 from tests.edges.ledgers import AT_ONCE, LEASE, POLICY, ledger_fixture, score_next  # noqa: F401
 from tests.edges.rooms import at
-from tests.edges.spooled import Box, phantom
+from tests.edges.spooled import Box, phantom, scored_box  # noqa: F401 - a fixture
 from tests.edges.test_settling import RIGHT, STUDY, THIRD, UID, dies, later, lost, other_pixels, settle, states
-
-
-@pytest.fixture
-def box(ledger: sa.Engine, tmp_path: Path) -> Box:
-    box = Box(ledger, tmp_path)
-    box.stored(phantom(1))
-    box.receive()
-    score_next(ledger, 0.9)
-    return box
 
 
 def in_file(box: Box) -> str:
@@ -53,9 +43,13 @@ def a_report() -> pydicom.Dataset:
     return sr
 
 
+@pytest.mark.parametrize("is_dropped", [True, False])
 @pytest.mark.parametrize("at_which", ["put_in_place", "settle"])
-def test_who_ends_a_taking_late_overrules_no_later_word(box: Box, monkeypatch: pytest.MonkeyPatch, at_which: str) -> None:
-    """A process is stopped while it puts a copy in its place, another ends that, and a third copy is confirmed meanwhile."""
+def test_who_ends_a_taking_late_overrules_no_later_word(box: Box, monkeypatch: pytest.MonkeyPatch, at_which: str, is_dropped: bool) -> None:
+    """A process is stopped while it puts a copy in its place, another ends that, and a third copy is confirmed meanwhile.
+
+    Where the other process died before it dropped the copy, the late one puts it in its place once more, and takes it back.
+    """
     box.stored(phantom(1, **RIGHT))
     worker = box.receive()
     dies(monkeypatch, box)
@@ -65,7 +59,10 @@ def test_who_ends_a_taking_late_overrules_no_later_word(box: Box, monkeypatch: p
     def late(*rest: Any, **more: Any) -> Any:
         if stopped:
             stopped.clear()
-            judged.end_taking(box.ledger, box.spool, read_any, STUDY, who="anna", policy=POLICY, quiet=AT_ONCE)
+            with monkeypatch.context() as other:
+                if not is_dropped:
+                    other.setattr(spool_module.Spool, "drop_copy", lambda *_: None)
+                judged.end_taking(box.ledger, box.spool, read_any, STUDY, who="anna", policy=POLICY, quiet=AT_ONCE)
             box.stored(phantom(1, **THIRD))
             box.receive()
             settle(box, take=True)

@@ -23,21 +23,12 @@ from prioritizer.errors import NotAllowed, Transient
 from prioritizer.receive_station import Receive, read_any
 from prioritizer.study import HELD_WORDS, CopyState, Hold
 from tests.edges.ledgers import AT_ONCE, LEASE, POLICY, ledger_fixture, score_next  # noqa: F401
-from tests.edges.spooled import Box, phantom
+from tests.edges.spooled import Box, phantom, scored_box  # noqa: F401 - a fixture
 
 UID, STUDY = str(phantom(1).SOPInstanceUID), str(phantom(1).StudyInstanceUID)
 RIGHT = {"PatientID": "RIGHT-2", "PatientName": "Right^Person"}
 THIRD = {"PatientID": "THIRD-3", "PatientName": "Third^Person"}
 IN_A_MINUTE = timedelta(seconds=60)
-
-
-@pytest.fixture
-def box(ledger: sa.Engine, tmp_path: Path) -> Box:
-    box = Box(ledger, tmp_path)
-    box.stored(phantom(1))
-    box.receive()
-    score_next(ledger, 0.9)
-    return box
 
 
 def settle(box: Box, *, take: bool, study: str = STUDY, shown: str = "") -> str:

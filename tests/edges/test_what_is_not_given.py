@@ -23,17 +23,8 @@ from prioritizer.receive_station import Receive
 from prioritizer.standing import Parts
 from prioritizer.study import FileFault
 from tests.edges.ledgers import AT_ONCE, POLICY, ledger_fixture, score_next  # noqa: F401
-from tests.edges.spooled import Box, Well, phantom
+from tests.edges.spooled import Box, Well, phantom, scored_box  # noqa: F401 - a fixture
 from tests.edges.test_settling import RIGHT, STUDY, UID, lost
-
-
-@pytest.fixture
-def box(ledger: sa.Engine, tmp_path: Path) -> Box:
-    box = Box(ledger, tmp_path)
-    box.stored(phantom(1))
-    box.receive()
-    score_next(ledger, 0.9)
-    return box
 
 
 def all_connections(box: Box) -> list[sa.Connection]:

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from prioritizer.errors import ConfigError
 from prioritizer.learning.lungs import share_inside
-from prioritizer.learning.pointing import SIDE, at_side, mask_of, peak_lies_in, read_mask
+from prioritizer.learning.pointing import SIDE, lungs_of, mask_of, peak_lies_in
 
 
 def test_boxes_cover_what_they_say() -> None:
@@ -42,7 +43,13 @@ def test_what_may_be_either_counts_as_lung(tmp_path: Path) -> None:
     drawn = np.zeros((100, 50), np.uint8)
     drawn[:50], drawn[50:75] = 255, 127
     Image.fromarray(drawn).save(tmp_path / "a.png")
-    mask = read_mask(tmp_path / "a.png")
+    mask = lungs_of(tmp_path / "a.png")
     assert mask.shape == (SIDE, SIDE)
     assert mask.mean() == pytest.approx(0.75, abs=0.01)
-    assert at_side(mask, 32).mean() == pytest.approx(0.75, abs=0.04)
+    assert lungs_of(tmp_path / "a.png", 32).mean() == pytest.approx(0.75, abs=0.04)
+
+
+def test_a_mask_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    (tmp_path / "b.png").write_bytes(b"no picture")
+    with pytest.raises(ConfigError, match=r"b\.png: is no readable lung mask"):
+        lungs_of(tmp_path / "b.png")

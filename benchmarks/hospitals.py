@@ -1,15 +1,24 @@
-"""`python -m benchmarks.hospitals FOLDER`: a sources file of the shared films, for the training of the network that travels.
+"""`python -m benchmarks.hospitals FOLDER [--doubted-by RUN]`: a sources file of the shared films, for the network that travels.
 
 Two hospitals: the children's hospital of the training films, and the one of NIH ChestX-ray14 and RSNA 2018. Text-mined labels train,
 less those that radiologists contradict; what radiologists read judges. Films stay where they lie: only names and labels are written.
+
+With `--doubted-by`, text-mined films that an earlier run contradicts most are left out too: the sixth of those called positive that it
+scores lowest, and the tenth of those called negative that it scores highest. No film that judges is asked about.
 """
 
 from __future__ import annotations
 
+import argparse
 import csv
 import os
-import sys
 from pathlib import Path
+
+import numpy as np
+
+from prioritizer.learning.cohorts import read_cohort
+from prioritizer.learning.pictures import load_pictures
+from prioritizer.learning.subjects import open_subject
 
 SHARED = Path(os.environ.get("PRIORITIZER_SHARED_DATA", Path(__file__).resolve().parents[2] / "shared" / "data"))
 NIH = "NIH ChestX-ray14, free use; cite Wang et al., CVPR 2017."
@@ -21,14 +30,14 @@ GUANGZHOU = (
     "Kermany, Zhang, Goldbaum 2018, Guangzhou Women and Children's Medical Center, CC BY 4.0; "
     "lung masks: V7 Darwin / CloudFactory, CC BY 4.0."
 )
-READ_AS_NORMAL = "[ " + ", ".join(f'{{ rsna_class = "Normal", label = "{word}" }}' for word in ("opacity", "pneumonia", "other")) + " ]"
 MINED = """[[source]]
 name = "{name}"
 site = "nih"
 data = "{shared}/{data}"
 role = "train"
 label_source = "text-mined"
-{labels}attribution = "{nih}"
+labels = "{name}-labels.csv"
+{rules}attribution = "{nih}"
 
 """
 TEMPLATE = """split_seed = 20261122
@@ -47,7 +56,6 @@ site = "nih"
 data = "{shared}/rsna-normal"
 role = "train"
 label_source = "radiologists"
-most = 900
 attribution = "{rsna}"
 
 [[source]]
@@ -62,41 +70,74 @@ attribution = "{rsna}"
 """
 
 
-def write(folder: Path, shared: Path = SHARED) -> Path:
-    """The sources file, and two label tables beside it that say which text-mined labels radiologists contradict. Returns the file."""
+DOUBTED_POSITIVE, DOUBTED_NEGATIVE = 1 / 6, 1 / 10
+"""Shares of the text-mined films of each class that are left out as doubted: about as many positives as radiologists contradict."""
+SETS = (
+    ("nih-adult-more", "nih-adult-more", ""),
+    ("nih-adult", "nih-adult/cohort", "nih-adult/radiologist_class.csv"),
+    ("nih-child-more", "nih-child-more", ""),
+    ("nih-child", "nih-child", "nih-child/radiologist_class.csv"),
+)
+"""Text-mined sets: name, folder, and the table of the radiologists' classes where it is not in the labels."""
+
+
+def write(folder: Path, shared: Path = SHARED, doubted_by: Path | None = None) -> Path:
+    """The sources file, and label tables beside it that say which text-mined labels are contradicted. Returns the file."""
     folder.mkdir(parents=True, exist_ok=True)
-    for name, labels in (("nih-adult", "cohort/labels.csv"), ("nih-child", "labels.csv")):
-        _with_classes(shared / name / labels, shared / name / "radiologist_class.csv", folder / f"{name}-labels.csv")
+    doubted = _doubted(write(folder, shared), doubted_by) if doubted_by else frozenset()
+    for name, data, classes in SETS:
+        _with_classes(shared / data, shared / classes if classes else None, doubted, folder / f"{name}-labels.csv")
     path = folder / "sources.toml"
-    more = f"words = {{ opacity = 1, other = 0 }}\nleave_out = {READ_AS_NORMAL}\n"
-    known = 'labels = "{name}-labels.csv"\nleave_out = [ {{ rsna_class = "Normal", label = "1" }} ]\n'
     mined = "".join(
-        MINED.format(
-            shared=shared.resolve(), nih=NIH, name=name, data=data, labels=more if name.endswith("more") else known.format(name=name)
-        )
-        for name, data in (
-            ("nih-adult-more", "nih-adult-more"),
-            ("nih-adult", "nih-adult/cohort"),
-            ("nih-child-more", "nih-child-more"),
-            ("nih-child", "nih-child"),
-        )
+        MINED.format(shared=shared.resolve(), nih=NIH, name=name, data=data, rules=_rules(name.endswith("more"), bool(doubted)))
+        for name, data, _ in SETS
     )
     text = TEMPLATE.format(shared=shared.resolve(), rsna=RSNA, guangzhou=GUANGZHOU, mined=mined)
     path.write_text(text, encoding="utf-8")
     return path
 
 
-def _with_classes(labels: Path, classes: Path, target: Path) -> None:
-    """The label table with the radiologists' class of each film, where it is known."""
-    with classes.open(encoding="utf-8", newline="") as file:
-        known = {Path(row["file"]).name: row["rsna_class"] for row in csv.DictReader(file)}
-    with labels.open(encoding="utf-8", newline="") as file:
-        rows = [row | {"rsna_class": known.get(Path(row["file"]).name, "")} for row in csv.DictReader(file)]
+def _rules(worded: bool, doubted: bool) -> str:
+    """How the labels of a set are read, and which rows are left out."""
+    out = [f'{{ rsna_class = "Normal", label = "{word}" }}' for word in (("opacity", "pneumonia", "other") if worded else ("1",))]
+    out += ['{ doubted = "yes" }'] if doubted else []
+    words = "words = { opacity = 1, other = 0 }\n" if worded else ""
+    return f"{words}leave_out = [ {', '.join(out)} ]\n"
+
+
+def _doubted(sources: Path, run: Path) -> frozenset[Path]:
+    """The text-mined training films whose label the run contradicts most."""
+    subject = open_subject(run)
+    images = [image for image in read_cohort(sources).images if image.role == "train" and image.label_source == "text-mined"]
+    pictures, labels = load_pictures(images, subject.spec)
+    logits = np.concatenate([subject.score(pictures[at : at + 32]).logits for at in range(0, len(pictures), 32)])
+    low = np.quantile(logits[labels == 1], DOUBTED_POSITIVE)
+    high = np.quantile(logits[labels == 0], 1 - DOUBTED_NEGATIVE)
+    wrong = np.where(labels == 1, logits < low, logits > high)
+    return frozenset(image.path for image, out in zip(images, wrong, strict=True) if out)
+
+
+def _with_classes(data: Path, classes: Path | None, doubted: frozenset[Path], target: Path) -> None:
+    """The label table of a set with the radiologists' class of each film, where it is known, and whether its label is doubted."""
+    known = {}
+    if classes is not None:
+        with classes.open(encoding="utf-8", newline="") as file:
+            known = {Path(row["file"]).name: row["rsna_class"] for row in csv.DictReader(file)}
+    out = {path.name for path in doubted if path.is_relative_to(data.resolve())}
+    with (data / "labels.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
     with target.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, rows[0])
+        writer = csv.DictWriter(file, dict.fromkeys([*rows[0], "rsna_class", "doubted"]))
         writer.writeheader()
-        writer.writerows(rows)
+        for row in rows:
+            name = Path(row["file"]).name
+            found = row.get("rsna_class") or known.get(name, "")
+            writer.writerow(row | {"rsna_class": found, "doubted": "yes" if name in out else ""})
 
 
 if __name__ == "__main__":
-    print(write(Path(sys.argv[1])))
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--doubted-by", type=Path, metavar="RUN", help="the folder of an earlier run")
+    given = parser.parse_args()
+    print(write(given.folder, doubted_by=given.doubted_by))

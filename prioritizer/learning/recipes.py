@@ -121,10 +121,11 @@ class Recipe(Table):
     """Labels become s and 1 - s."""
     pos_weight: bool = False
     """Weigh positives by negatives / positives. Shifts P(positive); the calibration's free intercept undoes it."""
-    sampler: Literal["shuffle", "balanced", "unlinked", "sites"] = "shuffle"
+    sampler: Literal["shuffle", "balanced", "unlinked", "sites", "kinds"] = "shuffle"
     """`balanced`: both classes alike often (WeightedRandomSampler). `unlinked`: pictures are drawn so that file statistics
     (bytes, sharpness, brightness) say less about the label: by the inverse of P(label | statistics), at most ten fold.
-    `sites`: every class of every site alike often, so that the site says nothing of the label."""
+    `sites`: every class of every site alike often, so that the site says nothing of the label. `kinds`: the same, and within a class
+    of a site every kind (normal and other disease, for example) alike often."""
     clip: float = Field(default=0.0, ge=0)
     """Largest norm of the gradient; 0 is no limit."""
     average: float = Field(default=0.0, ge=0, lt=1)

@@ -74,7 +74,7 @@ def train(
         if not resume and place.writes:
             journal.open_new(recipe, facts(recipe, cohort, splits, place, weights, without))
             data.write_splits(splits, cohort.root, folder / "splits.json")
-        if len({image.site for image in splits["train"]}) > 1 and recipe.sampler != "sites":
+        if len({image.site for image in splits["train"]}) > 1 and recipe.sampler not in ("sites", "kinds"):
             say('images are drawn without a look at their site, which may then say something of the label: set sampler = "sites"')
         run = Run(recipe, journal, place, initial=weights, smoke=smoke, say=say, tick=tick, goes_on=resume)
         material = gather(splits, recipe, smoke=smoke, tick=tick)
@@ -228,7 +228,7 @@ def gather(splits: Splits, recipe: Recipe, *, smoke: bool, tick: Tick) -> Materi
         pictures=pictures,
         labels=labels,
         boxes=surrounds.lung_boxes(pictures) if recipe.augment.surround else None,
-        chances=chances(labels.numpy(), propensity[: len(chosen)], recipe, [image.site for image in chosen]),
+        chances=chances(labels.numpy(), propensity[: len(chosen)], recipe, chosen),
         watched=Watched(
             pictures=watched,
             labels=truth,
@@ -238,15 +238,17 @@ def gather(splits: Splits, recipe: Recipe, *, smoke: bool, tick: Tick) -> Materi
     )
 
 
-def chances(labels: np.ndarray, propensity: np.ndarray, recipe: Recipe, sites: Sequence[str] = ()) -> torch.Tensor | None:
-    """The chance of each picture (N,) for the recipe's sampler; None for a plain shuffle. `sites` (N,) are for the sampler `sites`."""
+def chances(labels: np.ndarray, propensity: np.ndarray, recipe: Recipe, images: Sequence[LabelledImage] = ()) -> torch.Tensor | None:
+    """The chance of each picture (N,) for the recipe's sampler; None for a plain shuffle. `images` (N,) are for `sites` and `kinds`."""
     if recipe.sampler == "shuffle":
         return None
     positive = labels == 1
     if recipe.sampler == "balanced":
         weights = np.where(positive, 1 / positive.mean(), 1 / (1 - positive.mean()))
-    elif recipe.sampler == "sites":
-        weights = _site_weights(positive, sites)
+    elif recipe.sampler in ("sites", "kinds"):
+        weights = _site_weights(positive, [image.site for image in images])
+        if recipe.sampler == "kinds":
+            weights = _kinds_alike(weights, [(image.site, image.label, image.subtype) for image in images])
     else:
         weights = np.where(positive, positive.mean() / propensity, (1 - positive.mean()) / (1 - propensity))
         weights = np.minimum(weights / weights.mean(), MOST_OFTEN)
@@ -261,6 +263,15 @@ def _site_weights(positive: np.ndarray, sites: Sequence[str]) -> np.ndarray:
     if alone:
         raise ConfigError((f'sampler = "sites": the training images of site {", ".join(alone)} are of one class only',))
     return np.array([1 / counts[cell] for cell in cells])
+
+
+def _kinds_alike(weights: np.ndarray, kinds: Sequence[tuple[str, int, str]]) -> np.ndarray:
+    """The weights (N,), shared out so that every kind (site, class, subtype) of a class of a site has the same sum."""
+    sums: dict[tuple[str, int, str], float] = {}
+    for kind, weight in zip(kinds, weights, strict=True):
+        sums[kind] = sums.get(kind, 0.0) + weight
+    of_class = Counter((site, label) for site, label, _ in sums)
+    return np.array([weight / sums[kind] / of_class[kind[:2]] for kind, weight in zip(kinds, weights, strict=True)])
 
 
 def _propensity(images: Sequence[LabelledImage], seed: int) -> np.ndarray:

@@ -6,8 +6,10 @@ import json
 import shutil
 import tomllib
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -421,9 +423,34 @@ def unequal() -> tuple[np.ndarray, list[str]]:
     return labels, [site for (site, _), count in cells.items() for _ in range(count)]
 
 
+def at_sites(labels: np.ndarray, sites: list[str], kinds: list[str] | None = None) -> list[LabelledImage]:
+    """One image for each label and site, of the kind given."""
+    kinds = kinds or [""] * len(sites)
+    return [
+        image(number, int(label), site=site, subtype=kind)
+        for number, (label, site, kind) in enumerate(zip(labels, sites, kinds, strict=True))
+    ]
+
+
+def test_the_chances_of_every_kind_of_a_class_of_a_site_are_equal():
+    labels, sites = unequal()
+    kinds = ["rare" if number % 5 == 0 and site != "c" else "common" for number, site in enumerate(sites)]
+    images = at_sites(labels, sites, kinds)
+    chances = train.chances(labels, np.full(len(labels), 0.5), Recipe(sampler="kinds"), images)
+    assert chances is not None
+    assert float(chances.sum()) == pytest.approx(1)
+    for site, of_class in (("a", 2), ("b", 2), ("c", 1)):
+        for label in (0, 1):
+            for kind in ("rare", "common")[-of_class:]:
+                cell = (np.array(sites) == site) & (labels == label) & (np.array(kinds) == kind)
+                assert float(chances[torch.from_numpy(cell)].sum()) == pytest.approx(1 / 6 / of_class)
+    with pytest.raises(ConfigError, match="site a are of one class only"):
+        train.chances(labels[:300], np.full(300, 0.5), Recipe(sampler="kinds"), images[:300])
+
+
 def test_the_chances_of_every_class_of_every_site_are_equal():
     labels, sites = unequal()
-    chances = train.chances(labels, np.full(len(labels), 0.5), Recipe(sampler="sites"), sites)
+    chances = train.chances(labels, np.full(len(labels), 0.5), Recipe(sampler="sites"), at_sites(labels, sites))
     assert chances is not None
     assert float(chances.sum()) == pytest.approx(1)
     for site in "abc":
@@ -432,7 +459,7 @@ def test_the_chances_of_every_class_of_every_site_are_equal():
             assert float(of_cell.sum()) == pytest.approx(1 / 6)
             assert of_cell.unique().numel() == 1
     with pytest.raises(ConfigError, match="site a are of one class only"):
-        train.chances(labels[:300], np.full(300, 0.5), Recipe(sampler="sites"), sites[:300])
+        train.chances(labels[:300], np.full(300, 0.5), Recipe(sampler="sites"), at_sites(labels, sites)[:300])
 
 
 def test_in_what_is_drawn_the_site_says_nothing_of_the_label(tmp_path: Path):
@@ -440,7 +467,7 @@ def test_in_what_is_drawn_the_site_says_nothing_of_the_label(tmp_path: Path):
     recipe = QUICK.model_copy(update={"seed": 3})
     run = Run(recipe, Journal(tmp_path), take_place(), initial=None, smoke=False, say=lambda said: None, tick=lambda a, b, c: None)
     empty = Watched(pictures=torch.zeros(0), labels=np.zeros(0), propensity=np.zeros(0), elsewhere=None)
-    chances = train.chances(labels, np.full(len(labels), 0.5), recipe, sites)
+    chances = train.chances(labels, np.full(len(labels), 0.5), recipe, at_sites(labels, sites))
     material = Material(pictures=torch.zeros(0), labels=torch.from_numpy(labels), boxes=None, chances=chances, watched=empty)
     drawn = torch.cat([run.order(material, epoch) for epoch in range(12)]).numpy()
     named, seen = np.array(sites)[drawn], labels[drawn]
@@ -616,3 +643,30 @@ def test_the_sources_of_the_network_that_travels_are_read(tmp_path: Path):
     assert all(image.boxes for image in judges if image.label)
     assert TEXT_MINED not in {image.label_source for image in cohort.images if image.role != "train"}
     assert cohort.fault_counts["excluded"] == 133
+
+
+def test_films_that_an_earlier_run_contradicts_most_are_left_out_of_the_network_that_travels(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    shared("kermany")
+    from benchmarks import hospitals
+
+    mined = [one for one in read_cohort(hospitals.write(tmp_path / "first")).images if one.label_source == TEXT_MINED]
+    asked: list[Path] = []
+
+    def load(images: Sequence[LabelledImage], spec: object) -> tuple[np.ndarray, np.ndarray]:
+        asked.extend(one.path for one in images)
+        return np.arange(len(images), dtype=np.float32), np.array([one.label for one in images])
+
+    def score(pictures: np.ndarray) -> SimpleNamespace:
+        return SimpleNamespace(logits=pictures)  # the later an image stands, the more suspicious it looks
+
+    monkeypatch.setattr(hospitals, "load_pictures", load)
+    monkeypatch.setattr(hospitals, "open_subject", lambda run: SimpleNamespace(spec=None, score=score))
+    cohort = read_cohort(hospitals.write(tmp_path / "second", doubted_by=tmp_path))
+    assert asked == [one.path for one in mined]
+    positives, negatives = ([one.path for one in mined if one.label == label] for label in (1, 0))
+    out = set(positives[: round(len(positives) / 6)]) | set(negatives[-round(len(negatives) / 10) :])
+    left = {one.path for one in cohort.images if one.label_source == TEXT_MINED}
+    assert len((set(asked) - left) ^ out) <= 2
+    assert len([one for one in cohort.images if one.role == "judge"]) == 367

@@ -105,7 +105,7 @@ def test_a_configuration_that_makes_the_ruling_unsafe_sets_it_aside_with_an_alar
     assert minutes(daemon, study) in (20.0, 45.0)
     daemon.stop()
     daemon.start()
-    assert len(daemon.events("ruling-set-aside")) == 2
+    wait_until(lambda: len(daemon.events("ruling-set-aside")) == 2, "the start sets it aside")
     rules(daemon, "end")
     wait_until(lambda: alarm() is None, "the alarm is gone", 30)
 

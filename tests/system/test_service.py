@@ -160,7 +160,7 @@ def test_a_reload_of_the_stage_re_ranks_what_was_raised(tmp_path: Path) -> None:
         assert (raised["band"], "raised" in raised["place_reason"]) == ("HIGH", True)
         daemon.sections["site"]["stage"] = "pilot"
         daemon.write_config()
-        reload(daemon)
+        reload(daemon, "reranked")
         fifo = daemon.row(study)
         assert fifo is not None
         assert fifo["due_at"] > raised["due_at"]

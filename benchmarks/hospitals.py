@@ -48,6 +48,7 @@ site = "guangzhou"
 data = "{shared}/kermany"
 masks = "{shared}/kermany-lung-masks/masks"
 block = 50
+age_years = 3
 attribution = "{guangzhou}"
 
 {mined}[[source]]

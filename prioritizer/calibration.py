@@ -4,6 +4,9 @@ A map has two steps. Knots, where there are any, take the logit to a probability
 regression, Zadrozny and Elkan 2002). Then an affine map of the log odds: probability = sigmoid(slope * log odds + intercept).
 Without knots the log odds are the network's logit: temperature scaling (Guo et al. 2017) is slope = 1/T with intercept 0, Platt
 scaling (1999) frees both, a shift moves the intercept alone. Every map keeps the order of the logits; a map with knots may tie them.
+
+A calibration may hold two such maps, one for children and one for adults: the same logit then means something else for each
+(docs/decisions/0022).
 """
 
 from __future__ import annotations
@@ -11,6 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
+from enum import StrEnum
 from typing import Any
 
 import numpy as np
@@ -20,13 +24,31 @@ Float64 = NDArray[np.float64]
 Knots = tuple[tuple[float, float], ...]
 LEAST_SLOPE = 0.01
 """No map turns the order of studies round or makes it one tie: where cases ask for less slope than this, they get this."""
+ADULT_FROM_YEARS = 18.0
+PNEUMONIA = "pneumonia"
 FURTHEST = 30.0
 """Log odds beyond which no case is moved: no site's mix of cases is 1 in 10^13."""
 
 
+class AgeGroup(StrEnum):
+    """Whom a map is for, where a calibration has two."""
+
+    CHILDREN = "children"
+    ADULTS = "adults"
+
+
+def age_group(years: float) -> AgeGroup:
+    """Children are under 18 years."""
+    return AgeGroup.CHILDREN if years < ADULT_FROM_YEARS else AgeGroup.ADULTS
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Calibration:
-    """A fitted map with the thresholds that go with it; `id` names it in every score."""
+    """A fitted map with the thresholds that go with it; `id` names it in every score.
+
+    With `adults`, this is the map for children, and `adults` that for patients of 18 years and more: ask for the map of a patient with
+    `for_age`.
+    """
 
     id: str
     method: str
@@ -43,6 +65,49 @@ class Calibration:
     """Share of positives that the probabilities are meant for; None: events / n."""
     knots: Knots = ()
     """(logit, probability), both rising; below the first and above the last the end's probability holds. Empty: none."""
+    finding: str = PNEUMONIA
+    """What the probability is of: what the labels meant that the map was fitted on."""
+    adults: Calibration | None = None
+    """The map for adults, where they have one of their own; its `id` is not stored."""
+
+    @property
+    def groups(self) -> tuple[AgeGroup, ...]:
+        """The age groups that have a map of their own; empty where one map is for everybody."""
+        return tuple(AgeGroup) if self.adults is not None else ()
+
+    def for_age(self, years: float | None) -> Calibration:
+        """The map for a patient of this age, itself without a second one; it is named after the calibration and the group.
+
+        Without an age it is that of the two maps that raises from the lower logit: nobody is placed later for want of an age.
+        """
+        return self if self.adults is None else self.of_group(self.group_of(years))
+
+    def group_of(self, years: float | None) -> AgeGroup:
+        """Whose map is asked for a patient of this age, where there are two."""
+        if years is not None:
+            return age_group(years)
+        return min(AgeGroup, key=lambda group: (its := self.of_group(group)).logit_at(its.t_high))
+
+    def of_group(self, group: AgeGroup) -> Calibration:
+        """The map of an age group; of a calibration with one map, that."""
+        if self.adults is None:
+            return self
+        its = self if group is AgeGroup.CHILDREN else self.adults
+        return replace(its, id=f"{self.id} ({group})" if self.id else str(group), adults=None)
+
+    def with_group(self, group: AgeGroup, its: Calibration) -> Calibration:
+        """This calibration with the map `its` for an age group, and the other group's as it is."""
+        one = replace(its, id="", adults=None)
+        return replace(self, adults=one) if group is AgeGroup.ADULTS else replace(one, id=self.id, adults=self.adults)
+
+    def maps(self) -> tuple[tuple[str, Calibration], ...]:
+        """Each map with the name of its age group; the one map of a calibration for everybody has none."""
+        return tuple((str(group), self.of_group(group)) for group in self.groups) or (("", self),)
+
+    @property
+    def raised_from(self) -> str:
+        """The probability from which studies are raised, in words, for each age group where they differ."""
+        return ", ".join(f"{its.t_high:.3f}{f' for {group}' if group else ''}" for group, its in self.maps())
 
     def log_odds(self, logits: ArrayLike) -> Float64:
         """Calibrated log odds of pneumonia for logits of any shape."""
@@ -80,9 +145,12 @@ class Calibration:
 
 def as_document(calibration: Calibration) -> dict[str, Any]:
     """The calibration as JSON holds it."""
-    document = asdict(calibration)
-    absent = {"knots": (), "prevalence": None}
-    return {key: value for key, value in document.items() if key not in absent or value != absent[key]}
+    document = asdict(replace(calibration, adults=None))
+    absent = {"knots": (), "prevalence": None, "finding": PNEUMONIA, "adults": None}
+    found = {key: value for key, value in document.items() if key not in absent or value != absent[key]}
+    if calibration.adults is not None:
+        found["adults"] = {key: value for key, value in as_document(calibration.adults).items() if key != "id"}
+    return found
 
 
 def from_document(document: Mapping[str, Any]) -> Calibration:
@@ -92,7 +160,10 @@ def from_document(document: Mapping[str, Any]) -> Calibration:
     if unknown:
         raise ValueError(f"unknown {', '.join(unknown)}: made by a newer prioritizer?")
     knots = tuple((float(x), float(y)) for x, y in document.get("knots", ()))
-    found = Calibration(**{**document, "knots": knots})
+    adults = from_document({**document["adults"], "id": ""}) if document.get("adults") is not None else None
+    if adults is not None and adults.adults is not None:
+        raise ValueError("the map for adults holds a map for adults")
+    found = Calibration(**{**document, "knots": knots, "adults": adults})
     numbers = np.array([found.slope, found.intercept, found.t_high, found.t_low, *(value for knot in knots for value in knot)], dtype=float)
     if not np.isfinite(numbers).all() or found.slope <= 0:
         raise ValueError("a calibration has finite numbers and a slope above 0")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import datetime
 from typing import Any
 
@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from prioritizer.calibration import Calibration, as_document
+from prioritizer.calibration import AgeGroup, Calibration, as_document
 from prioritizer.db.calibrations import Row
 from prioritizer.db.in_force import InForce
 from prioritizer.errors import CalibrationChanged
@@ -55,7 +55,7 @@ def show_list(rows: list[Row], bundle: Bundle, applies: InForce, out: Console) -
         table.add_row(*map(Text, cells), style="bold" if row.state == "ACTIVE" else "")
     own = bundle.calibration
     state = "ACTIVE" if applies.calibration == own else ""
-    cells = (own.id, state, "", "the bundle", "", str(own.n), str(own.events), f"{own.t_high:.3f}", "")
+    cells = (own.id, state, "", "the bundle", "", str(own.n), str(own.events), own.raised_from, "")
     table.add_row(*map(Text, cells), style="bold" if state else "")
     out.print(table)
     if applies.fault:
@@ -64,7 +64,7 @@ def show_list(rows: list[Row], bundle: Bundle, applies: InForce, out: Console) -
 
 def _t_high(row: Row) -> str:
     try:
-        return f"{row.calibration.t_high:.3f}"
+        return row.calibration.raised_from
     except CalibrationChanged:
         return "CHANGED"
 
@@ -78,8 +78,12 @@ def show_one(told: dict[str, Any], out: Console) -> None:
 
 
 def difference(one: Calibration, other: Calibration) -> dict[str, Any]:
-    """What differs: the maps at some logits, the thresholds, and the logits from which a study is raised."""
-    return {
+    """What differs: maps at some logits, thresholds, and the logits from which a study is raised; `adults` where they have a map."""
+    adults = {}
+    if one.adults is not None or other.adults is not None:
+        adults = {"adults": difference(one.of_group(AgeGroup.ADULTS), other.of_group(AgeGroup.ADULTS))}
+        one, other = replace(one, adults=None), replace(other, adults=None)
+    return adults | {
         "a": one.id,
         "b": other.id,
         "thresholds": {name: [getattr(one, name), getattr(other, name)] for name in ("t_high", "t_low")},
@@ -89,7 +93,9 @@ def difference(one: Calibration, other: Calibration) -> dict[str, Any]:
 
 
 def show_difference(told: dict[str, Any], out: Console) -> None:
-    """The two beside each other."""
+    """The two beside each other; for adults by themselves, where they have a map."""
+    if "adults" in told:
+        show_difference(told["adults"], out)
     table = Table("", told["a"], told["b"])
     rows = [(name, *values) for name, values in told["thresholds"].items()]
     rows += [("raised from logit", *told["raised_from_logit"])]

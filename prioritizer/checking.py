@@ -203,8 +203,9 @@ def _calibration(settings: Settings, bundle: Bundle) -> Proof:
         else f", activation {rules.activation}"
     )
     return Proof(
-        what="calibration", ok=calibration.t_low <= calibration.t_high,
-        said=f"{calibration.id}, t_high {calibration.t_high:.3f}{own}", mend="t_low is above t_high: export the bundle again, or roll back",
+        what="calibration", ok=all(its.t_low <= its.t_high for _, its in calibration.maps()),
+        said=f"{calibration.id}, t_high {calibration.raised_from}{own}",
+        mend="t_low is above t_high: export the bundle again, or roll back",
     )  # fmt: skip
 
 

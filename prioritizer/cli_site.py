@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from prioritizer.calibration import AgeGroup
 from prioritizer.cli_options import AsJson, ConfigFile, ledger_of
 from prioritizer.clock import utc_now
 from prioritizer.contract import out, print_json, talk, verb
@@ -40,6 +41,7 @@ def recalibrate(
     flags_per_day: Annotated[float | None, typer.Option(help="Studies that may be raised a day, instead of a sensitivity.")] = None,
     studies_per_day: Annotated[float | None, typer.Option(help="Studies a day; goes with --flags-per-day.")] = None,
     auc_floor: Annotated[float, typer.Option(help="ROC-AUC below which activating is advised against.")] = 0.75,
+    ages: Annotated[AgeGroup | None, typer.Option(help="Fit the map for these alone. Default: each that the cohort carries.")] = None,
     ignore_scope: Annotated[bool, typer.Option("--ignore-scope", help="Use images outside the scope too: for evaluation only.")] = False,
     report: Annotated[Path | None, typer.Option(help="HTML file to write, with a JSON beside it. Default: in the state folder.")] = None,
     cache: Annotated[Path | None, typer.Option(help="Folder of the logits seen before. Default: in the state folder.")] = None,
@@ -63,6 +65,7 @@ def recalibrate(
         unlabelled=unlabelled,
         prevalence=prevalence,
         wish=Wish(sensitivity=target_sensitivity, flags_per_day=flags_per_day, studies_per_day=studies_per_day),
+        ages=ages,
         ignore_scope=ignore_scope,
         auc_floor=auc_floor,
         by=by,
@@ -84,12 +87,12 @@ def recalibrate(
     else:
         out.print(f"{outcome.advice.word.upper()}: {outcome.advice.said}", style="bold", markup=False, highlight=False, soft_wrap=True)
         talk.print(f"report: {path}", markup=False, highlight=False, soft_wrap=True)
-        if outcome.candidate is not None:
-            out.print(f"candidate {outcome.candidate.id}", markup=False, highlight=False)
-            first = f"Read the report, then: prioritizer calibration activate {outcome.candidate.id}"
+        if outcome.entered is not None:
+            out.print(f"candidate {outcome.entered.id}", markup=False, highlight=False)
+            first = f"Read the report, then: prioritizer calibration activate {outcome.entered.id}"
             against = "Read the report: it advises against activating this candidate, and says what would have to change."
             talk.print(against if outcome.advice.word == NOT else first, markup=False, soft_wrap=True)
-    if outcome.candidate is None:
+    if outcome.entered is None:
         raise typer.Exit(1)
 
 
@@ -230,6 +233,7 @@ def threshold(
     t_high: Annotated[float | None, typer.Option(help="Raise from this probability.")] = None,
     target_sensitivity: Annotated[float | None, typer.Option(help="Or at this sensitivity on the bundle's own report films.")] = None,
     flags_per_day: Annotated[float | None, typer.Option(help="Or so that at most so many studies are raised a day here.")] = None,
+    ages: Annotated[AgeGroup | None, typer.Option(help="Whose threshold, where children and adults have a map each.")] = None,
     who: Who = getpass.getuser(),
     config: ConfigFile = None,
     as_json: AsJson = False,
@@ -240,7 +244,7 @@ def threshold(
     from prioritizer.threshold import ThresholdWish
 
     engine, settings = ledger_of(config)
-    wish = ThresholdWish(probability=t_high, sensitivity=target_sensitivity, flags_per_day=flags_per_day)
+    wish = ThresholdWish(probability=t_high, sensitivity=target_sensitivity, flags_per_day=flags_per_day, ages=ages)
     row = propose(engine, settings, wish, who, utc_now())
     if as_json:
         print_json(calibration_listing.as_json(row))

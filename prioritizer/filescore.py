@@ -129,10 +129,13 @@ def _score_one(
             display = sandbox.run(show, settings.model.decode_timeout_s, file)
         except (Unprocessable, ChildDied) as error:
             return Answer(file=str(file), state="not_scored", reason=f"unreadable: {error}")
-        _write_overlay(overlay, display, outputs.saliency[0], bundle, calibration)
+        _write_overlay(overlay, display, outputs.saliency[0], bundle, calibration.for_age(look.age_years))
     logit = float(outputs.logit[0])
+    calibration = calibration.for_age(look.age_years)
     probability = calibration.probability(logit)
-    standing = Standing(study_uid="", first_received_at=datetime.now(UTC), ai_state=AIState.SCORED, risk=probability)
+    standing = Standing(
+        study_uid="", first_received_at=datetime.now(UTC), ai_state=AIState.SCORED, risk=probability, age_years=look.age_years
+    )
     band = ranking.band_of(standing, rules.policy)
     return Answer(
         file=str(file), state="scored", logit=logit, probability=probability, band=str(band), warnings=warnings, calibration=calibration.id

@@ -17,12 +17,11 @@ if TYPE_CHECKING:
 def policy_of(settings: Settings, bundle: Bundle | None) -> Policy:
     """The configured ranking rules; the ledger puts the active ruling over them, and the active calibration for the bundle's own."""
     ranking = settings.ranking
-    return Policy(
+    policy = Policy(
         high=timedelta(minutes=ranking.high_minutes),
         neutral=timedelta(minutes=ranking.neutral_minutes),
         low=timedelta(minutes=ranking.low_minutes),
-        t_high=bundle.calibration.t_high if bundle else 2.0,
-        t_low=bundle.calibration.t_low if bundle else 0.0,
+        t_high=2.0,
         demote_low=ranking.demote_low,
         stage=settings.site.stage,
         max_high_share=ranking.max_high_share,
@@ -30,6 +29,7 @@ def policy_of(settings: Settings, bundle: Bundle | None) -> Policy:
         bundle_digest=bundle.digest if bundle else "",
         own=bundle.calibration if bundle else None,
     )
+    return policy.with_thresholds_of(bundle.calibration) if bundle else policy
 
 
 def rules_of(settings: Settings) -> Rules:

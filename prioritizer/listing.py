@@ -162,6 +162,7 @@ def calibration_now(engine: sa.Engine, settings: Settings) -> dict[str, Any]:
         "own": found == bundle.calibration,
         "t_high": found.t_high,
         "t_low": found.t_low,
+        **({"adults": {"t_high": found.adults.t_high, "t_low": found.adults.t_low}} if found.adults else {}),
     }
 
 

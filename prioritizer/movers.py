@@ -20,6 +20,7 @@ class Listed:
     study_uid: str
     at: datetime
     logits: tuple[float, ...]
+    age_years: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,10 +45,16 @@ def moves(known: Sequence[Listed], before: Calibration, after: Calibration, poli
     active = replace(policy, stage=Stage.ACTIVE)
     orders, bands, chances = [], [], []
     for calibration in (before, after):
-        risks = [risk_of_logits(calibration, one.logits) or 0.0 for one in known]
-        rules = active.with_thresholds(calibration.t_high, calibration.t_low)
+        risks = [risk_of_logits(calibration.for_age(one.age_years), one.logits) or 0.0 for one in known]
+        rules = active.with_thresholds_of(calibration)
         standings = [
-            Standing(study_uid=one.study_uid, first_received_at=one.at, ai_state=AIState.SCORED, risk=Probability(risk))
+            Standing(
+                study_uid=one.study_uid,
+                first_received_at=one.at,
+                ai_state=AIState.SCORED,
+                risk=Probability(risk),
+                age_years=one.age_years,
+            )
             for one, risk in zip(known, risks, strict=True)
         ]
         places = [ranking.place(standing, rules) for standing in standings]

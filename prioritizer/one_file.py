@@ -41,6 +41,8 @@ class Look:
     warnings: tuple[str, ...] = ()
     outputs: Outputs | None = None
     unreadable: bool = False
+    age_years: float | None = None
+    """Of the patient, as far as the file says: which map of the calibration is asked hangs on it."""
 
 
 def look_at(
@@ -60,7 +62,7 @@ def look_at(
     """
     rules = ALL_OFF if ignore_scope else rules_of(settings)
     try:
-        verdict = _scope(file, bundle, rules, is_picture=is_picture, ignore_scope=ignore_scope)
+        verdict, age = _scope(file, bundle, rules, is_picture=is_picture, ignore_scope=ignore_scope)
         if verdict.reason is not None:
             return Look(reason=verdict.reason.sentence)
         task = file_input if is_picture else develop.model_input
@@ -72,18 +74,18 @@ def look_at(
     verdict = eligibility.with_drawing(verdict, seen.warnings)
     unlike = eligibility.with_likeness(verdict, float(outputs.distance[0]), guarded)
     if unlike.reason is not None:
-        return Look(reason=unlike.reason.sentence)
-    return Look(warnings=unlike.warnings, outputs=outputs)
+        return Look(reason=unlike.reason.sentence, age_years=age)
+    return Look(warnings=unlike.warnings, outputs=outputs, age_years=age)
 
 
-def _scope(file: Path, bundle: Bundle, rules: Rules, *, is_picture: bool, ignore_scope: bool) -> Verdict:
-    """Whether the file is in scope, with the warnings; where the scope is ignored, that is one."""
+def _scope(file: Path, bundle: Bundle, rules: Rules, *, is_picture: bool, ignore_scope: bool) -> tuple[Verdict, float | None]:
+    """Whether the file is in scope, with the warnings, and the patient's age; where the scope is ignored, that is one of them."""
     if is_picture:
-        return Verdict(reason=None if ignore_scope else NO_HEADER, warnings=(UNCHECKED,))
+        return Verdict(reason=None if ignore_scope else NO_HEADER, warnings=(UNCHECKED,)), None
     instance = instance_of_file(file)
     verdict = eligibility.judge(instance, bundle.scope, rules, scores_secondary_capture=True, scores_for_processing=ignore_scope)
     if not ignore_scope:
-        return verdict
+        return verdict, instance.age_years
     if verdict.reason is not None and verdict.reason.rule == "object-class":
         verdict = Verdict(reason=None, warnings=instance.rendering_warnings, doubts=instance.rendering_warnings)
-    return replace(verdict, warnings=(*verdict.warnings, UNCHECKED))
+    return replace(verdict, warnings=(*verdict.warnings, UNCHECKED)), instance.age_years

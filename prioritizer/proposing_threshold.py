@@ -13,7 +13,7 @@ import sqlalchemy as sa
 
 from prioritizer import simulation_words as words
 from prioritizer.advice import CARE
-from prioritizer.calibration import Calibration, as_document
+from prioritizer.calibration import AgeGroup, Calibration, as_document
 from prioritizer.config import Settings
 from prioritizer.db import arrivals, calibrations
 from prioritizer.db.calibrations import Row, Verdict
@@ -30,9 +30,9 @@ from prioritizer.ruled import in_force_for
 from prioritizer.simulated_effect import BUSIEST, DAYS_BACK, RATE, REPLICATIONS, moved_last_week
 from prioritizer.simulated_site import Request, site_of
 from prioritizer.simulation import in_order_of_arrival
-from prioritizer.simulation_figures import FIFO, Setting, compare
+from prioritizer.simulation_figures import FIFO, Effect, Setting, compare
 from prioritizer.study_risk import risk_of_logits
-from prioritizer.threshold import SeenHere, ThresholdWish, threshold_of, with_threshold
+from prioritizer.threshold import SeenHere, ThresholdWish, ages_meant, threshold_of, with_threshold
 from prioritizer.trying import trade_of
 
 RULE = "A threshold without new labels: whether the map is right here is not known anew, so it is never more than 'activate with care'."
@@ -43,23 +43,36 @@ class Proposed:
     """A threshold beside the one in force, before anything is kept."""
 
     bundle: Bundle
-    before: Calibration
-    after: Calibration
+    in_force: Calibration
+    entered: Calibration
+    """The candidate: the same maps, one of them with another threshold."""
+    ages: AgeGroup | None
+    """Whose threshold; None: everybody's."""
     activation: int
     how: str
     said: str
     made_at: datetime
 
+    @property
+    def before(self) -> Calibration:
+        """The map in force that gets another threshold."""
+        return self.in_force if self.ages is None else self.in_force.of_group(self.ages)
+
+    @property
+    def after(self) -> Calibration:
+        """The same map with it."""
+        return self.entered if self.ages is None else self.entered.of_group(self.ages)
+
 
 def propose(engine: sa.Engine, settings: Settings, wish: ThresholdWish, by: str, now: datetime, *, expected: int | None = None) -> Row:
     """Enter the candidate, its report written before. Raises NotAllowed with what stands in the way, ModelError, CalibrationChanged."""
     found = proposed(engine, settings, wish, now)
-    path = (settings.store.data / "recalibration" / f"{found.after.id}.html").resolve()
+    path = (settings.store.data / "recalibration" / f"{found.entered.id}.html").resolve()
     write(found, engine, settings, by, path)
     verdict = Verdict(word=CARE, said=found.said, report=str(path))
     activation = found.activation if expected is None else expected
     policy = policy_of(settings, found.bundle)
-    return calibrations.add(engine, found.bundle.digest, found.after, verdict, by, now, expected=(policy, activation))
+    return calibrations.add(engine, found.bundle.digest, found.entered, verdict, by, now, expected=(policy, activation))
 
 
 def proposed(engine: sa.Engine, settings: Settings, wish: ThresholdWish, now: datetime) -> Proposed:
@@ -68,24 +81,38 @@ def proposed(engine: sa.Engine, settings: Settings, wish: ThresholdWish, now: da
     applies = calibrations.applying(engine, policy_of(settings, bundle))
     if applies.fault:
         raise CalibrationChanged(applies.fault)
-    before = applies.calibration or bundle.calibration
-    trade = trade_of(bundle)
-    t_high, how = threshold_of(wish, before, trade, seen_here(engine, bundle, before, now))
-    made = replace(with_threshold(before, t_high), id="")
+    in_force = applies.calibration or bundle.calibration
+    ages = ages_meant(wish, in_force)
+    before = in_force if ages is None else in_force.of_group(ages)
+    trade = trade_of(bundle, ages or "")
+    t_high, how = threshold_of(wish, before, trade, seen_here(engine, bundle, in_force, ages, now))
+    raised = with_threshold(before, t_high)
+    made = replace(raised if ages is None else in_force.with_group(ages, raised), id="")
     name = f"threshold-{now:%Y%m%d}-{digest_of(document_text(bundle.digest, made) + now.isoformat())[:12]}"
     said = f"The map of {before.id}, raised from a probability of {t_high:.4f} instead of {before.t_high:.4f}: {how}."
     if trade is not None:
         said += " On the bundle's report films " + " instead of ".join(_at(trade, before, t) for t in (t_high, before.t_high)) + "."
     return Proposed(
-        bundle=bundle, before=before, after=replace(made, id=name), activation=applies.activation, how=how, said=said, made_at=now
+        bundle=bundle,
+        in_force=in_force,
+        entered=replace(made, id=name),
+        ages=ages,
+        activation=applies.activation,
+        how=how,
+        said=said,
+        made_at=now,
     )
 
 
-def seen_here(engine: sa.Engine, bundle: Bundle, before: Calibration, now: datetime) -> SeenHere:
-    """The logits at which the studies of the last days are raised by the calibration `before`, and how many days they fill."""
+def seen_here(engine: sa.Engine, bundle: Bundle, in_force: Calibration, ages: AgeGroup | None, now: datetime) -> SeenHere:
+    """The logits at which the studies of the last days are raised by the calibration in force, and how many days they fill.
+
+    With `ages` those of an age group alone.
+    """
     rows = [row for row in arrivals.since(engine, now - timedelta(days=DAYS_BACK), bundle.digest) if row.logits]
+    rows = [row for row in rows if ages is None or in_force.group_of(row.age_years) is ages]
     days = (now - rows[0].at) / timedelta(days=1) if rows else DAYS_BACK
-    logits = np.array([_raised_at(before, row.logits) for row in rows], dtype=np.float64)
+    logits = np.array([_raised_at(in_force.for_age(row.age_years), row.logits) for row in rows], dtype=np.float64)
     return SeenHere(logits=logits, days=min(max(days, 1.0), DAYS_BACK))
 
 
@@ -116,14 +143,20 @@ def write(found: Proposed, engine: sa.Engine, settings: Settings, by: str, path:
     what = Section(
         title="What is proposed",
         text=(found.said, f"Proposed by {by}."),
-        tables=(Table(caption="The threshold", header=("", f"in force: {before.id}", after.id), rows=rows),),
+        tables=(
+            Table(
+                caption=f"The threshold for {found.ages}" if found.ages else "The threshold",
+                header=("", f"in force: {before.id}", after.id),
+                rows=rows,
+            ),
+        ),
     )
     sections = (
         what,
         *simulated(found, engine, in_force),
-        *moved_last_week(before, after, found.made_at, found.bundle, engine, in_force),
+        *moved_last_week(found.in_force, found.entered, found.made_at, found.bundle, engine, in_force),
     )
-    facts = {"before": as_document(before), "candidate": as_document(after), "how": found.how, "by": by}
+    facts = {"before": as_document(found.in_force), "candidate": as_document(found.entered), "how": found.how, "by": by}
     verdict = Shown(word=CARE, sentence=found.said, rule=RULE)
     return page.write(
         Report(title=f"Another threshold for {found.bundle.name}", made_at=found.made_at, verdict=verdict, sections=sections, facts=facts),
@@ -142,28 +175,27 @@ def simulated(found: Proposed, engine: sa.Engine, settings: Settings) -> tuple[S
 def _section(found: Proposed, engine: sa.Engine, settings: Settings) -> Section:
     request = Request(from_ledger=True, days=DAYS_BACK, replications=REPLICATIONS)
     try:
-        scenario, policy, assumed = site_of(settings, engine, request, found.made_at)
+        scenario, _, _ = site_of(settings, engine, request, found.made_at)
     except NotFound:
         request = Request(rate=RATE, replications=REPLICATIONS)
-        scenario, policy, assumed = site_of(settings, engine, request, found.made_at)
-    readers = max(1, math.ceil(scenario.load / BUSIEST))
-    if readers > 1:
-        scenario, policy, assumed = site_of(settings, engine, replace(request, readers=readers), found.made_at)
-    active = replace(policy, stage=Stage.ACTIVE)
-    thresholds = found.before.t_high, found.after.t_high
-    if scenario.known is None or scenario.known.probabilities is None:
-        trade = trade_of(found.bundle)
-        if trade is None:
-            raise NotFound("too few arrivals with a score, and the bundle's card says nothing of other thresholds")
-        first, second = (scenario.model.threshold_at(_point(trade, found.before, t_high)[0]) for t_high in thresholds)
-        thresholds = first, second
-    names = (f"in force: {found.before.t_high:.4f}", f"proposed: {found.after.t_high:.4f}")
-    tried = [Setting(name=FIFO, policy=in_order_of_arrival(active))]
-    tried += [
-        Setting(name=name, policy=active.with_thresholds(t_high, min(active.t_low, t_high)))
-        for name, t_high in zip(names, thresholds, strict=True)
-    ]
-    effects = compare(scenario, tried, replications=REPLICATIONS, seed=0)
+        scenario, _, _ = site_of(settings, engine, request, found.made_at)
+    request = replace(request, readers=max(1, math.ceil(scenario.load / BUSIEST)))
+    effects: list[Effect] = []
+    for name, whole, its in (("in force", found.in_force, found.before), ("proposed", found.entered, found.after)):
+        scenario, policy, assumed = site_of(settings, engine, request, found.made_at, calibration=whole)
+        active = replace(policy, stage=Stage.ACTIVE)
+        if scenario.known is None or scenario.known.probabilities is None:
+            trade = trade_of(found.bundle, found.ages or "")
+            if trade is None:
+                raise NotFound("too few arrivals with a score, and the bundle's card says nothing of other thresholds")
+            at = scenario.model.threshold_at(_point(trade, its, its.t_high)[0])
+            active = active.with_thresholds(at, min(active.t_low, at))
+        tried = (
+            Setting(name=FIFO, policy=in_order_of_arrival(active)),
+            Setting(name=f"{name}: {its.t_high:.4f}", policy=active),
+        )
+        one = compare(scenario, tried, replications=REPLICATIONS, seed=0)
+        effects += one if not effects else one[1:]
     said = (f"{words.SIMULATED} The site's windows, stage active.", *words.warnings(scenario, effects))
     rows = tuple(words.effect_row(effect) for effect in effects)
     return Section(

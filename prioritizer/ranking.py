@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 
-from prioritizer.calibration import Calibration
+from prioritizer.calibration import AgeGroup, Calibration, age_group
 from prioritizer.study import AIState
 
 
@@ -51,10 +51,34 @@ class Policy:
     bundle_digest: str = ""
     own: Calibration | None = None
     """The calibration that came with the bundle."""
+    adults: tuple[float, float] | None = None
+    """`t_high` and `t_low` for adults, where the calibration has a map of their own; the others are then those for children."""
+    ageless: tuple[float, float] | None = None
+    """Those for a patient whose age is not known, where there are two maps."""
 
     def with_thresholds(self, t_high: float, t_low: float) -> Policy:
-        """The same rules with other thresholds."""
-        return replace(self, t_high=t_high, t_low=t_low)
+        """The same rules with other thresholds, the same for every age."""
+        return replace(self, t_high=t_high, t_low=t_low, adults=None, ageless=None)
+
+    def with_thresholds_of(self, calibration: Calibration) -> Policy:
+        """The same rules with the thresholds of a calibration, by age where it has a map for each."""
+        same = self.with_thresholds(calibration.t_high, calibration.t_low)
+        if calibration.adults is None:
+            return same
+        unknown = calibration.for_age(None)
+        return replace(same, adults=(calibration.adults.t_high, calibration.adults.t_low), ageless=(unknown.t_high, unknown.t_low))
+
+    def with_thresholds_as(self, other: Policy) -> Policy:
+        """The same rules with the thresholds of others."""
+        return replace(self, t_high=other.t_high, t_low=other.t_low, adults=other.adults, ageless=other.ageless)
+
+    def thresholds(self, age_years: float | None) -> tuple[float, float]:
+        """`t_high` and `t_low` for a patient of this age."""
+        if self.adults is None or self.ageless is None:
+            return self.t_high, self.t_low
+        if age_years is None:
+            return self.ageless
+        return self.adults if age_group(age_years) is AgeGroup.ADULTS else (self.t_high, self.t_low)
 
     def window(self, band: Band) -> timedelta:
         """Time from arrival to `due_at` in this band."""
@@ -94,15 +118,18 @@ class Standing:
     stat: bool = False
     ai_state: AIState = AIState.WAITING
     risk: float | None = None
+    age_years: float | None = None
+    """Of the patient, where it is known: thresholds may differ by age."""
 
 
 def band_of(standing: Standing, policy: Policy) -> Band:
     """The band that the risk alone gives; pending, ineligible and failed studies are NEUTRAL."""
     if standing.ai_state is not AIState.SCORED or standing.risk is None:
         return Band.NEUTRAL
-    if standing.risk >= policy.t_high:
+    t_high, t_low = policy.thresholds(standing.age_years)
+    if standing.risk >= t_high:
         return Band.HIGH
-    if policy.demote_low and standing.risk < policy.t_low:
+    if policy.demote_low and standing.risk < t_low:
         return Band.LOW
     return Band.NEUTRAL
 

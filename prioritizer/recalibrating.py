@@ -6,7 +6,7 @@ Nothing takes effect here: a person reads the report and activates the candidate
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
@@ -14,8 +14,9 @@ from pathlib import Path
 import sqlalchemy as sa
 
 from prioritizer import advice, gathering, recalibration, recalibration_report
-from prioritizer.advice import AUC_FLOOR, Advice
-from prioritizer.calibration import Calibration, sigmoid
+from prioritizer.advice import AUC_FLOOR, CARE, FIT, NOT, Advice
+from prioritizer.calibration import AgeGroup, Calibration, sigmoid
+from prioritizer.cohort_lint import Finding
 from prioritizer.cohort_scores import Cache, Looking
 from prioritizer.config import Settings
 from prioritizer.db import calibrations
@@ -45,6 +46,8 @@ class Request:
     prevalence: float | None = None
     """Share of pneumonia among the site's studies."""
     wish: Wish = field(default_factory=Wish)
+    ages: AgeGroup | None = None
+    """Whose map is fitted, where the calibration in force has one for each age group; None: every one that the cohort carries."""
     ignore_scope: bool = False
     auc_floor: float = AUC_FLOOR
     by: str = ""
@@ -55,15 +58,25 @@ class Request:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """What came of it; `candidate` is None where the cohort could not carry one."""
+    """What came of it for one age group, or for everybody; `candidate` is None where the cohort could not carry one."""
 
     request: Request
     bundle: Bundle
+    in_force: Calibration
+    """The whole calibration that applies, with the maps of all age groups."""
     before: Calibration
+    """The map of it that is fitted anew."""
+    ages: AgeGroup | None
+    """Whose map it is; None: everybody's."""
     made_at: datetime
     advice: Advice
     gathered: Gathered | None = None
     candidate: Calibration | None = None
+    """The map in its place."""
+    entered: Calibration | None = None
+    """The whole candidate: what applies, with the maps that were fitted in the place of theirs."""
+    also: tuple[Outcome, ...] = ()
+    """What came of it for the other age group, where the cohort carries both."""
     refused: str = ""
     fit: Fit | None = None
     point: OperatingPoint | None = None
@@ -88,16 +101,17 @@ def run(
     """
     _possible(request)
     bundle = open_bundle(settings.model.bundle)
-    before = _before(engine, settings, bundle)
+    in_force = _in_force(engine, settings, bundle)
+    _ages_possible(request, in_force)
     folder = request.cache or settings.store.data / "recalibration"
     gathered = _gathered(request, settings, bundle, folder, tick)
-    outcome = _outcome(request, bundle, before, gathered, now)
-    name = outcome.candidate.id if outcome.candidate else f"refused-{now:%Y%m%d-%H%M%S}"
+    outcome = _by_age(request, bundle, in_force, gathered, now)
+    name = outcome.entered.id if outcome.entered else f"refused-{now:%Y%m%d-%H%M%S}"
     path = (request.report or folder / f"{name}.html").resolve()
     recalibration_report.write(outcome, path, extra_sections(outcome))
-    if outcome.candidate is not None:
+    if outcome.entered is not None:
         verdict = Verdict(word=outcome.advice.word, said=outcome.advice.said, report=str(path))
-        calibrations.add(engine, bundle.digest, outcome.candidate, verdict, request.by, now)
+        calibrations.add(engine, bundle.digest, outcome.entered, verdict, request.by, now)
     return outcome, path
 
 
@@ -122,7 +136,72 @@ def _possible(request: Request) -> None:
         raise ConfigError(tuple(faults))
 
 
-def _before(engine: sa.Engine, settings: Settings, bundle: Bundle) -> Calibration:
+def _ages_possible(request: Request, in_force: Calibration) -> None:
+    """Raises ConfigError where it is not said whose map is meant, or where there is only one."""
+    if request.ages is not None and not in_force.groups:
+        raise ConfigError((f"--ages {request.ages}: the calibration in force, {in_force.id}, has one map for every age; leave --ages out",))
+    if in_force.groups and request.ages is None and (request.cohort is None or request.unlabelled):
+        raise ConfigError(("say for whom the prevalence is: --ages children or --ages adults, which have a map each here",))
+
+
+def _by_age(request: Request, bundle: Bundle, in_force: Calibration, gathered: Gathered | None, now: datetime) -> Outcome:
+    """One outcome, or one for each age group that the cohort carries; together they make one candidate."""
+    if not in_force.groups:
+        return _of_whole([_outcome(request, bundle, in_force, None, gathered, now)])
+    groups = [request.ages] if request.ages is not None else _carried(in_force, gathered)
+    return _of_whole([_outcome(request, bundle, in_force, group, _only(gathered, in_force, group, groups), now) for group in groups])
+
+
+def _carried(in_force: Calibration, gathered: Gathered | None) -> list[AgeGroup]:
+    """The age groups with enough patients of each class to fit their map; the larger one where neither has."""
+    assert gathered is not None
+    images = {group: [i for i in gathered.analysed if in_force.group_of(i.traits.age_years) is group] for group in AgeGroup}
+    enough = [
+        group
+        for group, its in images.items()
+        if all(len({one.patient for one in its if one.label == label}) >= recalibration.LEAST_CLASS for label in (0, 1))
+    ]
+    return enough or [max(images, key=lambda group: len(images[group]))]
+
+
+def _only(gathered: Gathered | None, in_force: Calibration, group: AgeGroup, groups: Sequence[AgeGroup]) -> Gathered | None:
+    """The images of an age group; the others enter no figure of it, and it is said of those that enter none at all."""
+    if gathered is None:
+        return None
+    theirs = {image.file: in_force.group_of(image.traits.age_years) for image in gathered.analysed}
+    said = {other: f"of {other}, whose map {'is fitted by itself' if other in groups else 'stays as it is'}" for other in AgeGroup}
+    others = [Finding(file=file, what=f"of {its}", said=said[its], excludes=True) for file, its in theirs.items() if its is not group]
+    return replace(gathered, findings=(*gathered.findings, *others))
+
+
+def _of_whole(outcomes: Sequence[Outcome]) -> Outcome:
+    """The outcomes with the whole candidate: named once, by the day and by what it says."""
+    first = outcomes[0]
+    made = first.in_force
+    for one in outcomes:
+        if one.candidate is not None:
+            made = replace(one.candidate, id="") if one.ages is None else made.with_group(one.ages, one.candidate)
+    if all(one.candidate is None for one in outcomes):
+        return _joined(outcomes)
+    digest = digest_of(document_text(first.bundle.digest, replace(made, id="")) + first.made_at.isoformat())
+    entered = replace(made, id=f"local-{first.made_at:%Y%m%d}-{digest[:12]}")
+    return _joined([replace(one, entered=entered, candidate=one.candidate and _map_of(entered, one.ages)) for one in outcomes])
+
+
+def _map_of(calibration: Calibration, ages: AgeGroup | None) -> Calibration:
+    return calibration if ages is None else calibration.of_group(ages)
+
+
+def _joined(outcomes: Sequence[Outcome]) -> Outcome:
+    """One outcome that carries the others; its advice is the most careful of them, and says each."""
+    if len(outcomes) == 1:
+        return outcomes[0]
+    worst = max(outcomes, key=lambda one: (FIT, CARE, NOT).index(one.advice.word)).advice
+    said = " ".join(f"{str(one.ages).capitalize()}: {one.advice.said}" for one in outcomes)
+    return replace(outcomes[0], advice=replace(worst, said=said), also=tuple(outcomes[1:]))
+
+
+def _in_force(engine: sa.Engine, settings: Settings, bundle: Bundle) -> Calibration:
     applies = calibrations.applying(engine, policy_of(settings, bundle))
     if applies.fault:
         raise CalibrationChanged(applies.fault)
@@ -150,11 +229,15 @@ def _gathered(request: Request, settings: Settings, bundle: Bundle, folder: Path
         looking.close()
 
 
-def _outcome(request: Request, bundle: Bundle, before: Calibration, gathered: Gathered | None, now: datetime) -> Outcome:
+def _outcome(
+    request: Request, bundle: Bundle, in_force: Calibration, ages: AgeGroup | None, gathered: Gathered | None, now: datetime
+) -> Outcome:
     outcome = Outcome(
         request=request,
         bundle=bundle,
-        before=before,
+        in_force=in_force,
+        before=_map_of(in_force, ages),
+        ages=ages,
         made_at=now,
         gathered=gathered,
         advice=advice.advise(None, None, floor=request.auc_floor),
@@ -185,7 +268,7 @@ def _shifted(outcome: Outcome) -> Outcome:
     if gathered is None:
         after = recalibration.shifted_from_its_own(before, request.prevalence)
         t_high, t_low = kept(before, after)
-        return _named(outcome, replace(after, fitted_on="no images: the difference of two prevalences"), t_high, t_low, 0, 0)
+        return _with_candidate(outcome, replace(after, fitted_on="no images: the difference of two prevalences"), t_high, t_low, 0, 0)
     sample = gathered.sample
     if len(sample.logits) < 2 * recalibration.LEAST_CLASS:
         raise CohortUnfit((f"{len(sample.logits)} images, {2 * recalibration.LEAST_CLASS} are needed for a shift",))
@@ -193,7 +276,7 @@ def _shifted(outcome: Outcome) -> Outcome:
     t_high, t_low = kept(before, after)
     if request.wish.share is not None:
         t_high = probability_at(after, by_flags(sample.logits, sample.labels * 0 + 1, request.wish.share))
-    return _named(outcome, replace(after, fitted_on="images without labels"), t_high, min(t_low, t_high), len(sample.logits), 0)
+    return _with_candidate(outcome, replace(after, fitted_on="images without labels"), t_high, min(t_low, t_high), len(sample.logits), 0)
 
 
 def _fitted(outcome: Outcome) -> Outcome:
@@ -212,11 +295,12 @@ def _fitted(outcome: Outcome) -> Outcome:
     said = advice.advise(auc, later["ece_equal_mass"].value, floor=request.auc_floor, winner=fit.winner, scope_ignored=request.ignore_scope)
     outcome = replace(outcome, advice=said, fit=fit, point=point, auc=auc, figures_before=first, figures_after=later)
     fitted = replace(fit.after, method=fit.winner, fitted_on=f"local cohort of {len(sample.labels)} images")
-    return _named(outcome, fitted, point.t_high, point.t_low, len(sample.labels), int(sample.labels.sum()))
+    return _with_candidate(outcome, fitted, point.t_high, point.t_low, len(sample.labels), int(sample.labels.sum()))
 
 
-def _named(outcome: Outcome, fitted: Calibration, t_high: float, t_low: float, n: int, events: int) -> Outcome:
-    """The outcome with its candidate, named by the day and by what it says."""
-    made = replace(fitted, id="", t_high=t_high, t_low=t_low, n=n, events=events, prevalence=outcome.request.prevalence)
-    digest = digest_of(document_text(outcome.bundle.digest, made) + outcome.made_at.isoformat())
-    return replace(outcome, candidate=replace(made, id=f"local-{outcome.made_at:%Y%m%d}-{digest[:12]}"))
+def _with_candidate(outcome: Outcome, fitted: Calibration, t_high: float, t_low: float, n: int, events: int) -> Outcome:
+    """The outcome with its candidate, which gets its name with the whole one."""
+    made = replace(
+        fitted, id="", t_high=t_high, t_low=t_low, n=n, events=events, prevalence=outcome.request.prevalence, finding=outcome.before.finding
+    )
+    return replace(outcome, candidate=made)

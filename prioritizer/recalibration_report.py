@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -44,11 +44,22 @@ def write(outcome: Outcome, path: Path, extra_sections: Sequence[Section] = ()) 
             title=f"Recalibration of {outcome.bundle.name}",
             made_at=outcome.made_at,
             verdict=Shown(word=advice.word, sentence=advice.said, rule=advice.rule),
-            sections=(*_sections(outcome), *extra_sections, _sign_off(outcome), *_every_fault(outcome)),
-            facts=facts(outcome),
+            sections=(*_of_each(outcome, _sections), *extra_sections, _sign_off(outcome), *_of_each(outcome, _every_fault)),
+            facts=facts(outcome) | ({"other_ages": [facts(one) for one in outcome.also]} if outcome.also else {}),
         ),
         path,
     )
+
+
+def _of_each(outcome: Outcome, sections: Callable[[Outcome], Sequence[Section]]) -> list[Section]:
+    """The sections of every age group; each with its group in the title where there are two."""
+    if not outcome.also:
+        return list(sections(outcome))
+    return [
+        replace(section, title=f"{str(one.ages).capitalize()}: {section.title[:1].lower()}{section.title[1:]}")
+        for one in (outcome, *outcome.also)
+        for section in sections(one)
+    ]
 
 
 def facts(outcome: Outcome) -> dict[str, Any]:
@@ -56,8 +67,9 @@ def facts(outcome: Outcome) -> dict[str, Any]:
     fit, point, gathered = outcome.fit, outcome.point, outcome.gathered
     told: dict[str, Any] = {
         "bundle": {"name": outcome.bundle.name, "digest": outcome.bundle.digest, "preprocessing": outcome.bundle.preprocessing.id},
+        "ages": str(outcome.ages) if outcome.ages else None,
         "before": as_document(outcome.before),
-        "candidate": as_document(outcome.candidate) if outcome.candidate else None,
+        "candidate": as_document(outcome.entered) if outcome.entered and outcome.candidate else None,
         "refused": outcome.refused,
         "by": outcome.request.by,
         "seed": outcome.request.seed,
@@ -108,6 +120,7 @@ def _what_this_is(outcome: Outcome) -> Section:
         ("Intended use", str(bundle.card.get("intended_use", "not stated"))),
         ("Scope", f"{'/'.join(bundle.scope.modalities)}, {bundle.scope.min_age_years:g} to {bundle.scope.max_age_years:g} years"),
         ("Preprocessing, code", f"{bundle.preprocessing.id}, prioritizer {__version__}"),
+        *([("Whose map", f"that for {outcome.ages}; the other one is {'fitted too' if outcome.also else 'kept'}")] if outcome.ages else []),
         ("Calibration before", f"{before.id} ({before.method}), t_high {before.t_high:.3f}"),
         ("Candidate", f"{made.id} ({made.method}), t_high {made.t_high:.3f}" if made else f"none: {outcome.refused}"),
         ("Prevalence it is meant for", prevalence),
@@ -280,12 +293,12 @@ def _moves(outcome: Outcome) -> Section:
 def _sign_off(outcome: Outcome) -> Section:
     rows = [("Prepared by", outcome.request.by, f"{outcome.made_at:%Y-%m-%d}"), ("Reviewed by", "", ""), ("Activated by", "", "")]
     rows += [("Valid until", "", ""), ("Next check planned", "", "")]
-    name = outcome.candidate.id if outcome.candidate else ""
+    name = outcome.entered.id if outcome.entered else ""
     text = (
         f"Activate: prioritizer calibration activate {name}. Unread studies are scored and placed anew in that moment, and it is recorded.",
         "Go back: prioritizer calibration rollback returns to what applied before; with --own to the bundle's own calibration.",
     )
-    shown = text if outcome.candidate else ("No candidate was made: nothing can be activated.",)
+    shown = text if outcome.entered else ("No candidate was made: nothing can be activated.",)
     return Section(title="Sign-off", answers="R22", text=shown, tables=(_table("", ("", "name", "date"), rows),))
 
 

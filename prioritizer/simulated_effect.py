@@ -51,9 +51,9 @@ def sections(outcome: Outcome, engine: sa.Engine, settings: Settings) -> tuple[S
 
 def who_moves(outcome: Outcome, engine: sa.Engine, settings: Settings) -> tuple[Section, ...]:
     """R18; none without a candidate."""
-    if outcome.candidate is None:
+    if outcome.entered is None:
         return ()
-    return moved_last_week(outcome.before, outcome.candidate, outcome.made_at, outcome.bundle, engine, settings)
+    return moved_last_week(outcome.in_force, outcome.entered, outcome.made_at, outcome.bundle, engine, settings)
 
 
 def moved_last_week(
@@ -61,7 +61,11 @@ def moved_last_week(
 ) -> tuple[Section, ...]:
     """Last week's studies by one calibration and by another."""
     rows = arrivals.since(engine, now - timedelta(days=WEEK), bundle.digest)
-    known = [Listed(study_uid=row.study_uid, at=row.at, logits=row.logits) for row in rows if row.logits and not row.stat]
+    known = [
+        Listed(study_uid=row.study_uid, at=row.at, logits=row.logits, age_years=row.age_years)
+        for row in rows
+        if row.logits and not row.stat
+    ]
     found = moves(known, before, after, policy_of(settings, bundle))
     title = "Who would have moved last week"
     if not known:

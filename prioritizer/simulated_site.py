@@ -11,9 +11,10 @@ import numpy as np
 import sqlalchemy as sa
 
 from prioritizer.arrival_file import minutes_of, read_arrivals
-from prioritizer.calibration import Calibration
+from prioritizer.calibration import Calibration, odds_of, sigmoid
 from prioritizer.config import Settings
 from prioritizer.db import arrivals, calibrations
+from prioritizer.db.arrivals import Arrived
 from prioritizer.errors import CalibrationChanged, ConfigError, NotFound
 from prioritizer.house_rules import policy_of
 from prioritizer.inference.bundle import Bundle, open_bundle
@@ -64,11 +65,16 @@ class Request:
     seed: int = 0
 
 
-def site_of(settings: Settings, engine: sa.Engine | None, request: Request, now: datetime) -> tuple[Scenario, Policy, Said]:
-    """Scenario, the site's rules as if in stage active, and the assumptions. Raises ConfigError, NotFound, CalibrationChanged."""
+def site_of(
+    settings: Settings, engine: sa.Engine | None, request: Request, now: datetime, *, calibration: Calibration | None = None
+) -> tuple[Scenario, Policy, Said]:
+    """Scenario, the site's rules as if in stage active, and the assumptions. Raises ConfigError, NotFound, CalibrationChanged.
+
+    `calibration` is tried in the place of the one in force.
+    """
     bundle = open_bundle(settings.model.bundle)
     policy = replace(policy_of(settings, bundle), stage=Stage.ACTIVE)
-    known, seen, where = _arrivals(engine, request, policy, bundle, now)
+    known, seen, where = _arrivals(engine, request, policy, bundle, now, calibration)
     model, model_said = _model(bundle, request)
     prevalence = PREVALENCE if request.prevalence is None else request.prevalence
     scenario = Scenario(
@@ -91,7 +97,7 @@ def site_of(settings: Settings, engine: sa.Engine | None, request: Request, now:
             raise ConfigError(("--t-high needs arrivals with probabilities; with --sensitivity and --specificity use --at-sensitivity",))
         policy, scores = policy.with_thresholds(model.t_high, model.threshold_at(LOW_SENSITIVITY)), model_said
     else:
-        policy, scores = _thresholds(engine, policy, bundle, request)
+        policy, scores = _thresholds(engine, policy, bundle, request, calibration)
     return scenario, policy, _assumptions(scenario, policy, request, where, scores)
 
 
@@ -118,7 +124,7 @@ def _readers(request: Request) -> tuple[int, ...]:
 
 
 def _arrivals(
-    engine: sa.Engine | None, request: Request, policy: Policy, bundle: Bundle, now: datetime
+    engine: sa.Engine | None, request: Request, policy: Policy, bundle: Bundle, now: datetime, calibration: Calibration | None
 ) -> tuple[Known | None, tuple[float, ...], str]:
     """Real arrivals, measured reading times, and where the arrivals come from."""
     if request.file is not None:
@@ -132,14 +138,34 @@ def _arrivals(
     if len(rows) < LEAST_ARRIVALS:
         said = f"the ledger holds {len(rows)} arrivals of the last {request.days:g} days, {LEAST_ARRIVALS} are needed"
         raise NotFound(f"{said}; give more --days, or --rate for drawn arrivals")
-    applies = _applying(engine, policy, bundle)
-    probabilities = np.array([risk if (risk := risk_of_logits(applies, row.logits)) is not None else math.nan for row in rows])
+    applies = calibration or _applying(engine, policy, bundle)
+    probabilities = np.array([_risk_at_one_threshold(applies, row) for row in rows])
     known = Known(
         arrived=np.array(minutes_of([row.at for row in rows])),
         stat=np.array([row.stat for row in rows]),
         probabilities=None if np.isnan(probabilities).all() else probabilities,
     )
     return known, (), f"{len(rows)} arrivals of the ledger, the last {request.days:g} days"
+
+
+def _risk_at_one_threshold(applies: Calibration, row: Arrived) -> float:
+    """The risk of a study, NaN without a score; where the calibration has a map for each age, moved to the threshold for children.
+
+    A simulation knows one threshold: the log odds of an adult are moved by the difference of the two.
+    """
+    its = applies.for_age(row.age_years)
+    risk = risk_of_logits(its, row.logits)
+    if risk is None or its.t_high == applies.t_high:
+        return math.nan if risk is None else risk
+    if risk >= its.t_high:
+        return max(moved_odds(risk, its.t_high, applies.t_high), applies.t_high)
+    return min(moved_odds(risk, its.t_high, applies.t_high), float(np.nextafter(applies.t_high, 0.0)))
+
+
+def moved_odds(probability: float, threshold: float, other: float) -> float:
+    """The probability whose log odds lie as far from those of `other` as these lie from those of `threshold`."""
+    given, before, after = odds_of(np.array([probability, threshold, other]))
+    return float(sigmoid(given - before + after))
 
 
 def _applying(engine: sa.Engine, policy: Policy, bundle: Bundle) -> Calibration:
@@ -150,11 +176,13 @@ def _applying(engine: sa.Engine, policy: Policy, bundle: Bundle) -> Calibration:
     return applies.calibration or bundle.calibration
 
 
-def _thresholds(engine: sa.Engine | None, policy: Policy, bundle: Bundle, request: Request) -> tuple[Policy, str]:
+def _thresholds(
+    engine: sa.Engine | None, policy: Policy, bundle: Bundle, request: Request, calibration: Calibration | None
+) -> tuple[Policy, str]:
     """The rules with the thresholds that known probabilities are held against."""
     if request.at_sensitivity:
         raise ConfigError(("--at-sensitivity needs a model known by --sensitivity and --specificity; with probabilities use --t-high",))
-    applies = _applying(engine, policy, bundle) if engine is not None and request.from_ledger else bundle.calibration
+    applies = calibration or (_applying(engine, policy, bundle) if engine is not None and request.from_ledger else bundle.calibration)
     said = f"known probabilities, taken at their word where the label is not known, at t_high {applies.t_high:.3f} ({applies.id})"
     return policy.with_thresholds(applies.t_high, applies.t_low), said
 
@@ -164,11 +192,13 @@ def _model(bundle: Bundle, request: Request) -> tuple[OperatingPoint, str]:
     if request.sensitivity is not None and request.specificity is not None:
         sensitivity, specificity, where = request.sensitivity, request.specificity, "as stated"
     else:
-        measured = bundle.card.get("metrics", {}).get(SPLIT, {})
+        metrics = bundle.card.get("metrics", {})
+        name = next((name for name in metrics if name.startswith(SPLIT)), SPLIT)
+        measured = metrics.get(name, {})
         if "sensitivity" not in measured or "specificity" not in measured:
             raise ConfigError((f"the card of {bundle.name} has no sensitivity and specificity; give --sensitivity and --specificity",))
         sensitivity, specificity = (float(np.ravel(measured[name])[0]) for name in ("sensitivity", "specificity"))
-        where = f"the card of {bundle.name} on its own {SPLIT}; your site's will be lower"
+        where = f"the card of {bundle.name} on its own {name}; your site's will be lower"
     said = f"sensitivity {sensitivity:.3f}, specificity {specificity:.3f} ({where}); scores from the binormal ROC curve through that point"
     return OperatingPoint(sensitivity=sensitivity, specificity=specificity), said
 

@@ -180,7 +180,7 @@ class ScoreStation:
         if verdict.reason is not None:
             self._unscored(claim, InstanceState.INELIGIBLE, verdict.reason.rule, verdict.reason.sentence)
             return
-        calibration = self.bundle.calibration
+        calibration = self.bundle.calibration.for_age(claim.instance.age_years)
         logit = float(outputs.logit[0])
         if not np.isfinite(logit):
             raise ModelError(f"the network answered {logit} for instance {uid}", "Run `prioritizer check`")

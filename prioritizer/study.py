@@ -371,6 +371,8 @@ class Tried:
     reason: str = ""
     warnings: tuple[str, ...] = ()
     probability: float | None = None
+    finding: str = ""
+    """What the probability is of."""
     saliency: bytes = b""
     """float32 little-endian, square."""
     calibration: str = ""

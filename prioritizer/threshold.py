@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from prioritizer.calibration import Calibration, Float64
+from prioritizer.calibration import AgeGroup, Calibration, Float64
 from prioritizer.errors import NotAllowed
 from prioritizer.operating_point import Trade, by_flags, probability_at
 
@@ -21,6 +21,8 @@ class ThresholdWish:
     probability: float | None = None
     sensitivity: float | None = None
     flags_per_day: float | None = None
+    ages: AgeGroup | None = None
+    """Whose threshold, where a calibration has a map for each age group."""
 
     def __post_init__(self) -> None:
         given = [value for value in (self.probability, self.sensitivity, self.flags_per_day) if value is not None]
@@ -41,6 +43,15 @@ class SeenHere:
 
     logits: Float64
     days: float
+
+
+def ages_meant(wish: ThresholdWish, calibration: Calibration) -> AgeGroup | None:
+    """Whose threshold is meant; None where one map is for everybody. Raises NotAllowed where it is not said, or there is no such map."""
+    if calibration.groups and wish.ages is None:
+        raise NotAllowed("say whose threshold: that for children or that for adults; they have a map each here")
+    if wish.ages is not None and not calibration.groups:
+        raise NotAllowed(f"the calibration in force has one map for every age, none for {wish.ages} alone")
+    return wish.ages
 
 
 def threshold_of(wish: ThresholdWish, before: Calibration, trade: Trade | None, seen: SeenHere) -> tuple[float, str]:

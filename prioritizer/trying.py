@@ -72,14 +72,18 @@ class Trial:
             film = self.sandbox.run(file_film if is_picture else develop.film_png, settings.model.decode_timeout_s, file)
         except ChildDied as error:
             raise Unprocessable("pixels", "the image could not be read within the limits of the site") from error
-        calibration = self.calibration()
-        so_far = Tried(film=film, display=windowed(film), t_high=calibration.t_high, points=trade_points(self.bundle, calibration))
+        whole = self.calibration()
+        calibration = whole.for_age(look.age_years)
+        group = str(whole.group_of(look.age_years)) if whole.groups else ""
+        points = trade_points(self.bundle, calibration, group)
+        so_far = Tried(film=film, display=windowed(film), t_high=calibration.t_high, points=points)
         if look.outputs is None:
             return replace(so_far, reason=look.reason)
         return replace(
             so_far,
             warnings=look.warnings,
             probability=calibration.probability(float(look.outputs.logit[0])),
+            finding=calibration.finding,
             saliency=look.outputs.saliency[0].astype("<f4").tobytes(),
             calibration=calibration.id,
             bundle=f"{self.bundle.name} {self.bundle.digest[:12]}",
@@ -97,17 +101,21 @@ def windowed(film: Shown) -> bytes:
     return data.getvalue()
 
 
-def trade_of(bundle: Bundle) -> Trade | None:
-    """What the card says of every threshold on its report films; None where it says nothing."""
-    table = bundle.card.get("trade_on_val_report")
-    if table is None:
+def trade_of(bundle: Bundle, group: str = "") -> Trade | None:
+    """What the card says of every threshold on its report films, those of an age group where it has a map; None where it says nothing."""
+    table = bundle.card.get("trade_on_val_report", {})
+    table = table.get(group, {}) if group else table
+    if "logit" not in table:
         return None
     return Trade(**{name: np.array(table[name], dtype=np.float64) for name in ("logit", "sensitivity", "specificity")})
 
 
-def trade_points(bundle: Bundle, calibration: Calibration) -> tuple[Point, ...]:
-    """What thresholds would have given on the films the bundle was reported on, by the probability each has here; the one in force too."""
-    trade = trade_of(bundle)
+def trade_points(bundle: Bundle, calibration: Calibration, group: str = "") -> tuple[Point, ...]:
+    """What thresholds would have given on the films the bundle was reported on, by the probability each has here; the one in force too.
+
+    `calibration` is the map for the age group, where there are two.
+    """
+    trade = trade_of(bundle, group)
     if trade is None:
         return ()
     now = calibration.logit_at(calibration.t_high)

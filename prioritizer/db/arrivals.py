@@ -21,6 +21,8 @@ class Arrived:
     stat: bool
     logits: tuple[float, ...] = ()
     """Of its scored images, by the asked bundle; none where that bundle gave none. The risk is the calibration's to say."""
+    age_years: float | None = None
+    """Which map of the calibration is asked hangs on it."""
 
 
 def since(engine: sa.Engine, start: datetime, bundle_digest: str) -> list[Arrived]:
@@ -29,15 +31,17 @@ def since(engine: sa.Engine, start: datetime, bundle_digest: str) -> list[Arrive
     of_study = sa.and_(instances.c.study_uid == studies.c.study_uid, instances.c.state == InstanceState.SCORED)
     of_image = sa.and_(scores.c.sop_instance_uid == instances.c.sop_instance_uid, scores.c.id.in_(newest))
     query = (
-        sa.select(studies.c.study_uid, studies.c.first_received_at, studies.c.stat, studies.c.pinned_by, scores.c.logit)
+        sa.select(
+            studies.c.study_uid, studies.c.first_received_at, studies.c.stat, studies.c.pinned_by, studies.c.age_years, scores.c.logit
+        )
         .select_from(studies.outerjoin(instances, of_study).outerjoin(scores, of_image))
         .where(studies.c.listed, studies.c.first_received_at >= start)
         .order_by(studies.c.first_received_at, studies.c.study_uid)
     )
     found: dict[str, Arrived] = {}
     with connect.reading(engine) as tx:
-        for uid, at, stat, pinned_by, logit in tx.execute(query):
-            one = found.setdefault(uid, Arrived(study_uid=uid, at=at, stat=stat or pinned_by is not None))
+        for uid, at, stat, pinned_by, age, logit in tx.execute(query):
+            one = found.setdefault(uid, Arrived(study_uid=uid, at=at, stat=stat or pinned_by is not None, age_years=age))
             if logit is not None:
                 found[uid] = replace(one, logits=(*one.logits, logit))
     return list(found.values())

@@ -76,12 +76,12 @@ def in_force(tx: sa.Connection, policy: Policy, *, alone: bool = False, held: bo
     row = active_row(tx, policy.bundle_digest)
     if row is None:
         own = policy.own
-        return InForce(policy=policy.with_thresholds(own.t_high, own.t_low), calibration=own, activation=activation)
+        return InForce(policy=policy.with_thresholds_of(own), calibration=own, activation=activation)
     try:
         found = trusted(dict(row._mapping))
     except CalibrationChanged as error:
         return InForce(policy=policy.with_thresholds(NOTHING_IS_RAISED, 0.0), activation=activation, fault=str(error))
-    return InForce(policy=policy.with_thresholds(found.t_high, found.t_low), calibration=found, activation=activation)
+    return InForce(policy=policy.with_thresholds_of(found), calibration=found, activation=activation)
 
 
 def active_row(tx: sa.Connection, bundle_digest: str) -> sa.Row[Any] | None:

@@ -44,7 +44,7 @@ def open_places(engine: sa.Engine, policy: Policy, changes: Mapping[str, str | f
     with connect.reading(engine) as tx:
         before = in_force(tx, policy, held=False).policy
         proposed = ruling.over(policy, changes) if changes else policy
-        after = proposed.with_thresholds(before.t_high, before.t_low)
+        after = proposed.with_thresholds_as(before)
         rows = tx.execute(sa.select(studies).where(in_view(View.OPEN))).all()
         return OpenPlaces(
             standings=[standing_of(row) for row in rows],
@@ -59,8 +59,9 @@ def places_by(engine: sa.Engine, policy: Policy, other: Calibration) -> OpenPlac
     """The list as it is, and as it would be with another calibration of this bundle in force: what activating it would write."""
     with connect.reading(engine) as tx:
         before = in_force(tx, policy, held=False).policy
-        after = before.with_thresholds(other.t_high, other.t_low)
-        columns = [studies.c[name] for name in ("study_uid", "first_received_at", "stat", "pinned_by", "ai_state", "risk", "expired_at")]
+        after = before.with_thresholds_of(other)
+        names = ("study_uid", "first_received_at", "stat", "pinned_by", "ai_state", "risk", "age_years", "expired_at")
+        columns = [studies.c[name] for name in names]
         rows = tx.execute(sa.select(*columns).where(sa.text(UNREAD))).all()
         unread = [standing_of(row) for row in rows]
         then = _judged_by(tx, unread, policy.bundle_digest, other)
@@ -91,7 +92,8 @@ def _judged_by(tx: sa.Connection, standings: list[Standing], bundle_digest: str,
     for row in tx.execute(query):
         if row.bundle_digest == bundle_digest:
             logits.setdefault(row.study_uid, []).append(row.logit)
-    risks = {uid: risk for uid, its in logits.items() if (risk := risk_of_logits(other, its)) is not None}
+    ages = {one.study_uid: one.age_years for one in standings}
+    risks = {uid: risk for uid, its in logits.items() if (risk := risk_of_logits(other.for_age(ages.get(uid)), its)) is not None}
     found = []
     for one in standings:
         if one.ai_state is AIState.SCORED and one.study_uid in risks:

@@ -30,6 +30,7 @@ def standing_of(row: sa.Row[tuple[object, ...]]) -> Standing:
         stat=m["stat"] or m["pinned_by"] is not None,
         ai_state=AIState(m["ai_state"]),
         risk=m["risk"],
+        age_years=m["age_years"],
     )
 
 
@@ -62,10 +63,14 @@ def latest_scores(tx: sa.Connection, study_uid: str) -> list[sa.Row[Any]]:
     return list(tx.execute(sa.select(scores).where(scores.c.id.in_(newest)).order_by(*order)))
 
 
-def _score_anew(tx: sa.Connection, study_uid: str, rules: InForce, now: datetime) -> bool:
-    """Scores of this bundle made with an earlier calibration get a row from their stored logit; True when there were any."""
+def _score_anew(tx: sa.Connection, study: sa.Row[Any], rules: InForce, now: datetime) -> bool:
+    """Scores of this bundle made with an earlier calibration, or by the map of another age, get a row from their stored logit.
+
+    True when there were any.
+    """
+    study_uid = study.study_uid
     found = [row for row in latest_scores(tx, study_uid) if row.bundle_digest == rules.policy.bundle_digest]
-    calibration = rules.calibration
+    calibration = rules.calibration.for_age(study.age_years) if rules.calibration is not None else None
     stale = [row for row in found if calibration and (row.calibration_id, row.activation) != (calibration.id, rules.activation)]
     for row in stale:
         assert calibration is not None
@@ -123,8 +128,9 @@ def replace_study(tx: sa.Connection, study_uid: str, rules: InForce, now: dateti
 
 def recompute_risk(tx: sa.Connection, study_uid: str, rules: InForce, now: datetime) -> None:
     """Recompute scores, AI state and risk of a study; its place is left to the caller."""
-    take_back_stale(tx, lock_study(tx, study_uid), rules, now)
-    _score_anew(tx, study_uid, rules, now)
+    study = lock_study(tx, study_uid)
+    take_back_stale(tx, study, rules, now)
+    _score_anew(tx, study, rules, now)
     counts = dict.fromkeys(InstanceState, 0)
     for state, count in tx.execute(
         sa.select(instances.c.state, sa.func.count()).where(instances.c.study_uid == study_uid).group_by(instances.c.state)

@@ -52,4 +52,5 @@ def _policy(text: str) -> Policy:
     known = {field.name for field in fields(Policy)}
     values = {name: value * MICROSECOND if name in SPANS else value for name, value in document.items() if name in known}
     own = document["own"]
-    return Policy(**{**values, "stage": Stage(document["stage"]), "own": from_document(own) if own is not None else None})
+    by_age = {name: tuple(values[name]) for name in ("adults", "ageless") if values.get(name) is not None}
+    return Policy(**{**values, **by_age, "stage": Stage(document["stage"]), "own": from_document(own) if own is not None else None})

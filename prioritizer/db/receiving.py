@@ -160,6 +160,8 @@ def _asks_for_a_place(study: sa.Row[Any] | None, arrival: Arrival) -> bool:
         return True
     if study is None or arrival.instance.made_by_us:
         return False
+    if study.ai_state == AIState.SCORED and arrival.instance.age_years not in (None, study.age_years):
+        return True  # it may bring the age by which its map is chosen
     # A study that was read kept the scores of its day; open again, it stands by the calibration of today.
     return study.ai_state in (AIState.NOT_SCORED, AIState.FAILED) or study.reading_state == ReadingState.READ
 

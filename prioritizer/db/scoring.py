@@ -71,11 +71,12 @@ def finish_scored(engine: sa.Engine, claim: ClaimedInstance, score: Score, polic
         rules = in_force(tx, policy)
         if rules.fault:
             raise CalibrationChanged(rules.fault)
-        if rules.calibration is not None and score.bundle_digest == policy.bundle_digest:
-            score = _calibrated(score, rules.calibration, rules.activation)
         left = _leave(tx, claim, InstanceState.SCORED)
         if left is None:
             return False
+        if rules.calibration is not None and score.bundle_digest == policy.bundle_digest:
+            age = tx.scalar(sa.select(studies.c.age_years).where(studies.c.study_uid == left.study_uid))
+            score = _calibrated(score, rules.calibration.for_age(age), rules.activation)
         _store_score(tx, uid, left.pixels_version, score, now)
         said = f"scored by bundle {score.bundle_digest[:12]}, calibration {score.calibration_id}"
         if score.warnings:

@@ -83,8 +83,8 @@ class Engine:
         worst = 0.0
         for picture, logit, saliency in zip(golden.pictures, golden.logit, golden.saliency, strict=True):
             outputs = self.score(picture.astype(np.float32) / np.float32(255))
-            calibrate = self.bundle.calibration.probability
-            worst = max(worst, abs(calibrate(float(outputs.logit[0])) - calibrate(float(logit))))
+            for _, calibration in self.bundle.calibration.maps():
+                worst = max(worst, abs(calibration.probability(float(outputs.logit[0])) - calibration.probability(float(logit))))
             self._prove_saliency(outputs, saliency)
         if not worst <= TOLERANCE[self.precision]:
             raise ModelError(

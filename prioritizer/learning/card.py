@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from prioritizer.inference.bundle import GUARD, sha256_of
+from prioritizer.learning import first_maps
+from prioritizer.learning.first_maps import FirstMaps
 from prioritizer.learning.recipes import Recipe
 from prioritizer.measures import Figure
 from prioritizer.operating_point import Trade
@@ -47,8 +49,8 @@ def card(
     *,
     metrics: Mapping[str, Mapping[str, Figure]],
     refused: Mapping[str, float],
-    choice: Fit,
-    trade: Trade,
+    first: FirstMaps,
+    trades: Mapping[str, Trade],
     scale: float,
     bias: float,
     false_alarms: float,
@@ -91,10 +93,8 @@ def card(
         "guard": {"false_alarms_set": false_alarms, "refused": {name: round(share, 4) for name, share in refused.items()}},
         "calibration": {
             "rule": RULE,
-            "compared_on_calib": {
-                trial.method: {"why": trial.why} | ({} if trial.log_loss is None else {"log_loss": round(trial.log_loss.value, 5)})
-                for trial in choice.trials
-            },
+            **({"by_age": first_maps.RULE} if first.calibration.groups else {}),
+            "compared_on_calib": by_group({group: _compared(fit) for group, fit in first.fits.items()}),
         },
         "data": {
             "source": statement.data_source,
@@ -113,11 +113,26 @@ def card(
             split: {name: [round(f.value, 4), round(f.low, 4), round(f.high, 4)] for name, f in found.items()}
             for split, found in metrics.items()
         },
-        "trade_on_val_report": {
-            name: [round(float(value), 4) for value in getattr(trade, name)] for name in ("logit", "sensitivity", "specificity")
-        },
+        "trade_on_val_report": by_group({group: _rounded(trade) for group, trade in trades.items()}),
         "files": {name: sha256_of(target / name) for name in FILES},
     }
+
+
+def by_group(tables: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
+    """A table for each age group; of a map for everybody, that one table."""
+    return tables[""] if "" in tables else dict(tables)
+
+
+def _compared(fit: Fit) -> dict[str, Any]:
+    """Each method that was compared: why it was allowed or not, and its cross-validated log loss."""
+    return {
+        trial.method: {"why": trial.why} | ({} if trial.log_loss is None else {"log_loss": round(trial.log_loss.value, 5)})
+        for trial in fit.trials
+    }
+
+
+def _rounded(trade: Trade) -> dict[str, list[float]]:
+    return {name: [round(float(value), 4) for value in getattr(trade, name)] for name in ("logit", "sensitivity", "specificity")}
 
 
 def write_card_page(card: dict[str, Any], calibration: dict[str, Any], target: Path) -> None:
@@ -147,11 +162,15 @@ def _head(card: dict[str, Any]) -> list[str]:
 
 def _figures(card: dict[str, Any], calibration: dict[str, Any]) -> list[str]:
     splits = list(card["metrics"])
+    maps = {"children": calibration, "adults": calibration["adults"]} if "adults" in calibration else {"": calibration}
+    fitted = "; ".join(
+        f"{f'for {group}: ' if group else ''}{its['method']}, t_high = {its['t_high']:.4f}, {its['n']} images"
+        for group, its in maps.items()
+    )
     lines = [
         "## Figures",
         "",
-        f"Calibration `{calibration['id']}` ({calibration['method']}) and the threshold t_high = {calibration['t_high']:.4f} were fitted "
-        f"on the calib split ({calibration['n']} images). Bootstrap 95 % intervals, resampled by patient.",
+        f"Calibration `{calibration['id']}` and its threshold were fitted on the calib split ({fitted}). Intervals are 95 %, by patient.",
         "",
         "| | " + " | ".join(splits) + " |",
         "|---" * (len(splits) + 1) + "|",
@@ -166,16 +185,13 @@ def _figures(card: dict[str, Any], calibration: dict[str, Any]) -> list[str]:
 
 def _calibrations(card: dict[str, Any]) -> list[str]:
     """How the calibration was chosen."""
-    compared = card["calibration"]["compared_on_calib"]
-    return [
-        "### Calibration",
-        "",
-        f"Rule: {card['calibration']['rule']}",
-        "",
-        "| map | log loss, cross-validated | |",
-        "|---|---|---|",
-        *(f"| {name} | {format(c['log_loss'], '.4f') if 'log_loss' in c else ''} | {c['why']} |" for name, c in compared.items()),
-    ]
+    table = card["calibration"]
+    compared = table["compared_on_calib"]
+    lines = ["### Calibration", "", f"Rule: {table['rule']}"]
+    for group, its in compared.items() if "by_age" in table else (("", compared),):
+        lines += ["", *([f"For {group}:", ""] if group else []), "| map | log loss, cross-validated | |", "|---|---|---|"]
+        lines += [f"| {name} | {format(c['log_loss'], '.4f') if 'log_loss' in c else ''} | {c['why']} |" for name, c in its.items()]
+    return [*lines, *(["", table["by_age"]] if "by_age" in table else [])]
 
 
 def _making(card: dict[str, Any]) -> list[str]:

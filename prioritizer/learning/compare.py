@@ -18,7 +18,7 @@ from prioritizer.learning.fitted import Fitted, Progress, films_to_fit, fitted
 from prioritizer.learning.looking import Looked, look
 from prioritizer.learning.robustness import MOST, Robustness, robustness
 from prioritizer.learning.subjects import Float64, Scores, Subject, open_subject
-from prioritizer.learning.trials import Asked, Trial, trials_of
+from prioritizer.learning.trials import Asked, Trial, parted_by_age, trials_of
 from prioritizer.paired import Pairing, Rated, paired
 
 Say = Callable[[str], None]
@@ -81,7 +81,7 @@ def compare(
     return Comparison(
         networks=networks,
         names=names_of(subjects),
-        bouts=tuple(_bout(networks, trial, progress, seed) for trial in trials),
+        bouts=tuple(_bout(networks, trial, progress, seed) for trial in parted_by_age(trials, [one.calibration for one in networks], say)),
         costs=costs,
         made_at=datetime.now(UTC),
         seed=seed,
@@ -103,8 +103,8 @@ def _bout(networks: Sequence[Fitted], trial: Trial, progress: Progress, seed: in
     if len(np.unique(looked[0].labels)) < 2:
         raise ConfigError((f"{trial.name}: the films that all networks can read are of one class",))
     rated = tuple(
-        Rated(probabilities=one.calibration.probabilities(its.logits), logits=its.logits, threshold=one.calibration.t_high)
-        for one, its in zip(networks, looked, strict=True)
+        Rated(probabilities=its_map.probabilities(its.logits), logits=its.logits, threshold=its_map.t_high)
+        for its_map, its in zip((one.calibration_for(trial) for one in networks), looked, strict=True)
     )
     robust = tuple(
         robustness(one.subject, its, trial.root, progress.named(f"disturbing for {one.subject.name}"), seed)

@@ -11,6 +11,7 @@ import numpy as np
 
 from prioritizer import at_threshold, delong, fitness
 from prioritizer.at_threshold import Counts
+from prioritizer.calibration import ADULT_FROM_YEARS, Calibration
 from prioritizer.errors import ConfigError
 from prioritizer.fitness import Evidence, Fitness
 from prioritizer.learning.controls import FEWEST
@@ -20,14 +21,12 @@ from prioritizer.learning.fitted import Fitted, Progress, films_to_fit, fitted
 from prioritizer.learning.looking import Looked, look
 from prioritizer.learning.robustness import MOST, Robustness, robustness
 from prioritizer.learning.subjects import Float64, open_subject
-from prioritizer.learning.trials import Asked, Trial, trials_of
+from prioritizer.learning.trials import Asked, Trial, parted_by_age, trials_of
 from prioritizer.measures import Cases, Figure, drawn_values, figures_of, resamples, share_figures, values
 from prioritizer.subgroups import Subgroup, subgroups
 
 Say = Callable[[str], None]
 Tick = Callable[[int, int, str], None]
-ADULT = 18.0
-"""Years of age."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -35,6 +34,8 @@ class Judgement:
     """One network on one trial."""
 
     trial: Trial
+    calibration: Calibration
+    """The map for these films: the network's, or that for their age group."""
     looked: Looked
     cases: Cases
     figures: dict[str, Figure]
@@ -104,6 +105,7 @@ def evaluate(
     films = sum(len(trial.images) + min(len(trial.images), MOST) for trial in trials)
     progress = Progress(tick, films + films_to_fit(subject, splits.get(folder)))
     ready = fitted(subject, splits.get(folder), trials[0].root, target, progress)
+    trials = parted_by_age(trials, [ready.calibration], say)
     judgements = tuple(judged(ready, trial, progress, seed) for trial in trials)
     return Evaluation(
         fitted=ready,
@@ -130,10 +132,12 @@ def possible(target: float, prevalence: float | None) -> None:
 def judged(ready: Fitted, trial: Trial, progress: Progress, seed: int) -> Judgement:
     """One network on one trial, from films to figures."""
     looked = look(ready.subject, trial.images, trial.root, progress.named(f"scoring {trial.name}"))
-    cases, threshold = looked.cases(ready.calibration), ready.calibration.t_high
+    calibration = ready.calibration_for(trial)
+    cases, threshold = looked.cases(calibration), calibration.t_high
     drawn = drawn_values(cases, threshold, resamples(cases, seed))
     return Judgement(
         trial=trial,
+        calibration=calibration,
         looked=looked,
         cases=cases,
         figures=figures_of(values(cases, threshold), drawn) | share_figures(cases, threshold),
@@ -153,8 +157,8 @@ def _against(looked: Looked) -> dict[str, Figure]:
     """
     labels = looked.labels
     kinds = np.array([image.subtype or "normal" for image in looked.images])
-    adult = np.array([image.age_years is not None and image.age_years >= ADULT for image in looked.images])
-    child = np.array([image.age_years is not None and image.age_years < ADULT for image in looked.images])
+    adult = np.array([image.age_years is not None and image.age_years >= ADULT_FROM_YEARS for image in looked.images])
+    child = np.array([image.age_years is not None and image.age_years < ADULT_FROM_YEARS for image in looked.images])
     view = np.array([image.view for image in looked.images])
     strata = {"": np.full(len(labels), fill_value=True), ", adults PA": adult & (view == "PA"), ", adults AP": adult & (view == "AP")}
     strata[", children"] = child

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from typing import Any
 
 from prioritizer import __version__
-from prioritizer.calibration import as_document
+from prioritizer.calibration import Calibration, as_document
 from prioritizer.learning import evaluate_controls, evaluate_sections, gallery
 from prioritizer.learning.cost import Cost
 from prioritizer.learning.evaluate import Evaluation, Judgement
@@ -27,7 +27,8 @@ def report_of(found: Evaluation) -> Report:
     blocks: list[Section] = []
     for one in found.judgements:
         title = f"{one.trial.name}: " if many else ""
-        blocks += [_flow(one, title), *evaluate_sections.sections(found, one, title), *gallery.sections(found.fitted, one.looked, title)]
+        blocks += [_flow(one, title), *evaluate_sections.sections(found, one, title)]
+        blocks += gallery.sections(found.fitted, one.looked, one.calibration, title)
     return Report(
         title=f"Evaluation of {found.fitted.subject.name}",
         made_at=found.made_at,
@@ -44,12 +45,20 @@ def _head(ready: Fitted) -> Section:
         ("Intended use", subject.intended_use or "not stated"),
         ("Scope", subject.scope or "not stated"),
         ("Preprocessing, code", f"{subject.spec.id}, prioritizer {__version__}"),
-        ("Calibration", f"{calibration.id}: log odds = {calibration.slope:.3f} * logit {calibration.intercept:+.3f}"),
-        ("Thresholds", f"t_high {calibration.t_high:.4f}, t_low {calibration.t_low:.4f}"),
+        *(row for group, its in calibration.maps() for row in _map_rows(group, its)),
         ("Where they come from", ready.how),
     )
     said = "Scope rules are not applied here: every readable film is scored. The threshold was fixed before these films were looked at."
     return Section(title="What was evaluated", answers="R2, R5, R9", text=(said,), tables=(Table(caption="", header=("", ""), rows=rows),))
+
+
+def _map_rows(group: str, its: Calibration) -> tuple[tuple[str, str], ...]:
+    """One map and its thresholds, with the age group it is for."""
+    who = f", {group}" if group else ""
+    return (
+        (f"Calibration{who}", f"{its.id}: log odds = {its.slope:.3f} * logit {its.intercept:+.3f}"),
+        (f"Thresholds{who}", f"t_high {its.t_high:.4f}, t_low {its.t_low:.4f}"),
+    )
 
 
 def _overview(judgements: Sequence[Judgement]) -> Section:

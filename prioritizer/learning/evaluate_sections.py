@@ -56,7 +56,7 @@ def _titled(section: Section, title: str) -> Section:
 
 
 def _separation(found: Evaluation, one: Judgement) -> Section:
-    cases, threshold = one.cases, found.fitted.calibration.t_high
+    cases, threshold = one.cases, one.calibration.t_high
     # Of the logits: a map with steps ties what the network tells apart.
     scored = replace(cases, probabilities=one.looked.logits)
     roc, pr = curves.roc(scored, found.seed), curves.precision_recall(scored, found.seed)
@@ -101,7 +101,7 @@ def _by_class(cases: Cases) -> list[tuple[str, Any]]:
 
 
 def _thresholds(found: Evaluation, one: Judgement) -> Section:
-    cases, calibration, at = one.cases, found.fitted.calibration, one.at
+    cases, calibration, at = one.cases, one.calibration, one.at
     low = counts(cases.labels, cases.probabilities, calibration.t_low, cases.patients)
     named = [(f"t_high {at.threshold:.3f}", at), (f"t_low {low.threshold:.3f}", low)]
     named += [(f"{value:g}", counts(cases.labels, cases.probabilities, value, cases.patients)) for value in OTHER_THRESHOLDS]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from prioritizer import layout, likeness, recalibration
-from prioritizer.calibration import Calibration, as_document, threshold_at_sensitivity
+from prioritizer.calibration import AgeGroup, Calibration, as_document
 from prioritizer.eligibility import Scope
 from prioritizer.errors import ConfigError
 from prioritizer.inference.bundle import CARD, GUARD, Bundle, open_bundle
@@ -22,17 +22,19 @@ from prioritizer.inference.engine import Engine
 from prioritizer.layout import Layout
 from prioritizer.learning import card, graph, layouts, network
 from prioritizer.learning.cohorts import LabelledImage, read_cohort
+from prioritizer.learning.first_maps import first_maps
 from prioritizer.learning.journal import BEST, Journal
 from prioritizer.learning.pictures import read_picture
 from prioritizer.learning.recipes import Recipe
 from prioritizer.learning.splits import LEFT_OUT, Splits, read_splits
 from prioritizer.likeness import Likeness, Sample
 from prioritizer.measures import Cases, Figure, figures
-from prioritizer.operating_point import trade
+from prioritizer.operating_point import Trade, trade
 
 TARGET_SENSITIVITY = 0.95
 """Sensitivity on the calib split at which `t_high` is set, stated before any figure is looked at."""
-LOW_SENSITIVITY = 0.99
+FEWEST = 10
+"""Films of each class without which the card says nothing of an age group."""
 TO_STATE = "STATE THIS"
 """Stands in the template of a statement where only a person can say something."""
 LIMIT_SPLITS = ("calib", "select")
@@ -54,6 +56,21 @@ class Statement:
     max_age_years: float
     training_ages: str
     limits: tuple[str, ...]
+    findings: Mapping[str, str] = field(default_factory=dict)
+    """What the label means where it is not pneumonia, by age group: `adults = "opacity suspicious of pneumonia"`."""
+
+    def meant(self, calibration: Calibration) -> Calibration:
+        """The calibration with what the probability of each of its maps is of. Raises ConfigError for a group that it has no map for."""
+        unknown = sorted(self.findings.keys() - {str(group) for group in AgeGroup})
+        if unknown:
+            raise ConfigError((f"findings: {', '.join(unknown)} is no age group; say children or adults",))
+        if not calibration.groups:
+            words = set(self.findings.values())
+            return replace(calibration, finding=words.pop()) if len(words) == 1 else calibration
+        for group in calibration.groups:
+            its = calibration.of_group(group)
+            calibration = calibration.with_group(group, replace(its, finding=self.findings.get(group, its.finding)))
+        return calibration
 
 
 def read_statement(path: Path) -> Statement:
@@ -88,6 +105,17 @@ class Answers:
     def labels(self) -> NDArray[np.float64]:
         """Labels (N,), 0 or 1."""
         return np.array([image.label for image in self.images], dtype=np.float64)
+
+    def only(self, index: Sequence[int]) -> Answers:
+        """What it says of these alone."""
+        at = np.array(index, dtype=np.int64)
+        return Answers(
+            images=tuple(self.images[place] for place in index),
+            logits=self.logits[at],
+            saliency=self.saliency[at],
+            embeddings=self.embeddings[at],
+            layouts=self.layouts[at],
+        )
 
     def figures(self, fitted: Calibration) -> dict[str, Figure]:
         """All figures under a calibration and threshold fitted elsewhere."""
@@ -124,22 +152,43 @@ def answers(engine: Engine, images: Sequence[LabelledImage], tick: Callable[[], 
     )
 
 
-def chosen_calibration(calib: Answers, name: str) -> tuple[Calibration, recalibration.Fit]:
-    """The map that the rule of `recalibrate` takes on the calib split, with thresholds from there: never from the data reported on."""
-    patients = [image.patient for image in calib.images]
-    fit = recalibration.first_map(recalibration.Sample(logits=calib.logits, labels=calib.labels, patients=patients))
-    probabilities = fit.after.probabilities(calib.logits)
-    fitted = replace(
-        fit.after,
-        id=f"{name}-{fit.winner.replace(' ', '-')}",
-        method=fit.winner,
-        t_high=threshold_at_sensitivity(probabilities, calib.labels, TARGET_SENSITIVITY),
-        t_low=threshold_at_sensitivity(probabilities, calib.labels, LOW_SENSITIVITY),
-        fitted_on="calib split of the training data",
-        n=len(calib.labels),
-        events=int(calib.labels.sum()),
-    )
-    return fitted, fit
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Part:
+    """Films that the card tells of by themselves: those of one site and age group, with the map that they are judged by."""
+
+    name: str
+    answers: Answers
+    calibration: Calibration
+    group: str
+    """The age group, where its map is not for everybody."""
+
+
+def parts_of(name: str, answered: Answers, fitted: Calibration) -> list[Part]:
+    """The films of a set by site, and by age group where the calibration has a map for each; never all sites in one figure.
+
+    A part with too few films of a class is left out; where that leaves nothing, the set is one part.
+    """
+    sites = [image.site for image in answered.images]
+    groups = [str(fitted.group_of(image.age_years)) if fitted.groups else "" for image in answered.images]
+    found = []
+    for site, group in sorted(set(zip(sites, groups, strict=True))):
+        part = answered.only([place for place, cell in enumerate(zip(sites, groups, strict=True)) if cell == (site, group)])
+        if min((part.labels == label).sum() for label in (0, 1)) >= FEWEST:
+            its = fitted.of_group(AgeGroup(group)) if group else fitted
+            words = [name, *([site] if len(set(sites)) > 1 else []), *([group] if group else [])]
+            found.append(Part(name="_".join(words), answers=part, calibration=its, group=group))
+    if found or fitted.groups:
+        return found
+    return [Part(name=name, answers=answered, calibration=fitted, group="")]
+
+
+def trades_of(parts: Sequence[Part]) -> dict[str, Trade]:
+    """What every threshold would give on the films of the report, by age group; each group's first set of them."""
+    found: dict[str, Trade] = {}
+    for part in parts:
+        if part.name.startswith("val_report") and part.group not in found:
+            found[part.group] = trade(part.answers.logits, part.answers.labels)
+    return found
 
 
 def joined(*samples: Sample) -> Sample:
@@ -199,8 +248,10 @@ def export(
     graph.export_graph(model, recipe, target / "model.onnx")
     draft = draft_bundle(target, recipe, model)
     found = _answers_of_sets(Engine(draft), sets, tick)
-    fitted, choice = chosen_calibration(found["calib"], statement.name)
-    say(f"calibration: {fitted.method} ({recalibration.RULE})")
+    calib = found["calib"]
+    first = first_maps(statement.name, calib.images, calib.logits, target=TARGET_SENSITIVITY, fitted_on="calib split of the training data")
+    fitted = statement.meant(first.calibration)
+    say(f"calibration: {first.how} ({recalibration.RULE})")
     training = found["train"].sample
     guard = likeness.fit(
         training, joined(*(found[name].sample for name in LIMIT_SPLITS if name in found)), layouts.fit(training.layouts, recipe.seed)
@@ -208,14 +259,15 @@ def export(
     save_guard(guard, target / GUARD)
     _write_rest(target, model, recipe, fitted)
     reported = {name: found[name] for name in ("val_report", *_both_classes(splits, LEFT_OUT), *external)}
+    parts = [part for name, answered in reported.items() for part in parts_of(name, answered, fitted)]
     content = card.card(
         statement,
         recipe,
         facts,
-        metrics={name: answered.figures(fitted) for name, answered in reported.items()},
-        refused={name: float((guard.distance(answered.embeddings, answered.layouts) > 1).mean()) for name, answered in reported.items()},
-        choice=choice,
-        trade=trade(found["val_report"].logits, found["val_report"].labels),
+        metrics={part.name: part.answers.figures(part.calibration) for part in parts},
+        refused={part.name: float((guard.distance(part.answers.embeddings, part.answers.layouts) > 1).mean()) for part in parts},
+        first=first,
+        trades=trades_of(parts),
         scale=float(np.percentile(found["calib"].saliency.max(axis=(1, 2)), 95)),
         bias=draft.bias,
         false_alarms=guard.false_alarms,

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from prioritizer.calibration import Calibration, threshold_at_sensitivity
-from prioritizer.learning.export import LOW_SENSITIVITY
+from prioritizer.calibration import Calibration
+from prioritizer.learning.first_maps import first_maps
 from prioritizer.learning.looking import look
 from prioritizer.learning.splits import Splits
 from prioritizer.learning.subjects import Subject
-from prioritizer.recalibration import Sample, first_map
+from prioritizer.learning.trials import Trial
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -26,6 +26,10 @@ class Fitted:
     """Contribution of one cell to the logit that is drawn strongest; 0 where the network gives no map."""
     how: str
     """Where map and threshold come from, in a sentence."""
+
+    def calibration_for(self, trial: Trial) -> Calibration:
+        """The map for the films of a trial."""
+        return self.calibration if trial.ages is None else self.calibration.of_group(trial.ages)
 
 
 class Progress:
@@ -58,22 +62,11 @@ def fitted(subject: Subject, splits: Splits | None, root: Path, target: float, p
     assert splits is not None
     said = progress.named(f"fitting {subject.name}")
     calib = look(subject, splits["calib"], root, said, lungs=False)
-    fit = first_map(Sample(logits=calib.logits, labels=calib.labels, patients=calib.patients))
-    p = fit.after.probabilities(calib.logits)
-    calibration = replace(
-        fit.after,
-        id=f"{subject.name}-{fit.winner.replace(' ', '-')}",
-        method=fit.winner,
-        t_high=threshold_at_sensitivity(p, calib.labels, target),
-        t_low=threshold_at_sensitivity(p, calib.labels, max(LOW_SENSITIVITY, target)),
-        fitted_on="calib split of the run",
-        n=len(calib.labels),
-        events=int(calib.labels.sum()),
-    )
+    first = first_maps(subject.name, calib.images, calib.logits, target=target, fitted_on="calib split of the run")
     maps = calib.scores.saliency
     scale = 0.0 if maps is None else float(np.percentile(maps.max(axis=(1, 2)), 95))
     how = (
-        f"{calibration.method} fitted on the split calib ({calibration.n} films), chosen there in cross-validation by patient; threshold "
+        f"{first.how} fitted on the split calib ({len(calib.images)} films), chosen there in cross-validation by patient; threshold "
         f"t_high at a sensitivity of {target:g} on calib"
     )
-    return Fitted(subject=subject, calibration=calibration, scale=scale, how=how)
+    return Fitted(subject=subject, calibration=first.calibration, scale=scale, how=how)

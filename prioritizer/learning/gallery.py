@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 from PIL import Image
 
+from prioritizer.calibration import Calibration
 from prioritizer.errors import Unprocessable
 from prioritizer.learning.fitted import Fitted
 from prioritizer.learning.looking import Looked
@@ -22,10 +23,10 @@ SIDE = 176
 """Pixels of a picture on the page."""
 
 
-def sections(ready: Fitted, looked: Looked, title: str = "") -> tuple[Section, ...]:
+def sections(ready: Fitted, looked: Looked, calibration: Calibration, title: str = "") -> tuple[Section, ...]:
     """The worst misses, the worst false alarms, and some hits of each kind."""
-    p, labels = ready.calibration.probabilities(looked.logits), looked.labels
-    raised, positive = p >= ready.calibration.t_high, labels == 1
+    p, labels = calibration.probabilities(looked.logits), looked.labels
+    raised, positive = p >= calibration.t_high, labels == 1
     rising = np.argsort(p, kind="stable")
     kinds = (
         ("Missed: pneumonia, not raised, the lowest first", rising, positive & ~raised, WORST),

@@ -61,6 +61,8 @@ class Source(Table):
     """Where the labels come from, instead of what the form says."""
     words: dict[str, Literal[0, 1]] = Field(default_factory=dict)
     """Further words of the label column, with 1 (pneumonia) or 0."""
+    age_years: float | None = Field(default=None, ge=0, le=130)
+    """Age of those patients of whom nothing states one, for example the middle of the ages that the set is described with."""
     leave_out: tuple[dict[str, str], ...] = ()
     """Rows of the label table that hold all these values, by column."""
     boxes: Boxes | None = None
@@ -209,6 +211,7 @@ def _of_source(image: LabelledImage, source: Source) -> LabelledImage:
         site=source.site,
         patient=f"{source.site}:{image.patient}",
         role=source.role,
+        age_years=source.age_years if image.age_years is None else image.age_years,
         label_source=source.label_source or image.label_source,
         block=_block(image.patient, source),
     )

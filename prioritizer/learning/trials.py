@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from prioritizer.calibration import AgeGroup, Calibration
 from prioritizer.errors import ConfigError
 from prioritizer.inference.bundle import sha256_of
 from prioritizer.learning.cohorts import read_cohort
@@ -41,6 +42,8 @@ class Trial:
     """Why figures on them flatter; empty where they do not."""
     unseen: str = ""
     """Why the network cannot have learned from them, where that is known."""
+    ages: AgeGroup | None = None
+    """Whose map they are judged by, where a calibration has one for each age group."""
 
     def only(self, images: Iterable[LabelledImage]) -> Trial:
         """The same with fewer films."""
@@ -85,6 +88,26 @@ def _by_site(trial: Trial) -> list[Trial]:
     apart = {site: trial.only(image for image in trial.images if image.site == site) for site in sites}
     both = {site: one for site, one in apart.items() if len({image.label for image in one.images}) > 1}
     return [replace(one, name=f"{one.name}, {site or 'no site'}") for site, one in both.items()] or [trial]
+
+
+def parted_by_age(trials: Sequence[Trial], calibrations: Sequence[Calibration], say: Callable[[str], None]) -> tuple[Trial, ...]:
+    """Children and adults apart where a calibration has a map for each; an image without an age goes where the first of these puts it."""
+    by_age = [one for one in calibrations if one.groups]
+    if not by_age:
+        return tuple(trials)
+    found = []
+    for trial in trials:
+        parts: dict[AgeGroup, list[LabelledImage]] = {group: [] for group in AgeGroup}
+        for image in trial.images:
+            parts[by_age[0].group_of(image.age_years)].append(image)
+        judged = {group: images for group, images in parts.items() if len({image.label for image in images}) > 1}
+        for group in parts.keys() - judged.keys():
+            if parts[group]:
+                say(f"{trial.name}: {len(parts[group])} films of {group} are of one class and are not judged")
+        if not judged:
+            raise ConfigError((f"{trial.name}: neither the children nor the adults have films with and without pneumonia",))
+        found += [replace(trial.only(images), name=f"{trial.name}, {group}", ages=group) for group, images in judged.items()]
+    return tuple(found)
 
 
 def _wanted(asked: Asked, *, has_splits: bool) -> str:

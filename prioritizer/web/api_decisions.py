@@ -39,6 +39,9 @@ class CalibrationOf(BaseModel):
     t_high: float | None
     """Studies are raised from this probability; absent where it is not what was stored."""
     t_low: float | None
+    t_high_adults: float | None
+    """That for adults, where they have a map of their own; `t_high` is then that for children."""
+    t_low_adults: float | None
     fault: str
     verdict: str
     verdict_said: str
@@ -126,9 +129,17 @@ NO_REASON = Reason()
 
 def calibration_of(one: Beside) -> CalibrationOf:
     """A row for programs."""
-    own = ("t_high", "t_low", "fault")
+    own = ("t_high", "t_low", "t_high_adults", "t_low_adults", "fault")
     values = {name: getattr(one.row, name) for name in CalibrationOf.model_fields if name not in own}
-    return CalibrationOf(**values, t_high=one.map.t_high if one.map else None, t_low=one.map.t_low if one.map else None, fault=one.fault)
+    adults = one.map.adults if one.map else None
+    return CalibrationOf(
+        **values,
+        t_high=one.map.t_high if one.map else None,
+        t_low=one.map.t_low if one.map else None,
+        t_high_adults=adults.t_high if adults else None,
+        t_low_adults=adults.t_low if adults else None,
+        fault=one.fault,
+    )
 
 
 def took_effect(desk: Desk, done: Activated) -> TookEffect:

@@ -11,7 +11,7 @@ from fastapi.responses import FileResponse, HTMLResponse, RedirectResponse, Resp
 
 from prioritizer import movers
 from prioritizer.access import May, Person
-from prioritizer.calibration import Calibration
+from prioritizer.calibration import AgeGroup, Calibration
 from prioritizer.db import activating, calibrations
 from prioritizer.db.activating import Decision
 from prioritizer.db.calibrations import Row
@@ -27,6 +27,8 @@ MOST_MOVED = 20
 routes = APIRouter(prefix="/calibrations")
 Physicist = Annotated[Person, needs(May.CALIBRATE)]
 NowInForce = Annotated[int, Form(alias="shown", ge=0, lt=2**31)]
+Whose = Annotated[AgeGroup | None, Form()]
+"""Whose threshold, where children and adults have a map each."""
 ShownActivation = Annotated[int | None, Form(ge=0, lt=2**31)]
 """The activation that the form was shown; a program that says none decides on whatever is in force."""
 LOGITS = (-6.0, -4.0, -2.0, -1.0, 0.0, 1.0, 2.0, 4.0, 6.0)
@@ -123,15 +125,24 @@ def show_one(desk: Here, person: Seeing, name: str) -> HTMLResponse:
     """One calibration beside the one in force: maps, thresholds, verdict."""
     found, applies = beside(calibrations.find(desk.engine, name)), applying(desk)
     now = applies.calibration
-    maps = [one for one in (now, found.map) if one is not None]
+    both = [one for one in (now, found.map) if one is not None]
+    groups = next((one.groups for one in both if one.groups), ())
+    tables = [(str(group), [one.of_group(group) for one in both]) for group in groups] or [("", both)]
     return desk.render(
         "calibration.html",
         person=person,
         one=found,
         now=now,
         activation=applies.activation,
-        points=[(logit, [one.probability(logit) for one in maps]) for logit in LOGITS],
-        raised_from=[one.logit_at(one.t_high) for one in maps],
+        tables=[
+            (
+                group,
+                [one.t_high for one in maps],
+                [one.logit_at(one.t_high) for one in maps],
+                [(logit, [one.probability(logit) for one in maps]) for logit in LOGITS],
+            )
+            for group, maps in tables
+        ],
         may=person.may(May.CALIBRATE),
         second_person=desk.page.settings().calibration.second_person,
         advised_against=found.row.verdict == calibrations.ADVISED_AGAINST,
@@ -150,11 +161,19 @@ def report(desk: Here, person: Physicist, name: str) -> Response:
 
 @routes.post("/threshold", response_class=HTMLResponse)
 def threshold(
-    desk: Here, person: Physicist, shown: NowInForce, probability: Text = "", sensitivity: Text = "", flags_per_day: Text = ""
+    desk: Here,
+    person: Physicist,
+    shown: NowInForce,
+    probability: Text = "",
+    sensitivity: Text = "",
+    flags_per_day: Text = "",
+    ages: Whose = None,
 ) -> Response:
     """Another threshold on the calibration in force, as a candidate with its simulated effect in its report."""
     try:
-        wish = ThresholdWish(probability=_number(probability), sensitivity=_number(sensitivity), flags_per_day=_number(flags_per_day))
+        wish = ThresholdWish(
+            probability=_number(probability), sensitivity=_number(sensitivity), flags_per_day=_number(flags_per_day), ages=ages
+        )
         name = desk.page.propose_threshold(wish, person.name, shown)
     except (NotAllowed, ModelError) as error:
         return listed(desk, person, 409, fault=str(error))

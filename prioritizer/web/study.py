@@ -43,6 +43,10 @@ class AI:
     """Why the result is not shown, with what would show it; empty where it is."""
     probability: float | None = None
     t_high: float | None = None
+    finding: str = ""
+    """What the probability is of."""
+    assumed_ages: str = ""
+    """Whose map was asked for want of an age; empty where the age is known, or one map is for everybody."""
     seen: datetime | None = None
     deciding: InstanceRow | None = None
     images: int = 1
@@ -61,8 +65,19 @@ def ai_of(desk: Desk, person: Person, row: Row, instances: list[InstanceRow], sa
         return AI(state=state, hidden=hidden, seen=seen)
     scored = [one for one in instances if one.state == InstanceState.SCORED and one.probability is not None]
     deciding = max(scored, key=lambda one: (one.probability or 0.0, one.logit or 0.0), default=None)
-    rules = calibrations.applying(desk.engine, desk.page.policy()).policy
-    return AI(state=state, probability=row.risk, t_high=rules.t_high, seen=seen, deciding=deciding, images=len(scored))
+    applies = calibrations.applying(desk.engine, desk.page.policy())
+    t_high, _ = applies.policy.thresholds(row.age_years)
+    whole = applies.calibration
+    return AI(
+        state=state,
+        probability=row.risk,
+        t_high=t_high,
+        finding=whole.for_age(row.age_years).finding if whole else "",
+        assumed_ages=str(whole.group_of(None)) if whole and whole.groups and row.age_years is None else "",
+        seen=seen,
+        deciding=deciding,
+        images=len(scored),
+    )
 
 
 def why_hidden(desk: Desk, person: Person, said: list[Word]) -> str:

@@ -28,10 +28,13 @@ def outcome(t_high: float | None) -> Outcome:
     return Outcome(
         request=Request(cohort=None),
         bundle=BUNDLE,
+        in_force=replace(BUNDLE.calibration, t_high=0.999),
         before=replace(BUNDLE.calibration, t_high=0.999),
+        ages=None,
         made_at=NOW + timedelta(hours=1),
         advice=advice.advise(None, None, floor=0.75),
         candidate=candidate,
+        entered=candidate,
     )
 
 

@@ -241,6 +241,11 @@ def fit_platt(logits: Float64, labels: Float64) -> tuple[float, float]:
     return _logistic(logits, targets, pull=0.0)
 
 
+def fit_soft(logits: Float64, targets: Float64) -> tuple[float, float]:
+    """Slope and intercept by maximum likelihood against targets between 0 and 1."""
+    return _logistic(logits, targets, pull=0.0)
+
+
 SLOPE_SPREAD = 0.3
 """Standard deviation of the slope around the one before, as believed before any local case was seen."""
 

@@ -37,6 +37,7 @@ def recalibrate(
     labels: Annotated[Path | None, typer.Option(help="Label file, where it is not in the cohort's folder.")] = None,
     prevalence: Annotated[float | None, typer.Option(help="Share of pneumonia among the site's studies, 0 to 1.")] = None,
     unlabelled: Annotated[bool, typer.Option("--unlabelled", help="Use no labels: only move the mean to --prevalence.")] = False,
+    label_noise: Annotated[float, typer.Option(help="Share of the positive labels that are false, 0 to 1.")] = 0.0,
     target_sensitivity: Annotated[float, typer.Option(help="Sensitivity at which the threshold is set.")] = 0.95,
     flags_per_day: Annotated[float | None, typer.Option(help="Studies that may be raised a day, instead of a sensitivity.")] = None,
     studies_per_day: Annotated[float | None, typer.Option(help="Studies a day; goes with --flags-per-day.")] = None,
@@ -52,7 +53,7 @@ def recalibrate(
     """Fit a local calibration and report on it. Makes a candidate; activates nothing. Exit 1 when the cohort carries none."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    from prioritizer.advice import NOT
+    from prioritizer.fitness import NOT
     from prioritizer.operating_point import Wish
     from prioritizer.recalibrating import Request, run
     from prioritizer.ruled import in_force_for
@@ -64,6 +65,7 @@ def recalibrate(
         labels=labels,
         unlabelled=unlabelled,
         prevalence=prevalence,
+        label_noise=label_noise,
         wish=Wish(sensitivity=target_sensitivity, flags_per_day=flags_per_day, studies_per_day=studies_per_day),
         ages=ages,
         ignore_scope=ignore_scope,

@@ -12,13 +12,13 @@ import numpy as np
 import sqlalchemy as sa
 
 from prioritizer import simulation_words as words
-from prioritizer.advice import CARE
 from prioritizer.calibration import AgeGroup, Calibration, as_document
 from prioritizer.config import Settings
 from prioritizer.db import arrivals, calibrations
 from prioritizer.db.calibrations import Row, Verdict
 from prioritizer.db.in_force import digest_of, document_text
 from prioritizer.errors import CalibrationChanged, ConfigError, NotFound
+from prioritizer.fitness import CARE
 from prioritizer.house_rules import policy_of
 from prioritizer.inference.bundle import Bundle, open_bundle
 from prioritizer.operating_point import Trade

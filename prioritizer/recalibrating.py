@@ -11,10 +11,10 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 
+import numpy as np
 import sqlalchemy as sa
 
-from prioritizer import advice, gathering, recalibration, recalibration_report
-from prioritizer.advice import AUC_FLOOR, CARE, FIT, NOT, Advice
+from prioritizer import fitness, gathering, recalibration, recalibration_report
 from prioritizer.calibration import AgeGroup, Calibration, sigmoid
 from prioritizer.cohort_lint import Finding
 from prioritizer.cohort_scores import Cache, Looking
@@ -23,12 +23,14 @@ from prioritizer.db import calibrations
 from prioritizer.db.calibrations import Verdict
 from prioritizer.db.in_force import digest_of, document_text
 from prioritizer.errors import CalibrationChanged, CohortUnfit, ConfigError
+from prioritizer.fitness import AUC_FLOOR, NOT, SENSITIVITY_FLOOR, Evidence, Fitness
 from prioritizer.gathering import Gathered
 from prioritizer.house_rules import policy_of, rules_of
 from prioritizer.inference.bundle import Bundle, open_bundle
+from prioritizer.learning.labelled import TEXT_MINED
 from prioritizer.measures import Cases, Figure, figures, roc_auc_figure
 from prioritizer.operating_point import OperatingPoint, Wish, by_flags, kept, operating_point, probability_at
-from prioritizer.recalibration import Fit
+from prioritizer.recalibration import MINED_FALSE_POSITIVES, Fit, Sample
 from prioritizer.reports.page import Section
 
 CROSS_FITTED = ("sensitivity", "specificity", "share_raised")
@@ -45,6 +47,8 @@ class Request:
     """The labels of the cohort, if any, are not looked at: a shift to `prevalence` only."""
     prevalence: float | None = None
     """Share of pneumonia among the site's studies."""
+    label_noise: float = 0.0
+    """Share of the positive labels that are false."""
     wish: Wish = field(default_factory=Wish)
     ages: AgeGroup | None = None
     """Whose map is fitted, where the calibration in force has one for each age group; None: every one that the cohort carries."""
@@ -69,12 +73,14 @@ class Outcome:
     ages: AgeGroup | None
     """Whose map it is; None: everybody's."""
     made_at: datetime
-    advice: Advice
+    advice: Fitness
     gathered: Gathered | None = None
     candidate: Calibration | None = None
     """The map in its place."""
     entered: Calibration | None = None
     """The whole candidate: what applies, with the maps that were fitted in the place of theirs."""
+    noisy: str = ""
+    """What false positives among text-mined labels would change, in words."""
     also: tuple[Outcome, ...] = ()
     """What came of it for the other age group, where the cohort carries both."""
     refused: str = ""
@@ -83,6 +89,12 @@ class Outcome:
     auc: Figure | None = None
     figures_before: dict[str, Figure] | None = None
     figures_after: dict[str, Figure] | None = None
+
+    @property
+    def sample(self) -> Sample:
+        """The cases that are analysed, with what is stated of their labels."""
+        assert self.gathered is not None
+        return replace(self.gathered.sample, false_positives=self.request.label_noise)
 
 
 def run(
@@ -117,23 +129,33 @@ def run(
 
 def _possible(request: Request) -> None:
     """Raises ConfigError naming everything in the request that does not go together."""
-    wish, faults = request.wish, []
+    wish, faults = request.wish, list[str]()
     if request.cohort is None and request.prevalence is None:
         faults.append("give --cohort, or --prevalence for a shift without images")
     if request.unlabelled and (request.cohort is None or request.prevalence is None):
         faults.append("--unlabelled needs --cohort and --prevalence")
     if request.prevalence is not None and not 0 < request.prevalence < 1:
         faults.append("--prevalence is a share between 0 and 1, for example 0.08")
+    if not 0 <= request.label_noise < 1:
+        faults.append("--label-noise is the share of positive labels that are false, for example 0.15")
+    if request.label_noise and (request.cohort is None or request.unlabelled):
+        faults.append("--label-noise is about labels: it needs --cohort with them")
+    if request.cohort is None and wish.share is not None:
+        faults.append("--flags-per-day needs --cohort: a share of studies is read off images")
+    if faults := [*faults, *_wish_faults(wish)]:
+        raise ConfigError(tuple(faults))
+
+
+def _wish_faults(wish: Wish) -> list[str]:
+    """What in the wish for a threshold does not go together."""
+    faults = []
     if not 0 < wish.sensitivity <= 1:
         faults.append("--target-sensitivity is a share, for example 0.95")
     if (wish.flags_per_day is None) != (wish.studies_per_day is None):
         faults.append("--flags-per-day and --studies-per-day go together")
     if wish.share is not None and not 0 < wish.share <= 1:
         faults.append("--flags-per-day must be above 0 and not above --studies-per-day")
-    if request.cohort is None and wish.share is not None:
-        faults.append("--flags-per-day needs --cohort: a share of studies is read off images")
-    if faults:
-        raise ConfigError(tuple(faults))
+    return faults
 
 
 def _ages_possible(request: Request, in_force: Calibration) -> None:
@@ -196,7 +218,7 @@ def _joined(outcomes: Sequence[Outcome]) -> Outcome:
     """One outcome that carries the others; its advice is the most careful of them, and says each."""
     if len(outcomes) == 1:
         return outcomes[0]
-    worst = max(outcomes, key=lambda one: (FIT, CARE, NOT).index(one.advice.word)).advice
+    worst = fitness.worst([one.advice for one in outcomes])
     said = " ".join(f"{str(one.ages).capitalize()}: {one.advice.said}" for one in outcomes)
     return replace(outcomes[0], advice=replace(worst, said=said), also=tuple(outcomes[1:]))
 
@@ -240,13 +262,13 @@ def _outcome(
         ages=ages,
         made_at=now,
         gathered=gathered,
-        advice=advice.advise(None, None, floor=request.auc_floor),
+        advice=fitness.without_labels(request.auc_floor),
     )
     try:
         return _fitted(outcome) if gathered is not None and gathered.labelled else _shifted(outcome)
     except CohortUnfit as found:
         error = _with_what_was_left_out(found, gathered, bundle)
-        refused = replace(outcome.advice, word=advice.NOT, said=f"{str(error).capitalize()}.")
+        refused = replace(outcome.advice, word=NOT, said=f"{str(error).capitalize()}.")
         return replace(outcome, refused=str(error), advice=refused)
 
 
@@ -283,19 +305,54 @@ def _fitted(outcome: Outcome) -> Outcome:
     """With labels: the method that the cohort carries and that wins, its thresholds, and all figures before and after."""
     request, before, gathered = outcome.request, outcome.before, outcome.gathered
     assert gathered is not None
-    sample = gathered.sample
+    sample = outcome.sample
     fit = recalibration.recalibrate(sample, before, request.prevalence, request.seed)
     point = operating_point(sample, before, fit.after, request.wish, request.prevalence, request.seed)
     auc = roc_auc_figure(sample.logits, sample.labels, sample.patients, request.seed)
     first, second = (
-        figures(Cases(probabilities=sigmoid(odds), labels=sample.labels, patients=sample.patients), before.t_high, request.seed)
+        figures(
+            Cases(probabilities=sigmoid(sample.as_labelled(odds)), labels=sample.labels, patients=sample.patients),
+            before.t_high,
+            request.seed,
+        )
         for odds in (fit.before, fit.held_out)
     )
     later = {name: figure for name, figure in second.items() if name not in CROSS_FITTED}
-    said = advice.advise(auc, later["ece_equal_mass"].value, floor=request.auc_floor, winner=fit.winner, scope_ignored=request.ignore_scope)
-    outcome = replace(outcome, advice=said, fit=fit, point=point, auc=auc, figures_before=first, figures_after=later)
+    evidence = Evidence(
+        cohort="",
+        events=int(sample.labels.sum()),
+        non_events=int((sample.labels == 0).sum()),
+        patients=(sample.patients_with(1), sample.patients_with(0)),
+        auc=auc,
+        figures=later,
+        sensitivity=point.sensitivity,
+        specificity=point.specificity,
+        scope_ignored=request.ignore_scope,
+        mined=any(image.label_source == TEXT_MINED for image in gathered.analysed),
+        threshold_chosen=request.wish.share is not None or request.wish.sensitivity < SENSITIVITY_FLOOR,
+    )
+    said = fitness.judge([evidence], auc_floor=request.auc_floor)
+    if fit.winner == recalibration.NONE:
+        said = replace(said, said=f"{said.said} What applies now is as good as any fit: only thresholds are proposed.")
+    noisy = _if_mined(sample, before, fit, point, request) if evidence.mined and not request.label_noise else ""
+    said = replace(said, said=f"{said.said} {noisy}".strip())
+    outcome = replace(outcome, noisy=noisy, advice=said, fit=fit, point=point, auc=auc, figures_before=first, figures_after=later)
     fitted = replace(fit.after, method=fit.winner, fitted_on=f"local cohort of {len(sample.labels)} images")
     return _with_candidate(outcome, fitted, point.t_high, point.t_low, len(sample.labels), int(sample.labels.sum()))
+
+
+def _if_mined(sample: Sample, before: Calibration, fit: Fit, point: OperatingPoint, request: Request) -> str:
+    """What would be another map if as many positive labels were false as of text-mined ones, computed on these very cases."""
+    share = MINED_FALSE_POSITIVES
+    other = recalibration.recalibrate(replace(sample, false_positives=share), before, request.prevalence, request.seed).after
+    logits = sample.logits
+    now, then = (float(one.probabilities(logits).mean()) for one in (fit.after, other))
+    at = fit.after.logit_at(point.t_high)
+    there = other.probability(at) if np.isfinite(at) else float("nan")
+    return (
+        f"If {share:.0%} of the positive labels were false (--label-noise {share:g}), the mean probability would be {then:.3f} instead of "
+        f"{now:.3f}, and that of a study just raised {there:.3f} instead of {point.t_high:.3f}."
+    )
 
 
 def _with_candidate(outcome: Outcome, fitted: Calibration, t_high: float, t_low: float, n: int, events: int) -> Outcome:

@@ -9,16 +9,30 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from prioritizer.calibration import Calibration, Float64, fit_intercept, fit_shrunk_slope, log_losses, odds_of, shift_to
+from prioritizer.calibration import (
+    Calibration,
+    Float64,
+    fit_intercept,
+    fit_shrunk_slope,
+    fit_soft,
+    fit_temperature,
+    log_losses,
+    odds_of,
+    shift_to,
+    sigmoid,
+)
 from prioritizer.calibration_maps import fitted_map
 from prioritizer.errors import CohortUnfit
 from prioritizer.measures import Figure, mean_figure
 
+MINED_FALSE_POSITIVES = 0.15
+"""Share of text-mined positives that radiologists read as normal in the set that was looked at: 26 of 172."""
+MOST_ROUNDS, SETTLED = 200, 1e-6
 AS_IT_IS = Calibration(id="none", method="none", slope=1.0, intercept=0.0, t_high=1.0, t_low=0.0)
 """The logits are the log odds."""
 NONE, SHIFT, INTERCEPT, TEMPERATURE = "none", "prevalence shift", "intercept", "temperature"
@@ -41,6 +55,8 @@ class Sample:
     logits: Float64
     labels: Float64
     patients: Sequence[str]
+    false_positives: float = 0.0
+    """Share of the positive labels that are false, as stated: of text-mined ones for example."""
 
     def patients_with(self, label: int) -> int:
         """How many patients have an image with this label: repeated images of one patient are one piece of evidence."""
@@ -53,8 +69,20 @@ class Sample:
 
     @property
     def prevalence(self) -> float:
-        """Share of positive cases."""
-        return float(self.labels.mean())
+        """Share of positive cases, less the positive labels that are false."""
+        return float(self.labels.mean()) * (1 - self.false_positives)
+
+    @property
+    def mislabelled(self) -> float:
+        """P(positive label | negative case): what makes `false_positives` of the positive labels."""
+        return self.false_positives * float(self.labels.mean()) / (1 - self.prevalence) if self.false_positives else 0.0
+
+    def as_labelled(self, odds: Float64) -> Float64:
+        """From log odds of the finding to log odds of a positive label."""
+        if not self.false_positives:
+            return odds
+        p = sigmoid(odds)
+        return odds_of(p + (1 - p) * self.mislabelled)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,6 +154,41 @@ def fitted(method: str, before: Calibration, logits: Float64, labels: Float64) -
     return fitted_map(method, logits, labels)
 
 
+def fitted_to(method: str, before: Calibration, sample: Sample, chosen: NDArray[np.bool_] | None = None) -> Calibration:
+    """The map of the named method on the cases `chosen` (N,), or all.
+
+    Where some positive labels are false, each is worth the chance that it is true, by expectation and maximisation (Dempster, Laird and
+    Rubin 1977) with the share of false ones held; isotonic regression then gives way to Platt.
+    """
+    at = np.ones(len(sample.labels), dtype=bool) if chosen is None else chosen
+    logits, labels = sample.logits[at], sample.labels[at]
+    if not sample.false_positives or method == NONE:
+        return fitted(method, before, logits, labels)
+    worth = labels * (1 - sample.false_positives)
+    found = before
+    for _ in range(MOST_ROUNDS):
+        found = _fitted_softly(method, before, logits, worth)
+        p = found.probabilities(logits)
+        new = labels * p / (p + (1 - p) * sample.mislabelled)
+        moved = float(np.abs(new - worth).max())
+        worth = new
+        if moved < SETTLED:
+            break
+    return found
+
+
+def _fitted_softly(method: str, before: Calibration, logits: Float64, worth: Float64) -> Calibration:
+    """The same with labels between 0 and 1."""
+    if method == INTERCEPT:
+        return before.moved(1.0, fit_intercept(before.log_odds(logits), worth), INTERCEPT)
+    if method == SHRUNK:
+        return before.moved(*fit_shrunk_slope(before.log_odds(logits), worth), SHRUNK)
+    if method == TEMPERATURE:
+        return replace(AS_IT_IS, method=TEMPERATURE, slope=fit_temperature(logits, worth))
+    slope, intercept = fit_soft(logits, worth)
+    return replace(AS_IT_IS, method=method, slope=slope, intercept=intercept)
+
+
 def folds_of(sample: Sample, seed: int, count: int = FOLDS) -> NDArray[np.int64]:
     """The fold of each case: no patient in two, patients with and without a positive image in like shares; int (N,)."""
     rng = np.random.default_rng(seed)
@@ -137,12 +200,12 @@ def folds_of(sample: Sample, seed: int, count: int = FOLDS) -> NDArray[np.int64]
     return np.array([fold[patient] for patient in sample.patients])
 
 
-def held_out_odds(fit: Callable[[Float64, Float64], Calibration], sample: Sample, folds: NDArray[np.int64]) -> Float64:
+def held_out_odds(fit: Callable[[NDArray[np.bool_]], Calibration], sample: Sample, folds: NDArray[np.int64]) -> Float64:
     """Log odds of each case from a map that was fitted on the other folds."""
     found = np.empty(len(sample.labels))
     for number in np.unique(folds):
         test = folds == number
-        found[test] = fit(sample.logits[~test], sample.labels[~test]).log_odds(sample.logits[test])
+        found[test] = fit(~test).log_odds(sample.logits[test])
     return found
 
 
@@ -166,7 +229,7 @@ def _chosen(sample: Sample, before: Calibration, offset: float, seed: int) -> Fi
     folds = folds_of(sample, seed)
     trials = tuple(_trial(method, sample, here, folds, seed) for method in LEAST)
     winner = _simplest_near_the_best([trial for trial in trials if trial.allowed], sample, seed)
-    after = fitted(winner.method, here, sample.logits, sample.labels).moved(1.0, -offset, winner.method)
+    after = fitted_to(winner.method, here, sample).moved(1.0, -offset, winner.method)
     assert winner.held_out is not None
     return Fit(
         trials=trials,
@@ -195,8 +258,8 @@ def _trial(method: str, sample: Sample, here: Calibration, folds: NDArray[np.int
     allowed, why = allowance(method, sample)
     if not allowed:
         return Trial(method=method, allowed=False, why=why)
-    odds = held_out_odds(lambda x, y: fitted(method, here, x, y), sample, folds)
-    losses, unchanged = log_losses(odds, sample.labels), log_losses(here.log_odds(sample.logits), sample.labels)
+    odds = held_out_odds(lambda chosen: fitted_to(method, here, sample, chosen), sample, folds)
+    losses, unchanged = (log_losses(sample.as_labelled(one), sample.labels) for one in (odds, here.log_odds(sample.logits)))
     return Trial(
         method=method,
         allowed=True,
@@ -209,7 +272,7 @@ def _trial(method: str, sample: Sample, here: Calibration, folds: NDArray[np.int
 
 def _simplest_near_the_best(trials: list[Trial], sample: Sample, seed: int) -> Trial:
     """The first, that is simplest, whose loss exceeds the least by no more than the standard error of the difference, by patient."""
-    losses = {trial.method: log_losses(trial.held_out, sample.labels) for trial in trials if trial.held_out is not None}
+    losses = {trial.method: log_losses(sample.as_labelled(trial.held_out), sample.labels) for trial in trials if trial.held_out is not None}
     best = min(losses, key=lambda method: float(losses[method].mean()))
     for trial in trials:
         worse = mean_figure(losses[trial.method] - losses[best], sample.patients, seed)

@@ -124,6 +124,7 @@ def _what_this_is(outcome: Outcome) -> Section:
         ("Calibration before", f"{before.id} ({before.method}), t_high {before.t_high:.3f}"),
         ("Candidate", f"{made.id} ({made.method}), t_high {made.t_high:.3f}" if made else f"none: {outcome.refused}"),
         ("Prevalence it is meant for", prevalence),
+        *([("Positive labels taken as false", f"{request.label_noise:.1%}, as stated")] if request.label_noise else []),
         ("Scope rules", "IGNORED, for evaluation only" if request.ignore_scope else "enforced"),
     )
     return Section(title="What was recalibrated", answers="R2, R5", tables=(Table(caption="", header=("", ""), rows=rows),))
@@ -174,11 +175,19 @@ def _methods(outcome: Outcome) -> Section:
         (t.method + (" (winner)" if t.method == fit.winner else ""), "yes" if t.allowed else "no", t.why, t.log_loss, t.gain)
         for t in fit.trials
     ]
-    sample = outcome.gathered.sample if outcome.gathered else None
+    sample = outcome.sample if outcome.gathered else None
     text = [recalibration.RULE]
     if sample is not None and sample.rarer < recalibration.MODERATE:
         said = f"{sample.rarer} patients in the rarer class: enough to mend an intercept and perhaps a slope, too few to judge the curve"
         text.append(f"{said} (Van Calster 2019 asks for {recalibration.MODERATE} with and {recalibration.MODERATE} without).")
+    if outcome.request.label_noise:
+        text.append(
+            "Where positive labels are false, each is worth the chance that it is true. Curves, log losses and calibration errors of this "
+            "page are of the labels as they are; the candidate says the chance of the finding. The threshold is that of the labels: its "
+            "sensitivity for the finding is no lower where false positives score lower."
+        )
+    if outcome.noisy:
+        text.append(outcome.noisy)
     header = ("method", "allowed", "why", "log loss, cross-validated", "gain over changing nothing")
     table = _table("Methods; 95 % intervals by patient", header, rows)
     return Section(title="Which map", answers="R7, R19", text=tuple(text), tables=(table,))
@@ -199,11 +208,11 @@ def _diagrams(outcome: Outcome) -> Section:
     fit, gathered = outcome.fit, outcome.gathered
     assert fit is not None
     assert gathered is not None
-    sample = gathered.sample
+    sample = outcome.sample
     curves = []
     samples = []
     for name, odds in (("before", fit.before), ("after", fit.held_out)):
-        p = sigmoid(odds)
+        p = sigmoid(sample.as_labelled(odds))
         smooth = smooth_reliability(Cases(probabilities=p, labels=sample.labels, patients=sample.patients))
         curves.append(plots.Curve(name=f"{name}, smooth", x=smooth.predicted, y=smooth.observed, low=smooth.low, high=smooth.high))
         curves.append(_bins(f"{name}, ten equal counts", p, sample.labels))
@@ -257,12 +266,13 @@ def _worth(outcome: Outcome) -> tuple[Section, ...]:
     assert fit is not None
     assert gathered is not None
     assert made is not None
-    sample = gathered.sample
+    sample = outcome.sample
     before, after = (
-        Cases(probabilities=sigmoid(odds), labels=sample.labels, patients=sample.patients) for odds in (fit.before, fit.held_out)
+        Cases(probabilities=sigmoid(sample.as_labelled(odds)), labels=sample.labels, patients=sample.patients)
+        for odds in (fit.before, fit.held_out)
     )
     # The candidate's threshold, moved to the cohort's mix, where these probabilities lie.
-    at = float(sigmoid(odds_of(np.array(made.t_high)) + fit.offset))
+    at = float(sigmoid(sample.as_labelled(odds_of(np.array(made.t_high)) + fit.offset)))
     groups = subgroups([image.traits for image in gathered.analysed], after, sample.logits, at, outcome.request.seed)
     whole = delong.area(sample.labels, sample.logits, sample.patients)
     return (
@@ -276,7 +286,7 @@ def _moves(outcome: Outcome) -> Section:
     assert fit is not None
     assert made is not None
     assert gathered is not None
-    sample = gathered.sample
+    sample = outcome.sample
     bands = [
         np.where(p >= t_high, "HIGH", np.where(p < t_low, "LOW", "NEUTRAL")).tolist()
         for p, t_high, t_low in (

@@ -11,14 +11,13 @@ import numpy as np
 from prioritizer import __version__, curves
 from prioritizer.calibration import as_document, reliability
 from prioritizer.delong import Difference
-from prioritizer.fitness import LEAST_CASES
 from prioritizer.learning import gallery
 from prioritizer.learning.compare import Bout, Comparison
 from prioritizer.learning.evaluate_report import COST_SAID, cost_rows, plain
 from prioritizer.learning.robustness import ELSEWHERE, NO_LUNGS, UNCHANGED
 from prioritizer.measures import NAMES, Cases, smooth_reliability
 from prioritizer.paired import most_disputed
-from prioritizer.recalibration import MODERATE
+from prioritizer.recalibration import LEAST_CLASS, MODERATE
 from prioritizer.reports import plots
 from prioritizer.reports.page import Plot, Report, Section, Table, shown
 
@@ -74,7 +73,7 @@ def _counts_said(bout: Bout) -> list[str]:
         said.append(f"{bout.left_out} films that not every network could read are left out.")
     if bout.trial.seen:
         said.append(f"NOT EVIDENCE: {bout.trial.seen}.")
-    if min(events, others) < LEAST_CASES:
+    if min(events, others) < LEAST_CLASS:
         said.append("Too few films to tell networks apart.")
     elif min(events, others) < MODERATE:
         said.append(f"Fewer than {MODERATE} of a class: calibration cannot be judged (Van Calster 2019).")
@@ -141,7 +140,7 @@ def _shortcuts(found: Comparison, bout: Bout) -> Section:
 
 def _drawn(found: Comparison, bout: Bout) -> Section:
     rocs, smooth = [], []
-    few = min(bout.labels.sum(), (1 - bout.labels).sum()) < LEAST_CASES
+    few = min(bout.labels.sum(), (1 - bout.labels).sum()) < LEAST_CLASS
     for name, one in zip(found.names, bout.rated, strict=True):
         cases = Cases(probabilities=one.probabilities, labels=bout.labels, patients=bout.looked[0].patients)
         band = curves.roc(replace(cases, probabilities=one.logits), found.seed)

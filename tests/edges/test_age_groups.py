@@ -193,8 +193,9 @@ def test_a_cohort_of_both_makes_one_candidate_with_both_maps(tmp_path: Path) -> 
     assert outcome.entered is not None
     assert all(one.entered == outcome.entered for one in outcome.also)
     assert (outcome.entered.n, outcome.entered.of_group(AgeGroup.ADULTS).n) == (120, 150)
-    assert "Children: ROC-AUC" in outcome.advice.said
-    assert "Adults: ROC-AUC" in outcome.advice.said
+    assert outcome.advice.word == "activate with care"
+    assert outcome.advice.said.startswith("Children: ")
+    assert " Adults: " in outcome.advice.said
     page = write(outcome, tmp_path / "report.html").read_text()
     assert "Children: which map" in page
     assert "Adults: which map" in page

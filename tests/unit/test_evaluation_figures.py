@@ -9,10 +9,10 @@ import pytest
 from sklearn.metrics import accuracy_score, f1_score, precision_score, roc_curve
 
 from prioritizer import curves, fitness
-from prioritizer.advice import CARE, FIT, NOT
 from prioritizer.at_threshold import Counts, counts, predictive_values
-from prioritizer.fitness import Evidence
+from prioritizer.fitness import CARE, FIT, NOT, Evidence
 from prioritizer.measures import NAMES, Cases, Figure, brier_parts, figures, interval, values
+from prioritizer.operating_point import Share
 from prioritizer.paired import Rated, most_disputed, paired
 
 
@@ -138,7 +138,8 @@ GOOD = Evidence(
         "calibration_slope": Figure(value=1.0, low=0.9, high=1.1),
         "ece_equal_mass": Figure(value=0.03, low=0.02, high=0.05),
     },
-    at_threshold=Counts(threshold=0.5, caught=280, missed=20, alarms=60, passed=240),
+    sensitivity=Share(hits=280, of=300),
+    specificity=Share(hits=240, of=300),
     own_source=False,
     seen=False,
     controls={"matched by file statistics": 0.88},
@@ -153,12 +154,16 @@ def test_a_network_that_passes_every_floor_is_fit():
 @pytest.mark.parametrize(
     ("change", "word", "said"),
     [
-        ({"events": 20}, NOT, "too few to judge"),
+        ({"events": 19}, NOT, "too few to judge"),
+        ({"events": 49}, CARE, "too few to claim a sensitivity"),
+        ({"patients": (300, 12)}, NOT, "12 without"),
         ({"seen": True}, NOT, "flatter"),
         ({"auc": Figure(value=0.6, low=0.5, high=0.7)}, NOT, "lies below 0.75"),
         ({"auc": Figure(value=0.78, low=0.7, high=0.85)}, CARE, "reaches below"),
-        ({"at_threshold": Counts(threshold=0.5, caught=100, missed=200, alarms=1, passed=299)}, NOT, "sensitivity"),
-        ({"events": 120}, CARE, "too few to judge calibration"),
+        ({"sensitivity": Share(hits=100, of=300)}, NOT, "sensitivity"),
+        ({"sensitivity": Share(hits=100, of=300), "threshold_chosen": True}, CARE, "sensitivity"),
+        ({"specificity": Share(hits=90, of=300)}, CARE, "specificity 0.300"),
+        ({"scope_ignored": True}, CARE, "scope was ignored"),
         ({"own_source": True}, CARE, "nothing of another hospital"),
         ({"controls": {"on copies blurred": 0.6}}, CARE, "on copies blurred"),
         ({"refused": 0.5}, CARE, "unlike the training data"),

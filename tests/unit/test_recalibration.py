@@ -13,7 +13,6 @@ from scipy.special import expit
 from scipy.stats import beta
 
 from prioritizer import cohort_lint, measures, recalibration
-from prioritizer.advice import CARE, FIT, NOT, advise
 from prioritizer.calibration import Calibration, expected_calibration_error, sigmoid
 from prioritizer.cohort_lint import WHOLE, Looked, Twins
 from prioritizer.errors import CohortUnfit
@@ -212,29 +211,6 @@ def test_the_mean_of_a_case_has_its_interval_by_patient() -> None:
 
 def figure(value: float, low: float, high: float) -> Figure:
     return Figure(value=value, low=low, high=high)
-
-
-@pytest.mark.parametrize(
-    ("auc", "ece", "word"),
-    [
-        (figure(0.27, 0.20, 0.34), 0.02, NOT),
-        (figure(0.70, 0.60, 0.749), 0.02, NOT),
-        (figure(0.70, 0.60, 0.80), 0.02, CARE),
-        (figure(0.80, 0.70, 0.88), 0.02, CARE),
-        (figure(0.90, 0.85, 0.95), 0.15, CARE),
-        (figure(0.90, 0.85, 0.95), 0.04, FIT),
-    ],
-)
-def test_the_word_follows_the_rule(auc: Figure, ece: float, word: str) -> None:
-    said = advise(auc, ece)
-    assert said.word == word
-    assert "0.75" in said.rule
-    assert (word == NOT) == ("no calibration can mend" in said.said)
-
-
-def test_without_labels_or_scope_it_is_never_fit() -> None:
-    assert advise(None, None).word == CARE
-    assert advise(figure(0.95, 0.9, 0.99), 0.01, scope_ignored=True).word == CARE
 
 
 # --- the lint ------------------------------------------------------------------------------------------------------

@@ -18,7 +18,11 @@ NAMES = {
     "share_raised": "Share raised",
     "brier": "Brier score",
     "ece": "Calibration error (ECE)",
+    "ece_at_prior": "The same, with the mean set to the set's share",
     "calibration_slope": "Calibration slope",
+    "peak_in_boxes": "Maps whose highest point lies in a radiologist's box",
+    "share_in_boxes": "Share of the map in radiologists' boxes",
+    "share_in_lungs": "Share of the map in the lungs",
 }
 """The figures that are told first, and what they are called; any other is told by the card's own word."""
 
@@ -39,7 +43,7 @@ def told(bundle: Bundle) -> dict[str, Any]:
         "digest": bundle.digest,
         "scope": scope(bundle),
         "data": data(card.get("data", {})),
-        "sets": [SETS.get(name, _words(name)) for name in sets],
+        "sets": [_set_words(name, card.get("metrics_of", {}).get(name, {})) for name in sets],
         "figures": figures_of(sets, NAMES),
         "more": figures_of(sets, [key for key in dict.fromkeys(key for one in sets.values() for key in one) if key not in NAMES]),
     }
@@ -81,6 +85,20 @@ def figures_of(sets: Mapping[str, Mapping[str, Any]], keys: Sequence[str] | Mapp
         for key in keys
         if any(key in one for one in sets.values())
     ]
+
+
+def _set_words(name: str, counts: Mapping[str, Any]) -> str:
+    """What a set of films is called, with how many there are."""
+    known = next((key for key in SETS if name.startswith(key)), "")
+    words = (
+        SETS[name]
+        if name in SETS
+        else _words(name)
+        if not known
+        else f"{_words(known)}: {name.removeprefix(known).replace('_', ' ').strip()}"
+    )
+    seen = f"; seen: {counts['seen']}" if counts.get("seen") else ""
+    return f"{words} ({counts['films']} films, {counts['pneumonia']} with pneumonia{seen})" if counts else words
 
 
 def _cell(value: object) -> str:

@@ -76,6 +76,33 @@ def train(
 
 @app.command()
 @verb
+def runs(
+    root: Annotated[Path, typer.Argument(help="Folder that holds runs.")] = Path("runs"),
+    report: Annotated[Path | None, typer.Option(help="HTML page with the curves of each, and a JSON beside it.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Every run of a folder: how far it came, its figures on the split that chooses, what it cost, what its recipe changed."""
+    from rich.table import Table as Shown
+    from rich.text import Text
+
+    from prioritizer.learning import run_index
+    from prioritizer.reports import page
+
+    found = run_index.index(root)
+    if report is not None:
+        talk.print(f"report: {page.write(run_index.report_of(root, found), report.resolve())}", markup=False, soft_wrap=True)
+    if as_json:
+        print_json([run_index.facts_of(one) for one in found])
+        return
+    table = Shown(*run_index.HEADER)
+    for one in found:
+        table.add_row(*(Text(page.shown(cell)) for cell in run_index.row_of(one)))
+    out.print(table)
+    talk.print(run_index.NO_EVIDENCE, markup=False, soft_wrap=True)
+
+
+@app.command()
+@verb
 def export(
     run: Annotated[Path, typer.Argument(help="Folder of a finished run.")],
     data: Annotated[Path, typer.Option(help="The cohort or sources file it was trained on.")],

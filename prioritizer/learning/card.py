@@ -28,8 +28,12 @@ MEASURES = {
     "share_raised": "Share at or above t_high",
     "brier": "Brier score",
     "ece": "Expected calibration error of P(positive)",
+    "ece_at_prior": "The same with the mean set to the set's share of pneumonia",
     "calibration_slope": "Calibration slope (1 is ideal)",
     "calibration_intercept": "Calibration intercept (0 is ideal)",
+    "peak_in_boxes": "Films whose map has its highest point in a radiologist's box",
+    "share_in_boxes": "Share of the positive contributions in radiologists' boxes",
+    "share_in_lungs": "Share of the positive contributions in the lungs, by masks",
 }
 
 
@@ -48,6 +52,7 @@ def card(
     facts: Mapping[str, Any],
     *,
     metrics: Mapping[str, Mapping[str, Figure]],
+    metrics_of: Mapping[str, Mapping[str, Any]],
     refused: Mapping[str, float],
     first: FirstMaps,
     trades: Mapping[str, Trade],
@@ -113,6 +118,7 @@ def card(
             split: {name: [round(f.value, 4), round(f.low, 4), round(f.high, 4)] for name, f in found.items()}
             for split, found in metrics.items()
         },
+        "metrics_of": {split: dict(counts) for split, counts in metrics_of.items()},
         "trade_on_val_report": by_group({group: _rounded(trade) for group, trade in trades.items()}),
         "files": {name: sha256_of(target / name) for name in FILES},
     }
@@ -167,20 +173,34 @@ def _figures(card: dict[str, Any], calibration: dict[str, Any]) -> list[str]:
         f"{f'for {group}: ' if group else ''}{its['method']}, t_high = {its['t_high']:.4f}, {its['n']} images"
         for group, its in maps.items()
     )
+    counts = card.get("metrics_of", {})
+    seen = [f"{split} ({counts[split]['seen']})" for split in splits if counts.get(split, {}).get("seen")]
+    but = f", but for {'; '.join(seen)}" if seen else ""
     lines = [
         "## Figures",
         "",
         f"Calibration `{calibration['id']}` and its threshold were fitted on the calib split ({fitted}). Intervals are 95 %, by patient.",
         "",
+        f"No weight, epoch, map or threshold was chosen on the films of these columns{but}.",
+        "",
         "| | " + " | ".join(splits) + " |",
         "|---" * (len(splits) + 1) + "|",
     ]
+    if counts:
+        lines.append("| Films, with pneumonia, patients | " + " | ".join(_counted(counts.get(split, {})) for split in splits) + " |")
     for key, title in MEASURES.items():
-        cells = ["{:.3f} ({:.3f} to {:.3f})".format(*card["metrics"][split][key]) for split in splits]
+        found = [card["metrics"][split].get(key) for split in splits]
+        if not any(found):
+            continue
+        cells = ["{:.3f} ({:.3f} to {:.3f})".format(*figure) if figure else "-" for figure in found]
         lines.append(f"| {title} | " + " | ".join(cells) + " |")
     refused = card["guard"]["refused"]
     lines.append("| Refused by the guard as unlike the training data | " + " | ".join(f"{refused[split]:.1%}" for split in splits) + " |")
     return [*lines, "", *_calibrations(card), ""]
+
+
+def _counted(counts: Mapping[str, Any]) -> str:
+    return f"{counts['films']}, {counts['pneumonia']}, {counts['patients']}" if counts else "-"
 
 
 def _calibrations(card: dict[str, Any]) -> list[str]:

@@ -24,11 +24,13 @@ from prioritizer.learning import card, graph, layouts, network
 from prioritizer.learning.cohorts import LabelledImage, read_cohort
 from prioritizer.learning.first_maps import first_maps
 from prioritizer.learning.journal import BEST, Journal
+from prioritizer.learning.lungs import share_inside
 from prioritizer.learning.pictures import read_picture
+from prioritizer.learning.pointing import lungs_of, mask_of, peak_lies_in
 from prioritizer.learning.recipes import Recipe
 from prioritizer.learning.splits import LEFT_OUT, Splits, read_splits
 from prioritizer.likeness import Likeness, Sample
-from prioritizer.measures import Cases, Figure, figures
+from prioritizer.measures import Cases, Figure, figures, mean_figure
 from prioritizer.operating_point import Trade, trade
 
 TARGET_SENSITIVITY = 0.95
@@ -58,6 +60,13 @@ class Statement:
     limits: tuple[str, ...]
     findings: Mapping[str, str] = field(default_factory=dict)
     """What the label means where it is not pneumonia, by age group: `adults = "opacity suspicious of pneumonia"`."""
+
+    seen: Mapping[str, str] = field(default_factory=dict)
+    """Sets of the card that a choice of a person saw, by the beginning of their name, and which: recipes compared on them, for example."""
+
+    def seen_by(self, name: str) -> dict[str, str]:
+        """What the card says of a set that a choice saw."""
+        return next(({"seen": why} for begin, why in self.seen.items() if name.startswith(begin)), {})
 
     def meant(self, calibration: Calibration) -> Calibration:
         """The calibration with what the probability of each of its maps is of. Raises ConfigError for a group that it has no map for."""
@@ -121,6 +130,33 @@ class Answers:
         """All figures under a calibration and threshold fitted elsewhere."""
         patients = [image.patient for image in self.images]
         return figures(Cases(probabilities=fitted.probabilities(self.logits), labels=self.labels, patients=patients), fitted.t_high)
+
+    def counts(self) -> dict[str, int]:
+        """Films, those with pneumonia, and patients."""
+        return {
+            "films": len(self.images),
+            "pneumonia": int(self.labels.sum()),
+            "patients": len({image.patient for image in self.images}),
+        }
+
+    def looks(self) -> dict[str, Figure]:
+        """Where it looks, on films with pneumonia that have boxes or a lung mask; empty where none has."""
+        places: dict[str, list[tuple[str, float]]] = {"peak_in_boxes": [], "share_in_boxes": [], "share_in_lungs": []}
+        for image, saliency in zip(self.images, self.saliency, strict=True):
+            if not image.label:
+                continue
+            if image.boxes:
+                boxes = mask_of(image.boxes)
+                places["peak_in_boxes"].append((image.patient, float(peak_lies_in(saliency, boxes))))
+                places["share_in_boxes"].append((image.patient, share_inside(saliency, boxes)))
+            if image.mask is not None:
+                places["share_in_lungs"].append((image.patient, share_inside(saliency, lungs_of(image.mask))))
+        known = {name: [(patient, value) for patient, value in found if np.isfinite(value)] for name, found in places.items()}
+        return {
+            name: mean_figure(np.array([value for _, value in found]), [patient for patient, _ in found])
+            for name, found in known.items()
+            if len(found) >= FEWEST
+        }
 
 
 def load_run(folder: Path) -> tuple[Recipe, torch.nn.Module, dict[str, Any]]:
@@ -264,7 +300,8 @@ def export(
         statement,
         recipe,
         facts,
-        metrics={part.name: part.answers.figures(part.calibration) for part in parts},
+        metrics={part.name: part.answers.figures(part.calibration) | part.answers.looks() for part in parts},
+        metrics_of={part.name: part.answers.counts() | statement.seen_by(part.name) for part in parts},
         refused={part.name: float((guard.distance(part.answers.embeddings, part.answers.layouts) > 1).mean()) for part in parts},
         first=first,
         trades=trades_of(parts),

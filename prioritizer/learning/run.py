@@ -52,6 +52,13 @@ class Material:
     """Of the lungs: uint8 (N, 1, S, S), 255 inside; only where the recipe has a lung loss."""
     masked: Tensor | None = None
     """Which pictures have a mask: bool (N,)."""
+    targets: Tensor | None = None
+    """What is asked of each picture (N,), 0..1, where that is not its label alone."""
+
+    @property
+    def asked(self) -> Tensor:
+        """What is asked of each picture (N,)."""
+        return self.labels if self.targets is None else self.targets
 
 
 def step_seed(seed: int, epoch: int, step: int, rank: int) -> int:
@@ -183,7 +190,7 @@ class Run:
             target = truth * (1 - 2 * smooth) + smooth
             return functional.binary_cross_entropy_with_logits(answer[:, 0].float(), target, pos_weight=pos_weight)
         weight = None if pos_weight is None else torch.stack([torch.ones_like(pos_weight), pos_weight])
-        if self.recipe.painted_over:
+        if self.recipe.painted_over or self.recipe.teacher:
             return functional.cross_entropy(
                 answer.float(), torch.stack([1 - truth, truth], dim=1), weight=weight, label_smoothing=2 * smooth
             )
@@ -198,16 +205,18 @@ class Run:
         masks = None if material.masks is None else material.masks[mine].float() / 255
         rng = torch.Generator().manual_seed(seed)
         pictures, masks = augment.augmented_with_masks(material.pictures[mine], masks, self.recipe.augment, rng, size, boxes)
-        truth, masked = material.labels[mine].to(self.place.device), None if material.masked is None else material.masked[mine]
+        truth, masked = material.asked[mine].to(self.place.device), None if material.masked is None else material.masked[mine]
+        positive = material.labels[mine] == 1
         if self.recipe.painted_over and masks is not None and masked is not None:
             pictures, painted = some_without_lungs(pictures, masks, masked, self.recipe.painted_over, rng)
             truth = torch.where(painted.to(self.place.device), UNDECIDED, truth)
+            positive &= ~painted
         with torch.autocast(self.place.device.type, dtype=torch.bfloat16):
             given = self.trained(normalised(pictures, self.recipe).to(self.place.device))
         answer, contributions = given if self.recipe.lung_loss else (given, None)
         loss = self.loss(answer, truth, pos_weight)
         if contributions is not None and masks is not None and masked is not None:
-            counted = masked.to(self.place.device) & (truth == 1)
+            counted = (masked & positive).to(self.place.device)
             loss = loss + self.recipe.lung_loss * outside_lungs(contributions, masks.to(self.place.device), counted)
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]

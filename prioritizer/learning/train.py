@@ -17,7 +17,7 @@ import torch
 from prioritizer import __version__
 from prioritizer.errors import ConfigError
 from prioritizer.inference.bundle import sha256_of
-from prioritizer.learning import data, duplicates, imagenet, lung_masks, shortcuts, sources, surrounds
+from prioritizer.learning import data, duplicates, imagenet, lung_masks, shortcuts, sources, surrounds, teachers
 from prioritizer.learning.cohorts import Cohort, LabelledImage, read_cohort
 from prioritizer.learning.filefacts import FILE_NAMES, read_facts
 from prioritizer.learning.journal import Journal
@@ -49,6 +49,7 @@ def train(
     weights: Path | None = None,
     masks: Path | None = None,
     without: Sequence[str] = (),
+    teacher: Path | None = None,
     resume: bool = False,
     smoke: bool = False,
     say: Say = print,
@@ -56,13 +57,14 @@ def train(
 ) -> None:
     """Train `recipe` on the cohort at `root` into the run folder `folder`; with `resume`, go on with the run that is there.
 
-    `masks`: a folder of lung masks, for a recipe with a lung loss. `without`: sites that are left out. Raises ConfigError.
+    `masks`: a folder of lung masks, for a recipe with a lung loss. `without`: sites that are left out. `teacher`: the
+    folder of an earlier run, for a recipe that asks one. Raises ConfigError.
     """
     journal, place = Journal(folder), take_place()
     cohort = read_cohort(root, labels)
     cohort = _with_masks(cohort, journal.recipe() if resume else recipe or Recipe(), masks)
     if resume:
-        recipe, splits = _taken_up(journal, cohort, recipe, without)
+        recipe, splits = _taken_up(journal, cohort, recipe, without, teacher)
     else:
         recipe = recipe or Recipe()
         splits = split(cohort, recipe.seed, say, without)
@@ -70,14 +72,16 @@ def train(
         raise ConfigError(
             ("a recipe with lung_loss or painted_over needs lung masks of training images: give a source of the sources file its masks",)
         )
+    if bool(recipe.teacher) != (teacher is not None):
+        raise ConfigError(("a recipe with teacher needs --teacher RUN, the folder of an earlier run, and --teacher such a recipe",))
     with journal.held() if place.writes else nullcontext():
         if not resume and place.writes:
-            journal.open_new(recipe, facts(recipe, cohort, splits, place, weights, without))
+            journal.open_new(recipe, facts(recipe, cohort, splits, place, weights, without, teacher))
             data.write_splits(splits, cohort.root, folder / "splits.json")
         if len({image.site for image in splits["train"]}) > 1 and recipe.sampler not in ("sites", "kinds"):
             say('images are drawn without a look at their site, which may then say something of the label: set sampler = "sites"')
         run = Run(recipe, journal, place, initial=weights, smoke=smoke, say=say, tick=tick, goes_on=resume)
-        material = gather(splits, recipe, smoke=smoke, tick=tick)
+        material = gather(splits, recipe, smoke=smoke, tick=tick, teacher=teacher)
         if material.masked is not None:
             say(f"lung masks: of {int(material.masked.sum())} of {len(material.labels)} training films")
         if resume:
@@ -95,7 +99,9 @@ def _with_masks(cohort: Cohort, recipe: Recipe, masks: Path | None) -> Cohort:
     return cohort if masks is None else replace(cohort, images=lung_masks.with_masks(cohort.images, masks))
 
 
-def _taken_up(journal: Journal, cohort: Cohort, asked: Recipe | None, without: Sequence[str]) -> tuple[Recipe, Splits]:
+def _taken_up(
+    journal: Journal, cohort: Cohort, asked: Recipe | None, without: Sequence[str], teacher: Path | None
+) -> tuple[Recipe, Splits]:
     """Recipe and split of a run that is to go on; the data must be the data it began with."""
     found, recipe = journal.facts(), journal.recipe()
     if asked is not None and asked != recipe:
@@ -109,6 +115,8 @@ def _taken_up(journal: Journal, cohort: Cohort, asked: Recipe | None, without: S
         raise ConfigError((f"{cohort.title} is not the data that {journal.folder} was started on (its sources differ)",))
     if mask_facts(recipe, splits) != found.get("masks"):
         raise ConfigError((f"{journal.folder} was started with other lung masks",))
+    if teachers.facts(teacher) != found.get("teacher"):
+        raise ConfigError((f"{journal.folder} was started with another teacher, or without one; give --teacher as it was given then",))
     return recipe, splits
 
 
@@ -170,7 +178,13 @@ def _check_classes(cohort: Cohort, splits: Splits) -> None:
 
 
 def facts(
-    recipe: Recipe, cohort: Cohort, splits: Splits, place: Place, weights: Path | None, without: Sequence[str] = ()
+    recipe: Recipe,
+    cohort: Cohort,
+    splits: Splits,
+    place: Place,
+    weights: Path | None,
+    without: Sequence[str] = (),
+    teacher: Path | None = None,
 ) -> dict[str, Any]:
     """What is needed to repeat a run and to judge it, written before the first step."""
     return {
@@ -191,6 +205,7 @@ def facts(
         "sources": source_facts(cohort),
         "without": sorted(set(without)),
         "masks": mask_facts(recipe, splits),
+        **({"teacher": teachers.facts(teacher)} if teacher is not None else {}),
     }
 
 
@@ -211,7 +226,7 @@ def initial_facts(recipe: Recipe, weights: Path | None) -> dict[str, Any] | None
     return imagenet.facts(recipe.architecture) if recipe.initial == "imagenet" else None
 
 
-def gather(splits: Splits, recipe: Recipe, *, smoke: bool, tick: Tick) -> Material:
+def gather(splits: Splits, recipe: Recipe, *, smoke: bool, tick: Tick, teacher: Path | None = None) -> Material:
     """The pictures of `train` and `select`, read through the serving pixel path, and what the file statistics say of them."""
     chosen = _first_of_each(splits["train"], SMOKE_STEPS * recipe.batch_size) if smoke else splits["train"]
     total = len(chosen) + len(splits["select"])
@@ -225,6 +240,7 @@ def gather(splits: Splits, recipe: Recipe, *, smoke: bool, tick: Tick) -> Materi
     return Material(
         masks=of_lungs[0],
         masked=of_lungs[1],
+        targets=None if teacher is None else torch.from_numpy(teachers.targets(teacher, chosen, recipe.teacher)),
         pictures=pictures,
         labels=labels,
         boxes=surrounds.lung_boxes(pictures) if recipe.augment.surround else None,

@@ -35,6 +35,8 @@ class Epoch:
     select_unlinked: float | None
     """Mean of the ROC-AUC matched by file statistics and those on disturbed copies; only where the recipe selects by it."""
     seconds: float
+    select_looking: float | None = None
+    """Mean of the ROC-AUCs by site and of where maps lie; only where the recipe selects by it."""
 
 
 class Journal:
@@ -121,3 +123,6 @@ def curves_of(epochs: list[Epoch]) -> Iterator[plots.Curve]:
     unlinked = [(e.epoch, 1 - e.select_unlinked) for e in epochs if e.select_unlinked is not None]
     if unlinked:
         yield plots.Curve(name="select 1 - unlinked ROC-AUC", x=[x for x, _ in unlinked], y=[y for _, y in unlinked], marker="d")
+    looking = [(e.epoch, 1 - e.select_looking) for e in epochs if e.select_looking is not None]
+    if looking:
+        yield plots.Curve(name="select 1 - looking", x=[x for x, _ in looking], y=[y for _, y in looking], marker="v")

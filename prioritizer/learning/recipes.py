@@ -133,10 +133,11 @@ class Recipe(Table):
     """Largest norm of the gradient; 0 is no limit."""
     average: float = Field(default=0.0, ge=0, lt=1)
     """Decay a step of the exponential moving average of the weights, which is then what is kept; 0 is none."""
-    select: Literal["last", "roc-auc", "unlinked"] = "last"
+    select: Literal["last", "roc-auc", "unlinked", "looking"] = "last"
     """Which epoch is kept: the last; the best ROC-AUC on the `select` split; or the best mean there of the ROC-AUC matched by
     file statistics and of the ROC-AUCs on blurred, re-compressed, noisy and darkened copies and on copies in the surround of a film of
-    the other class, so that selection sees a shortcut."""
+    the other class, so that selection sees a shortcut; or `looking`: the mean of the ROC-AUCs by site, of the share of the maps in lung
+    masks and of how often a map's highest point lies in a radiologist's box, as far as masks and boxes are known."""
     patience: int = Field(default=0, ge=0)
     """Stop after so many epochs without a better selection figure; 0 is never."""
     picture: Picture = Picture()
@@ -155,9 +156,9 @@ class Recipe(Table):
 
     @model_validator(mode="after")
     def _pictures_fit_the_masks(self) -> Self:
-        if self.needs_masks and self.picture.resize != "squash":
+        if (self.needs_masks or self.select == "looking") and self.picture.resize != "squash":
             raise ValueError(
-                'lung_loss and painted_over: masks are squashed to a square as the films are; set resize = "squash" in [picture]'
+                'lung_loss, painted_over and select = "looking": masks are squashed to a square as the films are; set resize = "squash" in [picture]'
             )
         return self
 

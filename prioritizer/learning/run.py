@@ -288,6 +288,9 @@ class Run:
         unlinked = None
         if self.recipe.select == "unlinked" and late:
             unlinked = material.watched.unlinked(self.kept, self.recipe, self.place.device, logits)
+        looking = None
+        if self.recipe.select == "looking":
+            looking = material.watched.looking(self.kept, self.recipe, self.place.device, logits)
         found = Epoch(
             epoch=self.epoch + 1,
             phase=self.phase_index + 1,
@@ -296,15 +299,21 @@ class Run:
             select_loss=loss,
             select_auc=self.place.same(auc),
             select_unlinked=None if unlinked is None else self.place.same(unlinked),
+            select_looking=None if looking is None else self.place.same(looking),
             seconds=seconds,
         )
-        told = "" if unlinked is None else f", unlinked {unlinked:.4f}"
+        told = "".join(f", {name} {figure:.4f}" for name, figure in (("unlinked", unlinked), ("looking", looking)) if figure is not None)
         self.say(f"epoch {found.epoch}: train loss {found.train_loss:.4f}, select loss {loss:.4f}, select ROC-AUC {auc:.4f}{told}")
         return found
 
     def keep_if_better(self, noted: Epoch) -> None:
         """`best.pt` is the epoch that the recipe's rule keeps."""
-        figure = {"last": float(noted.epoch), "roc-auc": noted.select_auc, "unlinked": noted.select_unlinked}[self.recipe.select]
+        figure = {
+            "last": float(noted.epoch),
+            "roc-auc": noted.select_auc,
+            "unlinked": noted.select_unlinked,
+            "looking": noted.select_looking,
+        }[self.recipe.select]
         if figure is not None and figure > self.best:
             self.best, self.best_epoch = figure, noted.epoch
             if self.place.writes:

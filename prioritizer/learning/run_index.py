@@ -46,7 +46,8 @@ class Indexed:
         select = self.facts["recipe"].get("select", "last")
         if not self.epochs or select == "last":
             return self.epochs[-1] if self.epochs else None
-        return max(self.epochs, key=lambda one: (one.select_unlinked or 0.0) if select == "unlinked" else one.select_auc)
+        chose = {"unlinked": "select_unlinked", "looking": "select_looking"}.get(select, "select_auc")
+        return max(self.epochs, key=lambda one: getattr(one, chose) or 0.0)
 
     @property
     def hours(self) -> float:

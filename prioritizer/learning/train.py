@@ -249,6 +249,7 @@ def gather(splits: Splits, recipe: Recipe, *, smoke: bool, tick: Tick, teacher: 
             pictures=watched,
             labels=truth,
             propensity=propensity[len(chosen) :],
+            images=splits["select"] if recipe.select == "looking" else (),
             elsewhere=surrounds.with_surrounds_of_the_other_class(watched, truth) if recipe.select == "unlinked" else None,
         ),
     )

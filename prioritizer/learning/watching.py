@@ -10,6 +10,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from prioritizer.learning import augment, network, shortcuts
+from prioritizer.learning.labelled import LabelledImage
+from prioritizer.learning.lungs import share_inside
+from prioritizer.learning.pointing import lungs_of, mask_of, peak_lies_in
 from prioritizer.learning.recipes import Recipe
 from prioritizer.measures import roc_auc
 
@@ -43,6 +46,8 @@ class Watched:
     propensity: Float64
     elsewhere: Tensor | None = None
     """The same lungs, each in the surround of a film of the other class; only where selection asks for them."""
+    images: tuple[LabelledImage, ...] = ()
+    """The images behind the pictures, for their sites, masks and boxes; only where selection asks where a network looks."""
 
     def loss_and_auc(self, model: nn.Module, recipe: Recipe, device: torch.device) -> tuple[float, float, Float64]:
         """Log loss, ROC-AUC and the logits they come from."""
@@ -60,3 +65,22 @@ class Watched:
         copies = [*augment.disturbed(self.pictures).values(), *([] if self.elsewhere is None else [self.elsewhere])]
         changed = [roc_auc(self.labels, predict(model, pictures, recipe, device, reduced=True)) for pictures in copies]
         return float(np.mean([matched, *changed]))
+
+    @torch.no_grad()
+    def looking(self, model: nn.Module, recipe: Recipe, device: torch.device, logits: Float64, batch: int = 64) -> float:
+        """Mean of the ROC-AUC of each site, and of where the maps of films with pneumonia lie: in masks, and at their peak in boxes."""
+        sites = np.array([image.site for image in self.images])
+        areas = [roc_auc(self.labels[sites == site], logits[sites == site]) for site in np.unique(sites)]
+        chosen = [place for place, image in enumerate(self.images) if image.label and (image.mask is not None or image.boxes)]
+        mapped, lungs, peaks = network.Mapped(model).eval(), list[float](), list[float]()
+        for start in range(0, len(chosen), batch):
+            places = chosen[start : start + batch]
+            _, contributions = mapped(normalised(self.pictures[places], recipe).to(device))
+            for place, saliency in zip(places, contributions.float().cpu().numpy(), strict=True):
+                image = self.images[place]
+                if image.mask is not None:
+                    lungs.append(share_inside(saliency, lungs_of(image.mask)))
+                if image.boxes:
+                    peaks.append(float(peak_lies_in(saliency, mask_of(image.boxes))))
+        known = [[value for value in found if np.isfinite(value)] for found in (areas, lungs, peaks)]
+        return float(np.mean([np.mean(found) for found in known if found]))

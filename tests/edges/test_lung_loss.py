@@ -18,8 +18,10 @@ from prioritizer.learning.journal import Journal
 from prioritizer.learning.labelled import LabelledImage
 from prioritizer.learning.lung_loss import outside_lungs, read_masks, some_without_lungs
 from prioritizer.learning.lung_masks import with_masks
+from prioritizer.learning.pointing import mask_of, peak_lies_in
 from prioritizer.learning.recipes import Augment, Phase, Picture, Recipe
 from prioritizer.learning.run import Run
+from prioritizer.learning.watching import Watched, normalised
 from tests.edges.test_learning import weights_of
 from tests.edges.training import TINY, phantom_cohort
 
@@ -198,3 +200,36 @@ def test_a_run_with_films_painted_over_is_another_run(tmp_path: Path):
         train.train(folder, tmp_path / str(share), recipe, masks=masks, smoke=True, say=lambda said: None)
         found[share] = weights_of(tmp_path / str(share))
     assert not all(torch.equal(found[0.0][name], found[1.0][name]) for name in found[0.0])
+
+
+def test_an_epoch_can_be_chosen_by_where_the_maps_lie():
+    labels = np.array([1.0, 0.0, 1.0, 0.0])
+    images = [LabelledImage(path=Path(f"{n}.png"), label=int(label), patient=str(n), site="ab"[n // 2]) for n, label in enumerate(labels)]
+    boxed = (replace(images[0], boxes=((0.0, 0.0, 0.5, 1.0),)), images[1], replace(images[2], boxes=((0.5, 0.0, 1.0, 1.0),)), images[3])
+    recipe = with_lungs(0.0).model_copy(update={"select": "looking"})
+    torch.manual_seed(0)
+    model = network.build(recipe.architecture, 1, recipe.picture.size)
+    side = recipe.picture.size
+    watched = Watched(pictures=torch.rand(4, 1, side, side), labels=labels, propensity=np.full(4, 0.5), images=boxed)
+    logits = np.array([1.0, 0.0, 0.0, 1.0])  # right at site a, wrong at site b
+    found = watched.looking(model, recipe, torch.device("cpu"), logits)
+    with torch.no_grad():
+        _, maps = network.Mapped(model).eval()(normalised(watched.pictures[[0, 2]], recipe))
+    peaks = [peak_lies_in(saliency, mask_of(one.boxes or ())) for saliency, one in zip(maps.numpy(), (boxed[0], boxed[2]), strict=True)]
+    assert found == pytest.approx(np.mean([0.5, np.mean(peaks)]))
+
+
+def test_a_run_keeps_the_epoch_that_looks_best_and_says_so(tmp_path: Path):
+    films = phantom_cohort(tmp_path / "films", patients=12)
+    masks = tmp_path / "masks"
+    masks.mkdir()
+    for path in (films / "PNEUMONIA").iterdir():
+        Image.fromarray(np.full((64, 64), 255, dtype=np.uint8)).save(masks / f"{path.stem}.png")
+    recipe = with_lungs(0.5).model_copy(update={"select": "looking", "phases": (Phase(epochs=3, learning_rate=1e-2, schedule="constant"),)})
+    train.train(films, tmp_path / "run", recipe, masks=masks, say=lambda said: None)
+    epochs = Journal(tmp_path / "run").epochs()
+    figures = [one.select_looking for one in epochs]
+    assert all(figure is not None and 0 <= figure <= 1 for figure in figures)
+    kept = Journal(tmp_path / "run").load(name="best.pt")["epoch"]
+    assert figures[kept - 1] == max(figure for figure in figures if figure is not None)
+    assert (tmp_path / "run" / "curves.svg").is_file()

@@ -29,6 +29,7 @@ NAMES = {
 
 SETS = {
     "val_report": "Val report: other patients of the training hospital",
+    "never_seen": "Never seen: films of a hospital that a network of the same recipe was trained without",
     "left_out": "Left out: patients of a hospital that it was not trained on",
 }
 """Sets of films whose name says too little."""

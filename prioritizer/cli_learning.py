@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -115,11 +115,15 @@ def export(
     ] = None,
     labels: Annotated[Path | None, typer.Option(help="Label file, where it is not found by itself.")] = None,
     external: Annotated[list[str] | None, typer.Option(metavar="NAME=DIR", help="Cohort with labels, for evaluation only.")] = None,
+    never_seen: Annotated[
+        list[Path] | None, typer.Option(metavar="RUN", help="Run of the same recipe without a site: the card tells what it is worth there.")
+    ] = None,
 ) -> None:
     """Write the bundle of a finished run: graph, guard, calibration, figures, proof. Needs the extra `train`."""
     from prioritizer.errors import ConfigError
     from prioritizer.learning.export import export as write_bundle
     from prioritizer.learning.export import read_statement
+    from prioritizer.learning.never_seen import measured
 
     cohorts = {name: Path(folder) for name, _, folder in (pair.partition("=") for pair in external or [])}
     if init_statement is not None:
@@ -128,7 +132,11 @@ def export(
     if statement is None or target is None:
         raise ConfigError(("give --statement and --target; --init-statement FILE writes a statement to be completed",))
     with progress_bar() as (say, tick):
-        write_bundle(run, data, target, read_statement(statement), cohorts, labels=labels, say=say, tick=tick)
+        also: dict[str, Any] = {}
+        for other in never_seen or ():
+            say(f"judging {other.name} on the site that it was trained without")
+            also |= {name: (one.figures, one.counts) for name, one in measured(other, data, labels).items()}
+        write_bundle(run, data, target, read_statement(statement), cohorts, labels=labels, also=also, say=say, tick=tick)
 
 
 def _init_statement(run: Path, data: Path, labels: Path | None, target: Path) -> None:

@@ -195,7 +195,10 @@ def _figures(card: dict[str, Any], calibration: dict[str, Any]) -> list[str]:
         cells = ["{:.3f} ({:.3f} to {:.3f})".format(*figure) if figure else "-" for figure in found]
         lines.append(f"| {title} | " + " | ".join(cells) + " |")
     refused = card["guard"]["refused"]
-    lines.append("| Refused by the guard as unlike the training data | " + " | ".join(f"{refused[split]:.1%}" for split in splits) + " |")
+    cells = [f"{refused[split]:.1%}" if split in refused else "-" for split in splits]
+    lines.append("| Refused by the guard as unlike the training data | " + " | ".join(cells) + " |")
+    without = {split: its["trained_without"] for split, its in counts.items() if "trained_without" in its}
+    lines += ["", *(f"{split}: a network of the same recipe, trained without {', '.join(sites)}." for split, sites in without.items())]
     return [*lines, "", *_calibrations(card), ""]
 
 

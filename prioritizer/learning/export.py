@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -270,10 +271,14 @@ def export(
     external: Mapping[str, Path],
     *,
     labels: Path | None = None,
+    also: Mapping[str, tuple[Mapping[str, Figure], Mapping[str, Any]]] = MappingProxyType({}),
     say: Say = print,
     tick: Tick = lambda done, of, text: None,
 ) -> None:
-    """Write the bundle of a finished run into `target` and prove it with the serving engine."""
+    """Write the bundle of a finished run into `target` and prove it with the serving engine.
+
+    `also`: further columns of the card with the counts of their films, such as those of a run without one of the sites.
+    """
     recipe, model, facts = load_run(run)
     cohort = read_cohort(root, labels)
     splits = read_splits(run / "splits.json", cohort.images, cohort.root)
@@ -300,8 +305,10 @@ def export(
         statement,
         recipe,
         facts,
-        metrics={part.name: part.answers.figures(part.calibration) | part.answers.looks() for part in parts},
-        metrics_of={part.name: part.answers.counts() | statement.seen_by(part.name) for part in parts},
+        metrics={part.name: part.answers.figures(part.calibration) | part.answers.looks() for part in parts}
+        | {name: dict(found) for name, (found, _) in also.items()},
+        metrics_of={part.name: part.answers.counts() | statement.seen_by(part.name) for part in parts}
+        | {name: dict(counts) for name, (_, counts) in also.items()},
         refused={part.name: float((guard.distance(part.answers.embeddings, part.answers.layouts) > 1).mean()) for part in parts},
         first=first,
         trades=trades_of(parts),

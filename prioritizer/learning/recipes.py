@@ -158,7 +158,8 @@ class Recipe(Table):
     def _pictures_fit_the_masks(self) -> Self:
         if (self.needs_masks or self.select == "looking") and self.picture.resize != "squash":
             raise ValueError(
-                'lung_loss, painted_over and select = "looking": masks are squashed to a square as the films are; set resize = "squash" in [picture]'
+                'lung_loss, painted_over and select = "looking": masks are squashed to a square as the films are; '
+                'set resize = "squash" in [picture]'
             )
         return self
 

@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from prioritizer import recalibration
-from prioritizer.errors import ConfigError
+from prioritizer.errors import CohortUnfit, ConfigError
 from prioritizer.inference.engine import Engine
 from prioritizer.learning import graph
 from prioritizer.learning.cohorts import read_cohort
 from prioritizer.learning.export import TARGET_SENSITIVITY, Answers, answers, draft_bundle, load_run
 from prioritizer.learning.first_maps import first_maps
 from prioritizer.learning.splits import LEFT_OUT, read_splits
-from prioritizer.measures import Cases, Figure, figures
+from prioritizer.measures import Figure
 from prioritizer.operating_point import Wish, operating_point
 from prioritizer.recalibration import Sample
 
@@ -34,8 +34,8 @@ class Measured:
 def measured(run: Path, root: Path, labels: Path | None = None, tick: Callable[[], None] = lambda: None) -> dict[str, Measured]:
     """Two columns of a card: the site's films by the map that the other sites gave, and one half of them by a map of the other half.
 
-    Halves are drawn by patient with seed 0. Raises ConfigError for a run that was trained without no site, or of which the site's films
-    are too few or of one class.
+    Halves are drawn by patient with seed 0. Raises ConfigError for a run that was trained with every site. Where a half carries no
+    fit, there is no second column.
     """
     recipe, model, facts = load_run(run)
     sites = facts.get("without") or []
@@ -51,22 +51,20 @@ def measured(run: Path, root: Path, labels: Path | None = None, tick: Callable[[
         calib, seen = (answers(engine, splits[name], tick) for name in ("calib", LEFT_OUT))
     name = f"never_seen_{'_'.join(sites)}"
     first = first_maps(name, calib.images, calib.logits, target=TARGET_SENSITIVITY, fitted_on="the other sites").calibration
-    # The maps of the other sites know ages; the site's own half makes one map for all.
-    p = np.array([first.for_age(one.age_years).probability(logit) for one, logit in zip(seen.images, seen.logits, strict=True)])
-    at = {first.for_age(one.age_years).t_high for one in seen.images}
-    patients = [image.patient for image in seen.images]
-    one = halves(patients, seed=0)
-    fit = recalibration.recalibrate(_sample(seen, one), first)
-    point = operating_point(_sample(seen, one), first, fit.after, Wish(sensitivity=TARGET_SENSITIVITY), None)
-    other = _sample(seen, ~one)
-    after = Cases(probabilities=fit.after.probabilities(other.logits), labels=other.labels, patients=other.patients)
-    counts = {**seen.counts(), "trained_without": list(sites)}
+    maps = {first.for_age(image.age_years) for image in seen.images}
+    counts = {"trained_without": list(sites)}
     found = {}
-    if len(at) == 1:
-        found[name] = Measured(figures=figures(Cases(probabilities=p, labels=seen.labels, patients=patients), at.pop()), counts=counts)
-    half = {"films": int((~one).sum()), "pneumonia": int(other.labels.sum()), "patients": len(set(other.patients))}
-    found[f"{name}_recalibrated"] = Measured(figures=figures(after, point.t_high), counts=half | {"trained_without": list(sites)})
-    return found
+    if len(maps) == 1:  # otherwise no one threshold is that of all films
+        found[name] = Measured(figures=seen.figures(maps.pop()), counts=seen.counts() | counts)
+    one = halves([image.patient for image in seen.images], seed=0)
+    own, other = (seen.only(np.flatnonzero(chosen).tolist()) for chosen in (one, ~one))
+    try:
+        fit = recalibration.recalibrate(_sample(own), first)
+    except CohortUnfit:
+        return found
+    point = operating_point(_sample(own), first, fit.after, Wish(sensitivity=TARGET_SENSITIVITY), None)
+    after = replace(fit.after, t_high=point.t_high)
+    return found | {f"{name}_recalibrated": Measured(figures=other.figures(after), counts=other.counts() | counts)}
 
 
 def halves(patients: list[str], seed: int) -> np.ndarray:
@@ -76,6 +74,5 @@ def halves(patients: list[str], seed: int) -> np.ndarray:
     return np.array([patient in first for patient in patients])
 
 
-def _sample(seen: Answers, chosen: np.ndarray) -> Sample:
-    at = np.flatnonzero(chosen)
-    return Sample(logits=seen.logits[at], labels=seen.labels[at], patients=[seen.images[i].patient for i in at.tolist()])
+def _sample(seen: Answers) -> Sample:
+    return Sample(logits=seen.logits, labels=seen.labels, patients=[image.patient for image in seen.images])

@@ -17,12 +17,12 @@ import torch
 from PIL import Image
 from pydantic import ValidationError
 
-from prioritizer import bundle_card
+from prioritizer import bundle_card, recalibration
 from prioritizer.delong import area
 from prioritizer.errors import ConfigError
 from prioritizer.gathering import labelled_cohort
 from prioritizer.inference.bundle import open_bundle
-from prioritizer.learning import describe, describe_report, export, lung_masks, train
+from prioritizer.learning import describe, describe_report, export, lung_masks, never_seen, train
 from prioritizer.learning.cohorts import Cohort, read_cohort
 from prioritizer.learning.journal import Journal
 from prioritizer.learning.labelled import TEXT_MINED, LabelledImage
@@ -622,6 +622,30 @@ def test_a_description_shows_the_sources(hospitals: Path, cohort: Cohort):
     report = describe_report.report_of(found, datetime(2026, 1, 2, tzinfo=UTC))
     assert report.title == "Data: two"
     assert any(shown.caption.startswith("Sources") for section in report.sections for shown in section.tables)
+
+
+def test_the_card_tells_what_a_hospital_that_was_never_seen_may_expect(
+    hospitals: Path, run: Path, run_without_west: Path, monkeypatch: pytest.MonkeyPatch
+):
+    found = never_seen.measured(run_without_west, hospitals)
+    cohort = read_cohort(hospitals)
+    films = read_splits(run_without_west / "splits.json", cohort.images, cohort.root)[LEFT_OUT]
+    assert found["never_seen_west"].counts == {
+        "trained_without": ["west"],
+        "films": len(films),
+        "pneumonia": sum(one.label for one in films),
+        "patients": len({one.patient for one in films}),
+    }
+    assert 0 <= found["never_seen_west"].figures["roc_auc"].value <= 1
+    assert "never_seen_west_recalibrated" not in found, "a half of so few patients carries no fit"
+    monkeypatch.setattr(recalibration, "LEAST_CLASS", 5)
+    monkeypatch.setitem(recalibration.LEAST, recalibration.INTERCEPT, 5)
+    both = never_seen.measured(run_without_west, hospitals)
+    half = both["never_seen_west_recalibrated"].counts
+    assert 0 < half["films"] < len(films)
+    assert abs(half["patients"] - len({one.patient for one in films}) / 2) <= 1
+    with pytest.raises(ConfigError, match="was trained with every site"):
+        never_seen.measured(run, hospitals)
 
 
 def test_a_cohort_by_itself_is_read_as_before(tmp_path: Path):

@@ -18,6 +18,7 @@ from prioritizer.learning.controls import FEWEST
 from prioritizer.learning.cost import Cost, cost_of
 from prioritizer.learning.export import TARGET_SENSITIVITY
 from prioritizer.learning.fitted import Fitted, Progress, films_to_fit, fitted
+from prioritizer.learning.labelled import TEXT_MINED
 from prioritizer.learning.looking import Looked, look
 from prioritizer.learning.robustness import MOST, Robustness, robustness
 from prioritizer.learning.subjects import Float64, open_subject
@@ -66,6 +67,7 @@ class Judgement:
             specificity=self.at.specificity,
             own_source=self.trial.own_source,
             seen=bool(self.trial.seen),
+            mined=any(image.label_source == TEXT_MINED for image in self.looked.images),
             controls=self.robustness.judged,
             refused=self.robustness.refused,
         )

@@ -98,7 +98,7 @@ def by_group(studies: Sequence[Seen]) -> list[dict[str, Any]]:
 
 
 def outcome(studies: Sequence[Seen]) -> dict[str, Any]:
-    """How many arrived, were scored, raised, confirmed, missed, not scored."""
+    """How many arrived, were scored, raised, confirmed, missed, not scored; how many of those drawn are unlike the training data."""
     scored = [s for s in studies if s.ai_state == AIState.SCORED]
     said = Counter((word.raised, word.finding) for word in (s.word() for s in studies) if word is not None)
     return {
@@ -109,6 +109,7 @@ def outcome(studies: Sequence[Seen]) -> dict[str, Any]:
         "not_confirmed": said[True, Finding.ABSENT],
         "missed": said[False, Finding.PRESENT],
         "not_scored": share(Share(hits=sum(s.ai_state in UNSCORED for s in studies), of=len(studies))),
+        "unlike": share(Share(hits=sum(s.unlike for s in studies), of=sum(s.unlike or s.ai_state == AIState.SCORED for s in studies))),
     }
 
 

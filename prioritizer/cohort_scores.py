@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +18,7 @@ from prioritizer.inference.bundle import Bundle, sha256_of
 from prioritizer.inference.engine import Engine
 from prioritizer.inference.sandbox import ChildDied, Sandbox
 from prioritizer.learning.label_files import is_picture
+from prioritizer.likeness import Figures
 from prioritizer.picture_files import file_picture
 
 THUMBNAIL = 32
@@ -29,8 +30,8 @@ class Seen:
 
     sha256: str
     logit: float
-    distance: float
-    """From the training data, over the limit of the bundle's guard."""
+    figures: Figures
+    """What the bundle's guard says of it."""
     thumbnail: NDArray[np.uint8]
     """Shape (32, 32)."""
 
@@ -53,7 +54,7 @@ class Cache:
         line = {
             "sha256": seen.sha256,
             "logit": seen.logit,
-            "distance": seen.distance,
+            **asdict(seen.figures),
             "thumbnail": base64.b64encode(seen.thumbnail.tobytes()).decode("ascii"),
         }
         with self._file.open("a", encoding="ascii") as file:
@@ -65,7 +66,8 @@ def _read_lines(file: Path) -> Iterable[tuple[str, Seen]]:
         try:
             told = json.loads(line)
             cells = np.frombuffer(base64.b64decode(told["thumbnail"]), dtype=np.uint8).reshape(THUMBNAIL, THUMBNAIL)
-            yield told["sha256"], Seen(sha256=told["sha256"], logit=float(told["logit"]), distance=float(told["distance"]), thumbnail=cells)
+            figures = Figures(**{name: told[name] for name in Figures.__dataclass_fields__})
+            yield told["sha256"], Seen(sha256=told["sha256"], logit=float(told["logit"]), figures=figures, thumbnail=cells)
         except (ValueError, KeyError, TypeError):
             continue
 
@@ -94,7 +96,7 @@ class Looking:
         logit = float(outputs.logit[0])
         if not np.isfinite(logit):
             raise Unprocessable("logit", f"the network answered {logit}")
-        seen = Seen(sha256=digest, logit=logit, distance=float(outputs.distance[0]), thumbnail=thumbnail_of(picture))
+        seen = Seen(sha256=digest, logit=logit, figures=outputs.figures, thumbnail=thumbnail_of(picture))
         self._cache.keep(seen)
         return seen
 

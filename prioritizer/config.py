@@ -17,11 +17,11 @@ from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from prioritizer.eligibility import Strictness
+from prioritizer.eligibility import PopulationRule, Strictness
 from prioritizer.errors import ConfigError
 from prioritizer.ranking import Stage
 
@@ -181,8 +181,27 @@ class Scope(Section):
     """(0008,0008) Image Type does not say SECONDARY, an image made from another."""
     species: Strictness = Strictness.ENFORCE
     """(0010,2201) Patient Species, where stated, is human."""
-    likeness: Strictness = Strictness.ENFORCE
-    """The picture looks like the training data, whatever its header says; the bundle's card states the false alarms of this."""
+    image_kind: Strictness = Strictness.ENFORCE
+    """The picture itself is a frontal chest radiograph, upright, whole and not inverted, whatever its header says. The card states how
+    many radiographs this refuses. A bundle made before this key tells it by the one distance of its guard."""
+    out_of_distribution: PopulationRule = PopulationRule.UNTIL_CALIBRATED
+    """The picture is like those of the training data in population and device. until-calibrated: scored with a warning in stage
+    shadow, and in every stage once a local calibration that was judged fit is active; before that unscored in pilot and active.
+    Or enforce, flag, off."""
+    likeness: Strictness | None = None
+    """The key of before for both: it holds for each of image_kind and out_of_distribution that is not set itself."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _likeness_is_both(cls, values: Any) -> Any:
+        """The old key sets whichever of the two is not there. An empty one, as in the template, sets nothing."""
+        if not isinstance(values, dict) or values.get("likeness") is None:
+            return values
+        if values["likeness"] == "":
+            return {**values, "likeness": None}
+        if values["likeness"] not in tuple(Strictness):
+            return values  # the fault is named where it stands
+        return {"image_kind": values["likeness"], "out_of_distribution": values["likeness"], **values}
 
 
 class Ranking(Section):

@@ -144,7 +144,7 @@ def _wait_families(board: Mapping[str, Any]) -> Iterator[Metric]:
 def _agreement_families(board: Mapping[str, Any]) -> Iterator[Metric]:
     for name in ("arrived", "read", "scored", "confirmed", "not_confirmed", "missed"):
         yield _family(f"board_{name}", f"Studies of the latest board: {name.replace('_', ' ')}", (), [(board.get(name),)])
-    shares = ((name, board[name]) for name in ("overdue", "raised", "not_scored") if name in board)
+    shares = ((name, board[name]) for name in ("overdue", "raised", "not_scored", "unlike") if name in board)
     rows: Rows = ((name, figure, one[figure]) for name, one in shares for figure in OF_A_SHARE)
     yield _family("board_share", "Share of the studies of the latest board", ("of", "figure"), rows)
     said = ((words, of, one) for words, figures in board["words"].items() for of, one in figures.items())
@@ -167,7 +167,7 @@ def _group_families(board: Mapping[str, Any]) -> Iterator[Metric]:
     groups = board["groups"]
     rows: Rows = ((one["kind"], one["group"], of, one.get(of)) for one in groups for of in OF_A_GROUP)
     yield _family("board_group_studies", "Studies of a group", ("kind", "group", "of"), rows)
-    shares = ((one["kind"], one["group"], of, one[of]) for one in groups for of in ("raised", "not_scored") if of in one)
+    shares = ((one["kind"], one["group"], of, one[of]) for one in groups for of in ("raised", "not_scored", "unlike") if of in one)
     rows = ((kind, group, of, figure, one[figure]) for kind, group, of, one in shares for figure in OF_A_SHARE)
     yield _family("board_group_share", "Share of the studies of a group", ("kind", "group", "of", "figure"), rows)
 

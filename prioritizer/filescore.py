@@ -26,11 +26,14 @@ from prioritizer.inference.bundle import Bundle, open_bundle
 from prioritizer.inference.engine import Engine
 from prioritizer.inference.sandbox import ChildDied, Sandbox
 from prioritizer.learning.label_files import is_picture
+from prioritizer.likeness import Figures
 from prioritizer.one_file import look_at
 from prioritizer.overlay import overlay_picture
 from prioritizer.picture_files import file_display
 from prioritizer.ranking import Standing
 from prioritizer.study import AIState
+
+FURTHEST_TOLD = 1e6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +50,10 @@ class Answer:
     probability: float | None = None
     band: str | None = None
     warnings: tuple[str, ...] = ()
+    image_kind: float | None = None
+    """Above 1 the guard refuses it as no frontal chest radiograph; None where the file was not drawn, or is out of scope by its header."""
+    out_of_distribution: float | None = None
+    """Above 1 it is of another population or device than the training data."""
 
 
 def score_files(
@@ -97,6 +104,9 @@ def files_of(paths: list[Path]) -> Iterator[Path]:
 def _print(answer: Answer, as_json: bool, out: Console) -> None:
     if as_json:
         told: dict[str, Any] = {name: getattr(answer, name) for name in Answer.__dataclass_fields__}
+        for name in ("image_kind", "out_of_distribution"):
+            # JSON has no infinity.
+            told[name] = None if told[name] is None else min(told[name], FURTHEST_TOLD)
         print(json.dumps(told), flush=True)
         return
     if answer.state == "scored":
@@ -121,7 +131,7 @@ def _score_one(
     calibration = rules.calibration or bundle.calibration
     look = look_at(file, bundle, engine, sandbox, settings, is_picture=is_picture(file), ignore_scope=ignore_scope)
     if look.outputs is None:
-        return Answer(file=str(file), state="not_scored", reason=look.reason)
+        return Answer(file=str(file), state="not_scored", reason=look.reason, **_guard_figures(look.figures))
     outputs, warnings = look.outputs, look.warnings
     if overlay is not None:
         show = file_display if is_picture(file) else develop.display_picture
@@ -138,8 +148,13 @@ def _score_one(
     )
     band = ranking.band_of(standing, rules.policy)
     return Answer(
-        file=str(file), state="scored", logit=logit, probability=probability, band=str(band), warnings=warnings, calibration=calibration.id
-    )
+        file=str(file), state="scored", logit=logit, probability=probability, band=str(band), warnings=warnings, calibration=calibration.id,
+        **_guard_figures(look.figures),
+    )  # fmt: skip
+
+
+def _guard_figures(figures: Figures | None) -> dict[str, float]:
+    return {} if figures is None else {"image_kind": figures.image_kind, "out_of_distribution": figures.out_of_distribution}
 
 
 def _write_overlay(

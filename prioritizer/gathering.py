@@ -126,7 +126,7 @@ def _look(image: LabelledImage, one: Looked, verdict: Verdict, looking: Looking,
     except UNREADABLE as error:
         return replace(one, unreadable=str(error)), None
     one = replace(one, sha256=what.sha256, logit=what.logit)
-    return _with_reason(one, eligibility.with_likeness(verdict, what.distance, rules)), what
+    return _with_reason(one, eligibility.with_guard(verdict, what.figures, rules)), what
 
 
 def _scope(image: LabelledImage, bundle: Bundle, rules: Rules) -> tuple[Verdict, date | None, Traits]:

@@ -34,7 +34,7 @@ def policy_of(settings: Settings, bundle: Bundle | None) -> Policy:
 
 def rules_of(settings: Settings) -> Rules:
     """The site's strictness per scope rule."""
-    return Rules(**settings.scope.model_dump())
+    return Rules(**settings.scope.model_dump(exclude={"likeness"}))
 
 
 def quiet_of(settings: Settings) -> Quiet:

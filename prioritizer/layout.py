@@ -35,11 +35,6 @@ def features(picture: Float32) -> Float64:
     return np.log(np.concatenate(cells) + FLOOR)
 
 
-def mirrored(found: Float64) -> Float64:
-    """The features (N, 98) of the same pictures mirrored left to right, but for the one column whose step across lies outside."""
-    return found.reshape(-1, 2, CELLS, CELLS)[..., ::-1].reshape(-1, 2 * CELLS * CELLS)
-
-
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Layout:
     """A Gaussian mixture of C parts over K whitened directions of the features."""

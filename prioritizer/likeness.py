@@ -1,18 +1,23 @@
-"""Is this image like the training data? Two distances, each with a limit fixed on images that no weight was fitted on.
+"""The two guards of a bundle: another kind of image than a frontal chest radiograph (`image_kind`), another population (`Population`).
 
-Tags cannot say everything: a lateral sent as AP, a hand sent as CHEST, an adult among children, an inverted film. The network's own
-features at several depths say how a picture looks and what is on it: Mahalanobis inside the directions in which training images
-differ from each other (Lee et al. 2018), and what is left outside these directions (Wang et al. 2022). The network was taught to
-overlook age and hospital, so what is left outside is joined with how unusual the layout of the picture is (`layout`).
+Tags cannot say everything: a hand sent as CHEST, an inverted film, an adult among children, another device. `Population` tells the
+second by the network's own features at several depths: Mahalanobis distance from the training images of the nearest site, inside the
+directions in which images of one site differ from each other (Lee et al. 2018), and what is left outside them (Wang et al. 2022).
+
+`Likeness` is the guard of bundles made before there were two: one distance, which stands for both questions and cannot tell them apart.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from prioritizer import image_kind, layout
+from prioritizer.image_kind import ImageKind
 from prioritizer.layout import Layout
 
 Float32 = NDArray[np.float32]
@@ -20,12 +25,139 @@ Float64 = NDArray[np.float64]
 
 WEIGHTS = (1.0, 2.0)
 """Of the distance outside and of that of the layout, where they are joined."""
-INSIDE_SHARE = 0.1
+FALSE_ALARMS = 0.02
+"""Share of held-out images of each site that lie beyond its limit of `Population`."""
+LOCAL_SHARE = 0.02
+"""Share of a local cohort that lies beyond its own limit."""
+LEAST_LOCAL = 50
+"""Images below which a local limit would hang on one of them."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Figures:
+    """What the guards say of one picture: distances in units of their limits. Above 1 is beyond; infinite without a number."""
+
+    image_kind: float = 0.0
+    out_of_distribution: float = 0.0
+    one_measure: bool = False
+    """The two are one distance: the guard of an older bundle cannot tell another kind of image from another population."""
+
+
+NOT_ASKED = Figures(image_kind=np.inf, out_of_distribution=np.inf)
+"""Where no guard was asked, nothing passes for what it should be."""
+
+
+class Guard(Protocol):
+    """Whatever a bundle's guard is."""
+
+    def figures(self, embedding: Float32, picture: Float32) -> Figures:
+        """The figures of one picture float32 (S, S), 0..1, with its embedding float32 (D,)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Guards:
+    """The two guards."""
+
+    image_kind: ImageKind
+    population: Population
+
+    def figures(self, embedding: Float32, picture: Float32) -> Figures:
+        """The figures of one picture float32 (S, S), 0..1, with its embedding float32 (D,)."""
+        kind = float(self.image_kind.distance(image_kind.features(picture)[None])[0])
+        return Figures(image_kind=kind, out_of_distribution=float(self.population.distance(embedding[None])[0]))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Population:
+    """Embeddings of length D of the training images of S sites, with K directions common to all sites."""
+
+    sites: tuple[str, ...]
+    centres: Float32
+    """Mean of each site, shape (S, D)."""
+    spread: Float32
+    """Standard deviation of each feature inside the sites, shape (D,); never 0."""
+    directions: Float32
+    """Orthonormal rows, shape (K, D), of the features standardised inside their site."""
+    variances: Float32
+    """Variance along each direction, shape (K,)."""
+    rest: float
+    """Mean variance outside the directions, of one of D - K."""
+    limits: Float32
+    """Distance of each site beyond which lie `false_alarms` of its held-out images, shape (S,)."""
+    false_alarms: float
+
+    def distance(self, embeddings: Float32) -> Float64:
+        """Over its limit, the distance of embeddings (N, D) from the nearest site: float64 (N,); infinite without a number."""
+        nearest = (self.distances(embeddings) / self.limits).min(axis=1)
+        return np.where(np.isfinite(nearest), nearest, np.inf)
+
+    def distances(self, embeddings: Float32) -> Float64:
+        """Distance of embeddings (N, D) from each site: float64 (N, S), about 1 for a training image.
+
+        Root of the mean of two squares: the mean square inside the directions and that outside, each in units of its variance.
+        """
+        found = np.empty((len(embeddings), len(self.centres)))
+        for site, centre in enumerate(self.centres):
+            standard = (np.asarray(embeddings, dtype=np.float64) - centre) / self.spread
+            along = standard @ self.directions.T.astype(np.float64)
+            rest = np.maximum((standard**2).sum(axis=1) - (along**2).sum(axis=1), 0.0) / max(standard.shape[1] - along.shape[1], 1)
+            found[:, site] = np.sqrt(((along**2 / self.variances).mean(axis=1) + rest / self.rest) / 2)
+        return found
+
+
+def fit_population(
+    training: Mapping[str, Float32], held_out: Mapping[str, Float32], *, directions: int = 64, false_alarms: float = FALSE_ALARMS
+) -> Population:
+    """The population of training embeddings (N, D) by site, each site's limit from embeddings of other patients of it.
+
+    A site without held-out images (one that only trains) shares the limit of all that have some. Variances are shrunk a tenth towards
+    their mean, so that a direction in which few images differ does not decide alone.
+    """
+    sites = tuple(sorted(training))
+    count = min(directions, sum(len(found) for found in training.values()) - len(sites), next(iter(training.values())).shape[1] - 1)
+    taught, held = (sum(len(found) for found in of_sites.values()) for of_sites in (training, held_out))
+    if count < 1 or held < 2:
+        raise ValueError(f"{taught} training and {held} held-out pictures are too few for a guard")
+    centres = np.stack([training[site].astype(np.float64).mean(axis=0) for site in sites])
+    inside = np.concatenate([training[site] - centre for site, centre in zip(sites, centres, strict=True)])
+    spread = inside.std(axis=0)
+    spread = np.maximum(spread, max(float(spread.max()), 1e-12) * 1e-3)
+    standard = inside / spread
+    _, singular, rows = np.linalg.svd(standard, full_matrices=False)
+    variances = singular[:count] ** 2 / len(standard)
+    outside = (float((standard**2).sum(axis=1).mean()) - float(variances.sum())) / (standard.shape[1] - count)
+    bare = Population(
+        sites=sites,
+        centres=centres.astype(np.float32),
+        spread=spread.astype(np.float32),
+        directions=rows[:count].astype(np.float32),
+        variances=(0.9 * variances + 0.1 * variances.mean()).astype(np.float32),
+        rest=max(outside, 1e-6),
+        limits=np.ones(len(sites), dtype=np.float32),
+        false_alarms=false_alarms,
+    )
+    distances = {site: bare.distances(held_out[site])[:, index] for index, site in enumerate(sites) if len(held_out.get(site, ()))}
+    every = np.concatenate([*distances.values()] or [bare.distances(found).min(axis=1) for found in held_out.values()])
+    limits = [max(float(np.quantile(distances.get(site, every), 1 - false_alarms)), 1e-9) for site in sites]
+    return replace(bare, limits=np.array(limits, dtype=np.float32))
+
+
+def local_limit(distances: Float64, share: float = LOCAL_SHARE) -> float | None:
+    """The limit of the out-of-distribution distance for a site, in units of the bundle's: at most `share` of its cohort lies beyond.
+
+    Never below the bundle's own limit (1): what is like the training data is not made strange by a uniform cohort. None where fewer
+    than LEAST_LOCAL finite distances (N,) are given.
+    """
+    known = np.asarray(distances, dtype=np.float64)
+    known = known[np.isfinite(known)]
+    if len(known) < LEAST_LOCAL:
+        return None
+    return max(float(np.quantile(known, 1 - share, method="higher")), 1.0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Likeness:
-    """A fitted guard for embeddings of length D, with K directions, and for the layout of pictures."""
+    """The guard of an older bundle, for embeddings of length D, with K directions, and for the layout of pictures: one distance."""
 
     centre: Float32
     """Shape (D,)."""
@@ -42,6 +174,11 @@ class Likeness:
     """Of the distance inside and of the two others joined."""
     false_alarms: float
     """Share of in-scope images that it was set to refuse."""
+
+    def figures(self, embedding: Float32, picture: Float32) -> Figures:
+        """The one distance of a picture float32 (S, S), 0..1, with its embedding float32 (D,), for both questions."""
+        found = float(self.distance(embedding[None], layout.features(picture)[None])[0])
+        return Figures(image_kind=found, out_of_distribution=found, one_measure=True)
 
     def distance(self, embeddings: Float32, layouts: Float64) -> Float64:
         """Distance over the limit of embeddings (N, D) and layout features (N, 98): float64 (N,). Above 1: unlike the training data.
@@ -66,46 +203,3 @@ class Likeness:
         inside = np.sqrt((along**2 / self.variances).mean(axis=1))
         outside = np.sqrt(rest / max(standard.shape[1] - len(self.directions), 1))
         return inside, outside
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Sample:
-    """What a guard is fitted on: embeddings (N, D) and layout features (N, 98) of the same pictures."""
-
-    embeddings: Float32
-    layouts: Float64
-
-
-def fit(training: Sample, held_out: Sample, layout: Layout, *, directions: int = 64, false_alarms: float = 0.02) -> Likeness:
-    """The guard of training pictures with its limits from pictures of other patients in scope; `layout` was fitted on the same.
-
-    The distance inside gets INSIDE_SHARE of the false alarms, the other the rest. Variances are shrunk a tenth towards their mean,
-    so that a direction in which few images differ does not decide alone.
-    """
-    count = min(directions, len(training.embeddings) - 1, training.embeddings.shape[1])
-    if count < 1 or len(held_out.embeddings) < 2:
-        raise ValueError(f"{len(training.embeddings)} training and {len(held_out.embeddings)} held-out pictures are too few for a guard")
-    data = training.embeddings.astype(np.float64)
-    centre, spread = data.mean(axis=0), data.std(axis=0)
-    spread = np.maximum(spread, max(float(spread.max()), 1e-12) * 1e-3)
-    _, singular, rows = np.linalg.svd((data - centre) / spread, full_matrices=False)
-    variances = singular[:count] ** 2 / (len(data) - 1)
-    bare = Likeness(
-        centre=centre.astype(np.float32),
-        spread=spread.astype(np.float32),
-        directions=rows[:count].astype(np.float32),
-        variances=(0.9 * variances + 0.1 * variances.mean()).astype(np.float32),
-        layout=layout,
-        usual=((0.0, 1.0), (0.0, 1.0)),
-        limits=(1.0, 1.0),
-        false_alarms=false_alarms,
-    )
-    distances = bare.depths(held_out.embeddings)[1], layout.distance(held_out.layouts)
-    outside, laid = ((float(d.mean()), max(float(d.std()), 1e-9)) for d in distances)
-    ready = replace(bare, usual=(outside, laid))
-    shares = (INSIDE_SHARE * false_alarms, (1 - INSIDE_SHARE) * false_alarms)
-    inside, joined = (
-        max(float(np.quantile(part, 1 - share)), 1e-9)
-        for part, share in zip(ready.parts(held_out.embeddings, held_out.layouts), shares, strict=True)
-    )
-    return replace(ready, limits=(inside, joined))

@@ -79,6 +79,8 @@ class Seen:
     """Tells patients apart and says nothing of them; empty: of a patient of its own."""
     asked: bool = False
     """It is in the random sample of which a finding is asked for."""
+    unlike: bool = False
+    """An image of it is of another population or device than in training, scored or not."""
 
     def word(self, *, blind: bool | None = None) -> Said | None:
         """The one word that counts: the newest, or with `blind` the newest of that kind. So no study counts twice."""

@@ -13,16 +13,17 @@ from prioritizer import eligibility
 from prioritizer.config import Settings
 from prioritizer.dicom import develop
 from prioritizer.dicom.attributes import instance_of_file
-from prioritizer.eligibility import Finding, Rules, Strictness, Verdict
+from prioritizer.eligibility import Finding, Rules, Verdict
 from prioritizer.errors import Unprocessable
 from prioritizer.house_rules import rules_of
 from prioritizer.inference.bundle import Bundle
 from prioritizer.inference.engine import Outputs
 from prioritizer.inference.sandbox import ChildDied, Sandbox
+from prioritizer.likeness import Figures
 from prioritizer.picture_files import file_input
+from prioritizer.scope import NO_RULES
 
 NO_HEADER = Finding(rule="no-header", sentence="a picture file states neither age nor view; --ignore-scope scores it for evaluation")
-ALL_OFF = Rules(**dict.fromkeys(Rules.__dataclass_fields__, Strictness.OFF))
 UNCHECKED = "scope not checked"
 
 
@@ -43,6 +44,8 @@ class Look:
     unreadable: bool = False
     age_years: float | None = None
     """Of the patient, as far as the file says: which map of the calibration is asked hangs on it."""
+    figures: Figures | None = None
+    """What the guard says of the picture; None where it never came to that."""
 
 
 def look_at(
@@ -60,7 +63,7 @@ def look_at(
 
     The guard is asked where the scope is not ignored, or where `ask_guard` says.
     """
-    rules = ALL_OFF if ignore_scope else rules_of(settings)
+    rules = NO_RULES if ignore_scope else rules_of(settings)
     try:
         verdict, age = _scope(file, bundle, rules, is_picture=is_picture, ignore_scope=ignore_scope)
         if verdict.reason is not None:
@@ -70,12 +73,12 @@ def look_at(
         outputs = network.score(seen.picture)
     except (Unprocessable, ChildDied) as error:
         return Look(reason=f"unreadable: {error}", unreadable=True)
-    guarded = rules_of(settings) if ask_guard else ALL_OFF if ask_guard is False else rules
+    guarded = rules_of(settings) if ask_guard else NO_RULES if ask_guard is False else rules
     verdict = eligibility.with_drawing(verdict, seen.warnings)
-    unlike = eligibility.with_likeness(verdict, float(outputs.distance[0]), guarded)
-    if unlike.reason is not None:
-        return Look(reason=unlike.reason.sentence, age_years=age)
-    return Look(warnings=unlike.warnings, outputs=outputs, age_years=age)
+    judged = eligibility.with_guard(verdict, outputs.figures, guarded)
+    if judged.reason is not None:
+        return Look(reason=judged.reason.sentence, figures=outputs.figures, age_years=age)
+    return Look(warnings=judged.warnings, outputs=outputs, figures=outputs.figures, age_years=age)
 
 
 def _scope(file: Path, bundle: Bundle, rules: Rules, *, is_picture: bool, ignore_scope: bool) -> tuple[Verdict, float | None]:

@@ -15,6 +15,22 @@ class Strictness(StrEnum):
     OFF = "off"
 
 
+class PopulationRule(StrEnum):
+    """What a site does with a radiograph of another population or device than in training."""
+
+    UNTIL_CALIBRATED = "until-calibrated"
+    """Scored with a warning in stage shadow, and in every stage once a local calibration that was judged fit is in force; else unscored."""
+    ENFORCE = "enforce"
+    FLAG = "flag"
+    OFF = "off"
+
+    def strictness(self, *, holds_back: bool) -> Strictness:
+        """What it comes to; `holds_back`: in stages pilot and active without a local calibration that was judged fit."""
+        if self is PopulationRule.UNTIL_CALIBRATED:
+            return Strictness.ENFORCE if holds_back else Strictness.FLAG
+        return Strictness(self.value)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scope:
     """What the bundle's card says the model is for."""
@@ -36,7 +52,15 @@ class Rules:
     age: Strictness = Strictness.ENFORCE
     image_type: Strictness = Strictness.ENFORCE
     species: Strictness = Strictness.ENFORCE
-    likeness: Strictness = Strictness.ENFORCE
+    image_kind: Strictness = Strictness.ENFORCE
+    out_of_distribution: PopulationRule = PopulationRule.UNTIL_CALIBRATED
+
+
+NO_RULES = Rules(
+    modality=Strictness.OFF, body_part=Strictness.OFF, view=Strictness.OFF, age=Strictness.OFF, image_type=Strictness.OFF,
+    species=Strictness.OFF, image_kind=Strictness.OFF, out_of_distribution=PopulationRule.OFF,
+)  # fmt: skip
+"""Nothing is looked at."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from prioritizer import eligibility
 from prioritizer.clock import Clock, utc_now
 from prioritizer.config import Settings
-from prioritizer.db import delivering, scoring
+from prioritizer.db import delivering, local_calibration, scoring
 from prioritizer.db.healing import FILE_MISSING
 from prioritizer.db.receiving import Quiet
 from prioritizer.db.ruled import holding
@@ -34,7 +34,7 @@ from prioritizer.dicom.develop import ModelInput
 from prioritizer.dicom.secondary_capture import CaptureFacts, CaptureObject
 from prioritizer.dicom.sender import Destination, Sender
 from prioritizer.dicom.spool import Spool
-from prioritizer.eligibility import Verdict
+from prioritizer.eligibility import PopulationRule, Verdict
 from prioritizer.errors import ModelError, PermanentRefusal, PrioritizerError, Transient, Unprocessable
 from prioritizer.house_rules import policy_of, rules_of
 from prioritizer.inference.bundle import Bundle
@@ -176,7 +176,10 @@ class ScoreStation:
         self.deaths.read(claim.instance.sha256)
         outputs = self.scorer.score(seen.picture)
         verdict = eligibility.with_drawing(verdict, seen.warnings)
-        verdict = eligibility.with_likeness(verdict, float(outputs.distance[0]), rules_of(self.settings))
+        rules = rules_of(self.settings)
+        strange = outputs.figures.out_of_distribution > 1 and rules.out_of_distribution is PopulationRule.UNTIL_CALIBRATED
+        holds_back = strange and local_calibration.holds_back(self.engine, self.policy)
+        verdict = eligibility.with_guard(verdict, outputs.figures, rules, holds_back=holds_back)
         if verdict.reason is not None:
             self._unscored(claim, InstanceState.INELIGIBLE, verdict.reason.rule, verdict.reason.sentence)
             return

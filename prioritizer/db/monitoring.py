@@ -16,6 +16,7 @@ from prioritizer.db.events import Kind
 from prioritizer.db.instance_rows import OWN_OBJECT
 from prioritizer.db.ordering import Order, View, Wanted, in_view, order_keys
 from prioritizer.db.tables import boards, events, feedback, instances, scores, studies
+from prioritizer.eligibility import OUT_OF_DISTRIBUTION, UNLIKE
 from prioritizer.monitoring import Float64, Passed, Said, Seen, asked_for
 from prioritizer.ranking import LATER, Band, in_short
 from prioritizer.study import AIState, Finding, InstanceState, ReadingState
@@ -44,6 +45,7 @@ def seen(engine: sa.Engine, start: datetime, end: datetime, ask_share: float = 0
             words.setdefault(row.study_uid, []).append(row)
         for row in tx.execute(_reasons(start, end)):
             reasons.setdefault(row.study_uid, row.reason)
+        unlike = set(tx.scalars(_unlike(start, end)))
         several = {row.study_uid: (row.highest, row.images) for row in tx.execute(_several(start, end))}
         patients: dict[tuple[str, str], str] = {}
         return [
@@ -51,6 +53,7 @@ def seen(engine: sa.Engine, start: datetime, end: datetime, ask_share: float = 0
                 _seen(row, words.get(row.study_uid, []), reasons.get(row.study_uid, ""), several.get(row.study_uid)),
                 patient=_patient(patients, row),
                 asked=asked_for(row.study_uid, ask_share),
+                unlike=row.study_uid in unlike,
             )
             for row in tx.execute(query)
         ]
@@ -93,6 +96,16 @@ def _reasons(start: datetime, end: datetime) -> sa.Select[Any]:
     grouped = (instances.c.study_uid, instances.c.state)
     found = sa.select(instances.c.study_uid, sa.func.min(instances.c.reason).label("reason"))
     return found.where(instances.c.study_uid.in_(mine), left_out).group_by(*grouped).order_by(instances.c.state)
+
+
+def _unlike(start: datetime, end: datetime) -> sa.CompoundSelect[str]:
+    """The period's studies with an image of another population or device: left unscored for it, or scored with that warning."""
+    mine = sa.select(studies.c.study_uid).where(*_arrived(start, end))
+    left_out = sa.select(instances.c.study_uid).where(instances.c.study_uid.in_(mine), instances.c.reason == OUT_OF_DISTRIBUTION)
+    warned = sa.cast(scores.c.warnings, sa.Text).contains(UNLIKE, autoescape=True)
+    scored = sa.and_(scores.c.sop_instance_uid == instances.c.sop_instance_uid, instances.c.state == InstanceState.SCORED)
+    flagged = sa.select(instances.c.study_uid).join(scores, scored).where(instances.c.study_uid.in_(mine), warned)
+    return sa.union(left_out, flagged)
 
 
 def unread_before(engine: sa.Engine, start: datetime) -> tuple[int, datetime | None]:

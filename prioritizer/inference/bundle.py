@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from prioritizer.calibration import Calibration, from_document
 from prioritizer.eligibility import Scope
 from prioritizer.errors import ModelError
-from prioritizer.layout import Layout
-from prioritizer.likeness import Likeness
+from prioritizer.inference import guard_file
+from prioritizer.likeness import Guards, Likeness
 from prioritizer.pixels import Preprocessing
 
 CARD = "card.toml"
@@ -59,22 +59,10 @@ class Bundle:
         """The ONNX graph."""
         return self.folder / "model.onnx"
 
-    def likeness(self) -> Likeness | None:
-        """The guard against pictures unlike the training data; None for a bundle that has none."""
+    def guard(self) -> Guards | Likeness | None:
+        """The guard against pictures of another kind or population; None for a bundle that has none."""
         path = self.folder / GUARD
-        if not path.is_file():
-            return None
-        with np.load(path, allow_pickle=False) as arrays:
-            whole = {name: arrays[name].astype(np.float32) for name in arrays.files}
-            inside, joined = (float(limit) for limit in arrays["limits"])
-            outside, laid = ((float(mean), float(spread)) for mean, spread in arrays["usual"])
-        return Likeness(
-            **{name: whole[name] for name in ("centre", "spread", "directions", "variances")},
-            layout=Layout(**{name: whole[f"layout_{name}"] for name in ("centre", "directions", "weights", "means", "roots")}),
-            usual=(outside, laid),
-            limits=(inside, joined),
-            false_alarms=float(whole["false_alarms"]),
-        )
+        return guard_file.read(path) if path.is_file() else None
 
     def golden(self) -> Golden:
         """The golden inputs and outputs."""

@@ -8,9 +8,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from prioritizer import layout, pixels
+from prioritizer import pixels
 from prioritizer.errors import ModelError
 from prioritizer.inference.bundle import TOLERANCE, Bundle
+from prioritizer.likeness import NOT_ASKED, Figures
 
 # Nothing leaves the house: reading a model, OpenVINO reports to its maker by HTTPS, unless this module cannot be imported.
 sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
@@ -29,9 +30,8 @@ class Outputs:
     """Shape (N, 7, 7): each cell's contribution to the logit; the sum plus the bias is the logit."""
     embedding: Float32
     """Shape (N, D)."""
-    distance: NDArray[np.float64]
-    """Shape (N,): from the training data, over the limit of the bundle's guard; 0 where the bundle has none. Above 1, and NaN where
-    the guard was not asked, is unlike the training data."""
+    figures: Figures = NOT_ASKED
+    """What the bundle's guard says of the one picture that was scored."""
 
 
 class Engine:
@@ -41,7 +41,7 @@ class Engine:
         self.bundle = bundle
         self.precision = precision
         self.name = f"openvino-{openvino.__version__.split('-')[0]}"
-        self._likeness = bundle.likeness()
+        self._guard = bundle.guard()
         core = openvino.Core()
         try:
             # Read from memory: a graph with external data or a foreign operator does not load.
@@ -60,22 +60,20 @@ class Engine:
             raise ModelError(f"{bundle.model_file} cannot be compiled", "Copy the bundle again, or report it with `check`") from error
 
     def infer(self, images: Float32) -> Outputs:
-        """Outputs for model input float32 (N, 3, S, S); the guard, which looks at pictures, is not asked: the distance is no number."""
+        """Outputs for model input float32 (N, 3, S, S); the guard, which looks at pictures, is not asked."""
         answers = [self._infer_one(images[i : i + 1]) for i in range(len(images))]
         logit, saliency, embedding = (np.concatenate(parts) for parts in zip(*answers, strict=True))
-        distance = np.full(len(logit), np.nan)
-        return Outputs(logit=logit, saliency=saliency, embedding=embedding, distance=distance)
+        return Outputs(logit=logit, saliency=saliency, embedding=embedding)
 
     def _infer_one(self, image: Float32) -> tuple[Float32, ...]:
         answer = self._request.infer({0: image})
         return tuple(np.array(answer[name], dtype=np.float32) for name in ("logit", "saliency", "embedding"))
 
     def score(self, picture: Float32) -> Outputs:
-        """Outputs for one picture float32 (S, S), 0..1, with its distance from the training data."""
+        """Outputs for one picture float32 (S, S), 0..1, with the guard's figures; all 0 where the bundle has no guard."""
         outputs = self.infer(pixels.normalised(picture[None], self.bundle.preprocessing))
-        if self._likeness is None:
-            return replace(outputs, distance=np.zeros(1))
-        return replace(outputs, distance=self._likeness.distance(outputs.embedding, layout.features(picture)[None]))
+        figures = Figures() if self._guard is None else self._guard.figures(outputs.embedding[0], picture)
+        return replace(outputs, figures=figures)
 
     def prove(self) -> float:
         """The largest difference in probability on the golden inputs. Raises ModelError when it is over the tolerance."""

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from prioritizer.inference.bundle import GUARD, sha256_of
-from prioritizer.learning import first_maps
+from prioritizer.learning import first_maps, image_kinds
 from prioritizer.learning.first_maps import FirstMaps
 from prioritizer.learning.recipes import Recipe
+from prioritizer.likeness import Guards
 from prioritizer.measures import Figure
 from prioritizer.operating_point import Trade
 from prioritizer.recalibration import RULE, Fit
@@ -37,6 +38,25 @@ MEASURES = {
 }
 
 
+GUARD_PARTS = {
+    "image_kind": "Refused by the guard: not a frontal chest radiograph",
+    "out_of_distribution": "Beyond the guard's limit: another population or device",
+}
+
+
+def _guard(guards: Guards, beyond: Mapping[str, Mapping[str, float]]) -> dict[str, Any]:
+    """Of each part: what it was set to refuse of radiographs in scope, and what is beyond its limit of each set."""
+    kept = {part: {name: shares[part] for name, shares in beyond.items()} for part in GUARD_PARTS}
+    return {
+        "image_kind": {"false_alarms_set": image_kinds.FALSE_ALARMS, "beyond": kept["image_kind"]},
+        "out_of_distribution": {
+            "false_alarms_set": guards.population.false_alarms,
+            "sites": list(guards.population.sites),
+            "beyond": kept["out_of_distribution"],
+        },
+    }
+
+
 def weights_in_words(initial: Mapping[str, Any] | None) -> str:
     """Where the first weights came from, as a run's facts hold it; with the licence where a package gave them."""
     if not initial:
@@ -53,12 +73,12 @@ def card(
     *,
     metrics: Mapping[str, Mapping[str, Figure]],
     metrics_of: Mapping[str, Mapping[str, Any]],
-    refused: Mapping[str, float],
+    guarded: Mapping[str, Mapping[str, float]],
+    guard: Guards,
     first: FirstMaps,
     trades: Mapping[str, Trade],
     scale: float,
     bias: float,
-    false_alarms: float,
     target: Path,
 ) -> dict[str, Any]:
     """Everything a bundle says of itself, for `card.toml`; the digests are of the files in `target`."""
@@ -95,7 +115,7 @@ def card(
             "training_ages": statement.training_ages,
         },
         "saliency": {"scale": scale, "bias": bias},
-        "guard": {"false_alarms_set": false_alarms, "refused": {name: round(share, 4) for name, share in refused.items()}},
+        "guard": _guard(guard, guarded),
         "calibration": {
             "rule": RULE,
             **({"by_age": first_maps.RULE} if first.calibration.groups else {}),
@@ -194,9 +214,10 @@ def _figures(card: dict[str, Any], calibration: dict[str, Any]) -> list[str]:
             continue
         cells = ["{:.3f} ({:.3f} to {:.3f})".format(*figure) if figure else "-" for figure in found]
         lines.append(f"| {title} | " + " | ".join(cells) + " |")
-    refused = card["guard"]["refused"]
-    cells = [f"{refused[split]:.1%}" if split in refused else "-" for split in splits]
-    lines.append("| Refused by the guard as unlike the training data | " + " | ".join(cells) + " |")
+    for key, title in GUARD_PARTS.items():
+        shares = card["guard"][key]["beyond"]
+        cells = [f"{shares[split]:.1%}" if split in shares else "-" for split in splits]
+        lines.append(f"| {title} | " + " | ".join(cells) + " |")
     without = {split: its["trained_without"] for split, its in counts.items() if "trained_without" in its}
     lines += ["", *(f"{split}: a network of the same recipe, trained without {', '.join(sites)}." for split, sites in without.items())]
     return [*lines, "", *_calibrations(card), ""]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -14,23 +14,24 @@ import tomlkit
 import torch
 from numpy.typing import NDArray
 
-from prioritizer import layout, likeness, recalibration
+from prioritizer import image_kind, likeness, recalibration
 from prioritizer.calibration import AgeGroup, Calibration, as_document
 from prioritizer.eligibility import Scope
 from prioritizer.errors import ConfigError
+from prioritizer.inference import guard_file
 from prioritizer.inference.bundle import CARD, GUARD, Bundle, open_bundle
 from prioritizer.inference.engine import Engine
-from prioritizer.layout import Layout
-from prioritizer.learning import card, graph, layouts, network
+from prioritizer.learning import card, graph, image_kinds, network
 from prioritizer.learning.cohorts import LabelledImage, read_cohort
 from prioritizer.learning.first_maps import first_maps
+from prioritizer.learning.image_kinds import Films
 from prioritizer.learning.journal import BEST, Journal
 from prioritizer.learning.lungs import share_inside
 from prioritizer.learning.pictures import read_picture
 from prioritizer.learning.pointing import lungs_of, mask_of, peak_lies_in
 from prioritizer.learning.recipes import Recipe
 from prioritizer.learning.splits import LEFT_OUT, Splits, read_splits
-from prioritizer.likeness import Likeness, Sample
+from prioritizer.likeness import Guards
 from prioritizer.measures import Cases, Figure, figures, mean_figure
 from prioritizer.operating_point import Trade, trade
 
@@ -103,13 +104,19 @@ class Answers:
     logits: NDArray[np.float64]
     saliency: NDArray[np.float32]
     embeddings: NDArray[np.float32]
-    layouts: NDArray[np.float64]
-    """Layout features, shape (N, 98)."""
+    pictures: NDArray[np.float32]
+    """At the side at which kinds of image are told, shape (N, 112, 112), 0..1."""
 
     @property
-    def sample(self) -> Sample:
-        """What the guard looks at."""
-        return Sample(embeddings=self.embeddings, layouts=self.layouts)
+    def films(self) -> Films:
+        """What a kind of image is learned from."""
+        return Films(pictures=self.pictures, sites=tuple(image.site for image in self.images))
+
+    @property
+    def by_site(self) -> dict[str, NDArray[np.float32]]:
+        """Embeddings (N, D) of each site."""
+        sites = np.array([image.site for image in self.images])
+        return {site: self.embeddings[sites == site] for site in sorted(set(sites.tolist()))}
 
     @property
     def labels(self) -> NDArray[np.float64]:
@@ -124,7 +131,7 @@ class Answers:
             logits=self.logits[at],
             saliency=self.saliency[at],
             embeddings=self.embeddings[at],
-            layouts=self.layouts[at],
+            pictures=self.pictures[at],
         )
 
     def figures(self, fitted: Calibration) -> dict[str, Figure]:
@@ -174,18 +181,18 @@ def load_run(folder: Path) -> tuple[Recipe, torch.nn.Module, dict[str, Any]]:
 def answers(engine: Engine, images: Sequence[LabelledImage], tick: Callable[[], None] = lambda: None) -> Answers:
     """Every image read and scored as in service. Raises Unprocessable at a file that cannot be read."""
     spec = engine.bundle.preprocessing
-    found, laid = [], []
+    found, seen = [], []
     for image in images:
         picture = read_picture(image, spec)
         found.append(engine.score(picture))
-        laid.append(layout.features(picture))
+        seen.append(image_kind.small(picture))
         tick()
     return Answers(
         images=tuple(images),
         logits=np.concatenate([outputs.logit for outputs in found]).astype(np.float64),
         saliency=np.concatenate([outputs.saliency for outputs in found]),
         embeddings=np.concatenate([outputs.embedding for outputs in found]),
-        layouts=np.stack(laid),
+        pictures=np.stack(seen),
     )
 
 
@@ -228,22 +235,30 @@ def trades_of(parts: Sequence[Part]) -> dict[str, Trade]:
     return found
 
 
-def joined(*samples: Sample) -> Sample:
-    """All pictures of several samples."""
-    return Sample(embeddings=np.concatenate([one.embeddings for one in samples]), layouts=np.concatenate([one.layouts for one in samples]))
+def joined(*parts: Answers) -> Answers:
+    """All images of several sets."""
+    arrays = {name: np.concatenate([getattr(part, name) for part in parts]) for name in ("logits", "saliency", "embeddings", "pictures")}
+    return Answers(images=tuple(image for part in parts for image in part.images), **arrays)
 
 
-def save_guard(guard: Likeness, target: Path) -> None:
-    """`guard.npz`; directions in half precision."""
-    flat: dict[str, Any] = {name: value for name, value in vars_of(guard).items() if name != "layout"}
-    flat["directions"] = guard.directions.astype(np.float16)
-    flat |= {f"layout_{name}": value for name, value in vars_of(guard.layout).items()}
-    np.savez_compressed(target, **flat)
+def fit_guard(training: Answers, held_out: Answers, seed: int, tick: Tick = lambda done, of, text: None) -> Guards:
+    """Both guards of training images, with limits from images of other patients. A site without such images shares the others' limit."""
+    kind = image_kinds.fit(training.films, held_out.films, seed, lambda done, of: tick(done, of, "teaching the guard"))
+    return Guards(image_kind=kind, population=likeness.fit_population(training.by_site, held_out.by_site))
 
 
-def vars_of(one: Likeness | Layout) -> dict[str, Any]:
-    """The fields of a dataclass by name."""
-    return {field.name: getattr(one, field.name) for field in fields(one)}
+def _as_kept(path: Path) -> Guards:
+    """The guards as a bundle will read them: some of their arrays are rounded when they are written."""
+    found = guard_file.read(path)
+    assert isinstance(found, Guards)
+    return found
+
+
+def _shares(guards: Guards, answered: Answers) -> dict[str, float]:
+    """Of a set, the share refused as another kind of image, and the share beyond the training population."""
+    kinds = guards.image_kind.distance(np.stack([image_kind.features(picture) for picture in answered.pictures]))
+    others = guards.population.distance(answered.embeddings)
+    return {"image_kind": round(float((kinds > 1).mean()), 4), "out_of_distribution": round(float((others > 1).mean()), 4)}
 
 
 def draft_bundle(folder: Path, recipe: Recipe, model: torch.nn.Module) -> Bundle:
@@ -293,11 +308,9 @@ def export(
     first = first_maps(statement.name, calib.images, calib.logits, target=TARGET_SENSITIVITY, fitted_on="calib split of the training data")
     fitted = statement.meant(first.calibration)
     say(f"calibration: {first.how} ({recalibration.RULE})")
-    training = found["train"].sample
-    guard = likeness.fit(
-        training, joined(*(found[name].sample for name in LIMIT_SPLITS if name in found)), layouts.fit(training.layouts, recipe.seed)
-    )
-    save_guard(guard, target / GUARD)
+    guard = fit_guard(found["train"], joined(*(found[name] for name in LIMIT_SPLITS if name in found)), recipe.seed, tick)
+    guard_file.write(guard, target / GUARD)
+    guard = _as_kept(target / GUARD)
     _write_rest(target, model, recipe, fitted)
     reported = {name: found[name] for name in ("val_report", *_both_classes(splits, LEFT_OUT), *external)}
     parts = [part for name, answered in reported.items() for part in parts_of(name, answered, fitted)]
@@ -309,12 +322,12 @@ def export(
         | {name: dict(found) for name, (found, _) in also.items()},
         metrics_of={part.name: part.answers.counts() | statement.seen_by(part.name) for part in parts}
         | {name: dict(counts) for name, (_, counts) in also.items()},
-        refused={part.name: float((guard.distance(part.answers.embeddings, part.answers.layouts) > 1).mean()) for part in parts},
+        guarded={part.name: _shares(guard, part.answers) for part in parts},
         first=first,
         trades=trades_of(parts),
         scale=float(np.percentile(found["calib"].saliency.max(axis=(1, 2)), 95)),
         bias=draft.bias,
-        false_alarms=guard.false_alarms,
+        guard=guard,
         target=target,
     )
     (target / CARD).write_text(tomlkit.dumps(content), encoding="utf-8")

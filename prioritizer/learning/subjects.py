@@ -39,7 +39,7 @@ class Scores:
     saliency: Float32 | None
     """Shape (N, h, w); None where the logit has no exact map of contributions."""
     distance: Float64 | None
-    """Shape (N,), above 1 is refused by the guard; None without one."""
+    """Shape (N,), above 1 is refused by the guard as another kind of image; None without one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -80,14 +80,14 @@ def _bundle(folder: Path, threads: int) -> Subject:
     bundle = open_bundle(folder)
     engine = Engine(bundle, threads=threads)
     engine.prove()
-    guarded = bundle.likeness() is not None
+    guarded = bundle.guard() is not None
 
     def score(pictures: Float32) -> Scores:
         found = [engine.score(picture) for picture in pictures]
         return Scores(
             logits=np.concatenate([one.logit for one in found]).astype(np.float64),
             saliency=np.concatenate([one.saliency for one in found]),
-            distance=np.concatenate([one.distance for one in found]) if guarded else None,
+            distance=np.array([one.figures.image_kind for one in found]) if guarded else None,
         )
 
     scope = bundle.scope

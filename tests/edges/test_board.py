@@ -16,7 +16,7 @@ import sqlalchemy as sa
 from prometheus_client.parser import text_string_to_metric_families
 from rich.console import Console
 
-from prioritizer import cli_room, watching
+from prioritizer import cli_room, eligibility, watching
 from prioritizer.access import Role
 from prioritizer.board import BLIND, NAMES
 from prioritizer.config import AlarmRule, Monitoring, Settings, Web
@@ -24,12 +24,15 @@ from prioritizer.db import connect, housekeeping, monitoring, reading, saying, s
 from prioritizer.db.events import Kind, record
 from prioritizer.db.housekeeping import Alarm
 from prioritizer.db.tables import instances, scores, studies
+from prioritizer.eligibility import Rules, Verdict
 from prioritizer.errors import NotAllowed, Transient
 from prioritizer.figures import LedgerCollector, exposition
+from prioritizer.likeness import Figures
 from prioritizer.ranking import Stage
 from prioritizer.study import Finding, InstanceState
 from prioritizer.watching import Period
 from tests.edges.ledgers import (
+    AT_ONCE,
     LEASE,
     NOW,
     POLICY,
@@ -39,6 +42,7 @@ from tests.edges.ledgers import (
     plans_of,
     receive,
     score_next,
+    score_of,
     scored,
     together,
 )
@@ -157,6 +161,25 @@ def test_why_a_study_was_not_scored_is_not_that_it_holds_our_own_result(ledger: 
     assert claim is not None
     scoring.finish_unscored(ledger, claim, InstanceState.INELIGIBLE, "view", "lateral view", POLICY, NOW)
     assert latest(ledger)["reasons"] == {"view": 1}
+
+
+def test_studies_of_another_population_are_counted_scored_or_not(ledger: sa.Engine):
+    receive(ledger, film(1, "1.2.1"))
+    score_next(ledger, 0.05)
+    strange = eligibility.with_guard(Verdict(reason=None), Figures(out_of_distribution=1.5), Rules())
+    receive(ledger, film(1, "1.2.2"))
+    claim = scoring.claim_instance(ledger, "scorer", LEASE)
+    assert claim is not None
+    assert scoring.finish_scored(ledger, claim, replace(score_of(0.05), warnings=strange.warnings), POLICY, AT_ONCE, NOW)
+    receive(ledger, film(1, "1.2.3"))
+    claim = scoring.claim_instance(ledger, "scorer", LEASE)
+    assert claim is not None
+    reason = eligibility.with_guard(Verdict(reason=None), Figures(out_of_distribution=1.5), Rules(), holds_back=True).reason
+    assert reason is not None
+    scoring.finish_unscored(ledger, claim, InstanceState.INELIGIBLE, reason.rule, reason.sentence, POLICY, NOW)
+    told = latest(ledger)
+    assert (told["unlike"]["hits"], told["unlike"]["of"]) == (2, 3)
+    assert told["reasons"] == {"out_of_distribution": 1}
 
 
 def test_a_failed_study_is_told_by_what_failed_not_by_what_was_left_out(ledger: sa.Engine):

@@ -10,7 +10,7 @@ import pytest
 import sqlalchemy as sa
 
 from prioritizer.calibration import Calibration
-from prioritizer.db import activating, calibrations, delivering, housekeeping, reading, scoring, worklist
+from prioritizer.db import activating, calibrations, delivering, housekeeping, local_calibration, reading, scoring, worklist
 from prioritizer.db.activating import Activated, Decision
 from prioritizer.db.calibrations import Verdict
 from prioritizer.db.worklist import InstanceRow
@@ -374,3 +374,28 @@ def test_the_probability_in_the_ledger_is_that_of_the_logit_to_the_last_digit(le
 def test_retention_and_alarms_do_not_mind_calibrations(ledger: sa.Engine) -> None:
     activate(ledger, candidate(ledger))
     assert housekeeping.claim_holders(ledger) == set()
+
+
+# --- another population --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("stage", "held"), [(Stage.SHADOW, False), (Stage.PILOT, True), (Stage.ACTIVE, True)])
+def test_strange_images_are_held_back_where_studies_are_marked_or_moved(ledger: sa.Engine, stage: Stage, held: bool):
+    assert local_calibration.holds_back(ledger, replace(SITE, stage=stage)) is held
+
+
+def test_a_local_calibration_that_was_judged_fit_lets_them_through(ledger: sa.Engine):
+    active = replace(SITE, stage=Stage.ACTIVE)
+    candidate(ledger)
+    assert local_calibration.holds_back(ledger, active)
+    activate(ledger, "b")
+    assert not local_calibration.holds_back(ledger, active)
+    assert local_calibration.holds_back(ledger, replace(active, bundle_digest="e" * 64))
+    roll_back(ledger)
+    assert local_calibration.holds_back(ledger, active)
+
+
+def test_a_calibration_that_was_advised_against_lets_nothing_through(ledger: sa.Engine):
+    candidate(ledger, verdict=UNFIT)
+    activate(ledger, "b", against_advice="there is nothing better")
+    assert local_calibration.holds_back(ledger, replace(SITE, stage=Stage.ACTIVE))

@@ -20,6 +20,7 @@ from prioritizer.house_rules import policy_of, quiet_of
 from prioritizer.inference.bundle import open_bundle
 from prioritizer.inference.engine import Outputs
 from prioritizer.inference.sandbox import ChildDied
+from prioritizer.likeness import Figures
 from prioritizer.stations import Deaths, Receive, ScoreStation
 from tests.edges.ledgers import AT_ONCE, POLICY, ledger_fixture  # noqa: F401
 from tests.edges.spooled import Box, phantom
@@ -27,7 +28,7 @@ from tests.edges.spooled import Box, phantom
 
 def outputs(picture: Any) -> Outputs:
     zero = np.zeros((1, 7, 7), np.float32)
-    return Outputs(logit=np.zeros(1, np.float32), saliency=zero, embedding=np.zeros((1, 4), np.float32), distance=np.zeros(1, np.float32))
+    return Outputs(logit=np.zeros(1, np.float32), saliency=zero, embedding=np.zeros((1, 4), np.float32), figures=Figures())
 
 
 def station(box: Box, read: Callable[[Path], Any], score: Callable[[Any], Outputs] = outputs, **more: Any) -> ScoreStation:

@@ -10,12 +10,14 @@ import numpy as np
 import pytest
 import torch
 
-from prioritizer import recalibration
+from prioritizer import image_kind, recalibration
 from prioritizer.errors import ConfigError
+from prioritizer.inference import guard_file
 from prioritizer.inference.bundle import GUARD, open_bundle
 from prioritizer.inference.engine import Engine
 from prioritizer.learning import export, graph, network, train
 from prioritizer.learning.recipes import Phase, Picture, Recipe
+from prioritizer.likeness import Guards
 from prioritizer.operating_point import Trade
 from tests.edges.training import TINY, phantom_cohort
 
@@ -69,14 +71,35 @@ def test_thresholds_come_from_the_calib_split(bundle_folder: Path, folder: Path,
 
 def test_the_guard_lets_its_own_kind_pass_and_stops_noise(bundle_folder: Path, folder: Path, run: Path):
     bundle = open_bundle(bundle_folder)
-    guard = bundle.likeness()
-    assert guard is not None
+    guard = bundle.guard()
+    assert isinstance(guard, Guards)
     splits = export.read_splits(run / "splits.json", export.read_cohort(folder).images, folder)
     engine = Engine(bundle)
-    seen = export.answers(engine, splits["train"]).sample
-    assert (guard.distance(seen.embeddings, seen.layouts) > 1).mean() < 0.2
+    seen = export.answers(engine, splits["train"])
+    kinds = np.stack([image_kind.features(picture) for picture in seen.pictures])
+    assert (guard.image_kind.distance(kinds) > 1).mean() < 0.2
+    assert (guard.population.distance(seen.embeddings) > 1).mean() < 0.2
     noise = np.random.default_rng(3).random((64, 64)).astype(np.float32)
-    assert engine.score(noise).distance[0] > 1
+    figures = engine.score(noise).figures
+    assert figures.image_kind > 1
+    assert not figures.one_measure
+
+
+def test_the_card_states_both_parts_of_the_guard_for_every_set(bundle_folder: Path):
+    told = open_bundle(bundle_folder).card["guard"]
+    for part in ("image_kind", "out_of_distribution"):
+        assert set(told[part]["beyond"]) == {"val_report", "elsewhere"}
+        assert 0 < told[part]["false_alarms_set"] < 0.1
+
+
+def test_the_guard_is_read_as_it_was_written(bundle_folder: Path, tmp_path: Path):
+    kept = guard_file.read(bundle_folder / GUARD)
+    assert isinstance(kept, Guards)
+    guard_file.write(kept, tmp_path / GUARD)
+    again = guard_file.read(tmp_path / GUARD)
+    picture = np.random.default_rng(1).random((64, 64)).astype(np.float32)
+    embedding = kept.population.centres[0] + 1
+    assert again.figures(embedding, picture) == kept.figures(embedding, picture)
 
 
 def test_a_changed_guard_is_not_opened(bundle_folder: Path, tmp_path: Path):
@@ -92,7 +115,8 @@ def test_a_changed_guard_is_not_opened(bundle_folder: Path, tmp_path: Path):
 def test_the_page_for_people_shows_every_set(bundle_folder: Path):
     page = (bundle_folder / "CARD.md").read_text()
     assert "elsewhere" in page
-    assert "Refused by the guard" in page
+    assert "not a frontal chest radiograph" in page
+    assert "another population or device" in page
     assert "not a diagnosis" in page.lower()
     tomllib.loads((bundle_folder / "card.toml").read_text())
 

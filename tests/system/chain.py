@@ -204,7 +204,7 @@ def main() -> None:
     """Answer jobs until standard input ends."""
     film, bundle = Film.read(Path(sys.argv[1])), open_bundle(None)
     with np.load(sys.argv[2], allow_pickle=False) as arrays:
-        outputs = Outputs(**{name: arrays[name] for name in ("logit", "saliency", "embedding", "distance")})
+        outputs = Outputs(**{name: arrays[name] for name in ("logit", "saliency", "embedding")})
     develop.warm_up()
     print("{}", flush=True)
     for line in sys.stdin:

@@ -146,7 +146,7 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
     path = phantom(folder, 1, rows=128, columns=112)
     bundle = open_bundle(None)
     outputs = Engine(bundle, threads=1).score(develop.model_picture(path, bundle.preprocessing))
-    np.savez(folder / "outputs.npz", logit=outputs.logit, saliency=outputs.saliency, embedding=outputs.embedding, distance=outputs.distance)
+    np.savez(folder / "outputs.npz", logit=outputs.logit, saliency=outputs.saliency, embedding=outputs.embedding)
     port = free_port()
     with running_pacs("PACS", "127.0.0.1", port) as pacs, Forge(path, folder / "outputs.npz") as forge:
         yield Bench(Film.read(path), forge, pacs, port)

@@ -41,6 +41,7 @@ PURE = frozenset(
         "phantoms",
         "measures",
         "likeness",
+        "image_kind",
         "layout",
         "subgroups",
         "movers",

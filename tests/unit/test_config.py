@@ -77,6 +77,27 @@ def test_a_fault_in_the_environment_names_the_variable(tmp_path: Path, monkeypat
     assert fault.startswith("PRIORITIZER_WEB__PORT: web.port: ")
 
 
+@pytest.mark.parametrize(
+    ("text", "kind", "population"),
+    [
+        ("", "enforce", "until-calibrated"),
+        ('likeness = "flag"', "flag", "flag"),
+        ('likeness = "off"\nimage_kind = "enforce"', "enforce", "off"),
+        ('likeness = "flag"\nout_of_distribution = "until-calibrated"', "flag", "until-calibrated"),
+        ('likeness = ""', "enforce", "until-calibrated"),
+    ],
+)
+def test_the_old_key_of_the_guard_sets_each_part_that_is_not_set_itself(tmp_path: Path, text: str, kind: str, population: str):
+    scope = read(tmp_path, f"[scope]\n{text}\n").scope
+    assert (scope.image_kind, scope.out_of_distribution) == (kind, population)
+
+
+def test_a_wrong_word_for_the_old_key_is_told_where_it_stands(tmp_path: Path):
+    (fault,) = faults(tmp_path, '[scope]\nlikeness = "sometimes"\n')
+    assert "scope.likeness" in fault
+    assert ":2" in fault
+
+
 def test_settings_are_frozen(tmp_path: Path):
     with pytest.raises(ValueError, match="frozen"):
         read(tmp_path, "").web.port = 1  # type: ignore[misc]

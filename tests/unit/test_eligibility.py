@@ -25,8 +25,9 @@ from prioritizer.eligibility import (
     age_words,
     judge,
     printable,
-    with_likeness,
+    with_guard,
 )
+from prioritizer.likeness import Figures
 from tests.unit.archives import SECONDARY_CAPTURE, indiana, instance, rsna, shared_data
 
 SCOPE = Scope()
@@ -57,8 +58,8 @@ def test_a_frontal_chest_film_of_a_child_is_scored_without_a_warning():
 
 
 def test_every_rule_has_a_case_here():
-    # `likeness` looks at the picture, not at the header: tests/unit/test_likeness.py.
-    assert OUTSIDE.keys() == {name for name, _ in CHECKS} == set(Rules.__dataclass_fields__) - {"likeness"}
+    # Two look at the picture, not at the header: tests/unit/test_likeness.py.
+    assert OUTSIDE.keys() == {name for name, _ in CHECKS} == set(Rules.__dataclass_fields__) - {"image_kind", "out_of_distribution"}
 
 
 @pytest.mark.parametrize("rule", OUTSIDE)
@@ -527,12 +528,12 @@ def test_any_text_gets_a_verdict_with_a_reason(body_part: str, view: str, said: 
 def test_a_doubtful_drawing_is_the_reason_and_not_unlike_training_data():
     found = judge(instance(rendering_warnings=("the VOI LUT Function is unknown: read as LINEAR",)), SCOPE, Rules())
     assert found.warnings == found.doubts == ("the VOI LUT Function is unknown: read as LINEAR",)
-    refused = with_likeness(found, 1.4, Rules()).reason
+    refused = with_guard(found, Figures(image_kind=1.4), Rules()).reason
     assert refused is not None
     assert refused.rule == "rendering"
     assert "VOI LUT Function" in refused.sentence
     assert "training data" not in refused.sentence
-    flagged = with_likeness(found, 1.4, Rules(likeness=Strictness.FLAG))
+    flagged = with_guard(found, Figures(image_kind=1.4), Rules(image_kind=Strictness.FLAG))
     assert flagged.eligible
     assert not any("training data" in warning for warning in flagged.warnings)
 

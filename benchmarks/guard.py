@@ -1,17 +1,20 @@
 """What the bundle's guard refuses, in scope and out of it: docs/guard.md.
 
     python -m benchmarks.guard --run RUN --data DIR [--on NAME=DIR] [--dicom DIR]
+    python -m benchmarks.guard --left-out-only --data SOURCES.toml [--dicom DIR]
 
 `--run` is the run the bundle was made of: its `val_report` films are in scope and had no part in the guard. `--dicom` is a folder of
-DICOM files with an `index.csv` (columns file and what).
+DICOM files, listed one by one where an `index.csv` names them. Where the data are of several sites, what tells the kind of image is
+learned without each of them and measured on it; that needs no run and no network, only the preprocessing of the bundle.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import csv
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from io import BytesIO
 from pathlib import Path
@@ -20,15 +23,19 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
-from prioritizer import phantoms
+from prioritizer import image_kind, phantoms
 from prioritizer.errors import PrioritizerError
-from prioritizer.inference.bundle import open_bundle
+from prioritizer.image_kind import ImageKind
+from prioritizer.inference.bundle import Bundle, open_bundle
 from prioritizer.inference.engine import Engine
-from prioritizer.learning.cohorts import read_cohort
+from prioritizer.learning import image_kinds
+from prioritizer.learning.cohorts import Cohort, LabelledImage, read_cohort
+from prioritizer.learning.image_kinds import Films
 from prioritizer.learning.pictures import read_picture
-from prioritizer.learning.splits import read_splits
+from prioritizer.learning.splits import read_splits, split_by_patient
+from prioritizer.likeness import Figures, Likeness
 from prioritizer.operating_point import Share
-from prioritizer.pixels import equalised
+from prioritizer.pixels import Preprocessing, equalised
 
 TARGET = Path(__file__).resolve().parents[1] / "docs" / "guard.md"
 Picture = NDArray[np.float32]
@@ -82,13 +89,19 @@ def made(size: int) -> Iterator[tuple[str, list[Picture]]]:
     yield "the demo's phantoms", [equalised(phantoms.picture(size, seed=seed).astype(np.float32) / 255) for seed in range(50)]
 
 
-def rate(engine: Engine, pictures: Sequence[Picture]) -> Share:
-    """Of these, refused. The interval is exact (Clopper and Pearson)."""
-    return Share(hits=sum(float(engine.score(one).distance[0]) > 1 for one in pictures), of=len(pictures))
+def figures_of(engine: Engine, pictures: Sequence[Picture]) -> list[Figures]:
+    """What the bundle's guard says of each."""
+    return [engine.score(one).figures for one in pictures]
 
 
-def _row(name: str, wanted: str, share: Share) -> str:
-    return f"| {name} | {wanted} | {share.hits} of {share.of} | {share.value:.1%} ({share.low:.1%} to {share.high:.1%}) |"
+def _row(name: str, wanted: str, found: Sequence[Figures]) -> str:
+    parts = ("image_kind", "out_of_distribution")
+    cells = [_cell(Share(hits=sum(getattr(one, part) > 1 for one in found), of=len(found))) for part in parts]
+    return f"| {name} | {wanted} | {' | '.join(cells)} |"
+
+
+def _cell(share: Share) -> str:
+    return f"{share.hits} of {share.of}, {share.value:.1%} ({share.low:.1%} to {share.high:.1%})"
 
 
 def dicom_rows(engine: Engine, folder: Path) -> Iterator[str]:
@@ -96,52 +109,149 @@ def dicom_rows(engine: Engine, folder: Path) -> Iterator[str]:
     with (folder / "index.csv").open(encoding="utf-8", newline="") as file:
         for row in csv.DictReader(file):
             try:
-                distance = float(engine.score(read_picture(folder / row["file"], engine.bundle.preprocessing)).distance[0])
+                found = engine.score(read_picture(folder / row["file"], engine.bundle.preprocessing)).figures
             except PrioritizerError as error:
-                yield f"| {row['file']} | not read: {error} |"
+                yield f"| {row['file']} | not read: {error} | |"
                 continue
-            word = "refused" if distance > 1 else "**passes**"
-            yield f"| {row['file']} | {word}, {min(distance, 1e4):.1f} times the limit |"
+            word = "refused" if found.image_kind > 1 else "**passes**"
+            yield f"| {row['file']} | {word}, {min(found.image_kind, 1e4):.1f} | {min(found.out_of_distribution, 1e4):.1f} |"
+
+
+# --- a source left out ----------------------------------------------------------------------------------------------
+
+
+def without_each(cohort: Cohort, spec: Preprocessing, dicom: Sequence[Path]) -> Iterator[str]:
+    """Rows: the kind of image learned without the films of one site, on the films of that site, and the same shown wrongly.
+
+    A quarter of the patients of the other sites sets the limits. The second part needs the network, and is told of a bundle alone.
+    """
+    small = {image.path: image_kind.small(read_picture(image, spec)) for image in cohort.images}
+    for site in sorted({image.site for image in cohort.images}):
+        out = [image for image in cohort.images if image.site == site]
+        parts = split_by_patient([image for image in cohort.images if image.site != site], SEED, {"train": 0.75, "calib": 0.25})
+        if not parts["train"]:
+            continue
+        kind = image_kinds.fit(*(_films(images, small) for images in (parts["train"], parts["calib"])), SEED)
+        groups = {
+            "all": out,
+            "under 18 years": [image for image in out if image.age_years is not None and image.age_years < 18],
+            "adults": [image for image in out if image.age_years is not None and image.age_years >= 18],
+            "AP": [image for image in out if image.view == "AP"],
+            "PA": [image for image in out if image.view == "PA"],
+        }
+        for name, images in groups.items():
+            if images:
+                yield _kind_row(f"{site}, {name}", "passes", kind, [small[image.path] for image in images])
+        rng = np.random.default_rng(SEED)
+        for name in MADE_OF_FILMS:
+            shown = [out[index] for index in rng.choice(len(out), min(MADE_EACH, len(out)), replace=False)]
+            made = [image_kinds.tidy(image_kinds.OTHER_KINDS[name](small[image.path], rng)) for image in shown]
+            yield _kind_row(f"{site}, {name}", "refused", kind, made)
+        for folder in dicom:
+            yield from _dicom_row(f"{folder.name}, without {site}", kind, folder, spec)
+
+
+SEED = 20261122
+MADE_OF_FILMS = ("turned by a quarter", "turned by three quarters", "upside down", "inverted", "its middle", "noise", "slice")
+MADE_EACH = 143
+
+
+def _films(images: Sequence[LabelledImage], small: Mapping[Path, Picture]) -> Films:
+    return Films(pictures=np.stack([small[image.path] for image in images]), sites=tuple(image.site for image in images))
+
+
+def _kind_row(name: str, wanted: str, kind: ImageKind, pictures: Sequence[Picture]) -> str:
+    beyond = kind.distance(np.stack([image_kind.features(picture) for picture in pictures])) > 1
+    return f"| {name} | {wanted} | {_cell(Share(hits=int(beyond.sum()), of=len(beyond)))} |"
+
+
+def _dicom_row(name: str, kind: ImageKind, folder: Path, spec: Preprocessing) -> Iterator[str]:
+    """The files of a folder that are no chest radiograph by their name, and those that are; which of them are judged wrongly."""
+    found: dict[str, dict[str, Picture]] = {"passes": {}, "refused": {}}
+    for path in sorted(folder.glob("*.dcm")):
+        with contextlib.suppress(PrioritizerError):
+            wanted = "refused" if path.name.startswith(NO_CHEST) or "relabelled_MONOCHROME1" in path.name else "passes"
+            found[wanted][path.name] = image_kind.small(read_picture(path, spec))
+    for wanted, pictures in found.items():
+        if pictures:
+            beyond = kind.distance(np.stack([image_kind.features(picture) for picture in pictures.values()])) > 1
+            wrong = [file for file, far in zip(pictures, beyond, strict=True) if far != (wanted == "refused")]
+            listed = f" Wrongly: {', '.join(wrong)}" if wrong else ""
+            yield f"| {name} | {wanted} | {_cell(Share(hits=int(beyond.sum()), of=len(beyond)))}{listed} |"
+
+
+NO_CHEST = ("nonchest", "weird", "fuzz")
+"""How the files of the shared material begin that are no chest radiograph, or none that can be made out."""
 
 
 def main() -> int:
     """Measure and write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--bundle", type=Path, default=None, help="default: the shipped one")
-    parser.add_argument("--run", type=Path, required=True)
+    parser.add_argument("--run", type=Path, help="the run the bundle was made of")
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--on", action="append", default=[], metavar="NAME=DIR")
-    parser.add_argument("--dicom", type=Path)
+    parser.add_argument("--dicom", type=Path, action="append", default=[])
+    parser.add_argument("--left-out-only", action="store_true", help="print the tables with one source left out; no bundle is asked")
     asked = parser.parse_args()
     bundle = open_bundle(asked.bundle)
-    engine, spec = Engine(bundle), bundle.preprocessing
-    splits = read_splits(asked.run / "splits.json", read_cohort(asked.data).images, asked.data)
-    films = [read_picture(image, spec) for image in splits["val_report"]]
-    few = films[:: max(len(films) // MOST, 1)]
-    rows = [_row("val_report, as they are", "passes", rate(engine, films))]
-    rows += [_row(f"val_report, {name}", "passes", rate(engine, [change(one) for one in few])) for name, change in SAME.items()]
-    rows += [_row(f"val_report, {name}", "refused", rate(engine, [change(one) for one in few])) for name, change in OTHER.items()]
-    for name, _, folder in (pair.partition("=") for pair in asked.on):
-        images = read_cohort(Path(folder)).images
-        rows.append(_row(name, "refused", rate(engine, [read_picture(image, spec) for image in images])))
-    rows += [_row(name, "refused", rate(engine, pictures)) for name, pictures in made(spec.size)]
-    text = [
-        "# What the guard refuses",
-        "",
-        f"Written by `python -m benchmarks.guard` on {datetime.now(UTC):%Y-%m-%d} for bundle {bundle.name} ({bundle.digest[:12]}), "
-        "whatever the headers say: in service the header rules come first. Share refused as unlike the "
-        "training data, with its exact 95 % interval.",
-        "",
-        "| pictures | should be | refused | share |",
-        "|---|---|---|---|",
-        *rows,
-    ]
-    if asked.dicom:
-        text += ["", "## DICOM files, one by one", "", "| file | what the guard says |", "|---|---|", *dicom_rows(engine, asked.dicom)]
+    cohort = read_cohort(asked.data)
+    left_out = _left_out_tables(cohort, bundle.preprocessing, asked.dicom)
+    if asked.left_out_only:
+        print("\n".join(left_out))
+        return 0
+    if asked.run is None:
+        parser.error("--run is needed to tell which films were in the guard")
+    text = [*_of_bundle(bundle, cohort, asked), *left_out]
     TARGET.write_text("\n".join(text) + "\n", encoding="utf-8")
     print("\n".join(text))
     print(f"written: {TARGET}", file=sys.stderr)
     return 0
+
+
+def _left_out_tables(cohort: Cohort, spec: Preprocessing, dicom: Sequence[Path]) -> list[str]:
+    """Empty for a cohort of one site."""
+    if len({image.site for image in cohort.images}) < 2:
+        return []
+    return [
+        "",
+        "## The kind of image, learned without one source and measured on it",
+        "",
+        "| pictures | should be | refused as no frontal chest radiograph |",
+        "|---|---|---|",
+        *without_each(cohort, spec, dicom),
+    ]
+
+
+def _of_bundle(bundle: Bundle, cohort: Cohort, asked: argparse.Namespace) -> list[str]:
+    engine, spec = Engine(bundle), bundle.preprocessing
+    splits = read_splits(asked.run / "splits.json", cohort.images, cohort.root)
+    films = [read_picture(image, spec) for image in splits["val_report"]]
+    few = films[:: max(len(films) // MOST, 1)]
+    rows = [_row("val_report, as they are", "passes", figures_of(engine, films))]
+    rows += [_row(f"val_report, {name}", "passes", figures_of(engine, [change(one) for one in few])) for name, change in SAME.items()]
+    rows += [_row(f"val_report, {name}", "refused", figures_of(engine, [change(one) for one in few])) for name, change in OTHER.items()]
+    for name, _, folder in (pair.partition("=") for pair in asked.on):
+        found = [read_picture(image, spec) for image in read_cohort(Path(folder)).images]
+        rows.append(_row(name, "passes; may be beyond", figures_of(engine, found)))
+    rows += [_row(name, "refused", figures_of(engine, pictures)) for name, pictures in made(spec.size)]
+    one = isinstance(bundle.guard(), Likeness)
+    text = [
+        "# What the guard refuses",
+        "",
+        f"Written by `python -m benchmarks.guard` on {datetime.now(UTC):%Y-%m-%d} for bundle {bundle.name} ({bundle.digest[:12]}), "
+        "whatever the headers say: in service the header rules come first. Shares with their exact 95 % interval.",
+        *(["", "This bundle has one measure, which stands for both questions (decision 22)."] if one else []),
+        "",
+        "| pictures | should be | refused: no frontal chest radiograph | beyond the training population |",
+        "|---|---|---|---|",
+        *rows,
+    ]
+    for folder in asked.dicom:
+        if (folder / "index.csv").is_file():
+            head = "| file | kind of image, times the limit | population, times the limit |"
+            text += ["", f"## DICOM files of {folder.name}, one by one", "", head, "|---|---|---|", *dicom_rows(engine, folder)]
+    return text
 
 
 if __name__ == "__main__":

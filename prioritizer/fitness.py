@@ -138,7 +138,7 @@ def _care(one: Evidence, auc_floor: float, *, own_only: bool) -> list[str]:
         reasons.append("the model's scope was ignored: these figures are for evaluation")
     reasons += [f"ROC-AUC {value:.2f} {name}" for name, value in one.controls.items() if value < auc_floor]
     if one.refused is not None and one.refused > MOST_REFUSED:
-        reasons.append(f"{one.refused:.0%} of the films are unlike the training data")
+        reasons.append(f"{one.refused:.0%} of the films are refused by the guard")
     if own_only:
         reasons.append("films of the training's own source: they say nothing of another hospital")
     return reasons

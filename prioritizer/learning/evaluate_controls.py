@@ -29,9 +29,9 @@ def shortcuts(one: Judgement) -> Section:
     if robust.metadata is None:
         text.append("Too few films for a model of file statistics.")
     if robust.refused is None:
-        text.append("It carries no guard: pictures unlike the training data would be scored.")
+        text.append("It carries no guard: pictures that are no chest radiograph would be scored.")
     else:
-        text.append(f"Its guard refuses {robust.refused:.1%} of these films as unlike the training data; they are in all figures here.")
+        text.append(f"Its guard refuses {robust.refused:.1%} of these films; they are in all figures here.")
     table = Table(caption="ROC-AUC with its 95 % interval", header=("", "ROC-AUC", "films"), rows=tuple(rows))
     return Section(title="Shortcuts", answers="R14", text=tuple(text), tables=(table,))
 

@@ -166,7 +166,7 @@ def test_a_network_that_passes_every_floor_is_fit():
         ({"scope_ignored": True}, CARE, "scope was ignored"),
         ({"own_source": True}, CARE, "nothing of another hospital"),
         ({"controls": {"on copies blurred": 0.6}}, CARE, "on copies blurred"),
-        ({"refused": 0.5}, CARE, "unlike the training data"),
+        ({"refused": 0.5}, CARE, "refused by the guard"),
         ({"figures": {**GOOD.figures, "ece_equal_mass": Figure(value=0.2, low=0.1, high=0.3)}}, CARE, "calibration error"),
     ],
 )

@@ -241,7 +241,7 @@ def _of_bundle(bundle: Bundle, cohort: Cohort, asked: argparse.Namespace) -> lis
         "",
         f"Written by `python -m benchmarks.guard` on {datetime.now(UTC):%Y-%m-%d} for bundle {bundle.name} ({bundle.digest[:12]}), "
         "whatever the headers say: in service the header rules come first. Shares with their exact 95 % interval.",
-        *(["", "This bundle has one measure, which stands for both questions (decision 22)."] if one else []),
+        *(["", "This bundle has one measure, which stands for both questions (decision 23)."] if one else []),
         "",
         "| pictures | should be | refused: no frontal chest radiograph | beyond the training population |",
         "|---|---|---|---|",

@@ -153,7 +153,7 @@ def _score_one(
     )  # fmt: skip
 
 
-def _guard_figures(figures: Figures | None) -> dict[str, float]:
+def _guard_figures(figures: Figures | None) -> dict[str, Any]:
     return {} if figures is None else {"image_kind": figures.image_kind, "out_of_distribution": figures.out_of_distribution}
 
 

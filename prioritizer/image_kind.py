@@ -83,7 +83,8 @@ class Usual:
     def distance(self, found: Float64) -> Float64:
         """Root mean square Mahalanobis distance of features (N, F): float64 (N,)."""
         along = (found - self.centre) @ self.directions.T.astype(np.float64)
-        return np.sqrt((along**2).mean(axis=1))
+        distance: Float64 = np.sqrt((along**2).mean(axis=1))
+        return distance
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -101,7 +102,7 @@ class ImageKind:
 
     def distance(self, found: Float64) -> Float64:
         """Over the limit, of features (N, F): float64 (N,). Above 1: no frontal chest radiograph; infinite without a number."""
-        known = np.isfinite(found).all(axis=1)
+        known = np.asarray(np.isfinite(found).all(axis=1))
         sound = np.where(known[:, None], found, 0.0)
         told = np.maximum((self.middle - self.classifiers.logits(sound)) / (self.middle - self.limit), 0.0)
         return np.where(known, np.maximum(told, self.usual.distance(sound) / self.furthest), np.inf)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
-from prioritizer.fitness import FIT
 from prioritizer.db import connect
 from prioritizer.db.ruled import holding
 from prioritizer.db.tables import calibrations
+from prioritizer.fitness import FIT
 from prioritizer.ranking import Policy, Stage
 from prioritizer.study import CalibrationState
 

@@ -136,13 +136,13 @@ def _member(inputs: torch.Tensor, targets: torch.Tensor, weights: torch.Tensor, 
 
 def changed(film: Float32, rng: Rng) -> Float32:
     """A radiograph (112, 112) as another device and positioning might show it; still one."""
-    shown = _moved(_shaded(film, rng), rng).clip(0, 1) ** math.exp(rng.uniform(-0.5, 0.5))
+    shown = np.asarray(_moved(_shaded(film, rng), rng).clip(0, 1) ** math.exp(rng.uniform(-0.5, 0.5)), dtype=np.float32)
     draw = rng.random()
     if draw < 0.4:
         shown = _blurred(shown, rng.uniform(0.3, 1.2))
     elif draw < 0.6:
         shown = shown + rng.uniform(0.3, 1.5) * (shown - _blurred(shown, rng.uniform(2, 12)))
-    shown = (shown + rng.normal(size=shown.shape) * rng.random() ** 2 * 0.06).clip(0, 1)
+    shown = (shown + rng.normal(size=shown.shape) * rng.random() ** 2 * 0.06).clip(0, 1).astype(np.float32)
     return tidy(_framed(_covered(shown, rng), rng))
 
 
@@ -240,7 +240,8 @@ def _shapes(film: Float32, rng: Rng) -> Float32:
         else:
             drawn = np.where(reach < 1, rng.random(), drawn)
     drawn = drawn + rng.normal(size=drawn.shape) * rng.random() ** 3 * 0.2
-    return (drawn - drawn.min()) / max(float(np.ptp(drawn)), 1e-9)
+    scaled: Float32 = ((drawn - drawn.min()) / max(float(np.ptp(drawn)), 1e-9)).astype(np.float32)
+    return scaled
 
 
 def _slice(film: Float32, rng: Rng) -> Float32:
@@ -265,7 +266,7 @@ def _slice(film: Float32, rng: Rng) -> Float32:
             drawn[oval(side * rng.uniform(0.36, 0.46), rng.uniform(-0.1, 0.1), wide, high)] = rng.uniform(0, 0.2)
         drawn[oval(rng.uniform(-0.1, 0.2), -0.1, rng.uniform(0.15, 0.3), rng.uniform(0.15, 0.35))] = rng.uniform(0.5, 0.8)
         drawn[oval(0, 0.5, 0.13, 0.15)] = rng.uniform(0.8, 1)
-    return drawn + rng.normal(size=drawn.shape) * rng.random() * 0.08
+    return (drawn + rng.normal(size=drawn.shape) * rng.random() * 0.08).astype(np.float32)
 
 
 OTHER_KINDS: dict[str, Callable[[Float32, Rng], NDArray[np.floating]]] = {
@@ -295,7 +296,7 @@ def tidy(picture: NDArray[np.floating]) -> Float32:
     return np.ascontiguousarray(np.clip(picture, 0, 1), dtype=np.float32)
 
 
-def warped(film: Float32, degrees: float, scale: Sequence[float], shift: Sequence[float], beyond: str = "zeros") -> Float32:
+def warped(film: Float32, degrees: float, scale: Sequence[float], shift: Sequence[float] | Float64, beyond: str = "zeros") -> Float32:
     """The film turned; `scale` above 1 shows more than it holds, `shift` is in half sides; `beyond` it as torch pads."""
     cos, sin = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
     theta = torch.tensor([[[cos * scale[0], -sin * scale[0], shift[0]], [sin * scale[1], cos * scale[1], shift[1]]]], dtype=torch.float32)

@@ -67,6 +67,9 @@ class Calibration:
     """(logit, probability), both rising; below the first and above the last the end's probability holds. Empty: none."""
     finding: str = PNEUMONIA
     """What the probability is of: what the labels meant that the map was fitted on."""
+    local_limit: float | None = None
+    """How far an image may lie from the training data before it is told as unlike it, in units of the bundle's limit: fitted on a local
+    cohort. None: the bundle's own limit holds, which is 1."""
     adults: Calibration | None = None
     """The map for adults, where they have one of their own; its `id` is not stored."""
 
@@ -98,7 +101,9 @@ class Calibration:
     def with_group(self, group: AgeGroup, its: Calibration) -> Calibration:
         """This calibration with the map `its` for an age group, and the other group's as it is."""
         one = replace(its, id="", adults=None)
-        return replace(self, adults=one) if group is AgeGroup.ADULTS else replace(one, id=self.id, adults=self.adults)
+        if group is AgeGroup.ADULTS:
+            return replace(self, adults=one)
+        return replace(one, id=self.id, adults=self.adults, local_limit=self.local_limit)
 
     def maps(self) -> tuple[tuple[str, Calibration], ...]:
         """Each map with the name of its age group; the one map of a calibration for everybody has none."""
@@ -146,7 +151,7 @@ class Calibration:
 def as_document(calibration: Calibration) -> dict[str, Any]:
     """The calibration as JSON holds it."""
     document = asdict(replace(calibration, adults=None))
-    absent = {"knots": (), "prevalence": None, "finding": PNEUMONIA, "adults": None}
+    absent = {"knots": (), "prevalence": None, "finding": PNEUMONIA, "local_limit": None, "adults": None}
     found = {key: value for key, value in document.items() if key not in absent or value != absent[key]}
     if calibration.adults is not None:
         found["adults"] = {key: value for key, value in as_document(calibration.adults).items() if key != "id"}
@@ -164,7 +169,10 @@ def from_document(document: Mapping[str, Any]) -> Calibration:
     if adults is not None and adults.adults is not None:
         raise ValueError("the map for adults holds a map for adults")
     found = Calibration(**{**document, "knots": knots, "adults": adults})
-    numbers = np.array([found.slope, found.intercept, found.t_high, found.t_low, *(value for knot in knots for value in knot)], dtype=float)
+    limits = [] if found.local_limit is None else [found.local_limit]
+    numbers = np.array(
+        [found.slope, found.intercept, found.t_high, found.t_low, *limits, *(value for knot in knots for value in knot)], dtype=float
+    )
     if not np.isfinite(numbers).all() or found.slope <= 0:
         raise ValueError("a calibration has finite numbers and a slope above 0")
     x, y = np.array(knots).T if knots else (np.zeros(0), np.zeros(0))

@@ -34,6 +34,8 @@ class Looked:
     traits: Traits = field(default_factory=Traits)
     taken_on: date | None = None
     logit: float | None = None
+    unlike: float | None = None
+    """Its distance from the training data, in units of the bundle's limit."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -129,7 +129,16 @@ def _score_one(
     overlay: Path | None,
 ) -> Answer:
     calibration = rules.calibration or bundle.calibration
-    look = look_at(file, bundle, engine, sandbox, settings, is_picture=is_picture(file), ignore_scope=ignore_scope)
+    look = look_at(
+        file,
+        bundle,
+        engine,
+        sandbox,
+        settings,
+        is_picture=is_picture(file),
+        ignore_scope=ignore_scope,
+        local_limit=calibration.local_limit,
+    )
     if look.outputs is None:
         return Answer(file=str(file), state="not_scored", reason=look.reason, **_guard_figures(look.figures))
     outputs, warnings = look.outputs, look.warnings

@@ -125,7 +125,7 @@ def _look(image: LabelledImage, one: Looked, verdict: Verdict, looking: Looking,
         what = looking.look(image.path)
     except UNREADABLE as error:
         return replace(one, unreadable=str(error)), None
-    one = replace(one, sha256=what.sha256, logit=what.logit)
+    one = replace(one, sha256=what.sha256, logit=what.logit, unlike=what.figures.out_of_distribution)
     return _with_reason(one, eligibility.with_guard(verdict, what.figures, rules)), what
 
 

@@ -58,10 +58,11 @@ def look_at(
     is_picture: bool,
     ignore_scope: bool,
     ask_guard: bool | None = None,
+    local_limit: float | None = None,
 ) -> Look:
     """Judge the scope, let the network see the file, ask the guard. A picture file has no header: it needs `ignore_scope`.
 
-    The guard is asked where the scope is not ignored, or where `ask_guard` says.
+    The guard is asked where the scope is not ignored, or where `ask_guard` says; `local_limit` is that of the calibration in force.
     """
     rules = NO_RULES if ignore_scope else rules_of(settings)
     try:
@@ -75,7 +76,7 @@ def look_at(
         return Look(reason=f"unreadable: {error}", unreadable=True)
     guarded = rules_of(settings) if ask_guard else NO_RULES if ask_guard is False else rules
     verdict = eligibility.with_drawing(verdict, seen.warnings)
-    judged = eligibility.with_guard(verdict, outputs.figures, guarded)
+    judged = eligibility.with_guard(verdict, outputs.figures, guarded, local_limit=local_limit)
     if judged.reason is not None:
         return Look(reason=judged.reason.sentence, figures=outputs.figures, age_years=age)
     return Look(warnings=judged.warnings, outputs=outputs, figures=outputs.figures, age_years=age)

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import sqlalchemy as sa
 
-from prioritizer import fitness, gathering, recalibration, recalibration_report
+from prioritizer import fitness, gathering, likeness, recalibration, recalibration_report
 from prioritizer.calibration import AgeGroup, Calibration, sigmoid
 from prioritizer.cohort_lint import Finding
 from prioritizer.cohort_scores import Cache, Looking
@@ -205,9 +205,16 @@ def _of_whole(outcomes: Sequence[Outcome]) -> Outcome:
             made = replace(one.candidate, id="") if one.ages is None else made.with_group(one.ages, one.candidate)
     if all(one.candidate is None for one in outcomes):
         return _joined(outcomes)
+    made = replace(made, local_limit=_local_limit(outcomes) or made.local_limit)
     digest = digest_of(document_text(first.bundle.digest, replace(made, id="")) + first.made_at.isoformat())
     entered = replace(made, id=f"local-{first.made_at:%Y%m%d}-{digest[:12]}")
     return _joined([replace(one, entered=entered, candidate=one.candidate and _map_of(entered, one.ages)) for one in outcomes])
+
+
+def _local_limit(outcomes: Sequence[Outcome]) -> float | None:
+    """The limit of the distance from the training data that this cohort sets; None where it is too small, or was not looked at."""
+    distances = [image.unlike for one in outcomes if one.gathered for image in one.gathered.analysed if image.unlike is not None]
+    return likeness.local_limit(np.array(distances, dtype=np.float64))
 
 
 def _map_of(calibration: Calibration, ages: AgeGroup | None) -> Calibration:

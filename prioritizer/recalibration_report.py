@@ -124,10 +124,22 @@ def _what_this_is(outcome: Outcome) -> Section:
         ("Calibration before", f"{before.id} ({before.method}), t_high {before.t_high:.3f}"),
         ("Candidate", f"{made.id} ({made.method}), t_high {made.t_high:.3f}" if made else f"none: {outcome.refused}"),
         ("Prevalence it is meant for", prevalence),
+        *_unlike(outcome),
         *([("Positive labels taken as false", f"{request.label_noise:.1%}, as stated")] if request.label_noise else []),
         ("Scope rules", "IGNORED, for evaluation only" if request.ignore_scope else "enforced"),
     )
     return Section(title="What was recalibrated", answers="R2, R5", tables=(Table(caption="", header=("", ""), rows=rows),))
+
+
+def _unlike(outcome: Outcome) -> tuple[tuple[str, str], ...]:
+    """How the cohort lies to the training data, and the limit that it sets; nothing where that was not looked at."""
+    known = [image.unlike for image in outcome.gathered.analysed if image.unlike is not None] if outcome.gathered else []
+    if not known:
+        return ()
+    beyond = sum(distance > 1 for distance in known)
+    limit = outcome.entered.local_limit if outcome.entered else None
+    after = f"the candidate's limit is {limit:.2f} times the bundle's" if limit is not None else "too few images for a limit of this site"
+    return (("Unlike the training data", f"{beyond} of {len(known)} images; {after}"),)
 
 
 def _flow(outcome: Outcome) -> Section:

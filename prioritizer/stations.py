@@ -177,9 +177,11 @@ class ScoreStation:
         outputs = self.scorer.score(seen.picture)
         verdict = eligibility.with_drawing(verdict, seen.warnings)
         rules = rules_of(self.settings)
-        strange = outputs.figures.out_of_distribution > 1 and rules.out_of_distribution is PopulationRule.UNTIL_CALIBRATED
-        holds_back = strange and local_calibration.holds_back(self.engine, self.policy)
-        verdict = eligibility.with_guard(verdict, outputs.figures, rules, holds_back=holds_back)
+        if outputs.figures.out_of_distribution > 1 and rules.out_of_distribution is not PopulationRule.OFF:
+            its = local_calibration.local(self.engine, self.policy)
+            verdict = eligibility.with_guard(verdict, outputs.figures, rules, holds_back=its.holds_back, local_limit=its.limit)
+        else:
+            verdict = eligibility.with_guard(verdict, outputs.figures, rules)
         if verdict.reason is not None:
             self._unscored(claim, InstanceState.INELIGIBLE, verdict.reason.rule, verdict.reason.sentence)
             return

@@ -65,6 +65,7 @@ class Trial:
             is_picture=is_picture,
             ignore_scope=ignore_scope or is_picture,
             ask_guard=not ignore_scope,
+            local_limit=self.calibration().local_limit,
         )
         if look.unreadable:
             raise Unprocessable("pixels", look.reason)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import sqlalchemy as sa
 
 from prioritizer.db import connect
+from prioritizer.db.calibrations import applying
 from prioritizer.db.ruled import holding
 from prioritizer.db.tables import calibrations
 from prioritizer.fitness import FIT
@@ -21,6 +24,21 @@ def judged_fit(engine: sa.Engine, bundle_digest: str) -> bool:
         return tx.scalar(wanted) is not None
 
 
-def holds_back(engine: sa.Engine, policy: Policy) -> bool:
-    """True where studies are moved or marked (stages pilot and active, by the ruling in force) without such a calibration."""
-    return holding(engine, policy).policy.stage is not Stage.SHADOW and not judged_fit(engine, policy.bundle_digest)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Local:
+    """What the site's own calibration makes of an image that is unlike the training data."""
+
+    holds_back: bool
+    """Studies are moved or marked (stages pilot and active, by the ruling in force) and none that was judged fit is in force."""
+    limit: float | None
+    """That of such a calibration, in units of the bundle's; None: the bundle's own."""
+
+
+def local(engine: sa.Engine, policy: Policy) -> Local:
+    """Read from the ledger; only of images beyond the bundle's limit is it asked."""
+    fit = judged_fit(engine, policy.bundle_digest)
+    applies = applying(engine, policy).calibration
+    return Local(
+        holds_back=holding(engine, policy).policy.stage is not Stage.SHADOW and not fit,
+        limit=applies.local_limit if applies is not None and fit else None,
+    )

@@ -13,9 +13,10 @@ from prioritizer import movers, proposing_threshold
 from prioritizer.calibration import AgeGroup, Calibration
 from prioritizer.cohort_lint import Looked
 from prioritizer.config import Settings, Site, Store
-from prioritizer.db import activating, calibrations, scoring, worklist
+from prioritizer.db import activating, calibrations, local_calibration, scoring, worklist
 from prioritizer.db.activating import Decision
 from prioritizer.db.calibrations import Verdict
+from prioritizer.db.local_calibration import Local
 from prioritizer.db.open_places import places_by
 from prioritizer.errors import ConfigError, NotAllowed
 from prioritizer.gathering import Gathered
@@ -225,3 +226,39 @@ def test_a_prevalence_without_labels_says_whose_it_is() -> None:
     assert outcome.entered is not None
     assert outcome.entered.of_group(AgeGroup.ADULTS).intercept != OWN.of_group(AgeGroup.ADULTS).intercept
     assert outcome.entered.intercept == OWN.intercept
+
+
+# --- the limit of the guard that a site makes its own ------------------------------------------------------------------
+
+
+def unlike_the_training(gathered: Gathered, by: float) -> Gathered:
+    """The same cohort from a device that the bundle does not know: distances around `by` times its limit."""
+    rng = np.random.default_rng(5)
+    return replace(gathered, images=tuple(replace(one, unlike=float(by * rng.uniform(0.9, 1.1))) for one in gathered.images))
+
+
+def test_a_recalibration_fits_the_limit_of_the_guard_to_the_cohort_and_it_goes_with_the_candidate(
+    ledger: sa.Engine, tmp_path: Path
+) -> None:
+    outcome = recalibrated(unlike_the_training(cohort(150, 0), 1.5))
+    assert outcome.entered is not None
+    limit = outcome.entered.local_limit
+    assert limit is not None
+    assert 1.5 < limit <= 1.65
+    assert f"{limit:.2f} times the bundle" in write(outcome, tmp_path / "report.html").read_text()
+    assert recalibrated(unlike_the_training(cohort(150, 0), 0.5)).entered.local_limit == 1.0  # type: ignore[union-attr]
+    assert recalibrated(cohort(150, 0)).entered.local_limit is None  # type: ignore[union-attr]
+
+    assert local_calibration.local(ledger, SITE) == Local(holds_back=True, limit=None)
+    for verdict, found in (
+        (replace(FIT, word="activate with care"), Local(holds_back=True, limit=None)),
+        (FIT, Local(holds_back=False, limit=limit)),
+    ):
+        name = f"local-{verdict.word[:3]}"
+        calibrations.add(ledger, BUNDLE, replace(outcome.entered, id=name), verdict, "anna", NOW)
+        activating.activate(ledger, name, Decision(who="berta"), SITE, AT_ONCE, NOW)
+        assert local_calibration.local(ledger, SITE) == found
+        assert calibrations.applying(ledger, SITE).calibration == replace(outcome.entered, id=name)
+    activating.roll_back(ledger, "berta", SITE, AT_ONCE, NOW)
+    activating.roll_back(ledger, "berta", SITE, AT_ONCE, NOW)
+    assert local_calibration.local(ledger, SITE).limit is None

@@ -26,7 +26,6 @@ from prioritizer.inference.bundle import Bundle, open_bundle
 from prioritizer.inference.engine import Engine
 from prioritizer.inference.sandbox import ChildDied, Sandbox
 from prioritizer.learning.label_files import is_picture
-from prioritizer.likeness import Figures
 from prioritizer.one_file import look_at
 from prioritizer.overlay import overlay_picture
 from prioritizer.picture_files import file_display
@@ -139,8 +138,9 @@ def _score_one(
         ignore_scope=ignore_scope,
         local_limit=calibration.local_limit,
     )
+    kind, population = (None, None) if look.figures is None else (look.figures.image_kind, look.figures.out_of_distribution)
     if look.outputs is None:
-        return Answer(file=str(file), state="not_scored", reason=look.reason, **_guard_figures(look.figures))
+        return Answer(file=str(file), state="not_scored", reason=look.reason, image_kind=kind, out_of_distribution=population)
     outputs, warnings = look.outputs, look.warnings
     if overlay is not None:
         show = file_display if is_picture(file) else develop.display_picture
@@ -158,12 +158,8 @@ def _score_one(
     band = ranking.band_of(standing, rules.policy)
     return Answer(
         file=str(file), state="scored", logit=logit, probability=probability, band=str(band), warnings=warnings, calibration=calibration.id,
-        **_guard_figures(look.figures),
+        image_kind=kind, out_of_distribution=population,
     )  # fmt: skip
-
-
-def _guard_figures(figures: Figures | None) -> dict[str, Any]:
-    return {} if figures is None else {"image_kind": figures.image_kind, "out_of_distribution": figures.out_of_distribution}
 
 
 def _write_overlay(

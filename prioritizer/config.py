@@ -176,7 +176,7 @@ class Scope(Section):
     view: Strictness = Strictness.ENFORCE
     """View position, view code, orientation and descriptions name no lateral view."""
     age: Strictness = Strictness.ENFORCE
-    """The patient's age lies in the card's range. `flag` scores adults too: the card says what that is worth."""
+    """The patient's age lies in the card's range. `flag` scores others too, with a warning."""
     image_type: Strictness = Strictness.ENFORCE
     """(0008,0008) Image Type does not say SECONDARY, an image made from another."""
     species: Strictness = Strictness.ENFORCE

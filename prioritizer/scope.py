@@ -37,7 +37,7 @@ class Scope:
 
     modalities: tuple[str, ...] = ("CR", "DX")
     min_age_years: float = 0.0
-    max_age_years: float = 17.999
+    max_age_years: float = 120.0
     views: tuple[str, ...] = ("AP", "PA")
     species: str = "human"
 

@@ -22,7 +22,7 @@ from prioritizer.pixels import Preprocessing
 
 CARD = "card.toml"
 GUARD = "guard.npz"
-DEFAULT_BUNDLE = "cxr-pneumonia-pediatric-densenet121"
+DEFAULT_BUNDLE = "cxr-pneumonia-efficientnet-lite0"
 TOLERANCE = {"f32": 1e-4, "bf16": 5e-3}
 """Largest allowed difference in probability on the golden inputs, by precision (DESIGN invariant 4)."""
 

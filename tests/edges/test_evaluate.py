@@ -159,7 +159,7 @@ def test_the_shipped_bundle_on_real_children(tmp_path: Path):
     done = CliRunner().invoke(app, command)
     assert done.exit_code == 0, done.output
     told = json.loads(done.stdout)
-    found = told["cohorts"]["nih-child"]
+    found = told["cohorts"]["nih-child, children"]
     assert (found["n"], found["events"]) == (32, 9)
     assert told["verdict"] == "do not activate"
     assert {group["kind"] for group in found["subgroups"]} == {"sex", "view"}

@@ -178,7 +178,7 @@ def test_the_same_instance_again_changes_nothing_and_other_bytes_are_kept_as_a_c
 
 def test_a_film_outside_the_scope_stays_on_the_list_with_its_reason(daemon: Daemon, tmp_path: Path) -> None:
     number = next(NUMBERS)
-    sends(daemon, phantom(tmp_path, number, age="044Y"))
+    sends(daemon, phantom(tmp_path, number, changes={"ViewPosition": "LL"}))
     daemon.wait_settled()
     row = daemon.row(phantom_study_uid(number))
     assert row is not None

@@ -199,7 +199,7 @@ def others_claim(room: Room, page: Page) -> None:
 
 
 def not_scored(room: Room, page: Page) -> None:
-    page.goto(f"/study/{room.film(age='044Y', waits=False)}")
+    page.goto(f"/study/{room.film(changes={'ViewPosition': 'LL'}, waits=False)}")
 
 
 def unfolded(room: Room, page: Page) -> None:

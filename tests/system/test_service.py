@@ -173,7 +173,7 @@ def test_a_raised_film_stands_before_those_that_came_earlier_and_fifo_keeps_them
     told = sections(model={"bundle": str(raising_bundle(tmp_path))})
     with running_daemon(tmp_path, told) as daemon:
         unscored = next(NUMBERS)
-        sends(daemon, phantom(tmp_path, unscored, age="070Y"))
+        sends(daemon, phantom(tmp_path, unscored, changes={"ViewPosition": "LL"}))
         daemon.wait_settled()
         raised = a_film_is_scored(daemon, tmp_path)
         assert [row["study_uid"] for row in daemon.listed()] == [raised, phantom_study_uid(unscored)]

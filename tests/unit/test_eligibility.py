@@ -30,7 +30,7 @@ from prioritizer.eligibility import (
 from prioritizer.likeness import Figures
 from tests.unit.archives import SECONDARY_CAPTURE, indiana, instance, rsna, shared_data
 
-SCOPE = Scope()
+SCOPE = Scope(max_age_years=17.999)
 FOR_PROCESSING = "1.2.840.10008.5.1.4.1.1.1.1.1"
 ENFORCED = Rules()
 FLAG_AGE = Rules(age=Strictness.FLAG)

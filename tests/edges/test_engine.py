@@ -70,15 +70,15 @@ def test_the_closed_form_saliency_is_the_map_of_pytorch_grad_cam_before_its_norm
     from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 
     images = model_inputs(bundle)
-    cells = 7 * 7
-    with GradCAM(model=torch_network, target_layers=[torch_network.features]) as cam:
+    cells = 14 * 14
+    with GradCAM(model=torch_network, target_layers=[torch_network.bn2]) as cam:
         cam(input_tensor=torch.from_numpy(images), targets=[ClassifierOutputTarget(0)] * len(images))
         weights = cam.get_cam_weights(
             images, None, None, cam.activations_and_grads.activations[0].numpy(), cam.activations_and_grads.gradients[0].numpy()
         )
         raw = (weights[:, :, None, None] * cam.activations_and_grads.activations[0].numpy()).sum(axis=1)
     np.testing.assert_allclose(engine.infer(images).saliency, raw, atol=1e-4)
-    assert raw.shape == (len(images), 7, 7)
+    assert raw.shape == (len(images), 14, 14)
     assert cells == raw[0].size
 
 
@@ -154,9 +154,12 @@ def test_serving_imports_no_torch() -> None:
 
 def test_the_card_states_scope_data_and_figures_with_intervals(bundle: Bundle) -> None:
     card = bundle.card
-    assert bundle.scope.max_age_years < 18
+    assert (bundle.scope.min_age_years, bundle.scope.max_age_years) == (0, 120)
     assert "CC BY 4.0" in card["data"]["licence"]
-    for name, (value, low, high) in card["metrics"]["val_report"].items():
-        assert low <= value <= high, name
+    assert set(card["metrics"]) >= {"val_report_guangzhou_children", "val_report_nih_adults"}
+    for split, found in card["metrics"].items():
+        assert card["metrics_of"][split]["films"] > 100
+        for name, (value, low, high) in found.items():
+            assert low <= value <= high, (split, name)
     assert set(card["files"]) == {"model.onnx", "weights.safetensors", "calibration.json", "golden.npz", "guard.npz"}
     assert "not a diagnosis" in (bundle.folder / "CARD.md").read_text().lower()

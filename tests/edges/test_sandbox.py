@@ -124,7 +124,7 @@ def test_an_engine_process_is_proved_before_it_scores() -> None:
     engine = EngineProcess(default_folder(), precision="f32", threads=0)
     try:
         outputs = engine.score(np.zeros((224, 224), dtype=np.float32))
-        assert outputs.saliency.shape == (1, 7, 7)
+        assert outputs.saliency.shape == (1, 14, 14)
         assert engine.name.startswith("openvino-")
     finally:
         engine.close()

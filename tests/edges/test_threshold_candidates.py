@@ -9,6 +9,7 @@ import pytest
 import sqlalchemy as sa
 
 from prioritizer import proposing_threshold
+from prioritizer.calibration import AgeGroup
 from prioritizer.config import Settings, Site, Store
 from prioritizer.db import activating, calibrations, scoring, worklist
 from prioritizer.db.activating import Decision
@@ -32,7 +33,8 @@ def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
 
 
 def ask(ledger: sa.Engine, settings: Settings, expected: int | None = None, **wish: Any) -> Row:
-    return proposing_threshold.propose(ledger, settings, ThresholdWish(**wish), "anna", NOW, expected=expected)
+    wish = ThresholdWish(ages=AgeGroup.CHILDREN, **wish)
+    return proposing_threshold.propose(ledger, settings, wish, "anna", NOW, expected=expected)
 
 
 def scored_at(ledger: sa.Engine, settings: Settings, *logits: float) -> None:

@@ -171,7 +171,9 @@ def _by_age(request: Request, bundle: Bundle, in_force: Calibration, gathered: G
     if not in_force.groups:
         return _of_whole([_outcome(request, bundle, in_force, None, gathered, now)])
     groups = [request.ages] if request.ages is not None else _carried(in_force, gathered)
-    return _of_whole([_outcome(request, bundle, in_force, group, _only(gathered, in_force, group, groups), now) for group in groups])
+    return _of_whole(
+        [_outcome(request, bundle, in_force, group, _only(request, gathered, in_force, group, groups), now) for group in groups]
+    )
 
 
 def _carried(in_force: Calibration, gathered: Gathered | None) -> list[AgeGroup]:
@@ -186,11 +188,17 @@ def _carried(in_force: Calibration, gathered: Gathered | None) -> list[AgeGroup]
     return enough or [max(images, key=lambda group: len(images[group]))]
 
 
-def _only(gathered: Gathered | None, in_force: Calibration, group: AgeGroup, groups: Sequence[AgeGroup]) -> Gathered | None:
-    """The images of an age group; the others enter no figure of it, and it is said of those that enter none at all."""
+def _only(
+    request: Request, gathered: Gathered | None, in_force: Calibration, group: AgeGroup, groups: Sequence[AgeGroup]
+) -> Gathered | None:
+    """The images of an age group; the others enter no figure of it, and it is said of those that enter none at all.
+
+    Images without an age go where a study without one goes, or where the person says that the cohort belongs.
+    """
     if gathered is None:
         return None
-    theirs = {image.file: in_force.group_of(image.traits.age_years) for image in gathered.analysed}
+    ages = {image.file: image.traits.age_years for image in gathered.analysed}
+    theirs = {file: request.ages if request.ages and age is None else in_force.group_of(age) for file, age in ages.items()}
     said = {other: f"of {other}, whose map {'is fitted by itself' if other in groups else 'stays as it is'}" for other in AgeGroup}
     others = [Finding(file=file, what=f"of {its}", said=said[its], excludes=True) for file, its in theirs.items() if its is not group]
     return replace(gathered, findings=(*gathered.findings, *others))

@@ -191,6 +191,8 @@ def test_the_report_takes_sections_from_elsewhere_and_lists_every_fault(
     shutil.copy(twice, folder / "NORMAL" / "copy-0001-0001.jpeg")
     shutil.copy(next((folder / "PNEUMONIA").iterdir()), folder / "NORMAL" / "wrong-0001-0001.jpeg")
     (folder / "NORMAL" / "broken-0001-0001.jpeg").write_bytes(b"not a picture")
+    with (folder / "labels.csv").open("a") as labels:
+        labels.write("".join(f"\nNORMAL/{name}-0001-0001.jpeg,NORMAL,{name},3" for name in ("copy", "wrong", "broken")))
     request = Request(cohort=folder, ignore_scope=True, by="anna", cache=cache, report=tmp_path / "r.html")
     _, path = run(ledger, settings, request, utc_now(), extra_sections=lambda outcome: (Section(title="Effect on the list"),))
     assert "Effect on the list" in path.read_text()
@@ -205,6 +207,7 @@ def test_unlabelled_consecutive_images_move_to_a_stated_prevalence(
     request = Request(
         cohort=folder,
         unlabelled=True,
+        ages=AgeGroup.CHILDREN,
         prevalence=0.25,
         ignore_scope=True,
         by="anna",
@@ -227,10 +230,10 @@ def test_dicom_files_are_read_through_the_decoder_and_the_scope_of_their_headers
     folder.mkdir()
     lines = ["file,label,patient_id"]
     for number in range(44):
-        path = phantom(folder, number + 1, opacity=number % 2 == 0, changes={"ViewPosition": "LL"} if number == 43 else None)
+        path = phantom(folder, number + 1, opacity=number % 2 == 0, changes={"BodyPartExamined": "FOOT"} if number == 43 else None)
         lines.append(f"{path.name},{int(number % 2 == 0)},p{number}")
     (folder / "labels.csv").write_text("\n".join(lines))
-    assert pydicom.dcmread(folder / "phantom-44-1.dcm", stop_before_pixels=True).ViewPosition == "LL"
+    assert pydicom.dcmread(folder / "phantom-44-1.dcm", stop_before_pixels=True).BodyPartExamined == "FOOT"
     # Phantoms are unlike the training data; only the rules about headers are at stake here.
     headers_alone = settings.model_copy(update={"scope": Scope(likeness=Strictness.OFF)})
     outcome, path = run(ledger, headers_alone, Request(cohort=folder, by="anna"), utc_now())

@@ -301,7 +301,7 @@ def warped(film: Float32, degrees: float, scale: Sequence[float], shift: Sequenc
     cos, sin = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
     theta = torch.tensor([[[cos * scale[0], -sin * scale[0], shift[0]], [sin * scale[1], cos * scale[1], shift[1]]]], dtype=torch.float32)
     grid = functional.affine_grid(theta, [1, 1, SIDE, SIDE], align_corners=False)
-    given = torch.from_numpy(np.ascontiguousarray(film, dtype=np.float32))[None, None]
+    given = torch.from_numpy(np.array(film, dtype=np.float32, order="C"))[None, None]
     found: Float32 = functional.grid_sample(given, grid, align_corners=False, padding_mode=beyond)[0, 0].numpy()
     return found
 

@@ -56,7 +56,7 @@ def _destination_on(settings: Settings, port: int) -> ConfiguredDestination:
 
 
 def _send_phantoms(engine: sa.Engine, folder: Path, studies: int, daemon: Destination, talk: Console) -> list[str]:
-    """Phantoms with numbers that the ledger does not know yet, two of three plain, which the bundled network does not raise.
+    """Phantoms with numbers that the ledger does not know yet, of adults, two of three plain, which the bundled network does not raise.
 
     They are drawings: what it says of them means nothing. Returns their study UIDs.
     """
@@ -67,7 +67,7 @@ def _send_phantoms(engine: sa.Engine, folder: Path, studies: int, daemon: Destin
             taken_at=datetime.now(UTC),
             opacity=n % 3 == 2,
             plain=n % 3 != 2,
-            age=f"00{n % 5 + 1}Y",
+            age=f"0{30 + 7 * n % 50}Y",
             sex="FM"[n % 2],
         )
         for n in range(studies)

@@ -13,8 +13,8 @@ from PIL import Image
 Float64 = NDArray[np.float64]
 Radii = tuple[float | Float64, float]
 
-OPACITY = 0.34
-"""Extra attenuation of the drawn consolidation, in the units of `_attenuation`: clearly visible, fainter than the heart."""
+OPACITY = 1.0
+"""Extra attenuation of the drawn patches, in the units of `_attenuation`: clearly visible."""
 
 
 def picture(size: int, *, opacity: bool = False, seed: int = 0) -> NDArray[np.uint8]:
@@ -58,10 +58,8 @@ def _anatomy(rows: int, columns: int, rng: np.random.Generator, *, opacity: bool
     tilt, scale = rng.uniform(-0.04, 0.04), rng.uniform(0.94, 1.05) * (1.14 if plain else 1.0)
     x, y = (x + tilt * y + rng.uniform(-0.03, 0.03)) / scale, (y + rng.uniform(-0.03, 0.03)) / scale
     dense = _plain_attenuation(x, y) if plain else _attenuation(x, y, rng)
-    side = rng.choice((-1.0, 1.0))
-    centre = side * rng.uniform(0.36, 0.5), rng.uniform(0.05, 0.4)
     if opacity:
-        dense = dense + OPACITY * _consolidation(x, y, centre, rng)
+        dense = dense + OPACITY * _consolidation(x, y, rng)
     film: Float64 = 0.02 + 0.96 * (1.0 - np.exp(-(2.0 if plain else 1.55) * dense))
     return film
 
@@ -177,12 +175,13 @@ def _vessels(x: Float64, y: Float64, rng: np.random.Generator) -> Float64:
     return total
 
 
-def _consolidation(x: Float64, y: Float64, centre: tuple[float, float], rng: np.random.Generator) -> Float64:
-    """A patchy, soft-edged opacity inside one lung: a sum of blurred spots around `centre`."""
+def _consolidation(x: Float64, y: Float64, rng: np.random.Generator) -> Float64:
+    """Many small, soft-edged patches in both lungs: bronchopneumonia as a draughtsman sees it."""
     total = np.zeros_like(x)
-    for _ in range(14):
-        spot_x, spot_y = centre[0] + rng.normal(0, 0.09), centre[1] + rng.normal(0, 0.1)
-        radius = rng.uniform(0.06, 0.13)
-        total = total + rng.uniform(0.4, 0.9) * np.exp(-(((x - spot_x) ** 2 + (y - spot_y) ** 2) / radius**2))
+    for side in (-1, 1):
+        for _ in range(60):
+            spot_x, spot_y = side * (0.42 + rng.normal(0, 0.14)), 0.15 + rng.normal(0, 0.35)
+            radius = rng.uniform(0.02, 0.06)
+            total = total + rng.uniform(0.4, 0.9) * np.exp(-(((x - spot_x) ** 2 + (y - spot_y) ** 2) / radius**2))
     result: Float64 = np.clip(total, 0, 1.6) * _lungs(x, y)
     return result

@@ -119,7 +119,7 @@ def test_an_activation_moves_what_waits_and_holds_for_what_comes_without_a_resta
     assert row(daemon, before)["band"] == "HIGH"
     after = film(daemon, tmp_path)
     assert row(daemon, after)["band"] == "HIGH"
-    assert [one.calibration_id for study in (before, after) for one in daemon.instances(study)] == [name, name]
+    assert [one.calibration_id for study in (before, after) for one in daemon.instances(study)] == [f"{name} (children)"] * 2
     assert daemon.cli_json("status")["calibration"]["id"] == name
     assert daemon.events("reloaded") == []
 
@@ -140,7 +140,7 @@ def test_score_and_check_name_the_calibration_that_is_active(daemon: Daemon, tmp
     name = candidate(daemon, RAISES_ALL)
     calibration(daemon, "activate", name)
     answer = json.loads(daemon.cli("score", str(phantom(tmp_path, next(NUMBERS))), "--json").stdout)
-    assert (answer["calibration"], answer["band"]) == (name, "HIGH")
+    assert (answer["calibration"], answer["band"]) == (f"{name} (children)", "HIGH")
     assert name in daemon.cli("check").stdout
 
 
@@ -163,7 +163,7 @@ def test_going_back_and_forth_leaves_the_result_that_applies_as_the_newest_in_th
     stored = {found["sop"]: found["name"] for found in stored_in(orthanc) if found["study"] == study}
     newest = pydicom.dcmread(download(orthanc, stored[results()[-1]], tmp_path / "newest.dcm"))
     assert "RAISED" in newest.DerivationDescription
-    assert f"{every}, activation" in newest.DerivationDescription
+    assert f"{every} (children), activation" in newest.DerivationDescription
 
 
 @on_one
@@ -247,7 +247,7 @@ def test_a_cohort_that_is_too_small_is_refused_with_what_is_missing_and_a_report
 
 @on_one
 def test_a_prevalence_alone_shifts_without_images(daemon: Daemon) -> None:
-    said = daemon.cli_json("recalibrate", "--prevalence", "0.1")
+    said = daemon.cli_json("recalibrate", "--prevalence", "0.1", "--ages", "children")
     assert (said["verdict"], said["candidate"]["method"]) == ("activate with care", "prevalence shift")
     assert said["candidate"]["intercept"] < BUNDLE.calibration.intercept
 

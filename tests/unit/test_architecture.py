@@ -29,7 +29,6 @@ PURE = frozenset(
         "recalibration",
         "operating_point",
         "cohort_lint",
-        "advice",
         "ranking",
         "ruling",
         "threshold",

@@ -606,7 +606,7 @@ def test_the_card_lists_every_source_with_whom_to_cite(hospitals: Path, run_with
         ("read", "west", "judge"),
     ]
     assert card["data"]["without"] == ["west"]
-    assert set(card["metrics"]) == {"val_report", LEFT_OUT, "all"}
+    assert set(card["metrics"]) == {"val_report", LEFT_OUT, "all_east", "all_west"}
     page = (tmp_path / "bundle" / "CARD.md").read_text()
     assert "- mined (site west; only learns; labels: text-mined; " in page
     assert page.count("CC BY 4.0, cite ") == 3

@@ -381,21 +381,21 @@ def test_retention_and_alarms_do_not_mind_calibrations(ledger: sa.Engine) -> Non
 
 @pytest.mark.parametrize(("stage", "held"), [(Stage.SHADOW, False), (Stage.PILOT, True), (Stage.ACTIVE, True)])
 def test_strange_images_are_held_back_where_studies_are_marked_or_moved(ledger: sa.Engine, stage: Stage, held: bool):
-    assert local_calibration.holds_back(ledger, replace(SITE, stage=stage)) is held
+    assert local_calibration.local(ledger, replace(SITE, stage=stage)).holds_back is held
 
 
 def test_a_local_calibration_that_was_judged_fit_lets_them_through(ledger: sa.Engine):
     active = replace(SITE, stage=Stage.ACTIVE)
     candidate(ledger)
-    assert local_calibration.holds_back(ledger, active)
+    assert local_calibration.local(ledger, active).holds_back
     activate(ledger, "b")
-    assert not local_calibration.holds_back(ledger, active)
-    assert local_calibration.holds_back(ledger, replace(active, bundle_digest="e" * 64))
+    assert not local_calibration.local(ledger, active).holds_back
+    assert local_calibration.local(ledger, replace(active, bundle_digest="e" * 64)).holds_back
     roll_back(ledger)
-    assert local_calibration.holds_back(ledger, active)
+    assert local_calibration.local(ledger, active).holds_back
 
 
 def test_a_calibration_that_was_advised_against_lets_nothing_through(ledger: sa.Engine):
     candidate(ledger, verdict=UNFIT)
     activate(ledger, "b", against_advice="there is nothing better")
-    assert local_calibration.holds_back(ledger, replace(SITE, stage=Stage.ACTIVE))
+    assert local_calibration.local(ledger, replace(SITE, stage=Stage.ACTIVE)).holds_back

@@ -193,7 +193,9 @@ def _model(bundle: Bundle, request: Request) -> tuple[OperatingPoint, str]:
         sensitivity, specificity, where = request.sensitivity, request.specificity, "as stated"
     else:
         metrics = bundle.card.get("metrics", {})
-        name = next((name for name in metrics if name.startswith(SPLIT)), SPLIT)
+        reported = [one for one in metrics if one.startswith(SPLIT) and "specificity" in metrics[one]]
+        # Of several sets the one on which the fewest without the finding are left where they were: nobody is promised more.
+        name = min(reported, key=lambda one: float(np.ravel(metrics[one]["specificity"])[0]), default=SPLIT)
         measured = metrics.get(name, {})
         if "sensitivity" not in measured or "specificity" not in measured:
             raise ConfigError((f"the card of {bundle.name} has no sensitivity and specificity; give --sensitivity and --specificity",))

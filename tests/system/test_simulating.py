@@ -113,7 +113,7 @@ def test_the_page_the_csv_and_the_json_hold_the_same_figures(tmp_path: Path) -> 
 
 def test_the_models_figures_come_from_the_card_and_it_says_so() -> None:
     told = json.loads(simulate("--rate", "12", *SMALL, "--json").stdout)
-    card = BUNDLE.card["metrics"]["val_report_guangzhou_children"]
+    card = BUNDLE.card["metrics"]["val_report_nih_adults"]
     assert f"sensitivity {card['sensitivity'][0]:.3f}" in told["assumptions"]["model"]
     assert "val_report" in told["assumptions"]["model"]
     assert "assumed" in told["assumptions"]["prevalence"]

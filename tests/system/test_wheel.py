@@ -60,6 +60,6 @@ def test_a_physicist_simulates_and_recalibrates_in_a_serving_install(installed: 
     assert simulated.returncode == 0, simulated.stderr
     assert "<svg" in (tmp_path / "room.html").read_text()
     assert run(installed / "prioritizer", "migrate", cwd=tmp_path).returncode == 0
-    shifted = run(installed / "prioritizer", "recalibrate", "--prevalence", "0.2", "--json", cwd=tmp_path)
+    shifted = run(installed / "prioritizer", "recalibrate", "--prevalence", "0.2", "--ages", "children", "--json", cwd=tmp_path)
     assert "not installed" not in shifted.stderr
     assert '"candidate"' in shifted.stdout or '"id"' in shifted.stdout, shifted.stdout + shifted.stderr

@@ -54,6 +54,7 @@ COMPUTED_RADIOGRAPHY_CLASS = "1.2.840.10008.5.1.4.1.1.1"
 FOR_PRESENTATION_CLASS = "1.2.840.10008.5.1.4.1.1.1.1"
 FOR_PROCESSING_CLASS = "1.2.840.10008.5.1.4.1.1.1.1.1"
 RADIOGRAPH_CLASSES = frozenset({COMPUTED_RADIOGRAPHY_CLASS, FOR_PRESENTATION_CLASS, FOR_PROCESSING_CLASS})
+AGE_NOT_STATED = "age not stated"
 AGES_APART = 2.0
 """Years between a stated age and that by the dates from which on they disagree: birth dates are cut to the year, ages to whole years."""
 MAX_REASON = 300
@@ -270,6 +271,8 @@ def check_age(instance: Instance, scope: Scope) -> Finding | None:
     if stated is not None and by_dates is not None and abs(stated - by_dates) > AGES_APART:
         both = f"Patient's Age says {age_words(stated) if stated else '0'}, the birth date {age_words(by_dates)}"
         return Finding(rule="age", sentence=f"{both}: they disagree")
+    if instance.age_years is None and scope.every_age:
+        return None
     if instance.age_years is None:
         return Finding(rule="age", sentence=f"age not stated; the model is for {span}")
     for years in (instance.age_years, instance.age_years if by_dates is None else by_dates):
@@ -382,4 +385,5 @@ def judge(
             return Verdict(reason=finding)
         warnings.append(finding.sentence)
     doubts = instance.rendering_warnings
-    return Verdict(reason=None, warnings=(*warnings, *unstated(instance), *doubts), doubts=doubts)
+    ageless = (AGE_NOT_STATED,) if instance.age_years is None and scope.every_age else ()
+    return Verdict(reason=None, warnings=(*warnings, *unstated(instance), *ageless, *doubts), doubts=doubts)

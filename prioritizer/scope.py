@@ -31,6 +31,10 @@ class PopulationRule(StrEnum):
         return Strictness(self.value)
 
 
+OLDEST = 110.0
+"""Years up to which a scope holds every patient."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scope:
     """What the bundle's card says the model is for."""
@@ -40,6 +44,11 @@ class Scope:
     max_age_years: float = 120.0
     views: tuple[str, ...] = ("AP", "PA")
     species: str = "human"
+
+    @property
+    def every_age(self) -> bool:
+        """No age is outside: that none is stated is then no reason, and the calibration has a rule of its own for it."""
+        return self.min_age_years <= 0 and self.max_age_years >= OLDEST
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -632,3 +632,13 @@ def test_no_verdict_quotes_a_name_or_number_of_the_patient():
         reason = judge(replace(film, **values), SCOPE, Rules()).reason
         assert reason is not None
         assert not any(secret in reason.sentence for secret in ("Secret", "4711", "4712", "20200101"))
+
+
+def test_where_no_age_is_outside_the_scope_a_missing_one_is_a_warning() -> None:
+    ageless, every = instance(age_years=None), Scope(min_age_years=0, max_age_years=120)
+    found = judge(ageless, every, Rules())
+    assert found.eligible
+    assert "age not stated" in found.warnings
+    assert "age not stated" not in judge(instance(age_years=40.0), every, Rules()).warnings
+    assert not judge(ageless, SCOPE, Rules()).eligible
+    assert not judge(ageless, Scope(min_age_years=18, max_age_years=120), Rules()).eligible

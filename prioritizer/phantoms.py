@@ -180,8 +180,8 @@ def _consolidation(x: Float64, y: Float64, rng: np.random.Generator) -> Float64:
     total = np.zeros_like(x)
     for side in (-1, 1):
         for _ in range(60):
-            spot_x, spot_y = side * (0.42 + rng.normal(0, 0.14)), 0.15 + rng.normal(0, 0.35)
-            radius = rng.uniform(0.02, 0.06)
+            spot_x, spot_y = side * (0.40 + rng.normal(0, 0.10)), 0.15 + rng.normal(0, 0.30)
+            radius = rng.uniform(0.015, 0.045)
             total = total + rng.uniform(0.4, 0.9) * np.exp(-(((x - spot_x) ** 2 + (y - spot_y) ** 2) / radius**2))
     result: Float64 = np.clip(total, 0, 1.6) * _lungs(x, y)
     return result

@@ -36,9 +36,8 @@ class Local:
 
 def local(engine: sa.Engine, policy: Policy) -> Local:
     """Read from the ledger; only of images beyond the bundle's limit is it asked."""
-    fit = judged_fit(engine, policy.bundle_digest)
-    applies = applying(engine, policy).calibration
-    return Local(
-        holds_back=holding(engine, policy).policy.stage is not Stage.SHADOW and not fit,
-        limit=applies.local_limit if applies is not None and fit else None,
-    )
+    with connect.one_look(engine):
+        fit = judged_fit(engine, policy.bundle_digest)
+        applies = applying(engine, policy).calibration
+        moves = holding(engine, policy).policy.stage is not Stage.SHADOW
+    return Local(holds_back=moves and not fit, limit=applies.local_limit if applies is not None and fit else None)

@@ -8,26 +8,32 @@ without recalibration.
 from __future__ import annotations
 
 import argparse
+import json
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import tomlkit
 from numpy.typing import NDArray
 
-from prioritizer.calibration import Calibration, expected_calibration_error
+from prioritizer.calibration import Calibration, as_document, expected_calibration_error
+from prioritizer.inference.bundle import CARD, Bundle, open_bundle, sha256_of
+from prioritizer.inference.engine import Engine
+from prioritizer.learning import graph
 from prioritizer.learning.cohorts import read_cohort
+from prioritizer.learning.export import answers, draft_bundle, load_run
 from prioritizer.learning.first_maps import first_maps
 from prioritizer.learning.labelled import LabelledImage
 from prioritizer.learning.never_seen import halves
-from prioritizer.learning.pictures import load_pictures
 from prioritizer.learning.splits import LEFT_OUT, read_splits
-from prioritizer.learning.subjects import Subject, open_subject
 from prioritizer.measures import Cases, figures, roc_auc
 from prioritizer.operating_point import Wish, operating_point
 from prioritizer.recalibration import Sample, recalibrate
 
-HALVES, TARGET, BATCH = 20, 0.95, 32
+HALVES, TARGET = 20, 0.95
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,10 +80,76 @@ def tried(images: Sequence[LabelledImage], logits: NDArray[np.float64], before: 
     )
 
 
-def logits_of(subject: Subject, images: Sequence[LabelledImage]) -> NDArray[np.float64]:
-    """What the run says of each image: float64 (N,)."""
-    pictures, _ = load_pictures(images, subject.spec)
-    return np.concatenate([subject.score(pictures[at : at + BATCH]).logits for at in range(0, len(pictures), BATCH)])
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Summary:
+    """Means and counts over all pairs of halves."""
+
+    films: int
+    roc_auc: float
+    """On all films: no monotone map changes it much."""
+    recalibrated: dict[str, float]
+    as_it_was: dict[str, float]
+    """Mean `ece`, `sensitivity` and `specificity`."""
+    ece_above_chance: float
+    intercepts: int
+    slopes: int
+    """Pairs whose interval holds what is right."""
+
+    def lines(self) -> list[str]:
+        """For people."""
+        return [
+            f"{self.films} films, ROC-AUC {self.roc_auc:.3f}",
+            *(f"{name}: {value:.3f} recalibrated, {self.as_it_was[name]:.3f} as it was" for name, value in self.recalibrated.items()),
+            f"ece above chance: {self.ece_above_chance:.3f} (at most 0.02 is wanted)",
+            f"intervals that hold what is right: intercept {self.intercepts}, slope {self.slopes} of {HALVES} (17 are wanted)",
+        ]
+
+
+def summary(images: Sequence[LabelledImage], logits: NDArray[np.float64], before: Calibration) -> Summary:
+    """All pairs of halves of a site's images, with the logits (N,) of a network that never saw the site and the map of the other sites."""
+    found = [tried(images, logits, before, seed) for seed in range(HALVES)]
+    names = ("ece", "sensitivity", "specificity")
+    after, unchanged = ({name: float(np.mean([getattr(one, name)[which] for one in found])) for name in names} for which in (0, 1))
+    return Summary(
+        films=len(images),
+        roc_auc=roc_auc(np.array([float(image.label) for image in images]), logits),
+        recalibrated=after,
+        as_it_was=unchanged,
+        ece_above_chance=float(np.mean([one.ece[0] - one.chance for one in found])),
+        intercepts=sum(one.intercept for one in found),
+        slopes=sum(one.slope for one in found),
+    )
+
+
+def logits_of(engine: Engine, images: Sequence[LabelledImage]) -> NDArray[np.float64]:
+    """What the network says of each image: float64 (N,)."""
+    return answers(engine, images).logits
+
+
+def keep(run: Path, folder: Path, calibration: Calibration, films: int) -> Bundle:
+    """The network of a run as a bundle that can be tried and not be served with: no guard, and a card that says so."""
+    recipe, model, facts = load_run(run)
+    folder.mkdir(parents=True, exist_ok=True)
+    graph.export_graph(model, recipe, folder / "model.onnx")
+    (folder / "calibration.json").write_text(json.dumps(as_document(calibration), indent=1) + "\n", encoding="utf-8")
+    golden = graph.golden_pictures(recipe.picture.size)
+    outputs: dict[str, Any] = dict(graph.golden_outputs(model, golden, recipe))
+    np.savez_compressed(folder / "golden.npz", pictures=golden, **outputs)
+    spec = recipe.preprocessing
+    card = {
+        "name": f"trained-without-{'-'.join(facts['without'])}",
+        "title": "For tests of recalibration alone: it has no guard and was judged by nobody",
+        "preprocessing": {key: getattr(spec, key) for key in ("id", "size", "resize", "tone")}
+        | {"mean": list(spec.mean), "std": list(spec.std)},
+        "scope": {"modalities": ["CR", "DX"], "views": ["AP", "PA"], "species": "human", "min_age_years": 0, "max_age_years": 120},
+        "saliency": {"scale": 1.0, "bias": draft_bundle(folder, recipe, model).bias},
+        "data": {key: facts[key] for key in ("data_sha256", "images", "pneumonia", "sources", "without")},
+        "training": {key: facts[key] for key in ("prioritizer", "torch", "timm", "initial_weights", "epochs_done", "recipe")},
+        "judged_on": {"films": films},
+        "files": {name: sha256_of(folder / name) for name in ("model.onnx", "calibration.json", "golden.npz")},
+    }
+    (folder / CARD).write_text(tomlkit.dumps(card), encoding="utf-8")
+    return open_bundle(folder)
 
 
 def main() -> None:
@@ -85,23 +157,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("run", type=Path)
     parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--keep", type=Path, help="write the network with its map here, in half precision")
     given = parser.parse_args()
     cohort = read_cohort(given.data)
     splits = read_splits(given.run / "splits.json", cohort.images, cohort.root)
-    subject = open_subject(given.run)
-    calib = splits["calib"]
-    before = first_maps("run", calib, logits_of(subject, calib), target=TARGET, fitted_on="the other sites").calibration
-    images = splits[LEFT_OUT]
-    logits = logits_of(subject, images)
-    found = [tried(images, logits, before, seed) for seed in range(HALVES)]
-    print(f"{len(images)} films, ROC-AUC {roc_auc(np.array([float(image.label) for image in images]), logits):.3f}")
-    for name in ("ece", "sensitivity", "specificity"):
-        after, unchanged = np.mean([getattr(one, name) for one in found], axis=0)
-        print(f"{name}: {after:.3f} recalibrated, {unchanged:.3f} as it was")
-    print(f"ece above chance: {np.mean([one.ece[0] - one.chance for one in found]):.3f} (at most 0.02 is wanted)")
-    print(
-        f"intervals that hold what is right: intercept {sum(one.intercept for one in found)}, slope {sum(one.slope for one in found)} of 20"
-    )
+    calib, images = splits["calib"], splits[LEFT_OUT]
+    with tempfile.TemporaryDirectory() as folder:
+        recipe, model, _ = load_run(given.run)
+        graph.export_graph(model, recipe, Path(folder) / "model.onnx")
+        engine = Engine(draft_bundle(Path(folder), recipe, model))
+        found, logits = logits_of(engine, calib), logits_of(engine, images)
+    before = first_maps("run", calib, found, target=TARGET, fitted_on="the other sites").calibration
+    print("\n".join(summary(images, logits, before).lines()))
+    if given.keep is not None:
+        print(f"written: {keep(given.run, given.keep, before, len(images)).folder}")
 
 
 if __name__ == "__main__":

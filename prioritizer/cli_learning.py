@@ -49,7 +49,9 @@ def train(
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of weights, order and changes; the same as --set seed=N.")] = None,
     without: Annotated[list[str] | None, typer.Option(metavar="SITE", help="Leave a site out; several times, several sites.")] = None,
-    teacher: Annotated[Path | None, typer.Option(metavar="RUN", help="Folder of an earlier run, for a recipe with teacher.")] = None,
+    teacher: Annotated[
+        list[Path] | None, typer.Option(metavar="RUN", help="Folder of an earlier run, for a recipe with teacher; may be repeated.")
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on where the run was stopped.")] = False,
     smoke: Annotated[bool, typer.Option("--smoke", help="Two batches a phase, to see that everything works.")] = False,
 ) -> None:
@@ -68,7 +70,7 @@ def train(
             weights=weights,
             masks=masks,
             without=without or (),
-            teacher=teacher,
+            teacher=teacher or (),
             resume=resume,
             smoke=smoke,
             say=say,

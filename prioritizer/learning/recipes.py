@@ -118,8 +118,8 @@ class Recipe(Table):
     """Chance that a film with a lung mask is shown with its lungs painted over, and nothing is asked of it but to stay undecided: what
     stands around the lungs, and the shape of the lungs, then say nothing."""
     teacher: float = Share
-    """Of what is asked of an image with a text-mined label, the share that is the probability which an earlier run gives it
-    (`train --teacher RUN`); the rest is the label."""
+    """Of what is asked of an image with a text-mined label, the share that is the probability which earlier runs give it, on
+    average (`train --teacher RUN`); the rest is the label."""
     label_smoothing: float = Field(default=0.0, ge=0, lt=0.5)
     """Labels become s and 1 - s."""
     pos_weight: bool = False

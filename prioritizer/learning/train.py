@@ -49,7 +49,7 @@ def train(
     weights: Path | None = None,
     masks: Path | None = None,
     without: Sequence[str] = (),
-    teacher: Path | None = None,
+    teacher: Sequence[Path] = (),
     resume: bool = False,
     smoke: bool = False,
     say: Say = print,
@@ -58,7 +58,7 @@ def train(
     """Train `recipe` on the cohort at `root` into the run folder `folder`; with `resume`, go on with the run that is there.
 
     `masks`: a folder of lung masks, for a recipe with a lung loss. `without`: sites that are left out. `teacher`: the
-    folder of an earlier run, for a recipe that asks one. Raises ConfigError.
+    folders of earlier runs, for a recipe that asks them. Raises ConfigError.
     """
     journal, place = Journal(folder), take_place()
     cohort = read_cohort(root, labels)
@@ -72,7 +72,7 @@ def train(
         raise ConfigError(
             ("a recipe with lung_loss or painted_over needs lung masks of training images: give a source of the sources file its masks",)
         )
-    if bool(recipe.teacher) != (teacher is not None):
+    if bool(recipe.teacher) != bool(teacher):
         raise ConfigError(("a recipe with teacher needs --teacher RUN, the folder of an earlier run, and --teacher such a recipe",))
     with journal.held() if place.writes else nullcontext():
         if not resume and place.writes:
@@ -100,7 +100,7 @@ def _with_masks(cohort: Cohort, recipe: Recipe, masks: Path | None) -> Cohort:
 
 
 def _taken_up(
-    journal: Journal, cohort: Cohort, asked: Recipe | None, without: Sequence[str], teacher: Path | None
+    journal: Journal, cohort: Cohort, asked: Recipe | None, without: Sequence[str], teacher: Sequence[Path]
 ) -> tuple[Recipe, Splits]:
     """Recipe and split of a run that is to go on; the data must be the data it began with."""
     found, recipe = journal.facts(), journal.recipe()
@@ -115,8 +115,8 @@ def _taken_up(
         raise ConfigError((f"{cohort.title} is not the data that {journal.folder} was started on (its sources differ)",))
     if mask_facts(recipe, splits) != found.get("masks"):
         raise ConfigError((f"{journal.folder} was started with other lung masks",))
-    if teachers.facts(teacher) != found.get("teacher"):
-        raise ConfigError((f"{journal.folder} was started with another teacher, or without one; give --teacher as it was given then",))
+    if teachers.facts(teacher) != found.get("teacher", []):
+        raise ConfigError((f"{journal.folder} was started with other teachers, or without; give --teacher as it was given then",))
     return recipe, splits
 
 
@@ -184,7 +184,7 @@ def facts(
     place: Place,
     weights: Path | None,
     without: Sequence[str] = (),
-    teacher: Path | None = None,
+    teacher: Sequence[Path] = (),
 ) -> dict[str, Any]:
     """What is needed to repeat a run and to judge it, written before the first step."""
     return {
@@ -205,7 +205,7 @@ def facts(
         "sources": source_facts(cohort),
         "without": sorted(set(without)),
         "masks": mask_facts(recipe, splits),
-        **({"teacher": teachers.facts(teacher)} if teacher is not None else {}),
+        **({"teacher": teachers.facts(teacher)} if teacher else {}),
     }
 
 
@@ -226,7 +226,7 @@ def initial_facts(recipe: Recipe, weights: Path | None) -> dict[str, Any] | None
     return imagenet.facts(recipe.architecture) if recipe.initial == "imagenet" else None
 
 
-def gather(splits: Splits, recipe: Recipe, *, smoke: bool, tick: Tick, teacher: Path | None = None) -> Material:
+def gather(splits: Splits, recipe: Recipe, *, smoke: bool, tick: Tick, teacher: Sequence[Path] = ()) -> Material:
     """The pictures of `train` and `select`, read through the serving pixel path, and what the file statistics say of them."""
     chosen = _first_of_each(splits["train"], SMOKE_STEPS * recipe.batch_size) if smoke else splits["train"]
     total = len(chosen) + len(splits["select"])
@@ -240,7 +240,7 @@ def gather(splits: Splits, recipe: Recipe, *, smoke: bool, tick: Tick, teacher: 
     return Material(
         masks=of_lungs[0],
         masked=of_lungs[1],
-        targets=None if teacher is None else torch.from_numpy(teachers.targets(teacher, chosen, recipe.teacher)),
+        targets=torch.from_numpy(teachers.targets(teacher, chosen, recipe.teacher)) if teacher else None,
         pictures=pictures,
         labels=labels,
         boxes=surrounds.lung_boxes(pictures) if recipe.augment.surround else None,

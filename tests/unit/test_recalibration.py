@@ -81,6 +81,15 @@ def test_a_shift_is_repaired_on_cases_it_never_saw(shift: float, seed: int) -> N
     assert expected_calibration_error(BEFORE.probabilities(fresh.logits), fresh.labels) > 0.05
 
 
+def test_where_slope_and_intercept_are_wrong_an_intercept_alone_is_not_preferred_for_being_simpler() -> None:
+    for seed in range(12):
+        its = sample(180, share=0.35, separation=1.2, seed=seed)
+        found = recalibrate(replace(its, logits=2 * its.logits - 3), BEFORE)
+        losses = {trial.method: trial.log_loss.value for trial in found.trials if trial.log_loss is not None}
+        assert losses[SHRUNK] < losses[INTERCEPT]
+        assert found.winner in (SHRUNK, TEMPERATURE, PLATT)
+
+
 def test_the_gain_is_told_with_its_interval() -> None:
     found = recalibrate(sample(200, shift=2.0), BEFORE)
     winner = next(trial for trial in found.trials if trial.method == found.winner)

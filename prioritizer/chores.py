@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from prioritizer import standing, watching
 from prioritizer.clock import utc_now
 from prioritizer.config import Settings
-from prioritizer.db import clock_steps, copies, healing, housekeeping, reading, receiving, retention, signing_in
+from prioritizer.db import clock_steps, copies, healing, housekeeping, left_out, reading, receiving, retention, signing_in
 from prioritizer.db.retention import Deadlines
 from prioritizer.db.ruled import holding
 from prioritizer.dicom import attributes
@@ -32,6 +32,8 @@ KEPT_SESSIONS = timedelta(days=30)
 STEP = timedelta(seconds=20)
 """The clock of the machine drifts less than this between two looks; more is a step."""
 FIRST_RECONCILE_WAIT_S, MAX_RECONCILE_WAIT_S = 30.0, 3600.0
+LEFT_OUT_AGAIN_S = 600.0
+"""So long after nothing was owed it is looked again though nothing changed: a study that was read may have been opened again."""
 NO_ANSWER = "the database does not answer"
 LONGEST_TURN = timedelta(minutes=15)
 """A job that has not ended after so long hangs: the longest, the board of a million studies, takes seconds."""
@@ -78,6 +80,8 @@ class Chores:
         self._policy = policy or (lambda: policy_of(settings(), None))
         self._scrubbed_to = ""
         self._reconciled, self._reconcile_at, self._reconcile_wait = False, 0.0, FIRST_RECONCILE_WAIT_S / 2
+        self._left_out_by: tuple[object, ...] = ()
+        self._left_out_again = 0.0
         self._unlisted: int | None = None
         self._growth: float | None = None
         self._clocks = (utc_now(), time.monotonic())
@@ -95,6 +99,7 @@ class Chores:
             (self._guarded(self.look_at_the_clock), 5),
             (self._guarded(self.deadlines), 15),
             (self._guarded(self.alarms), 10),
+            (self._guarded(self.left_out), 10),
             (self._guarded(self.reconcile), 30),
             (self._guarded(self.retention), 600),
             (self._guarded(self.scrub), 30),
@@ -150,6 +155,15 @@ class Chores:
         reading.end_expired_claims(self._engine, now)
         reading.mark_overdue(self._engine, now)
         reading.expire(self._engine, now - timedelta(hours=self._settings().ranking.expire_after_hours), now)
+
+    def left_out(self) -> None:
+        """Images of another population: scored, or unscored again, some at a time, as what is in force says since it changed."""
+        policy = self._policy()
+        decided_by = left_out.decided_by(self._engine, policy)
+        if self._left_out_by == decided_by and time.monotonic() < self._left_out_again:
+            return
+        if not left_out.judge_again(self._engine, policy, utc_now()):
+            self._left_out_by, self._left_out_again = decided_by, time.monotonic() + LEFT_OUT_AGAIN_S
 
     def reconcile(self) -> None:
         """Once after a start: files that the ledger does not know enter it; rows whose file is gone raise an alarm.

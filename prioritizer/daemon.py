@@ -42,7 +42,7 @@ from prioritizer.chores import NO_ANSWER, Chores
 from prioritizer.clock import utc_now
 from prioritizer.config import Settings, read_settings
 from prioritizer.darkroom import SandboxedDarkroom
-from prioritizer.db import calibrations, clock_steps, connect, daemons, housekeeping, migrations, people, scoring
+from prioritizer.db import calibrations, clock_steps, connect, daemons, housekeeping, local_calibration, migrations, people, scoring
 from prioritizer.db.ruled import holding
 from prioritizer.dicom import develop
 from prioritizer.dicom.codec_selftest import codec_selftest
@@ -413,6 +413,7 @@ class Daemon:
             sandbox=self.sandbox,
             settings=lambda: self.settings,
             calibration=lambda: calibrations.applying(self.engine, self._policy()).calibration or bundle.calibration,
+            local=lambda: local_calibration.local(self.engine, self._policy()),
             folder=self._trial_room,
             turn=self._trial_turn,
         )

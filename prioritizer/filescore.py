@@ -19,6 +19,7 @@ from prioritizer import ranking
 from prioritizer.applying import NO_LEDGER, in_force_at
 from prioritizer.calibration import Calibration
 from prioritizer.config import Settings
+from prioritizer.db import local_calibration
 from prioritizer.db.in_force import InForce
 from prioritizer.dicom import develop
 from prioritizer.errors import ConfigError, NotFound, Unprocessable
@@ -136,7 +137,7 @@ def _score_one(
         settings,
         is_picture=is_picture(file),
         ignore_scope=ignore_scope,
-        local_limit=calibration.local_limit,
+        local_limit=local_calibration.of(rules).limit,
     )
     kind, population = (None, None) if look.figures is None else (look.figures.image_kind, look.figures.out_of_distribution)
     if look.outputs is None:

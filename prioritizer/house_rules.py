@@ -28,6 +28,7 @@ def policy_of(settings: Settings, bundle: Bundle | None) -> Policy:
         last_n=ranking.last_n,
         bundle_digest=bundle.digest if bundle else "",
         own=bundle.calibration if bundle else None,
+        out_of_distribution=settings.scope.out_of_distribution,
     )
     return policy.with_thresholds_of(bundle.calibration) if bundle else policy
 

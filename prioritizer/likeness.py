@@ -42,6 +42,11 @@ class Figures:
     one_measure: bool = False
     """The two are one distance: the guard of an older bundle cannot tell another kind of image from another population."""
 
+    @property
+    def distance(self) -> float | None:
+        """How far the picture lies from the training data, in units of the bundle's limit; None where the guard has no such measure."""
+        return None if self.one_measure else self.out_of_distribution
+
 
 NOT_ASKED = Figures(image_kind=np.inf, out_of_distribution=np.inf)
 """Where no guard was asked, nothing passes for what it should be."""

@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 
 from prioritizer.calibration import AgeGroup, Calibration, age_group
+from prioritizer.scope import PopulationRule
 from prioritizer.study import AIState
 
 
@@ -55,6 +56,8 @@ class Policy:
     """`t_high` and `t_low` for adults, where the calibration has a map of their own; the others are then those for children."""
     ageless: tuple[float, float] | None = None
     """Those for a patient whose age is not known, where there are two maps."""
+    out_of_distribution: PopulationRule = PopulationRule.UNTIL_CALIBRATED
+    """What the site does with images of another population or device than in training."""
 
     def with_thresholds(self, t_high: float, t_low: float) -> Policy:
         """The same rules with other thresholds, the same for every age."""

@@ -27,7 +27,7 @@ from prioritizer.db import delivering, local_calibration, scoring
 from prioritizer.db.healing import FILE_MISSING
 from prioritizer.db.receiving import Quiet
 from prioritizer.db.ruled import holding
-from prioritizer.db.scoring import ClaimedInstance
+from prioritizer.db.scoring import NOT_MEASURED, ClaimedInstance, Measured
 from prioritizer.dicom import attributes
 from prioritizer.dicom.back_off import REFUSAL_MINUTES, next_attempt_delay, next_try_after_refusal
 from prioritizer.dicom.develop import ModelInput
@@ -176,14 +176,15 @@ class ScoreStation:
         self.deaths.read(claim.instance.sha256)
         outputs = self.scorer.score(seen.picture)
         verdict = eligibility.with_drawing(verdict, seen.warnings)
-        rules = rules_of(self.settings)
+        rules, far = rules_of(self.settings), outputs.figures.distance
         if outputs.figures.out_of_distribution > 1 and rules.out_of_distribution is not PopulationRule.OFF:
             its = local_calibration.local(self.engine, self.policy)
             verdict = eligibility.with_guard(verdict, outputs.figures, rules, holds_back=its.holds_back, local_limit=its.limit)
         else:
             verdict = eligibility.with_guard(verdict, outputs.figures, rules)
         if verdict.reason is not None:
-            self._unscored(claim, InstanceState.INELIGIBLE, verdict.reason.rule, verdict.reason.sentence)
+            measured = Measured(distance=far, bundle_digest=self.bundle.digest)
+            self._unscored(claim, InstanceState.INELIGIBLE, verdict.reason.rule, verdict.reason.sentence, measured)
             return
         calibration = self.bundle.calibration.for_age(claim.instance.age_years)
         logit = float(outputs.logit[0])
@@ -200,6 +201,7 @@ class ScoreStation:
             saliency=outputs.saliency[0].astype("<f4").tobytes(),
             embedding=outputs.embedding[0].astype("<f2").tobytes(),
             warnings=verdict.warnings,
+            out_of_distribution=far,
         )
         scoring.finish_scored(self.engine, claim, score, self.policy, self.quiet, self.clock())
         log.info("scored", extra={"event": "scored", "study": claim.instance.study_uid, "instance": uid})
@@ -219,8 +221,8 @@ class ScoreStation:
             raise Transient("the spool cannot be reached")
         raise Unprocessable(FILE_MISSING, "its file is not in the spool: send the study again")
 
-    def _unscored(self, claim: ClaimedInstance, state: InstanceState, rule: str, sentence: str) -> None:
-        scoring.finish_unscored(self.engine, claim, state, rule, sentence, self.policy, self.clock())
+    def _unscored(self, claim: ClaimedInstance, state: InstanceState, rule: str, sentence: str, measured: Measured = NOT_MEASURED) -> None:
+        scoring.finish_unscored(self.engine, claim, state, rule, sentence, self.policy, self.clock(), measured)
         log.info("not scored: %s", rule, extra={"event": "not-scored", "instance": claim.instance.sop_instance_uid})
 
     def _died(self, claim: ClaimedInstance, how: str) -> None:

@@ -27,9 +27,11 @@ class InstanceState(StrEnum):
     RECEIVED    The receive station enters it, with the ledger row. The score station leaves it. A crash leaves the row
                 RECEIVED under a lease; when the lease runs out the instance is scored again, to the same numbers.
     SCORED      The score station enters it in the same commit as the score and the new place. Another bundle in service leaves
-                it, while the study is unread: to RECEIVED, or without pixels to INELIGIBLE.
+                it, while the study is unread: to RECEIVED, or without pixels to INELIGIBLE. So does a change of what is in force that
+                leaves images of another population unscored: to INELIGIBLE.
     INELIGIBLE  Outside the model's scope, or not a radiograph; `reason` says which rule. Or it failed and an operator gave it up. An
-                operator's requeue leaves it, and so, unless it was given up, does another bundle in service.
+                operator's requeue leaves it, and so, unless it was given up, does another bundle in service. Where another population
+                was the reason, what is in force may lift it.
     FAILED      The pixels could not be read, or the sandbox died twice on them. An operator's requeue leaves it; their word that it
                 is given up leaves it to INELIGIBLE, with that word as the reason.
     """
@@ -332,6 +334,8 @@ class Score:
     embedding: bytes
     """float16 little-endian, (D,)."""
     warnings: tuple[str, ...] = ()
+    out_of_distribution: float | None = None
+    """How far the image lies from the training data, in units of the bundle's limit; None where no guard measured it."""
     activation: int = 0
     """How often the bundle's calibration had been changed when this was made: an earlier calibration that is active again gives
     another score, and so another result object."""

@@ -15,6 +15,7 @@ from PIL import Image
 
 from prioritizer.calibration import Calibration
 from prioritizer.config import Settings
+from prioritizer.db.local_calibration import Local
 from prioritizer.dicom import develop
 from prioritizer.errors import Transient, Unprocessable
 from prioritizer.inference.bundle import Bundle
@@ -38,6 +39,8 @@ class Trial:
     sandbox: Sandbox
     settings: Callable[[], Settings]
     calibration: Callable[[], Calibration]
+    local: Callable[[], Local]
+    """What the site's own calibration makes of an image that is unlike the training data."""
     folder: Path
     turn: threading.Semaphore
 
@@ -65,7 +68,7 @@ class Trial:
             is_picture=is_picture,
             ignore_scope=ignore_scope or is_picture,
             ask_guard=not ignore_scope,
-            local_limit=self.calibration().local_limit,
+            local_limit=self.local().limit,
         )
         if look.unreadable:
             raise Unprocessable("pixels", look.reason)

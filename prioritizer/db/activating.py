@@ -12,6 +12,7 @@ from prioritizer import ranking
 from prioritizer.db import calibrations, connect
 from prioritizer.db.events import Kind, record
 from prioritizer.db.in_force import InForce, active_row, in_force
+from prioritizer.db.left_out import count_owed
 from prioritizer.db.placing import high_suspended, lock_study, put_in_place, recompute_risk, standing_of
 from prioritizer.db.receiving import Quiet
 from prioritizer.db.scoring import bump_revision, hold_unread
@@ -36,6 +37,8 @@ class Activated:
     """Of these, those that stand elsewhere now."""
     published_anew: int
     """Of these, those whose mark changed: a new result goes to the PACS."""
+    left_out: int = 0
+    """Images of unread studies that were left unscored as unlike the training data, and are to be scored now."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,7 +127,7 @@ def _put_in_force(
     calibrations.take_its_place(tx, policy, before, chosen, who, now, back=back)
     rules = in_force(tx, policy, alone=True)
     assert rules.calibration is not None
-    counts = _score_and_place_anew(tx, rules, quiet, now)
+    counts = _score_and_place_anew(tx, rules, quiet, now) | {"left_out": count_owed(tx, rules)}
     done = Activated(
         calibration=rules.calibration.id,
         before=left.id if left is not None else policy.own.id if policy.own else "",
@@ -136,7 +139,8 @@ def _put_in_force(
     facts: dict[str, Any] = {"from": done.before, "to": done.calibration, "activation": done.activation, **counts, **extra}
     facts |= {"sha256": chosen.sha256, "verdict": chosen.verdict} if chosen else {"own": True}
     said += f": {done.scored_anew} studies scored anew"
-    record(tx, Kind.CALIBRATION_ACTIVATED, f"{said}, {done.moved} moved", now, actor=who, **facts)
+    more = f"; {done.left_out} images that were unlike the training data are to be scored" if done.left_out else ""
+    record(tx, Kind.CALIBRATION_ACTIVATED, f"{said}, {done.moved} moved{more}", now, actor=who, **facts)
     return done
 
 

@@ -19,7 +19,9 @@ from prioritizer.calibration import Calibration, as_document, from_document
 from prioritizer.db.ruled import ruled
 from prioritizer.db.tables import bundles, calibrations, scores
 from prioritizer.errors import CalibrationChanged
-from prioritizer.ranking import Policy
+from prioritizer.fitness import FIT
+from prioritizer.ranking import Policy, Stage
+from prioritizer.scope import Strictness
 from prioritizer.study import CalibrationState
 
 NOTHING_IS_RAISED = 2.0
@@ -36,6 +38,26 @@ class InForce:
     activation: int = 0
     fault: str = ""
     """Why the active calibration cannot be trusted; then nothing is raised and nothing may be scored."""
+    fit: bool = False
+    """A calibration made at this site is active whose report said "fit to activate"."""
+
+    @property
+    def local_limit(self) -> float | None:
+        """How far an image may lie from the training data here, in units of the bundle's limit; None: the bundle's own limit holds.
+
+        Only a calibration that was judged fit sets one.
+        """
+        return self.calibration.local_limit if self.fit and self.calibration is not None else None
+
+    @property
+    def holds_back(self) -> bool:
+        """Studies are moved or marked (stages pilot and active, by the ruling in force) and none that was judged fit is active."""
+        return self.policy.stage is not Stage.SHADOW and not self.fit
+
+    @property
+    def leaves_out(self) -> bool:
+        """An image beyond the limit is left unscored, by the site's rule."""
+        return self.policy.out_of_distribution.strictness(holds_back=self.holds_back) is Strictness.ENFORCE
 
 
 def document_text(bundle_digest: str, calibration: Calibration) -> str:
@@ -81,7 +103,7 @@ def in_force(tx: sa.Connection, policy: Policy, *, alone: bool = False, held: bo
         found = trusted(dict(row._mapping))
     except CalibrationChanged as error:
         return InForce(policy=policy.with_thresholds(NOTHING_IS_RAISED, 0.0), activation=activation, fault=str(error))
-    return InForce(policy=policy.with_thresholds_of(found), calibration=found, activation=activation)
+    return InForce(policy=policy.with_thresholds_of(found), calibration=found, activation=activation, fit=row.verdict == FIT)
 
 
 def active_row(tx: sa.Connection, bundle_digest: str) -> sa.Row[Any] | None:

@@ -12,7 +12,10 @@ from prioritizer import ranking
 from prioritizer.db.events import Kind, record
 from prioritizer.db.in_force import InForce
 from prioritizer.db.instance_rows import OWN_OBJECT
-from prioritizer.db.tables import instances, scores, studies
+from prioritizer.db.result_revisions import retract_unsent
+from prioritizer.db.tables import SCORED_BEYOND, instances, scores, studies
+from prioritizer.eligibility import check_population
+from prioritizer.likeness import Figures
 from prioritizer.ranking import Band, Policy, Standing
 from prioritizer.study import AIState, InstanceState, ReadingState
 from prioritizer.study_risk import MADE_BY, study_risk
@@ -107,6 +110,35 @@ def take_back_stale(tx: sa.Connection, study: sa.Row[Any], rules: InForce, now: 
     return len(stale)
 
 
+def leave_out(tx: sa.Connection, study: sa.Row[Any], rules: InForce, now: datetime) -> int:
+    """Scored images of an unread study that lie beyond the limit in force are unscored again, where the site's rule says so; how many.
+
+    They were scored in stage shadow, or while a calibration was in force that was judged fit. What was not sent of them is retracted.
+    """
+    if rules.calibration is None or not rules.leaves_out or study.reading_state == ReadingState.READ:
+        return 0
+    mine = (instances.c.study_uid == study.study_uid) & sa.text(SCORED_BEYOND)
+    beyond = (instances.c.measured_by == rules.policy.bundle_digest) & (instances.c.out_of_distribution > (rules.local_limit or 1.0))
+    found = tx.execute(sa.select(instances.c.sop_instance_uid, instances.c.out_of_distribution).where(mine, beyond)).all()
+    for row in found:
+        finding = check_population(Figures(out_of_distribution=row.out_of_distribution), rules.local_limit)
+        assert finding is not None
+        values = {"state": InstanceState.INELIGIBLE, "reason": finding.rule, "reason_text": finding.sentence}
+        tx.execute(instances.update().where(instances.c.sop_instance_uid == row.sop_instance_uid).values(**values))
+        said = f"no longer scored: {finding.sentence}; {why_left_out(rules)}"
+        record(tx, Kind.INELIGIBLE, said, now, study=study.study_uid, instance=row.sop_instance_uid, rule=finding.rule)
+    if found:
+        retract_unsent(tx, study.study_uid, now)
+    return len(found)
+
+
+def why_left_out(rules: InForce) -> str:
+    """Why an image beyond the limit is left unscored now, in words."""
+    if not rules.holds_back:
+        return "scope.out_of_distribution leaves such images unscored"
+    return f"no local calibration that was judged fit is in force in stage {rules.policy.stage}"
+
+
 def _ai_reason(tx: sa.Connection, study_uid: str, state: AIState) -> str:
     """Why the study has no probability, or what of it could not be scored."""
     unscored = [InstanceState.FAILED, InstanceState.INELIGIBLE]
@@ -130,6 +162,7 @@ def recompute_risk(tx: sa.Connection, study_uid: str, rules: InForce, now: datet
     """Recompute scores, AI state and risk of a study; its place is left to the caller."""
     study = lock_study(tx, study_uid)
     take_back_stale(tx, study, rules, now)
+    leave_out(tx, study, rules, now)
     _score_anew(tx, study, rules, now)
     counts = dict.fromkeys(InstanceState, 0)
     for state, count in tx.execute(

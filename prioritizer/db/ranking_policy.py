@@ -14,6 +14,7 @@ from prioritizer.calibration import as_document, from_document
 from prioritizer.db import connect
 from prioritizer.db.tables import MICROSECOND, ranking_policy
 from prioritizer.ranking import Policy, Stage
+from prioritizer.scope import PopulationRule
 
 log = logging.getLogger(__name__)
 SPANS = frozenset({"high", "neutral", "low"})
@@ -53,4 +54,8 @@ def _policy(text: str) -> Policy:
     values = {name: value * MICROSECOND if name in SPANS else value for name, value in document.items() if name in known}
     own = document["own"]
     by_age = {name: tuple(values[name]) for name in ("adults", "ageless") if values.get(name) is not None}
-    return Policy(**{**values, **by_age, "stage": Stage(document["stage"]), "own": from_document(own) if own is not None else None})
+    words = {
+        "stage": Stage(document["stage"]),
+        "out_of_distribution": PopulationRule(document.get("out_of_distribution", PopulationRule.UNTIL_CALIBRATED)),
+    }
+    return Policy(**{**values, **by_age, **words, "own": from_document(own) if own is not None else None})

@@ -27,6 +27,8 @@ AGAIN = (InstanceState.FAILED, InstanceState.INELIGIBLE)
 """What a person may have scored again: a score that there is would come out the same."""
 DISCARDED = "discarded"
 """The reason of an instance that failed and that a person gave up: no other bundle looks at it by itself."""
+FURTHEST = 1e6
+"""Distances from the training data are kept up to here: what is no number is infinitely far."""
 LONGEST_REASON = 300
 A_TURN = 50
 """Studies that one transaction takes back, so that films may come in between."""
@@ -41,6 +43,17 @@ class ClaimedInstance:
     attempts: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measured:
+    """How far an image lies from the training data of a bundle, in units of its limit; None where no guard measured it."""
+
+    distance: float | None = None
+    bundle_digest: str = ""
+
+
+NOT_MEASURED = Measured()
+
+
 def claim_instance(engine: sa.Engine, worker: str, lease: timedelta) -> ClaimedInstance | None:
     """The next instance to score: new before retried, then in order of arrival; None when there is none."""
     with connect.writing(engine) as tx:
@@ -49,13 +62,17 @@ def claim_instance(engine: sa.Engine, worker: str, lease: timedelta) -> ClaimedI
     return None if row is None else ClaimedInstance(instance=instance_of(row), worker=row.claimed_by, attempts=row.attempts)
 
 
-def _leave(tx: sa.Connection, claim: ClaimedInstance, state: InstanceState, reason: str = "", text: str = "") -> sa.Row[Any] | None:
+def _leave(
+    tx: sa.Connection, claim: ClaimedInstance, state: InstanceState, measured: Measured, reason: str = "", text: str = ""
+) -> sa.Row[Any] | None:
     """Move the claimed instance out of RECEIVED; returns its study and version of pixels as they are now, None when the claim was lost."""
     uid = claim.instance.sop_instance_uid
+    distance = None if measured.distance is None else min(measured.distance, FURTHEST)
     left = (
         instances.update()
         .where(claims.owned(instances, uid, claim.worker), instances.c.state.in_(states_before(INSTANCE_TRANSITIONS, state)))
         .values(state=state, reason=reason, reason_text=text, claimed_by=None, claimed_until=None)
+        .values(out_of_distribution=distance, measured_by="" if distance is None else measured.bundle_digest)
     )
     return tx.execute(left.returning(instances.c.study_uid, instances.c.pixels_version)).one_or_none()
 
@@ -71,7 +88,8 @@ def finish_scored(engine: sa.Engine, claim: ClaimedInstance, score: Score, polic
         rules = in_force(tx, policy)
         if rules.fault:
             raise CalibrationChanged(rules.fault)
-        left = _leave(tx, claim, InstanceState.SCORED)
+        measured = Measured(distance=score.out_of_distribution, bundle_digest=score.bundle_digest)
+        left = _leave(tx, claim, InstanceState.SCORED, measured)
         if left is None:
             return False
         if rules.calibration is not None and score.bundle_digest == policy.bundle_digest:
@@ -135,13 +153,20 @@ def bump_revision(tx: sa.Connection, study_uid: str, quiet: Quiet, now: datetime
 
 
 def finish_unscored(
-    engine: sa.Engine, claim: ClaimedInstance, state: InstanceState, reason: str, text: str, policy: Policy, now: datetime
+    engine: sa.Engine,
+    claim: ClaimedInstance,
+    state: InstanceState,
+    reason: str,
+    text: str,
+    policy: Policy,
+    now: datetime,
+    measured: Measured = NOT_MEASURED,
 ) -> bool:
     """INELIGIBLE or FAILED with its reason; the study stays on the list. False when the claim was lost meanwhile."""
     kind = Kind.INELIGIBLE if state is InstanceState.INELIGIBLE else Kind.FAILED
     with connect.writing(engine) as tx:
         rules = in_force(tx, policy)
-        left = _leave(tx, claim, state, reason, text)
+        left = _leave(tx, claim, state, measured, reason, text)
         if left is None:
             return False
         words = "not scored" if state is InstanceState.INELIGIBLE else "could not be scored"
@@ -182,11 +207,13 @@ def requeue(engine: sa.Engine, uid: str, actor: str, policy: Policy, now: dateti
         gone = [row for row in again if row.pixels_deleted_at is not None]
         if gone:
             raise NotAllowed(f"the pixels of {uid} were deleted after reading; send the study again")
-        _score_again(tx, [(row.sop_instance_uid, row.study_uid) for row in again], actor, rules, now)
+        score_again(tx, [(row.sop_instance_uid, row.study_uid) for row in again], actor, rules, now)
         return len(again)
 
 
-def _score_again(tx: sa.Connection, named: Sequence[tuple[str, str]], actor: str, rules: InForce, now: datetime) -> None:
+def score_again(
+    tx: sa.Connection, named: Sequence[tuple[str, str]], actor: str, rules: InForce, now: datetime, said: str = "to be scored again"
+) -> None:
     """Instances, each with its study, wait for their score once more."""
     for uid, study_uid in named:
         tx.execute(
@@ -194,7 +221,7 @@ def _score_again(tx: sa.Connection, named: Sequence[tuple[str, str]], actor: str
             .where(instances.c.sop_instance_uid == uid)
             .values(state=InstanceState.RECEIVED, reason="", reason_text="", attempts=0, not_before=None)
         )
-        record(tx, Kind.REQUEUED, "to be scored again", now, study=study_uid, instance=uid, actor=actor)
+        record(tx, Kind.REQUEUED, said, now, study=study_uid, instance=uid, actor=actor)
     for study_uid in sorted({study_uid for _, study_uid in named}):
         replace_study(tx, study_uid, rules, now)
 
@@ -221,7 +248,7 @@ def requeue_failed(engine: sa.Engine, actor: str, policy: Policy, now: datetime)
             still = instances.c.study_uid.in_(uids[first : first + A_TURN]) & instances.c.pixels_deleted_at.is_(None)
             ones = sa.select(instances.c.sop_instance_uid, instances.c.study_uid).where(still, instances.c.state == InstanceState.FAILED)
             found = [(row.sop_instance_uid, row.study_uid) for row in tx.execute(ones)]
-            _score_again(tx, found, actor, rules, now)
+            score_again(tx, found, actor, rules, now)
             again += len(found)
     return Requeued(again=again, gone=sum(row.pixels_deleted_at is not None for row in rows))
 

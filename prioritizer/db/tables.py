@@ -18,6 +18,9 @@ from prioritizer.study import AIState, CalibrationState, CopyState, DeliveryStat
 UNREAD = "listed AND reading_state <> 'READ'"
 READ = "listed AND reading_state = 'READ'"
 """Conditions of partial indexes, as text: a database uses such an index only for a query that says the same without parameters."""
+LEFT_OUT = "state = 'INELIGIBLE' AND reason = 'out_of_distribution'"
+SCORED_BEYOND = "state = 'SCORED' AND out_of_distribution > 1"
+"""Images beyond the limit of the training data, left unscored for it or scored; also conditions of partial indexes."""
 NO_READER: dict[str, None] = {"reader": None, "reader_since": None, "reader_until": None}
 """The columns of a study that nobody has claimed or read."""
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -190,7 +193,12 @@ instances = Table(
     Column("pixels_version", sa.Integer, nullable=False, default=0, server_default="0"),
     # Its number among the entries of its row, from 1, renewed where other pixels came: who saw `entries` n has seen up to n. 0: our own.
     Column("entry", sa.Integer, nullable=False, default=0, server_default="0"),
+    # How far it lies from the training data, in units of the limit of the bundle that measured it; NULL where no guard was asked.
+    Column("out_of_distribution", sa.Float),
+    Column("measured_by", sa.String(64), nullable=False, default="", server_default=""),
     one_of("state", InstanceState),
+    _partial("ix_instances_left_out", LEFT_OUT, "received_at"),
+    _partial("ix_instances_scored_beyond", SCORED_BEYOND, "received_at"),
     _partial("ix_instances_file_fault", "file_fault <> ''", "file_fault"),
     Index(
         "ix_instances_waiting",

@@ -73,6 +73,8 @@ class TookEffect(BaseModel):
     scored_anew: int
     moved: int
     published_anew: int
+    left_out: int
+    """Images left unscored as unlike the training data, which are to be scored now."""
 
 
 class RulingOf(BaseModel):

@@ -241,4 +241,6 @@ def activate(desk: Here, person: Physicist, name: str, against_advice: Text = ""
         return listed(desk, person, 409, fault=str(error))
     desk.forget()
     said = f"{done.calibration} is in force (activation {done.activation}): {done.scored_anew} studies scored anew, {done.moved} moved."
+    if done.left_out:
+        said += f" {done.left_out} images that were left unscored as unlike the training data are to be scored now."
     return listed(desk, person, done=said)

@@ -1,0 +1,306 @@
+"""Images of another population than in training are scored once a calibration allows it, and unscored again once it is gone."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from prioritizer import eligibility
+from prioritizer.chores import LEFT_OUT_AGAIN_S, Chores
+from prioritizer.config import Settings
+from prioritizer.db import activating, calibrations, left_out, local_calibration, ranking_policy, reading, scoring, worklist
+from prioritizer.db.activating import Activated, Decision
+from prioritizer.db.calibrations import Verdict
+from prioritizer.db.in_force import InForce
+from prioritizer.db.local_calibration import Local
+from prioritizer.db.scoring import Measured
+from prioritizer.db.tables import instances
+from prioritizer.dicom.spool import Spool
+from prioritizer.eligibility import Rules
+from prioritizer.eligibility import Verdict as Judged
+from prioritizer.likeness import Figures
+from prioritizer.ranking import Policy, Stage
+from prioritizer.scope import PopulationRule
+from prioritizer.study import DeliveryState, InstanceState, Logit
+from tests.edges.ledgers import (  # noqa: F401
+    AT_ONCE,
+    LEASE,
+    NOW,
+    deliveries_of,
+    film,
+    ledger_fixture,
+    opened_again,
+    publish,
+    receive,
+    score_of,
+)
+from tests.edges.test_calibrations import BUNDLE, FIT, LATER, OWN, SITE, shifted
+
+CARE = Verdict(word="activate with care", said="Few cases.", report="report.html")
+SOON = LATER + timedelta(minutes=1)
+
+
+def score_waiting(ledger: sa.Engine, distance: float = 1.5, policy: Policy = SITE, logit: float = 2.0) -> int:
+    """Score everything that waits as the score station does: beyond the limit it asks what is in force; returns how many images."""
+    count = 0
+    while (claim := scoring.claim_instance(ledger, "scorer", LEASE)) is not None:
+        count += 1
+        its, figures = local_calibration.local(ledger, policy), Figures(out_of_distribution=distance)
+        rules = Rules(out_of_distribution=policy.out_of_distribution)
+        judged = eligibility.with_guard(Judged(reason=None), figures, rules, holds_back=its.holds_back, local_limit=its.limit)
+        if judged.reason is not None:
+            state, measured = InstanceState.INELIGIBLE, Measured(distance=distance, bundle_digest=BUNDLE)
+            reason = judged.reason
+            assert scoring.finish_unscored(ledger, claim, state, reason.rule, reason.sentence, policy, NOW, measured)
+            continue
+        made = score_of(
+            OWN.probability(logit), logit=Logit(logit), calibration_id=OWN.id, bundle_digest=BUNDLE, warnings=judged.warnings,
+            out_of_distribution=distance,
+        )  # fmt: skip
+        assert scoring.finish_scored(ledger, claim, made, policy, AT_ONCE, NOW)
+    return count
+
+
+def stranger(ledger: sa.Engine, uid: str = "1.2.3", policy: Policy = SITE, distance: float = 1.5) -> str:
+    receive(ledger, film(1, uid), policy=policy)
+    assert score_waiting(ledger, distance, policy) == 1
+    return uid
+
+
+def activate(ledger: sa.Engine, name: str = "b", verdict: Verdict = FIT, policy: Policy = SITE, **values: float) -> Activated:
+    calibrations.add(ledger, BUNDLE, replace(shifted(name, 0.0), **values), verdict, "anna", NOW)
+    return activating.activate(ledger, name, Decision(who="berta"), policy, AT_ONCE, LATER)
+
+
+def roll_back(ledger: sa.Engine, policy: Policy = SITE) -> Activated:
+    return activating.roll_back(ledger, "berta", policy, AT_ONCE, LATER)
+
+
+def judged(ledger: sa.Engine, policy: Policy = SITE) -> int:
+    """Turns of the chore until nothing is owed; how many images were then scored."""
+    count = 0
+    while left_out.judge_again(ledger, policy, SOON):
+        count += score_waiting(ledger, policy=policy)
+    return count
+
+
+def state(ledger: sa.Engine, uid: str = "1.2.3") -> tuple[str, str]:
+    (image,) = worklist.study_instances(ledger, uid)
+    return image.state, worklist.study(ledger, uid).band
+
+
+# --- a calibration that was judged fit lifts it ----------------------------------------------------------------------
+
+
+def test_activating_a_calibration_that_was_judged_fit_has_what_was_left_out_scored_and_placed(ledger: sa.Engine):
+    stranger(ledger)
+    assert (state(ledger), worklist.study(ledger, "1.2.3").ai_state) == (("INELIGIBLE", "NEUTRAL"), "NOT_SCORED")
+    done = activate(ledger)
+    assert done.left_out == 1
+    assert judged(ledger) == 1
+    row = worklist.study(ledger, "1.2.3")
+    assert (state(ledger), row.due_at) == (("SCORED", "HIGH"), NOW + SITE.high)
+    said = [event.said for event in worklist.why(ledger, "1.2.3") if event.kind == "requeued"]
+    assert said == ["to be scored: calibration b, made here and judged fit, is in force"]
+
+
+def test_what_an_activation_owes_survives_that_the_process_dies_after_it(ledger: sa.Engine):
+    stranger(ledger)
+    activate(ledger)
+    again = opened_again(ledger)
+    assert judged(again) == 1
+    assert state(again)[0] == "SCORED"
+    again.dispose()
+
+
+def test_nothing_is_owed_without_the_word_fit(ledger: sa.Engine):
+    stranger(ledger)
+    assert not left_out.judge_again(ledger, SITE, SOON)
+    assert activate(ledger, verdict=CARE).left_out == 0
+    assert not left_out.judge_again(ledger, SITE, SOON)
+    assert state(ledger)[0] == "INELIGIBLE"
+
+
+def test_a_study_that_was_read_is_not_scored_any_more_until_it_is_opened_again(ledger: sa.Engine):
+    stranger(ledger)
+    reading.claim(ledger, "1.2.3", "ito", LEASE, NOW)
+    reading.read(ledger, "1.2.3", "ito", NOW)
+    assert activate(ledger).left_out == 0
+    assert judged(ledger) == 0
+    reading.reopen(ledger, "1.2.3", "ito", SOON)
+    assert judged(ledger) == 1
+
+
+def test_images_whose_pixels_are_gone_stay_as_they_are(ledger: sa.Engine):
+    stranger(ledger)
+    with ledger.begin() as tx:
+        tx.execute(instances.update().values(pixels_deleted_at=NOW))
+    assert activate(ledger).left_out == 0
+    assert judged(ledger) == 0
+
+
+def test_what_another_rule_left_out_is_no_part_of_it(ledger: sa.Engine):
+    receive(ledger, film(1, "1.2.3"), policy=SITE)
+    claim = scoring.claim_instance(ledger, "scorer", LEASE)
+    assert claim is not None
+    scoring.finish_unscored(ledger, claim, InstanceState.INELIGIBLE, "image_kind", "a hand", SITE, NOW, Measured(distance=3.0))
+    assert activate(ledger).left_out == 0
+    assert judged(ledger) == 0
+
+
+def test_no_more_images_wait_because_of_it_than_a_turn_holds(ledger: sa.Engine, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(left_out, "A_TURN", 2)
+    for number in range(5):
+        stranger(ledger, f"1.2.{number}")
+    assert activate(ledger).left_out == 5
+    receive(ledger, film(1, "1.3.1"), policy=SITE)
+    assert left_out.judge_again(ledger, SITE, SOON)
+    assert score_waiting(ledger) == 2, "one of a scanner, and one that was left out"
+    receive(ledger, *(film(1, f"1.3.{number}") for number in (2, 3)), policy=SITE)
+    assert left_out.judge_again(ledger, SITE, SOON), "there is more, and it waits for what came"
+    assert score_waiting(ledger) == 2
+    assert judged(ledger) == 4
+
+
+def test_images_left_out_before_distances_were_kept_are_scored_too(ledger: sa.Engine):
+    stranger(ledger)
+    with ledger.begin() as tx:
+        tx.execute(instances.update().values(out_of_distribution=None, measured_by=""))
+    assert activate(ledger).left_out == 1
+    assert judged(ledger) == 1
+
+
+def test_where_the_site_always_leaves_them_out_only_those_within_the_local_limit_are_scored(ledger: sa.Engine):
+    strict = replace(SITE, out_of_distribution=PopulationRule.ENFORCE)
+    stranger(ledger, "1.2.3", strict, 1.5)
+    stranger(ledger, "1.2.4", strict, 2.5)
+    assert activate(ledger, policy=strict, local_limit=2.0).left_out == 1
+    assert judged(ledger, strict) == 1
+    assert (state(ledger, "1.2.3")[0], state(ledger, "1.2.4")[0]) == ("SCORED", "INELIGIBLE")
+    assert not left_out.judge_again(ledger, strict, SOON)
+
+
+# --- and what it lifted is held back again once it is gone -------------------------------------------------------------
+
+
+def test_going_back_leaves_unread_studies_unscored_again_in_the_same_commit(ledger: sa.Engine):
+    stranger(ledger)
+    activate(ledger)
+    judged(ledger)
+    publish(ledger)
+    roll_back(ledger)
+    row = worklist.study(ledger, "1.2.3")
+    assert (state(ledger), row.risk, row.due_at) == (("INELIGIBLE", "NEUTRAL"), None, NOW + SITE.neutral)
+    assert deliveries_of(ledger) == {"2.25.1": DeliveryState.RETRACTED}
+    said = worklist.why(ledger, "1.2.3")
+    assert any("no longer scored" in one.said and "judged fit" in one.said for one in said if one.kind == "not-scored")
+    assert not left_out.judge_again(ledger, SITE, SOON)
+
+
+def test_going_back_changes_nothing_of_a_study_that_was_read(ledger: sa.Engine):
+    stranger(ledger)
+    activate(ledger)
+    judged(ledger)
+    reading.claim(ledger, "1.2.3", "ito", LEASE, NOW)
+    reading.read(ledger, "1.2.3", "ito", SOON)
+    roll_back(ledger)
+    assert state(ledger) == ("SCORED", "HIGH")
+
+
+def test_going_back_leaves_those_within_the_limit_scored(ledger: sa.Engine):
+    stranger(ledger, "1.2.4", distance=0.9)
+    activate(ledger)
+    roll_back(ledger)
+    assert state(ledger, "1.2.4")[0] == "SCORED"
+
+
+def test_what_was_scored_in_shadow_is_left_out_once_studies_are_moved_and_scored_again_back_in_shadow(ledger: sa.Engine):
+    shadow = replace(SITE, stage=Stage.SHADOW)
+    stranger(ledger, policy=shadow)
+    assert state(ledger)[0] == "SCORED"
+    assert left_out.judge_again(ledger, SITE, SOON)
+    assert state(ledger) == ("INELIGIBLE", "NEUTRAL")
+    assert not left_out.judge_again(ledger, SITE, SOON)
+    assert judged(ledger, shadow) == 1
+    assert state(ledger)[0] == "SCORED"
+
+
+def test_a_site_that_only_warns_leaves_nothing_out(ledger: sa.Engine):
+    warns = replace(SITE, out_of_distribution=PopulationRule.FLAG)
+    stranger(ledger, policy=warns)
+    assert state(ledger) == ("SCORED", "HIGH")
+    assert not left_out.judge_again(ledger, warns, SOON)
+
+
+# --- who does it ---------------------------------------------------------------------------------------------------------
+
+
+class Watched:
+    def ready(self) -> list[str]:
+        return []
+
+    def pat_watchdog(self) -> None:
+        pass
+
+
+def test_the_daemon_looks_once_after_every_change_and_seldom_besides(ledger: sa.Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    looked: list[Policy] = []
+    judge = left_out.judge_again
+
+    def counted(engine: sa.Engine, policy: Policy, now: Any) -> bool:
+        looked.append(policy)
+        return judge(engine, policy, now)
+
+    monkeypatch.setattr(left_out, "judge_again", counted)
+    chores = Chores(ledger, Spool(tmp_path), Settings, Watched(), policy=lambda: SITE)
+    for _ in range(3):
+        chores.left_out()
+    assert len(looked) == 1
+    stranger(ledger)
+    activate(ledger)
+    chores.left_out()
+    assert (len(looked), score_waiting(ledger)) == (2, 1)
+    for _ in range(3):
+        chores.left_out()
+    assert len(looked) == 3
+    chores._left_out_again -= LEFT_OUT_AGAIN_S
+    chores.left_out()
+    assert len(looked) == 4
+
+
+def test_the_rule_of_the_site_is_kept_with_the_policy_and_one_of_before_is_read(ledger: sa.Engine):
+    strict = replace(SITE, out_of_distribution=PopulationRule.ENFORCE)
+    with ledger.begin() as tx:
+        ranking_policy.remember(tx, strict)
+        assert ranking_policy.remembered(tx) == strict
+    document = ranking_policy._text(SITE).replace('"out_of_distribution": "until-calibrated", ', "")
+    assert "out_of_distribution" not in document
+    assert ranking_policy._policy(document) == SITE
+
+
+# --- one rule for whoever judges an image ----------------------------------------------------------------------------------
+
+
+def test_a_local_limit_counts_only_where_the_calibration_in_force_was_judged_fit(ledger: sa.Engine):
+    activate(ledger, verdict=CARE, local_limit=3.0)
+    assert local_calibration.local(ledger, SITE) == Local(holds_back=True, limit=None)
+    activate(ledger, "c", local_limit=2.0)
+    assert local_calibration.local(ledger, SITE) == Local(holds_back=False, limit=2.0)
+    found = calibrations.applying(ledger, SITE)
+    assert local_calibration.of(found).limit == 2.0
+    assert local_calibration.of(replace(found, fit=False)).limit is None
+    assert local_calibration.of(InForce(policy=SITE, calibration=found.calibration)).limit is None, "no ledger, nothing in force"
+
+
+def test_nobody_asks_a_calibration_for_its_limit_past_that_rule():
+    package = Path(left_out.__file__).parents[1]
+    asking = {
+        path.name for path in package.rglob("*.py") if re.search(r"calibration(\(\))?\.local_limit", path.read_text(encoding="utf-8"))
+    }
+    assert asking == {"in_force.py"}

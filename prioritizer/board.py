@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from datetime import datetime
+from datetime import UTC, datetime, tzinfo
 from typing import Any
 
 import numpy as np
 
 from prioritizer.measures import Figure
-from prioritizer.monitoring import KINDS, NONE_PASSED, Drift, Passed, Seen, agreement, label_free, spoken, unread, waits
+from prioritizer.monitoring import KINDS, NONE_PASSED, Drift, Passed, Seen, agreement, label_free, spoken, unread, waits, week_of
 from prioritizer.operating_point import Share
 from prioritizer.study import AIState, Finding
 from prioritizer.verification import NEEDED, Estimate
@@ -54,9 +54,17 @@ class Left:
 
 
 def board(
-    studies: Sequence[Seen], now: datetime, drifts: Sequence[Drift] = (), rules: Sequence[Rule] = (), passed: Passed = NONE_PASSED
+    studies: Sequence[Seen],
+    now: datetime,
+    drifts: Sequence[Drift] = (),
+    rules: Sequence[Rule] = (),
+    passed: Passed = NONE_PASSED,
+    zone: tzinfo | None = UTC,
 ) -> dict[str, Any]:
-    """Everything the board shows, for machines: what `json.dumps` takes. `now`: until when those that are unread have waited."""
+    """Everything the board shows, for machines: what `json.dumps` takes. `now`: until when those that are unread have waited.
+
+    `zone`: whose weeks are counted; None stands for the machine's.
+    """
     asked = [study for study in studies if study.asked]
     groups = {name: (studies, blind) for name, blind in BLIND.items()} | {ASKED: (asked, None)}
     words = {name: {key: share(value) for key, value in agreement(mine, blind=blind).items()} for name, (mine, blind) in groups.items()}
@@ -68,6 +76,7 @@ def board(
         "unread": [asdict(one) for one in unread(studies, now)],
         "reasons": reasons(studies),
         "groups": by_group(studies),
+        "beyond": beyond_the_limit(studies, zone),
         "passed": {"claims": passed.claims, "skipped": _by_mark(passed.skipped), "passed_by": _by_mark(passed.passed_by)},
         "words": words,
         "spoken": {name: spoken(mine, blind=blind) for name, (mine, blind) in groups.items()},
@@ -85,16 +94,37 @@ def reasons(studies: Iterable[Seen]) -> dict[str, int]:
 
 def by_group(studies: Sequence[Seen]) -> list[dict[str, Any]]:
     """Share raised, confirmed, missed and not scored by scanner, age and sex; the largest groups of each, then the others as one."""
-    found = []
-    for kind, name_of in KINDS.items():
-        groups: dict[str, list[Seen]] = {}
-        for study in studies:
-            groups.setdefault(name_of(study), []).append(study)
-        largest = sorted(groups.items(), key=lambda item: (-len(item[1]), item[0]))
-        rest = [study for _, mine in largest[MOST_GROUPS:] for study in mine]
-        for name, mine in [*largest[:MOST_GROUPS], *([(OTHERS[kind], rest)] if rest else [])]:
-            found.append({"kind": kind, "group": name, **outcome(mine)})
-    return found
+    return [{"kind": kind, "group": name, **outcome(mine)} for kind in KINDS for name, mine in _grouped(studies, kind)]
+
+
+def _grouped(studies: Sequence[Seen], kind: str) -> list[tuple[str, list[Seen]]]:
+    """The largest groups of a kind, then the others as one."""
+    groups: dict[str, list[Seen]] = {}
+    for study in studies:
+        groups.setdefault(KINDS[kind](study), []).append(study)
+    largest = sorted(groups.items(), key=lambda item: (-len(item[1]), item[0]))
+    rest = [study for _, mine in largest[MOST_GROUPS:] for study in mine]
+    return [*largest[:MOST_GROUPS], *([(OTHERS[kind], rest)] if rest else [])]
+
+
+def beyond_the_limit(studies: Sequence[Seen], zone: tzinfo | None) -> list[dict[str, Any]]:
+    """Images beyond the limit of the training data, and what became of them: in all, by scanner, and by week of arrival."""
+    weeks: dict[str, list[Seen]] = {}
+    for study in sorted(studies, key=lambda one: one.arrived):
+        weeks.setdefault(week_of(study, zone), []).append(study)
+    rows = [
+        ("all", "all", studies),
+        *(("scanner", *row) for row in _grouped(studies, "scanner")),
+        *(("week", *row) for row in weeks.items()),
+    ]
+    return [{"kind": kind, "group": name, **_images_beyond(mine)} for kind, name, mine in rows]
+
+
+def _images_beyond(studies: Sequence[Seen]) -> dict[str, Any]:
+    drawn, left_out = (sum(getattr(study.beyond, name) for study in studies) for name in ("drawn", "left_out"))
+    scored = {raised: sum(study.beyond.scored for study in studies if study.raised is raised) for raised in (True, False)}
+    beyond = share(Share(hits=left_out + sum(scored.values()), of=drawn))
+    return {"images": drawn, "beyond": beyond, "raised": scored[True], "not_raised": scored[False], "left_unscored": left_out}
 
 
 def outcome(studies: Sequence[Seen]) -> dict[str, Any]:

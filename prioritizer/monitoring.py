@@ -11,7 +11,7 @@ import heapq
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta, tzinfo
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,6 +50,18 @@ class Said:
     """AI had raised the study when this was said, or did when it scored later; None where it has not scored it."""
 
 
+@dataclass(frozen=True, slots=True)
+class Beyond:
+    """Images of a study by how far they lie from the training data, by the limit that was in force when each was judged."""
+
+    drawn: int = 0
+    """Of which that was asked."""
+    scored: int = 0
+    """Beyond the limit, and scored."""
+    left_out: int = 0
+    """Beyond the limit, and left unscored for it."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Seen:
     """One study of the period."""
@@ -79,8 +91,13 @@ class Seen:
     """Tells patients apart and says nothing of them; empty: of a patient of its own."""
     asked: bool = False
     """It is in the random sample of which a finding is asked for."""
-    unlike: bool = False
-    """An image of it is of another population or device than in training, scored or not."""
+    beyond: Beyond = Beyond()
+    """Its images beyond the limit of the training data."""
+
+    @property
+    def unlike(self) -> bool:
+        """An image of it is of another population or device than in training, scored or not."""
+        return self.beyond.scored + self.beyond.left_out > 0
 
     def word(self, *, blind: bool | None = None) -> Said | None:
         """The one word that counts: the newest, or with `blind` the newest of that kind. So no study counts twice."""
@@ -318,6 +335,12 @@ def label_free(studies: Sequence[Seen]) -> dict[str, Figure]:
             raised=np.array([s.raised for s in scored], dtype=np.bool_),
         )
     )
+
+
+def week_of(study: Seen, zone: tzinfo | None) -> str:
+    """The Monday of the week in which it arrived, in the site's zone."""
+    day = study.arrived.astimezone(zone).date()
+    return f"week of {day - timedelta(days=day.weekday()):%Y-%m-%d}"
 
 
 def group_of_age(age: float | None) -> str:

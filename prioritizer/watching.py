@@ -71,7 +71,7 @@ def board_of(engine: sa.Engine, settings: Settings, bundle_digest: str, period: 
     end = min(period.end, now)
     studies = kept_boards.seen(engine, period.start, end, settings.monitoring.ask_share)
     reference, drifts = drifts_of(engine, settings, bundle_digest, period)
-    found = board(studies, now, drifts, rules_of(settings), kept_boards.passed(engine, period.start, end))
+    found = board(studies, now, drifts, rules_of(settings), kept_boards.passed(engine, period.start, end), zone_of(settings))
     return {**_when_told(period, settings), "reference": _days(reference, settings) if reference else "", **found} | (
         {"earlier": _earlier(engine, period, now)} if period.name == LATEST else {}
     )

@@ -17,7 +17,7 @@ from prioritizer.db.instance_rows import OWN_OBJECT
 from prioritizer.db.ordering import Order, View, Wanted, in_view, order_keys
 from prioritizer.db.tables import boards, events, feedback, instances, scores, studies
 from prioritizer.eligibility import OUT_OF_DISTRIBUTION, UNLIKE
-from prioritizer.monitoring import Float64, Passed, Said, Seen, asked_for
+from prioritizer.monitoring import Beyond, Float64, Passed, Said, Seen, asked_for
 from prioritizer.ranking import LATER, Band, in_short
 from prioritizer.study import AIState, Finding, InstanceState, ReadingState
 
@@ -45,7 +45,7 @@ def seen(engine: sa.Engine, start: datetime, end: datetime, ask_share: float = 0
             words.setdefault(row.study_uid, []).append(row)
         for row in tx.execute(_reasons(start, end)):
             reasons.setdefault(row.study_uid, row.reason)
-        unlike = set(tx.scalars(_unlike(start, end)))
+        beyond = {row.study_uid: (row.drawn, row.scored, row.left_out) for row in tx.execute(_beyond(start, end))}
         several = {row.study_uid: (row.highest, row.images) for row in tx.execute(_several(start, end))}
         patients: dict[tuple[str, str], str] = {}
         return [
@@ -53,7 +53,7 @@ def seen(engine: sa.Engine, start: datetime, end: datetime, ask_share: float = 0
                 _seen(row, words.get(row.study_uid, []), reasons.get(row.study_uid, ""), several.get(row.study_uid)),
                 patient=_patient(patients, row),
                 asked=asked_for(row.study_uid, ask_share),
-                unlike=row.study_uid in unlike,
+                beyond=Beyond(*beyond.get(row.study_uid, ())),
             )
             for row in tx.execute(query)
         ]
@@ -98,14 +98,20 @@ def _reasons(start: datetime, end: datetime) -> sa.Select[Any]:
     return found.where(instances.c.study_uid.in_(mine), left_out).group_by(*grouped).order_by(instances.c.state)
 
 
-def _unlike(start: datetime, end: datetime) -> sa.CompoundSelect[str]:
-    """The period's studies with an image of another population or device: left unscored for it, or scored with that warning."""
+def _beyond(start: datetime, end: datetime) -> sa.Select[Any]:
+    """The images of the period's studies that were looked at, and those beyond the limit: scored with that warning, or left unscored."""
     mine = sa.select(studies.c.study_uid).where(*_arrived(start, end))
-    left_out = sa.select(instances.c.study_uid).where(instances.c.study_uid.in_(mine), instances.c.reason == OUT_OF_DISTRIBUTION)
+    left_out = (instances.c.state == InstanceState.INELIGIBLE) & (instances.c.reason == OUT_OF_DISTRIBUTION)
+    scored = instances.c.state == InstanceState.SCORED
     warned = sa.cast(scores.c.warnings, sa.Text).contains(UNLIKE, autoescape=True)
-    scored = sa.and_(scores.c.sop_instance_uid == instances.c.sop_instance_uid, instances.c.state == InstanceState.SCORED)
-    flagged = sa.select(instances.c.study_uid).join(scores, scored).where(instances.c.study_uid.in_(mine), warned)
-    return sa.union(left_out, flagged)
+    flagged = sa.select(sa.literal(1)).where(scores.c.sop_instance_uid == instances.c.sop_instance_uid, warned).exists()
+
+    def images(condition: sa.ColumnElement[bool]) -> sa.ColumnElement[int]:
+        return sa.func.sum(sa.case((condition, 1), else_=0))
+
+    counted = (sa.func.count().label("drawn"), images(scored & flagged).label("scored"), images(left_out).label("left_out"))
+    found = sa.select(instances.c.study_uid, *counted).where(instances.c.study_uid.in_(mine), scored | left_out)
+    return found.group_by(instances.c.study_uid)
 
 
 def unread_before(engine: sa.Engine, start: datetime) -> tuple[int, datetime | None]:

@@ -178,6 +178,9 @@ class InstanceRow:
     view: str
     has_film: bool
     """A single image that may be shown: not our own result, no report, its pixels still here."""
+    out_of_distribution: float | None = None
+    """How far it lies from the training data, in units of the limit of the bundle named in `measured_by`; None where that is not known."""
+    measured_by: str = ""
 
 
 OF_ATTRIBUTES = ("modality", "view", "has_film")

@@ -17,7 +17,7 @@ from pydantic import BaseModel, Field
 from prioritizer.access import Person
 from prioritizer.db import changes, noting, reading, saying, worklist
 from prioritizer.db.places import place_of
-from prioritizer.db.worklist import Row
+from prioritizer.db.worklist import InstanceRow, Row
 from prioritizer.errors import NotAllowed, NotFound
 from prioritizer.ranking import Stage
 from prioritizer.study import Finding
@@ -27,7 +27,7 @@ from prioritizer.web.board import may_see_board
 from prioritizer.web.desk import Desk, Here, Listening, Seeing
 from prioritizer.web.reading_list import list_of, manner_of, news_of, wanted_of
 from prioritizer.web.steps import Reading, do_step
-from prioritizer.web.study import ai_of, why_hidden
+from prioritizer.web.study import Far, ai_of, far_of, why_hidden
 from prioritizer.web.trial import MayTry, try_one
 from prioritizer.web.words import due_of, place_words
 
@@ -120,6 +120,10 @@ class Image(BaseModel):
     engine: str | None
     precision: str | None
     warnings: list[str]
+    out_of_distribution: float | None
+    """How far it lies from the training data, as a share of the limit in force: above 1 is beyond. Null where that is not known."""
+    own_limit: bool
+    """That limit is the site's own, of the calibration in force; else it is the bundle's."""
 
 
 class Happened(BaseModel):
@@ -301,10 +305,8 @@ def whole(desk: Desk, person: Person, study_uid: str) -> Whole:
     ai = ai_of(desk, person, row, instances, said)
     happened = history.told_to(person, row, manner_of(desk), said, worklist.why(desk.engine, study_uid))
     hears = history.may_hear_others(person, row, said)
-    images = [
-        Image(**{name: getattr(one, name) for name in Image.model_fields if name != "warnings"}, warnings=one.warnings or [])
-        for one in instances
-    ]
+    far = far_of(desk, instances)
+    images = [image_of(one, far.get(one.sop_instance_uid, Far(share=None))) for one in instances]
     return Whole(
         study=study_of(desk, row),
         ai=Opinion(
@@ -323,6 +325,12 @@ def whole(desk: Desk, person: Person, study_uid: str) -> Whole:
         ],
         words=[Said(**{name: getattr(word, name) for name in Said.model_fields}) for word in said if hears or word.reader == person.name],
     )
+
+
+def image_of(one: InstanceRow, far: Far) -> Image:
+    """An object of a study, with how far it lies from the training data."""
+    values: dict[str, Any] = {name: getattr(one, name, None) for name in Image.model_fields}
+    return Image(**values | {"warnings": one.warnings or [], "out_of_distribution": far.share, "own_limit": far.own_limit})
 
 
 @routes.post("/studies/{study_uid}/reveal", responses=problems(404, 409))

@@ -17,6 +17,7 @@ from prioritizer.db.events import Kind
 from prioritizer.db.saying import Word
 from prioritizer.db.side_by_side import side_by_side
 from prioritizer.db.worklist import InstanceRow, Row
+from prioritizer.eligibility import OUT_OF_DISTRIBUTION
 from prioritizer.errors import Forbidden, NotAllowed, NotFound, Transient
 from prioritizer.ranking import Stage
 from prioritizer.study import AIState, Finding, InstanceState, ReadingState
@@ -80,6 +81,29 @@ def ai_of(desk: Desk, person: Person, row: Row, instances: list[InstanceRow], sa
     )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Far:
+    """How far an image lies from the training data, as a share of the limit in force."""
+
+    share: float | None
+    """Above 1 it is beyond; None where it is not known: nothing measured it, another bundle did, or AI is off."""
+    own_limit: bool = False
+    """The limit is this site's own, of the calibration in force; else the bundle's."""
+
+
+def far_of(desk: Desk, instances: list[InstanceRow]) -> dict[str, Far]:
+    """Of every image that was scored, or left unscored for it."""
+    rules = calibrations.applying(desk.engine, desk.page.policy())
+    limit, digest = rules.local_limit, rules.policy.bundle_digest
+    found = {}
+    for one in instances:
+        if one.state == InstanceState.SCORED or one.reason == OUT_OF_DISTRIBUTION:
+            known = one.out_of_distribution is not None and one.measured_by == digest
+            share = (one.out_of_distribution or 0.0) / (limit or 1.0) if known else None
+            found[one.sop_instance_uid] = Far(share=share, own_limit=known and limit is not None)
+    return found
+
+
 def why_hidden(desk: Desk, person: Person, said: list[Word]) -> str:
     """What stands in the way of showing AI's result to this reader; empty where nothing does."""
     if desk.page.settings().site.stage is Stage.SHADOW:
@@ -121,6 +145,7 @@ def show_study(desk: Here, person: Seeing, study_uid: str, list: str = "", read:
         masked=manner.masked,
         row=row,
         ai=ai,
+        far=far_of(desk, instances),
         mine=mine,
         said=[word for word in said if word.reader != person.name] if history.may_hear_others(person, row, said) else [],
         films=[one for one in instances if one.has_film],

@@ -9,6 +9,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import count
 from typing import Any, get_args
+from zoneinfo import ZoneInfo
 
 import numpy as np
 import pytest
@@ -28,6 +29,7 @@ from prioritizer.eligibility import Rules, Verdict
 from prioritizer.errors import NotAllowed, Transient
 from prioritizer.figures import LedgerCollector, exposition
 from prioritizer.likeness import Figures
+from prioritizer.monitoring import Seen, week_of
 from prioritizer.ranking import Stage
 from prioritizer.study import Finding, InstanceState
 from prioritizer.watching import Period
@@ -136,7 +138,9 @@ def test_page_and_terminal_tell_of_those_that_wait(ledger: sa.Engine, monkeypatc
 
 
 def test_a_board_kept_by_an_earlier_release_is_shown_as_it_is(ledger: sa.Engine):
-    old = {key: value for key, value in latest(ledger).items() if key not in ("unread", "earlier", "first_day", "last_day", "passed")}
+    old = {
+        key: value for key, value in latest(ledger).items() if key not in ("unread", "earlier", "beyond", "first_day", "last_day", "passed")
+    }
     with at(ledger, "anna", Role.PHYSICIST, board=lambda name: (LATER, old)) as anna:
         assert anna.get("/board").status_code == 200
     monitoring.keep(ledger, "latest", old, LATER)
@@ -180,6 +184,43 @@ def test_studies_of_another_population_are_counted_scored_or_not(ledger: sa.Engi
     told = latest(ledger)
     assert (told["unlike"]["hits"], told["unlike"]["of"]) == (2, 3)
     assert told["reasons"] == {"out_of_distribution": 1}
+
+
+def looked_at(ledger: sa.Engine, uid: str, probability: float, distance: float, sender: str = "DX1", *, holds_back: bool = False) -> None:
+    receive(ledger, film(1, uid, calling_ae=sender))
+    claim = scoring.claim_instance(ledger, "scorer", LEASE)
+    assert claim is not None
+    judged = eligibility.with_guard(Verdict(reason=None), Figures(out_of_distribution=distance), Rules(), holds_back=holds_back)
+    if judged.reason is None:
+        scoring.finish_scored(ledger, claim, replace(score_of(probability), warnings=judged.warnings), POLICY, AT_ONCE, NOW)
+    else:
+        scoring.finish_unscored(ledger, claim, InstanceState.INELIGIBLE, judged.reason.rule, judged.reason.sentence, POLICY, NOW)
+
+
+def test_images_beyond_the_limit_are_counted_by_scanner_and_week_with_what_became_of_them(ledger: sa.Engine):
+    looked_at(ledger, "1.2.1", 0.9, 1.5)
+    looked_at(ledger, "1.2.2", 0.2, 1.5)
+    looked_at(ledger, "1.2.3", 0.9, 0.5)
+    looked_at(ledger, "1.2.4", 0.9, 1.5, "DX2", holds_back=True)
+    receive(ledger, film(1, "1.2.5"))
+    told = {
+        one["group"]: (one["images"], one["beyond"]["hits"], one["raised"], one["not_raised"], one["left_unscored"])
+        for one in latest(ledger)["beyond"]
+    }
+    (week,) = [name for name in told if name.startswith("week of ")]
+    assert told == {"all": (4, 3, 1, 1, 1), "DX1": (3, 2, 1, 1, 0), "DX2": (1, 1, 0, 0, 1), week: (4, 3, 1, 1, 1)}
+    with at(ledger, "anna", Role.PHYSICIST, board=lambda name: watching.told(ledger, Settings(), "", name, LATER)) as anna:
+        text = anna.get("/board").text
+    assert week in text
+    assert "3 of 4" in text
+
+
+def test_weeks_are_those_of_the_site():
+    one = Seen(
+        arrived=datetime(2026, 11, 29, 23, 30, tzinfo=UTC), began=None, read=None, stat=False, raised=False, overdue=False,
+        ai_state="SCORED", reason="", risk=0.1, sender="DX1", age_years=None, sex="",
+    )  # fmt: skip
+    assert (week_of(one, UTC), week_of(one, ZoneInfo("Europe/Berlin"))) == ("week of 2026-11-23", "week of 2026-11-30")
 
 
 def test_a_failed_study_is_told_by_what_failed_not_by_what_was_left_out(ledger: sa.Engine):

@@ -40,6 +40,7 @@ from tests.edges.ledgers import (  # noqa: F401
     receive,
     score_of,
 )
+from tests.edges.rooms import at
 from tests.edges.test_calibrations import BUNDLE, FIT, LATER, OWN, SITE, shifted
 
 CARE = Verdict(word="activate with care", said="Few cases.", report="report.html")
@@ -304,3 +305,48 @@ def test_nobody_asks_a_calibration_for_its_limit_past_that_rule():
         path.name for path in package.rglob("*.py") if re.search(r"calibration(\(\))?\.local_limit", path.read_text(encoding="utf-8"))
     }
     assert asking == {"in_force.py"}
+
+
+# --- how far, for people and programs ----------------------------------------------------------------------------------------
+
+
+def pages(ledger: sa.Engine, uid: str = "1.2.3", policy: Policy = SITE) -> tuple[str, dict[str, Any]]:
+    """The study page, and the images of the API's answer."""
+    with at(ledger, "ito", policy=lambda: policy) as ito:
+        return ito.get(f"/study/{uid}").text, ito.get(f"/api/studies/{uid}").json()["images"][0]
+
+
+def test_the_study_page_and_the_api_tell_how_far_an_image_lies_as_a_share_of_the_limit_in_force(ledger: sa.Engine):
+    stranger(ledger)
+    text, image = pages(ledger)
+    assert "1.50 times the limit" in text
+    assert "which the model came with" in text
+    assert 'cx="75.0%"' in text
+    assert (image["out_of_distribution"], image["own_limit"]) == (1.5, False)
+
+
+def test_the_limit_of_a_calibration_that_was_judged_fit_is_the_measure_once_it_is_in_force(ledger: sa.Engine):
+    activate(ledger, local_limit=2.0)
+    stranger(ledger)
+    text, image = pages(ledger)
+    assert "75 % of the limit" in text
+    assert "this site's calibration sets" in text.replace("&#39;", "'")
+    assert (image["out_of_distribution"], image["own_limit"]) == (0.75, True)
+
+
+@pytest.mark.parametrize("change", [{"out_of_distribution": None, "measured_by": ""}, {"measured_by": "e" * 64}])
+def test_what_was_not_measured_by_the_bundle_in_service_is_told_as_unknown(ledger: sa.Engine, change: dict[str, Any]):
+    stranger(ledger, distance=0.5)
+    with ledger.begin() as tx:
+        tx.execute(instances.update().values(**change))
+    text, image = pages(ledger)
+    assert "Not known" in text
+    assert 'class="ruler"' not in text
+    assert image["out_of_distribution"] is None
+
+
+def test_of_an_image_without_any_number_a_program_is_told_a_number(ledger: sa.Engine):
+    stranger(ledger, distance=float("inf"))
+    text, image = pages(ledger)
+    assert "far more than the limit" in text
+    assert image["out_of_distribution"] == scoring.FURTHEST

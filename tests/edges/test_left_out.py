@@ -36,6 +36,7 @@ from tests.edges.ledgers import (  # noqa: F401
     film,
     ledger_fixture,
     opened_again,
+    plans_of,
     publish,
     receive,
     score_of,
@@ -350,3 +351,16 @@ def test_of_an_image_without_any_number_a_program_is_told_a_number(ledger: sa.En
     text, image = pages(ledger)
     assert "far more than the limit" in text
     assert image["out_of_distribution"] == scoring.FURTHEST
+
+
+def test_what_is_owed_is_looked_up_and_no_ledger_is_read_whole_for_it(ledger: sa.Engine):
+    if ledger.dialect.name != "sqlite":
+        return
+    stranger(ledger)
+    plans = plans_of(ledger, lambda: left_out.judge_again(ledger, SITE, SOON))
+    activate(ledger)
+    plans += plans_of(ledger, lambda: left_out.judge_again(ledger, SITE, SOON))
+    read = [line for line in plans if "instances" in line]
+    assert any("ix_instances_left_out" in line for line in read)
+    assert any("ix_instances_scored_beyond" in line for line in read)
+    assert not [line for line in read if line.startswith("SCAN") and "INDEX" not in line]

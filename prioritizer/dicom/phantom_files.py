@@ -167,13 +167,14 @@ def _encoded(stored: NDArray[np.integer], bits: int, syntax: uid.UID) -> bytes:
 
         return bytes(simplejpeg.encode_jpeg(stored[:, :, None].copy(), quality=95, colorspace="GRAY", colorsubsampling="Gray"))
     if syntax in (uid.JPEGLSLossless, uid.JPEGLSNearLossless):
-        import jpeg_ls
+        import imagecodecs
 
-        near = 0 if syntax == uid.JPEGLSLossless else 2
-        return bytes(jpeg_ls.encode_buffer(stored.tobytes(), rows, columns, 1, bits, lossy_error=near))
+        # It states 8 or 16 bits of precision, whatever the Bits Stored are.
+        return bytes(imagecodecs.jpegls_encode(stored, level=0 if syntax == uid.JPEGLSLossless else 2))
     if syntax in (uid.JPEG2000Lossless, uid.JPEG2000):
-        from openjpeg.utils import encode_array
+        import imagecodecs
 
-        ratios: list[float] = [] if syntax == uid.JPEG2000Lossless else [8.0]
-        return bytes(encode_array(stored, bits_stored=bits, photometric_interpretation=2, compression_ratios=ratios))
+        # 0 is without loss, 50 is the signal-to-noise ratio in decibels.
+        level = 0 if syntax == uid.JPEG2000Lossless else 50
+        return bytes(imagecodecs.jpeg2k_encode(stored, level=level, codecformat="J2K", bitspersample=bits, numthreads=1))
     raise Unprocessable("transfer-syntax", f"no encoder for {syntax.name}")

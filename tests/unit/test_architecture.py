@@ -69,7 +69,7 @@ EDGES = frozenset({"dicom", "inference", "db", "web", "learning", "reports"})
 # learning -> dicom: training reads DICOM through the decoder that serves, and a row without age takes it from the header.
 ALLOWED_EDGE_ARROWS = frozenset({("web", "db"), ("learning", "inference"), ("learning", "reports"), ("learning", "dicom")})
 ROOMS_OF_LIBRARIES = {
-    "dicom": {"pydicom", "pynetdicom", "highdicom", "gdcm", "openjpeg", "rle", "jpeg_ls", "simplejpeg", "pylibjpeg"},
+    "dicom": {"pydicom", "pynetdicom", "highdicom", "imagecodecs", "rle", "simplejpeg"},
     "db": {"sqlalchemy", "alembic", "psycopg", "argon2"},
     "learning": {"torch", "torchvision", "timm", "onnx", "onnxscript", "safetensors", "sklearn", "scipy", "pytorch_grad_cam"},
     "inference": {"openvino"},

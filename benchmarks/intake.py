@@ -32,6 +32,7 @@ DX = "1.2.840.10008.5.1.4.1.1.1.1"
 EXPLICIT, JPEG = "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.4.50"
 UID_LENGTH = 40
 ROUNDS = 3
+CALLED = b"BENCH"
 REPOSITORY = Path(__file__).resolve().parents[1]
 _numbers = iter(range(1, 10_000_000))
 
@@ -101,13 +102,13 @@ def _new_uid() -> str:
     return f"1.2.826.0.1.{next(_numbers):08d}".ljust(UID_LENGTH, "1")
 
 
-def _associate(port: int, syntax: str) -> tuple[socket.socket, int]:
+def _associate(port: int, syntax: str, called: bytes) -> tuple[socket.socket, int]:
     def item(kind: int, value: bytes) -> bytes:
         return struct.pack(">BxH", kind, len(value)) + value
 
     context = item(0x20, b"\x01\x00\x00\x00" + item(0x30, DX.encode()) + item(0x40, syntax.encode()))
     user = item(0x50, item(0x51, struct.pack(">I", 131_072)) + item(0x52, b"1.2.3.4") + item(0x55, b"BENCH"))
-    body = struct.pack(">HH16s16s32x", 1, 0, b"BENCH".ljust(16), b"BENCH".ljust(16)) + item(0x10, b"1.2.840.10008.3.1.1.1")
+    body = struct.pack(">HH16s16s32x", 1, 0, called.ljust(16), b"BENCH".ljust(16)) + item(0x10, b"1.2.840.10008.3.1.1.1")
     connection = socket.create_connection(("127.0.0.1", port), timeout=60)
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     connection.sendall(struct.pack(">BxI", 1, len(body + context + user)) + body + context + user)
@@ -147,9 +148,9 @@ def _release(connection: socket.socket) -> None:
     connection.close()
 
 
-def images_per_second(port: int, film: Film, associations: int, each: int) -> float:
+def images_per_second(port: int, film: Film, associations: int, each: int, called: bytes = CALLED) -> float:
     """Films acknowledged a second, each association sending one after the other."""
-    open_ones = [_associate(port, film.syntax) for _ in range(associations)]
+    open_ones = [_associate(port, film.syntax, called) for _ in range(associations)]
     makers = [film.messages(max_length) for _, max_length in open_ones]
 
     def send(index: int) -> None:
@@ -166,7 +167,7 @@ def associations_per_second(port: int, film: Film, number: int) -> float:
     """Associations opened, used for one film and released, one after the other."""
     begun = time.perf_counter()
     for _ in range(number):
-        connection, max_length = _associate(port, film.syntax)
+        connection, max_length = _associate(port, film.syntax, CALLED)
         _store(connection, film.messages(max_length)(_new_uid()))
         _release(connection)
     return number / (time.perf_counter() - begun)
@@ -185,8 +186,8 @@ def _in_threads(number: int, work: Callable[[int], None]) -> float:
 
 
 @contextmanager
-def ours(folder: Path) -> Iterator[tuple[int, int]]:
-    """Our listener with its default limits; yields (port, process id)."""
+def ours(folder: Path, checkout: Path = REPOSITORY) -> Iterator[tuple[int, int]]:
+    """Our listener, of this or another checkout, with its default limits; yields (port, process id)."""
     settings = ListenerSettings(
         spool=str(folder / "spool"),
         port=0,
@@ -194,7 +195,9 @@ def ours(folder: Path) -> Iterator[tuple[int, int]]:
         decodable=(JPEG,),
         peers=(PeerRule(ae_title="*", host="127.0.0.1"),),
     )
-    with _process([sys.executable, "-m", "prioritizer.dicom.listener"], spawn_environment(), pipes=True) as process:
+    with _process(
+        [sys.executable, "-m", "prioritizer.dicom.listener"], spawn_environment() | {"PYTHONPATH": str(checkout)}, pipes=True, cwd=checkout
+    ) as process:
         assert process.stdin is not None
         assert process.stdout is not None
         process.stdin.write(settings.to_json().encode() + b"\n")
@@ -231,9 +234,11 @@ def storescp(folder: Path) -> Iterator[tuple[int, int]]:
 
 
 @contextmanager
-def _process(command: list[str], environment: dict[str, str], *, pipes: bool = False) -> Iterator[subprocess.Popen[bytes]]:
+def _process(
+    command: list[str], environment: dict[str, str], *, pipes: bool = False, cwd: Path = REPOSITORY
+) -> Iterator[subprocess.Popen[bytes]]:
     pipe = subprocess.PIPE if pipes else subprocess.DEVNULL
-    process = subprocess.Popen(command, env=environment, cwd=REPOSITORY, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(command, env=environment, cwd=cwd, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL)
     try:
         yield process
     finally:
@@ -297,7 +302,7 @@ def memory_row(associations: int = 16, size: int = 50_000_000, allowed: int = 10
         time.sleep(0.5)
         idle = _resident(pid, "VmRSS")
         film = Film(size)
-        open_ones = [_associate(port, film.syntax) for _ in range(associations)]
+        open_ones = [_associate(port, film.syntax, CALLED) for _ in range(associations)]
         make = film.messages(open_ones[0][1])
         _in_threads(associations, lambda index: _store(open_ones[index][0], make(_new_uid())))
         for connection, _ in open_ones:

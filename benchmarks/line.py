@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from pydicom import dcmread
 from pynetdicom import AE
 
-from benchmarks.intake import _free_port
+from benchmarks.intake import REPOSITORY, _free_port
 from prioritizer.dicom.decode import read_frame
 from prioritizer.dicom.phantom_files import PhantomPatient, phantom_file
 from prioritizer.inference.bundle import open_bundle
@@ -63,15 +63,19 @@ level = "warning"
 
 
 class Daemon:
-    """A running `prioritizer serve` in a folder of its own."""
+    """A running `prioritizer serve`, of this or another checkout, in a folder of its own."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, checkout: Path = REPOSITORY) -> None:
         self.folder, self.port, self.web = folder, _free_port(), _free_port()
         web = self.web
         config = folder / "bench.toml"
         config.write_text(CONFIG.format(dicom=self.port, web=web))
         begin = time.perf_counter()
-        self.process = subprocess.Popen([sys.executable, "-m", "prioritizer", "serve", "--config", str(config)])
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "prioritizer", "serve", "--config", str(config)],
+            cwd=checkout,
+            env={**os.environ, "PYTHONPATH": str(checkout)},
+        )
         while not self._ready(web):
             time.sleep(0.02)
         self.start_s = time.perf_counter() - begin
@@ -105,10 +109,10 @@ class Daemon:
 
 
 @contextmanager
-def running() -> Iterator[Daemon]:
+def running(checkout: Path = REPOSITORY) -> Iterator[Daemon]:
     """A daemon on the disk of the checkout: a file system in memory would flatter it."""
-    with tempfile.TemporaryDirectory(dir=Path(__file__).resolve().parents[1]) as folder:
-        daemon = Daemon(Path(folder))
+    with tempfile.TemporaryDirectory(dir=REPOSITORY) as folder:
+        daemon = Daemon(Path(folder), checkout)
         try:
             yield daemon
         finally:

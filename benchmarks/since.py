@@ -75,7 +75,7 @@ def jpeg_lossless(folder: Path) -> Radiograph:
     film = line.film_of_10_mb(folder / "film.dcm")
     frame = imagecodecs.jpeg8_encode(film.pixel_array, lossless=True, predictor=1, bitspersample=14)
     film.PixelData = encapsulate([frame])
-    film["PixelData"].VR = "OB"
+    film["PixelData"].VR, film["PixelData"].is_undefined_length = "OB", True
     film.file_meta.TransferSyntaxUID = uid.JPEGLosslessSV1
     return Radiograph(film)
 
@@ -90,7 +90,7 @@ def scored_per_second(checkout: Path, film: Film) -> float:
         images_per_second(daemon.port, film, 1, FILMS, CALLED)
         while daemon.scored() < before + FILMS:
             time.sleep(0.005)
-            if time.perf_counter() > begin + 300:
+            if time.perf_counter() > begin + 120:
                 raise TimeoutError("not every film was scored")
         return FILMS / (time.perf_counter() - begin)
 

@@ -151,8 +151,8 @@ class Model(Section):
     """What runs the network."""
     precision: Literal["f32", "bf16"] = "f32"
     """bf16 is faster on some processors. It is refused at the start where it differs by more than 5e-3 in probability."""
-    threads: Annotated[int, Field(ge=0, le=128)] = 0
-    """Processor threads for the network; 0: all."""
+    threads: Annotated[int, Field(ge=0, le=128)] = 1
+    """Processor threads for the network; 0: all. With 1, another image is decoded on another core meanwhile."""
     decode_workers: Annotated[int, Field(ge=1, le=32)] = 2
     """Sandboxed processes that read pixels."""
     decode_timeout_s: Annotated[float, Field(gt=0)] = 10.0

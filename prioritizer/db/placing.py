@@ -66,13 +66,13 @@ def latest_scores(tx: sa.Connection, study_uid: str) -> list[sa.Row[Any]]:
     return list(tx.execute(sa.select(scores).where(scores.c.id.in_(newest)).order_by(*order)))
 
 
-def _score_anew(tx: sa.Connection, study: sa.Row[Any], rules: InForce, now: datetime) -> bool:
+def _score_anew(tx: sa.Connection, study: sa.Row[Any], scored: list[sa.Row[Any]], rules: InForce, now: datetime) -> bool:
     """Scores of this bundle made with an earlier calibration, or by the map of another age, get a row from their stored logit.
 
-    True when there were any.
+    `scored` are the latest scores of the study. True when there were any such.
     """
     study_uid = study.study_uid
-    found = [row for row in latest_scores(tx, study_uid) if row.bundle_digest == rules.policy.bundle_digest]
+    found = [row for row in scored if row.bundle_digest == rules.policy.bundle_digest]
     calibration = rules.calibration.for_age(study.age_years) if rules.calibration is not None else None
     stale = [row for row in found if calibration and (row.calibration_id, row.activation) != (calibration.id, rules.activation)]
     for row in stale:
@@ -90,14 +90,15 @@ def _score_anew(tx: sa.Connection, study: sa.Row[Any], rules: InForce, now: date
     return bool(stale)
 
 
-def take_back_stale(tx: sa.Connection, study: sa.Row[Any], rules: InForce, now: datetime) -> int:
+def take_back_stale(tx: sa.Connection, study: sa.Row[Any], scored: list[sa.Row[Any]], rules: InForce, now: datetime) -> int:
     """Images of an unread study that another bundle scored wait to be scored by this one; returns how many.
 
-    Until then the study stands in order of arrival. Without a model, or with one that cannot be trusted, scores stand as they were made.
+    `scored` are the latest scores of the study. Until then the study stands in order of arrival. Without a model, or with one that
+    cannot be trusted, scores stand as they were made.
     """
     if rules.calibration is None or study.reading_state == ReadingState.READ:
         return 0
-    stale = [row for row in latest_scores(tx, study.study_uid) if row.bundle_digest != rules.policy.bundle_digest]
+    stale = [row for row in scored if row.bundle_digest != rules.policy.bundle_digest]
     for row in stale:
         image = instances.c.sop_instance_uid == row.sop_instance_uid
         kept = tx.scalar(sa.select(instances.c.pixels_deleted_at.is_(None)).where(image))
@@ -161,15 +162,16 @@ def replace_study(tx: sa.Connection, study_uid: str, rules: InForce, now: dateti
 def recompute_risk(tx: sa.Connection, study_uid: str, rules: InForce, now: datetime) -> None:
     """Recompute scores, AI state and risk of a study; its place is left to the caller."""
     study = lock_study(tx, study_uid)
-    take_back_stale(tx, study, rules, now)
-    leave_out(tx, study, rules, now)
-    _score_anew(tx, study, rules, now)
+    found = latest_scores(tx, study_uid)
+    if take_back_stale(tx, study, found, rules, now) + leave_out(tx, study, rules, now):
+        found = latest_scores(tx, study_uid)
+    if _score_anew(tx, study, found, rules, now):
+        found = latest_scores(tx, study_uid)
     counts = dict.fromkeys(InstanceState, 0)
     for state, count in tx.execute(
         sa.select(instances.c.state, sa.func.count()).where(instances.c.study_uid == study_uid).group_by(instances.c.state)
     ):
         counts[InstanceState(state)] = count
-    found = latest_scores(tx, study_uid)
     risk = study_risk([row.probability for row in found])
     decider = found[0].sop_instance_uid if found else None
     ai_state = ranking.study_ai_state(

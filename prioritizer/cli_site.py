@@ -273,5 +273,7 @@ def _say_done(done: Activated, *, as_json: bool) -> None:
         return
     said = f"{done.calibration} applies now, in place of {done.before} (activation {done.activation}): {done.scored_anew} unread studies"
     talk.print(f"{said} scored anew, {done.moved} moved, {done.published_anew} to be published anew", markup=False, soft_wrap=True)
+    if done.unscored:
+        talk.print(f"{done.unscored} studies that are unlike the training data are left unscored now, in order of arrival", soft_wrap=True)
     if done.left_out:
         talk.print(f"{done.left_out} images that were left unscored as unlike the training data are to be scored now", soft_wrap=True)

@@ -19,12 +19,13 @@ from prioritizer.listening import GAUGES
 from prioritizer.watching import LATEST
 from prioritizer.web.desk import SpoolRoom
 
-TELLING = frozenset({"raised", "confirmed", "not_confirmed", "missed"})
+TELLING = frozenset({"raised", "not_raised", "confirmed", "not_confirmed", "missed"})
 """Figures that tell what AI thinks. They are scraped without sign-in, and of few studies they would tell of which."""
 SILENT_GROUPS = frozenset({"STAT", "all"})
 """Groups of turn-around to which a study does not belong by what AI thinks of it."""
 ORDERS = {"as_read": "", "arrival": "fifo_"}
 OF_A_SHARE = ("value", "low", "high", "hits", "of")
+OF_THOSE_BEYOND = ("raised", "not_raised", "left_unscored")
 OF_A_GROUP = ("arrived", "scored", "confirmed", "not_confirmed", "missed")
 
 
@@ -110,6 +111,7 @@ def board_families(computed_at: datetime, board: dict[str, Any], *, marks: bool 
     yield from _wait_families(board)
     yield from _agreement_families(board)
     yield from _group_families(board)
+    yield from _beyond_families(board)
     yield from _drift_families(board)
     standing = {one["name"] for one in board["alarms"]}
     yield _family("board_alarm", "1 when the figure left its range", ("name",), ((name, name in standing) for name in NAMES))
@@ -119,7 +121,8 @@ def unmarked(board: dict[str, Any]) -> dict[str, Any]:
     """The board without what tells what AI thinks. Its alarms stay: none is set by a few studies."""
     silent = {key: value for key, value in board.items() if key not in TELLING}
     silent |= {key: [one for one in board.get(key, ()) if one["group"] in SILENT_GROUPS] for key in ("waits", "unread")}
-    silent["groups"] = [{key: value for key, value in one.items() if key not in TELLING} for one in board["groups"]]
+    for part in ("groups", "beyond"):
+        silent[part] = [{key: value for key, value in one.items() if key not in TELLING} for one in board.get(part, ())]
     silent["passed"] = {"claims": board.get("passed", {}).get("claims")}
     return silent | {"words": {}, "spoken": {}, "label_free": {}}
 
@@ -170,6 +173,15 @@ def _group_families(board: Mapping[str, Any]) -> Iterator[Metric]:
     shares = ((one["kind"], one["group"], of, one[of]) for one in groups for of in ("raised", "not_scored", "unlike") if of in one)
     rows = ((kind, group, of, figure, one[figure]) for kind, group, of, one in shares for figure in OF_A_SHARE)
     yield _family("board_group_share", "Share of the studies of a group", ("kind", "group", "of", "figure"), rows)
+
+
+def _beyond_families(board: Mapping[str, Any]) -> Iterator[Metric]:
+    """How many images lie beyond the limit of the training data, and what became of them: in all, by scanner and by week."""
+    groups = board.get("beyond", ())
+    counts: Rows = ((one["kind"], one["group"], of, one.get(of)) for one in groups for of in ("images", *OF_THOSE_BEYOND))
+    yield _family("board_beyond_images", "Images that were looked at, and those beyond the limit", ("kind", "group", "of"), counts)
+    shares: Rows = ((one["kind"], one["group"], figure, one["beyond"][figure]) for one in groups for figure in OF_A_SHARE)
+    yield _family("board_beyond_share", "Share of the images beyond the limit", ("kind", "group", "figure"), shares)
 
 
 def _drift_families(board: Mapping[str, Any]) -> Iterator[Metric]:

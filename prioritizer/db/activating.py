@@ -15,7 +15,8 @@ from prioritizer.db.in_force import InForce, active_row, in_force
 from prioritizer.db.left_out import count_owed
 from prioritizer.db.placing import high_suspended, lock_study, put_in_place, recompute_risk, standing_of
 from prioritizer.db.receiving import Quiet
-from prioritizer.db.scoring import bump_revision, hold_unread
+from prioritizer.db.result_revisions import bump_revision
+from prioritizer.db.scoring import hold_unread
 from prioritizer.errors import NotAllowed
 from prioritizer.ranking import Policy
 from prioritizer.study import AIState, CalibrationState
@@ -37,6 +38,8 @@ class Activated:
     """Of these, those that stand elsewhere now."""
     published_anew: int
     """Of these, those whose mark changed: a new result goes to the PACS."""
+    unscored: int = 0
+    """Studies that lost every score, because their images are unlike the training data and what is in force leaves such out."""
     left_out: int = 0
     """Images of unread studies that were left unscored as unlike the training data, and are to be scored now."""
 
@@ -140,6 +143,7 @@ def _put_in_force(
     facts |= {"sha256": chosen.sha256, "verdict": chosen.verdict} if chosen else {"own": True}
     said += f": {done.scored_anew} studies scored anew"
     more = f"; {done.left_out} images that were unlike the training data are to be scored" if done.left_out else ""
+    more += f"; {done.unscored} studies unlike the training data lost their score" if done.unscored else ""
     record(tx, Kind.CALIBRATION_ACTIVATED, f"{said}, {done.moved} moved{more}", now, actor=who, **facts)
     return done
 
@@ -153,10 +157,12 @@ def _score_and_place_anew(tx: sa.Connection, rules: InForce, quiet: Quiet, now: 
     bands = {uid: ranking.band_of(standing_of(lock_study(tx, uid)), rules.policy) for uid in marks}
     suspended = high_suspended(tx, rules.policy, bands)
     moved = sum(put_in_place(tx, uid, rules.policy, now, suspended=suspended) for uid in marks)
-    shown_anew = 0
+    shown_anew = unscored = 0
     for uid, mark in marks.items():
         after = lock_study(tx, uid)
-        if (after.band, after.deciding_instance) != mark:
+        if after.ai_state != AIState.SCORED:
+            unscored += 1
+        elif (after.band, after.deciding_instance) != mark:
             bump_revision(tx, uid, quiet, now)
             shown_anew += 1
-    return {"scored_anew": len(marks), "moved": moved, "published_anew": shown_anew}
+    return {"scored_anew": len(marks) - unscored, "moved": moved, "published_anew": shown_anew, "unscored": unscored}

@@ -19,8 +19,8 @@ from prioritizer.db.in_force import InForce
 from prioritizer.db.instance_rows import HEADER, OWN_OBJECT, SET_ASIDE, Arrival, instance_of, row_of
 from prioritizer.db.placing import STALE, lock_study, replace_study
 from prioritizer.db.receiving import Quiet, open_again
-from prioritizer.db.result_revisions import retract_unsent
-from prioritizer.db.scoring import DISCARDED, bump_revision
+from prioritizer.db.result_revisions import bump_revision, retract_unsent
+from prioritizer.db.scoring import DISCARDED
 from prioritizer.db.tables import instances, studies
 from prioritizer.eligibility import may_be_a_radiograph, same_facts
 from prioritizer.study import FileFault, Instance, InstanceState, ReadingState

@@ -57,7 +57,20 @@ class InForce:
     @property
     def leaves_out(self) -> bool:
         """An image beyond the limit is left unscored, by the site's rule."""
-        return self.policy.out_of_distribution.strictness(holds_back=self.holds_back) is Strictness.ENFORCE
+        return self._strictness is Strictness.ENFORCE
+
+    @property
+    def warns(self) -> bool:
+        """An image beyond the limit carries a warning that says so."""
+        return self._strictness is not Strictness.OFF
+
+    @property
+    def _strictness(self) -> Strictness:
+        return self.policy.out_of_distribution.strictness(holds_back=self.holds_back)
+
+    def leaves(self, distance: float) -> bool:
+        """An image so far from the training data, in units of the bundle's limit, is left unscored."""
+        return self.leaves_out and distance > (self.local_limit or 1.0)
 
 
 def document_text(bundle_digest: str, calibration: Calibration) -> str:

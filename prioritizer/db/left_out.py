@@ -13,11 +13,12 @@ import sqlalchemy as sa
 from prioritizer.db import connect
 from prioritizer.db.calibrations import applying
 from prioritizer.db.in_force import InForce, in_force
+from prioritizer.db.ordering import View, in_view
 from prioritizer.db.placing import replace_study
 from prioritizer.db.scoring import score_again
 from prioritizer.db.tables import LEFT_OUT, SCORED_BEYOND, instances, studies
 from prioritizer.ranking import Policy
-from prioritizer.study import InstanceState, ReadingState
+from prioritizer.study import InstanceState
 
 A_TURN = 50
 """Images that wait at most because of it: what a scanner sends is scored in between."""
@@ -30,13 +31,13 @@ def decided_by(engine: sa.Engine, policy: Policy) -> tuple[object, ...]:
 
 
 def owed(rules: InForce) -> sa.Select[tuple[str, str]]:
-    """The images, each with its study, that were left out and may be scored now: of unread studies, their pixels still here."""
-    unread = (studies.c.study_uid == instances.c.study_uid) & (studies.c.reading_state != ReadingState.READ)
+    """The images, each with its study, that were left out and may be scored now: of studies on the list, their pixels still here."""
+    on_the_list = (studies.c.study_uid == instances.c.study_uid) & in_view(View.OPEN)
     here = sa.text(LEFT_OUT) & instances.c.pixels_deleted_at.is_(None)
     within = (instances.c.measured_by == rules.policy.bundle_digest) & (instances.c.out_of_distribution <= (rules.local_limit or 1.0))
     return (
         sa.select(instances.c.sop_instance_uid, instances.c.study_uid)
-        .join(studies, unread)
+        .join(studies, on_the_list)
         .where(here, within if rules.leaves_out else sa.true())
         .order_by(instances.c.received_at)
     )
@@ -59,7 +60,7 @@ def judge_again(engine: sa.Engine, policy: Policy, now: datetime) -> bool:
         waiting = tx.scalar(sa.select(sa.func.count()).select_from(instances).where(instances.c.state == InstanceState.RECEIVED)) or 0
         found = tx.execute(owed(rules).limit(max(A_TURN - waiting, 0))).all()
         if found:
-            score_again(tx, [(row.sop_instance_uid, row.study_uid) for row in found], "prioritizer", rules, now, _why(rules))
+            score_again(tx, [(row.sop_instance_uid, row.study_uid) for row in found], "prioritizer", rules, now, _why(rules), attempts=1)
         beyond = tx.scalars(_to_be_left_out(rules)).all() if rules.leaves_out else []
         for uid in sorted(set(beyond)):
             replace_study(tx, uid, rules, now)
@@ -67,10 +68,10 @@ def judge_again(engine: sa.Engine, policy: Policy, now: datetime) -> bool:
 
 
 def _to_be_left_out(rules: InForce) -> sa.Select[str]:
-    unread = (studies.c.study_uid == instances.c.study_uid) & (studies.c.reading_state != ReadingState.READ)
+    on_the_list = (studies.c.study_uid == instances.c.study_uid) & in_view(View.OPEN)
     beyond = (instances.c.measured_by == rules.policy.bundle_digest) & (instances.c.out_of_distribution > (rules.local_limit or 1.0))
     scored = sa.text(SCORED_BEYOND)
-    return sa.select(instances.c.study_uid).join(studies, unread).where(scored, beyond).order_by(instances.c.received_at).limit(A_TURN)
+    return sa.select(instances.c.study_uid).join(studies, on_the_list).where(scored, beyond).order_by(instances.c.received_at).limit(A_TURN)
 
 
 def _why(rules: InForce) -> str:

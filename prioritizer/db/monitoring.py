@@ -104,7 +104,9 @@ def _beyond(start: datetime, end: datetime) -> sa.Select[Any]:
     left_out = (instances.c.state == InstanceState.INELIGIBLE) & (instances.c.reason == OUT_OF_DISTRIBUTION)
     scored = instances.c.state == InstanceState.SCORED
     warned = sa.cast(scores.c.warnings, sa.Text).contains(UNLIKE, autoescape=True)
-    flagged = sa.select(sa.literal(1)).where(scores.c.sop_instance_uid == instances.c.sop_instance_uid, warned).exists()
+    rows = scores.alias()
+    newest = sa.select(sa.func.max(rows.c.id)).where(rows.c.sop_instance_uid == instances.c.sop_instance_uid).correlate(instances)
+    flagged = sa.select(sa.literal(1)).where(scores.c.id == newest.scalar_subquery(), warned).correlate(instances).exists()
 
     def images(condition: sa.ColumnElement[bool]) -> sa.ColumnElement[int]:
         return sa.func.sum(sa.case((condition, 1), else_=0))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import sqlalchemy as sa
@@ -12,9 +12,10 @@ from prioritizer import ranking
 from prioritizer.db.events import Kind, record
 from prioritizer.db.in_force import InForce
 from prioritizer.db.instance_rows import OWN_OBJECT
-from prioritizer.db.result_revisions import retract_unsent
+from prioritizer.db.quiet import Quiet
+from prioritizer.db.result_revisions import bump_revision, retract_unsent
 from prioritizer.db.tables import SCORED_BEYOND, instances, scores, studies
-from prioritizer.eligibility import check_population
+from prioritizer.eligibility import UNLIKE, check_population
 from prioritizer.likeness import Figures
 from prioritizer.ranking import Band, Policy, Standing
 from prioritizer.study import AIState, InstanceState, ReadingState
@@ -35,6 +36,10 @@ def standing_of(row: sa.Row[tuple[object, ...]]) -> Standing:
         risk=m["risk"],
         age_years=m["age_years"],
     )
+
+
+AT_ONCE = Quiet(quiet=timedelta(0), ceiling=timedelta(0))
+"""Where nothing more is awaited before the next result is built."""
 
 
 def high_suspended(tx: sa.Connection, policy: Policy, anew: Mapping[str, Band] | None = None) -> bool:
@@ -81,6 +86,7 @@ def _score_anew(tx: sa.Connection, study: sa.Row[Any], scored: list[sa.Row[Any]]
             "calibration_id": calibration.id,
             "activation": rules.activation,
             "probability": calibration.probability(row.logit),
+            "warnings": _warnings(tx, row, rules),
             "scored_at": now,
         }
         tx.execute(scores.insert().values(**again))
@@ -88,6 +94,20 @@ def _score_anew(tx: sa.Connection, study: sa.Row[Any], scored: list[sa.Row[Any]]
         said = f"calibration {stale[0].calibration_id} -> {calibration.id} (activation {rules.activation}), from the stored logits"
         record(tx, Kind.RECALIBRATED, said, now, study=study_uid, before=stale[0].probability)
     return bool(stale)
+
+
+def _warnings(tx: sa.Connection, row: sa.Row[Any], rules: InForce) -> list[str]:
+    """The warnings of a score, with how far its image lies told by the limit that is in force now."""
+    kept = [said for said in row.warnings if UNLIKE not in said]
+    distance = tx.scalar(
+        sa.select(instances.c.out_of_distribution).where(
+            instances.c.sop_instance_uid == row.sop_instance_uid, instances.c.measured_by == rules.policy.bundle_digest
+        )
+    )
+    if distance is None:
+        return list(row.warnings)
+    finding = check_population(Figures(out_of_distribution=distance), rules.local_limit)
+    return [*kept, finding.sentence] if finding is not None and rules.warns else kept
 
 
 def take_back_stale(tx: sa.Connection, study: sa.Row[Any], scored: list[sa.Row[Any]], rules: InForce, now: datetime) -> int:
@@ -129,7 +149,7 @@ def leave_out(tx: sa.Connection, study: sa.Row[Any], rules: InForce, now: dateti
         said = f"no longer scored: {finding.sentence}; {why_left_out(rules)}"
         record(tx, Kind.INELIGIBLE, said, now, study=study.study_uid, instance=row.sop_instance_uid, rule=finding.rule)
     if found:
-        retract_unsent(tx, study.study_uid, now)
+        retract_unsent(tx, study.study_uid, now, why="an image of the study was left unscored")
     return len(found)
 
 
@@ -163,8 +183,11 @@ def recompute_risk(tx: sa.Connection, study_uid: str, rules: InForce, now: datet
     """Recompute scores, AI state and risk of a study; its place is left to the caller."""
     study = lock_study(tx, study_uid)
     found = latest_scores(tx, study_uid)
-    if take_back_stale(tx, study, found, rules, now) + leave_out(tx, study, rules, now):
+    taken, left = take_back_stale(tx, study, found, rules, now), leave_out(tx, study, rules, now)
+    if taken or left:
         found = latest_scores(tx, study_uid)
+    if left and found:  # what was retracted, or is at the PACS already, showed the study with the image that is left out now
+        bump_revision(tx, study_uid, AT_ONCE, now)
     if _score_anew(tx, study, found, rules, now):
         found = latest_scores(tx, study_uid)
     counts = dict.fromkeys(InstanceState, 0)

@@ -18,7 +18,7 @@ from prioritizer.db.instance_rows import instance_of
 from prioritizer.db.ordering import KEYS, WORKING, WORKLIST, Wanted, chosen, nobody_has, order_keys, stands_before
 from prioritizer.db.placing import put_in_place, replace_study
 from prioritizer.db.receiving import Quiet
-from prioritizer.db.scoring import bump_revision
+from prioritizer.db.result_revisions import bump_revision
 from prioritizer.db.tables import NO_READER, differing_copies, events, instances, studies
 from prioritizer.eligibility import may_be_a_radiograph
 from prioritizer.errors import NotAllowed, NotFound

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import sqlalchemy as sa
 
 from prioritizer.db.events import Kind, record
+from prioritizer.db.quiet import Quiet
 from prioritizer.db.tables import deliveries, results, studies
 from prioritizer.study import DELIVERY_TRANSITIONS, DeliveryState, states_before
 
@@ -93,14 +94,38 @@ def _sent_later() -> sa.Select[tuple[str]]:
     )
 
 
-def retract_unsent(tx: sa.Connection, study_uid: str, now: datetime, but: str = "") -> None:
+REPLACED = "replaced by a newer revision"
+"""Why most results are retracted."""
+
+
+def retract_unsent(tx: sa.Connection, study_uid: str, now: datetime, but: str = "", why: str = REPLACED) -> None:
     """No result of the study that was not sent goes out any more, save the one named in `but`; one that is being built is not kept."""
     tx.execute(studies.update().where(studies.c.study_uid == study_uid).values(claimed_by=None, claimed_until=None))
     unsent = states_before(DELIVERY_TRANSITIONS, DeliveryState.RETRACTED)
     done = tx.execute(
         deliveries.update()
         .where(deliveries.c.study_uid == study_uid, deliveries.c.state.in_(unsent), deliveries.c.result_uid != but)
-        .values(state=DeliveryState.RETRACTED, reason_text="replaced by a newer revision before it was sent", claimed_by=None)
+        .values(state=DeliveryState.RETRACTED, reason_text=f"{why} before it was sent", claimed_by=None)
     )
     if done.rowcount:
         record(tx, Kind.RETRACTED, f"{done.rowcount} unsent older results retracted", now, study=study_uid)
+
+
+def bump_revision(tx: sa.Connection, study_uid: str, quiet: Quiet, now: datetime) -> None:
+    """The study has something new to publish, after the quiet time and at the latest at the ceiling."""
+    row = tx.execute(
+        sa.select(studies.c.revision, studies.c.published_revision, studies.c.publish_by).where(studies.c.study_uid == study_uid)
+    ).one()
+    waiting = row.revision > row.published_revision and row.publish_by is not None
+    publish_by = row.publish_by if waiting else now + quiet.ceiling
+    tx.execute(
+        studies.update()
+        .where(studies.c.study_uid == study_uid)
+        .values(
+            revision=row.revision + 1,
+            publish_by=publish_by,
+            not_before=min(now + quiet.quiet, publish_by),
+            attempts=0,
+            publish_error="",
+        )
+    )

@@ -18,7 +18,9 @@ from prioritizer.db.ordering import View, in_view
 from prioritizer.db.placing import high_suspended, put_in_place, replace_study
 from prioritizer.db.queues import failed_ones
 from prioritizer.db.receiving import Quiet
+from prioritizer.db.result_revisions import bump_revision
 from prioritizer.db.tables import MADE, instances, scores, studies
+from prioritizer.eligibility import OUT_OF_DISTRIBUTION
 from prioritizer.errors import CalibrationChanged, NotAllowed, NotFound
 from prioritizer.ranking import Policy
 from prioritizer.study import INSTANCE_TRANSITIONS, Instance, InstanceState, Probability, ReadingState, Score, states_before
@@ -132,26 +134,6 @@ def _store_score(tx: sa.Connection, uid: str, pixels_version: int, score: Score,
         tx.execute(scores.insert().values(**row))
 
 
-def bump_revision(tx: sa.Connection, study_uid: str, quiet: Quiet, now: datetime) -> None:
-    """The study has something new to publish, after the quiet time and at the latest at the ceiling."""
-    row = tx.execute(
-        sa.select(studies.c.revision, studies.c.published_revision, studies.c.publish_by).where(studies.c.study_uid == study_uid)
-    ).one()
-    waiting = row.revision > row.published_revision and row.publish_by is not None
-    publish_by = row.publish_by if waiting else now + quiet.ceiling
-    tx.execute(
-        studies.update()
-        .where(studies.c.study_uid == study_uid)
-        .values(
-            revision=row.revision + 1,
-            publish_by=publish_by,
-            not_before=min(now + quiet.quiet, publish_by),
-            attempts=0,
-            publish_error="",
-        )
-    )
-
-
 def finish_unscored(
     engine: sa.Engine,
     claim: ClaimedInstance,
@@ -166,6 +148,10 @@ def finish_unscored(
     kind = Kind.INELIGIBLE if state is InstanceState.INELIGIBLE else Kind.FAILED
     with connect.writing(engine) as tx:
         rules = in_force(tx, policy)
+        if reason == OUT_OF_DISTRIBUTION and measured.distance is not None and not rules.leaves(measured.distance):
+            # What left it out went out of force while it was looked at: it is looked at again, as one more try.
+            _give_up(tx, claim, timedelta(0), instances.c.attempts, now)
+            return False
         left = _leave(tx, claim, state, measured, reason, text)
         if left is None:
             return False
@@ -177,13 +163,13 @@ def finish_unscored(
 
 def put_back(engine: sa.Engine, claim: ClaimedInstance, delay: timedelta, now: datetime, *, counted: bool = True) -> None:
     """Give the claim up; the instance is tried again after `delay`. `counted`: as a try of this image, not as a fault of the machine."""
-    attempts = instances.c.attempts if counted else instances.c.attempts - 1
     with connect.writing(engine) as tx:
-        tx.execute(
-            instances.update()
-            .where(claims.owned(instances, claim.instance.sop_instance_uid, claim.worker))
-            .values(claimed_by=None, claimed_until=None, not_before=now + delay, attempts=attempts)
-        )
+        _give_up(tx, claim, delay, instances.c.attempts if counted else instances.c.attempts - 1, now)
+
+
+def _give_up(tx: sa.Connection, claim: ClaimedInstance, delay: timedelta, attempts: sa.ColumnElement[int], now: datetime) -> None:
+    owned = claims.owned(instances, claim.instance.sop_instance_uid, claim.worker)
+    tx.execute(instances.update().where(owned).values(claimed_by=None, claimed_until=None, not_before=now + delay, attempts=attempts))
 
 
 def requeue(engine: sa.Engine, uid: str, actor: str, policy: Policy, now: datetime) -> int:
@@ -212,14 +198,20 @@ def requeue(engine: sa.Engine, uid: str, actor: str, policy: Policy, now: dateti
 
 
 def score_again(
-    tx: sa.Connection, named: Sequence[tuple[str, str]], actor: str, rules: InForce, now: datetime, said: str = "to be scored again"
+    tx: sa.Connection,
+    named: Sequence[tuple[str, str]],
+    actor: str,
+    rules: InForce,
+    now: datetime,
+    said: str = "to be scored again",
+    attempts: int = 0,
 ) -> None:
-    """Instances, each with its study, wait for their score once more."""
+    """Instances, each with its study, wait for their score once more; with `attempts` 1 after those that wait for their first."""
     for uid, study_uid in named:
         tx.execute(
             instances.update()
             .where(instances.c.sop_instance_uid == uid)
-            .values(state=InstanceState.RECEIVED, reason="", reason_text="", attempts=0, not_before=None)
+            .values(state=InstanceState.RECEIVED, reason="", reason_text="", attempts=attempts, not_before=None)
         )
         record(tx, Kind.REQUEUED, said, now, study=study_uid, instance=uid, actor=actor)
     for study_uid in sorted({study_uid for _, study_uid in named}):

@@ -3,6 +3,8 @@
 libjpeg-turbo goes on behind damage with a warning and fills what is missing with grey; `imagecodecs` does not pass the warning on.
 A lossless frame holds each sample as the difference to its prediction, in a code whose length the frame's own table states. So a
 decoded picture says how many bytes it must have been read from: where the frame has more or fewer, something in it was damaged.
+That finds what breaks off and what is out of step. It does not find a flipped bit that leaves every code as long as it was; nor is there
+anything of the kind for JPEG Extended, where damage between the markers decodes to another picture.
 
 Sources: ISO 10918-1 B.1.1 (markers, fill bytes, stuffing), B.2 (segments), H.1 (lossless: prediction, restart intervals, codes).
 """
@@ -56,7 +58,8 @@ class Scan:
 def whole_scan(frame: bytes) -> Scan:
     """The scan of a frame of one component that goes from SOI to EOI in one scan, every restart marker at its turn.
 
-    Behind EOI may follow nulls, or one byte that makes the length even (PS3.5 A.4). Raises ValueError for any other frame.
+    Behind EOI may follow nulls, or one byte that makes the length even (PS3.5 A.4); behind that of a lossless frame, whose samples
+    account for its data, anything. Raises ValueError for any other frame.
     """
     if frame[:2] != bytes((0xFF, _SOI)):
         raise ValueError("no start of image")
@@ -88,7 +91,7 @@ def whole_scan(frame: bytes) -> Scan:
         point_transform=segment[5] & 15,
         restart_interval=restart_interval,
         code_lengths=tables.get(segment[2] >> 4, {}),
-        interval_bytes=_interval_bytes(frame, position),
+        interval_bytes=_interval_bytes(frame, position, alone=process != _LOSSLESS),
     )
     units = rows * columns if scan.lossless else -(-rows // 8) * -(-columns // 8)
     if len(scan.interval_bytes) != (-(-units // restart_interval) if restart_interval else 1):
@@ -121,16 +124,20 @@ def _code_lengths(segment: bytes) -> dict[int, dict[int, int]]:
             raise ValueError("a Huffman table breaks off")
         table = dict(zip(symbols, lengths, strict=True))
         if segment[0] >> 4 == 0:
-            if len(table) != len(symbols):
-                raise ValueError("a Huffman table has two codes for one symbol")
-            found[segment[0]] = table
+            # With two codes for a symbol nobody knows which was meant: such a table accounts for nothing.
+            found[segment[0]] = table if len(table) == len(symbols) else {}
         segment = segment[17 + len(symbols) :]
     return found
 
 
-def _interval_bytes(frame: bytes, begin: int) -> NDArray[np.int64]:
-    """Bytes of data between scan header, restart markers and EOI; 0xFF00 is one byte of data, 0xFFFF a fill byte and none."""
+def _interval_bytes(frame: bytes, begin: int, *, alone: bool) -> NDArray[np.int64]:
+    """Bytes of data between scan header, restart markers and EOI; 0xFF00 is one byte of data, 0xFFFF a fill byte and none.
+
+    `alone`: nothing but padding may follow EOI.
+    """
     marks, following, end = _marks_of_data(frame, begin, least_marker=1)
+    if alone:
+        _require_nothing_behind(frame, end)
     restarts = (following >= _FIRST_RESTART) & (following <= _LAST_RESTART)
     numbers = following[restarts] - _FIRST_RESTART
     if not np.array_equal(numbers, np.arange(len(numbers)) % 8):
@@ -154,10 +161,13 @@ def _marks_of_data(frame: bytes, begin: int, least_marker: int) -> tuple[NDArray
     if not len(others) or following[others[0]] != _EOI:
         raise ValueError("the data end without an end of image")
     end = int(marks[others[0]])
+    return marks[: others[0]], following[: others[0]], end
+
+
+def _require_nothing_behind(frame: bytes, end: int) -> None:
     behind = frame[end + 2 :]
     if len(behind) > 1 and behind.strip(b"\0"):
         raise ValueError("something follows the end of image")
-    return marks[: others[0]], following[: others[0]], end
 
 
 def require_end_of_jpeg_ls(frame: bytes) -> None:
@@ -165,7 +175,7 @@ def require_end_of_jpeg_ls(frame: bytes) -> None:
     marker, position = 0, 2
     while marker != _SOS:
         marker, _, position = _segment(frame, position)
-    _marks_of_data(frame, position, least_marker=0x80)
+    _require_nothing_behind(frame, _marks_of_data(frame, position, least_marker=0x80)[2])
 
 
 def require_accounted(scan: Scan, pixels: NDArray[np.unsignedinteger]) -> None:

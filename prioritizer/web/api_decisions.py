@@ -73,6 +73,8 @@ class TookEffect(BaseModel):
     scored_anew: int
     moved: int
     published_anew: int
+    unscored: int
+    """Studies that lost every score, as unlike the training data."""
     left_out: int
     """Images left unscored as unlike the training data, which are to be scored now."""
 

@@ -241,6 +241,8 @@ def activate(desk: Here, person: Physicist, name: str, against_advice: Text = ""
         return listed(desk, person, 409, fault=str(error))
     desk.forget()
     said = f"{done.calibration} is in force (activation {done.activation}): {done.scored_anew} studies scored anew, {done.moved} moved."
+    if done.unscored:
+        said += f" {done.unscored} studies that are unlike the training data are left unscored now, in order of arrival."
     if done.left_out:
         said += f" {done.left_out} images that were left unscored as unlike the training data are to be scored now."
     return listed(desk, person, done=said)

@@ -157,9 +157,17 @@ def test_nulls_or_one_byte_behind_the_end_are_passed_over(whole: tuple[bytes, in
         assert (decoded(frame + behind, bits, syntax) == expected).all()
 
 
-def test_anything_else_behind_the_end_is_refused(whole: tuple[bytes, int, str]):
-    frame, bits, syntax = whole
+@pytest.mark.parametrize("name", ["extended", "JPEG-LS"])
+def test_anything_else_behind_the_end_is_refused(name: str):
+    frame, bits, syntax = whole_frames()[name]
     assert is_refused(frame + b"\1\2", bits, syntax)
+
+
+@pytest.mark.parametrize("name", ["lossless", "with restarts"])
+def test_what_stands_behind_the_end_of_a_lossless_frame_is_nothing_of_it(name: str):
+    frame, bits, syntax = whole_frames()[name]
+    for behind in (b"\xff\xd9", b"  ", b"\1\2"):
+        assert (decoded(frame + behind, bits, syntax) == decoded(frame, bits, syntax)).all()
 
 
 @pytest.mark.parametrize("name", ["lossless", "with restarts"])

@@ -14,13 +14,25 @@ import sqlalchemy as sa
 from prioritizer import eligibility
 from prioritizer.chores import LEFT_OUT_AGAIN_S, Chores
 from prioritizer.config import Settings
-from prioritizer.db import activating, calibrations, left_out, local_calibration, ranking_policy, reading, scoring, worklist
+from prioritizer.db import (
+    activating,
+    calibrations,
+    connect,
+    delivering,
+    left_out,
+    local_calibration,
+    placing,
+    ranking_policy,
+    reading,
+    scoring,
+    worklist,
+)
 from prioritizer.db.activating import Activated, Decision
 from prioritizer.db.calibrations import Verdict
-from prioritizer.db.in_force import InForce
+from prioritizer.db.in_force import InForce, in_force
 from prioritizer.db.local_calibration import Local
 from prioritizer.db.scoring import Measured
-from prioritizer.db.tables import instances
+from prioritizer.db.tables import deliveries, instances
 from prioritizer.dicom.spool import Spool
 from prioritizer.eligibility import Rules
 from prioritizer.eligibility import Verdict as Judged
@@ -32,6 +44,7 @@ from tests.edges.ledgers import (  # noqa: F401
     AT_ONCE,
     LEASE,
     NOW,
+    deliver,
     deliveries_of,
     film,
     ledger_fixture,
@@ -364,3 +377,143 @@ def test_what_is_owed_is_looked_up_and_no_ledger_is_read_whole_for_it(ledger: sa
     assert any("ix_instances_left_out" in line for line in read)
     assert any("ix_instances_scored_beyond" in line for line in read)
     assert not [line for line in read if line.startswith("SCAN") and "INDEX" not in line]
+
+
+# --- studies of several images, and what goes to the PACS ---------------------------------------------------------------
+
+FLAG = replace(SITE, out_of_distribution=PopulationRule.FLAG)
+
+
+def score_one(ledger: sa.Engine, distance: float, logit: float, policy: Policy = SITE, warnings: tuple[str, ...] = ()) -> None:
+    claim = scoring.claim_instance(ledger, "scorer", LEASE)
+    assert claim is not None
+    made = score_of(
+        OWN.probability(logit), logit=Logit(logit), calibration_id=OWN.id, bundle_digest=BUNDLE, out_of_distribution=distance,
+        warnings=warnings,
+    )  # fmt: skip
+    assert scoring.finish_scored(ledger, claim, made, policy, AT_ONCE, NOW)
+
+
+def two_images(ledger: sa.Engine, first: tuple[float, float], second: tuple[float, float], policy: Policy) -> None:
+    """One study of two images, each with its distance and logit."""
+    receive(ledger, film(1, "1.2.3"), film(2, "1.2.3"), policy=policy)
+    for distance, logit in (first, second):
+        score_one(ledger, distance, logit, policy)
+
+
+def waits_to_be_published(ledger: sa.Engine) -> bool:
+    return delivering.claim_study(ledger, "publisher", LEASE, LATER + timedelta(hours=1)) is not None
+
+
+def test_the_result_of_the_image_that_stays_is_built_anew_after_going_back(ledger: sa.Engine):
+    activate(ledger)
+    two_images(ledger, (0.5, 3.0), (1.5, 1.0), SITE)
+    publish(ledger)
+    roll_back(ledger)
+    row = worklist.study(ledger, "1.2.3")
+    assert (row.ai_state, row.band) == ("SCORED", "HIGH")
+    assert set(deliveries_of(ledger).values()) == {DeliveryState.RETRACTED}
+    with ledger.connect() as tx:
+        assert tx.scalars(sa.select(deliveries.c.reason_text)).all() == ["an image of the study was left unscored before it was sent"]
+    assert waits_to_be_published(ledger)
+
+
+def test_a_result_that_is_at_the_pacs_is_replaced_where_its_image_is_left_out(ledger: sa.Engine):
+    two_images(ledger, (1.5, 3.0), (0.5, -1.5), FLAG)
+    publish(ledger)
+    deliver(ledger)
+    left_out.judge_again(ledger, SITE, SOON)
+    row = worklist.study(ledger, "1.2.3")
+    assert (row.ai_state, row.band) == ("SCORED", "NEUTRAL")
+    assert waits_to_be_published(ledger)
+
+
+def test_a_study_that_was_read_keeps_the_scores_that_its_reader_saw(ledger: sa.Engine):
+    two_images(ledger, (1.5, 3.0), (0.5, -1.5), FLAG)
+    reading.claim(ledger, "1.2.3", "ito", LEASE, NOW)
+    reading.read(ledger, "1.2.3", "ito", NOW)
+    with connect.writing(ledger) as tx:
+        placing.replace_study(tx, "1.2.3", in_force(tx, SITE), SOON)
+    assert {image.state for image in worklist.study_instances(ledger, "1.2.3")} == {"SCORED"}
+
+
+def test_a_distance_that_another_bundle_measured_leaves_nothing_out(ledger: sa.Engine):
+    two_images(ledger, (1.5, 3.0), (0.5, -1.5), FLAG)
+    with ledger.begin() as tx:
+        tx.execute(instances.update().values(measured_by="another"))
+    left_out.judge_again(ledger, SITE, SOON)
+    assert {image.state for image in worklist.study_instances(ledger, "1.2.3")} == {"SCORED"}
+
+
+# --- what comes first ---------------------------------------------------------------------------------------------------
+
+
+def test_a_new_image_is_scored_before_all_that_were_left_out(ledger: sa.Engine):
+    for number in range(8):
+        stranger(ledger, f"1.2.{number}")
+    activate(ledger)
+    left_out.judge_again(ledger, SITE, SOON)
+    receive(ledger, film(1, "9.9.9"), policy=SITE)
+    with ledger.begin() as tx:
+        tx.execute(instances.update().where(instances.c.study_uid == "9.9.9").values(received_at=SOON))
+    first = scoring.claim_instance(ledger, "scorer", LEASE)
+    assert first is not None
+    assert first.instance.study_uid == "9.9.9"
+
+
+def test_of_those_left_out_the_earliest_are_scored_first(ledger: sa.Engine, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(left_out, "A_TURN", 2)
+    for number in range(4):
+        stranger(ledger, f"1.2.{number}")
+        with ledger.begin() as tx:
+            its = instances.c.study_uid == f"1.2.{number}"
+            tx.execute(instances.update().where(its).values(received_at=NOW + timedelta(minutes=10 - number)))
+    activate(ledger)
+    left_out.judge_again(ledger, SITE, SOON)
+    with ledger.connect() as tx:
+        waiting = tx.scalars(sa.select(instances.c.study_uid).where(instances.c.state == InstanceState.RECEIVED)).all()
+    assert sorted(waiting) == ["1.2.2", "1.2.3"]
+
+
+def test_studies_that_left_the_list_are_not_owed(ledger: sa.Engine):
+    stranger(ledger)
+    reading.expire(ledger, NOW + timedelta(hours=1), NOW + timedelta(hours=2))
+    assert activate(ledger).left_out == 0
+    assert judged(ledger) == 0
+
+
+# --- what is said -------------------------------------------------------------------------------------------------------
+
+
+def test_how_far_an_image_lies_is_told_by_the_limit_in_force(ledger: sa.Engine):
+    shadow = replace(SITE, stage=Stage.SHADOW)
+    finding = eligibility.check_population(Figures(out_of_distribution=1.5))
+    assert finding is not None
+    receive(ledger, film(1, "1.2.3"), policy=shadow)
+    score_one(ledger, 1.5, 2.0, shadow, (finding.sentence, "view not stated"))
+    activate(ledger, policy=shadow, local_limit=2.0)
+    (image,) = worklist.study_instances(ledger, "1.2.3")
+    assert image.warnings == ["view not stated"]
+    roll_back(ledger, shadow)
+    (image,) = worklist.study_instances(ledger, "1.2.3")
+    assert sorted(image.warnings) == sorted([finding.sentence, "view not stated"])
+
+
+def test_what_was_left_out_by_rules_that_are_gone_is_looked_at_again(ledger: sa.Engine):
+    receive(ledger, film(1, "1.2.3"), policy=SITE)
+    claim = scoring.claim_instance(ledger, "scorer", LEASE)
+    assert claim is not None
+    activate(ledger)
+    measured = Measured(distance=1.5, bundle_digest=BUNDLE)
+    rule = eligibility.OUT_OF_DISTRIBUTION
+    assert not scoring.finish_unscored(ledger, claim, InstanceState.INELIGIBLE, rule, "unlike", SITE, NOW, measured)
+    assert score_waiting(ledger) == 1
+    assert state(ledger) == ("SCORED", "HIGH")
+
+
+def test_going_back_says_how_many_studies_lost_their_score(ledger: sa.Engine):
+    activate(ledger)
+    receive(ledger, film(1, "1.2.3"), policy=SITE)
+    score_one(ledger, 1.5, 2.0)
+    done = roll_back(ledger)
+    assert (done.unscored, done.scored_anew, done.published_anew) == (1, 0, 0)

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 from torch import nn
 from torch.nn import functional
 
@@ -50,6 +51,12 @@ class Films:
 
 def fit(training: Films, held_out: Films, seed: int, tick: Tick = lambda done, of: None) -> ImageKind:
     """The answer taught by radiographs of `training`, with limits from `held_out`, of other patients. The same seed gives the same."""
+    # Pictures this small are one thread's work: several wait for each other longer than they calculate.
+    with threadpool_limits(limits=1):
+        return _fit(training, held_out, seed, tick)
+
+
+def _fit(training: Films, held_out: Films, seed: int, tick: Tick) -> ImageKind:
     rng = np.random.default_rng(seed)
     films = training.pictures[drawn_of_sites(training.sites, MOST_FILMS, rng)]
     right, wrong = [], []

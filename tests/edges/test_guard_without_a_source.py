@@ -22,7 +22,7 @@ from prioritizer.learning.labelled import LabelledImage
 from prioritizer.learning.pictures import read_picture
 from tests.edges.cohort_files import shared
 
-TAUGHT, HELD_OUT, JUDGED = 450, 150, 200
+TAUGHT, HELD_OUT, JUDGED = 1500, 500, 200
 SOURCES = {"guangzhou": ("kermany/NORMAL", "kermany/PNEUMONIA"), "nih": ("rsna-normal", "nih-adult-more", "rsna-mixed")}
 SCOUT = "nonchest_ct_chest_jpegll.dcm"
 Picture = NDArray[np.float32]

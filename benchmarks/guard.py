@@ -279,7 +279,7 @@ def _left_out_tables(images: Sequence[LabelledImage], engine: Engine, dicom: Seq
         "",
         "## Fitted without one source and measured on it",
         "",
-        f"{len(images)} films. The network's embeddings know every source: another hospital's films lie further off than told here.",
+        f"{len(images)} films. The network's embeddings know every source: another hospital's films lie further off than shown here.",
         "",
         "| pictures | should be | refused as no frontal chest radiograph | beyond the population |",
         "|---|---|---|---|",

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 import imagecodecs
 from pydicom import uid
 from pydicom.encaps import encapsulate
+from pydicom.filebase import DicomBytesIO
 from pydicom.filewriter import write_dataset
 
 from benchmarks import intake, line
@@ -42,8 +43,6 @@ class Radiograph(Film):
         self.syntax = str(film.file_meta.TransferSyntaxUID)
         for keyword, placeholder in _UIDS.items():
             setattr(film, keyword, placeholder)
-        from pydicom.filebase import DicomBytesIO
-
         buffer = DicomBytesIO()
         buffer.is_little_endian, buffer.is_implicit_VR = True, False
         del film.file_meta

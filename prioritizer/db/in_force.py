@@ -50,6 +50,11 @@ class InForce:
         return self.calibration.local_limit if self.fit and self.calibration is not None else None
 
     @property
+    def limit(self) -> float:
+        """The limit in force, the site's own or the bundle's, in units of the bundle's."""
+        return 1.0 if self.local_limit is None else self.local_limit
+
+    @property
     def holds_back(self) -> bool:
         """Studies are moved or marked (stages pilot and active, by the ruling in force) and none that was judged fit is active."""
         return self.policy.stage is not Stage.SHADOW and not self.fit
@@ -70,7 +75,7 @@ class InForce:
 
     def leaves(self, distance: float) -> bool:
         """An image so far from the training data, in units of the bundle's limit, is left unscored."""
-        return self.leaves_out and distance > (self.local_limit or 1.0)
+        return self.leaves_out and distance > self.limit
 
 
 def document_text(bundle_digest: str, calibration: Calibration) -> str:

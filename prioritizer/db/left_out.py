@@ -21,7 +21,7 @@ from prioritizer.ranking import Policy
 from prioritizer.study import InstanceState
 
 A_TURN = 50
-"""Images that wait at most because of it: what a scanner sends is scored in between."""
+"""Images that wait at most because of it."""
 
 
 def decided_by(engine: sa.Engine, policy: Policy) -> tuple[object, ...]:
@@ -34,7 +34,7 @@ def owed(rules: InForce) -> sa.Select[tuple[str, str]]:
     """The images, each with its study, that were left out and may be scored now: of studies on the list, their pixels still here."""
     on_the_list = (studies.c.study_uid == instances.c.study_uid) & in_view(View.OPEN)
     here = sa.text(LEFT_OUT) & instances.c.pixels_deleted_at.is_(None)
-    within = (instances.c.measured_by == rules.policy.bundle_digest) & (instances.c.out_of_distribution <= (rules.local_limit or 1.0))
+    within = (instances.c.measured_by == rules.policy.bundle_digest) & (instances.c.out_of_distribution <= rules.limit)
     return (
         sa.select(instances.c.sop_instance_uid, instances.c.study_uid)
         .join(studies, on_the_list)
@@ -69,7 +69,7 @@ def judge_again(engine: sa.Engine, policy: Policy, now: datetime) -> bool:
 
 def _to_be_left_out(rules: InForce) -> sa.Select[str]:
     on_the_list = (studies.c.study_uid == instances.c.study_uid) & in_view(View.OPEN)
-    beyond = (instances.c.measured_by == rules.policy.bundle_digest) & (instances.c.out_of_distribution > (rules.local_limit or 1.0))
+    beyond = (instances.c.measured_by == rules.policy.bundle_digest) & (instances.c.out_of_distribution > rules.limit)
     scored = sa.text(SCORED_BEYOND)
     return sa.select(instances.c.study_uid).join(studies, on_the_list).where(scored, beyond).order_by(instances.c.received_at).limit(A_TURN)
 

@@ -97,7 +97,7 @@ def _score_anew(tx: sa.Connection, study: sa.Row[Any], scored: list[sa.Row[Any]]
 
 
 def _warnings(tx: sa.Connection, row: sa.Row[Any], rules: InForce) -> list[str]:
-    """The warnings of a score, with how far its image lies told by the limit that is in force now."""
+    """The warnings of a score, the one about the distance of its image by the limit that is in force now."""
     kept = [said for said in row.warnings if UNLIKE not in said]
     distance = tx.scalar(
         sa.select(instances.c.out_of_distribution).where(
@@ -139,7 +139,7 @@ def leave_out(tx: sa.Connection, study: sa.Row[Any], rules: InForce, now: dateti
     if rules.calibration is None or not rules.leaves_out or study.reading_state == ReadingState.READ:
         return 0
     mine = (instances.c.study_uid == study.study_uid) & sa.text(SCORED_BEYOND)
-    beyond = (instances.c.measured_by == rules.policy.bundle_digest) & (instances.c.out_of_distribution > (rules.local_limit or 1.0))
+    beyond = (instances.c.measured_by == rules.policy.bundle_digest) & (instances.c.out_of_distribution > rules.limit)
     found = tx.execute(sa.select(instances.c.sop_instance_uid, instances.c.out_of_distribution).where(mine, beyond)).all()
     for row in found:
         finding = check_population(Figures(out_of_distribution=row.out_of_distribution), rules.local_limit)

@@ -94,13 +94,13 @@ class Far:
 def far_of(desk: Desk, instances: list[InstanceRow]) -> dict[str, Far]:
     """Of every image that was scored, or left unscored for it."""
     rules = calibrations.applying(desk.engine, desk.page.policy())
-    limit, digest = rules.local_limit, rules.policy.bundle_digest
+    digest = rules.policy.bundle_digest
     found = {}
     for one in instances:
         if one.state == InstanceState.SCORED or one.reason == OUT_OF_DISTRIBUTION:
             known = one.out_of_distribution is not None and one.measured_by == digest
-            share = (one.out_of_distribution or 0.0) / (limit or 1.0) if known else None
-            found[one.sop_instance_uid] = Far(share=share, own_limit=known and limit is not None)
+            share = (one.out_of_distribution or 0.0) / rules.limit if known else None
+            found[one.sop_instance_uid] = Far(share=share, own_limit=known and rules.local_limit is not None)
     return found
 
 

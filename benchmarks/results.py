@@ -9,15 +9,18 @@ shortcut is written by hand in `benchmarks/tried.md`, with the command of every 
 from __future__ import annotations
 
 import argparse
+import itertools
 import shutil
 import sys
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Literal
 
 from prioritizer.learning.compare import Comparison, compare
 from prioritizer.learning.compare_report import markdown_of, report_of
+from prioritizer.learning.imagenet import MEAN, STD
 from prioritizer.learning.journal import LAST, Journal
 from prioritizer.learning.recipes import Phase, Picture, Recipe, find_recipe
 from prioritizer.learning.train import train
@@ -27,10 +30,10 @@ from prioritizer.reports.page import write
 ROOT = Path(__file__).resolve().parents[1]
 TARGET = ROOT / "docs" / "results.md"
 TRIED = ROOT / "benchmarks" / "tried.md"
-ARCHITECTURES = {"densenet121": "DenseNet-121", "efficientnet_b0": "EfficientNet-B0", "vit_base_patch16_224": "ViT-B/16"}
+ARCHITECTURES = {"tf_efficientnet_lite0": "EfficientNet-Lite0"}
+"""Those with ImageNet weights in an installed package, as far as they were trained here."""
 RECIPES = ("chestaid", "two-phase", "house")
-FEWER = {"vit_base_patch16_224": 0.5}
-"""Share of the epochs that the others get: a ViT-B/16 costs four times as much a picture here."""
+INITIAL: dict[Literal["imagenet", "random"], str] = {"imagenet": "ImageNet weights", "random": "random weights"}
 STEP = 32
 """Sides of training pictures are multiples of this."""
 SHOWN = ("pr_auc", "sensitivity", "specificity", "accuracy", "brier", "ece")
@@ -44,22 +47,23 @@ PUBLISHED = (
 )
 
 
-def shortened(name: str, architecture: str, size: int, epochs: int) -> Recipe:
-    """The shipped recipe for this architecture with smaller pictures and fewer epochs, shared out over its phases."""
+def shortened(name: str, architecture: str, initial: Literal["imagenet", "random"], size: int, epochs: int) -> Recipe:
+    """The shipped recipe for this architecture with fewer epochs, shared out over its phases, and pictures of another size if asked for."""
     recipe = find_recipe(name)
     phases, left = [], epochs
     for place, phase in enumerate(recipe.phases):
         rest = recipe.phases[place + 1 :]
         count = max(round(left * phase.epochs / sum(p.epochs for p in recipe.phases[place:])), 1) if rest else max(left, 1)
         left -= count
-        phases.append(_shrunk(phase, count, size / recipe.picture.size, fixed=architecture.startswith("vit_")))
-    picture = Picture(**{**recipe.picture.model_dump(), "size": size})
-    return recipe.model_copy(update={"architecture": architecture, "picture": picture, "phases": tuple(phases), "patience": 0})
+        phases.append(_shrunk(phase, count, size / recipe.picture.size))
+    picture = Picture(**{**recipe.picture.model_dump(), "size": size, "mean": MEAN, "std": STD})
+    changed = {"architecture": architecture, "initial": initial, "picture": picture, "phases": tuple(phases), "patience": 0}
+    return recipe.model_copy(update=changed)
 
 
-def _shrunk(phase: Phase, epochs: int, factor: float, *, fixed: bool) -> Phase:
-    """A phase with so many epochs and its pictures smaller by `factor`; a transformer takes pictures of one size only."""
-    size = 0 if fixed or not phase.size else max(round(phase.size * factor / STEP) * STEP, 2 * STEP)
+def _shrunk(phase: Phase, epochs: int, factor: float) -> Phase:
+    """A phase with so many epochs and its pictures smaller by `factor`."""
+    size = 0 if not phase.size else max(round(phase.size * factor / STEP) * STEP, 2 * STEP)
     return phase.model_copy(update={"epochs": epochs, "size": size})
 
 
@@ -126,21 +130,19 @@ def main() -> int:
     parser.add_argument("--data", type=Path, required=True, help="the training cohort")
     parser.add_argument("--on", action="append", default=[], type=named, metavar="NAME=DIR", help="another cohort, for evaluation only")
     parser.add_argument("--also", action="append", default=[], type=named, metavar="NAME=BUNDLE_OR_RUN", help="another one beside them")
-    parser.add_argument("--size", type=int, default=96, help="side of the pictures, a multiple of 32")
-    parser.add_argument("--epochs", type=int, default=6, help="epochs of the convolutional networks")
+    parser.add_argument("--size", type=int, default=224, help="side of the pictures, a multiple of 32")
+    parser.add_argument("--epochs", type=int, default=8, help="epochs of each run")
     parser.add_argument("--only", action="append", default=[], help="recipe or architecture; all without it")
     asked = parser.parse_args()
     folders, names, began = [], [], time.monotonic()
-    for architecture, title in ARCHITECTURES.items():
-        for name in RECIPES:
-            if asked.only and not {architecture, name} & set(asked.only):
-                continue
-            epochs = max(round(asked.epochs * FEWER.get(architecture, 1.0)), 1)
-            recipe = shortened(name, architecture, asked.size, epochs)
-            folder = ROOT / "runs" / "results" / f"{architecture}-{name}-{asked.size}-{epochs}"
-            trained(folder, recipe, asked.data)
-            folders.append(folder)
-            names.append(f"{title}, {name}, {recipe.epochs} epochs")
+    for (architecture, title), name, (initial, start) in itertools.product(ARCHITECTURES.items(), RECIPES, INITIAL.items()):
+        if asked.only and not {architecture, name, initial} & set(asked.only):
+            continue
+        recipe = shortened(name, architecture, initial, asked.size, asked.epochs)
+        folder = ROOT / "runs" / "results" / f"{architecture}-{initial}-{name}-{asked.size}-{asked.epochs}"
+        trained(folder, recipe, asked.data)
+        folders.append(folder)
+        names.append(f"{title}, {start}, {name}")
     folders += [folder for _, folder in asked.also]
     names += [name for name, _ in asked.also]
     found = compare(folders, Asked(data=asked.data, on=dict(asked.on)), say=lambda said: print(said, file=sys.stderr))

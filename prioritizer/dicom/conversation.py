@@ -19,15 +19,10 @@ from prioritizer.dicom.association import AbortReason, AcceptedContext, Associat
 from prioritizer.dicom.commands import Command
 from prioritizer.dicom.contexts import VERIFICATION
 from prioritizer.dicom.intake import Intake, Party, Reception
+from prioritizer.dicom.pdu_reader import PduReader, PeerGoneError, SilentError, TooLongError, TooSlowError
 
 _PDV: Final = struct.Struct(">IBB")
 _COMMAND, _LAST = 0b01, 0b10
-# A-RELEASE and A-ABORT carry four bytes; no other PDU is due on a running association.
-_MAX_CONTROL_BYTES: Final = 64
-
-
-class _PeerGoneError(Exception):
-    """The peer closed the connection or aborted: there is nobody left to answer."""
 
 
 class _AbortError(Exception):
@@ -55,7 +50,8 @@ class Conversation:
         self._socket, self._request, self._accepted = connection, request, accepted
         self._party, self._intake, self._stopping = party, intake, stopping
         self._settings = intake.settings
-        self._buffer = memoryview(bytearray(self._settings.pdu_size))
+        # A slow line may take its time over a large PDU; a peer that drips is told apart by what came, not by the size it claims.
+        self._pdus = PduReader(connection, max_bytes=self._settings.pdu_size, seconds_a_byte=1.0 / max(self._settings.min_rate, 1))
         self._command_bytes = bytearray()
         self._context_id = 0
         self._command: Command | None = None
@@ -72,7 +68,7 @@ class Conversation:
             self._await_close()
         except _AbortError as abort:
             self._abort(abort)
-        except (_PeerGoneError, OSError):
+        except (PeerGoneError, OSError):
             self._intake.count("broken" if self._began_at is not None else "ended")
         finally:
             if self._reception is not None:
@@ -98,7 +94,7 @@ class Conversation:
             self._check_rate()
             return True
         if kind == association.ABORT:
-            raise _PeerGoneError
+            raise PeerGoneError
         if kind == association.RELEASE_RQ and self._began_at is None:
             self._send(association.encode_release_reply())
             return False
@@ -109,48 +105,28 @@ class Conversation:
     # --- reading ------------------------------------------------------------------------------------------------
 
     def _read_pdu(self) -> tuple[int, memoryview]:
-        self._await_first_byte()
-        deadline = time.monotonic() + self._settings.pdu_timeout
-        # A slow line may take its time over a large PDU; a peer that drips is told apart by what came, not by the size it claims.
-        seconds_a_byte = 1.0 / max(self._settings.min_rate, 1)
-        self._fill(self._buffer[:6], deadline)
-        kind, length = association.PDU_HEADER.unpack_from(self._buffer)
-        limit = self._settings.pdu_size if kind == association.P_DATA else _MAX_CONTROL_BYTES
-        if length > limit:
-            raise _AbortError(AbortReason.INVALID_PARAMETER, "a PDU is longer than was announced")
-        body = self._buffer[:length]
-        self._fill(body, deadline, seconds_a_byte)
-        return kind, body
-
-    def _await_first_byte(self) -> None:
-        waits = select.poll()
-        waits.register(self._socket, select.POLLIN)
-        if self._began_at is None:
-            waits.register(self._stopping, select.POLLIN)
-        seconds = self._settings.network_timeout if self._began_at is None else self._settings.dimse_timeout
-        ready = {descriptor for descriptor, _ in waits.poll(seconds * 1000)}
-        if self._stopping in ready:
-            raise _AbortError(AbortReason.NOT_SPECIFIED, by_user=True)
-        if not ready:
+        if self._began_at is None and not self._pdus.has_begun:
+            self._await_message()
+        patience = self._settings.network_timeout if self._began_at is None else self._settings.dimse_timeout
+        try:
+            return self._pdus.read(patience, self._settings.pdu_timeout)
+        except SilentError:
             # An association left open between messages is everyday; only a message that stops is worth a notice.
             sentence = "" if self._began_at is None else "a message stopped half way"
-            raise _AbortError(AbortReason.NOT_SPECIFIED, sentence, by_user=True)
+            raise _AbortError(AbortReason.NOT_SPECIFIED, sentence, by_user=True) from None
+        except TooSlowError:
+            raise _AbortError(AbortReason.NOT_SPECIFIED, "a PDU took too long", by_user=True) from None
+        except TooLongError:
+            raise _AbortError(AbortReason.INVALID_PARAMETER, "a PDU is longer than was announced") from None
 
-    def _fill(self, view: memoryview, deadline: float, seconds_a_byte: float = 0.0) -> None:
-        """Fill the view before the deadline, however the peer slices its bytes; each byte that came puts it back by `seconds_a_byte`."""
-        while view:
-            left = deadline - time.monotonic()
-            if left <= 0:
-                raise _AbortError(AbortReason.NOT_SPECIFIED, "a PDU took too long", by_user=True)
-            self._socket.settimeout(left)
-            try:
-                number = self._socket.recv_into(view)
-            except TimeoutError:
-                continue
-            if number == 0:
-                raise _PeerGoneError
-            view = view[number:]
-            deadline += number * seconds_a_byte
+    def _await_message(self) -> None:
+        """Wait for the next message, and end where the listener is told to stop meanwhile."""
+        waits = select.poll()
+        waits.register(self._socket, select.POLLIN)
+        waits.register(self._stopping, select.POLLIN)
+        ready = {descriptor for descriptor, _ in waits.poll(self._settings.network_timeout * 1000)}
+        if self._stopping in ready or not ready:
+            raise _AbortError(AbortReason.NOT_SPECIFIED, by_user=True)
 
     def _check_rate(self) -> None:
         """Abort a message that drips: each PDU in time, the whole never."""
@@ -238,6 +214,7 @@ class Conversation:
     def _send(self, data: bytes) -> None:
         self._socket.settimeout(self._settings.pdu_timeout)
         self._socket.sendall(data)
+        self._socket.setblocking(False)
 
     def _abort(self, abort: _AbortError) -> None:
         self._intake.count("aborted")
@@ -246,14 +223,12 @@ class Conversation:
             self._reception.discard()
         if abort.sentence:
             self._intake.notice(notices.REFUSED_OBJECT, self._party, "aborted", abort.sentence)
-        with suppress(OSError, _PeerGoneError, _AbortError):
+        with suppress(OSError, PeerGoneError):
             self._send(association.encode_abort(abort.reason, by_user=abort.by_user))
             self._socket.shutdown(socket.SHUT_WR)
             self._await_close()
 
     def _await_close(self) -> None:
         """Let the peer close first, for a moment: closing over unread bytes would destroy our last PDU on its way."""
-        deadline = time.monotonic() + self._settings.acse_timeout
-        with suppress(_PeerGoneError, _AbortError):
-            while True:
-                self._fill(self._buffer, deadline)
+        with suppress(PeerGoneError, SilentError):
+            self._pdus.discard(self._settings.acse_timeout)

@@ -149,7 +149,7 @@ class Chain:
         steps = Steps(self.job["kill_at"], self.tell)
         engine = connect.open_ledger(self.job["url"])
         for owner, name in (
-            *((os, name) for name in ("write", "fsync", "link", "rename", "replace", "unlink", "mkdir")),
+            *((os, name) for name in ("write", "writev", "fsync", "link", "rename", "replace", "unlink", "mkdir")),
             (engine.dialect, "do_commit"),
             (Association, "send_c_store"),
             (AssociationSocket, "send"),

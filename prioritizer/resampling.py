@@ -77,9 +77,12 @@ def shrink(words: Words, table: Float32, height: int, width: int, outside: Mask 
     if table.size < 2 ** (8 * words.dtype.itemsize):
         raise Unprocessable("bits", "decoded pixels are wider than Bits Allocated")
     narrow_first = np.empty((height, words.shape[1]), dtype=np.float32)
-    for down in weight_bands(words.shape[0], height):
+    bands = weight_bands(words.shape[0], height)
+    # One piece of memory for all bands: pages that are given back are fetched and cleared again.
+    work = np.empty((max(band.end - band.start for band in bands), words.shape[1]), dtype=np.float32)
+    for down in bands:
         # Every word is inside the table; checking each again ("raise") would triple the time.
-        grey = np.take(table, words[down.start : down.end], mode="wrap")
+        grey = np.take(table, words[down.start : down.end], mode="wrap", out=work[: down.end - down.start])
         if outside is not None:
             grey[outside[down.start : down.end]] = level
         tile = max(SINGLE_THREADED // down.weights.size, 1)

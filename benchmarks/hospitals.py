@@ -80,6 +80,8 @@ SETS = (
     ("nih-child", "nih-child", "nih-child/radiologist_class.csv"),
 )
 """Text-mined sets: name, folder, and the table of the radiologists' classes where it is not in the labels."""
+ALONE = ("guangzhou", "rsna-mixed")
+"""Sources that stand in a file of their own too, to train on the one hospital and judge on the other."""
 
 
 def write(folder: Path, shared: Path = SHARED, doubted_by: Path | None = None) -> Path:
@@ -95,6 +97,10 @@ def write(folder: Path, shared: Path = SHARED, doubted_by: Path | None = None) -
     )
     text = TEMPLATE.format(shared=shared.resolve(), rsna=RSNA, guangzhou=GUANGZHOU, mined=mined)
     path.write_text(text, encoding="utf-8")
+    head, *tables = text.split("[[source]]")
+    for name in ALONE:
+        (alone,) = (table for table in tables if f'\nname = "{name}"\n' in table)
+        (folder / f"{name}.toml").write_text(f"{head}[[source]]{alone}", encoding="utf-8")
     return path
 
 

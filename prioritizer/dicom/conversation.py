@@ -105,7 +105,7 @@ class Conversation:
     # --- reading ------------------------------------------------------------------------------------------------
 
     def _read_pdu(self) -> tuple[int, memoryview]:
-        if self._began_at is None and not self._pdus.has_begun:
+        if self._began_at is None:
             self._await_message()
         patience = self._settings.network_timeout if self._began_at is None else self._settings.dimse_timeout
         try:
@@ -120,12 +120,13 @@ class Conversation:
             raise _AbortError(AbortReason.INVALID_PARAMETER, "a PDU is longer than was announced") from None
 
     def _await_message(self) -> None:
-        """Wait for the next message, and end where the listener is told to stop meanwhile."""
+        """Wait until the next message begins; where the listener is to stop, end here, also with a message that has begun to come."""
         waits = select.poll()
-        waits.register(self._socket, select.POLLIN)
         waits.register(self._stopping, select.POLLIN)
-        ready = {descriptor for descriptor, _ in waits.poll(self._settings.network_timeout * 1000)}
-        if self._stopping in ready or not ready:
+        if not self._pdus.has_begun:
+            waits.register(self._socket, select.POLLIN)
+        ready = {descriptor for descriptor, _ in waits.poll(0 if self._pdus.has_begun else self._settings.network_timeout * 1000)}
+        if self._stopping in ready or not (ready or self._pdus.has_begun):
             raise _AbortError(AbortReason.NOT_SPECIFIED, by_user=True)
 
     def _check_rate(self) -> None:

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Final
 
 _SYNC_FILE_RANGE_WRITE: Final = 2
-_NO_EARLY_WRITING: Final = frozenset({errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP, errno.ESPIPE, errno.EPERM})
-"""A kernel, file system or system call filter that has no sync_file_range: nothing is wrong, and fsync does all of the work."""
+_NO_EARLY_WRITING: Final = frozenset({errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP, errno.ESPIPE, errno.EPERM, errno.EINTR})
+"""A kernel, file system or system call filter that has no sync_file_range, or was interrupted: fsync does all of the work."""
 
 
 def start_writing(descriptor: int, offset: int, length: int) -> None:
@@ -18,12 +18,15 @@ def start_writing(descriptor: int, offset: int, length: int) -> None:
 
     Nothing is durable by it. Raises OSError where the disk says already that it will not take them.
     """
-    called = _C_LIBRARY.sync_file_range(descriptor, ctypes.c_int64(offset), ctypes.c_int64(length), _SYNC_FILE_RANGE_WRITE)
+    if _sync_file_range is None:
+        return
+    called = _sync_file_range(descriptor, ctypes.c_int64(offset), ctypes.c_int64(length), _SYNC_FILE_RANGE_WRITE)
     if called != 0 and (number := ctypes.get_errno()) not in _NO_EARLY_WRITING:
         raise OSError(number, os.strerror(number))
 
 
-_C_LIBRARY: Final = ctypes.CDLL(None, use_errno=True)
+_sync_file_range = getattr(ctypes.CDLL(None, use_errno=True), "sync_file_range", None)
+"""None with a C library that does not have it."""
 
 
 def write_durably(path: Path, data: bytes) -> None:

@@ -264,6 +264,25 @@ def test_sigterm_lets_a_message_under_way_finish(listener: ListenerProcess, tmp_
     assert listener.spool.find("1.2.3.4")
 
 
+@pytest.mark.parametrize("ahead", [1, 6, 7, None])
+def test_sigterm_begins_no_message_that_came_behind_the_one_under_way(listener: ListenerProcess, tmp_path: Path, ahead: int | None) -> None:
+    radiograph(tmp_path / "a.dcm", uid="1.2.3.4")
+    data_set = data_set_bytes(tmp_path / "a.dcm")
+    with RawPeer(listener.port) as peer:
+        peer.associate(proposed(1, DX))
+        peer.send(p_data(1, 0b11, command_set(1)) + p_data(1, 0b00, data_set[:100]))
+        listener.wait_for("counters", associations=1)
+        listener.terminate()
+        time.sleep(0.2)
+        following = p_data(1, 0b11, command_set(1, uid=b"1.2.3.5")) + p_data(1, 0b10, data_set.replace(b"1.2.3.4", b"1.2.3.5"))
+        peer.send(p_data(1, 0b10, data_set[100:]) + following[:ahead])
+        assert peer.status() == 0x0000
+        assert peer.pdu()[0] == 7
+    assert listener.exit_code() == 0
+    assert listener.spool.find("1.2.3.4")
+    assert not listener.spool.find("1.2.3.5")
+
+
 def test_end_of_input_stops_the_process_and_its_idle_associations(listener: ListenerProcess) -> None:
     with RawPeer(listener.port) as peer:
         peer.associate()

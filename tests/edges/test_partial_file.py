@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import itertools
 import os
@@ -73,14 +74,12 @@ def early_writing_answers(monkeypatch: pytest.MonkeyPatch, number: int) -> list[
     """sync_file_range fails with this error; the offsets and lengths it was called with."""
     calls: list[tuple[int, int]] = []
 
-    class Library:
-        @staticmethod
-        def sync_file_range(descriptor: int, offset: object, length: object, flags: int) -> int:
-            calls.append((offset.value, length.value))  # type: ignore[attr-defined]
-            durable.ctypes.set_errno(number)
-            return -1
+    def refused(descriptor: int, offset: ctypes.c_int64, length: ctypes.c_int64, flags: int) -> int:
+        calls.append((offset.value, length.value))
+        ctypes.set_errno(number)
+        return -1
 
-    monkeypatch.setattr(durable, "_C_LIBRARY", Library)
+    monkeypatch.setattr(durable, "_sync_file_range", refused)
     return calls
 
 
@@ -93,12 +92,18 @@ def test_a_disk_that_refuses_early_is_believed(tmp_path: Path, monkeypatch: pyte
     assert failures == ["disk"]
 
 
-@pytest.mark.parametrize("number", [errno.ENOSYS, errno.EINVAL, errno.EPERM])
+@pytest.mark.parametrize("number", [errno.ENOSYS, errno.EINVAL, errno.EPERM, errno.EINTR])
 def test_a_system_that_cannot_begin_early_stores_all_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int):
     calls = early_writing_answers(monkeypatch, number)
     data = os.urandom(3 * partial._AHEAD)
     assert written(tmp_path / "file", [data[at : at + 100_000] for at in range(0, len(data), 100_000)]) == data
     assert calls, "it was asked"
+
+
+def test_a_c_library_without_the_call_stores_all_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(durable, "_sync_file_range", None)
+    data = os.urandom(2 * partial._AHEAD)
+    assert written(tmp_path / "file", [data]) == data
 
 
 def test_the_disk_is_asked_to_begin_with_every_byte_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

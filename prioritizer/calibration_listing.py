@@ -103,3 +103,5 @@ def show_difference(told: dict[str, Any], out: Console) -> None:
     for name, a, b in rows:
         table.add_row(name, f"{a:.4f}", f"{b:.4f}")
     out.print(table)
+    if all(a == b for _, a, b in rows):
+        out.print("Map and thresholds are the same.")

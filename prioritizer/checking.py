@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from prioritizer.config import UNNAMED, Settings, is_loopback
 from prioritizer.config import Destination as ConfiguredDestination
-from prioritizer.config import Settings, is_loopback
 from prioritizer.dicom.result_forms import proposed_results
 from prioritizer.dicom.sender import Destination, Offer, Sender
 from prioritizer.errors import ModelError, PermanentRefusal, PrioritizerError, Transient
@@ -37,7 +37,13 @@ class Proof:
 
 def prove(settings: Settings, config_file: Path | None) -> Iterator[Proof]:
     """Every proof, in the order of the chain; none stops the next."""
-    yield Proof(what="configuration", ok=True, said=str(config_file or "defaults"))
+    if config_file is None:
+        yield Proof(
+            what="configuration", ok=True, warning=True, said="no file was found: every key has its default",
+            mend="Name it with --config or PRIORITIZER_CONFIG; ./prioritizer.toml and /etc/prioritizer/prioritizer.toml are looked for",
+        )  # fmt: skip
+    else:
+        yield Proof(what="configuration", ok=True, said=str(config_file))
     yield from _meant(settings)
     yield from _disk(settings)
     yield from _database(settings)
@@ -52,6 +58,11 @@ def prove(settings: Settings, config_file: Path | None) -> Iterator[Proof]:
 
 def _meant(settings: Settings) -> Iterator[Proof]:
     """Valid and perhaps not meant."""
+    if settings.site.name == UNNAMED:
+        yield Proof(
+            what="site", ok=True, warning=True, said="site.name is not set, and goes into the UID of every result",
+            mend="Give the site a name of its own: two sites with one name make the same UIDs",
+        )  # fmt: skip
     if not settings.peers:
         yield Proof(
             what="peers", ok=True, warning=True, said="no [[peers]]: every association will be refused",
@@ -138,6 +149,7 @@ def _database(settings: Settings) -> Iterator[Proof]:
     )
     if revision == head:
         yield _rules(settings, engine)
+        yield from _population(settings, engine)
     engine.dispose()
 
 
@@ -151,6 +163,24 @@ def _rules(settings: Settings, engine: sa.Engine) -> Proof:
         return Proof(what="rules", ok=True, said="the configuration alone")
     said = found.fault or f"ruling {found.active.id} above the configuration: {ruling.told(found.changes)}"
     return Proof(what="rules", ok=not found.fault, said=said, mend=MEND)
+
+
+def _population(settings: Settings, engine: sa.Engine) -> Iterator[Proof]:
+    """Whether images of another population or device than in training are left unscored, and what lifts that."""
+    from prioritizer.db import calibrations
+    from prioritizer.house_rules import policy_of
+    from prioritizer.inference.bundle import open_bundle
+
+    try:
+        applies = calibrations.applying(engine, policy_of(settings, open_bundle(settings.model.bundle)))
+    except ModelError:
+        return  # told by the proof of the model
+    if applies.holds_back and applies.leaves_out:
+        yield Proof(
+            what="calibration", ok=True, warning=True,
+            said="none of this site's own is active that was judged fit: images unlike the training data are not scored",
+            mend='Run `prioritizer recalibrate`, activate what its report calls fit, or set scope.out_of_distribution = "flag"',
+        )  # fmt: skip
 
 
 def _codecs() -> Iterator[Proof]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -46,7 +47,9 @@ def ledger_of(config: Path | None) -> tuple[sa.Engine, Settings]:
 
     from prioritizer.db import connect, migrations
 
-    settings, _ = settings_of(config)
+    settings, path = settings_of(config)
+    if path is None:
+        print("no configuration was found, defaults hold: name one with --config or PRIORITIZER_CONFIG", file=sys.stderr)
     deadline = time.monotonic() + STARTING_S
     while missing := connect.missing_file(settings.database_url):
         if not _daemon_starts(settings) or time.monotonic() >= deadline:

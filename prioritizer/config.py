@@ -32,6 +32,7 @@ VIEWER_FIELDS = frozenset({"study_uid", "accession_number", "patient_id"})
 REFUSED_SCHEMES = ("javascript", "data", "vbscript", "file", "blob")
 """Schemes that would run or show something of ours, or of the reader's disk."""
 Share = Annotated[float, Field(ge=0, le=1)]
+UNNAMED = "unnamed site"
 LONGEST_WINDOW = 366 * 24 * 60
 """Minutes. A deadline beyond a year is none, and beyond some thousand years no moment at all."""
 
@@ -58,7 +59,7 @@ class Section(BaseModel):
 class Site(Section):
     """Who and where this is."""
 
-    name: Annotated[str, Field(min_length=1, max_length=64)] = "unnamed site"
+    name: Annotated[str, Field(min_length=1, max_length=64)] = UNNAMED
     """Goes into every result UID: two sites never make the same UID."""
     stage: Stage = Stage.SHADOW
     """shadow: scores, list stays in order of arrival. pilot: marks shown, order of arrival. active: list re-ordered."""
@@ -134,7 +135,7 @@ class Store(Section):
     url: str = ""
     """SQLAlchemy URL of a Postgres database; empty: SQLite in `data`."""
     keep_read_days: Annotated[float, Field(ge=1)] = 14
-    """Days after reading and delivery before pixels leave the spool. Nothing undelivered or unread is ever deleted."""
+    """Days after reading and delivery before pixels leave the spool. Nothing undelivered is ever deleted, and nothing unread by it."""
     keep_unread_days: Annotated[float, Field(ge=3)] = 30
     """Days after the last image before the pixels of a study that nobody read here leave the spool, in stage shadow only: there
     radiologists read in the PACS. In pilot and active unread pixels are never deleted."""

@@ -288,9 +288,17 @@ def _outcome(
 
 
 def _with_what_was_left_out(error: CohortUnfit, gathered: Gathered | None, bundle: Bundle) -> CohortUnfit:
-    """Where images were left out by the scope, that is what is missing: more of the same would not help."""
-    left = Counter(image.scope_rule for image in gathered.images if image.scope_rule) if gathered is not None else Counter[str]()
-    if not left or gathered is None:
+    """Where images could not be read or were left out by the scope, that is what is missing: more of the same would not help."""
+    if gathered is None:
+        return error
+    files = {image.file for image in gathered.images}
+    unread = Counter(finding.what for finding in gathered.findings if finding.excludes and finding.file not in files)
+    if unread:
+        counts = ", ".join(f"{count} x {what}" for what, count in unread.most_common())
+        first = next(finding for finding in gathered.findings if finding.excludes and finding.file not in files)
+        error = CohortUnfit((f"rows that were not understood: {counts}, such as {first.file}: {first.said}", *error.missing))
+    left = Counter(image.scope_rule for image in gathered.images if image.scope_rule)
+    if not left:
         return error
     counts = ", ".join(f"{count} by {rule}" for rule, count in left.most_common())
     scope = f"{bundle.scope.min_age_years:g} to {bundle.scope.max_age_years:g} years, {' and '.join(bundle.scope.views)}"

@@ -201,7 +201,8 @@ def _bits_of_rows(costs: NDArray[np.float32], differences: Samples) -> NDArray[n
     bits = np.take(costs, differences, mode="wrap").sum(axis=1)
     if bits.max() >= _NO_CODE:
         raise ValueError("a sample has no code in the table of the frame")
-    return bits.astype(np.int64)
+    found: NDArray[np.int64] = bits.astype(np.int64)
+    return found
 
 
 def _differences(scan: Scan, pixels: NDArray[np.unsignedinteger], top: int, lines: int) -> Samples:

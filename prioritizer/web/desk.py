@@ -248,6 +248,7 @@ def desk_of(page: Page) -> Desk:
     zone = page.settings().page_zone
     templates.filters["clock"] = lambda at: at.astimezone(zone).strftime("%H:%M")
     templates.filters["span"] = words.span
+    templates.filters["beside"] = words.beside
     templates.filters["moment"] = lambda at: at.astimezone(zone).strftime("%Y-%m-%d %H:%M:%S")
     tallies = Tallies(page.engine, page.now, page.policy, lambda: timedelta(minutes=page.settings().ranking.neutral_minutes))
     return Desk(

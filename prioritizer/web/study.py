@@ -156,6 +156,7 @@ def show_study(desk: Here, person: Seeing, study_uid: str, list: str = "", read:
         joins=newer is Newer.FIRST_ROW,
         doubt=doubt,
         events=history.told_to(person, row, manner, said, happened),
+        beyond_population=any(one.reason == OUT_OF_DISTRIBUTION for one in instances),
         left_out=history.left_out(manner, happened),
         deliveries=worklist.unfinished_deliveries(desk.engine, study_uid),
         no_result=queues.why_unpublished(desk.engine, study_uid) if person.may(May.OPERATE) else "",

@@ -74,6 +74,12 @@ class Line:
     """That somebody must say whose study it is; empty where nobody must. Holds no patient data."""
 
 
+def beside(value: float, other: float) -> str:
+    """A probability with two digits, or with as many more as distinguish it from the one it is compared with."""
+    digits = next((digits for digits in range(2, 7) if f"{value:.{digits}f}" != f"{other:.{digits}f}"), 2)
+    return f"{value:.{digits}f}"
+
+
 def line(row: Row, now: datetime, manner: Manner) -> Line:
     """The row at the moment `now`."""
     mark, tone, due = due_words(row, now, manner)

@@ -246,6 +246,16 @@ def test_a_cohort_that_is_too_small_is_refused_with_what_is_missing_and_a_report
 
 
 @on_one
+def test_a_cohort_of_other_words_is_refused_with_the_words(daemon: Daemon, tmp_path: Path) -> None:
+    cohort = made_up_cohort(tmp_path, 4)
+    labels = cohort / "labels.csv"
+    labels.write_text(labels.read_text().replace(",1,", ",opacity,"))
+    done = daemon.cli("recalibrate", "--cohort", str(cohort), "--report", str(tmp_path / "r.html"))
+    assert (done.returncode, "rows that were not understood" in done.stdout) == (1, True)
+    assert "'opacity'" in done.stdout
+
+
+@on_one
 def test_a_prevalence_alone_shifts_without_images(daemon: Daemon) -> None:
     said = daemon.cli_json("recalibrate", "--prevalence", "0.1", "--ages", "children")
     assert (said["verdict"], said["candidate"]["method"]) == ("activate with care", "prevalence shift")

@@ -165,6 +165,30 @@ def test_init_writes_a_configuration_that_check_proves(tmp_path: Path) -> None:
     assert {"configuration", "disk", "database", "codecs", "bundle", "self-test"} <= {proof["what"] for proof in proofs}
 
 
+def test_check_warns_of_a_site_without_name_configuration_or_calibration_of_its_own(tmp_path: Path) -> None:
+    def warned(*arguments: str) -> dict[str, str]:
+        proofs = json.loads(prioritizer("check", *arguments, "--json", cwd=tmp_path).stdout)
+        return {proof["what"]: proof["said"] for proof in proofs if proof["warning"]}
+
+    found = warned()
+    assert "no file was found" in found["configuration"]
+    assert "UID of every result" in found["site"]
+    config = tmp_path / "named.toml"
+    tables = sections() | {"scope": {}}
+    config.write_text(toml(tables))
+    assert prioritizer("migrate", "--config", str(config), cwd=tmp_path).returncode == 0
+    found = warned("--config", str(config))
+    assert "images unlike the training data are not scored" in found["calibration"]
+    assert not {"configuration", "site"} & found.keys()
+    config.write_text(toml(tables | {"scope": {"out_of_distribution": "flag"}}))
+    assert "calibration" not in warned("--config", str(config))
+
+
+def test_a_verb_that_found_no_configuration_says_so(tmp_path: Path) -> None:
+    done = prioritizer("status", cwd=tmp_path)
+    assert "no configuration was found" in done.stderr
+
+
 def test_init_overwrites_nothing(tmp_path: Path) -> None:
     (tmp_path / "site.toml").write_text("# mine")
     done = prioritizer("init", "site.toml", cwd=tmp_path)

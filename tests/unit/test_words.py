@@ -16,6 +16,7 @@ from prioritizer.web.words import (
     Line,
     Manner,
     ai_words,
+    beside,
     due_words,
     frequency_words,
     image_words,
@@ -234,3 +235,10 @@ def test_how_often_raising_is_right_needs_enough_words_of_readers():
     assert frequency_words(61, 100, 90).startswith(
         "raised = placed earlier; of 100 raised here in the last 90 days, 61 were confirmed (95 % 51 to "
     )
+
+
+@pytest.mark.parametrize(
+    ("value", "other", "shown"), [(0.9088, 0.9102, "0.909"), (0.5, 0.91, "0.50"), (0.91, 0.91, "0.91"), (0.9100004, 0.9100001, "0.91")]
+)
+def test_a_probability_has_the_digits_that_distinguish_it_from_the_threshold(value: float, other: float, shown: str):
+    assert beside(value, other) == shown

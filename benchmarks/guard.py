@@ -37,6 +37,7 @@ from prioritizer.inference.bundle import open_bundle
 from prioritizer.inference.engine import Engine
 from prioritizer.learning import image_kinds
 from prioritizer.learning.cohorts import Cohort, LabelledImage, read_cohort
+from prioritizer.learning.export import group_of
 from prioritizer.learning.image_kinds import Films
 from prioritizer.learning.pictures import read_picture
 from prioritizer.learning.splits import read_splits, split_by_patient
@@ -48,8 +49,6 @@ TARGET = Path(__file__).resolve().parents[1] / "docs" / "guard.md"
 Picture = NDArray[np.float32]
 MOST = 150
 """Films on which changed copies are tried."""
-MOST_OF_A_SITE = 2000
-"""Films of each site that the guards without a site are fitted and measured on."""
 
 
 def _grey(picture: Picture) -> Image.Image:
@@ -135,8 +134,10 @@ def _files_of(folder: Path) -> list[str]:
 # --- a source left out ----------------------------------------------------------------------------------------------
 
 
-def sampled(cohort: Cohort, most: int) -> list[LabelledImage]:
-    """At most `most` films of every site, drawn by chance, always the same."""
+def sampled(cohort: Cohort, most: int | None) -> list[LabelledImage]:
+    """At most `most` films of every site, drawn by chance, always the same; all without a number."""
+    if most is None:
+        return list(cohort.images)
     chosen = image_kinds.drawn_of_sites([image.site for image in cohort.images], most * _sites(cohort), np.random.default_rng(SEED))
     return [cohort.images[index] for index in chosen]
 
@@ -175,13 +176,15 @@ def without_each(images: Sequence[LabelledImage], engine: Engine, dicom: Sequenc
         if not parts["train"]:
             continue
         kind = image_kinds.fit(*(_films(images, small) for images in (parts["train"], parts["calib"])), SEED)
-        population = fit_population(*(_by_site(images, seen) for images in (parts["train"], parts["calib"])))
+        population = fit_population(*(_by_group(images, seen) for images in (parts["train"], parts["calib"])))
         groups = {
             "all": out,
             "under 18 years": [image for image in out if image.age_years is not None and image.age_years < 18],
             "adults": [image for image in out if image.age_years is not None and image.age_years >= 18],
             "AP": [image for image in out if image.view == "AP"],
             "PA": [image for image in out if image.view == "PA"],
+            "with the finding": [image for image in out if image.label],
+            "without the finding": [image for image in out if not image.label],
         }
         sources = sorted({image.label_source for image in out})
         if len(sources) > 1:
@@ -205,9 +208,9 @@ def made_of(films: Sequence[Picture]) -> Iterator[tuple[str, list[Picture]]]:
         yield name, [image_kinds.tidy(image_kinds.OTHER_KINDS[name](films[index], rng)) for index in drawn]
 
 
-def _by_site(images: Sequence[LabelledImage], seen: Mapping[Path, Shown]) -> dict[str, NDArray[np.float32]]:
-    sites = sorted({image.site for image in images})
-    return {site: np.stack([seen[image.path].embedding for image in images if image.site == site]) for site in sites}
+def _by_group(images: Sequence[LabelledImage], seen: Mapping[Path, Shown]) -> dict[str, NDArray[np.float32]]:
+    groups = sorted({group_of(image) for image in images})
+    return {group: np.stack([seen[image.path].embedding for image in images if group_of(image) == group]) for group in groups}
 
 
 SEED = 20261122
@@ -251,7 +254,7 @@ def main() -> int:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--on", action="append", default=[], metavar="NAME=DIR")
     parser.add_argument("--dicom", type=Path, action="append", default=[])
-    parser.add_argument("--most", type=int, default=MOST_OF_A_SITE, help="films of each site; default: %(default)s")
+    parser.add_argument("--most", type=int, help="films of each site for the tables without it; default: all")
     parser.add_argument("--left-out-only", action="store_true", help="print the tables with one source left out")
     asked = parser.parse_args()
     bundle = open_bundle(asked.bundle)
@@ -308,6 +311,9 @@ def _of_bundle(engine: Engine, cohort: Cohort, asked: argparse.Namespace) -> lis
     for site in sorted({image.site for image in report}):
         its = [found for image, found in zip(report, as_they_are, strict=True) if image.site == site]
         rows.append(_row(f"val_report, {site or 'one site'}", "passes", its))
+    for group in sorted({group_of(image) for image in report}):
+        its = [found for image, found in zip(report, as_they_are, strict=True) if group_of(image) == group]
+        rows.append(_row(f"val_report, {group}", "passes", its))
     rows += [_row(f"val_report, {name}", "passes", figures_of(engine, [change(one) for one in few])) for name, change in SAME.items()]
     rows += [_row(f"val_report, {name}", "refused", figures_of(engine, [change(one) for one in few])) for name, change in OTHER.items()]
     for name, _, folder in (pair.partition("=") for pair in asked.on):

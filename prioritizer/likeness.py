@@ -1,8 +1,9 @@
 """The two guards of a bundle: another kind of image than a frontal chest radiograph (`image_kind`), another population (`Population`).
 
 Tags cannot say everything: a hand sent as CHEST, an inverted film, an adult among children, another device. `Population` tells the
-second by the network's own features at several depths: Mahalanobis distance from the training images of the nearest site, inside the
-directions in which images of one site differ from each other (Lee et al. 2018), and what is left outside them (Wang et al. 2022).
+second by the network's own features at several depths: Mahalanobis distance from the nearest group of training images (a class of a
+site), inside the directions in which images of one group differ from each other (Lee et al. 2018), and what is left outside them (Wang
+et al. 2022).
 
 `Likeness` is the guard of bundles made before there were two: one distance, which stands for both questions and cannot tell them apart.
 """
@@ -29,6 +30,8 @@ FALSE_ALARMS = 0.02
 """Share of held-out images of each site that lie beyond its limit of `Population`."""
 LOCAL_SHARE = 0.02
 """Share of a local cohort that lies beyond its own limit."""
+MIN_HELD_OUT = 20
+"""Held-out images from which a group has a limit of its own."""
 LEAST_LOCAL = 50
 """Images below which a local limit would hang on one of them."""
 
@@ -74,57 +77,60 @@ class Guards:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Population:
-    """Embeddings of length D of the training images of S sites, with K directions common to all sites."""
+    """Embeddings of length D of the training images of G groups, a site and class each, with K directions common to all groups.
 
-    sites: tuple[str, ...]
+    A group for each class: images with a finding differ more among themselves, and one limit for both would call the surest ones strange.
+    """
+
+    groups: tuple[str, ...]
     centres: Float32
-    """Mean of each site, shape (S, D)."""
+    """Mean of each group, shape (G, D)."""
     spread: Float32
-    """Standard deviation of each feature inside the sites, shape (D,); never 0."""
+    """Standard deviation of each feature inside the groups, shape (D,); never 0."""
     directions: Float32
-    """Orthonormal rows, shape (K, D), of the features standardised inside their site."""
+    """Orthonormal rows, shape (K, D), of the features standardised inside their group."""
     variances: Float32
     """Variance along each direction, shape (K,)."""
     rest: float
     """Mean variance outside the directions, of one of D - K."""
     limits: Float32
-    """Distance of each site beyond which lie `false_alarms` of its held-out images, shape (S,)."""
+    """Distance of each group beyond which lie `false_alarms` of its held-out images, shape (G,)."""
     false_alarms: float
 
     def distance(self, embeddings: Float32) -> Float64:
-        """Over its limit, the distance of embeddings (N, D) from the nearest site: float64 (N,); infinite without a number."""
+        """Over its limit, the distance of embeddings (N, D) from the nearest group: float64 (N,); infinite without a number."""
         nearest = (self.distances(embeddings) / self.limits).min(axis=1)
         return np.where(np.isfinite(nearest), nearest, np.inf)
 
     def distances(self, embeddings: Float32) -> Float64:
-        """Distance of embeddings (N, D) from each site: float64 (N, S), about 1 for a training image.
+        """Distance of embeddings (N, D) from each group: float64 (N, G), about 1 for a training image.
 
         Root of the mean of two squares: the mean square inside the directions and that outside, each in units of its variance.
         """
         found = np.empty((len(embeddings), len(self.centres)))
-        for site, centre in enumerate(self.centres):
+        for group, centre in enumerate(self.centres):
             standard = (np.asarray(embeddings, dtype=np.float64) - centre) / self.spread
             along = standard @ self.directions.T.astype(np.float64)
             rest = np.maximum((standard**2).sum(axis=1) - (along**2).sum(axis=1), 0.0) / max(standard.shape[1] - along.shape[1], 1)
-            found[:, site] = np.sqrt(((along**2 / self.variances).mean(axis=1) + rest / self.rest) / 2)
+            found[:, group] = np.sqrt(((along**2 / self.variances).mean(axis=1) + rest / self.rest) / 2)
         return found
 
 
 def fit_population(
     training: Mapping[str, Float32], held_out: Mapping[str, Float32], *, directions: int = 64, false_alarms: float = FALSE_ALARMS
 ) -> Population:
-    """The population of training embeddings (N, D) by site, each site's limit from embeddings of other patients of it.
+    """The population of training embeddings (N, D) by group, each group's limit from embeddings of other patients of it.
 
-    A site without held-out images (one that only trains) shares the limit of all that have some. Variances are shrunk a tenth towards
-    their mean, so that a direction in which few images differ does not decide alone.
+    A group with fewer than MIN_HELD_OUT such images (a site that only trains has none) shares the limit of all that have enough.
+    Variances are shrunk a tenth towards their mean, so that a direction in which few images differ does not decide alone.
     """
-    sites = tuple(sorted(training))
-    count = min(directions, sum(len(found) for found in training.values()) - len(sites), next(iter(training.values())).shape[1] - 1)
-    taught, held = (sum(len(found) for found in of_sites.values()) for of_sites in (training, held_out))
+    groups = tuple(sorted(training))
+    count = min(directions, sum(len(found) for found in training.values()) - len(groups), next(iter(training.values())).shape[1] - 1)
+    taught, held = (sum(len(found) for found in of_groups.values()) for of_groups in (training, held_out))
     if count < 1 or held < 2:
         raise ValueError(f"{taught} training and {held} held-out pictures are too few for a guard")
-    centres = np.stack([training[site].astype(np.float64).mean(axis=0) for site in sites])
-    inside = np.concatenate([training[site] - centre for site, centre in zip(sites, centres, strict=True)])
+    centres = np.stack([training[group].astype(np.float64).mean(axis=0) for group in groups])
+    inside = np.concatenate([training[group] - centre for group, centre in zip(groups, centres, strict=True)])
     spread = inside.std(axis=0)
     spread = np.maximum(spread, max(float(spread.max()), 1e-12) * 1e-3)
     standard = inside / spread
@@ -132,18 +138,22 @@ def fit_population(
     variances = singular[:count] ** 2 / len(standard)
     outside = (float((standard**2).sum(axis=1).mean()) - float(variances.sum())) / (standard.shape[1] - count)
     bare = Population(
-        sites=sites,
+        groups=groups,
         centres=centres.astype(np.float32),
         spread=spread.astype(np.float32),
         directions=rows[:count].astype(np.float32),
         variances=(0.9 * variances + 0.1 * variances.mean()).astype(np.float32),
         rest=max(outside, 1e-6),
-        limits=np.ones(len(sites), dtype=np.float32),
+        limits=np.ones(len(groups), dtype=np.float32),
         false_alarms=false_alarms,
     )
-    distances = {site: bare.distances(held_out[site])[:, index] for index, site in enumerate(sites) if len(held_out.get(site, ()))}
+    distances = {
+        group: bare.distances(held_out[group])[:, index]
+        for index, group in enumerate(groups)
+        if len(held_out.get(group, ())) >= MIN_HELD_OUT
+    }
     every = np.concatenate([*distances.values()] or [bare.distances(found).min(axis=1) for found in held_out.values()])
-    limits = [max(float(np.quantile(distances.get(site, every), 1 - false_alarms)), 1e-9) for site in sites]
+    limits = [max(float(np.quantile(distances.get(group, every), 1 - false_alarms)), 1e-9) for group in groups]
     return replace(bare, limits=np.array(limits, dtype=np.float32))
 
 

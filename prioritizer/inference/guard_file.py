@@ -52,7 +52,8 @@ def _guards(found: Arrays) -> Guards:
             **kind,
         ),
         population=Population(
-            sites=tuple(str(site) for site in found["population_sites"]),
+            # Of a bundle made before groups were of one class: its sites.
+            groups=tuple(str(group) for group in found.get("population_groups", found.get("population_sites", ()))),
             rest=float(found["population_rest"]),
             false_alarms=float(found["population_false_alarms"]),
             **{name: population[name] for name in ("centres", "spread", "directions", "variances", "limits")},

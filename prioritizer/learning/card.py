@@ -51,7 +51,7 @@ def _guard(guards: Guards, beyond: Mapping[str, Mapping[str, float]]) -> dict[st
         "image_kind": {"false_alarms_set": image_kinds.FALSE_ALARMS, "beyond": kept["image_kind"]},
         "out_of_distribution": {
             "false_alarms_set": guards.population.false_alarms,
-            "sites": list(guards.population.sites),
+            "groups": list(guards.population.groups),
             "beyond": kept["out_of_distribution"],
         },
     }
@@ -216,8 +216,10 @@ def _figures(card: dict[str, Any], calibration: dict[str, Any]) -> list[str]:
         lines.append(f"| {title} | " + " | ".join(cells) + " |")
     for key, title in GUARD_PARTS.items():
         shares = card["guard"][key]["beyond"]
-        cells = [f"{shares[split]:.1%}" if split in shares else "-" for split in splits]
-        lines.append(f"| {title} | " + " | ".join(cells) + " |")
+        for word in ("", "_with", "_without"):
+            if any(f"{split}{word}" in shares for split in splits):
+                cells = [f"{shares[f'{split}{word}']:.1%}" if f"{split}{word}" in shares else "-" for split in splits]
+                lines.append(f"| {title}{f', of those {word[1:]} the finding' if word else ''} | " + " | ".join(cells) + " |")
     without = {split: its["trained_without"] for split, its in counts.items() if "trained_without" in its}
     lines += ["", *(f"{split}: a network of the same recipe, trained without {', '.join(sites)}." for split, sites in without.items())]
     return [*lines, "", *_calibrations(card), ""]

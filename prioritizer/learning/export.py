@@ -113,10 +113,10 @@ class Answers:
         return Films(pictures=self.pictures, sites=tuple(image.site for image in self.images))
 
     @property
-    def by_site(self) -> dict[str, NDArray[np.float32]]:
-        """Embeddings (N, D) of each site."""
-        sites = np.array([image.site for image in self.images])
-        return {site: self.embeddings[sites == site] for site in sorted(set(sites.tolist()))}
+    def by_group(self) -> dict[str, NDArray[np.float32]]:
+        """Embeddings (N, D) of the images of each site with, and of those without, the finding."""
+        groups = np.array([group_of(image) for image in self.images])
+        return {group: self.embeddings[groups == group] for group in sorted(set(groups.tolist()))}
 
     @property
     def labels(self) -> NDArray[np.float64]:
@@ -235,6 +235,11 @@ def trades_of(parts: Sequence[Part]) -> dict[str, Trade]:
     return found
 
 
+def group_of(image: LabelledImage) -> str:
+    """The group of the guard's population that an image belongs to."""
+    return f"{image.site}, {'with' if image.label else 'without'} the finding"
+
+
 def joined(*parts: Answers) -> Answers:
     """All images of several sets."""
     arrays = {name: np.concatenate([getattr(part, name) for part in parts]) for name in ("logits", "saliency", "embeddings", "pictures")}
@@ -244,13 +249,23 @@ def joined(*parts: Answers) -> Answers:
 def fit_guard(training: Answers, held_out: Answers, seed: int, tick: Tick = lambda done, of, text: None) -> Guards:
     """Both guards of training images, with limits from images of other patients. A site without such images shares the others' limit."""
     kind = image_kinds.fit(training.films, held_out.films, seed, lambda done, of: tick(done, of, "teaching the guard"))
-    return Guards(image_kind=kind, population=likeness.fit_population(training.by_site, held_out.by_site))
+    return Guards(image_kind=kind, population=likeness.fit_population(training.by_group, held_out.by_group))
 
 
 def _as_kept(path: Path) -> Guards:
     """The guards as a bundle will read them: some of their arrays are rounded when they are written."""
     found = guard_file.read(path)
     assert isinstance(found, Guards)
+    return found
+
+
+def _guarded(guards: Guards, parts: Sequence[Part]) -> dict[str, dict[str, float]]:
+    """What is beyond the limits of each part, and of its images with and without the finding."""
+    found = {}
+    for part in parts:
+        found[part.name] = _shares(guards, part.answers)
+        for label, word in ((1, "with"), (0, "without")):
+            found[f"{part.name}_{word}"] = _shares(guards, part.answers.only(np.flatnonzero(part.answers.labels == label).tolist()))
     return found
 
 
@@ -322,7 +337,7 @@ def export(
         | {name: dict(found) for name, (found, _) in also.items()},
         metrics_of={part.name: part.answers.counts() | statement.seen_by(part.name) for part in parts}
         | {name: dict(counts) for name, (_, counts) in also.items()},
-        guarded={part.name: _shares(guard, part.answers) for part in parts},
+        guarded=_guarded(guard, parts),
         first=first,
         trades=trades_of(parts),
         scale=float(np.percentile(found["calib"].saliency.max(axis=(1, 2)), 95)),

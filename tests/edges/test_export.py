@@ -88,7 +88,7 @@ def test_the_guard_lets_its_own_kind_pass_and_stops_noise(bundle_folder: Path, f
 def test_the_card_states_both_parts_of_the_guard_for_every_set(bundle_folder: Path):
     told = open_bundle(bundle_folder).card["guard"]
     for part in ("image_kind", "out_of_distribution"):
-        assert set(told[part]["beyond"]) == {"val_report", "elsewhere"}
+        assert set(told[part]["beyond"]) == {f"{name}{of}" for name in ("val_report", "elsewhere") for of in ("", "_with", "_without")}
         assert 0 < told[part]["false_alarms_set"] < 0.1
 
 

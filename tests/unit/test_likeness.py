@@ -53,6 +53,24 @@ def test_a_shift_inside_and_one_outside_the_usual_directions_are_both_seen():
     assert (found > 1).tolist() == [False, False, True, True]
 
 
+def test_a_class_that_differs_more_within_has_its_own_limit():
+    def wider(n: int, seed: int) -> np.ndarray:
+        return 3 * drawn(n, seed)
+
+    apart = likeness.fit_population(
+        {"with": wider(800, 1), "without": drawn(800, 2)}, {"with": wider(800, 3), "without": drawn(800, 4)}, directions=6
+    )
+    assert (apart.distance(wider(2000, 5)) > 1).mean() <= 0.05
+    assert (apart.distance(drawn(2000, 6)) > 1).mean() <= 0.05
+
+
+def test_a_group_with_few_held_out_images_sets_no_limit_by_them():
+    training = of_sites(800, 1)
+    few = {"here": drawn(likeness.MIN_HELD_OUT - 1, 7) * 5, "there": drawn(800, 77, SITES["there"])}
+    population = likeness.fit_population(training, few, directions=6)
+    assert population.limits[0] == pytest.approx(population.limits[1])
+
+
 def test_a_site_without_held_out_images_shares_the_limit_of_the_others():
     training = of_sites(800, 1)
     population = likeness.fit_population(training, {"there": drawn(800, 77, SITES["there"])}, directions=6)

@@ -110,6 +110,11 @@ class Calibration:
         return tuple((str(group), self.of_group(group)) for group in self.groups) or (("", self),)
 
     @property
+    def cases(self) -> str:
+        """On how many cases each map was fitted, and how many of them have the finding, in words."""
+        return "; ".join(f"{its.n}, {its.events} with the finding{f' ({group})' if group else ''}" for group, its in self.maps())
+
+    @property
     def raised_from(self) -> str:
         """The probability from which studies are raised, in words, for each age group where they differ."""
         return ", ".join(f"{its.t_high:.3f}{f' for {group}' if group else ''}" for group, its in self.maps())

@@ -46,20 +46,27 @@ def own_as_json(bundle: Bundle, applies: InForce) -> dict[str, Any]:
 def show_list(rows: list[Row], bundle: Bundle, applies: InForce, out: Console) -> None:
     """One line a calibration, the bundle's own last."""
     table = Table(expand=True)
-    for name in ("Id", "State", "Made", "By", "Approved", "n", "Events", "t_high", "Verdict"):
+    for name in ("Id", "State", "Made", "By", "Approved", "Cases", "t_high", "Verdict"):
         table.add_column(name, no_wrap=name in ("Id", "State", "Made"))
     for row in rows:
         t_high = _t_high(row) if row.bundle_digest == bundle.digest else "other bundle"
         made, approved = f"{row.made_at.astimezone():%Y-%m-%d}", row.approved_by or ""
-        cells = (row.id, row.state, made, row.made_by, approved, str(row.n), str(row.events), t_high, row.verdict)
+        cells = (row.id, row.state, made, row.made_by, approved, _cases(row), t_high, row.verdict)
         table.add_row(*map(Text, cells), style="bold" if row.state == "ACTIVE" else "")
     own = bundle.calibration
     state = "ACTIVE" if applies.calibration == own else ""
-    cells = (own.id, state, "", "the bundle", "", str(own.n), str(own.events), own.raised_from, "")
+    cells = (own.id, state, "", "the bundle", "", own.cases, own.raised_from, "")
     table.add_row(*map(Text, cells), style="bold" if state else "")
     out.print(table)
     if applies.fault:
         out.print(Text(f"!! {applies.fault}: nothing is raised. Go back with `prioritizer calibration rollback`.", style="bold red"))
+
+
+def _cases(row: Row) -> str:
+    try:
+        return row.calibration.cases
+    except CalibrationChanged:
+        return str(row.n)
 
 
 def _t_high(row: Row) -> str:

@@ -31,6 +31,11 @@ def test_children_are_under_eighteen():
     assert [age_group(years) for years in (0.0, 17.99, 18.0, 90.0)] == [AgeGroup.CHILDREN] * 2 + [AgeGroup.ADULTS] * 2
 
 
+def test_the_cases_of_each_map_are_told_apart():
+    assert BOTH.cases == "100, 50 with the finding (children); 90, 40 with the finding (adults)"
+    assert ONE.cases == "100, 50 with the finding"
+
+
 def test_each_age_has_its_map_which_is_named_after_it():
     child, adult = BOTH.for_age(3.0), BOTH.for_age(40.0)
     assert (child.id, child.slope, child.t_high) == ("c (children)", 2.0, 0.4)

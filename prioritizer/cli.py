@@ -107,6 +107,7 @@ def migrate(config: ConfigFile = None) -> None:
 @verb
 def init(
     target: Annotated[Path, typer.Argument(help="File to write.")] = Path("prioritizer.toml"),
+    site: Annotated[str | None, typer.Option(help="Name of the site, unique among yours: it goes into the UID of every result.")] = None,
     ae_title: Annotated[str | None, typer.Option(help="What modalities will call.")] = None,
     port: Annotated[int | None, typer.Option(help="DICOM port.")] = None,
     peer: Annotated[list[str] | None, typer.Option(help="AE@host of a modality; may be repeated.")] = None,
@@ -122,6 +123,7 @@ def init(
         return str(typer.prompt(question, default=default)) if sys.stdin.isatty() else default
 
     answers = Answers(
+        site=ask(site, "Name of the site, for example hospital and city", ""),
         ae_title=ask(ae_title, "AE title that modalities call", "PRIORITIZER"),
         port=int(ask(port, "DICOM port", "11112")),
         peers=tuple(peer) if peer is not None else tuple(ask(None, "Modalities, AE@host separated by blanks", "").split()),

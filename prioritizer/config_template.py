@@ -55,8 +55,8 @@ def _tables(name: str, model: type[BaseModel], chosen: Any) -> list[str]:
 
 
 EXAMPLES = {
-    "peers": ('ae_title = "DX1"', 'host = "10.1.2.3"'),
-    "destinations": ('name = "pacs"', 'ae_title = "PACS"', 'host = "10.1.2.9"', "port = 104"),
+    "peers": ('ae_title = "DX1"', 'host = "192.0.2.3"'),
+    "destinations": ('name = "pacs"', 'ae_title = "PACS"', 'host = "192.0.2.9"', "port = 104"),
     "alarms": ('name = "overdue"', "threshold = 0.1", 'owner = "Dr Ito"'),
     "viewers": ('name = "OHIF"', 'url = "https://pacs.example/viewer?StudyInstanceUIDs={study_uid}"'),
 }

@@ -1,4 +1,4 @@
-"""`prioritizer init`: a commented configuration from five answers, proved before it is written."""
+"""`prioritizer init`: a commented configuration from six answers, proved before it is written."""
 
 from __future__ import annotations
 
@@ -19,6 +19,8 @@ TITLE_AT_HOST = re.compile(r"^(?P<ae>[^@\s]{1,16})@(?P<host>[^:\s]+)(?::(?P<port
 class Answers:
     """What `init` asks for."""
 
+    site: str
+    """Its name; empty where it is to be given later."""
     ae_title: str
     port: int
     peers: tuple[str, ...]
@@ -29,7 +31,7 @@ class Answers:
 def title_at_host(text: str, *, with_port: bool) -> tuple[str, str, int]:
     """AE title, host and port of AE@host:port. Raises ConfigError with an example."""
     match = TITLE_AT_HOST.match(text)
-    example = "PACS@10.1.2.9:104" if with_port else "DX1@10.1.2.3"
+    example = "PACS@192.0.2.9:104" if with_port else "DX1@192.0.2.3"
     if match is None or (with_port and not match["port"]):
         raise ConfigError((f"{text!r} is not understood; write it like {example}",))
     return match["ae"], match["host"], int(match["port"] or 0)
@@ -49,6 +51,8 @@ def write_configuration(target: Path, answers: Answers) -> None:
         "peers": peers,
         "store": {"data": answers.data},
     }
+    if answers.site:
+        chosen["site"] = {"name": answers.site}
     if answers.pacs:
         ae_title, host, port = title_at_host(answers.pacs, with_port=True)
         chosen["destinations"] = [{"name": "pacs", "ae_title": ae_title, "host": host, "port": port}]

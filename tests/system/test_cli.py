@@ -154,10 +154,24 @@ def test_every_verb_has_a_help_that_teaches(tmp_path: Path) -> None:
 
 
 def test_init_writes_a_configuration_that_check_proves(tmp_path: Path) -> None:
-    answers = ("--ae-title", "TRIAGE", "--port", str(free_port()), "--peer", "DX1@127.0.0.1", "--pacs", "", "--data", "kept")
+    answers = (
+        "--site",
+        "Ward 7",
+        "--ae-title",
+        "TRIAGE",
+        "--port",
+        str(free_port()),
+        "--peer",
+        "DX1@127.0.0.1",
+        "--pacs",
+        "",
+        "--data",
+        "kept",
+    )
     done = prioritizer("init", "site.toml", *answers, cwd=tmp_path)
     assert (done.returncode, done.stdout) == (0, "")
-    assert tomllib.loads((tmp_path / "site.toml").read_text())["listener"]["ae_title"] == "TRIAGE"
+    written = tomllib.loads((tmp_path / "site.toml").read_text())
+    assert (written["site"]["name"], written["listener"]["ae_title"]) == ("Ward 7", "TRIAGE")
     checked = prioritizer("check", "--config", "site.toml", "--json", cwd=tmp_path)
     proofs = json.loads(checked.stdout)
     assert [proof for proof in proofs if not proof["ok"]] == []
@@ -284,7 +298,7 @@ def test_send_stores_what_is_readable_and_says_of_the_rest_why_not(daemon: Daemo
 
 def test_send_understands_no_address_without_a_port(tmp_path: Path) -> None:
     done = prioritizer("send", str(tmp_path), "--to", "PACS", cwd=tmp_path)
-    assert (done.returncode, "PACS@10.1.2.9:104" in done.stderr) == (5, True)
+    assert (done.returncode, "PACS@192.0.2.9:104" in done.stderr) == (5, True)
 
 
 def test_the_toml_that_status_shows_for_a_refused_peer_admits_it(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
-from prioritizer.config import Settings, read_settings
+from prioritizer.config import UNNAMED, Settings, read_settings
 from prioritizer.config_template import TABLES, configuration_text
 from prioritizer.errors import ConfigError
 from prioritizer.initialise import Answers, title_at_host, write_configuration
@@ -254,7 +254,14 @@ def test_any_site_name_comes_back_from_the_file(name: str):
 
 
 def answers(**values: object) -> Answers:
-    usual = {"ae_title": "PRIO", "port": 11113, "peers": ("DX1@10.1.2.3",), "pacs": "PACS@10.1.2.9:104", "data": Path("data")}
+    usual = {
+        "site": "Ward 7",
+        "ae_title": "PRIO",
+        "port": 11113,
+        "peers": ("DX1@192.0.2.3",),
+        "pacs": "PACS@192.0.2.9:104",
+        "data": Path("data"),
+    }
     return Answers(**(usual | values))
 
 
@@ -262,9 +269,15 @@ def test_init_writes_what_was_answered(tmp_path: Path):
     write_configuration(tmp_path / "p.toml", answers())
     settings = read_settings(tmp_path / "p.toml")
     assert (settings.listener.ae_title, settings.listener.port, settings.listener.host) == ("PRIO", 11113, "0.0.0.0")
-    assert [(p.ae_title, p.host) for p in settings.peers] == [("DX1", "10.1.2.3")]
-    assert [(d.name, d.ae_title, d.host, d.port) for d in settings.destinations] == [("pacs", "PACS", "10.1.2.9", 104)]
+    assert [(p.ae_title, p.host) for p in settings.peers] == [("DX1", "192.0.2.3")]
+    assert [(d.name, d.ae_title, d.host, d.port) for d in settings.destinations] == [("pacs", "PACS", "192.0.2.9", 104)]
     assert settings.store.data == tmp_path / "data"
+    assert settings.site.name == "Ward 7"
+
+
+def test_init_without_a_name_leaves_it_to_be_given(tmp_path: Path):
+    write_configuration(tmp_path / "p.toml", answers(site=""))
+    assert read_settings(tmp_path / "p.toml").site.name == UNNAMED
 
 
 def test_init_without_peers_listens_on_loopback_only(tmp_path: Path):
@@ -297,7 +310,7 @@ def test_init_leaves_no_file_that_would_not_start(tmp_path: Path):
 
 @pytest.mark.parametrize("text", ["", "PACS", "PACS@", "@host:1", "PACS@host", "PACS@host:port", "A" * 17 + "@host:1"])
 def test_a_pacs_that_is_not_understood_is_answered_with_an_example(text: str):
-    with pytest.raises(ConfigError, match=r"write it like PACS@10\.1\.2\.9:104"):
+    with pytest.raises(ConfigError, match=r"write it like PACS@192\.0\.2\.9:104"):
         title_at_host(text, with_port=True)
 
 

@@ -134,10 +134,10 @@ def compared(what: str, measure: Callable[[Path], float], old: Path, bound: Call
                 bounds.append(bound())
             found[checkout].append(measure(checkout))
     before, now = statistics.median(found[old]), statistics.median(found[HERE])
-    told = {"what": what, "ratio": f"{now / before:.2f}", "old": _spread(found[old]), "new": _spread(found[HERE])}
+    row = {"what": what, "ratio": f"{now / before:.2f}", "old": _spread(found[old]), "new": _spread(found[HERE])}
     if bounds:
-        told |= {"written and synced by 4 threads": _spread(bounds), "new to that": f"{now / statistics.median(bounds):.2f}"}
-    return told
+        row |= {"written and synced by 4 threads": _spread(bounds), "new to that": f"{now / statistics.median(bounds):.2f}"}
+    return row
 
 
 def _spread(figures: list[float]) -> str:

@@ -174,7 +174,7 @@ def _population(settings: Settings, engine: sa.Engine) -> Iterator[Proof]:
     try:
         applies = calibrations.applying(engine, policy_of(settings, open_bundle(settings.model.bundle)))
     except ModelError:
-        return  # told by the proof of the model
+        return  # the proof of the model reports it
     if applies.holds_back and applies.leaves_out:
         yield Proof(
             what="calibration", ok=True, warning=True,

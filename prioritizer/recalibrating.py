@@ -292,11 +292,11 @@ def _with_what_was_left_out(error: CohortUnfit, gathered: Gathered | None, bundl
     if gathered is None:
         return error
     files = {image.file for image in gathered.images}
-    unread = Counter(finding.what for finding in gathered.findings if finding.excludes and finding.file not in files)
+    unread = [finding for finding in gathered.findings if finding.excludes and finding.file not in files]
     if unread:
-        counts = ", ".join(f"{count} x {what}" for what, count in unread.most_common())
-        first = next(finding for finding in gathered.findings if finding.excludes and finding.file not in files)
-        error = CohortUnfit((f"rows that were not understood: {counts}, such as {first.file}: {first.said}", *error.missing))
+        counts = ", ".join(f"{count} x {what}" for what, count in Counter(finding.what for finding in unread).most_common())
+        example = f"{unread[0].file}: {unread[0].said}"
+        error = CohortUnfit((f"rows that were not understood: {counts}, such as {example}", *error.missing))
     left = Counter(image.scope_rule for image in gathered.images if image.scope_rule)
     if not left:
         return error

@@ -50,7 +50,7 @@ class Conversation:
         self._socket, self._request, self._accepted = connection, request, accepted
         self._party, self._intake, self._stopping = party, intake, stopping
         self._settings = intake.settings
-        # A slow line may take its time over a large PDU; a peer that drips is told apart by what came, not by the size it claims.
+        # A slow line may take its time over a large PDU; a peer that drips is distinguished by what it sent, not by the size it claims.
         self._pdus = PduReader(connection, max_bytes=self._settings.pdu_size, seconds_a_byte=1.0 / max(self._settings.min_rate, 1))
         self._command_bytes = bytearray()
         self._context_id = 0

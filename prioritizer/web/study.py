@@ -20,6 +20,7 @@ from prioritizer.db.worklist import InstanceRow, Row
 from prioritizer.eligibility import OUT_OF_DISTRIBUTION
 from prioritizer.errors import Forbidden, NotAllowed, NotFound, Transient
 from prioritizer.ranking import Stage
+from prioritizer.scope import PopulationRule
 from prioritizer.study import AIState, Finding, InstanceState, ReadingState
 from prioritizer.web import history, words
 from prioritizer.web.asking import Asked
@@ -156,7 +157,8 @@ def show_study(desk: Here, person: Seeing, study_uid: str, list: str = "", read:
         joins=newer is Newer.FIRST_ROW,
         doubt=doubt,
         events=history.told_to(person, row, manner, said, happened),
-        beyond_population=any(one.reason == OUT_OF_DISTRIBUTION for one in instances),
+        lifted_by_calibration=desk.page.policy().out_of_distribution is PopulationRule.UNTIL_CALIBRATED
+        and any(one.reason == OUT_OF_DISTRIBUTION for one in instances),
         left_out=history.left_out(manner, happened),
         deliveries=worklist.unfinished_deliveries(desk.engine, study_uid),
         no_result=queues.why_unpublished(desk.engine, study_uid) if person.may(May.OPERATE) else "",

@@ -249,23 +249,10 @@ def test_a_mistyped_peer_list_leaves_the_old_one_in_force(listener: ListenerProc
     assert listener.spool.find(uid)
 
 
-def test_sigterm_lets_a_message_under_way_finish(listener: ListenerProcess, tmp_path: Path) -> None:
-    radiograph(tmp_path / "a.dcm", uid="1.2.3.4")
-    data_set = data_set_bytes(tmp_path / "a.dcm")
-    with RawPeer(listener.port) as peer:
-        peer.associate(proposed(1, DX))
-        peer.send(p_data(1, 0b11, command_set(1)) + p_data(1, 0b00, data_set[:100]))
-        listener.wait_for("counters", associations=1)
-        listener.terminate()
-        time.sleep(0.2)
-        peer.send(p_data(1, 0b10, data_set[100:]))
-        assert peer.status() == 0x0000
-    assert listener.exit_code() == 0
-    assert listener.spool.find("1.2.3.4")
-
-
-@pytest.mark.parametrize("ahead", [1, 6, 7, None])
-def test_sigterm_begins_no_message_that_came_behind_the_one_under_way(listener: ListenerProcess, tmp_path: Path, ahead: int | None) -> None:
+@pytest.mark.parametrize("ahead", [0, 1, 6, 7, None])
+def test_sigterm_lets_a_message_under_way_finish_and_begins_none_that_came_behind_it(
+    listener: ListenerProcess, tmp_path: Path, ahead: int | None
+) -> None:
     radiograph(tmp_path / "a.dcm", uid="1.2.3.4")
     data_set = data_set_bytes(tmp_path / "a.dcm")
     with RawPeer(listener.port) as peer:

@@ -339,6 +339,14 @@ def test_the_study_page_and_the_api_tell_how_far_an_image_lies_as_a_share_of_the
     assert (image["out_of_distribution"], image["own_limit"]) == (1.5, False)
 
 
+@pytest.mark.parametrize(("rule", "lifted"), [(PopulationRule.UNTIL_CALIBRATED, True), (PopulationRule.ENFORCE, False)])
+def test_the_study_page_says_what_lifts_the_rule_where_a_calibration_does(ledger: sa.Engine, rule: PopulationRule, lifted: bool):
+    stranger(ledger)
+    text, _ = pages(ledger, policy=replace(SITE, out_of_distribution=rule))
+    assert ("prioritizer recalibrate" in text) is lifted
+    assert ("Each rule of scope is enforced" in text) is not lifted
+
+
 def test_the_limit_of_a_calibration_that_was_judged_fit_is_the_measure_once_it_is_in_force(ledger: sa.Engine):
     activate(ledger, local_limit=2.0)
     stranger(ledger)

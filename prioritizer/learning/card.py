@@ -38,6 +38,9 @@ MEASURES = {
 }
 
 
+SMOKE_LIMIT = "Of a smoke run, which took two steps an epoch to show that training works: its figures mean nothing; never for patients."
+"""First limit in card and statement of such a run."""
+
 GUARD_PARTS = {
     "image_kind": "Refused by the guard: not a frontal chest radiograph",
     "out_of_distribution": "Beyond the guard's limit: another population or device",
@@ -89,7 +92,7 @@ def card(
         "title": statement.title,
         "created": datetime.now(UTC).date().isoformat(),
         "intended_use": statement.intended_use,
-        "limits": list(statement.limits),
+        "limits": [*([SMOKE_LIMIT] if facts.get("smoke") and SMOKE_LIMIT not in statement.limits else []), *statement.limits],
         "architecture": {
             "timm": recipe.architecture,
             "outputs": recipe.outputs,

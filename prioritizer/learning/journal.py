@@ -19,7 +19,7 @@ from prioritizer.learning.recipes import Recipe
 from prioritizer.reports import plots
 
 RUN, RECIPE, LOG, METRICS, CURVES, LAST, BEST = "run.json", "config.toml", "log.jsonl", "metrics.csv", "curves.svg", "last.pt", "best.pt"
-LOCK = "lock"
+LOCK, FINISHED = "lock", "finished.json"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,6 +94,14 @@ class Journal:
             writer.writeheader()
             writer.writerows(asdict(e) for e in every)
         (self.folder / CURVES).write_text(self.curves(), encoding="utf-8")
+
+    def finish(self, kept: int) -> None:
+        """Write down that training came to its end, by the recipe's epochs or its patience, and which epoch is kept."""
+        (self.folder / FINISHED).write_text(json.dumps({"kept_epoch": kept}), encoding="utf-8")
+
+    def is_finished(self) -> bool:
+        """True once training came to its end."""
+        return (self.folder / FINISHED).exists()
 
     def curves(self) -> str:
         """Losses and ROC-AUC by epoch as SVG."""

@@ -275,6 +275,8 @@ class Run:
             self.save()
             if self.place.writes:
                 self.journal.note(noted)
+        if self.place.writes:
+            self.journal.finish(self.best_epoch)
         self.say(f"kept: epoch {self.best_epoch}" + (f" (selection figure {self.best:.4f})" if self.recipe.select != "last" else ""))
 
     def steps(self, material: Material) -> int:

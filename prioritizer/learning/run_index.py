@@ -68,7 +68,10 @@ def index(root: Path) -> tuple[Indexed, ...]:
 def _indexed(folder: Path, facts: Mapping[str, Any], first: Mapping[str, Any]) -> Indexed:
     epochs = tuple(Journal(folder).epochs())
     asked = sum(int(phase["epochs"]) for phase in facts["recipe"]["phases"])
-    state = TRAINING if _is_trained(folder) else FINISHED if len(epochs) >= asked else STOPPED
+    if facts.get("smoke"):
+        asked = len(facts["recipe"]["phases"])
+    ended = Journal(folder).is_finished() or len(epochs) >= asked
+    state = TRAINING if _is_trained(folder) else FINISHED if ended else STOPPED
     own = dict(_flat(facts["recipe"]))
     changed = [f"{key} = {own.get(key, '-')}" for key in sorted(own.keys() | first.keys()) if own.get(key) != first.get(key)]
     changed += [f"without {site}" for site in facts.get("without") or ()]
@@ -104,7 +107,7 @@ def row_of(one: Indexed) -> tuple[object, ...]:
     best = one.best
     return (
         one.name,
-        one.state,
+        f"{one.state} (smoke run)" if one.facts.get("smoke") else one.state,
         f"{len(one.epochs)} of {one.asked}",
         best.epoch if best else "-",
         best.select_auc if best else None,
@@ -177,6 +180,7 @@ def facts_of(one: Indexed) -> dict[str, Any]:
         "name": one.name,
         "folder": str(one.folder),
         "state": one.state,
+        "smoke": bool(one.facts.get("smoke")),
         "epochs": len(one.epochs),
         "epochs_asked": one.asked,
         "kept": best.epoch if best else None,

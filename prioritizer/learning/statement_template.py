@@ -10,9 +10,11 @@ from typing import Any
 import tomlkit
 
 from prioritizer.errors import ConfigError
+from prioritizer.learning.card import SMOKE_LIMIT
 from prioritizer.learning.cohorts import read_cohort
 from prioritizer.learning.evaluate import Evaluation, Judgement
 from prioritizer.learning.export import TO_STATE
+from prioritizer.learning.journal import Journal
 from prioritizer.learning.labelled import Cohort, LabelledImage
 from prioritizer.learning.robustness import ELSEWHERE, NO_LUNGS
 from prioritizer.learning.splits import read_splits
@@ -24,18 +26,19 @@ def write(run: Path, data: Path, labels: Path | None, found: Evaluation, target:
         raise ConfigError((f"{target} is there already; it is not overwritten",))
     cohort = read_cohort(data, labels)
     train = read_splits(run / "splits.json", cohort.images, cohort.root)["train"]
-    target.write_text(text(run.name, cohort, train, found.judgements), encoding="utf-8")
+    smoke = bool(Journal(run).facts().get("smoke"))
+    target.write_text(text(run.name, cohort, train, found.judgements, smoke=smoke), encoding="utf-8")
     return target
 
 
-def text(name: str, cohort: Cohort, train: Sequence[LabelledImage], judgements: Sequence[Judgement]) -> str:
+def text(name: str, cohort: Cohort, train: Sequence[LabelledImage], judgements: Sequence[Judgement], *, smoke: bool = False) -> str:
     """TOML: what must be stated, what is known of the data, and limits with figures of films that no choice saw."""
     ages = [image.age_years for image in train if image.age_years is not None]
     attributions = list(dict.fromkeys(source.attribution for source in cohort.sources))
     document = tomlkit.document()
     document.add(tomlkit.comment(f"Complete every {TO_STATE}. The figures are those of this run, on films that had no part in it."))
     limits = tomlkit.array()
-    limits.extend([*_of_training(train), *(said for one in judgements for said in _of(one))])
+    limits.extend([*([SMOKE_LIMIT] if smoke else []), *_of_training(train), *(said for one in judgements for said in _of(one))])
     values: dict[str, Any] = {
         "name": name,
         "title": TO_STATE,

@@ -58,13 +58,15 @@ def train(
     """Train `recipe` on the cohort at `root` into the run folder `folder`; with `resume`, go on with the run that is there.
 
     `masks`: a folder of lung masks, for a recipe with a lung loss. `without`: sites that are left out. `teacher`: the
-    folders of earlier runs, for a recipe that asks them. Raises ConfigError.
+    folders of earlier runs, for a recipe that asks them. `smoke`: SMOKE_STEPS steps an epoch and one epoch a phase; a run that
+    began so goes on so. Raises ConfigError.
     """
     journal, place = Journal(folder), take_place()
     cohort = read_cohort(root, labels)
     cohort = _with_masks(cohort, journal.recipe() if resume else recipe or Recipe(), masks)
     if resume:
         recipe, splits = _taken_up(journal, cohort, recipe, without, teacher)
+        smoke = is_smoke(journal.facts(), asked=smoke)
     else:
         recipe = recipe or Recipe()
         splits = split(cohort, recipe.seed, say, without)
@@ -76,7 +78,7 @@ def train(
         raise ConfigError(("a recipe with teacher needs --teacher RUN, the folder of an earlier run, and --teacher such a recipe",))
     with journal.held() if place.writes else nullcontext():
         if not resume and place.writes:
-            journal.open_new(recipe, facts(recipe, cohort, splits, place, weights, without, teacher))
+            journal.open_new(recipe, facts(recipe, cohort, splits, place, weights, without, teacher, smoke=smoke))
             data.write_splits(splits, cohort.root, folder / "splits.json")
         if len({image.site for image in splits["train"]}) > 1 and recipe.sampler not in ("sites", "kinds"):
             say('images are drawn without a look at their site, which may then say something of the label: set sampler = "sites"')
@@ -87,6 +89,14 @@ def train(
         if resume:
             run.resume(run.steps(material))
         run.train(material)
+
+
+def is_smoke(found: Mapping[str, Any], *, asked: bool) -> bool:
+    """Whether the run of these facts goes on as a smoke run. Raises ConfigError where it began as a real one."""
+    began = bool(found.get("smoke", asked))
+    if asked and not began:
+        raise ConfigError(("this run was not started with --smoke; leave --smoke out, or choose another folder",))
+    return began
 
 
 def _with_masks(cohort: Cohort, recipe: Recipe, masks: Path | None) -> Cohort:
@@ -185,6 +195,8 @@ def facts(
     weights: Path | None,
     without: Sequence[str] = (),
     teacher: Sequence[Path] = (),
+    *,
+    smoke: bool = False,
 ) -> dict[str, Any]:
     """What is needed to repeat a run and to judge it, written before the first step."""
     return {
@@ -206,6 +218,7 @@ def facts(
         "without": sorted(set(without)),
         "masks": mask_facts(recipe, splits),
         **({"teacher": teachers.facts(teacher)} if teacher else {}),
+        "smoke": smoke,
     }
 
 

@@ -21,7 +21,8 @@ from timm.utils.model_ema import ModelEmaV3
 from torch.nn import functional
 
 from prioritizer.errors import ConfigError
-from prioritizer.learning import data, imagenet, network, train
+from prioritizer.learning import data, imagenet, network, run_index, statement_template, train
+from prioritizer.learning.cohorts import read_cohort
 from prioritizer.learning.journal import Journal
 from prioritizer.learning.recipes import Augment, Phase, Picture, Recipe
 from tests.edges.training import EVERY_CHANGE, TINY, phantom_cohort
@@ -184,6 +185,17 @@ def test_selection_by_unlinked_figures_looks_at_late_epochs_only(run: Path):
 def test_a_smoke_run_sees_two_batches_of_each_phase(folder: Path, tmp_path: Path):
     train.train(folder, tmp_path / "smoke", TINY, smoke=True, say=lambda said: None)
     assert len(Journal(tmp_path / "smoke").epochs()) == len(TINY.phases)
+    (indexed,) = run_index.index(tmp_path)
+    assert (indexed.state, run_index.row_of(indexed)[1]) == ("finished", "finished (smoke run)")
+    text = statement_template.text("smoke", read_cohort(folder, None), [], [], smoke=True)
+    assert "its figures mean nothing" in text
+    train.train(folder, tmp_path / "smoke", None, resume=True, say=lambda said: None)
+    assert len(Journal(tmp_path / "smoke").epochs()) == len(TINY.phases), "a smoke run goes on as a smoke run"
+
+
+def test_a_run_that_began_in_earnest_does_not_go_on_as_a_smoke_run(run: Path, folder: Path):
+    with pytest.raises(ConfigError, match="not started with --smoke"):
+        train.train(folder, run, None, resume=True, smoke=True, say=lambda said: None)
 
 
 def test_early_stopping_ends_a_run_that_gets_no_better(folder: Path, tmp_path: Path):
@@ -199,6 +211,7 @@ def test_early_stopping_ends_a_run_that_gets_no_better(folder: Path, tmp_path: P
     told: list[str] = []
     train.train(folder, tmp_path / "still", still, say=told.append)
     assert len(Journal(tmp_path / "still").epochs()) < 9
+    assert [one.state for one in run_index.index(tmp_path)] == ["finished"]
     assert any("stopped early" in said for said in told)
 
 

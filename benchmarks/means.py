@@ -15,12 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.results import named
-from prioritizer.delong import area
 from prioritizer.inference.bundle import open_bundle
 from prioritizer.inference.engine import Engine
 from prioritizer.learning.cohorts import LabelledImage, read_cohort
 from prioritizer.learning.pictures import read_picture
 from prioritizer.learning.splits import read_splits
+from prioritizer.statistics.delong import area
 
 
 def logits(folder: Path, images: Sequence[LabelledImage]) -> NDArray[np.float64]:

@@ -29,9 +29,9 @@ from prioritizer.learning.first_maps import first_maps
 from prioritizer.learning.labelled import LabelledImage
 from prioritizer.learning.never_seen import halves
 from prioritizer.learning.splits import LEFT_OUT, read_splits
-from prioritizer.measures import Cases, figures, roc_auc
 from prioritizer.operating_point import Wish, operating_point
 from prioritizer.recalibration import Sample, recalibrate
+from prioritizer.statistics.measures import Cases, figures, roc_auc
 
 HALVES, TARGET = 20, 0.95
 

@@ -23,7 +23,6 @@ from typing import Literal
 
 import numpy as np
 
-from prioritizer import delong
 from prioritizer.learning.compare import Bout, Comparison, compare
 from prioritizer.learning.compare_report import report_of
 from prioritizer.learning.imagenet import MEAN, STD
@@ -32,6 +31,7 @@ from prioritizer.learning.recipes import Phase, Picture, Recipe, find_recipe
 from prioritizer.learning.train import train
 from prioritizer.learning.trials import Asked
 from prioritizer.reports.page import write
+from prioritizer.statistics import delong
 
 ROOT = Path(__file__).resolve().parents[1]
 TARGET = ROOT / "docs" / "results.md"

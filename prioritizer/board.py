@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from prioritizer.measures import Figure
 from prioritizer.monitoring import KINDS, NONE_PASSED, Drift, Passed, Seen, agreement, label_free, spoken, unread, waits, week_of
 from prioritizer.operating_point import Share
+from prioritizer.statistics.measures import Figure
 from prioritizer.study import AIState, Finding
 from prioritizer.verification import NEEDED, Estimate
 

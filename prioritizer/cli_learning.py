@@ -239,8 +239,8 @@ def evaluate(
     """Every figure of a run or bundle with its interval, subgroups, shortcut controls, hits and misses, and a verdict."""
     from prioritizer.learning.evaluate import evaluate as run_evaluation
     from prioritizer.learning.evaluate_report import facts_of, report_of
-    from prioritizer.measures import NAMES
     from prioritizer.reports.page import write
+    from prioritizer.statistics.measures import NAMES
 
     asked = _asked(data, labels, split, splits, on, seen_in_training=seen_in_training)
     with progress_bar() as (say, tick):

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 
-from prioritizer.subgroups import Traits
+from prioritizer.statistics.subgroups import Traits
 
 LEAST_PREVALENCE, MOST_PREVALENCE = 0.02, 0.6
 """Shares of pneumonia outside which a cohort was hardly taken as the studies came."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from prioritizer.measures import Figure
 from prioritizer.operating_point import LEAST_FOR_SENSITIVITY, Share
 from prioritizer.recalibration import LEAST_CLASS, MODERATE
+from prioritizer.statistics.measures import Figure
 
 FIT, CARE, NOT = "fit to activate", "activate with care", "do not activate"
 AUC_FLOOR, SENSITIVITY_FLOOR, SPECIFICITY_FLOOR = 0.75, 0.80, 0.50

@@ -22,8 +22,8 @@ from prioritizer.learning.cohorts import Cohort, LabelledImage, read_cohort
 from prioritizer.learning.label_files import is_picture
 from prioritizer.one_file import NO_HEADER
 from prioritizer.recalibration import LEAST_CLASS, Sample
+from prioritizer.statistics.subgroups import Traits
 from prioritizer.study import Instance, SOPInstanceUID, StudyUID
-from prioritizer.subgroups import Traits
 
 Tick = Callable[[int, int], None]
 

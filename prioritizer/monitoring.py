@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from prioritizer import unlabelled, verification
-from prioritizer.measures import Figure
 from prioritizer.operating_point import Share
+from prioritizer.statistics.measures import Figure
 from prioritizer.study import AIState, Finding
 from prioritizer.verification import Estimate
 

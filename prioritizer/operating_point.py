@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from prioritizer.calibration import Calibration, Float64, threshold_at_sensitivity
-from prioritizer.proportions import Clusters, clusters_of, effective_number, proportion_interval
 from prioritizer.recalibration import Sample, folds_of
+from prioritizer.statistics.proportion import Clusters, clusters_of, effective_number, proportion_interval
 
 LEAST_FOR_SENSITIVITY = 50
 """Patients with pneumonia below which no sensitivity is claimed: the threshold keeps raising the studies it raises now."""

@@ -28,10 +28,10 @@ from prioritizer.gathering import Gathered
 from prioritizer.house_rules import policy_of, rules_of
 from prioritizer.inference.bundle import Bundle, open_bundle
 from prioritizer.learning.labelled import TEXT_MINED
-from prioritizer.measures import Cases, Figure, figures, roc_auc_figure
 from prioritizer.operating_point import OperatingPoint, Wish, by_flags, kept, operating_point, probability_at
 from prioritizer.recalibration import MINED_FALSE_POSITIVES, Fit, Sample
 from prioritizer.reports.page import Section
+from prioritizer.statistics.measures import Cases, Figure, figures, roc_auc_figure
 
 CROSS_FITTED = ("sensitivity", "specificity", "share_raised")
 """Figures at a threshold: of a proposed one they are taken cross-fitted, never from the cases that set it."""

@@ -28,7 +28,7 @@ from prioritizer.calibration import (
 )
 from prioritizer.calibration_maps import fitted_map
 from prioritizer.errors import CohortUnfit
-from prioritizer.measures import Figure, mean_figure
+from prioritizer.statistics.measures import Figure, mean_figure
 
 MINED_FALSE_POSITIVES = 0.15
 """Share of text-mined positives that radiologists read as normal in the set that was looked at: 26 of 172."""

@@ -10,14 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from prioritizer import __version__, delong, operating_point, recalibration
+from prioritizer import __version__, operating_point, recalibration
 from prioritizer.calibration import Float64, as_document, odds_of, reliability, sigmoid
 from prioritizer.cohort_lint import WHOLE
-from prioritizer.measures import Cases, Figure, smooth_reliability
 from prioritizer.reports import assessment, page, plots
 from prioritizer.reports.page import Plot, Report, Section, Table
 from prioritizer.reports.page import Verdict as Shown
-from prioritizer.subgroups import subgroups
+from prioritizer.statistics import delong
+from prioritizer.statistics.measures import Cases, Figure, smooth_reliability
+from prioritizer.statistics.subgroups import subgroups
 
 if TYPE_CHECKING:
     from prioritizer.recalibrating import Outcome

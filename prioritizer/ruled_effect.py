@@ -22,13 +22,13 @@ from prioritizer.db.ruled import holding
 from prioritizer.errors import ConfigError, ModelError, NotFound
 from prioritizer.house_rules import policy_of
 from prioritizer.inference.bundle import open_bundle
-from prioritizer.measures import Figure
 from prioritizer.ranking import Policy, Stage
 from prioritizer.reading_room import Scenario
 from prioritizer.simulated_effect import BUSIEST, DAYS_BACK, RATE, REPLICATIONS
 from prioritizer.simulated_site import Request, Said, site_of
 from prioritizer.simulation import in_order_of_arrival
 from prioritizer.simulation_figures import ALL, FALSE, FIFO, FLAGGED, MISSED, QUIET, UNSCORED, Effect, Setting, compare
+from prioritizer.statistics.measures import Figure
 
 MOST_ARRIVALS = 2000
 """The newest arrivals that are simulated: a page waits for it."""

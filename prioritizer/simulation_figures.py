@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from prioritizer.measures import Figure
 from prioritizer.ranking import Policy, Stage
 from prioritizer.reading_room import Flags, Float64, Scenario, Studies, draw, with_prevalence, with_specificity
 from prioritizer.simulation import MINUTE, NEVER, Run, in_order_of_arrival, overtaken_by, simulate, strictly_by_ai
+from prioritizer.statistics.measures import Figure
 
 FLAGGED, MISSED = "pneumonia, flagged", "pneumonia, not flagged"
 FALSE, QUIET = "no pneumonia, flagged", "no pneumonia, not flagged"

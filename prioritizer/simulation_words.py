@@ -9,10 +9,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from prioritizer.measures import Figure
 from prioritizer.reading_room import Scenario
 from prioritizer.simulating import Outcome
 from prioritizer.simulation_figures import ALL, CLASSES, FLAGGED, MISSED, ClassFigures, Effect
+from prioritizer.statistics.measures import Figure
 
 SIMULATED = "A simulation, not a measurement: it is as right as its assumptions."
 NO_BREAK = "\N{NO-BREAK SPACE}"

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from prioritizer.calibration import Float64, odds_of, sigmoid
-from prioritizer.measures import Figure
+from prioritizer.statistics.measures import Figure
 from prioritizer.study_risk import MOST_IMAGES, ImagesOfAStudy
 
 Flags = NDArray[np.bool_]

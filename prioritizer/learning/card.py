@@ -12,9 +12,9 @@ from prioritizer.learning import first_maps, image_kinds
 from prioritizer.learning.first_maps import FirstMaps
 from prioritizer.learning.recipes import Recipe
 from prioritizer.likeness import Guards
-from prioritizer.measures import Figure
 from prioritizer.operating_point import Trade
 from prioritizer.recalibration import RULE, Fit
+from prioritizer.statistics.measures import Figure
 
 if TYPE_CHECKING:
     from prioritizer.learning.export import Statement

@@ -19,7 +19,7 @@ from prioritizer.learning.looking import Looked, look
 from prioritizer.learning.robustness import MOST, Robustness, robustness
 from prioritizer.learning.subjects import Float64, Scores, Subject, open_subject
 from prioritizer.learning.trials import Asked, Trial, parted_by_age, trials_of
-from prioritizer.paired import Pairing, Rated, paired
+from prioritizer.statistics.paired import Pairing, Rated, paired
 
 Say = Callable[[str], None]
 Tick = Callable[[int, int, str], None]

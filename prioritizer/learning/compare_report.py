@@ -8,18 +8,19 @@ from typing import Any
 
 import numpy as np
 
-from prioritizer import __version__, curves
+from prioritizer import __version__
 from prioritizer.calibration import as_document, reliability
-from prioritizer.delong import Difference
 from prioritizer.learning import gallery
 from prioritizer.learning.compare import Bout, Comparison
 from prioritizer.learning.evaluate_report import COST_SAID, cost_rows, plain
 from prioritizer.learning.robustness import ELSEWHERE, NO_LUNGS, UNCHANGED
-from prioritizer.measures import NAMES, Cases, smooth_reliability
-from prioritizer.paired import most_disputed
 from prioritizer.recalibration import LEAST_CLASS, MODERATE
 from prioritizer.reports import plots
 from prioritizer.reports.page import Plot, Report, Section, Table, shown
+from prioritizer.statistics import curves
+from prioritizer.statistics.delong import Difference
+from prioritizer.statistics.measures import NAMES, Cases, smooth_reliability
+from prioritizer.statistics.paired import most_disputed
 
 DISPUTED = 8
 """Films shown on which the networks lie furthest apart."""

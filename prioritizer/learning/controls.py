@@ -13,7 +13,7 @@ from prioritizer.learning import shortcuts
 from prioritizer.learning.filefacts import FILE_NAMES, INTENSITY_NAMES
 from prioritizer.learning.labelled import LabelledImage
 from prioritizer.learning.shortcuts import Statistics
-from prioritizer.measures import Figure
+from prioritizer.statistics.measures import Figure
 
 Float64 = NDArray[np.float64]
 SUSPICIOUS = 0.60

@@ -9,8 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from prioritizer import at_threshold, delong, fitness
-from prioritizer.at_threshold import Counts
+from prioritizer import fitness
 from prioritizer.calibration import ADULT_FROM_YEARS, Calibration
 from prioritizer.errors import ConfigError
 from prioritizer.fitness import Evidence, Fitness
@@ -23,8 +22,10 @@ from prioritizer.learning.looking import Looked, look
 from prioritizer.learning.robustness import MOST, Robustness, robustness
 from prioritizer.learning.subjects import Float64, open_subject
 from prioritizer.learning.trials import Asked, Trial, parted_by_age, trials_of
-from prioritizer.measures import Cases, Figure, drawn_values, figures_of, resamples, share_figures, values
-from prioritizer.subgroups import Subgroup, subgroups
+from prioritizer.statistics import at_threshold, delong
+from prioritizer.statistics.at_threshold import Counts
+from prioritizer.statistics.measures import Cases, Figure, drawn_values, figures_of, resamples, share_figures, values
+from prioritizer.statistics.subgroups import Subgroup, subgroups
 
 Say = Callable[[str], None]
 Tick = Callable[[int, int, str], None]

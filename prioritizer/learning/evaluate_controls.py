@@ -8,8 +8,8 @@ import numpy as np
 
 from prioritizer.learning.evaluate import Evaluation, Judgement
 from prioritizer.learning.robustness import ELSEWHERE, NO_LUNGS, UNCHANGED
-from prioritizer.measures import mean_figure
 from prioritizer.reports.page import Section, Table
+from prioritizer.statistics.measures import mean_figure
 
 
 def shortcuts(one: Judgement) -> Section:

@@ -14,10 +14,10 @@ from prioritizer.learning.cost import Cost
 from prioritizer.learning.evaluate import Evaluation, Judgement
 from prioritizer.learning.fitted import Fitted
 from prioritizer.learning.journal import curves_of
-from prioritizer.measures import NAMES, Figure
 from prioritizer.operating_point import Share
 from prioritizer.reports import plots
 from prioritizer.reports.page import Plot, Report, Section, Table, Verdict
+from prioritizer.statistics.measures import NAMES, Figure
 
 
 def report_of(found: Evaluation) -> Report:

@@ -7,15 +7,15 @@ from typing import Any
 
 import numpy as np
 
-from prioritizer import at_threshold, curves
-from prioritizer.at_threshold import Counts, counts
 from prioritizer.calibration import reliability
 from prioritizer.learning import evaluate_controls
 from prioritizer.learning.evaluate import Evaluation, Judgement
-from prioritizer.measures import Cases, Figure, interval, smooth_reliability
 from prioritizer.recalibration import MODERATE
 from prioritizer.reports import assessment, plots
 from prioritizer.reports.page import Plot, Section, Table, shown
+from prioritizer.statistics import at_threshold, curves
+from prioritizer.statistics.at_threshold import Counts, counts
+from prioritizer.statistics.measures import Cases, Figure, interval, smooth_reliability
 
 PREVALENCES = (0.02, 0.1, 0.3)
 """Shares of pneumonia for which a mark is explained, beside that of the site: a general clinic, a winter, a ward."""

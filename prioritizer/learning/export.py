@@ -32,8 +32,8 @@ from prioritizer.learning.pointing import lungs_of, mask_of, peak_lies_in
 from prioritizer.learning.recipes import Recipe
 from prioritizer.learning.splits import LEFT_OUT, Splits, read_splits
 from prioritizer.likeness import Guards
-from prioritizer.measures import Cases, Figure, figures, mean_figure
 from prioritizer.operating_point import Trade, trade
+from prioritizer.statistics.measures import Cases, Figure, figures, mean_figure
 
 TARGET_SENSITIVITY = 0.95
 """Sensitivity on the calib split at which `t_high` is set, stated before any figure is looked at."""

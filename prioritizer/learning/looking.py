@@ -16,7 +16,7 @@ from prioritizer.learning.lungs import lung_fields, share_inside
 from prioritizer.learning.pictures import load_readable
 from prioritizer.learning.pointing import lungs_of, mask_of, peak_lies_in
 from prioritizer.learning.subjects import Float32, Float64, Scores, Subject
-from prioritizer.measures import Cases
+from prioritizer.statistics.measures import Cases
 
 BATCH = 16
 NONE = float("nan")

@@ -18,9 +18,9 @@ from prioritizer.learning.cohorts import read_cohort
 from prioritizer.learning.export import TARGET_SENSITIVITY, Answers, answers, draft_bundle, load_run
 from prioritizer.learning.first_maps import first_maps
 from prioritizer.learning.splits import LEFT_OUT, read_splits
-from prioritizer.measures import Figure
 from prioritizer.operating_point import Wish, operating_point
 from prioritizer.recalibration import Sample
+from prioritizer.statistics.measures import Figure
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

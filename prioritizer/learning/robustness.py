@@ -15,7 +15,6 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from prioritizer import delong
 from prioritizer.learning import shortcuts
 from prioritizer.learning.augment import disturbed
 from prioritizer.learning.controls import FEWEST
@@ -26,7 +25,8 @@ from prioritizer.learning.pictures import load_readable
 from prioritizer.learning.pointing import lungs_of
 from prioritizer.learning.subjects import Float32, Float64, Subject
 from prioritizer.learning.surrounds import in_surrounds, lung_boxes, of_the_other_class
-from prioritizer.measures import Figure
+from prioritizer.statistics import delong
+from prioritizer.statistics.measures import Figure
 
 MOST = 200
 """Films on which the copies are scored: six more runs of the network each, and 200 carry an area to within 0.03."""

@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from prioritizer.learning.filefacts import FILE_NAMES, INTENSITY_NAMES, FileFacts, read_facts
 from prioritizer.learning.labelled import LabelledImage
-from prioritizer.measures import Figure
+from prioritizer.statistics.measures import Figure
 
 Float64 = NDArray[np.float64]
 FOLDS = 5

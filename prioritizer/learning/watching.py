@@ -14,7 +14,7 @@ from prioritizer.learning.labelled import LabelledImage
 from prioritizer.learning.lungs import share_inside
 from prioritizer.learning.pointing import lungs_of, mask_of, peak_lies_in
 from prioritizer.learning.recipes import Recipe
-from prioritizer.measures import roc_auc
+from prioritizer.statistics.measures import roc_auc
 
 Float64 = NDArray[np.float64]
 

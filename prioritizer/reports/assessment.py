@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from prioritizer import curves
-from prioritizer.measures import Cases, Figure
 from prioritizer.operating_point import Share
 from prioritizer.reports import plots
 from prioritizer.reports.page import Plot, Section, Table
-from prioritizer.subgroups import Subgroup
+from prioritizer.statistics import curves
+from prioritizer.statistics.measures import Cases, Figure
+from prioritizer.statistics.subgroups import Subgroup
 
 NO_GROUPS = "The cohort states neither age, sex, view, scanner, site nor subtype, or one for all: nothing can be said of groups."
 

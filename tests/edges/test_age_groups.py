@@ -25,8 +25,8 @@ from prioritizer.inference.bundle import open_bundle
 from prioritizer.ranking import Policy, Stage
 from prioritizer.recalibrating import Outcome, Request, _ages_possible, _by_age
 from prioritizer.recalibration_report import facts, write
+from prioritizer.statistics.subgroups import Traits
 from prioritizer.study import Logit
-from prioritizer.subgroups import Traits
 from prioritizer.threshold import ThresholdWish
 from tests.edges.ledgers import AT_ONCE, LEASE, NOW, film, ledger_fixture, receive, score_of  # noqa: F401
 

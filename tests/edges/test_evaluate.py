@@ -21,8 +21,8 @@ from prioritizer.learning.evaluate import Evaluation, evaluate
 from prioritizer.learning.evaluate_report import facts_of, report_of
 from prioritizer.learning.subjects import open_subject
 from prioritizer.learning.trials import Asked
-from prioritizer.measures import NAMES
 from prioritizer.reports.page import html, write
+from prioritizer.statistics.measures import NAMES
 from tests.edges.cohort_files import shared
 from tests.edges.training import TINY, phantom_cohort
 

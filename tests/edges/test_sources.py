@@ -18,7 +18,6 @@ from PIL import Image
 from pydantic import ValidationError
 
 from prioritizer import bundle_card, recalibration
-from prioritizer.delong import area
 from prioritizer.errors import ConfigError
 from prioritizer.gathering import labelled_cohort
 from prioritizer.inference.bundle import open_bundle
@@ -33,6 +32,7 @@ from prioritizer.learning.sources import Source, Sources
 from prioritizer.learning.splits import LEFT_OUT, read_splits, split_by_role, without_sites
 from prioritizer.learning.trials import Asked, trials_of
 from prioritizer.learning.watching import Watched
+from prioritizer.statistics.delong import area
 from tests.edges.cohort_files import film, shared, table
 from tests.edges.training import TINY, phantom_cohort
 

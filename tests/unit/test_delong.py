@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from sklearn.metrics import roc_auc_score
 
-from prioritizer import delong
+from prioritizer.statistics import delong
 
 SCORES = hnp.arrays(np.float64, 24, elements=st.sampled_from([0.0, 0.2, 0.4, 0.6, 0.8, 1.0]))
 LABELS = hnp.arrays(np.bool_, 24).filter(lambda labels: 2 <= labels.sum() <= 22)

@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 from sklearn.metrics import accuracy_score, f1_score, precision_score, roc_curve
 
-from prioritizer import curves, fitness
-from prioritizer.at_threshold import Counts, counts, predictive_values
+from prioritizer import fitness
 from prioritizer.fitness import CARE, FIT, NOT, Evidence
-from prioritizer.measures import NAMES, Cases, Figure, brier_parts, figures, interval, values
 from prioritizer.operating_point import Share
-from prioritizer.paired import Rated, most_disputed, paired
+from prioritizer.statistics import curves
+from prioritizer.statistics.at_threshold import Counts, counts, predictive_values
+from prioritizer.statistics.measures import NAMES, Cases, Figure, brier_parts, figures, interval, values
+from prioritizer.statistics.paired import Rated, most_disputed, paired
 
 
 def cases(n: int = 400, seed: int = 0) -> Cases:

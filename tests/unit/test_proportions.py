@@ -8,12 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import beta
 
-from prioritizer.at_threshold import counts
 from prioritizer.calibration import Calibration
-from prioritizer.measures import Cases, figures
 from prioritizer.operating_point import Share, Wish, operating_point
-from prioritizer.proportions import clusters_of, effective_number, proportion_interval
 from prioritizer.recalibration import Sample
+from prioritizer.statistics.at_threshold import counts
+from prioritizer.statistics.measures import Cases, figures
+from prioritizer.statistics.proportion import clusters_of, effective_number, proportion_interval
 
 OWN = Calibration(id="own", method="t", slope=1.0, intercept=0.0, t_high=0.5, t_low=0.1, n=500, events=100)
 SHARES = st.integers(1, 4000).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n)))

@@ -12,13 +12,14 @@ from hypothesis import strategies as st
 from scipy.special import expit
 from scipy.stats import beta
 
-from prioritizer import cohort_lint, measures, recalibration
+from prioritizer import cohort_lint, recalibration
 from prioritizer.calibration import Calibration, expected_calibration_error, sigmoid
 from prioritizer.cohort_lint import WHOLE, Looked, Twins
 from prioritizer.errors import CohortUnfit
-from prioritizer.measures import Figure
 from prioritizer.operating_point import Wish, by_flags, kept, operating_point, reclassified
 from prioritizer.recalibration import INTERCEPT, ISOTONIC, NONE, PLATT, SHRUNK, TEMPERATURE, Sample, recalibrate
+from prioritizer.statistics import measures
+from prioritizer.statistics.measures import Figure
 
 BEFORE = Calibration(id="before", method="platt", slope=1.0, intercept=0.0, t_high=0.6, t_low=0.05, n=500, events=100)
 

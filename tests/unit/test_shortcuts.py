@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from prioritizer.learning import shortcuts
-from prioritizer.measures import roc_auc
+from prioritizer.statistics.measures import roc_auc
 
 RNG = np.random.default_rng(5)
 

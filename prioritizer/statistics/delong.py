@@ -13,7 +13,7 @@ from statistics import NormalDist
 import numpy as np
 from numpy.typing import NDArray
 
-from prioritizer.measures import Figure
+from prioritizer.statistics.measures import Figure
 
 Float64 = NDArray[np.float64]
 Z95 = NormalDist().inv_cdf(0.975)

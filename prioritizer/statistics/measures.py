@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from prioritizer import calibration
-from prioritizer.proportions import clusters_of, proportion_interval
+from prioritizer.statistics.proportion import clusters_of, proportion_interval
 
 Float64 = NDArray[np.float64]
 RESAMPLES = 1000

@@ -7,9 +7,21 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from prioritizer import delong
-from prioritizer.delong import Difference
-from prioritizer.measures import BIASED, NAMES, RESAMPLES, Cases, Figure, Float64, drawn_values, figures_of, interval, resamples, values
+from prioritizer.statistics import delong
+from prioritizer.statistics.delong import Difference
+from prioritizer.statistics.measures import (
+    BIASED,
+    NAMES,
+    RESAMPLES,
+    Cases,
+    Figure,
+    Float64,
+    drawn_values,
+    figures_of,
+    interval,
+    resamples,
+    values,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from prioritizer.measures import Float64
 from prioritizer.operating_point import LEAST_FOR_SENSITIVITY, Share
+from prioritizer.statistics.measures import Float64
 
 CAUGHT, MISSED, ALARMS, PASSED = range(4)
 

@@ -10,10 +10,10 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from prioritizer import delong
-from prioritizer.at_threshold import counts
-from prioritizer.measures import Cases, Figure, Float64, calibration_line, interval, resamples
 from prioritizer.operating_point import Share
+from prioritizer.statistics import delong
+from prioritizer.statistics.at_threshold import counts
+from prioritizer.statistics.measures import Cases, Figure, Float64, calibration_line, interval, resamples
 
 AGES = ((0.0, 1.0), (1.0, 6.0), (6.0, 18.0), (18.0, 40.0), (40.0, 65.0), (65.0, 121.0))
 SMALL = 10

@@ -17,21 +17,21 @@ from numpy.typing import NDArray
 from PIL import Image
 from pydicom.pixels import apply_modality_lut, apply_windowing
 
-from prioritizer import pixels
 from prioritizer.dicom.decode import read_frame
 from prioritizer.dicom.phantom_files import PhantomPatient, phantom_file
+from prioritizer.imaging import preprocessing
 
 ROUNDS = 15
 REQUIRED_RATIO = 5.0
 ALLOWED_DIFFERENCE = 1e-5
-SPEC = pixels.Preprocessing(id="bench", size=224, resize="squash", mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
+SPEC = preprocessing.Preprocessing(id="bench", size=224, resize="squash", mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
 
 
 def ours(path: Path) -> NDArray[np.float32]:
     """File to float32 (224, 224), 0..1."""
     frame = read_frame(path)
-    picture = pixels.square_picture(frame.pixels, frame.grey, SPEC)
-    pixels.normalised(picture[None], SPEC)
+    picture = preprocessing.square_picture(frame.pixels, frame.grey, SPEC)
+    preprocessing.normalised(picture[None], SPEC)
     return picture
 
 
@@ -42,7 +42,7 @@ def reference(path: Path) -> NDArray[np.float32]:
     low, high = _output_range(film)
     shown = ((values - low) / (high - low)).astype(np.float32)
     picture = np.asarray(Image.fromarray(shown).resize((224, 224), Image.Resampling.BILINEAR), dtype=np.float32)
-    pixels.normalised(picture[None], SPEC)
+    preprocessing.normalised(picture[None], SPEC)
     return picture
 
 

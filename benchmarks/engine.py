@@ -12,7 +12,7 @@ from pytorch_grad_cam import GradCAM
 from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 from safetensors.torch import load_file
 
-from prioritizer import pixels
+from prioritizer.imaging import preprocessing
 from prioritizer.inference.bundle import Bundle, open_bundle
 from prioritizer.inference.engine import Engine
 from prioritizer.learning import network
@@ -40,7 +40,7 @@ def run() -> list[dict[str, Any]]:
     engine = Engine(bundle)
     model = torch_network(bundle)
     picture = bundle.golden().pictures[0].astype(np.float32) / np.float32(255)
-    images = torch.from_numpy(pixels.normalised(picture[None], bundle.preprocessing))
+    images = torch.from_numpy(preprocessing.normalised(picture[None], bundle.preprocessing))
     targets = [ClassifierOutputTarget(0)]
 
     def peer() -> None:

@@ -30,9 +30,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
-from prioritizer import image_kind, phantoms
+from prioritizer import image_kind
 from prioritizer.errors import PrioritizerError
 from prioritizer.image_kind import ImageKind
+from prioritizer.imaging import phantoms
+from prioritizer.imaging.preprocessing import Preprocessing, equalised
 from prioritizer.inference.bundle import open_bundle
 from prioritizer.inference.engine import Engine
 from prioritizer.learning import image_kinds
@@ -43,7 +45,6 @@ from prioritizer.learning.pictures import read_picture
 from prioritizer.learning.splits import read_splits, split_by_patient
 from prioritizer.likeness import Figures, Guards, Likeness, fit_population
 from prioritizer.operating_point import Share
-from prioritizer.pixels import Preprocessing, equalised
 
 TARGET = Path(__file__).resolve().parents[1] / "docs" / "guard.md"
 Picture = NDArray[np.float32]

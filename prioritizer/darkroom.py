@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from prioritizer.dicom import develop
 from prioritizer.dicom.secondary_capture import CaptureFacts, CaptureObject
+from prioritizer.imaging.preprocessing import Preprocessing
 from prioritizer.inference.sandbox import Sandbox
-from prioritizer.pixels import Preprocessing
 from prioritizer.study import Shown
 
 

@@ -23,12 +23,12 @@ from prioritizer.db import local_calibration
 from prioritizer.db.in_force import InForce
 from prioritizer.dicom import develop
 from prioritizer.errors import ConfigError, NotFound, Unprocessable
+from prioritizer.imaging.heatmap import overlay_picture
 from prioritizer.inference.bundle import Bundle, open_bundle
 from prioritizer.inference.engine import Engine
 from prioritizer.inference.sandbox import ChildDied, Sandbox
 from prioritizer.learning.label_files import is_picture
 from prioritizer.one_file import look_at
-from prioritizer.overlay import overlay_picture
 from prioritizer.picture_files import file_display
 from prioritizer.ranking import Standing
 from prioritizer.study import AIState

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from prioritizer import layout
-from prioritizer.pixels import equalised, resampling_weights
+from prioritizer.imaging.preprocessing import equalised, resampling_weights
 
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]

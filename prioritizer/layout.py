@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from prioritizer.pixels import equalised, resampling_weights
+from prioritizer.imaging.preprocessing import equalised, resampling_weights
 
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]

@@ -12,8 +12,8 @@ from PIL import Image
 from prioritizer.darkroom import SandboxedDarkroom
 from prioritizer.dicom.spool import Spool
 from prioritizer.errors import NotFound, Unprocessable
+from prioritizer.imaging.heatmap import heat_layer
 from prioritizer.inference.sandbox import ChildDied
-from prioritizer.overlay import heat_layer
 from prioritizer.study import Shown
 
 LAYER_SIDE = 448

@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from prioritizer import pixels
 from prioritizer.dicom import develop
 from prioritizer.errors import Unprocessable
+from prioritizer.imaging import preprocessing
 from prioritizer.learning.pictures import UNREADABLE, grey_of
 from prioritizer.study import Shown
 
@@ -22,7 +22,7 @@ def begins_as_picture(data: bytes) -> bool:
     return data.startswith(_SIGNATURES)
 
 
-def _grey(file: Path) -> tuple[NDArray[np.uint8] | NDArray[np.uint16], pixels.GreyScale]:
+def _grey(file: Path) -> tuple[NDArray[np.uint8] | NDArray[np.uint16], preprocessing.GreyScale]:
     """The grey values of a picture file as training reads them. Raises Unprocessable."""
     try:
         with Image.open(file, formats=("PNG", "JPEG")) as opened:
@@ -31,19 +31,19 @@ def _grey(file: Path) -> tuple[NDArray[np.uint8] | NDArray[np.uint16], pixels.Gr
         raise Unprocessable("picture", "it is no readable PNG or JPEG") from error
 
 
-def file_picture(file: Path, spec: pixels.Preprocessing) -> NDArray[np.float32]:
+def file_picture(file: Path, spec: preprocessing.Preprocessing) -> NDArray[np.float32]:
     """What the network sees of a picture file: float32 (size, size), 0..1. Runs in the sandbox."""
-    return pixels.square_picture(*_grey(file), spec)
+    return preprocessing.square_picture(*_grey(file), spec)
 
 
-def file_input(file: Path, spec: pixels.Preprocessing) -> develop.ModelInput:
+def file_input(file: Path, spec: preprocessing.Preprocessing) -> develop.ModelInput:
     """The same as a DICOM file gives it; a picture file has nothing to warn of. Runs in the sandbox."""
     return develop.ModelInput(picture=file_picture(file, spec))
 
 
 def file_display(file: Path) -> NDArray[np.uint8]:
     """What people see of a picture file: uint8 (rows, columns). Runs in the sandbox."""
-    return pixels.display_picture(*_grey(file), develop.DISPLAY_SIDE)
+    return preprocessing.display_picture(*_grey(file), develop.DISPLAY_SIDE)
 
 
 def file_film(file: Path) -> Shown:

@@ -28,8 +28,8 @@ from prioritizer.dicom.stored_bits import StoredBits, proven_bits
 from prioritizer.dicom.structure import read_header
 from prioritizer.dicom.view_header import VIEW_TAGS, geometry_of
 from prioritizer.errors import Unprocessable
-from prioritizer.geometry import Geometry
-from prioritizer.grey_scale import GreyScale
+from prioritizer.imaging.geometry import Geometry
+from prioritizer.imaging.grey_scale import GreyScale
 
 __all__ = ["MAX_FRAME_BYTES", "MAX_SIDE", "RENDERING_TAGS", "Frame", "Rendering", "frame_of", "read_frame", "rendering_of"]
 

@@ -10,12 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from prioritizer import pixels
 from prioritizer.dicom import secondary_capture
 from prioritizer.dicom.codecs import CODECS
 from prioritizer.dicom.decode import read_frame
 from prioritizer.dicom.secondary_capture import CaptureFacts, CaptureObject
-from prioritizer.geometry import AS_STORED, Geometry
+from prioritizer.imaging import preprocessing
+from prioritizer.imaging.geometry import AS_STORED, Geometry
 from prioritizer.study import Shown
 
 LOSSY = frozenset(syntax for syntax, codec in CODECS.items() if not codec.lossless)
@@ -36,13 +36,13 @@ class ModelInput:
     """What was passed over or put right to draw it, by the header and by the pixels; without patient data."""
 
 
-def model_input(path: Path, spec: pixels.Preprocessing) -> ModelInput:
+def model_input(path: Path, spec: preprocessing.Preprocessing) -> ModelInput:
     """The picture the network sees and what people must know of how it was drawn. Raises Unprocessable."""
     frame = read_frame(path)
-    return ModelInput(picture=pixels.square_picture(frame.pixels, frame.grey, spec, frame.geometry), warnings=frame.warnings)
+    return ModelInput(picture=preprocessing.square_picture(frame.pixels, frame.grey, spec, frame.geometry), warnings=frame.warnings)
 
 
-def model_picture(path: Path, spec: pixels.Preprocessing) -> NDArray[np.float32]:
+def model_picture(path: Path, spec: preprocessing.Preprocessing) -> NDArray[np.float32]:
     """The picture the network sees alone: float32 (size, size), 0..1. Raises Unprocessable."""
     return model_input(path, spec).picture
 
@@ -50,7 +50,7 @@ def model_picture(path: Path, spec: pixels.Preprocessing) -> NDArray[np.float32]
 def display_picture(path: Path, longest_side: int = DISPLAY_SIDE) -> NDArray[np.uint8]:
     """The radiograph as people see it: uint8 (rows, columns). Raises Unprocessable."""
     frame = read_frame(path)
-    return pixels.display_picture(frame.pixels, frame.grey, longest_side, frame.geometry)
+    return preprocessing.display_picture(frame.pixels, frame.grey, longest_side, frame.geometry)
 
 
 def film_png(path: Path, longest_side: int = FILM_SIDE) -> Shown:
@@ -59,9 +59,11 @@ def film_png(path: Path, longest_side: int = FILM_SIDE) -> Shown:
     return shown(frame.pixels, frame.grey, longest_side, frame.geometry)
 
 
-def shown(stored: NDArray[np.generic], grey: pixels.GreyScale, longest_side: int = FILM_SIDE, geometry: Geometry = AS_STORED) -> Shown:
+def shown(
+    stored: NDArray[np.generic], grey: preprocessing.GreyScale, longest_side: int = FILM_SIDE, geometry: Geometry = AS_STORED
+) -> Shown:
     """Stored grey values with all their tones: red is the high byte of a tone, green the low one."""
-    found = pixels.film(stored, grey, longest_side, geometry)
+    found = preprocessing.film(stored, grey, longest_side, geometry)
     packed = np.empty((*found.values.shape, 3), dtype=np.uint8)
     packed[:, :, 0], packed[:, :, 1], packed[:, :, 2] = found.values >> 8, found.values & 255, 0
     return Shown(png=_png(packed), rows=found.values.shape[0], columns=found.values.shape[1], low=found.low, high=found.high)
@@ -105,8 +107,8 @@ def same_pixels(one: Path, other: Path) -> bool:
 
 def warm_up() -> None:
     """Import what the tasks need, so that the first radiograph does not wait for it."""
-    pixels.square_picture(
+    preprocessing.square_picture(
         np.zeros((64, 64), dtype=np.uint16),
-        pixels.GreyScale(bits_allocated=16, bits_stored=12, signed=False),
-        pixels.Preprocessing(id="warm-up", size=32, resize="squash", mean=(0.0,) * 3, std=(1.0,) * 3),
+        preprocessing.GreyScale(bits_allocated=16, bits_stored=12, signed=False),
+        preprocessing.Preprocessing(id="warm-up", size=32, resize="squash", mean=(0.0,) * 3, std=(1.0,) * 3),
     )

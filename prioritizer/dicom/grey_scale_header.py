@@ -13,7 +13,7 @@ from prioritizer.dicom.codecs import ImageShape
 from prioritizer.dicom.elements import Elements, numbers, strings, tag_of, tags_of, whole, words_of
 from prioritizer.dicom.look_up_tables import MODALITY, VOI, Range, Warn, first_table
 from prioritizer.errors import Unprocessable
-from prioritizer.grey_scale import WINDOW_FUNCTIONS, GreyScale, Window, stored_range
+from prioritizer.imaging.grey_scale import WINDOW_FUNCTIONS, GreyScale, Window, stored_range
 
 GREY_SCALE_TAGS = tags_of(
     "SOPClassUID", "PresentationIntentType", "PixelIntensityRelationshipSign", "PhotometricInterpretation", "SamplesPerPixel",

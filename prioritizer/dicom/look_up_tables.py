@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from prioritizer.dicom.elements import Elements, tag_of, words_of
 from prioritizer.dicom.header import Element
 from prioritizer.dicom.structure import items_of
-from prioritizer.grey_scale import Lut
+from prioritizer.imaging.grey_scale import Lut
 
 Warn = Callable[[str], None]
 

@@ -12,10 +12,10 @@ from pydicom import uid
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.encaps import encapsulate
 
-from prioritizer import phantoms
 from prioritizer.dicom.contexts import IMPLEMENTATION_CLASS_UID
 from prioritizer.dicom.secondary_capture import result_uid
 from prioritizer.errors import Unprocessable
+from prioritizer.imaging import phantoms
 
 NUMBERS = ("ONE", "TWO", "THREE", "FOUR", "FIVE", "SIX", "SEVEN", "EIGHT", "NINE", "TEN", "ELEVEN", "TWELVE")
 

@@ -29,7 +29,7 @@ from prioritizer.dicom.contexts import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_
 from prioritizer.dicom.quiet import quietly
 from prioritizer.dicom.source_header import SourceHeader, encoded, read_source
 from prioritizer.dicom.source_values import is_zone
-from prioritizer.overlay import CAVEAT, NOT_FOR_DIAGNOSIS, overlay_picture
+from prioritizer.imaging.heatmap import CAVEAT, NOT_FOR_DIAGNOSIS, overlay_picture
 
 TEMPLATE_REVISION: Final = "2"
 """Raised whenever the layout of the picture or the set of attributes changes."""

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from prioritizer.dicom.codecs import Pixels
-from prioritizer.grey_scale import GreyScale, Mask, Words, histogram, raw_words, stored_range, within_padding, word_values
+from prioritizer.imaging.grey_scale import GreyScale, Mask, Words, histogram, raw_words, stored_range, within_padding, word_values
 
 OVERSHOOT = 1 / 8
 """Share of the range by which a lossy codec may go beyond it; what goes further is no overshoot."""

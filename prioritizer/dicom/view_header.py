@@ -10,7 +10,7 @@ from dataclasses import replace
 from prioritizer.dicom.codecs import ImageShape
 from prioritizer.dicom.elements import Elements, numbers, strings, tag_of, tags_of, words_of
 from prioritizer.dicom.look_up_tables import Warn
-from prioritizer.geometry import AS_STORED, Geometry, Shutter, seen_share, turn_of
+from prioritizer.imaging.geometry import AS_STORED, Geometry, Shutter, seen_share, turn_of
 
 _SPACINGS = ("PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing", "PixelAspectRatio")
 VIEW_TAGS = tags_of(

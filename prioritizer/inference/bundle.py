@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from prioritizer.calibration import Calibration, from_document
 from prioritizer.eligibility import Scope
 from prioritizer.errors import ModelError
+from prioritizer.imaging.preprocessing import Preprocessing
 from prioritizer.inference import guard_file
 from prioritizer.likeness import Guards, Likeness
-from prioritizer.pixels import Preprocessing
 
 CARD = "card.toml"
 GUARD = "guard.npz"

@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from prioritizer import pixels
 from prioritizer.errors import ModelError
+from prioritizer.imaging import preprocessing
 from prioritizer.inference.bundle import TOLERANCE, Bundle
 from prioritizer.likeness import NOT_ASKED, Figures
 
@@ -71,7 +71,7 @@ class Engine:
 
     def score(self, picture: Float32) -> Outputs:
         """Outputs for one picture float32 (S, S), 0..1, with the guard's figures; all 0 where the bundle has no guard."""
-        outputs = self.infer(pixels.normalised(picture[None], self.bundle.preprocessing))
+        outputs = self.infer(preprocessing.normalised(picture[None], self.bundle.preprocessing))
         figures = Figures() if self._guard is None else self._guard.figures(outputs.embedding[0], picture)
         return replace(outputs, figures=figures)
 

@@ -17,11 +17,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from prioritizer import pixels
+from prioritizer.imaging import preprocessing
 from prioritizer.learning.labelled import LabelledImage
 
 Float32 = NDArray[np.float32]
-THUMBNAIL = pixels.Preprocessing(id="thumbnail", size=32, resize="squash", mean=(0.0,) * 3, std=(1.0,) * 3)
+THUMBNAIL = preprocessing.Preprocessing(id="thumbnail", size=32, resize="squash", mean=(0.0,) * 3, std=(1.0,) * 3)
 MAX_BITS = 8
 """Bits of 64 in which the hashes of a candidate pair may differ."""
 MIN_CORRELATION = 0.985

@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from prioritizer import pixels
 from prioritizer.dicom.decode import read_frame
 from prioritizer.errors import Unprocessable
+from prioritizer.imaging import preprocessing
 from prioritizer.learning.duplicates import THUMBNAIL
 from prioritizer.learning.label_files import is_picture, named
 from prioritizer.learning.labelled import Fault, LabelledImage
@@ -23,7 +23,7 @@ from prioritizer.learning.pictures import UNREADABLE, grey_of
 
 Float32 = NDArray[np.float32]
 SIDE = 224
-SEEN = pixels.Preprocessing(id="file-facts", size=SIDE, resize="squash", mean=(0.0,) * 3, std=(1.0,) * 3)
+SEEN = preprocessing.Preprocessing(id="file-facts", size=SIDE, resize="squash", mean=(0.0,) * 3, std=(1.0,) * 3)
 BLACK, WHITE = 5 / 255, 250 / 255
 """At or below and at or above these a grey counts as black or white."""
 PERCENTILES = (1, 5, 25, 50, 75, 95, 99)
@@ -88,7 +88,7 @@ def facts_of(image: LabelledImage) -> FileFacts:
         stored, grey, made = _picture_file(image.path) if is_picture(image.path) else _dicom_file(image.path)
     except UNREADABLE as error:
         raise Unprocessable("picture", "it is no readable PNG or JPEG") from error
-    seen = pixels.square_picture(stored, grey, SEEN)
+    seen = preprocessing.square_picture(stored, grey, SEEN)
     return FileFacts(
         image=image,
         bytes=len(raw),
@@ -96,13 +96,13 @@ def facts_of(image: LabelledImage) -> FileFacts:
         height=stored.shape[0],
         bits=grey.bits_stored,
         sha256=hashlib.sha256(raw).hexdigest(),
-        thumbnail=pixels.square_picture(stored, grey, THUMBNAIL),
+        thumbnail=preprocessing.square_picture(stored, grey, THUMBNAIL),
         intensities=intensities(seen),
         **made,
     )
 
 
-def _picture_file(path: Path) -> tuple[NDArray[np.generic], pixels.GreyScale, dict[str, Any]]:
+def _picture_file(path: Path) -> tuple[NDArray[np.generic], preprocessing.GreyScale, dict[str, Any]]:
     with Image.open(path) as opened:
         made = {
             "encoding": str(opened.format),
@@ -114,7 +114,7 @@ def _picture_file(path: Path) -> tuple[NDArray[np.generic], pixels.GreyScale, di
     return stored, grey, made
 
 
-def _dicom_file(path: Path) -> tuple[NDArray[np.generic], pixels.GreyScale, dict[str, Any]]:
+def _dicom_file(path: Path) -> tuple[NDArray[np.generic], preprocessing.GreyScale, dict[str, Any]]:
     frame = read_frame(path)
     photometric = "inverted (MONOCHROME1)" if frame.grey.inverted else "MONOCHROME2"
     return frame.pixels, frame.grey, {"encoding": frame.transfer_syntax, "photometric": photometric, "quality": math.nan, "turned": False}

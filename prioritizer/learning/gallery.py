@@ -10,10 +10,10 @@ from PIL import Image
 
 from prioritizer.calibration import Calibration
 from prioritizer.errors import Unprocessable
+from prioritizer.imaging.heatmap import heat_map
 from prioritizer.learning.fitted import Fitted
 from prioritizer.learning.looking import Looked
 from prioritizer.learning.pictures import read_picture
-from prioritizer.overlay import heat_map
 from prioritizer.reports.page import Section, Thumbnail
 
 WORST = 10

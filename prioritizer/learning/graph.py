@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from safetensors.torch import save_file
 
-from prioritizer import phantoms
 from prioritizer.errors import ConfigError, ModelError
+from prioritizer.imaging import phantoms
 from prioritizer.learning import network
 from prioritizer.learning.recipes import Recipe
 from prioritizer.learning.watching import normalised

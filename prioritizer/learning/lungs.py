@@ -16,7 +16,7 @@ from PIL import Image, ImageDraw
 from scipy import ndimage
 from scipy.spatial import ConvexHull
 
-from prioritizer.pixels import equalised
+from prioritizer.imaging.preprocessing import equalised
 
 Float32 = NDArray[np.float32]
 Mask = NDArray[np.bool_]

@@ -14,27 +14,27 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from prioritizer import pixels
 from prioritizer.dicom import develop
 from prioritizer.errors import Unprocessable
+from prioritizer.imaging import preprocessing
 from prioritizer.learning.label_files import is_picture, named
 from prioritizer.learning.labelled import Fault, LabelledImage
 
 Float32 = NDArray[np.float32]
 UNREADABLE = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)
 """What Pillow raises on files that are no image, cut short, or claim to be enormous."""
-GREY_8 = pixels.GreyScale(bits_allocated=8, bits_stored=8, signed=False)
-GREY_16 = pixels.GreyScale(bits_allocated=16, bits_stored=16, signed=False)
+GREY_8 = preprocessing.GreyScale(bits_allocated=8, bits_stored=8, signed=False)
+GREY_16 = preprocessing.GreyScale(bits_allocated=16, bits_stored=16, signed=False)
 
 
-def grey_of(opened: Image.Image) -> tuple[NDArray[np.uint8] | NDArray[np.uint16], pixels.GreyScale]:
+def grey_of(opened: Image.Image) -> tuple[NDArray[np.uint8] | NDArray[np.uint16], preprocessing.GreyScale]:
     """The stored grey values of an opened picture file and how they are meant."""
     if opened.mode.startswith("I"):
         return np.asarray(opened).clip(0, 65535).astype(np.uint16), GREY_16
     return np.asarray(opened.convert("L")), GREY_8
 
 
-def read_picture(image: LabelledImage | Path, spec: pixels.Preprocessing) -> Float32:
+def read_picture(image: LabelledImage | Path, spec: preprocessing.Preprocessing) -> Float32:
     """One radiograph as the network sees it before normalising: float32 (size, size), 0..1. Raises Unprocessable."""
     path = image if isinstance(image, Path) else image.path
     if not is_picture(path):
@@ -47,11 +47,11 @@ def read_picture(image: LabelledImage | Path, spec: pixels.Preprocessing) -> Flo
             stored, grey = grey_of(opened)
     except UNREADABLE as error:
         raise Unprocessable("picture", "it is no readable PNG or JPEG") from error
-    return pixels.square_picture(stored, grey, spec)
+    return preprocessing.square_picture(stored, grey, spec)
 
 
 def load_pictures(
-    images: Sequence[LabelledImage], spec: pixels.Preprocessing, tick: Callable[[], None] = lambda: None
+    images: Sequence[LabelledImage], spec: preprocessing.Preprocessing, tick: Callable[[], None] = lambda: None
 ) -> tuple[Float32, Float32]:
     """Pictures float32 (N, size, size), 0..1, and labels float32 (N,). Raises Unprocessable at the first unreadable file."""
     pictures = np.empty((len(images), spec.size, spec.size), dtype=np.float32)
@@ -65,7 +65,7 @@ def load_pictures(
 
 
 def load_readable(
-    images: Iterable[LabelledImage], spec: pixels.Preprocessing, root: Path, tick: Callable[[], None] = lambda: None
+    images: Iterable[LabelledImage], spec: preprocessing.Preprocessing, root: Path, tick: Callable[[], None] = lambda: None
 ) -> tuple[Float32, tuple[LabelledImage, ...], tuple[Fault, ...]]:
     """Pictures of the readable images, those images, and a fault for each of the others."""
     pictures, kept, faults = [], [], []

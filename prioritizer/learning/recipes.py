@@ -11,8 +11,8 @@ from typing import Any, Literal, Self, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from prioritizer import pixels
 from prioritizer.errors import ConfigError
+from prioritizer.imaging import preprocessing as imaging_preprocessing
 
 Share = Field(default=0.0, ge=0, le=1)
 
@@ -180,11 +180,11 @@ class Recipe(Table):
         return sum(phase.epochs for phase in self.phases)
 
     @property
-    def preprocessing(self) -> pixels.Preprocessing:
+    def preprocessing(self) -> imaging_preprocessing.Preprocessing:
         """What the network will be fed; the id names every choice, so that two of them never share one."""
         p = self.picture
         toned = "" if p.tone == "as-is" else f"-{p.tone}"
-        return pixels.Preprocessing(
+        return imaging_preprocessing.Preprocessing(
             id=f"grey-{p.resize}-{p.size}{toned}-v1", size=p.size, resize=p.resize, mean=(p.mean,) * 3, std=(p.std,) * 3, tone=p.tone
         )
 

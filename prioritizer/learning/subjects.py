@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from prioritizer.calibration import Calibration
 from prioritizer.errors import ConfigError, NotFound
+from prioritizer.imaging.preprocessing import Preprocessing
 from prioritizer.inference.bundle import CARD, open_bundle
 from prioritizer.inference.engine import Engine
 from prioritizer.learning import network
@@ -22,7 +23,6 @@ from prioritizer.learning.export import load_run
 from prioritizer.learning.journal import RUN, Epoch, Journal
 from prioritizer.learning.recipes import Recipe
 from prioritizer.learning.watching import normalised
-from prioritizer.pixels import Preprocessing
 
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from prioritizer import phantoms
 from prioritizer.dicom.phantom_files import PhantomPatient, phantom_file
+from prioritizer.imaging import phantoms
 
 SIDE = 64
 TAKEN = datetime(2026, 1, 2, 3, 4, tzinfo=UTC)

@@ -19,7 +19,6 @@ from pydicom import uid
 from pydicom.dataset import Dataset
 from pydicom.encaps import encapsulate
 
-from prioritizer import phantoms
 from prioritizer.dicom import codecs
 from prioritizer.dicom.byte_stream import BufferStream
 from prioritizer.dicom.codec_selftest import SAMPLES, codec_selftest, ramp
@@ -29,6 +28,7 @@ from prioritizer.dicom.develop import same_pixels
 from prioritizer.dicom.phantom_files import PhantomPatient, phantom_file
 from prioritizer.dicom.structure import read_header
 from prioritizer.errors import Unprocessable
+from prioritizer.imaging import phantoms
 from tests.edges.pacs import shared_dicom
 
 FILM = PhantomPatient(number=1, taken_at=datetime(2026, 11, 22, 9, 30, tzinfo=UTC), rows=48, columns=40)

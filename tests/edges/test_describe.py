@@ -15,8 +15,8 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from prioritizer import pixels
 from prioritizer.cli import app
+from prioritizer.imaging import preprocessing
 from prioritizer.learning import duplicates, filefacts, splits
 from prioritizer.learning.cohorts import read_cohort
 from prioritizer.learning.controls import controls, sentence
@@ -32,7 +32,7 @@ RUN = CliRunner()
 
 
 def thumbnail(grey: np.ndarray) -> np.ndarray:
-    return pixels.square_picture(np.ascontiguousarray(grey), GREY_8, duplicates.THUMBNAIL)
+    return preprocessing.square_picture(np.ascontiguousarray(grey), GREY_8, duplicates.THUMBNAIL)
 
 
 def labelled(path: Path, label: int = 0) -> LabelledImage:

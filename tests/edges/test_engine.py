@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from prioritizer import pixels
 from prioritizer.errors import ModelError
+from prioritizer.imaging import preprocessing
 from prioritizer.inference.bundle import Bundle, default_folder, open_bundle
 from prioritizer.inference.engine import Engine
 
@@ -40,7 +40,7 @@ def torch_network(bundle: Bundle):
 
 
 def model_inputs(bundle: Bundle) -> np.ndarray:
-    return pixels.normalised(bundle.golden().pictures.astype(np.float32) / np.float32(255), bundle.preprocessing)
+    return preprocessing.normalised(bundle.golden().pictures.astype(np.float32) / np.float32(255), bundle.preprocessing)
 
 
 def test_the_golden_inputs_are_answered_within_the_float32_tolerance(engine: Engine) -> None:

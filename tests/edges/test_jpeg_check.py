@@ -17,10 +17,10 @@ import pytest
 from pydicom import uid
 from pydicom.encaps import generate_frames
 
-from prioritizer import phantoms
 from prioritizer.dicom.codecs import ImageShape, decode_frame
 from prioritizer.dicom.phantom_files import PhantomPatient, phantom_file
 from prioritizer.errors import Unprocessable
+from prioritizer.imaging import phantoms
 
 ROWS, COLUMNS = 60, 44
 

@@ -13,8 +13,8 @@ import pydicom
 import pytest
 from pydicom import uid
 
-from prioritizer import phantoms
 from prioritizer.dicom.phantom_files import PhantomPatient, phantom_file
+from prioritizer.imaging import phantoms
 from tests.edges.pacs import program
 
 FILM = PhantomPatient(number=1, taken_at=datetime(2026, 11, 22, 9, 30, tzinfo=UTC), rows=64, columns=56)

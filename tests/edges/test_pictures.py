@@ -8,15 +8,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from prioritizer import pixels
 from prioritizer.dicom import develop
 from prioritizer.errors import Unprocessable
+from prioritizer.imaging import preprocessing
 from prioritizer.learning.labelled import LabelledImage
 from prioritizer.learning.pictures import load_pictures, load_readable, read_picture
 from prioritizer.picture_files import file_picture
 from tests.edges.cohort_files import dicom, film, noisy
 
-SPEC = pixels.Preprocessing(id="t", size=64, resize="squash", mean=(0.5,) * 3, std=(0.25,) * 3)
+SPEC = preprocessing.Preprocessing(id="t", size=64, resize="squash", mean=(0.5,) * 3, std=(0.25,) * 3)
 
 
 def labelled(path: Path, label: int = 0) -> LabelledImage:

@@ -20,7 +20,7 @@ from prioritizer.dicom.lossy_history import lossy_history
 from prioritizer.dicom.phantom_files import PhantomPatient, phantom_file
 from prioritizer.dicom.secondary_capture import CaptureFacts, CaptureObject, build, result_uid
 from prioritizer.dicom.sender import Destination, Sender
-from prioritizer.pixels import display_picture
+from prioritizer.imaging.preprocessing import display_picture
 from tests.edges.pacs import Orthanc, orthanc, program, shared_dicom  # noqa: F401
 
 FILM = PhantomPatient(number=3, taken_at=datetime(2026, 11, 22, 9, 30, tzinfo=UTC), rows=256, columns=224)

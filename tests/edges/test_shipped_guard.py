@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 from prioritizer.errors import PrioritizerError
+from prioritizer.imaging.preprocessing import equalised
 from prioritizer.inference.bundle import default_folder, open_bundle
 from prioritizer.inference.engine import Engine
 from prioritizer.learning.cohorts import read_cohort
 from prioritizer.learning.pictures import read_picture
-from prioritizer.pixels import equalised
 from tests.edges.cohort_files import shared
 
 BUNDLE = open_bundle(default_folder())

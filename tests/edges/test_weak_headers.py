@@ -14,7 +14,7 @@ from prioritizer.dicom.attributes import instance_of_file
 from prioritizer.dicom.codec_selftest import SAMPLES, ramp
 from prioritizer.dicom.decode import frame_of
 from prioritizer.errors import Unprocessable
-from prioritizer.pixels import grey_table, raw_words, robust_range
+from prioritizer.imaging.preprocessing import grey_table, raw_words, robust_range
 from tests.edges.radiograph_files import COLUMNS, ROWS, STORED, Encoder, radiograph, receipt, sequence, table, usual
 
 EXPLICIT, IMPLICIT, BIG = uid.ExplicitVRLittleEndian, uid.ImplicitVRLittleEndian, uid.ExplicitVRBigEndian

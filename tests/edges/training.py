@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from prioritizer import phantoms
+from prioritizer.imaging import phantoms
 from prioritizer.learning.recipes import Augment, Phase, Picture, Recipe
 
 EVERY_CHANGE = Augment(

@@ -16,11 +16,11 @@ import pytest
 import sqlalchemy as sa
 from PIL import Image
 
-from prioritizer import phantoms
 from prioritizer.calibration import Calibration
 from prioritizer.clock import utc_now
 from prioritizer.db import calibrations
 from prioritizer.db.calibrations import Verdict
+from prioritizer.imaging import phantoms
 from prioritizer.inference.bundle import default_folder, open_bundle
 from tests.edges.pacs import Orthanc
 from tests.system.daemons import (

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from prioritizer import phantoms
+from prioritizer.imaging import phantoms
 from tests.system.daemons import (
     Daemon,
     free_port,

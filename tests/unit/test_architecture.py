@@ -14,6 +14,7 @@ from pathlib import Path
 PACKAGE = Path(__file__).resolve().parents[2] / "prioritizer"
 PURE = frozenset(
     {
+        "imaging",
         "statistics",
         "access",
         "acceptance",
@@ -21,10 +22,6 @@ PURE = frozenset(
         "eligibility",
         "scope",
         "stated_view",
-        "pixels",
-        "grey_scale",
-        "resampling",
-        "geometry",
         "calibration",
         "calibration_maps",
         "recalibration",
@@ -37,8 +34,6 @@ PURE = frozenset(
         "config_template",
         "errors",
         "identity",
-        "overlay",
-        "phantoms",
         "likeness",
         "image_kind",
         "layout",

@@ -7,8 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from prioritizer.geometry import AS_STORED, Geometry, Shutter, outside_of, seen_share, turn_of, upright
-from prioritizer.pixels import GreyScale, Preprocessing, Window, display_picture, film, square_picture
+from prioritizer.imaging.geometry import AS_STORED, Geometry, Shutter, outside_of, seen_share, turn_of, upright
+from prioritizer.imaging.preprocessing import GreyScale, Preprocessing, Window, display_picture, film, square_picture
 
 LETTER = np.array([[1, 2, 3], [4, 5, 6]], dtype=np.uint8)
 """What the reader is to see: rows run to the patient's left, columns to the feet."""

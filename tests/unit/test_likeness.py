@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from prioritizer import eligibility, layout, likeness, phantoms
+from prioritizer import eligibility, layout, likeness
 from prioritizer.eligibility import PopulationRule, Rules, Strictness, Verdict
+from prioritizer.imaging import phantoms
 from prioritizer.layout import Layout
 from prioritizer.likeness import Figures, Likeness, Population
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from prioritizer import phantoms
+from prioritizer.imaging import phantoms
 from prioritizer.learning.lungs import lung_fields, share_inside, template
 
 

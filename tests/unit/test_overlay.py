@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prioritizer.overlay import AMBER, NOT_FOR_DIAGNOSIS, overlay_picture
+from prioritizer.imaging.heatmap import AMBER, NOT_FOR_DIAGNOSIS, overlay_picture
 
 FILM = np.full((800, 800), 96, dtype=np.uint8)
 LINES = [NOT_FOR_DIAGNOSIS, "Triage mark: RAISED", "Bundle test", "Calibration test"]

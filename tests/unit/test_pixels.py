@@ -13,10 +13,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image
 
-from prioritizer import pixels, resampling
 from prioritizer.errors import Unprocessable
-from prioritizer.learning.data import read_picture
-from prioritizer.pixels import (
+from prioritizer.imaging import preprocessing, resampling
+from prioritizer.imaging.preprocessing import (
     GreyScale,
     Lut,
     Preprocessing,
@@ -32,6 +31,7 @@ from prioritizer.pixels import (
     through_lut,
     through_window,
 )
+from prioritizer.learning.data import read_picture
 
 SPEC = Preprocessing(id="test", size=32, resize="squash", mean=(0.4, 0.5, 0.6), std=(0.2, 0.25, 0.3))
 PADDED = replace(SPEC, resize="pad")
@@ -286,7 +286,7 @@ def test_counting_words_needs_no_copy_of_the_image_in_64_bits():
     image = np.broadcast_to(np.arange(4096, dtype=np.uint16), (4096, 4096))
     tracemalloc.start()
     try:
-        counts = pixels.histogram(image, 16)
+        counts = preprocessing.histogram(image, 16)
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
@@ -298,7 +298,7 @@ def test_counting_words_needs_no_copy_of_the_image_in_64_bits():
 def test_what_a_shutter_hides_is_not_counted():
     outside = np.zeros(FILM12.shape, dtype=bool)
     outside[:, :7] = True
-    assert (pixels.histogram(FILM12, 16, outside) == np.bincount(FILM12[:, 7:].ravel(), minlength=65536)).all()
+    assert (preprocessing.histogram(FILM12, 16, outside) == np.bincount(FILM12[:, 7:].ravel(), minlength=65536)).all()
 
 
 # --- resampling ------------------------------------------------------------------------------------------------
@@ -426,33 +426,33 @@ def test_an_equalised_picture_knows_no_tone_curve(gamma: float, seed: int):
     picture = np.random.default_rng(seed).random((60, 50)).astype(np.float32)
     curved = (0.1 + 0.8 * picture**gamma).astype(np.float32)
     # 256 levels: where the curve is flat several greys fall into one.
-    np.testing.assert_allclose(pixels.equalised(curved), pixels.equalised(picture), atol=0.06)
+    np.testing.assert_allclose(preprocessing.equalised(curved), preprocessing.equalised(picture), atol=0.06)
 
 
 def test_an_equalised_picture_has_every_grey_alike_often():
     picture = np.random.default_rng(1).normal(0.4, 0.05, (200, 200)).clip(0, 1).astype(np.float32)
-    shares = np.histogram(pixels.equalised(picture), bins=10, range=(0, 1))[0] / picture.size
+    shares = np.histogram(preprocessing.equalised(picture), bins=10, range=(0, 1))[0] / picture.size
     np.testing.assert_allclose(shares, 0.1, atol=0.03)
 
 
 def test_equalising_by_hand():
     picture = np.array([[0.0, 0.0], [0.5, 1.0]], dtype=np.float32)
-    toned = pixels.equalised(picture)
+    toned = preprocessing.equalised(picture)
     assert toned[0, 0] == pytest.approx(0.25)  # the middle of the darkest half
     assert toned[1, 1] == pytest.approx(0.875)
 
 
 def test_the_order_of_greys_is_kept_and_a_flat_picture_stays_flat():
     ramp = np.linspace(0, 1, 100, dtype=np.float32).reshape(10, 10)
-    assert (np.diff(pixels.equalised(ramp).ravel()) >= 0).all()
-    flat = pixels.equalised(np.full((30, 30), 0.3, dtype=np.float32))
+    assert (np.diff(preprocessing.equalised(ramp).ravel()) >= 0).all()
+    flat = preprocessing.equalised(np.full((30, 30), 0.3, dtype=np.float32))
     assert np.isfinite(flat).all()
     assert flat.min() == flat.max()
 
 
 def test_black_bars_are_added_after_equalising():
-    spec = pixels.Preprocessing(id="t", size=40, resize="pad", mean=(0.0,) * 3, std=(1.0,) * 3, tone="equalised")
-    grey = pixels.GreyScale(bits_allocated=8, bits_stored=8, signed=False)
-    picture = pixels.square_picture(np.random.default_rng(1).integers(0, 256, (80, 40), dtype=np.uint8), grey, spec)
+    spec = preprocessing.Preprocessing(id="t", size=40, resize="pad", mean=(0.0,) * 3, std=(1.0,) * 3, tone="equalised")
+    grey = preprocessing.GreyScale(bits_allocated=8, bits_stored=8, signed=False)
+    picture = preprocessing.square_picture(np.random.default_rng(1).integers(0, 256, (80, 40), dtype=np.uint8), grey, spec)
     assert (picture[:, :10] == 0).all()
     assert picture[:, 10:30].mean() == pytest.approx(0.5, abs=0.02)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from prioritizer import phantoms
+from prioritizer.imaging import phantoms
 from prioritizer.learning.surrounds import (
     in_surrounds,
     lung_boxes,

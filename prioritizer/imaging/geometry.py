@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from prioritizer.grey_scale import Mask
+from prioritizer.imaging.grey_scale import Mask
 
 Scalar = TypeVar("Scalar", bound=np.generic)
 _ROWS_AT_ONCE = 256

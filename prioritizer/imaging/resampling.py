@@ -8,7 +8,7 @@ from functools import lru_cache
 import numpy as np
 
 from prioritizer.errors import Unprocessable
-from prioritizer.grey_scale import Float32, Mask, Words
+from prioritizer.imaging.grey_scale import Float32, Mask, Words
 
 BAND = 8
 """Target rows or columns resampled together: few enough that the dense weights hold few zeros."""

@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from prioritizer.geometry import AS_STORED, Geometry, as_stored, outside_of, true_shape, upright
-from prioritizer.grey_scale import (
+from prioritizer.imaging.geometry import AS_STORED, Geometry, as_stored, outside_of, true_shape, upright
+from prioritizer.imaging.grey_scale import (
     ROBUST_RANGE,
     WINDOW_FUNCTIONS,
     Float32,
@@ -32,7 +32,7 @@ from prioritizer.grey_scale import (
     through_lut,
     through_window,
 )
-from prioritizer.resampling import BAND, SINGLE_THREADED, resampling_weights, shrink
+from prioritizer.imaging.resampling import BAND, SINGLE_THREADED, resampling_weights, shrink
 
 __all__ = [
     "BAND", "ROBUST_RANGE", "SINGLE_THREADED", "TONES", "WINDOW_FUNCTIONS", "Film", "Float32", "Float64", "GreyScale", "Lut",

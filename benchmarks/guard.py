@@ -30,9 +30,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
-from prioritizer import image_kind
 from prioritizer.errors import PrioritizerError
-from prioritizer.image_kind import ImageKind
 from prioritizer.imaging import phantoms
 from prioritizer.imaging.preprocessing import Preprocessing, equalised
 from prioritizer.inference.bundle import open_bundle
@@ -43,8 +41,10 @@ from prioritizer.learning.export import group_of
 from prioritizer.learning.image_kinds import Films
 from prioritizer.learning.pictures import read_picture
 from prioritizer.learning.splits import read_splits, split_by_patient
-from prioritizer.likeness import Figures, Guards, Likeness, fit_population
 from prioritizer.operating_point import Share
+from prioritizer.scope import image_kind
+from prioritizer.scope.image_kind import ImageKind
+from prioritizer.scope.out_of_distribution import Figures, Guards, Likeness, fit_population
 
 TARGET = Path(__file__).resolve().parents[1] / "docs" / "guard.md"
 Picture = NDArray[np.float32]

@@ -18,8 +18,8 @@ from prioritizer.inference.bundle import Bundle, sha256_of
 from prioritizer.inference.engine import Engine
 from prioritizer.inference.sandbox import ChildDied, Sandbox
 from prioritizer.learning.label_files import is_picture
-from prioritizer.likeness import Figures
 from prioritizer.picture_files import file_picture
+from prioritizer.scope.out_of_distribution import Figures
 
 THUMBNAIL = 32
 

@@ -21,9 +21,9 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from prioritizer.eligibility import PopulationRule, Strictness
 from prioritizer.errors import ConfigError
 from prioritizer.ranking import Stage
+from prioritizer.scope.header_rules import PopulationRule, Strictness
 
 AE_TITLE = r"^[\x21-\x5b\x5d-\x7e]([\x20-\x5b\x5d-\x7e]*[\x21-\x5b\x5d-\x7e])?$"
 AETitle = Annotated[str, Field(min_length=1, max_length=16, pattern=AE_TITLE)]

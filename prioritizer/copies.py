@@ -26,12 +26,12 @@ from prioritizer.db.copies import Held
 from prioritizer.db.receiving import NOT_STORED, NOT_TAKEN, Arrival, Quiet, is_of_the_values
 from prioritizer.dicom import attributes, develop
 from prioritizer.dicom.spool import Spool, holds_the_copy
-from prioritizer.eligibility import may_be_a_radiograph, same_facts
 from prioritizer.errors import NotAllowed, Transient, Unprocessable
 from prioritizer.identity import particulars_of
 from prioritizer.inference.sandbox import ChildDied
 from prioritizer.ranking import Policy
 from prioritizer.retries import Retries
+from prioritizer.scope.header_rules import may_be_a_radiograph, same_facts
 from prioritizer.study import names_a_study, study_instance_uid
 
 log = logging.getLogger(__name__)

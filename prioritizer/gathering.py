@@ -9,11 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
-from prioritizer import cohort_lint, eligibility
+from prioritizer import cohort_lint
 from prioritizer.cohort_lint import Finding, Looked, Twins
 from prioritizer.cohort_scores import UNREADABLE, Looking, Seen
 from prioritizer.dicom import attributes
-from prioritizer.eligibility import Rules, Verdict
 from prioritizer.errors import Unprocessable
 from prioritizer.filescore import files_of
 from prioritizer.inference.bundle import Bundle
@@ -22,6 +21,8 @@ from prioritizer.learning.cohorts import Cohort, LabelledImage, read_cohort
 from prioritizer.learning.label_files import is_picture
 from prioritizer.one_file import NO_HEADER
 from prioritizer.recalibration import LEAST_CLASS, Sample
+from prioritizer.scope import header_rules
+from prioritizer.scope.header_rules import Rules, Verdict
 from prioritizer.statistics.subgroups import Traits
 from prioritizer.study import Instance, SOPInstanceUID, StudyUID
 
@@ -126,7 +127,7 @@ def _look(image: LabelledImage, one: Looked, verdict: Verdict, looking: Looking,
     except UNREADABLE as error:
         return replace(one, unreadable=str(error)), None
     one = replace(one, sha256=what.sha256, logit=what.logit, unlike=what.figures.out_of_distribution)
-    return _with_reason(one, eligibility.with_guard(verdict, what.figures, rules)), what
+    return _with_reason(one, header_rules.with_guard(verdict, what.figures, rules)), what
 
 
 def _scope(image: LabelledImage, bundle: Bundle, rules: Rules) -> tuple[Verdict, date | None, Traits]:
@@ -141,7 +142,7 @@ def _scope(image: LabelledImage, bundle: Bundle, rules: Rules) -> tuple[Verdict,
         except OSError as error:
             raise Unprocessable("file", f"the file cannot be opened ({error.strerror})") from error
         instance = replace(instance, age_years=image.age_years if instance.age_years is None else instance.age_years)
-    verdict = eligibility.judge(instance, bundle.scope, rules, scores_secondary_capture=True)
+    verdict = header_rules.judge(instance, bundle.scope, rules, scores_secondary_capture=True)
     return verdict, taken, _traits(image, instance)
 
 
@@ -162,7 +163,7 @@ def _instance_of_columns(image: LabelledImage, bundle: Bundle) -> Instance:
     """What the label file says of a picture that has no header, as an instance to be judged."""
     return Instance(
         sop_instance_uid=SOPInstanceUID(""),
-        sop_class_uid=eligibility.FOR_PRESENTATION_CLASS,
+        sop_class_uid=header_rules.FOR_PRESENTATION_CLASS,
         study_uid=StudyUID(image.study_uid),
         series_uid="",
         transfer_syntax_uid="",

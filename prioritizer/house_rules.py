@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from prioritizer.config import Settings
 from prioritizer.db.receiving import Quiet
-from prioritizer.eligibility import Rules
 from prioritizer.ranking import Policy
+from prioritizer.scope.header_rules import Rules
 
 if TYPE_CHECKING:
     from prioritizer.inference.bundle import Bundle

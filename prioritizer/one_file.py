@@ -9,19 +9,19 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from prioritizer import eligibility
 from prioritizer.config import Settings
 from prioritizer.dicom import develop
 from prioritizer.dicom.attributes import instance_of_file
-from prioritizer.eligibility import Finding, Rules, Verdict
 from prioritizer.errors import Unprocessable
 from prioritizer.house_rules import rules_of
 from prioritizer.inference.bundle import Bundle
 from prioritizer.inference.engine import Outputs
 from prioritizer.inference.sandbox import ChildDied, Sandbox
-from prioritizer.likeness import Figures
 from prioritizer.picture_files import file_input
-from prioritizer.scope import NO_RULES
+from prioritizer.scope import header_rules
+from prioritizer.scope.header_rules import Finding, Rules, Verdict
+from prioritizer.scope.out_of_distribution import Figures
+from prioritizer.scope.verdict import NO_RULES
 
 NO_HEADER = Finding(rule="no-header", sentence="a picture file states neither age nor view; --ignore-scope scores it for evaluation")
 UNCHECKED = "scope not checked"
@@ -75,8 +75,8 @@ def look_at(
     except (Unprocessable, ChildDied) as error:
         return Look(reason=f"unreadable: {error}", unreadable=True)
     guarded = rules_of(settings) if ask_guard else NO_RULES if ask_guard is False else rules
-    verdict = eligibility.with_drawing(verdict, seen.warnings)
-    judged = eligibility.with_guard(verdict, outputs.figures, guarded, local_limit=local_limit)
+    verdict = header_rules.with_drawing(verdict, seen.warnings)
+    judged = header_rules.with_guard(verdict, outputs.figures, guarded, local_limit=local_limit)
     if judged.reason is not None:
         return Look(reason=judged.reason.sentence, figures=outputs.figures, age_years=age)
     return Look(warnings=judged.warnings, outputs=outputs, figures=outputs.figures, age_years=age)
@@ -87,7 +87,7 @@ def _scope(file: Path, bundle: Bundle, rules: Rules, *, is_picture: bool, ignore
     if is_picture:
         return Verdict(reason=None if ignore_scope else NO_HEADER, warnings=(UNCHECKED,)), None
     instance = instance_of_file(file)
-    verdict = eligibility.judge(instance, bundle.scope, rules, scores_secondary_capture=True, scores_for_processing=ignore_scope)
+    verdict = header_rules.judge(instance, bundle.scope, rules, scores_secondary_capture=True, scores_for_processing=ignore_scope)
     if not ignore_scope:
         return verdict, instance.age_years
     if verdict.reason is not None and verdict.reason.rule == "object-class":

@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 
 from prioritizer.calibration import AgeGroup, Calibration, age_group
-from prioritizer.scope import PopulationRule
+from prioritizer.scope.verdict import PopulationRule
 from prioritizer.study import AIState
 
 

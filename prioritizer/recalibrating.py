@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import sqlalchemy as sa
 
-from prioritizer import fitness, gathering, likeness, recalibration, recalibration_report
+from prioritizer import fitness, gathering, recalibration, recalibration_report
 from prioritizer.calibration import AgeGroup, Calibration, sigmoid
 from prioritizer.cohort_lint import Finding
 from prioritizer.cohort_scores import Cache, Looking
@@ -31,6 +31,7 @@ from prioritizer.learning.labelled import TEXT_MINED
 from prioritizer.operating_point import OperatingPoint, Wish, by_flags, kept, operating_point, probability_at
 from prioritizer.recalibration import MINED_FALSE_POSITIVES, Fit, Sample
 from prioritizer.reports.page import Section
+from prioritizer.scope import out_of_distribution
 from prioritizer.statistics.measures import Cases, Figure, figures, roc_auc_figure
 
 CROSS_FITTED = ("sensitivity", "specificity", "share_raised")
@@ -222,7 +223,7 @@ def _of_whole(outcomes: Sequence[Outcome]) -> Outcome:
 def _local_limit(outcomes: Sequence[Outcome]) -> float | None:
     """The limit of the distance from the training data that this cohort sets; None where it is too small, or was not looked at."""
     distances = [image.unlike for one in outcomes if one.gathered for image in one.gathered.analysed if image.unlike is not None]
-    return likeness.local_limit(np.array(distances, dtype=np.float64))
+    return out_of_distribution.local_limit(np.array(distances, dtype=np.float64))
 
 
 def _map_of(calibration: Calibration, ages: AgeGroup | None) -> Calibration:

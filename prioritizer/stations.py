@@ -20,7 +20,6 @@ import numpy as np
 import sqlalchemy as sa
 from numpy.typing import NDArray
 
-from prioritizer import eligibility
 from prioritizer.clock import Clock, utc_now
 from prioritizer.config import Settings
 from prioritizer.db import delivering, local_calibration, scoring
@@ -34,7 +33,6 @@ from prioritizer.dicom.develop import ModelInput
 from prioritizer.dicom.secondary_capture import CaptureFacts, CaptureObject
 from prioritizer.dicom.sender import Destination, Sender
 from prioritizer.dicom.spool import Spool
-from prioritizer.eligibility import PopulationRule, Verdict
 from prioritizer.errors import ModelError, PermanentRefusal, PrioritizerError, Transient, Unprocessable
 from prioritizer.house_rules import policy_of, rules_of
 from prioritizer.inference.bundle import Bundle
@@ -42,6 +40,8 @@ from prioritizer.inference.engine import Outputs
 from prioritizer.inference.sandbox import ChildDied
 from prioritizer.ranking import Band, Policy, Stage
 from prioritizer.receive_station import Receive, read_arrival
+from prioritizer.scope import header_rules
+from prioritizer.scope.header_rules import PopulationRule, Verdict
 from prioritizer.study import DeliveryState, InstanceState, Logit, Probability, Score
 
 __all__ = ["DeliverStation", "PublishStation", "Receive", "ScoreStation", "Station", "read_arrival"]
@@ -148,7 +148,7 @@ class ScoreStation:
             self._unscored(claim, InstanceState.FAILED, "gave-up", f"scoring it failed {MAX_ATTEMPTS} times; the log says why")
             return True
         peer = self.settings.peer(claim.instance.calling_ae)
-        verdict = eligibility.judge(
+        verdict = header_rules.judge(
             claim.instance,
             self.bundle.scope,
             rules_of(self.settings),
@@ -175,13 +175,13 @@ class ScoreStation:
         seen = self._model_input(uid)
         self.deaths.read(claim.instance.sha256)
         outputs = self.scorer.score(seen.picture)
-        verdict = eligibility.with_drawing(verdict, seen.warnings)
+        verdict = header_rules.with_drawing(verdict, seen.warnings)
         rules, far = rules_of(self.settings), outputs.figures.distance
         if outputs.figures.out_of_distribution > 1 and rules.out_of_distribution is not PopulationRule.OFF:
             its = local_calibration.local(self.engine, self.policy)
-            verdict = eligibility.with_guard(verdict, outputs.figures, rules, holds_back=its.holds_back, local_limit=its.limit)
+            verdict = header_rules.with_guard(verdict, outputs.figures, rules, holds_back=its.holds_back, local_limit=its.limit)
         else:
-            verdict = eligibility.with_guard(verdict, outputs.figures, rules)
+            verdict = header_rules.with_guard(verdict, outputs.figures, rules)
         if verdict.reason is not None:
             measured = Measured(distance=far, bundle_digest=self.bundle.digest)
             self._unscored(claim, InstanceState.INELIGIBLE, verdict.reason.rule, verdict.reason.sentence, measured)

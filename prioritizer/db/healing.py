@@ -22,7 +22,7 @@ from prioritizer.db.receiving import Quiet, open_again
 from prioritizer.db.result_revisions import bump_revision, retract_unsent
 from prioritizer.db.scoring import DISCARDED
 from prioritizer.db.tables import instances, studies
-from prioritizer.eligibility import may_be_a_radiograph, same_facts
+from prioritizer.scope.header_rules import may_be_a_radiograph, same_facts
 from prioritizer.study import FileFault, Instance, InstanceState, ReadingState
 
 FILE_MISSING = "file-missing"

@@ -17,8 +17,8 @@ from prioritizer import identity
 from prioritizer.db.events import Kind, record
 from prioritizer.db.instance_rows import holds_a_radiograph
 from prioritizer.db.tables import studies, terms
-from prioritizer.eligibility import may_be_a_radiograph
 from prioritizer.identity import Particulars, particulars_of
+from prioritizer.scope.header_rules import may_be_a_radiograph
 from prioritizer.search import terms_of
 from prioritizer.study import ANOTHER_PATIENT, Hold, Instance, StudyUID, row_key, study_instance_uid
 

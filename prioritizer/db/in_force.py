@@ -21,7 +21,7 @@ from prioritizer.db.tables import bundles, calibrations, scores
 from prioritizer.errors import CalibrationChanged
 from prioritizer.fitness import FIT
 from prioritizer.ranking import Policy, Stage
-from prioritizer.scope import Strictness
+from prioritizer.scope.verdict import Strictness
 from prioritizer.study import CalibrationState
 
 NOTHING_IS_RAISED = 2.0

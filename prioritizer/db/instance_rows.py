@@ -8,7 +8,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from prioritizer.db.tables import instances
-from prioritizer.eligibility import RADIOGRAPH_CLASSES, SECONDARY_CAPTURE_CLASS, may_be_a_radiograph
+from prioritizer.scope.header_rules import RADIOGRAPH_CLASSES, SECONDARY_CAPTURE_CLASS, may_be_a_radiograph
 from prioritizer.study import Instance, InstanceState
 
 NOT_IN_ATTRIBUTES = (

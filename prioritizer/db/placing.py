@@ -15,9 +15,9 @@ from prioritizer.db.instance_rows import OWN_OBJECT
 from prioritizer.db.quiet import Quiet
 from prioritizer.db.result_revisions import bump_revision, retract_unsent
 from prioritizer.db.tables import SCORED_BEYOND, instances, scores, studies
-from prioritizer.eligibility import UNLIKE, check_population
-from prioritizer.likeness import Figures
 from prioritizer.ranking import Band, Policy, Standing
+from prioritizer.scope.header_rules import UNLIKE, check_population
+from prioritizer.scope.out_of_distribution import Figures
 from prioritizer.study import AIState, InstanceState, ReadingState
 from prioritizer.study_risk import MADE_BY, study_risk
 

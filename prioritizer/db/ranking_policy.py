@@ -14,7 +14,7 @@ from prioritizer.calibration import as_document, from_document
 from prioritizer.db import connect
 from prioritizer.db.tables import MICROSECOND, ranking_policy
 from prioritizer.ranking import Policy, Stage
-from prioritizer.scope import PopulationRule
+from prioritizer.scope.verdict import PopulationRule
 
 log = logging.getLogger(__name__)
 SPANS = frozenset({"high", "neutral", "low"})

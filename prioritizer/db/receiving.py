@@ -20,10 +20,10 @@ from prioritizer.db.placing import put_in_place, replace_study
 from prioritizer.db.quiet import Quiet
 from prioritizer.db.result_revisions import retract_unsent
 from prioritizer.db.tables import ECHO, NO_READER, differing_copies, instances, notices, results, studies
-from prioritizer.eligibility import may_be_a_radiograph
 from prioritizer.errors import Contended
 from prioritizer.identity import in_words, particulars_of
 from prioritizer.ranking import Policy, Standing
+from prioritizer.scope.header_rules import may_be_a_radiograph
 from prioritizer.study import AIState, FileFault, Hold, Instance, ReadingState
 
 __all__ = ["Arrival", "Quiet", "enter", "known_instances", "receive", "record_notice"]

@@ -23,7 +23,7 @@ from prioritizer.dicom.header import Header
 from prioritizer.dicom.part10 import Receipt, read_receipt, valid_uid
 from prioritizer.dicom.structure import items_of, read_header
 from prioritizer.errors import Unprocessable
-from prioritizer.stated_view import judged_view_code, no_body_part
+from prioritizer.scope.stated_view import judged_view_code, no_body_part
 from prioritizer.study import NO_STUDY, STAT_PRIORITIES, Instance, SOPInstanceUID, StudyUID
 
 WANTED = RENDERING_TAGS | tags_of(

@@ -14,11 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from prioritizer.calibration import Calibration, from_document
-from prioritizer.eligibility import Scope
 from prioritizer.errors import ModelError
 from prioritizer.imaging.preprocessing import Preprocessing
 from prioritizer.inference import guard_file
-from prioritizer.likeness import Guards, Likeness
+from prioritizer.scope.header_rules import Scope
+from prioritizer.scope.out_of_distribution import Guards, Likeness
 
 CARD = "card.toml"
 GUARD = "guard.npz"

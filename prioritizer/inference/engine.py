@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from prioritizer.errors import ModelError
 from prioritizer.imaging import preprocessing
 from prioritizer.inference.bundle import TOLERANCE, Bundle
-from prioritizer.likeness import NOT_ASKED, Figures
+from prioritizer.scope.out_of_distribution import NOT_ASKED, Figures
 
 # Nothing leaves the house: reading a model, OpenVINO reports to its maker by HTTPS, unless this module cannot be imported.
 sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]

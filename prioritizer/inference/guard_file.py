@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from prioritizer.image_kind import Classifiers, ImageKind, Usual
-from prioritizer.layout import Layout
-from prioritizer.likeness import Guards, Likeness, Population
+from prioritizer.scope.image_kind import Classifiers, ImageKind, Usual
+from prioritizer.scope.layout_features import Layout
+from prioritizer.scope.out_of_distribution import Guards, Likeness, Population
 
 HALVED = ("population_directions", "kind_usual_directions")
 """Kept in half precision: they are most of the file."""

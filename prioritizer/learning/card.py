@@ -11,9 +11,9 @@ from prioritizer.inference.bundle import GUARD, sha256_of
 from prioritizer.learning import first_maps, image_kinds
 from prioritizer.learning.first_maps import FirstMaps
 from prioritizer.learning.recipes import Recipe
-from prioritizer.likeness import Guards
 from prioritizer.operating_point import Trade
 from prioritizer.recalibration import RULE, Fit
+from prioritizer.scope.out_of_distribution import Guards
 from prioritizer.statistics.measures import Figure
 
 if TYPE_CHECKING:

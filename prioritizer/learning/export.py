@@ -14,9 +14,8 @@ import tomlkit
 import torch
 from numpy.typing import NDArray
 
-from prioritizer import image_kind, likeness, recalibration
+from prioritizer import recalibration
 from prioritizer.calibration import AgeGroup, Calibration, as_document
-from prioritizer.eligibility import Scope
 from prioritizer.errors import ConfigError
 from prioritizer.inference import guard_file
 from prioritizer.inference.bundle import CARD, GUARD, Bundle, open_bundle
@@ -31,8 +30,10 @@ from prioritizer.learning.pictures import read_picture
 from prioritizer.learning.pointing import lungs_of, mask_of, peak_lies_in
 from prioritizer.learning.recipes import Recipe
 from prioritizer.learning.splits import LEFT_OUT, Splits, read_splits
-from prioritizer.likeness import Guards
 from prioritizer.operating_point import Trade, trade
+from prioritizer.scope import image_kind, out_of_distribution
+from prioritizer.scope.header_rules import Scope
+from prioritizer.scope.out_of_distribution import Guards
 from prioritizer.statistics.measures import Cases, Figure, figures, mean_figure
 
 TARGET_SENSITIVITY = 0.95
@@ -249,7 +250,7 @@ def joined(*parts: Answers) -> Answers:
 def fit_guard(training: Answers, held_out: Answers, seed: int, tick: Tick = lambda done, of, text: None) -> Guards:
     """Both guards of training images, with limits from images of other patients. A site without such images shares the others' limit."""
     kind = image_kinds.fit(training.films, held_out.films, seed, lambda done, of: tick(done, of, "teaching the guard"))
-    return Guards(image_kind=kind, population=likeness.fit_population(training.by_group, held_out.by_group))
+    return Guards(image_kind=kind, population=out_of_distribution.fit_population(training.by_group, held_out.by_group))
 
 
 def _as_kept(path: Path) -> Guards:

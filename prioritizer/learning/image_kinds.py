@@ -18,9 +18,9 @@ from threadpoolctl import threadpool_limits
 from torch import nn
 from torch.nn import functional
 
-from prioritizer import image_kind
-from prioritizer.image_kind import SIDE, Classifiers, ImageKind, Usual
 from prioritizer.learning.augment import blurred
+from prioritizer.scope import image_kind
+from prioritizer.scope.image_kind import SIDE, Classifiers, ImageKind, Usual
 
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]

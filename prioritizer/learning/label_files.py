@@ -12,9 +12,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from prioritizer.dicom.attributes import age_in_years, instance_of_file
-from prioritizer.eligibility import LATERAL_CODES, LATERAL_VIEWS
 from prioritizer.errors import ConfigError, Unprocessable
 from prioritizer.learning.labelled import Fault, LabelledImage
+from prioritizer.scope.header_rules import LATERAL_CODES, LATERAL_VIEWS
 from prioritizer.study import Instance
 
 PICTURE_SUFFIXES = (".jpeg", ".jpg", ".png")

@@ -17,10 +17,10 @@ from prioritizer.db.events import Kind
 from prioritizer.db.saying import Word
 from prioritizer.db.side_by_side import side_by_side
 from prioritizer.db.worklist import InstanceRow, Row
-from prioritizer.eligibility import OUT_OF_DISTRIBUTION
 from prioritizer.errors import Forbidden, NotAllowed, NotFound, Transient
 from prioritizer.ranking import Stage
-from prioritizer.scope import PopulationRule
+from prioritizer.scope.header_rules import OUT_OF_DISTRIBUTION
+from prioritizer.scope.verdict import PopulationRule
 from prioritizer.study import AIState, Finding, InstanceState, ReadingState
 from prioritizer.web import history, words
 from prioritizer.web.asking import Asked

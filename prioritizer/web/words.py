@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from prioritizer.db.worklist import Row
-from prioritizer.eligibility import age_words
 from prioritizer.operating_point import Share
 from prioritizer.ranking import EARLIER, Stage, in_short
+from prioritizer.scope.header_rules import age_words
 from prioritizer.study import AIState, ReadingState
 
 RAISED = "raised"

@@ -17,7 +17,7 @@ import sqlalchemy as sa
 from prometheus_client.parser import text_string_to_metric_families
 from rich.console import Console
 
-from prioritizer import cli_room, eligibility, watching
+from prioritizer import cli_room, watching
 from prioritizer.access import Role
 from prioritizer.board import BLIND, NAMES
 from prioritizer.config import AlarmRule, Monitoring, Settings, Web
@@ -25,12 +25,13 @@ from prioritizer.db import connect, housekeeping, monitoring, reading, saying, s
 from prioritizer.db.events import Kind, record
 from prioritizer.db.housekeeping import Alarm
 from prioritizer.db.tables import instances, scores, studies
-from prioritizer.eligibility import Rules, Verdict
 from prioritizer.errors import NotAllowed, Transient
 from prioritizer.figures import LedgerCollector, exposition
-from prioritizer.likeness import Figures
 from prioritizer.monitoring import Seen, week_of
 from prioritizer.ranking import Stage
+from prioritizer.scope import header_rules
+from prioritizer.scope.header_rules import Rules, Verdict
+from prioritizer.scope.out_of_distribution import Figures
 from prioritizer.study import Finding, InstanceState
 from prioritizer.watching import Period
 from tests.edges.ledgers import (
@@ -170,7 +171,7 @@ def test_why_a_study_was_not_scored_is_not_that_it_holds_our_own_result(ledger: 
 def test_studies_of_another_population_are_counted_scored_or_not(ledger: sa.Engine):
     receive(ledger, film(1, "1.2.1"))
     score_next(ledger, 0.05)
-    strange = eligibility.with_guard(Verdict(reason=None), Figures(out_of_distribution=1.5), Rules())
+    strange = header_rules.with_guard(Verdict(reason=None), Figures(out_of_distribution=1.5), Rules())
     receive(ledger, film(1, "1.2.2"))
     claim = scoring.claim_instance(ledger, "scorer", LEASE)
     assert claim is not None
@@ -178,7 +179,7 @@ def test_studies_of_another_population_are_counted_scored_or_not(ledger: sa.Engi
     receive(ledger, film(1, "1.2.3"))
     claim = scoring.claim_instance(ledger, "scorer", LEASE)
     assert claim is not None
-    reason = eligibility.with_guard(Verdict(reason=None), Figures(out_of_distribution=1.5), Rules(), holds_back=True).reason
+    reason = header_rules.with_guard(Verdict(reason=None), Figures(out_of_distribution=1.5), Rules(), holds_back=True).reason
     assert reason is not None
     scoring.finish_unscored(ledger, claim, InstanceState.INELIGIBLE, reason.rule, reason.sentence, POLICY, NOW)
     told = latest(ledger)
@@ -190,7 +191,7 @@ def looked_at(ledger: sa.Engine, uid: str, probability: float, distance: float, 
     receive(ledger, film(1, uid, calling_ae=sender))
     claim = scoring.claim_instance(ledger, "scorer", LEASE)
     assert claim is not None
-    judged = eligibility.with_guard(Verdict(reason=None), Figures(out_of_distribution=distance), Rules(), holds_back=holds_back)
+    judged = header_rules.with_guard(Verdict(reason=None), Figures(out_of_distribution=distance), Rules(), holds_back=holds_back)
     if judged.reason is None:
         scoring.finish_scored(ledger, claim, replace(score_of(probability), warnings=judged.warnings), POLICY, AT_ONCE, NOW)
     else:

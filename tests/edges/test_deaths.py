@@ -20,7 +20,7 @@ from prioritizer.house_rules import policy_of, quiet_of
 from prioritizer.inference.bundle import open_bundle
 from prioritizer.inference.engine import Outputs
 from prioritizer.inference.sandbox import ChildDied
-from prioritizer.likeness import Figures
+from prioritizer.scope.out_of_distribution import Figures
 from prioritizer.stations import Deaths, Receive, ScoreStation
 from tests.edges.ledgers import AT_ONCE, POLICY, ledger_fixture  # noqa: F401
 from tests.edges.spooled import Box, phantom

@@ -24,8 +24,8 @@ from prioritizer.dicom.spool import Spool
 from prioritizer.errors import Unprocessable
 from prioritizer.inference.bundle import Bundle, open_bundle
 from prioritizer.inference.engine import Outputs
-from prioritizer.likeness import Figures
 from prioritizer.one_file import Look, look_at
+from prioritizer.scope.out_of_distribution import Figures
 from prioritizer.stations import ScoreStation, read_arrival
 from tests.edges.ledgers import NOW, POLICY, ledger_fixture
 from tests.edges.radiograph_files import STORED, radiograph, receipt

@@ -10,15 +10,16 @@ import numpy as np
 import pytest
 import torch
 
-from prioritizer import image_kind, recalibration
+from prioritizer import recalibration
 from prioritizer.errors import ConfigError
 from prioritizer.inference import guard_file
 from prioritizer.inference.bundle import GUARD, open_bundle
 from prioritizer.inference.engine import Engine
 from prioritizer.learning import export, graph, network, train
 from prioritizer.learning.recipes import Phase, Picture, Recipe
-from prioritizer.likeness import Guards
 from prioritizer.operating_point import Trade
+from prioritizer.scope import image_kind
+from prioritizer.scope.out_of_distribution import Guards
 from tests.edges.training import TINY, phantom_cohort
 
 STATEMENT = Path(__file__).parents[2] / "config" / "recipes" / "house-statement.toml"

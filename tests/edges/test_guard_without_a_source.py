@@ -12,14 +12,14 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from prioritizer import image_kind
 from prioritizer.errors import PrioritizerError
-from prioritizer.image_kind import ImageKind
 from prioritizer.inference.bundle import open_bundle
 from prioritizer.learning import image_kinds
 from prioritizer.learning.image_kinds import Films
 from prioritizer.learning.labelled import LabelledImage
 from prioritizer.learning.pictures import read_picture
+from prioritizer.scope import image_kind
+from prioritizer.scope.image_kind import ImageKind
 from tests.edges.cohort_files import shared
 
 TAUGHT, HELD_OUT, JUDGED = 1500, 500, 200

@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from prioritizer import eligibility
 from prioritizer.chores import LEFT_OUT_AGAIN_S, Chores
 from prioritizer.config import Settings
 from prioritizer.db import (
@@ -34,11 +33,12 @@ from prioritizer.db.local_calibration import Local
 from prioritizer.db.scoring import Measured
 from prioritizer.db.tables import deliveries, instances
 from prioritizer.dicom.spool import Spool
-from prioritizer.eligibility import Rules
-from prioritizer.eligibility import Verdict as Judged
-from prioritizer.likeness import Figures
 from prioritizer.ranking import Policy, Stage
-from prioritizer.scope import PopulationRule
+from prioritizer.scope import header_rules
+from prioritizer.scope.header_rules import Rules
+from prioritizer.scope.header_rules import Verdict as Judged
+from prioritizer.scope.out_of_distribution import Figures
+from prioritizer.scope.verdict import PopulationRule
 from prioritizer.study import DeliveryState, InstanceState, Logit
 from tests.edges.ledgers import (  # noqa: F401
     AT_ONCE,
@@ -68,7 +68,7 @@ def score_waiting(ledger: sa.Engine, distance: float = 1.5, policy: Policy = SIT
         count += 1
         its, figures = local_calibration.local(ledger, policy), Figures(out_of_distribution=distance)
         rules = Rules(out_of_distribution=policy.out_of_distribution)
-        judged = eligibility.with_guard(Judged(reason=None), figures, rules, holds_back=its.holds_back, local_limit=its.limit)
+        judged = header_rules.with_guard(Judged(reason=None), figures, rules, holds_back=its.holds_back, local_limit=its.limit)
         if judged.reason is not None:
             state, measured = InstanceState.INELIGIBLE, Measured(distance=distance, bundle_digest=BUNDLE)
             reason = judged.reason
@@ -495,7 +495,7 @@ def test_studies_that_left_the_list_are_not_owed(ledger: sa.Engine):
 
 def test_how_far_an_image_lies_is_told_by_the_limit_in_force(ledger: sa.Engine):
     shadow = replace(SITE, stage=Stage.SHADOW)
-    finding = eligibility.check_population(Figures(out_of_distribution=1.5))
+    finding = header_rules.check_population(Figures(out_of_distribution=1.5))
     assert finding is not None
     receive(ledger, film(1, "1.2.3"), policy=shadow)
     score_one(ledger, 1.5, 2.0, shadow, (finding.sentence, "view not stated"))
@@ -513,7 +513,7 @@ def test_what_was_left_out_by_rules_that_are_gone_is_looked_at_again(ledger: sa.
     assert claim is not None
     activate(ledger)
     measured = Measured(distance=1.5, bundle_digest=BUNDLE)
-    rule = eligibility.OUT_OF_DISTRIBUTION
+    rule = header_rules.OUT_OF_DISTRIBUTION
     assert not scoring.finish_unscored(ledger, claim, InstanceState.INELIGIBLE, rule, "unlike", SITE, NOW, measured)
     assert score_waiting(ledger) == 1
     assert state(ledger) == ("SCORED", "HIGH")

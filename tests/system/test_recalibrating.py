@@ -21,13 +21,13 @@ from prioritizer.config import Scope, Settings, Store
 from prioritizer.db import activating, calibrations, connect, migrations
 from prioritizer.db.activating import Decision
 from prioritizer.db.calibrations import Verdict
-from prioritizer.eligibility import Strictness
 from prioritizer.errors import ConfigError
 from prioritizer.house_rules import policy_of, quiet_of
 from prioritizer.inference.bundle import open_bundle
 from prioritizer.operating_point import Wish
 from prioritizer.recalibrating import Outcome, Request, run
 from prioritizer.reports.page import Section
+from prioritizer.scope.header_rules import Strictness
 from tests.system.daemons import REPOSITORY, phantom
 
 SHARED = Path(os.environ.get("PRIORITIZER_SHARED_DATA", REPOSITORY.parent / "shared" / "data"))

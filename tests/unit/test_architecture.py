@@ -14,14 +14,12 @@ from pathlib import Path
 PACKAGE = Path(__file__).resolve().parents[2] / "prioritizer"
 PURE = frozenset(
     {
+        "scope",
         "imaging",
         "statistics",
         "access",
         "acceptance",
         "study",
-        "eligibility",
-        "scope",
-        "stated_view",
         "calibration",
         "calibration_maps",
         "recalibration",
@@ -34,9 +32,6 @@ PURE = frozenset(
         "config_template",
         "errors",
         "identity",
-        "likeness",
-        "image_kind",
-        "layout",
         "movers",
         "reading_room",
         "simulation",

@@ -12,7 +12,7 @@ from pydicom.sr._snomed_dict import mapping as SNOMED_RT_TO_CT  # noqa: N812 - a
 from pydicom.sr.codedict import codes
 
 from prioritizer.dicom.attributes import age_in_years, instance_of_file
-from prioritizer.eligibility import (
+from prioritizer.scope.header_rules import (
     CHECKS,
     FRONTAL_CODES,
     LATERAL_CODES,
@@ -27,7 +27,7 @@ from prioritizer.eligibility import (
     printable,
     with_guard,
 )
-from prioritizer.likeness import Figures
+from prioritizer.scope.out_of_distribution import Figures
 from tests.unit.archives import SECONDARY_CAPTURE, indiana, instance, rsna, shared_data
 
 SCOPE = Scope(max_age_years=17.999)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from prioritizer import image_kind
-from prioritizer.image_kind import Classifiers, ImageKind, Usual
 from prioritizer.imaging import phantoms
 from prioritizer.learning import image_kinds
 from prioritizer.learning.image_kinds import Films
+from prioritizer.scope import image_kind
+from prioritizer.scope.image_kind import Classifiers, ImageKind, Usual
 
 
 def film(seed: int) -> np.ndarray:

@@ -7,11 +7,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from prioritizer import eligibility, layout, likeness
-from prioritizer.eligibility import PopulationRule, Rules, Strictness, Verdict
 from prioritizer.imaging import phantoms
-from prioritizer.layout import Layout
-from prioritizer.likeness import Figures, Likeness, Population
+from prioritizer.scope import header_rules, layout_features
+from prioritizer.scope import out_of_distribution as scope_out_of_distribution
+from prioritizer.scope.header_rules import PopulationRule, Rules, Strictness, Verdict
+from prioritizer.scope.layout_features import Layout
+from prioritizer.scope.out_of_distribution import Figures, Likeness, Population
 
 SITES = {"here": 0.0, "there": 3.0}
 
@@ -27,7 +28,7 @@ def of_sites(n: int, seed: int) -> dict[str, np.ndarray]:
 
 
 def fitted(n: int, seed: int, **asked: object) -> Population:
-    return likeness.fit_population(of_sites(n, seed), of_sites(n, seed + 1), **asked)
+    return scope_out_of_distribution.fit_population(of_sites(n, seed), of_sites(n, seed + 1), **asked)
 
 
 @settings(max_examples=15, deadline=None)
@@ -59,7 +60,7 @@ def test_a_class_that_differs_more_within_has_its_own_limit():
     def wider(n: int, seed: int) -> np.ndarray:
         return 3 * drawn(n, seed)
 
-    apart = likeness.fit_population(
+    apart = scope_out_of_distribution.fit_population(
         {"with": wider(800, 1), "without": drawn(800, 2)}, {"with": wider(800, 3), "without": drawn(800, 4)}, directions=6
     )
     assert (apart.distance(wider(2000, 5)) > 1).mean() <= 0.05
@@ -68,14 +69,14 @@ def test_a_class_that_differs_more_within_has_its_own_limit():
 
 def test_a_group_with_few_held_out_images_sets_no_limit_by_them():
     training = of_sites(800, 1)
-    few = {"here": drawn(likeness.MIN_HELD_OUT - 1, 7) * 5, "there": drawn(800, 77, SITES["there"])}
-    population = likeness.fit_population(training, few, directions=6)
+    few = {"here": drawn(scope_out_of_distribution.MIN_HELD_OUT - 1, 7) * 5, "there": drawn(800, 77, SITES["there"])}
+    population = scope_out_of_distribution.fit_population(training, few, directions=6)
     assert population.limits[0] == pytest.approx(population.limits[1])
 
 
 def test_a_site_without_held_out_images_shares_the_limit_of_the_others():
     training = of_sites(800, 1)
-    population = likeness.fit_population(training, {"there": drawn(800, 77, SITES["there"])}, directions=6)
+    population = scope_out_of_distribution.fit_population(training, {"there": drawn(800, 77, SITES["there"])}, directions=6)
     assert population.limits[0] == pytest.approx(population.limits[1])
 
 
@@ -88,13 +89,13 @@ def test_features_that_never_vary_do_no_harm():
     training, held = of_sites(100, 1), of_sites(100, 2)
     for found in (*training.values(), *held.values()):
         found[:, 3] = 5.0
-    population = likeness.fit_population(training, held, directions=6)
+    population = scope_out_of_distribution.fit_population(training, held, directions=6)
     assert np.isfinite(population.distance(held["here"])).all()
 
 
 def test_too_few_images_make_no_population():
     with pytest.raises(ValueError, match="too few"):
-        likeness.fit_population({"here": drawn(1, 1)}, {"here": drawn(5, 2)})
+        scope_out_of_distribution.fit_population({"here": drawn(1, 1)}, {"here": drawn(5, 2)})
 
 
 # --- the limit of a site -------------------------------------------------------------------------------------------
@@ -104,20 +105,20 @@ def test_too_few_images_make_no_population():
 @given(st.integers(50, 400), st.integers(0, 100), st.sampled_from([0.01, 0.02, 0.1]))
 def test_at_most_the_stated_share_of_a_local_cohort_lies_beyond_its_limit(n: int, seed: int, share: float):
     distances = np.random.default_rng(seed).gamma(4, 0.5, n)
-    limit = likeness.local_limit(distances, share)
+    limit = scope_out_of_distribution.local_limit(distances, share)
     assert limit is not None
     assert (distances > limit).mean() <= share
     assert limit >= 1
 
 
 def test_a_cohort_like_the_training_data_keeps_the_limit_of_the_bundle():
-    assert likeness.local_limit(np.full(100, 0.4)) == 1.0
+    assert scope_out_of_distribution.local_limit(np.full(100, 0.4)) == 1.0
 
 
 def test_a_few_images_set_no_local_limit_and_broken_ones_do_not_count():
-    assert likeness.local_limit(np.full(49, 2.0)) is None
-    assert likeness.local_limit(np.concatenate([np.full(49, 2.0), [np.inf, np.nan]])) is None
-    assert likeness.local_limit(np.concatenate([np.full(50, 2.0), [np.inf, np.nan]])) == 2.0
+    assert scope_out_of_distribution.local_limit(np.full(49, 2.0)) is None
+    assert scope_out_of_distribution.local_limit(np.concatenate([np.full(49, 2.0), [np.inf, np.nan]])) is None
+    assert scope_out_of_distribution.local_limit(np.concatenate([np.full(50, 2.0), [np.inf, np.nan]])) == 2.0
 
 
 # --- the guard of older bundles ------------------------------------------------------------------------------------
@@ -165,8 +166,8 @@ def test_window_and_tone_curve_hardly_move_the_layout(seed: int, gamma: float, l
     picture = phantoms.picture(224, seed=seed).astype(np.float32) / 255
     other = (low + (high - low) * picture**gamma).astype(np.float32)
     # Turned upside down it is far: the measure that tone must stay well below.
-    turned = np.abs(layout.features(picture) - layout.features(picture[::-1])).mean()
-    assert np.abs(layout.features(picture) - layout.features(other)).mean() < 0.25 * turned
+    turned = np.abs(layout_features.features(picture) - layout_features.features(picture[::-1])).mean()
+    assert np.abs(layout_features.features(picture) - layout_features.features(other)).mean() < 0.25 * turned
 
 
 # --- what the site makes of it -------------------------------------------------------------------------------------
@@ -187,7 +188,7 @@ STRANGER = Figures(image_kind=0.2, out_of_distribution=1.4)
     ],
 )
 def test_the_site_decides_what_another_kind_of_image_means(strictness: Strictness, distance: float, eligible: bool, warned: bool):
-    verdict = eligibility.with_guard(PLAIN, Figures(image_kind=distance), Rules(image_kind=strictness))
+    verdict = header_rules.with_guard(PLAIN, Figures(image_kind=distance), Rules(image_kind=strictness))
     assert verdict.eligible is eligible
     assert any("not a frontal chest radiograph" in said for said in verdict.warnings) is warned
     if not eligible:
@@ -206,7 +207,7 @@ def test_the_site_decides_what_another_kind_of_image_means(strictness: Strictnes
     ],
 )
 def test_another_population_is_a_reason_only_until_the_site_is_calibrated(rule: str, holds_back: bool, eligible: bool, warned: bool):
-    verdict = eligibility.with_guard(PLAIN, STRANGER, Rules(out_of_distribution=rule), holds_back=holds_back)
+    verdict = header_rules.with_guard(PLAIN, STRANGER, Rules(out_of_distribution=rule), holds_back=holds_back)
     assert verdict.eligible is eligible
     assert any("1.40 times the limit" in said for said in verdict.warnings) is warned
     if not eligible:
@@ -215,20 +216,20 @@ def test_another_population_is_a_reason_only_until_the_site_is_calibrated(rule: 
 
 
 def test_the_kind_of_an_image_is_told_before_its_population():
-    assert eligibility.with_guard(PLAIN, HAND, Rules(), holds_back=True).reason.rule == "image_kind"
+    assert header_rules.with_guard(PLAIN, HAND, Rules(), holds_back=True).reason.rule == "image_kind"
     flagged = Rules(image_kind=Strictness.FLAG, out_of_distribution=PopulationRule.FLAG)
-    assert len(eligibility.with_guard(PLAIN, HAND, flagged).warnings) == 2
+    assert len(header_rules.with_guard(PLAIN, HAND, flagged).warnings) == 2
 
 
 def test_a_limit_of_the_site_takes_the_place_of_the_bundles():
-    assert eligibility.with_guard(PLAIN, STRANGER, Rules(), holds_back=True, local_limit=1.5) == PLAIN
-    assert "1.17 times the limit" in eligibility.with_guard(PLAIN, STRANGER, Rules(), local_limit=1.2).warnings[0]
+    assert header_rules.with_guard(PLAIN, STRANGER, Rules(), holds_back=True, local_limit=1.5) == PLAIN
+    assert "1.17 times the limit" in header_rules.with_guard(PLAIN, STRANGER, Rules(), local_limit=1.2).warnings[0]
 
 
 def test_the_one_measure_of_an_older_guard_is_told_once_and_by_the_stricter_rule():
     old = Figures(image_kind=1.4, out_of_distribution=1.4, one_measure=True)
     flagged = Rules(image_kind=Strictness.FLAG, out_of_distribution=PopulationRule.FLAG)
-    assert not eligibility.with_guard(PLAIN, old, Rules()).eligible
-    assert len(eligibility.with_guard(PLAIN, old, flagged).warnings) == 1
-    assert "unlike the training data" in eligibility.with_guard(PLAIN, old, flagged).warnings[0]
-    assert not eligibility.with_guard(PLAIN, old, Rules(image_kind=Strictness.FLAG), holds_back=True).eligible
+    assert not header_rules.with_guard(PLAIN, old, Rules()).eligible
+    assert len(header_rules.with_guard(PLAIN, old, flagged).warnings) == 1
+    assert "unlike the training data" in header_rules.with_guard(PLAIN, old, flagged).warnings[0]
+    assert not header_rules.with_guard(PLAIN, old, Rules(image_kind=Strictness.FLAG), holds_back=True).eligible

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from prioritizer import layout
 from prioritizer.imaging.preprocessing import equalised, resampling_weights
+from prioritizer.scope import layout_features
 
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
@@ -22,7 +22,7 @@ Float64 = NDArray[np.float64]
 SIDE = 112
 """Every picture is brought to this side first: bundles of other sizes see the same."""
 GREYS = 16
-FEATURES = GREYS * GREYS + 2 * layout.CELLS * layout.CELLS
+FEATURES = GREYS * GREYS + 2 * layout_features.CELLS * layout_features.CELLS
 
 
 def small(picture: Float32) -> Float32:
@@ -36,7 +36,7 @@ def features(picture: Float32) -> Float64:
     """Greys and edges of a picture float32 (S, S), 0..1: float64 (354,)."""
     toned = equalised(small(picture))
     weights = resampling_weights(SIDE, GREYS)
-    return np.concatenate([(weights @ toned @ weights.T).astype(np.float64).ravel(), layout.features(toned)])
+    return np.concatenate([(weights @ toned @ weights.T).astype(np.float64).ravel(), layout_features.features(toned)])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

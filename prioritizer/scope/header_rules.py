@@ -10,9 +10,8 @@ import re
 from collections.abc import Collection
 from dataclasses import replace
 
-from prioritizer.likeness import Figures
-from prioritizer.scope import Finding, PopulationRule, Rules, Scope, Strictness, Verdict, age_words, printable
-from prioritizer.stated_view import (
+from prioritizer.scope.out_of_distribution import Figures
+from prioritizer.scope.stated_view import (
     CHEST_WORDS,
     FRONTAL_CODES,
     LATERAL_CODES,
@@ -29,6 +28,7 @@ from prioritizer.stated_view import (
     stated_views,
     words,
 )
+from prioritizer.scope.verdict import Finding, PopulationRule, Rules, Scope, Strictness, Verdict, age_words, printable
 from prioritizer.study import Instance
 
 __all__ = [

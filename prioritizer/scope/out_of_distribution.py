@@ -17,9 +17,9 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from prioritizer import image_kind, layout
-from prioritizer.image_kind import ImageKind
-from prioritizer.layout import Layout
+from prioritizer.scope import image_kind, layout_features
+from prioritizer.scope.image_kind import ImageKind
+from prioritizer.scope.layout_features import Layout
 
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
@@ -192,7 +192,7 @@ class Likeness:
 
     def figures(self, embedding: Float32, picture: Float32) -> Figures:
         """The one distance of a picture float32 (S, S), 0..1, with its embedding float32 (D,), for both questions."""
-        found = float(self.distance(embedding[None], layout.features(picture)[None])[0])
+        found = float(self.distance(embedding[None], layout_features.features(picture)[None])[0])
         return Figures(image_kind=found, out_of_distribution=found, one_measure=True)
 
     def distance(self, embeddings: Float32, layouts: Float64) -> Float64:

@@ -30,7 +30,7 @@ from prioritizer.db import connect, migrations, people, signing_in
 from prioritizer.db.ordering import WORKLIST
 from prioritizer.db.places import place_of
 from prioritizer.db.tables import events, studies, terms
-from prioritizer.ranking import Policy, Stage
+from prioritizer.ranking.deadlines import Policy, Stage
 from prioritizer.search import terms_of
 from prioritizer.web.app import page_app
 from prioritizer.web.server import WebServer

@@ -21,7 +21,7 @@ from prioritizer.dicom import attributes
 from prioritizer.dicom.spool import Spool
 from prioritizer.errors import Transient
 from prioritizer.house_rules import policy_of, quiet_of
-from prioritizer.ranking import Policy, Stage
+from prioritizer.ranking.deadlines import Policy, Stage
 from prioritizer.receive_station import rebuild
 from prioritizer.standing import Lasting, Parts
 from prioritizer.study import FileFault

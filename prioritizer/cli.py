@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import sqlalchemy as sa
 
     from prioritizer.config import Settings
-    from prioritizer.ranking import Policy
+    from prioritizer.ranking.deadlines import Policy
 
 HELP = """Orders a chest radiograph reading worklist by calibrated risk, under a bound. Triage support, never a diagnosis.
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import sqlalchemy as sa
 
     from prioritizer.config import Settings
-    from prioritizer.ranking import Policy
+    from prioritizer.ranking.deadlines import Policy
 
 ConfigFile = Annotated[
     Path | None,

@@ -30,7 +30,7 @@ def say(
 ) -> None:
     """Say what was found in a study: present, absent, or unsure. A new word replaces the old one, which is kept as withdrawn."""
     from prioritizer.db import saying, worklist
-    from prioritizer.ranking import Stage
+    from prioritizer.ranking.deadlines import Stage
 
     engine, settings = in_force_of(config)
     ranked = not blind and settings.site.stage is not Stage.SHADOW

@@ -11,7 +11,7 @@ import typer
 from prioritizer.cli_options import AsJson, ConfigFile, ledger_of, rules_of
 from prioritizer.clock import utc_now
 from prioritizer.contract import out, print_json, talk, verb
-from prioritizer.ranking import Stage
+from prioritizer.ranking.deadlines import Stage
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from prioritizer.config import Settings
     from prioritizer.db.ruling import Done
-    from prioritizer.ranking import Policy
+    from prioritizer.ranking.deadlines import Policy
 
 app = typer.Typer()
 rules = typer.Typer(help="Rulings on the site's rules: propose with the simulated effect, approve, activate, back.", no_args_is_help=True)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from prioritizer.db.activating import Activated
     from prioritizer.db.calibrations import Row
     from prioritizer.inference.bundle import Bundle
-    from prioritizer.ranking import Policy
+    from prioritizer.ranking.deadlines import Policy
 
 app = typer.Typer()
 calibration = typer.Typer(help="Calibrations of this site: look at them, approve, activate, go back.", no_args_is_help=True)

@@ -29,7 +29,7 @@ from prioritizer.dicom.spool import Spool, holds_the_copy
 from prioritizer.errors import NotAllowed, Transient, Unprocessable
 from prioritizer.identity import particulars_of
 from prioritizer.inference.sandbox import ChildDied
-from prioritizer.ranking import Policy
+from prioritizer.ranking.deadlines import Policy
 from prioritizer.retries import Retries
 from prioritizer.scope.header_rules import may_be_a_radiograph, same_facts
 from prioritizer.study import names_a_study, study_instance_uid

@@ -58,7 +58,7 @@ from prioritizer.inference.worker import EngineProcess
 from prioritizer.lightbox import Lightbox
 from prioritizer.listening import SILENT_S, ListenerProcess, listener_settings, peer_rules
 from prioritizer.owed import Owed
-from prioritizer.ranking import Policy, Stage
+from prioritizer.ranking.deadlines import Policy, Stage
 from prioritizer.standing import Parts
 from prioritizer.stations import Deaths, DeliverStation, PublishStation, Receive, ScoreStation, Station
 from prioritizer.threshold import ThresholdWish

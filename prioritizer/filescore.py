@@ -15,7 +15,6 @@ from PIL import Image
 from rich.console import Console
 from rich.progress import track
 
-from prioritizer import ranking
 from prioritizer.applying import NO_LEDGER, in_force_at
 from prioritizer.calibration import Calibration
 from prioritizer.config import Settings
@@ -30,7 +29,8 @@ from prioritizer.inference.sandbox import ChildDied, Sandbox
 from prioritizer.learning.label_files import is_picture
 from prioritizer.one_file import look_at
 from prioritizer.picture_files import file_display
-from prioritizer.ranking import Standing
+from prioritizer.ranking import deadlines
+from prioritizer.ranking.deadlines import Standing
 from prioritizer.study import AIState
 
 FURTHEST_TOLD = 1e6
@@ -156,7 +156,7 @@ def _score_one(
     standing = Standing(
         study_uid="", first_received_at=datetime.now(UTC), ai_state=AIState.SCORED, risk=probability, age_years=look.age_years
     )
-    band = ranking.band_of(standing, rules.policy)
+    band = deadlines.band_of(standing, rules.policy)
     return Answer(
         file=str(file), state="scored", logit=logit, probability=probability, band=str(band), warnings=warnings, calibration=calibration.id,
         image_kind=kind, out_of_distribution=population,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from prioritizer.config import Settings
 from prioritizer.db.receiving import Quiet
-from prioritizer.ranking import Policy
+from prioritizer.ranking.deadlines import Policy
 from prioritizer.scope.header_rules import Rules
 
 if TYPE_CHECKING:

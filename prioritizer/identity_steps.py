@@ -13,7 +13,7 @@ from prioritizer.db import joining, worklist
 from prioritizer.db.copies import Newer
 from prioritizer.db.receiving import Quiet
 from prioritizer.dicom.spool import Spool
-from prioritizer.ranking import Policy
+from prioritizer.ranking.deadlines import Policy
 from prioritizer.receive_station import read_any
 
 

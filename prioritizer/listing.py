@@ -24,7 +24,7 @@ from prioritizer.db.side_by_side import side_by_side
 from prioritizer.db.worklist import Row
 from prioritizer.errors import ModelError
 from prioritizer.house_rules import policy_of
-from prioritizer.ranking import Stage
+from prioritizer.ranking.deadlines import Stage
 from prioritizer.ruled import in_force_for
 from prioritizer.web import words
 

@@ -22,7 +22,8 @@ from prioritizer.fitness import CARE
 from prioritizer.house_rules import policy_of
 from prioritizer.inference.bundle import Bundle, open_bundle
 from prioritizer.operating_point import Trade
-from prioritizer.ranking import Stage
+from prioritizer.ranking.deadlines import Stage
+from prioritizer.ranking.study_risk import risk_of_logits
 from prioritizer.reports import page
 from prioritizer.reports.page import Report, Section, Table
 from prioritizer.reports.page import Verdict as Shown
@@ -31,7 +32,6 @@ from prioritizer.simulated_effect import BUSIEST, DAYS_BACK, RATE, REPLICATIONS,
 from prioritizer.simulated_site import Request, site_of
 from prioritizer.simulation import in_order_of_arrival
 from prioritizer.simulation_figures import FIFO, Effect, Setting, compare
-from prioritizer.study_risk import risk_of_logits
 from prioritizer.threshold import SeenHere, ThresholdWish, ages_meant, threshold_of, with_threshold
 from prioritizer.trying import trade_of
 

@@ -25,7 +25,7 @@ from prioritizer.dicom import attributes, develop, notices
 from prioritizer.dicom.part10 import read_receipt
 from prioritizer.dicom.spool import Spool
 from prioritizer.errors import Contended
-from prioritizer.ranking import Policy
+from prioritizer.ranking.deadlines import Policy
 from prioritizer.retries import Retries
 from prioritizer.study import Hold
 

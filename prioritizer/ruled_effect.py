@@ -12,7 +12,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from prioritizer import movers, ruling, watching
+from prioritizer import ruling, watching
 from prioritizer import simulation_words as words
 from prioritizer.acceptance import acceptance
 from prioritizer.config import Settings
@@ -22,7 +22,8 @@ from prioritizer.db.ruled import holding
 from prioritizer.errors import ConfigError, ModelError, NotFound
 from prioritizer.house_rules import policy_of
 from prioritizer.inference.bundle import open_bundle
-from prioritizer.ranking import Policy, Stage
+from prioritizer.ranking import moves
+from prioritizer.ranking.deadlines import Policy, Stage
 from prioritizer.reading_room import Scenario
 from prioritizer.simulated_effect import BUSIEST, DAYS_BACK, RATE, REPLICATIONS
 from prioritizer.simulated_site import Request, Said, site_of
@@ -76,7 +77,7 @@ def _moves(engine: sa.Engine, policy: Policy, wanted: Mapping[str, str | float])
     """Which open studies would stand elsewhere at this moment."""
     found = open_places(engine, policy, wanted)
     suspended = (found.suspended_before, found.suspended_after)
-    moved = movers.shifts(found.standings, found.before, found.after, suspended=suspended)
+    moved = moves.shifts(found.standings, found.before, found.after, suspended=suspended)
     shown = [{"study_uid": one.study_uid, "from": one.before, "to": one.after, "why": one.reason} for one in moved[:MOST_SHOWN]]
     return {"open": len(found.standings), "moved": len(moved), "moves": shown}
 

@@ -18,7 +18,7 @@ from pydantic import ValidationError
 
 from prioritizer.config import Ranking, Settings, Site, unsafe_ranking
 from prioritizer.errors import RulingUnfit
-from prioritizer.ranking import Policy, Stage
+from prioritizer.ranking.deadlines import Policy, Stage
 
 WINDOWS = MappingProxyType({"high_minutes": "high", "neutral_minutes": "neutral", "low_minutes": "low"})
 """The windows by their key in the configuration, and how the policy calls them."""

@@ -16,8 +16,8 @@ from prioritizer.config import Settings
 from prioritizer.db import arrivals
 from prioritizer.house_rules import policy_of
 from prioritizer.inference.bundle import Bundle
-from prioritizer.movers import Listed, moves
-from prioritizer.ranking import Policy, Stage
+from prioritizer.ranking.deadlines import Policy, Stage
+from prioritizer.ranking.moves import Listed, moves
 from prioritizer.reading_room import Known, OperatingPoint, Scenario
 from prioritizer.recalibrating import Outcome
 from prioritizer.reports.page import Section, Table

@@ -18,11 +18,11 @@ from prioritizer.db.arrivals import Arrived
 from prioritizer.errors import CalibrationChanged, ConfigError, NotFound
 from prioritizer.house_rules import policy_of
 from prioritizer.inference.bundle import Bundle, open_bundle
-from prioritizer.ranking import Policy, Stage
+from prioritizer.ranking.deadlines import Policy, Stage
+from prioritizer.ranking.study_risk import risk_of_logits
 from prioritizer.reading_room import HOURS, Known, OperatingPoint, Scenario
 from prioritizer.simulation import MINUTE, with_windows
 from prioritizer.simulation_figures import Setting
-from prioritizer.study_risk import risk_of_logits
 
 PREVALENCE = 0.1
 """Assumed where nobody says better."""

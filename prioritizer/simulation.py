@@ -1,7 +1,7 @@
 """Studies through a reading room under one way of ordering the list.
 
-Places and keys are `prioritizer.ranking`'s own: what is simulated is what runs. Nobody is interrupted: a free reader takes the head
-of the list and finishes it.
+Places and keys are `prioritizer.ranking.deadlines`'s own: what is simulated is what runs. Nobody is interrupted: a free reader takes the
+head of the list and finishes it.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 from numpy.typing import NDArray
 
-from prioritizer import ranking
-from prioritizer.ranking import Band, Policy, Stage, Standing
+from prioritizer.ranking import deadlines
+from prioritizer.ranking.deadlines import Band, Policy, Stage, Standing
 from prioritizer.reading_room import Float64, Studies
 from prioritizer.study import AIState
 
@@ -92,9 +92,9 @@ class _Worklist:
         """A study gets its risk; if it waits still, it is placed anew."""
         standing = replace(self.standings[number], ai_state=AIState.SCORED, risk=self.risks[number])
         self.standings[number] = standing
-        band = ranking.band_of(standing, self.policy)
+        band = deadlines.band_of(standing, self.policy)
         self.recent.append(Band.NEUTRAL)  # as the ledger does: a study is counted with the band it had before this score
-        suspended = band is Band.HIGH and ranking.high_is_suspended(self.recent, self.policy)
+        suspended = band is Band.HIGH and deadlines.high_is_suspended(self.recent, self.policy)
         self.recent[-1] = band
         self.suspended[number] = suspended and not standing.stat and self.policy.stage is Stage.ACTIVE
         if number in self.keys:
@@ -102,8 +102,8 @@ class _Worklist:
 
     def _put(self, number: int, *, suspended: bool) -> None:
         standing = self.standings[number]
-        place = ranking.place(standing, self.policy, high_suspended=suspended)
-        key = ranking.sort_key(standing, place.due_at)
+        place = deadlines.place(standing, self.policy, high_suspended=suspended)
+        key = deadlines.sort_key(standing, place.due_at)
         if self.keys.get(number) == key:
             return
         self.keys[number] = key

@@ -19,7 +19,7 @@ from prioritizer.db.housekeeping import Alarm
 from prioritizer.db.ruled import holding
 from prioritizer.dicom.spool import Spool
 from prioritizer.errors import CalibrationChanged, Transient
-from prioritizer.ranking import Policy, minutes
+from prioritizer.ranking.deadlines import Policy, minutes
 from prioritizer.study import FileFault
 
 log = logging.getLogger(__name__)

@@ -38,7 +38,7 @@ from prioritizer.house_rules import policy_of, rules_of
 from prioritizer.inference.bundle import Bundle
 from prioritizer.inference.engine import Outputs
 from prioritizer.inference.sandbox import ChildDied
-from prioritizer.ranking import Band, Policy, Stage
+from prioritizer.ranking.deadlines import Band, Policy, Stage
 from prioritizer.receive_station import Receive, read_arrival
 from prioritizer.scope import header_rules
 from prioritizer.scope.header_rules import PopulationRule, Verdict

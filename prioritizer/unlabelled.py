@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from prioritizer.calibration import Float64, odds_of, sigmoid
+from prioritizer.ranking.study_risk import MOST_IMAGES, ImagesOfAStudy
 from prioritizer.statistics.measures import Figure
-from prioritizer.study_risk import MOST_IMAGES, ImagesOfAStudy
 
 Flags = NDArray[np.bool_]
 Int64 = NDArray[np.int64]

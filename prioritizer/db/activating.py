@@ -8,7 +8,6 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from prioritizer import ranking
 from prioritizer.db import calibrations, connect
 from prioritizer.db.events import Kind, record
 from prioritizer.db.in_force import InForce, active_row, in_force
@@ -18,7 +17,8 @@ from prioritizer.db.receiving import Quiet
 from prioritizer.db.result_revisions import bump_revision
 from prioritizer.db.scoring import hold_unread
 from prioritizer.errors import NotAllowed
-from prioritizer.ranking import Policy
+from prioritizer.ranking import deadlines
+from prioritizer.ranking.deadlines import Policy
 from prioritizer.study import AIState, CalibrationState
 
 OWN = "the bundle's own"
@@ -154,7 +154,7 @@ def _score_and_place_anew(tx: sa.Connection, rules: InForce, quiet: Quiet, now: 
     marks = {row.study_uid: (row.band, row.deciding_instance) for row in rows if row.ai_state == AIState.SCORED}
     for uid in marks:
         recompute_risk(tx, uid, rules, now)
-    bands = {uid: ranking.band_of(standing_of(lock_study(tx, uid)), rules.policy) for uid in marks}
+    bands = {uid: deadlines.band_of(standing_of(lock_study(tx, uid)), rules.policy) for uid in marks}
     suspended = high_suspended(tx, rules.policy, bands)
     moved = sum(put_in_place(tx, uid, rules.policy, now, suspended=suspended) for uid in marks)
     shown_anew = unscored = 0

@@ -15,7 +15,7 @@ from prioritizer.db.events import Kind, record
 from prioritizer.db.in_force import InForce, active_row, digest_of, document_text, in_force, trusted
 from prioritizer.db.tables import activations, bundles, calibrations
 from prioritizer.errors import NotAllowed, NotFound
-from prioritizer.ranking import Policy
+from prioritizer.ranking.deadlines import Policy
 from prioritizer.study import CALIBRATION_TRANSITIONS, CalibrationState, states_before
 
 ADVISED_AGAINST = "do not activate"

@@ -21,7 +21,7 @@ from prioritizer.db.events import Kind, who
 from prioritizer.db.ordering import View, Wanted, changing, chosen, in_view, lasting
 from prioritizer.db.tables import events, studies
 from prioritizer.errors import NotAllowed
-from prioritizer.ranking import Band
+from prioritizer.ranking.deadlines import Band
 from prioritizer.study import ReadingState
 
 MOST_TOLD = 12

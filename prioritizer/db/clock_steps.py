@@ -20,7 +20,7 @@ from prioritizer.db.instance_rows import OWN_OBJECT
 from prioritizer.db.placing import put_in_place
 from prioritizer.db.quiet import Quiet
 from prioritizer.db.tables import EPOCH, MICROSECOND, events, instances, studies
-from prioritizer.ranking import minutes
+from prioritizer.ranking.deadlines import minutes
 from prioritizer.study import ReadingState
 
 NO_STEP = timedelta(seconds=20)

@@ -27,7 +27,7 @@ from prioritizer.db.result_revisions import retract_unsent
 from prioritizer.db.tables import differing_copies, instances, studies
 from prioritizer.errors import NotAllowed
 from prioritizer.identity import Particulars, particulars_of
-from prioritizer.ranking import Policy
+from prioritizer.ranking.deadlines import Policy
 from prioritizer.study import (
     ANOTHER_PATIENT,
     COPY_TRANSITIONS,

@@ -15,7 +15,7 @@ from prioritizer.db.result_revisions import GIVEN_UP, store_result
 from prioritizer.db.ruled import ruled
 from prioritizer.db.tables import deliveries, instances, results, scores, studies
 from prioritizer.errors import NotAllowed, NotFound
-from prioritizer.ranking import Policy, Stage
+from prioritizer.ranking.deadlines import Policy, Stage
 from prioritizer.study import DELIVERY_TRANSITIONS, AIState, DeliveryState, Hold, InstanceState, states_before
 
 LONGEST_REASON = 300

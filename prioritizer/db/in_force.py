@@ -20,7 +20,7 @@ from prioritizer.db.ruled import ruled
 from prioritizer.db.tables import bundles, calibrations, scores
 from prioritizer.errors import CalibrationChanged
 from prioritizer.fitness import FIT
-from prioritizer.ranking import Policy, Stage
+from prioritizer.ranking.deadlines import Policy, Stage
 from prioritizer.scope.verdict import Strictness
 from prioritizer.study import CalibrationState
 

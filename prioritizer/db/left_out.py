@@ -17,7 +17,7 @@ from prioritizer.db.ordering import View, in_view
 from prioritizer.db.placing import replace_study
 from prioritizer.db.scoring import score_again
 from prioritizer.db.tables import LEFT_OUT, SCORED_BEYOND, instances, studies
-from prioritizer.ranking import Policy
+from prioritizer.ranking.deadlines import Policy
 from prioritizer.study import InstanceState
 
 A_TURN = 50

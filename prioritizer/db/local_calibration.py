@@ -8,7 +8,7 @@ import sqlalchemy as sa
 
 from prioritizer.db.calibrations import applying
 from prioritizer.db.in_force import InForce
-from prioritizer.ranking import Policy
+from prioritizer.ranking.deadlines import Policy
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,16 +7,17 @@ from dataclasses import dataclass, replace
 
 import sqlalchemy as sa
 
-from prioritizer import ranking, ruling
+from prioritizer import ruling
 from prioritizer.calibration import Calibration
 from prioritizer.db import connect
 from prioritizer.db.in_force import in_force
 from prioritizer.db.ordering import View, in_view
 from prioritizer.db.placing import high_suspended, standing_of
 from prioritizer.db.tables import UNREAD, instances, scores, studies
-from prioritizer.ranking import Band, Policy, Standing
+from prioritizer.ranking import deadlines
+from prioritizer.ranking.deadlines import Band, Policy, Standing
+from prioritizer.ranking.study_risk import risk_of_logits
 from prioritizer.study import AIState, InstanceState, Probability
-from prioritizer.study_risk import risk_of_logits
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,7 +36,7 @@ class OpenPlaces:
     def raised(self) -> tuple[int, int]:
         """How many of them the model raises, before and after."""
         sides = ((self.standings, self.before), (self.standings if self.then is None else self.then, self.after))
-        counts = [sum(ranking.band_of(one, rules) is Band.HIGH for one in known) for known, rules in sides]
+        counts = [sum(deadlines.band_of(one, rules) is Band.HIGH for one in known) for known, rules in sides]
         return counts[0], counts[1]
 
 
@@ -65,7 +66,7 @@ def places_by(engine: sa.Engine, policy: Policy, other: Calibration) -> OpenPlac
         rows = tx.execute(sa.select(*columns).where(sa.text(UNREAD))).all()
         unread = [standing_of(row) for row in rows]
         then = _judged_by(tx, unread, policy.bundle_digest, other)
-        bands = {one.study_uid: ranking.band_of(one, after) for one in then if one.ai_state is AIState.SCORED}
+        bands = {one.study_uid: deadlines.band_of(one, after) for one in then if one.ai_state is AIState.SCORED}
         shown = [index for index, row in enumerate(rows) if row.expired_at is None]
         return OpenPlaces(
             standings=[unread[index] for index in shown],

@@ -8,18 +8,18 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from prioritizer import ranking
 from prioritizer.db.events import Kind, record
 from prioritizer.db.in_force import InForce
 from prioritizer.db.instance_rows import OWN_OBJECT
 from prioritizer.db.quiet import Quiet
 from prioritizer.db.result_revisions import bump_revision, retract_unsent
 from prioritizer.db.tables import SCORED_BEYOND, instances, scores, studies
-from prioritizer.ranking import Band, Policy, Standing
+from prioritizer.ranking import deadlines
+from prioritizer.ranking.deadlines import Band, Policy, Standing
+from prioritizer.ranking.study_risk import MADE_BY, study_risk
 from prioritizer.scope.header_rules import UNLIKE, check_population
 from prioritizer.scope.out_of_distribution import Figures
 from prioritizer.study import AIState, InstanceState, ReadingState
-from prioritizer.study_risk import MADE_BY, study_risk
 
 STALE = "stale-model"
 """The reason of an instance that another bundle scored: its probability means nothing beside this bundle's thresholds."""
@@ -50,7 +50,7 @@ def high_suspended(tx: sa.Connection, policy: Policy, anew: Mapping[str, Band] |
         .order_by(studies.c.first_received_at.desc())
         .limit(policy.last_n)
     )
-    return ranking.high_is_suspended([(anew or {}).get(row.study_uid, Band(row.band)) for row in recent], policy)
+    return deadlines.high_is_suspended([(anew or {}).get(row.study_uid, Band(row.band)) for row in recent], policy)
 
 
 def lock_study(tx: sa.Connection, study_uid: str) -> sa.Row[tuple[object, ...]]:
@@ -197,7 +197,7 @@ def recompute_risk(tx: sa.Connection, study_uid: str, rules: InForce, now: datet
         counts[InstanceState(state)] = count
     risk = study_risk([row.probability for row in found])
     decider = found[0].sop_instance_uid if found else None
-    ai_state = ranking.study_ai_state(
+    ai_state = deadlines.study_ai_state(
         counts[InstanceState.RECEIVED], len(found), counts[InstanceState.FAILED], counts[InstanceState.INELIGIBLE]
     )
     tx.execute(
@@ -215,8 +215,8 @@ def put_in_place(tx: sa.Connection, study_uid: str, policy: Policy, now: datetim
     row = lock_study(tx, study_uid)
     standing = standing_of(row)
     if suspended is None:
-        suspended = ranking.band_of(standing, policy) is Band.HIGH and high_suspended(tx, policy)
-    place = ranking.place(standing, policy, high_suspended=suspended)
+        suspended = deadlines.band_of(standing, policy) is Band.HIGH and high_suspended(tx, policy)
+    place = deadlines.place(standing, policy, high_suspended=suspended)
     if (row.band, row.due_at, row.place_reason) == (place.band, place.due_at, place.reason):
         return False
     tx.execute(

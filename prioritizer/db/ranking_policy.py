@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from prioritizer.calibration import as_document, from_document
 from prioritizer.db import connect
 from prioritizer.db.tables import MICROSECOND, ranking_policy
-from prioritizer.ranking import Policy, Stage
+from prioritizer.ranking.deadlines import Policy, Stage
 from prioritizer.scope.verdict import PopulationRule
 
 log = logging.getLogger(__name__)

@@ -21,7 +21,7 @@ from prioritizer.db.receiving import Quiet
 from prioritizer.db.result_revisions import bump_revision
 from prioritizer.db.tables import NO_READER, differing_copies, events, instances, studies
 from prioritizer.errors import NotAllowed, NotFound
-from prioritizer.ranking import Policy, minutes
+from prioritizer.ranking.deadlines import Policy, minutes
 from prioritizer.scope.header_rules import may_be_a_radiograph
 from prioritizer.study import STAT_PRIORITIES, AIState, CopyState, ReadingState
 

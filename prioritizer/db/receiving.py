@@ -10,7 +10,6 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
 
-from prioritizer import ranking
 from prioritizer.db import connect, identity, ranking_policy
 from prioritizer.db.clock_steps import bring_to_present
 from prioritizer.db.events import Kind, record
@@ -22,7 +21,8 @@ from prioritizer.db.result_revisions import retract_unsent
 from prioritizer.db.tables import ECHO, NO_READER, differing_copies, instances, notices, results, studies
 from prioritizer.errors import Contended
 from prioritizer.identity import in_words, particulars_of
-from prioritizer.ranking import Policy, Standing
+from prioritizer.ranking import deadlines
+from prioritizer.ranking.deadlines import Policy, Standing
 from prioritizer.scope.header_rules import may_be_a_radiograph
 from prioritizer.study import AIState, FileFault, Hold, Instance, ReadingState
 
@@ -168,7 +168,7 @@ def _asks_for_a_place(study: sa.Row[Any] | None, arrival: Arrival) -> bool:
 
 def _open_study(tx: sa.Connection, instance: Instance, sent: Instance, policy: Policy, now: datetime, held: Hold) -> None:
     standing = Standing(study_uid=instance.study_uid, first_received_at=instance.received_at, stat=instance.stat)
-    place = ranking.place(standing, policy)
+    place = deadlines.place(standing, policy)
     tx.execute(
         studies.insert().values(
             study_uid=instance.study_uid,

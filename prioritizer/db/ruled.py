@@ -19,7 +19,7 @@ from prioritizer import ruling
 from prioritizer.db import connect
 from prioritizer.db.tables import rulings, site_rules
 from prioritizer.errors import RulingUnfit
-from prioritizer.ranking import Policy
+from prioritizer.ranking.deadlines import Policy
 from prioritizer.study import RulingState
 
 

@@ -22,7 +22,7 @@ from prioritizer.db.ruled import COLUMNS, Row, Ruled, ruled
 from prioritizer.db.scoring import place_unread
 from prioritizer.db.tables import rulings, site_rules
 from prioritizer.errors import NotAllowed, NotFound, RulingUnfit
-from prioritizer.ranking import Policy, Stage
+from prioritizer.ranking.deadlines import Policy, Stage
 from prioritizer.study import RULING_TRANSITIONS, RulingState, states_before
 
 LARGEST = 2**31 - 1

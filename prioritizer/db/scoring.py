@@ -21,7 +21,7 @@ from prioritizer.db.receiving import Quiet
 from prioritizer.db.result_revisions import bump_revision
 from prioritizer.db.tables import MADE, instances, scores, studies
 from prioritizer.errors import CalibrationChanged, NotAllowed, NotFound
-from prioritizer.ranking import Policy
+from prioritizer.ranking.deadlines import Policy
 from prioritizer.scope.header_rules import OUT_OF_DISTRIBUTION
 from prioritizer.study import INSTANCE_TRANSITIONS, Instance, InstanceState, Probability, ReadingState, Score, states_before
 

@@ -12,7 +12,7 @@ from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
 
 from prioritizer.access import Role
-from prioritizer.ranking import Band
+from prioritizer.ranking.deadlines import Band
 from prioritizer.study import AIState, CalibrationState, CopyState, DeliveryState, Finding, InstanceState, ReadingState, RulingState
 
 UNREAD = "listed AND reading_state <> 'READ'"

@@ -18,7 +18,7 @@ from prioritizer.db.placing import high_suspended
 from prioritizer.db.ruled import ruled
 from prioritizer.db.tables import alarms, deliveries, events, instances, results, scores, studies
 from prioritizer.errors import NotAllowed, NotFound
-from prioritizer.ranking import Band, Policy
+from prioritizer.ranking.deadlines import Band, Policy
 from prioritizer.study import ANOTHER_PATIENT, HELD_WORDS, AIState, DeliveryState, Hold
 
 

@@ -19,7 +19,7 @@ from prioritizer.db import changes, noting, reading, saying, worklist
 from prioritizer.db.places import place_of
 from prioritizer.db.worklist import InstanceRow, Row
 from prioritizer.errors import NotAllowed, NotFound
-from prioritizer.ranking import Stage
+from prioritizer.ranking.deadlines import Stage
 from prioritizer.study import Finding
 from prioritizer.web import history
 from prioritizer.web.asking import Address, Asked, text_of

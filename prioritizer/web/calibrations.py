@@ -9,7 +9,6 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Form
 from fastapi.responses import FileResponse, HTMLResponse, RedirectResponse, Response
 
-from prioritizer import movers
 from prioritizer.access import May, Person
 from prioritizer.calibration import AgeGroup, Calibration
 from prioritizer.db import activating, calibrations
@@ -18,6 +17,7 @@ from prioritizer.db.calibrations import Row
 from prioritizer.db.in_force import InForce
 from prioritizer.db.open_places import places_by
 from prioritizer.errors import CalibrationChanged, ModelError, NotAllowed, NotFound
+from prioritizer.ranking import moves
 from prioritizer.study import CalibrationState
 from prioritizer.threshold import ThresholdWish
 from prioritizer.web.desk import Desk, Here, Seeing, Text, needs
@@ -101,7 +101,7 @@ def effect_of(desk: Desk, other: Calibration) -> dict[str, Any]:
     """Which open studies would stand elsewhere at this moment, and how many would be raised. Nothing is written."""
     found = places_by(desk.engine, desk.page.policy(), other)
     held = (found.suspended_before, found.suspended_after)
-    moved = movers.shifts(found.standings, found.before, found.after, suspended=held, then=found.then)
+    moved = moves.shifts(found.standings, found.before, found.after, suspended=held, then=found.then)
     return {
         "open": len(found.standings),
         "raised": found.raised,

@@ -26,7 +26,7 @@ from prioritizer.db.events import THROUGH
 from prioritizer.db.ordering import Wanted
 from prioritizer.db.receiving import Quiet
 from prioritizer.db.worklist import Counts
-from prioritizer.ranking import Policy, Stage
+from prioritizer.ranking.deadlines import Policy, Stage
 from prioritizer.study import Shown, Tried
 from prioritizer.threshold import ThresholdWish
 from prioritizer.web import words

@@ -18,7 +18,7 @@ from prioritizer.db.activating import Decision
 from prioritizer.db.ruled import Row, holding
 from prioritizer.db.ruling import Done, Proposal
 from prioritizer.errors import NotAllowed, NotFound, RulingUnfit
-from prioritizer.ranking import Stage
+from prioritizer.ranking.deadlines import Stage
 from prioritizer.web.desk import Desk, Here, Seeing, Text, needs
 
 routes = APIRouter(prefix="/rules")

@@ -18,7 +18,7 @@ from prioritizer.db.saying import Word
 from prioritizer.db.side_by_side import side_by_side
 from prioritizer.db.worklist import InstanceRow, Row
 from prioritizer.errors import Forbidden, NotAllowed, NotFound, Transient
-from prioritizer.ranking import Stage
+from prioritizer.ranking.deadlines import Stage
 from prioritizer.scope.header_rules import OUT_OF_DISTRIBUTION
 from prioritizer.scope.verdict import PopulationRule
 from prioritizer.study import AIState, Finding, InstanceState, ReadingState

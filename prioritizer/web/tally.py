@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from prioritizer.db import saying, worklist
 from prioritizer.db.worklist import Counts
-from prioritizer.ranking import Policy
+from prioritizer.ranking.deadlines import Policy
 
 DAYS = 90
 """Over which the site's own frequency is taken."""

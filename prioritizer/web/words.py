@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 
 from prioritizer.db.worklist import Row
 from prioritizer.operating_point import Share
-from prioritizer.ranking import EARLIER, Stage, in_short
+from prioritizer.ranking.deadlines import EARLIER, Stage, in_short
 from prioritizer.scope.header_rules import age_words
 from prioritizer.study import AIState, ReadingState
 

@@ -25,7 +25,7 @@ from prioritizer.db.delivering import Result
 from prioritizer.db.ordering import Wanted
 from prioritizer.db.receiving import Arrival, Quiet
 from prioritizer.db.tables import metadata
-from prioritizer.ranking import Policy
+from prioritizer.ranking.deadlines import Policy
 from prioritizer.study import DeliveryState, Instance, Logit, Probability, Score
 from tests.edges.pacs import REQUIRED, free_port, wait_for_port
 

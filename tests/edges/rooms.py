@@ -17,7 +17,7 @@ from prioritizer.access import Role
 from prioritizer.config import Reading, Settings, Site
 from prioritizer.db import people, signing_in
 from prioritizer.db.receiving import Quiet
-from prioritizer.ranking import Policy, Stage
+from prioritizer.ranking.deadlines import Policy, Stage
 from prioritizer.web.app import page_app
 from prioritizer.web.desk import Page, SpoolRoom
 from prioritizer.web.security import COOKIE

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import sqlalchemy as sa
 
-from prioritizer import movers, proposing_threshold
+from prioritizer import proposing_threshold
 from prioritizer.calibration import AgeGroup, Calibration
 from prioritizer.cohort_lint import Looked
 from prioritizer.config import Settings, Site, Store
@@ -22,7 +22,8 @@ from prioritizer.errors import ConfigError, NotAllowed
 from prioritizer.gathering import Gathered
 from prioritizer.house_rules import policy_of
 from prioritizer.inference.bundle import open_bundle
-from prioritizer.ranking import Policy, Stage
+from prioritizer.ranking import moves
+from prioritizer.ranking.deadlines import Policy, Stage
 from prioritizer.recalibrating import Outcome, Request, _ages_possible, _by_age
 from prioritizer.recalibration_report import facts, write
 from prioritizer.statistics.subgroups import Traits
@@ -100,7 +101,7 @@ def test_one_map_is_put_in_force_and_taken_back_and_the_other_ages_stay(ledger: 
     done = activating.activate(ledger, "local", Decision(who="berta"), SITE, AT_ONCE, NOW)
     assert (done.scored_anew, done.moved) == (3, 1)
     assert foreseen.raised == (2, 3)
-    moved = movers.shifts(foreseen.standings, foreseen.before, foreseen.after, then=foreseen.then)
+    moved = moves.shifts(foreseen.standings, foreseen.before, foreseen.after, then=foreseen.then)
     assert {shift.study_uid: shift.after for shift in moved} == {"1.2.2": 2, "1.2.3": 3}
     assert bands(ledger) == ["HIGH", "HIGH", "HIGH"]
     assert maps_of(ledger) == ["local (children)", "local (adults)", "local (adults)"], "adults are now raised from the lower logit"
@@ -118,9 +119,9 @@ def test_a_restart_or_a_reload_places_by_both_thresholds(ledger: sa.Engine) -> N
 def test_who_moves_is_judged_by_the_map_of_each_age() -> None:
     made = replace(OWN.with_group(AgeGroup.ADULTS, OWN.of_group(AgeGroup.ADULTS).moved(1.0, 2.0, "intercept")), id="local")
     known = [
-        movers.Listed(study_uid=str(number), at=NOW, logits=(0.3,), age_years=age) for number, age in enumerate((3.0, 40.0, None, 41.0))
+        moves.Listed(study_uid=str(number), at=NOW, logits=(0.3,), age_years=age) for number, age in enumerate((3.0, 40.0, None, 41.0))
     ]
-    found = movers.moves(known, OWN, made, replace(SITE, stage=Stage.ACTIVE))
+    found = moves.moves(known, OWN, made, replace(SITE, stage=Stage.ACTIVE))
     moved = {move.study_uid: move for move in found}
     assert {uid for uid, move in moved.items() if move.bands[0] is not move.bands[1]} <= {"1", "3"}
     assert moved["1"].probabilities[1] > moved["1"].probabilities[0]

@@ -14,7 +14,7 @@ from prioritizer.db.activating import Decision
 from prioritizer.db.calibrations import Verdict
 from prioritizer.db.tables import events, instances
 from prioritizer.errors import NotAllowed
-from prioritizer.ranking import Policy
+from prioritizer.ranking.deadlines import Policy
 from prioritizer.study import InstanceState, Logit
 from prioritizer.web.words import Manner, ai_words
 from tests.edges.ledgers import AT_ONCE, LEASE, NOW, film, kinds, ledger_fixture, receive, score_of  # noqa: F401

@@ -20,7 +20,7 @@ from prioritizer.access import May, Role
 from prioritizer.config import Settings, Site
 from prioritizer.db import connect, migrations, people, ruling, signing_in
 from prioritizer.errors import Unprocessable
-from prioritizer.ranking import Policy, Stage
+from prioritizer.ranking.deadlines import Policy, Stage
 from prioritizer.study import Tried
 from prioritizer.web.app import page_app
 from prioritizer.web.server import WebServer

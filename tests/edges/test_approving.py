@@ -14,7 +14,7 @@ from prioritizer.db import activating, calibrations
 from prioritizer.db.activating import Decision
 from prioritizer.db.calibrations import Verdict
 from prioritizer.errors import NotAllowed
-from prioritizer.ranking import Policy
+from prioritizer.ranking.deadlines import Policy
 from tests.edges.ledgers import AT_ONCE, NOW, ledger_fixture, together  # noqa: F401
 
 OWN = Calibration(id="own", method="temperature", slope=1.0, intercept=0.0, t_high=0.5, t_low=0.1, n=500, events=100)

@@ -15,7 +15,7 @@ from prioritizer.config import Reading, Settings
 from prioritizer.db import monitoring, reading, receiving, saying, signing_in
 from prioritizer.db.ordering import Order, Wanted
 from prioritizer.errors import CalibrationChanged, NotAllowed
-from prioritizer.ranking import Stage
+from prioritizer.ranking.deadlines import Stage
 from prioritizer.study import DeliveryState, Finding
 from prioritizer.web import desk as desks
 from prioritizer.web.app import page_app

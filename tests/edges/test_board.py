@@ -28,7 +28,7 @@ from prioritizer.db.tables import instances, scores, studies
 from prioritizer.errors import NotAllowed, Transient
 from prioritizer.figures import LedgerCollector, exposition
 from prioritizer.monitoring import Seen, week_of
-from prioritizer.ranking import Stage
+from prioritizer.ranking.deadlines import Stage
 from prioritizer.scope import header_rules
 from prioritizer.scope.header_rules import Rules, Verdict
 from prioritizer.scope.out_of_distribution import Figures

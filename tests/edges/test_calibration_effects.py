@@ -8,13 +8,13 @@ from datetime import timedelta
 import pytest
 import sqlalchemy as sa
 
-from prioritizer import movers
 from prioritizer.access import Role
 from prioritizer.db import activating, calibrations, reading, ruling, worklist
 from prioritizer.db.open_places import places_by
 from prioritizer.db.ruling import Proposal
 from prioritizer.db.tables import events
-from prioritizer.ranking import Policy, Stage
+from prioritizer.ranking import moves
+from prioritizer.ranking.deadlines import Policy, Stage
 from tests.edges.ledgers import AT_ONCE, NOW, film, ledger_fixture, listed, receive  # noqa: F401
 from tests.edges.rooms import LATER, at
 from tests.edges.test_calibrations import OWN, SITE, UNFIT, activate, candidate, score, shifted
@@ -33,7 +33,7 @@ def told(ledger: sa.Engine, name: str = "b", policy: Policy = SITE) -> tuple[lis
     found = places_by(ledger, policy, calibrations.find(ledger, name).calibration)
     held = (found.suspended_before, found.suspended_after)
     order = listed(ledger)
-    for shift in movers.shifts(found.standings, found.before, found.after, suspended=held, then=found.then):
+    for shift in moves.shifts(found.standings, found.before, found.after, suspended=held, then=found.then):
         order[shift.after - 1] = shift.study_uid
     return order, found.raised
 

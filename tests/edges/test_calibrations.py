@@ -15,9 +15,9 @@ from prioritizer.db.activating import Activated, Decision
 from prioritizer.db.calibrations import Verdict
 from prioritizer.db.worklist import InstanceRow
 from prioritizer.errors import CalibrationChanged, NotAllowed, NotFound
-from prioritizer.ranking import Policy, Stage
+from prioritizer.ranking.deadlines import Policy, Stage
+from prioritizer.ranking.study_risk import study_risk
 from prioritizer.study import CALIBRATION_TRANSITIONS, CalibrationState, Logit, Probability
-from prioritizer.study_risk import study_risk
 from tests.edges.ledgers import (  # noqa: F401
     AT_ONCE,
     LEASE,

@@ -11,8 +11,8 @@ import sqlalchemy as sa
 
 from prioritizer.db import delivering, reading, scoring, worklist
 from prioritizer.errors import NotAllowed, Transient
+from prioritizer.ranking.study_risk import study_risk
 from prioritizer.study import DeliveryState, InstanceState
-from prioritizer.study_risk import study_risk
 from tests.edges.ledgers import (
     AT_ONCE,
     LEASE,

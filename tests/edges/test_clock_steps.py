@@ -14,7 +14,7 @@ from prioritizer.config import Settings, Site
 from prioritizer.db import clock_steps, delivering, reading, scoring, worklist
 from prioritizer.db.tables import studies
 from prioritizer.dicom.spool import Spool
-from prioritizer.ranking import Stage
+from prioritizer.ranking.deadlines import Stage
 from tests.edges.ledgers import AT_ONCE, LEASE, NOW, POLICY, film, kinds, ledger_fixture, listed, receive, score_next  # noqa: F401
 from tests.edges.spooled import Well
 

@@ -18,7 +18,7 @@ from prioritizer.db import copies, delivering, healing, reading, scoring
 from prioritizer.db.copies import Newer
 from prioritizer.dicom.spool import Outcome
 from prioritizer.errors import NotAllowed
-from prioritizer.ranking import Policy
+from prioritizer.ranking.deadlines import Policy
 from prioritizer.receive_station import read_any
 from prioritizer.study import CopyState, DeliveryState, FileFault, InstanceState
 from tests.edges.ledgers import (

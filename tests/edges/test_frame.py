@@ -14,7 +14,7 @@ from playwright.sync_api import Browser
 from prioritizer.access import Role
 from prioritizer.conformance import statement
 from prioritizer.db import choosing, people, signing_in
-from prioritizer.ranking import Stage
+from prioritizer.ranking.deadlines import Stage
 from prioritizer.web.app import page_app
 from prioritizer.web.security import COOKIE
 from prioritizer.web.server import WebServer

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from prioritizer.db import activating, calibrations, left_out, worklist
 from prioritizer.db.activating import Decision
 from prioritizer.db.calibrations import Verdict
-from prioritizer.ranking import Stage
+from prioritizer.ranking.deadlines import Stage
 from prioritizer.scope.out_of_distribution import Figures
 from prioritizer.stations import ScoreStation
 from tests.edges.ledgers import AT_ONCE, NOW, ledger_fixture  # noqa: F401

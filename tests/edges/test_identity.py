@@ -9,8 +9,8 @@ import sqlalchemy as sa
 
 from prioritizer.db import delivering, joining, reading, saying, scoring
 from prioritizer.errors import NotAllowed, NotFound
+from prioritizer.ranking.study_risk import study_risk
 from prioritizer.study import Finding, row_key, study_instance_uid
-from prioritizer.study_risk import study_risk
 from tests.edges.ledgers import (
     AT_ONCE,
     LEASE,

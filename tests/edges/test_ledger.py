@@ -22,7 +22,8 @@ from prioritizer.db.retention import Deadlines
 from prioritizer.db.scoring import ClaimedInstance
 from prioritizer.db.tables import deliveries, instances, scores, studies
 from prioritizer.errors import ConfigError, NotAllowed, NotFound, Transient
-from prioritizer.ranking import Policy, Stage
+from prioritizer.ranking.deadlines import Policy, Stage
+from prioritizer.ranking.study_risk import study_risk
 from prioritizer.study import (
     DELIVERY_TRANSITIONS,
     INSTANCE_TRANSITIONS,
@@ -31,7 +32,6 @@ from prioritizer.study import (
     InstanceState,
     ReadingState,
 )
-from prioritizer.study_risk import study_risk
 from tests.edges.ledgers import (
     AT_ONCE,
     LEASE,

@@ -23,7 +23,7 @@ from prioritizer.db.calibrations import Verdict
 from prioritizer.db.ruling import Proposal
 from prioritizer.db.tables import metadata
 from prioritizer.errors import PrioritizerError
-from prioritizer.ranking import Policy, Stage
+from prioritizer.ranking.deadlines import Policy, Stage
 from prioritizer.study import Instance, InstanceState, study_instance_uid
 from tests.edges.ledgers import AT_ONCE, LEASE, NOW, film, ledger_fixture, receive, score_of  # noqa: F401
 

@@ -13,7 +13,7 @@ from prioritizer.access import Role
 from prioritizer.config import Ranking, Reading, Settings, Site, Viewer
 from prioritizer.db import housekeeping, reading, saying, worklist
 from prioritizer.db.housekeeping import Alarm
-from prioritizer.ranking import Stage
+from prioritizer.ranking.deadlines import Stage
 from prioritizer.study import Finding
 from tests.edges.ledgers import (
     LEASE,

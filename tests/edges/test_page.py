@@ -15,7 +15,7 @@ from prioritizer.config import Settings
 from prioritizer.config import Site as SiteSection
 from prioritizer.db import connect, migrations, people, receiving, signing_in
 from prioritizer.db.receiving import Arrival, Quiet
-from prioritizer.ranking import Policy, Stage
+from prioritizer.ranking.deadlines import Policy, Stage
 from prioritizer.study import Instance, SOPInstanceUID, StudyUID
 from prioritizer.web.app import page_app
 from prioritizer.web.server import WebServer

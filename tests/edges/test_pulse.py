@@ -20,7 +20,7 @@ from prioritizer.db import changes, connect, people, reading, signing_in, workli
 from prioritizer.db.changes import Asker, Mark
 from prioritizer.db.events import Kind, record
 from prioritizer.db.ordering import WORKLIST
-from prioritizer.ranking import Policy
+from prioritizer.ranking.deadlines import Policy
 from prioritizer.web import pulse as pulses
 from prioritizer.web.app import page_app
 from prioritizer.web.pulse import MOST_OF_ONE, TOLD_AT_ONCE, Ear, Pulse

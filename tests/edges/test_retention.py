@@ -16,7 +16,7 @@ from prioritizer.config import Settings, Site
 from prioritizer.db import copies, delivering, reading, retention, scoring
 from prioritizer.db.retention import Deadlines
 from prioritizer.db.tables import studies
-from prioritizer.ranking import Stage
+from prioritizer.ranking.deadlines import Stage
 from prioritizer.study import DeliveryState
 from tests.edges.ledgers import AT_ONCE, LEASE, POLICY, deliver, film, ledger_fixture, publish, receive, score_of, scored  # noqa: F401
 from tests.edges.spooled import Box, Well, phantom

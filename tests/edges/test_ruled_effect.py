@@ -16,7 +16,7 @@ from prioritizer.db.activating import Decision
 from prioritizer.db.ruling import Proposal
 from prioritizer.errors import RulingUnfit
 from prioritizer.house_rules import policy_of
-from prioritizer.ranking import Stage
+from prioritizer.ranking.deadlines import Stage
 from tests.edges.ledgers import NOW, film, ledger_fixture, receive, scored  # noqa: F401
 
 SETTINGS = Settings(site=Site(stage=Stage.ACTIVE))

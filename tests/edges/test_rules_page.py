@@ -22,7 +22,7 @@ from prioritizer.db.activating import Decision
 from prioritizer.db.calibrations import Verdict
 from prioritizer.db.receiving import Quiet
 from prioritizer.db.ruled import holding
-from prioritizer.ranking import Policy, Stage
+from prioritizer.ranking.deadlines import Policy, Stage
 from prioritizer.web.app import page_app
 from prioritizer.web.server import WebServer
 from tests.edges.ledgers import POLICY, scored

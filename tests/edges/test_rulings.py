@@ -19,7 +19,7 @@ from prioritizer.db.audit import Asked
 from prioritizer.db.ruled import Row, Ruled, holding
 from prioritizer.db.ruling import Done, Proposal
 from prioritizer.errors import NotAllowed, NotFound, RulingUnfit, Transient
-from prioritizer.ranking import Policy, Stage
+from prioritizer.ranking.deadlines import Policy, Stage
 from tests.edges.ledgers import (  # noqa: F401
     AT_ONCE,
     LEASE,

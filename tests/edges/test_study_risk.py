@@ -12,9 +12,9 @@ from prioritizer.config import Monitoring, Settings
 from prioritizer.db import arrivals, monitoring, saying
 from prioritizer.db.tables import events, studies
 from prioritizer.monitoring import asked_for
-from prioritizer.ranking import Band
+from prioritizer.ranking.deadlines import Band
+from prioritizer.ranking.study_risk import MADE_BY, study_risk
 from prioritizer.study import Finding
-from prioritizer.study_risk import MADE_BY, study_risk
 from tests.edges.ledgers import (
     NOW,
     film,

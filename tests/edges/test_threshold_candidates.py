@@ -17,7 +17,7 @@ from prioritizer.db.calibrations import Row
 from prioritizer.errors import NotAllowed
 from prioritizer.house_rules import policy_of
 from prioritizer.inference.bundle import open_bundle
-from prioritizer.ranking import Stage
+from prioritizer.ranking.deadlines import Stage
 from prioritizer.study import Logit
 from prioritizer.threshold import ThresholdWish
 from tests.edges.ledgers import AT_ONCE, LEASE, NOW, film, ledger_fixture, receive, score_of  # noqa: F401

@@ -18,7 +18,7 @@ from prioritizer.db.places import Place, place_of
 from prioritizer.db.tables import studies
 from prioritizer.db.worklist import Row
 from prioritizer.errors import NotAllowed, NotFound
-from prioritizer.ranking import Policy, Standing, place, sort_key
+from prioritizer.ranking.deadlines import Policy, Standing, place, sort_key
 from prioritizer.study import AIState, InstanceState
 from tests.edges.ledgers import (
     AT_ONCE,

@@ -22,7 +22,7 @@ from prioritizer.clock import utc_now
 from prioritizer.config import read_settings
 from prioritizer.db import people, reading, saying
 from prioritizer.db.tables import studies as in_ledger
-from prioritizer.ranking import Policy
+from prioritizer.ranking.deadlines import Policy
 from prioritizer.study import Finding
 from tests.system.daemons import phantom, prioritizer, running_daemon, sections
 from tests.system.reading_room import BUNDLE, Room

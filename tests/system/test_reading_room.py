@@ -24,7 +24,7 @@ from playwright.sync_api import Browser, Page, expect
 from prioritizer.access import Role
 from prioritizer.clock import utc_now
 from prioritizer.db import audit, reading, saying, worklist
-from prioritizer.ranking import Policy
+from prioritizer.ranking.deadlines import Policy
 from tests.edges.browsers import browser_fixture, is_accessible  # noqa: F401
 from tests.system.daemons import phantom, phantom_study_uid, running_daemon, sections, sends, wait_until
 from tests.system.reading_room import NUMBERS, PASSWORD, RAISES_ALL, RAISES_NONE, Room, Wire, rows

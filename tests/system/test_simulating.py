@@ -20,7 +20,7 @@ from prioritizer.db import connect, migrations
 from prioritizer.db.tables import instances, scores, studies
 from prioritizer.errors import ConfigError, NotFound
 from prioritizer.inference.bundle import open_bundle
-from prioritizer.ranking import Policy
+from prioritizer.ranking.deadlines import Policy
 from prioritizer.reading_room import OperatingPoint
 from prioritizer.simulated_effect import Change, section
 from prioritizer.simulated_site import Request

@@ -17,7 +17,7 @@ from prioritizer.errors import ConfigError, NotAllowed
 from prioritizer.learning.first_maps import first_maps
 from prioritizer.learning.labelled import LabelledImage
 from prioritizer.learning.trials import Trial, parted_by_age
-from prioritizer.ranking import Band, Policy, Standing, band_of
+from prioritizer.ranking.deadlines import Band, Policy, Standing, band_of
 from prioritizer.simulated_site import moved_odds
 from prioritizer.study import AIState
 from prioritizer.threshold import ThresholdWish, ages_meant

@@ -14,6 +14,7 @@ from pathlib import Path
 PACKAGE = Path(__file__).resolve().parents[2] / "prioritizer"
 PURE = frozenset(
     {
+        "ranking",
         "scope",
         "imaging",
         "statistics",
@@ -25,14 +26,12 @@ PURE = frozenset(
         "recalibration",
         "operating_point",
         "cohort_lint",
-        "ranking",
         "ruling",
         "threshold",
         "config",
         "config_template",
         "errors",
         "identity",
-        "movers",
         "reading_room",
         "simulation",
         "simulation_figures",
@@ -41,7 +40,6 @@ PURE = frozenset(
         "monitoring",
         "verification",
         "unlabelled",
-        "study_risk",
         "board",
         "log_redaction",
         "exception_places",

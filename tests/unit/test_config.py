@@ -19,7 +19,7 @@ from prioritizer.config import UNNAMED, Settings, read_settings
 from prioritizer.config_template import TABLES, configuration_text
 from prioritizer.errors import ConfigError
 from prioritizer.initialise import Answers, title_at_host, write_configuration
-from prioritizer.ranking import Stage
+from prioritizer.ranking.deadlines import Stage
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from prioritizer.ranking import Band, Stage
+from prioritizer.ranking.deadlines import Band, Stage
 from prioritizer.stations import mark_words
 
 

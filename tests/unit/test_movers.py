@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from prioritizer.calibration import Calibration
-from prioritizer.movers import Listed, moves
-from prioritizer.ranking import Band, Policy, Stage
+from prioritizer.ranking.deadlines import Band, Policy, Stage
+from prioritizer.ranking.moves import Listed, moves
 
 START = datetime(2026, 3, 2, 8, tzinfo=UTC)
 BEFORE = Calibration(id="before", method="none", slope=1.0, intercept=0.0, t_high=0.5, t_low=0.0)

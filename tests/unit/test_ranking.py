@@ -9,17 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prioritizer.ranking import (
-    Band,
-    Policy,
-    Stage,
-    Standing,
-    band_of,
-    high_is_suspended,
-    place,
-    sort_key,
-    study_ai_state,
-)
+from prioritizer.ranking.deadlines import Band, Policy, Stage, Standing, band_of, high_is_suspended, place, sort_key, study_ai_state
 from prioritizer.study import AIState
 
 START = datetime(2026, 11, 22, 8, 0, tzinfo=UTC)

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from prioritizer.ranking import Policy, Stage
+from prioritizer.ranking.deadlines import Policy, Stage
 from prioritizer.reading_room import Studies
 from prioritizer.simulation import Run, in_order_of_arrival, overtaken_by, readers_at, simulate, strictly_by_ai, with_windows
 

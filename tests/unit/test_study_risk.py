@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from prioritizer.calibration import Calibration, Float64, odds_of, sigmoid
 from prioritizer.monitoring import Seen, label_free
-from prioritizer.study_risk import ImagesOfAStudy, risk_of_logits, study_risk
+from prioritizer.ranking.study_risk import ImagesOfAStudy, risk_of_logits, study_risk
 
 NOON = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
 OWN = Calibration(id="own", method="t", slope=1.0, intercept=0.0, t_high=0.5, t_low=0.1)

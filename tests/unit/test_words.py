@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from prioritizer.db.worklist import Row
-from prioritizer.ranking import EARLIER, Band, Policy, Stage, Standing, in_short, place
+from prioritizer.ranking.deadlines import EARLIER, Band, Policy, Stage, Standing, in_short, place
 from prioritizer.study import AIState, ReadingState
 from prioritizer.web.words import (
     Line,

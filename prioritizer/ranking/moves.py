@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from prioritizer import ranking
 from prioritizer.calibration import Calibration
-from prioritizer.ranking import Band, Policy, Stage, Standing
+from prioritizer.ranking import deadlines
+from prioritizer.ranking.deadlines import Band, Policy, Stage, Standing
+from prioritizer.ranking.study_risk import risk_of_logits
 from prioritizer.study import AIState, Probability
-from prioritizer.study_risk import risk_of_logits
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,8 +57,8 @@ def moves(known: Sequence[Listed], before: Calibration, after: Calibration, poli
             )
             for one, risk in zip(known, risks, strict=True)
         ]
-        places = [ranking.place(standing, rules) for standing in standings]
-        keys = [ranking.sort_key(standing, place.due_at) for standing, place in zip(standings, places, strict=True)]
+        places = [deadlines.place(standing, rules) for standing in standings]
+        keys = [deadlines.sort_key(standing, place.due_at) for standing, place in zip(standings, places, strict=True)]
         orders.append({index: rank for rank, index in enumerate(sorted(range(len(known)), key=keys.__getitem__))})
         bands.append([place.band for place in places])
         chances.append(risks)
@@ -100,8 +100,8 @@ def shifts(
     """
     places, orders = [], []
     for rules, held, known in ((before, suspended[0], standings), (after, suspended[1], standings if then is None else then)):
-        found = [ranking.place(standing, rules, high_suspended=held) for standing in known]
-        keys = [ranking.sort_key(standing, place.due_at) for standing, place in zip(known, found, strict=True)]
+        found = [deadlines.place(standing, rules, high_suspended=held) for standing in known]
+        keys = [deadlines.sort_key(standing, place.due_at) for standing, place in zip(known, found, strict=True)]
         orders.append({index: rank for rank, index in enumerate(sorted(range(len(keys)), key=keys.__getitem__), start=1)})
         places.append(found)
     moved = [

@@ -1,0 +1,1 @@
+"""The order of the worklist: priority, deadlines and what moves a study."""

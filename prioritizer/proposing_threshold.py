@@ -24,14 +24,14 @@ from prioritizer.inference.bundle import Bundle, open_bundle
 from prioritizer.operating_point import Trade
 from prioritizer.ranking.deadlines import Stage
 from prioritizer.ranking.study_risk import risk_of_logits
+from prioritizer.reading_queue.compare import FIFO, Effect, Setting, compare
+from prioritizer.reading_queue.simulate import in_order_of_arrival
 from prioritizer.reports import page
 from prioritizer.reports.page import Report, Section, Table
 from prioritizer.reports.page import Verdict as Shown
 from prioritizer.ruled import in_force_for
 from prioritizer.simulated_effect import BUSIEST, DAYS_BACK, RATE, REPLICATIONS, moved_last_week
 from prioritizer.simulated_site import Request, site_of
-from prioritizer.simulation import in_order_of_arrival
-from prioritizer.simulation_figures import FIFO, Effect, Setting, compare
 from prioritizer.threshold import SeenHere, ThresholdWish, ages_meant, threshold_of, with_threshold
 from prioritizer.trying import trade_of
 

@@ -24,11 +24,11 @@ from prioritizer.house_rules import policy_of
 from prioritizer.inference.bundle import open_bundle
 from prioritizer.ranking import moves
 from prioritizer.ranking.deadlines import Policy, Stage
-from prioritizer.reading_room import Scenario
+from prioritizer.reading_queue.compare import ALL, FALSE, FIFO, FLAGGED, MISSED, QUIET, UNSCORED, Effect, Setting, compare
+from prioritizer.reading_queue.scenario import Scenario
+from prioritizer.reading_queue.simulate import in_order_of_arrival
 from prioritizer.simulated_effect import BUSIEST, DAYS_BACK, RATE, REPLICATIONS
 from prioritizer.simulated_site import Request, Said, site_of
-from prioritizer.simulation import in_order_of_arrival
-from prioritizer.simulation_figures import ALL, FALSE, FIFO, FLAGGED, MISSED, QUIET, UNSCORED, Effect, Setting, compare
 from prioritizer.statistics.measures import Figure
 
 MOST_ARRIVALS = 2000

@@ -18,12 +18,12 @@ from prioritizer.house_rules import policy_of
 from prioritizer.inference.bundle import Bundle
 from prioritizer.ranking.deadlines import Policy, Stage
 from prioritizer.ranking.moves import Listed, moves
-from prioritizer.reading_room import Known, OperatingPoint, Scenario
+from prioritizer.reading_queue.compare import FIFO, SICK, Effect, Setting, compare
+from prioritizer.reading_queue.scenario import Known, OperatingPoint, Scenario
+from prioritizer.reading_queue.simulate import MINUTE, in_order_of_arrival, with_windows
 from prioritizer.recalibrating import Outcome
 from prioritizer.reports.page import Section, Table
 from prioritizer.simulated_site import LEAST_ARRIVALS
-from prioritizer.simulation import MINUTE, in_order_of_arrival, with_windows
-from prioritizer.simulation_figures import FIFO, SICK, Effect, Setting, compare
 
 REPLICATIONS = 5
 DAYS_BACK = 28

@@ -20,9 +20,9 @@ from prioritizer.house_rules import policy_of
 from prioritizer.inference.bundle import Bundle, open_bundle
 from prioritizer.ranking.deadlines import Policy, Stage
 from prioritizer.ranking.study_risk import risk_of_logits
-from prioritizer.reading_room import HOURS, Known, OperatingPoint, Scenario
-from prioritizer.simulation import MINUTE, with_windows
-from prioritizer.simulation_figures import Setting
+from prioritizer.reading_queue.compare import Setting
+from prioritizer.reading_queue.scenario import HOURS, Known, OperatingPoint, Scenario
+from prioritizer.reading_queue.simulate import MINUTE, with_windows
 
 PREVALENCE = 0.1
 """Assumed where nobody says better."""

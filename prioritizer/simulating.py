@@ -10,9 +10,9 @@ import sqlalchemy as sa
 
 from prioritizer.config import Settings
 from prioritizer.errors import ConfigError
-from prioritizer.reading_room import HOURS, Scenario
+from prioritizer.reading_queue.compare import Effect, as_drawn, compare, settings_of, variants_of
+from prioritizer.reading_queue.scenario import HOURS, Scenario
 from prioritizer.simulated_site import Request, asked, site_of
-from prioritizer.simulation_figures import Effect, as_drawn, compare, settings_of, variants_of
 
 Tick = Callable[[int, int], None]
 

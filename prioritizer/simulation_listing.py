@@ -9,8 +9,8 @@ from rich.table import Table
 from rich.text import Text
 
 from prioritizer import simulation_words as words
+from prioritizer.reading_queue.compare import CLASSES
 from prioritizer.simulating import Outcome
-from prioritizer.simulation_figures import CLASSES
 
 SHOWN = CLASSES[:6]
 

@@ -9,9 +9,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from prioritizer.reading_room import Scenario
+from prioritizer.reading_queue.compare import ALL, CLASSES, FLAGGED, MISSED, ClassFigures, Effect
+from prioritizer.reading_queue.scenario import Scenario
 from prioritizer.simulating import Outcome
-from prioritizer.simulation_figures import ALL, CLASSES, FLAGGED, MISSED, ClassFigures, Effect
 from prioritizer.statistics.measures import Figure
 
 SIMULATED = "A simulation, not a measurement: it is as right as its assumptions."

@@ -21,11 +21,11 @@ from prioritizer.db.tables import instances, scores, studies
 from prioritizer.errors import ConfigError, NotFound
 from prioritizer.inference.bundle import open_bundle
 from prioritizer.ranking.deadlines import Policy
-from prioritizer.reading_room import OperatingPoint
+from prioritizer.reading_queue.compare import FIFO, STRICT
+from prioritizer.reading_queue.scenario import OperatingPoint
 from prioritizer.simulated_effect import Change, section
 from prioritizer.simulated_site import Request
 from prioritizer.simulating import run
-from prioritizer.simulation_figures import FIFO, STRICT
 
 SMALL = ("--days", "1", "--replications", "2", "--reading-minutes", "4.8")
 NOW = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)

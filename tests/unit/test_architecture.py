@@ -14,6 +14,7 @@ from pathlib import Path
 PACKAGE = Path(__file__).resolve().parents[2] / "prioritizer"
 PURE = frozenset(
     {
+        "reading_queue",
         "ranking",
         "scope",
         "imaging",
@@ -32,9 +33,6 @@ PURE = frozenset(
         "config_template",
         "errors",
         "identity",
-        "reading_room",
-        "simulation",
-        "simulation_figures",
         "fitness",
         "search",
         "monitoring",

@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from prioritizer.ranking.deadlines import Policy, Stage
-from prioritizer.reading_room import Studies
-from prioritizer.simulation import Run, in_order_of_arrival, overtaken_by, readers_at, simulate, strictly_by_ai, with_windows
+from prioritizer.reading_queue.scenario import Studies
+from prioritizer.reading_queue.simulate import Run, in_order_of_arrival, overtaken_by, readers_at, simulate, strictly_by_ai, with_windows
 
 T_HIGH, T_LOW = 0.5, 0.1
 DAY_AND_NIGHT = (1,)

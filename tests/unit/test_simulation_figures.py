@@ -9,18 +9,7 @@ import numpy as np
 import pytest
 
 from prioritizer.ranking.deadlines import Policy
-from prioritizer.reading_room import (
-    Known,
-    OperatingPoint,
-    Scenario,
-    arrivals,
-    draw,
-    reading_times,
-    with_prevalence,
-    with_specificity,
-)
-from prioritizer.simulation import with_windows
-from prioritizer.simulation_figures import (
+from prioritizer.reading_queue.compare import (
     ALL,
     CLASSES,
     FIFO,
@@ -38,6 +27,17 @@ from prioritizer.simulation_figures import (
     settings_of,
     variants_of,
 )
+from prioritizer.reading_queue.scenario import (
+    Known,
+    OperatingPoint,
+    Scenario,
+    arrivals,
+    draw,
+    reading_times,
+    with_prevalence,
+    with_specificity,
+)
+from prioritizer.reading_queue.simulate import with_windows
 
 MODEL = OperatingPoint(sensitivity=0.9, specificity=0.9)
 POLICY = Policy(t_high=MODEL.t_high, max_high_share=1.0)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from prioritizer.ranking import deadlines
 from prioritizer.ranking.deadlines import Band, Policy, Stage, Standing
-from prioritizer.reading_room import Float64, Studies
+from prioritizer.reading_queue.scenario import Float64, Studies
 from prioritizer.study import AIState
 
 START = datetime(2000, 1, 1, tzinfo=UTC)

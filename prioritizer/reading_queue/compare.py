@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from prioritizer.ranking.deadlines import Policy, Stage
-from prioritizer.reading_room import Flags, Float64, Scenario, Studies, draw, with_prevalence, with_specificity
-from prioritizer.simulation import MINUTE, NEVER, Run, in_order_of_arrival, overtaken_by, simulate, strictly_by_ai
+from prioritizer.reading_queue.scenario import Flags, Float64, Scenario, Studies, draw, with_prevalence, with_specificity
+from prioritizer.reading_queue.simulate import MINUTE, NEVER, Run, in_order_of_arrival, overtaken_by, simulate, strictly_by_ai
 from prioritizer.statistics.measures import Figure
 
 FLAGGED, MISSED = "pneumonia, flagged", "pneumonia, not flagged"

@@ -10,12 +10,12 @@ import sqlalchemy as sa
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
-from prioritizer.board import NAMES
 from prioritizer.clock import utc_now
 from prioritizer.db import monitoring, queues, worklist
 from prioritizer.db.queues import TO_SCORE
 from prioritizer.errors import Transient
 from prioritizer.listening import GAUGES
+from prioritizer.monitoring.dashboard import NAMES
 from prioritizer.watching import LATEST
 from prioritizer.web.desk import SpoolRoom
 

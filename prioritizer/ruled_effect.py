@@ -14,7 +14,6 @@ import sqlalchemy as sa
 
 from prioritizer import ruling, watching
 from prioritizer import simulation_words as words
-from prioritizer.acceptance import acceptance
 from prioritizer.config import Settings
 from prioritizer.db.calibrations import applying
 from prioritizer.db.open_places import open_places
@@ -22,6 +21,7 @@ from prioritizer.db.ruled import holding
 from prioritizer.errors import ConfigError, ModelError, NotFound
 from prioritizer.house_rules import policy_of
 from prioritizer.inference.bundle import open_bundle
+from prioritizer.monitoring.acceptance import acceptance
 from prioritizer.ranking import moves
 from prioritizer.ranking.deadlines import Policy, Stage
 from prioritizer.reading_queue.compare import ALL, FALSE, FIFO, FLAGGED, MISSED, QUIET, UNSCORED, Effect, Setting, compare

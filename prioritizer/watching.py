@@ -10,13 +10,13 @@ from zoneinfo import ZoneInfo
 
 import sqlalchemy as sa
 
-from prioritizer import monitoring
-from prioritizer.board import NAMES, Rule, board
 from prioritizer.config import AlarmRule, Settings
 from prioritizer.db import monitoring as kept_boards
 from prioritizer.db.housekeeping import Alarm
 from prioritizer.errors import NotAllowed
-from prioritizer.monitoring import Drift
+from prioritizer.monitoring import turnaround
+from prioritizer.monitoring.dashboard import NAMES, Rule, board
+from prioritizer.monitoring.turnaround import Drift
 
 LATEST = "latest"
 FRESH = timedelta(minutes=1)
@@ -105,7 +105,7 @@ def drifts_of(engine: sa.Engine, settings: Settings, bundle_digest: str, period:
         return reference, []
     before = kept_boards.sample(engine, bundle_digest, reference.start, reference.end)
     now = kept_boards.sample(engine, bundle_digest, start, period.end)
-    found = [monitoring.psi(before[0], now[0], "scores"), monitoring.psi_of_embeddings(before[1], now[1])]
+    found = [turnaround.psi(before[0], now[0], "scores"), turnaround.psi_of_embeddings(before[1], now[1])]
     return reference, [one for one in found if one is not None]
 
 

@@ -16,7 +16,7 @@ from prioritizer.db.events import Kind
 from prioritizer.db.instance_rows import OWN_OBJECT
 from prioritizer.db.ordering import Order, View, Wanted, in_view, order_keys
 from prioritizer.db.tables import boards, events, feedback, instances, scores, studies
-from prioritizer.monitoring import Beyond, Float64, Passed, Said, Seen, asked_for
+from prioritizer.monitoring.turnaround import Beyond, Float64, Passed, Said, Seen, asked_for
 from prioritizer.ranking.deadlines import LATER, Band, in_short
 from prioritizer.scope.header_rules import OUT_OF_DISTRIBUTION, UNLIKE
 from prioritizer.study import AIState, Finding, InstanceState, ReadingState

@@ -13,7 +13,6 @@ from typing import Any
 import sqlalchemy as sa
 
 from prioritizer import ruling
-from prioritizer.acceptance import stands_against
 from prioritizer.db import connect, delivering
 from prioritizer.db.activating import Decision
 from prioritizer.db.events import Kind, record
@@ -22,6 +21,7 @@ from prioritizer.db.ruled import COLUMNS, Row, Ruled, ruled
 from prioritizer.db.scoring import place_unread
 from prioritizer.db.tables import rulings, site_rules
 from prioritizer.errors import NotAllowed, NotFound, RulingUnfit
+from prioritizer.monitoring.acceptance import stands_against
 from prioritizer.ranking.deadlines import Policy, Stage
 from prioritizer.study import RULING_TRANSITIONS, RulingState, states_before
 

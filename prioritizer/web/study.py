@@ -9,7 +9,7 @@ from typing import Annotated
 from fastapi import APIRouter, Form, Query
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
-from prioritizer import identity, monitoring
+from prioritizer import identity
 from prioritizer.access import May, Person
 from prioritizer.db import calibrations, copies, delivering, queues, reading, saying, worklist
 from prioritizer.db.copies import Newer
@@ -18,6 +18,7 @@ from prioritizer.db.saying import Word
 from prioritizer.db.side_by_side import side_by_side
 from prioritizer.db.worklist import InstanceRow, Row
 from prioritizer.errors import Forbidden, NotAllowed, NotFound, Transient
+from prioritizer.monitoring import turnaround
 from prioritizer.ranking.deadlines import Stage
 from prioritizer.scope.header_rules import OUT_OF_DISTRIBUTION
 from prioritizer.scope.verdict import PopulationRule
@@ -169,7 +170,7 @@ def show_study(desk: Here, person: Seeing, study_uid: str, list: str = "", read:
         just_read=just_read(desk, person, read),
         may_read=person.may(May.READ),
         findings=FINDINGS,
-        asked_for=person.may(May.READ) and mine is None and monitoring.asked_for(study_uid, desk.page.settings().monitoring.ask_share),
+        asked_for=person.may(May.READ) and mine is None and turnaround.asked_for(study_uid, desk.page.settings().monitoring.ask_share),
         told_already=told_already(desk, asked),
         may_operate=person.may(May.OPERATE),
         scale=desk.page.scale(),

@@ -19,7 +19,6 @@ from rich.console import Console
 
 from prioritizer import cli_room, watching
 from prioritizer.access import Role
-from prioritizer.board import BLIND, NAMES
 from prioritizer.config import AlarmRule, Monitoring, Settings, Web
 from prioritizer.db import connect, housekeeping, monitoring, reading, saying, scoring, worklist
 from prioritizer.db.events import Kind, record
@@ -27,7 +26,8 @@ from prioritizer.db.housekeeping import Alarm
 from prioritizer.db.tables import instances, scores, studies
 from prioritizer.errors import NotAllowed, Transient
 from prioritizer.figures import LedgerCollector, exposition
-from prioritizer.monitoring import Seen, week_of
+from prioritizer.monitoring.dashboard import BLIND, NAMES
+from prioritizer.monitoring.turnaround import Seen, week_of
 from prioritizer.ranking.deadlines import Stage
 from prioritizer.scope import header_rules
 from prioritizer.scope.header_rules import Rules, Verdict

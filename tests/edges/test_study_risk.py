@@ -11,7 +11,7 @@ from prioritizer.access import Role
 from prioritizer.config import Monitoring, Settings
 from prioritizer.db import arrivals, monitoring, saying
 from prioritizer.db.tables import events, studies
-from prioritizer.monitoring import asked_for
+from prioritizer.monitoring.turnaround import asked_for
 from prioritizer.ranking.deadlines import Band
 from prioritizer.ranking.study_risk import MADE_BY, study_risk
 from prioritizer.study import Finding

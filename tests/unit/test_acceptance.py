@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from prioritizer.acceptance import acceptance, stands_against
+from prioritizer.monitoring.acceptance import acceptance, stands_against
 from prioritizer.operating_point import Share
 
 

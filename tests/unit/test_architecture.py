@@ -14,13 +14,13 @@ from pathlib import Path
 PACKAGE = Path(__file__).resolve().parents[2] / "prioritizer"
 PURE = frozenset(
     {
+        "monitoring",
         "reading_queue",
         "ranking",
         "scope",
         "imaging",
         "statistics",
         "access",
-        "acceptance",
         "study",
         "calibration",
         "calibration_maps",
@@ -35,10 +35,6 @@ PURE = frozenset(
         "identity",
         "fitness",
         "search",
-        "monitoring",
-        "verification",
-        "unlabelled",
-        "board",
         "log_redaction",
         "exception_places",
     }

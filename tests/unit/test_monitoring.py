@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prioritizer.board import MOST_GROUPS, Rule, board
-from prioritizer.monitoring import (
+from prioritizer.monitoring.dashboard import MOST_GROUPS, Rule, board
+from prioritizer.monitoring.turnaround import (
     KINDS,
     LEAST_FOR_DRIFT,
     Said,

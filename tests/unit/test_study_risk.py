@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from prioritizer.calibration import Calibration, Float64, odds_of, sigmoid
-from prioritizer.monitoring import Seen, label_free
+from prioritizer.monitoring.turnaround import Seen, label_free
 from prioritizer.ranking.study_risk import ImagesOfAStudy, risk_of_logits, study_risk
 
 NOON = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)

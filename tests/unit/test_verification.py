@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prioritizer.board import Rule, board
-from prioritizer.monitoring import Said, Seen, agreement, asked_for, spoken
-from prioritizer.verification import NEEDED, Band, corrected
+from prioritizer.monitoring.dashboard import Rule, board
+from prioritizer.monitoring.turnaround import Said, Seen, agreement, asked_for, spoken
+from prioritizer.monitoring.verification import NEEDED, Band, corrected
 
 NOON = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
 LIMIT = (Rule(name="sensitivity", threshold=0.8, owner="physicist", action="look"),)

@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from prioritizer.monitoring import KINDS, NONE_PASSED, Drift, Passed, Seen, agreement, label_free, spoken, unread, waits, week_of
+from prioritizer.monitoring.turnaround import KINDS, NONE_PASSED, Drift, Passed, Seen, agreement, label_free, spoken, unread, waits, week_of
+from prioritizer.monitoring.verification import NEEDED, Estimate
 from prioritizer.operating_point import Share
 from prioritizer.statistics.measures import Figure
 from prioritizer.study import AIState, Finding
-from prioritizer.verification import NEEDED, Estimate
 
 MOST_GROUPS = 12
 """Groups of one kind that are told apart. Peers name them, and each is a series for whoever scrapes the figures."""

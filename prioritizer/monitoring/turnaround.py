@@ -16,11 +16,11 @@ from datetime import datetime, timedelta, tzinfo
 import numpy as np
 from numpy.typing import NDArray
 
-from prioritizer import unlabelled, verification
+from prioritizer.monitoring import unlabelled, verification
+from prioritizer.monitoring.verification import Estimate
 from prioritizer.operating_point import Share
 from prioritizer.statistics.measures import Figure
 from prioritizer.study import AIState, Finding
-from prioritizer.verification import Estimate
 
 Float64 = NDArray[np.float64]
 AGES = ((0.0, 1.0), (1.0, 6.0), (6.0, 18.0), (18.0, 40.0), (40.0, 65.0), (65.0, 121.0))

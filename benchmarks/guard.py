@@ -30,6 +30,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
+from prioritizer.calibration.operating_point import Share
 from prioritizer.errors import PrioritizerError
 from prioritizer.imaging import phantoms
 from prioritizer.imaging.preprocessing import Preprocessing, equalised
@@ -41,7 +42,6 @@ from prioritizer.learning.export import group_of
 from prioritizer.learning.image_kinds import Films
 from prioritizer.learning.pictures import read_picture
 from prioritizer.learning.splits import read_splits, split_by_patient
-from prioritizer.operating_point import Share
 from prioritizer.scope import image_kind
 from prioritizer.scope.image_kind import ImageKind
 from prioritizer.scope.out_of_distribution import Figures, Guards, Likeness, fit_population

@@ -19,7 +19,9 @@ import numpy as np
 import tomlkit
 from numpy.typing import NDArray
 
-from prioritizer.calibration import Calibration, as_document, expected_calibration_error
+from prioritizer.calibration.local_fit import Sample, recalibrate
+from prioritizer.calibration.maps import Calibration, as_document, expected_calibration_error
+from prioritizer.calibration.operating_point import Wish, operating_point
 from prioritizer.inference.bundle import CARD, Bundle, open_bundle, sha256_of
 from prioritizer.inference.engine import Engine
 from prioritizer.learning import graph
@@ -29,8 +31,6 @@ from prioritizer.learning.first_maps import first_maps
 from prioritizer.learning.labelled import LabelledImage
 from prioritizer.learning.never_seen import halves
 from prioritizer.learning.splits import LEFT_OUT, read_splits
-from prioritizer.operating_point import Wish, operating_point
-from prioritizer.recalibration import Sample, recalibrate
 from prioritizer.statistics.measures import Cases, figures, roc_auc
 
 HALVES, TARGET = 20, 0.95

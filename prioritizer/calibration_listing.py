@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from prioritizer.calibration import AgeGroup, Calibration, as_document
+from prioritizer.calibration.maps import AgeGroup, Calibration, as_document
 from prioritizer.db.calibrations import Row
 from prioritizer.db.in_force import InForce
 from prioritizer.errors import CalibrationChanged

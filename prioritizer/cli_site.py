@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from prioritizer.calibration import AgeGroup
+from prioritizer.calibration.maps import AgeGroup
 from prioritizer.cli_options import AsJson, ConfigFile, ledger_of
 from prioritizer.clock import utc_now
 from prioritizer.contract import out, print_json, talk, verb
@@ -53,8 +53,8 @@ def recalibrate(
     """Fit a local calibration and report on it. Makes a candidate; activates nothing. Exit 1 when the cohort carries none."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    from prioritizer.fitness import NOT
-    from prioritizer.operating_point import Wish
+    from prioritizer.calibration.operating_point import Wish
+    from prioritizer.calibration.verdict import NOT
     from prioritizer.recalibrating import Request, run
     from prioritizer.ruled import in_force_for
     from prioritizer.simulated_effect import sections
@@ -242,8 +242,8 @@ def threshold(
 ) -> None:
     """Another threshold on the calibration that applies, as a candidate with its simulated effect. Activates nothing."""
     from prioritizer import calibration_listing
+    from prioritizer.calibration.threshold import ThresholdWish
     from prioritizer.proposing_threshold import propose
-    from prioritizer.threshold import ThresholdWish
 
     engine, settings = ledger_of(config)
     wish = ThresholdWish(probability=t_high, sensitivity=target_sensitivity, flags_per_day=flags_per_day, ages=ages)

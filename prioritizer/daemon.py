@@ -38,6 +38,7 @@ from prioritizer import (
     watching,
 )
 from prioritizer.access import Role
+from prioritizer.calibration.threshold import ThresholdWish
 from prioritizer.chores import NO_ANSWER, Chores
 from prioritizer.clock import utc_now
 from prioritizer.config import Settings, read_settings
@@ -61,7 +62,6 @@ from prioritizer.owed import Owed
 from prioritizer.ranking.deadlines import Policy, Stage
 from prioritizer.standing import Parts
 from prioritizer.stations import Deaths, DeliverStation, PublishStation, Receive, ScoreStation, Station
-from prioritizer.threshold import ThresholdWish
 from prioritizer.trying import AT_ONCE, Trial, trial_room
 from prioritizer.web.app import page_app
 from prioritizer.web.desk import Page, Proved, SpoolRoom

@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.progress import track
 
 from prioritizer.applying import NO_LEDGER, in_force_at
-from prioritizer.calibration import Calibration
+from prioritizer.calibration.maps import Calibration
 from prioritizer.config import Settings
 from prioritizer.db import local_calibration
 from prioritizer.db.in_force import InForce

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
-from prioritizer import cohort_lint
-from prioritizer.cohort_lint import Finding, Looked, Twins
+from prioritizer.calibration import cohort_lint
+from prioritizer.calibration.cohort_lint import Finding, Looked, Twins
+from prioritizer.calibration.local_fit import LEAST_CLASS, Sample
 from prioritizer.cohort_scores import UNREADABLE, Looking, Seen
 from prioritizer.dicom import attributes
 from prioritizer.errors import Unprocessable
@@ -20,7 +21,6 @@ from prioritizer.learning import duplicates
 from prioritizer.learning.cohorts import Cohort, LabelledImage, read_cohort
 from prioritizer.learning.label_files import is_picture
 from prioritizer.one_file import NO_HEADER
-from prioritizer.recalibration import LEAST_CLASS, Sample
 from prioritizer.scope import header_rules
 from prioritizer.scope.header_rules import Rules, Verdict
 from prioritizer.statistics.subgroups import Traits

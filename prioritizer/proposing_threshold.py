@@ -12,16 +12,17 @@ import numpy as np
 import sqlalchemy as sa
 
 from prioritizer import simulation_words as words
-from prioritizer.calibration import AgeGroup, Calibration, as_document
+from prioritizer.calibration.maps import AgeGroup, Calibration, as_document
+from prioritizer.calibration.operating_point import Trade
+from prioritizer.calibration.threshold import SeenHere, ThresholdWish, ages_meant, threshold_of, with_threshold
+from prioritizer.calibration.verdict import CARE
 from prioritizer.config import Settings
 from prioritizer.db import arrivals, calibrations
 from prioritizer.db.calibrations import Row, Verdict
 from prioritizer.db.in_force import digest_of, document_text
 from prioritizer.errors import CalibrationChanged, ConfigError, NotFound
-from prioritizer.fitness import CARE
 from prioritizer.house_rules import policy_of
 from prioritizer.inference.bundle import Bundle, open_bundle
-from prioritizer.operating_point import Trade
 from prioritizer.ranking.deadlines import Stage
 from prioritizer.ranking.study_risk import risk_of_logits
 from prioritizer.reading_queue.compare import FIFO, Effect, Setting, compare
@@ -32,7 +33,6 @@ from prioritizer.reports.page import Verdict as Shown
 from prioritizer.ruled import in_force_for
 from prioritizer.simulated_effect import BUSIEST, DAYS_BACK, RATE, REPLICATIONS, moved_last_week
 from prioritizer.simulated_site import Request, site_of
-from prioritizer.threshold import SeenHere, ThresholdWish, ages_meant, threshold_of, with_threshold
 from prioritizer.trying import trade_of
 
 RULE = "A threshold without new labels: whether the map is right here is not known anew, so it is never more than 'activate with care'."

@@ -14,22 +14,24 @@ from pathlib import Path
 import numpy as np
 import sqlalchemy as sa
 
-from prioritizer import fitness, gathering, recalibration, recalibration_report
-from prioritizer.calibration import AgeGroup, Calibration, sigmoid
-from prioritizer.cohort_lint import Finding
+from prioritizer import gathering, recalibration_report
+from prioritizer.calibration import local_fit
+from prioritizer.calibration import verdict as calibration_verdict
+from prioritizer.calibration.cohort_lint import Finding
+from prioritizer.calibration.local_fit import MINED_FALSE_POSITIVES, Fit, Sample
+from prioritizer.calibration.maps import AgeGroup, Calibration, sigmoid
+from prioritizer.calibration.operating_point import OperatingPoint, Wish, by_flags, kept, operating_point, probability_at
+from prioritizer.calibration.verdict import AUC_FLOOR, NOT, SENSITIVITY_FLOOR, Evidence, Fitness
 from prioritizer.cohort_scores import Cache, Looking
 from prioritizer.config import Settings
 from prioritizer.db import calibrations
 from prioritizer.db.calibrations import Verdict
 from prioritizer.db.in_force import digest_of, document_text
 from prioritizer.errors import CalibrationChanged, CohortUnfit, ConfigError
-from prioritizer.fitness import AUC_FLOOR, NOT, SENSITIVITY_FLOOR, Evidence, Fitness
 from prioritizer.gathering import Gathered
 from prioritizer.house_rules import policy_of, rules_of
 from prioritizer.inference.bundle import Bundle, open_bundle
 from prioritizer.learning.labelled import TEXT_MINED
-from prioritizer.operating_point import OperatingPoint, Wish, by_flags, kept, operating_point, probability_at
-from prioritizer.recalibration import MINED_FALSE_POSITIVES, Fit, Sample
 from prioritizer.reports.page import Section
 from prioritizer.scope import out_of_distribution
 from prioritizer.statistics.measures import Cases, Figure, figures, roc_auc_figure
@@ -184,7 +186,7 @@ def _carried(in_force: Calibration, gathered: Gathered | None) -> list[AgeGroup]
     enough = [
         group
         for group, its in images.items()
-        if all(len({one.patient for one in its if one.label == label}) >= recalibration.LEAST_CLASS for label in (0, 1))
+        if all(len({one.patient for one in its if one.label == label}) >= local_fit.LEAST_CLASS for label in (0, 1))
     ]
     return enough or [max(images, key=lambda group: len(images[group]))]
 
@@ -234,7 +236,7 @@ def _joined(outcomes: Sequence[Outcome]) -> Outcome:
     """One outcome that carries the others; its advice is the most careful of them, and says each."""
     if len(outcomes) == 1:
         return outcomes[0]
-    worst = fitness.worst([one.advice for one in outcomes])
+    worst = calibration_verdict.worst([one.advice for one in outcomes])
     said = " ".join(f"{str(one.ages).capitalize()}: {one.advice.said}" for one in outcomes)
     return replace(outcomes[0], advice=replace(worst, said=said), also=tuple(outcomes[1:]))
 
@@ -278,7 +280,7 @@ def _outcome(
         ages=ages,
         made_at=now,
         gathered=gathered,
-        advice=fitness.without_labels(request.auc_floor),
+        advice=calibration_verdict.without_labels(request.auc_floor),
     )
     try:
         return _fitted(outcome) if gathered is not None and gathered.labelled else _shifted(outcome)
@@ -312,13 +314,13 @@ def _shifted(outcome: Outcome) -> Outcome:
     request, before, gathered = outcome.request, outcome.before, outcome.gathered
     assert request.prevalence is not None
     if gathered is None:
-        after = recalibration.shifted_from_its_own(before, request.prevalence)
+        after = local_fit.shifted_from_its_own(before, request.prevalence)
         t_high, t_low = kept(before, after)
         return _with_candidate(outcome, replace(after, fitted_on="no images: the difference of two prevalences"), t_high, t_low, 0, 0)
     sample = gathered.sample
-    if len(sample.logits) < 2 * recalibration.LEAST_CLASS:
-        raise CohortUnfit((f"{len(sample.logits)} images, {2 * recalibration.LEAST_CLASS} are needed for a shift",))
-    after = recalibration.shifted_to(sample.logits, before, request.prevalence)
+    if len(sample.logits) < 2 * local_fit.LEAST_CLASS:
+        raise CohortUnfit((f"{len(sample.logits)} images, {2 * local_fit.LEAST_CLASS} are needed for a shift",))
+    after = local_fit.shifted_to(sample.logits, before, request.prevalence)
     t_high, t_low = kept(before, after)
     if request.wish.share is not None:
         t_high = probability_at(after, by_flags(sample.logits, sample.labels * 0 + 1, request.wish.share))
@@ -330,7 +332,7 @@ def _fitted(outcome: Outcome) -> Outcome:
     request, before, gathered = outcome.request, outcome.before, outcome.gathered
     assert gathered is not None
     sample = outcome.sample
-    fit = recalibration.recalibrate(sample, before, request.prevalence, request.seed)
+    fit = local_fit.recalibrate(sample, before, request.prevalence, request.seed)
     point = operating_point(sample, before, fit.after, request.wish, request.prevalence, request.seed)
     auc = roc_auc_figure(sample.logits, sample.labels, sample.patients, request.seed)
     first, second = (
@@ -355,8 +357,8 @@ def _fitted(outcome: Outcome) -> Outcome:
         mined=any(image.label_source == TEXT_MINED for image in gathered.analysed),
         threshold_chosen=request.wish.share is not None or request.wish.sensitivity < SENSITIVITY_FLOOR,
     )
-    said = fitness.judge([evidence], auc_floor=request.auc_floor)
-    if fit.winner == recalibration.NONE:
+    said = calibration_verdict.judge([evidence], auc_floor=request.auc_floor)
+    if fit.winner == local_fit.NONE:
         said = replace(said, said=f"{said.said} What applies now is as good as any fit: only thresholds are proposed.")
     noisy = _if_mined(sample, before, fit, point, request) if evidence.mined and not request.label_noise else ""
     said = replace(said, said=f"{said.said} {noisy}".strip())
@@ -368,7 +370,7 @@ def _fitted(outcome: Outcome) -> Outcome:
 def _if_mined(sample: Sample, before: Calibration, fit: Fit, point: OperatingPoint, request: Request) -> str:
     """What would be another map if as many positive labels were false as of text-mined ones, computed on these very cases."""
     share = MINED_FALSE_POSITIVES
-    other = recalibration.recalibrate(replace(sample, false_positives=share), before, request.prevalence, request.seed).after
+    other = local_fit.recalibrate(replace(sample, false_positives=share), before, request.prevalence, request.seed).after
     logits = sample.logits
     now, then = (float(one.probabilities(logits).mean()) for one in (fit.after, other))
     at = fit.after.logit_at(point.t_high)

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from prioritizer import __version__, operating_point, recalibration
-from prioritizer.calibration import Float64, as_document, odds_of, reliability, sigmoid
-from prioritizer.cohort_lint import WHOLE
+from prioritizer import __version__
+from prioritizer.calibration import local_fit, operating_point
+from prioritizer.calibration.cohort_lint import WHOLE
+from prioritizer.calibration.maps import Float64, as_document, odds_of, reliability, sigmoid
 from prioritizer.reports import assessment, page, plots
 from prioritizer.reports.page import Plot, Report, Section, Table
 from prioritizer.reports.page import Verdict as Shown
@@ -189,10 +190,10 @@ def _methods(outcome: Outcome) -> Section:
         for t in fit.trials
     ]
     sample = outcome.sample if outcome.gathered else None
-    text = [recalibration.RULE]
-    if sample is not None and sample.rarer < recalibration.MODERATE:
+    text = [local_fit.RULE]
+    if sample is not None and sample.rarer < local_fit.MODERATE:
         said = f"{sample.rarer} patients in the rarer class: enough to mend an intercept and perhaps a slope, too few to judge the curve"
-        text.append(f"{said} (Van Calster 2019 asks for {recalibration.MODERATE} with and {recalibration.MODERATE} without).")
+        text.append(f"{said} (Van Calster 2019 asks for {local_fit.MODERATE} with and {local_fit.MODERATE} without).")
     if outcome.request.label_noise:
         text.append(
             "Where positive labels are false, each is worth the chance that it is true. Curves, log losses and calibration errors of this "

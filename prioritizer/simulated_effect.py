@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from prioritizer import simulation_words as words
 from prioritizer.arrival_file import minutes_of
-from prioritizer.calibration import Calibration
+from prioritizer.calibration.maps import Calibration
 from prioritizer.config import Settings
 from prioritizer.db import arrivals
 from prioritizer.house_rules import policy_of

@@ -11,7 +11,7 @@ import numpy as np
 import sqlalchemy as sa
 
 from prioritizer.arrival_file import minutes_of, read_arrivals
-from prioritizer.calibration import Calibration, odds_of, sigmoid
+from prioritizer.calibration.maps import Calibration, odds_of, sigmoid
 from prioritizer.config import Settings
 from prioritizer.db import arrivals, calibrations
 from prioritizer.db.arrivals import Arrived

@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from prioritizer.calibration import Calibration
+from prioritizer.calibration.maps import Calibration
+from prioritizer.calibration.operating_point import Trade
 from prioritizer.config import Settings
 from prioritizer.db.local_calibration import Local
 from prioritizer.dicom import develop
@@ -21,7 +22,6 @@ from prioritizer.errors import Transient, Unprocessable
 from prioritizer.inference.bundle import Bundle
 from prioritizer.inference.sandbox import ChildDied, Sandbox
 from prioritizer.one_file import Network, look_at
-from prioritizer.operating_point import Trade
 from prioritizer.picture_files import begins_as_picture, file_film
 from prioritizer.study import Point, Shown, Tried
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from prioritizer.calibration import Calibration
+from prioritizer.calibration.maps import Calibration
 from prioritizer.db import connect
 from prioritizer.db.events import Kind, record
 from prioritizer.db.in_force import InForce, active_row, digest_of, document_text, in_force, trusted

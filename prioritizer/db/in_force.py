@@ -15,11 +15,11 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
-from prioritizer.calibration import Calibration, as_document, from_document
+from prioritizer.calibration.maps import Calibration, as_document, from_document
+from prioritizer.calibration.verdict import FIT
 from prioritizer.db.ruled import ruled
 from prioritizer.db.tables import bundles, calibrations, scores
 from prioritizer.errors import CalibrationChanged
-from prioritizer.fitness import FIT
 from prioritizer.ranking.deadlines import Policy, Stage
 from prioritizer.scope.verdict import Strictness
 from prioritizer.study import CalibrationState

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import sqlalchemy as sa
 
 from prioritizer import ruling
-from prioritizer.calibration import Calibration
+from prioritizer.calibration.maps import Calibration
 from prioritizer.db import connect
 from prioritizer.db.in_force import in_force
 from prioritizer.db.ordering import View, in_view

@@ -10,7 +10,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from prioritizer.calibration import as_document, from_document
+from prioritizer.calibration.maps import as_document, from_document
 from prioritizer.db import connect
 from prioritizer.db.tables import MICROSECOND, ranking_policy
 from prioritizer.ranking.deadlines import Policy, Stage

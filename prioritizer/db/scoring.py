@@ -9,7 +9,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from prioritizer.calibration import Calibration
+from prioritizer.calibration.maps import Calibration
 from prioritizer.db import claims, connect, ranking_policy
 from prioritizer.db.events import Kind, record
 from prioritizer.db.in_force import InForce, called_back, in_force

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from prioritizer.calibration import Calibration, from_document
+from prioritizer.calibration.maps import Calibration, from_document
 from prioritizer.errors import ModelError
 from prioritizer.imaging.preprocessing import Preprocessing
 from prioritizer.inference import guard_file

@@ -7,12 +7,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from prioritizer.calibration.local_fit import RULE, Fit
+from prioritizer.calibration.operating_point import Trade
 from prioritizer.inference.bundle import GUARD, sha256_of
 from prioritizer.learning import first_maps, image_kinds
 from prioritizer.learning.first_maps import FirstMaps
 from prioritizer.learning.recipes import Recipe
-from prioritizer.operating_point import Trade
-from prioritizer.recalibration import RULE, Fit
 from prioritizer.scope.out_of_distribution import Guards
 from prioritizer.statistics.measures import Figure
 

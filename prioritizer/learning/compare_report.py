@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 
 from prioritizer import __version__
-from prioritizer.calibration import as_document, reliability
+from prioritizer.calibration.local_fit import LEAST_CLASS, MODERATE
+from prioritizer.calibration.maps import as_document, reliability
 from prioritizer.learning import gallery
 from prioritizer.learning.compare import Bout, Comparison
 from prioritizer.learning.evaluate_report import COST_SAID, cost_rows, plain
 from prioritizer.learning.robustness import ELSEWHERE, NO_LUNGS, UNCHANGED
-from prioritizer.recalibration import LEAST_CLASS, MODERATE
 from prioritizer.reports import plots
 from prioritizer.reports.page import Plot, Report, Section, Table, shown
 from prioritizer.statistics import curves

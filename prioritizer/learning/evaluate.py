@@ -9,10 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
-from prioritizer import fitness
-from prioritizer.calibration import ADULT_FROM_YEARS, Calibration
+from prioritizer.calibration import verdict
+from prioritizer.calibration.maps import ADULT_FROM_YEARS, Calibration
+from prioritizer.calibration.verdict import Evidence, Fitness
 from prioritizer.errors import ConfigError
-from prioritizer.fitness import Evidence, Fitness
 from prioritizer.learning.controls import FEWEST
 from prioritizer.learning.cost import Cost, cost_of
 from prioritizer.learning.export import TARGET_SENSITIVITY
@@ -114,7 +114,7 @@ def evaluate(
     return Evaluation(
         fitted=ready,
         judgements=judgements,
-        fitness=fitness.judge([judgement.evidence for judgement in judgements]),
+        fitness=verdict.judge([judgement.evidence for judgement in judgements]),
         cost=cost,
         prevalence=prevalence,
         made_at=datetime.now(UTC),

@@ -8,13 +8,13 @@ from dataclasses import asdict
 from typing import Any
 
 from prioritizer import __version__
-from prioritizer.calibration import Calibration, as_document
+from prioritizer.calibration.maps import Calibration, as_document
+from prioritizer.calibration.operating_point import Share
 from prioritizer.learning import evaluate_controls, evaluate_sections, gallery
 from prioritizer.learning.cost import Cost
 from prioritizer.learning.evaluate import Evaluation, Judgement
 from prioritizer.learning.fitted import Fitted
 from prioritizer.learning.journal import curves_of
-from prioritizer.operating_point import Share
 from prioritizer.reports import plots
 from prioritizer.reports.page import Plot, Report, Section, Table, Verdict
 from prioritizer.statistics.measures import NAMES, Figure

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from prioritizer.calibration import reliability
+from prioritizer.calibration.local_fit import MODERATE
+from prioritizer.calibration.maps import reliability
 from prioritizer.learning import evaluate_controls
 from prioritizer.learning.evaluate import Evaluation, Judgement
-from prioritizer.recalibration import MODERATE
 from prioritizer.reports import assessment, plots
 from prioritizer.reports.page import Plot, Section, Table, shown
 from prioritizer.statistics import at_threshold, curves

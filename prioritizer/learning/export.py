@@ -14,8 +14,9 @@ import tomlkit
 import torch
 from numpy.typing import NDArray
 
-from prioritizer import recalibration
-from prioritizer.calibration import AgeGroup, Calibration, as_document
+from prioritizer.calibration import local_fit
+from prioritizer.calibration.maps import AgeGroup, Calibration, as_document
+from prioritizer.calibration.operating_point import Trade, trade
 from prioritizer.errors import ConfigError
 from prioritizer.inference import guard_file
 from prioritizer.inference.bundle import CARD, GUARD, Bundle, open_bundle
@@ -30,7 +31,6 @@ from prioritizer.learning.pictures import read_picture
 from prioritizer.learning.pointing import lungs_of, mask_of, peak_lies_in
 from prioritizer.learning.recipes import Recipe
 from prioritizer.learning.splits import LEFT_OUT, Splits, read_splits
-from prioritizer.operating_point import Trade, trade
 from prioritizer.scope import image_kind, out_of_distribution
 from prioritizer.scope.header_rules import Scope
 from prioritizer.scope.out_of_distribution import Guards
@@ -323,7 +323,7 @@ def export(
     calib = found["calib"]
     first = first_maps(statement.name, calib.images, calib.logits, target=TARGET_SENSITIVITY, fitted_on="calib split of the training data")
     fitted = statement.meant(first.calibration)
-    say(f"calibration: {first.how} ({recalibration.RULE})")
+    say(f"calibration: {first.how} ({local_fit.RULE})")
     guard = fit_guard(found["train"], joined(*(found[name] for name in LIMIT_SPLITS if name in found)), recipe.seed, tick)
     guard_file.write(guard, target / GUARD)
     guard = _as_kept(target / GUARD)

@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from prioritizer.calibration import AgeGroup, Calibration, Float64, age_group, threshold_at_sensitivity
+from prioritizer.calibration.local_fit import LEAST_CLASS, Fit, Sample, first_map
+from prioritizer.calibration.maps import AgeGroup, Calibration, Float64, age_group, threshold_at_sensitivity
 from prioritizer.learning.labelled import LabelledImage
-from prioritizer.recalibration import LEAST_CLASS, Fit, Sample, first_map
 
 LOW_SENSITIVITY = 0.99
 RULE = (

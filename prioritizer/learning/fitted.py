@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from prioritizer.calibration import Calibration
+from prioritizer.calibration.maps import Calibration
 from prioritizer.learning.first_maps import first_maps
 from prioritizer.learning.looking import look
 from prioritizer.learning.splits import Splits

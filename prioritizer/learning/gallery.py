@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 from PIL import Image
 
-from prioritizer.calibration import Calibration
+from prioritizer.calibration.maps import Calibration
 from prioritizer.errors import Unprocessable
 from prioritizer.imaging.heatmap import heat_map
 from prioritizer.learning.fitted import Fitted

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from prioritizer.calibration import Calibration
+from prioritizer.calibration.maps import Calibration
 from prioritizer.errors import ConfigError
 from prioritizer.learning.labelled import Fault, LabelledImage
 from prioritizer.learning.lungs import lung_fields, share_inside

@@ -10,7 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from prioritizer import recalibration
+from prioritizer.calibration import local_fit
+from prioritizer.calibration.local_fit import Sample
+from prioritizer.calibration.operating_point import Wish, operating_point
 from prioritizer.errors import CohortUnfit, ConfigError
 from prioritizer.inference.engine import Engine
 from prioritizer.learning import graph
@@ -18,8 +20,6 @@ from prioritizer.learning.cohorts import read_cohort
 from prioritizer.learning.export import TARGET_SENSITIVITY, Answers, answers, draft_bundle, load_run
 from prioritizer.learning.first_maps import first_maps
 from prioritizer.learning.splits import LEFT_OUT, read_splits
-from prioritizer.operating_point import Wish, operating_point
-from prioritizer.recalibration import Sample
 from prioritizer.statistics.measures import Figure
 
 
@@ -59,7 +59,7 @@ def measured(run: Path, root: Path, labels: Path | None = None, tick: Callable[[
     one = halves([image.patient for image in seen.images], seed=0)
     own, other = (seen.only(np.flatnonzero(chosen).tolist()) for chosen in (one, ~one))
     try:
-        fit = recalibration.recalibrate(_sample(own), first)
+        fit = local_fit.recalibrate(_sample(own), first)
     except CohortUnfit:
         return found
     point = operating_point(_sample(own), first, fit.after, Wish(sensitivity=TARGET_SENSITIVITY), None)

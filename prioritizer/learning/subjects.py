@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from prioritizer.calibration import Calibration
+from prioritizer.calibration.maps import Calibration
 from prioritizer.errors import ConfigError, NotFound
 from prioritizer.imaging.preprocessing import Preprocessing
 from prioritizer.inference.bundle import CARD, open_bundle

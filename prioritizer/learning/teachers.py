@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from prioritizer.calibration import sigmoid
+from prioritizer.calibration.maps import sigmoid
 from prioritizer.inference.bundle import sha256_of
 from prioritizer.learning.journal import BEST, Journal
 from prioritizer.learning.labelled import TEXT_MINED, LabelledImage

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from prioritizer.calibration import AgeGroup, Calibration
+from prioritizer.calibration.maps import AgeGroup, Calibration
 from prioritizer.errors import ConfigError
 from prioritizer.inference.bundle import sha256_of
 from prioritizer.learning.cohorts import read_cohort

@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from prioritizer.calibration.operating_point import Share
 from prioritizer.monitoring.turnaround import KINDS, NONE_PASSED, Drift, Passed, Seen, agreement, label_free, spoken, unread, waits, week_of
 from prioritizer.monitoring.verification import NEEDED, Estimate
-from prioritizer.operating_point import Share
 from prioritizer.statistics.measures import Figure
 from prioritizer.study import AIState, Finding
 

@@ -16,9 +16,9 @@ from datetime import datetime, timedelta, tzinfo
 import numpy as np
 from numpy.typing import NDArray
 
+from prioritizer.calibration.operating_point import Share
 from prioritizer.monitoring import unlabelled, verification
 from prioritizer.monitoring.verification import Estimate
-from prioritizer.operating_point import Share
 from prioritizer.statistics.measures import Figure
 from prioritizer.study import AIState, Finding
 

@@ -14,7 +14,7 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
-from prioritizer.calibration import Float64, odds_of, sigmoid
+from prioritizer.calibration.maps import Float64, odds_of, sigmoid
 from prioritizer.ranking.study_risk import MOST_IMAGES, ImagesOfAStudy
 from prioritizer.statistics.measures import Figure
 

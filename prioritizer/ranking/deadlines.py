@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 
-from prioritizer.calibration import AgeGroup, Calibration, age_group
+from prioritizer.calibration.maps import AgeGroup, Calibration, age_group
 from prioritizer.scope.verdict import PopulationRule
 from prioritizer.study import AIState
 

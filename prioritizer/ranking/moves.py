@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from prioritizer.calibration import Calibration
+from prioritizer.calibration.maps import Calibration
 from prioritizer.ranking import deadlines
 from prioritizer.ranking.deadlines import Band, Policy, Stage, Standing
 from prioritizer.ranking.study_risk import risk_of_logits

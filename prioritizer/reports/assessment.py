@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from prioritizer.operating_point import Share
+from prioritizer.calibration.operating_point import Share
 from prioritizer.reports import plots
 from prioritizer.reports.page import Plot, Section, Table
 from prioritizer.statistics import curves

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from prioritizer import calibration
+from prioritizer.calibration import maps
 from prioritizer.statistics.proportion import clusters_of, proportion_interval
 
 Float64 = NDArray[np.float64]
@@ -83,12 +83,12 @@ def calibration_line(probabilities: Float64, labels: Float64) -> tuple[float, fl
     x = np.stack([np.log(clipped / (1 - clipped)), np.ones_like(clipped)], axis=1)
 
     def loss(at: Float64) -> float:
-        return calibration.log_loss(x @ at, labels)
+        return maps.log_loss(x @ at, labels)
 
     # From zero, where every case has weight; from slope 1 a confident and wrong model has no curvature to step by.
     weights = np.zeros(2)
     for _ in range(100):
-        p = calibration.sigmoid(x @ weights)
+        p = maps.sigmoid(x @ weights)
         hessian = (x * (p * (1 - p))[:, None]).T @ x / len(labels) + 1e-9 * np.eye(2)
         step = np.linalg.solve(hessian, x.T @ (p - labels) / len(labels))
         while loss(weights - step) > loss(weights) and np.abs(step).max() > 1e-10:
@@ -134,7 +134,7 @@ def brier_parts(probabilities: Float64, labels: Float64) -> tuple[float, float, 
     Brier = reliability - resolution + uncertainty, up to the spread of the probabilities inside the bins.
     """
     mean = float(labels.mean())
-    bins = calibration.reliability(probabilities, labels, equal_mass=True)
+    bins = maps.reliability(probabilities, labels, equal_mass=True)
     reliability = sum(b.count * (b.predicted - b.observed) ** 2 for b in bins) / len(labels)
     resolution = sum(b.count * (b.observed - mean) ** 2 for b in bins) / len(labels)
     return reliability, resolution, mean * (1 - mean)
@@ -144,22 +144,22 @@ def values(cases: Cases, threshold: float) -> dict[str, float]:
     """Every figure of NAMES at a threshold that was fixed elsewhere; NaN where it cannot be computed."""
     p, y = cases.probabilities, cases.labels
     slope, intercept = calibration_line(p, y)
-    odds = calibration.odds_of(np.clip(p, 1e-6, 1 - 1e-6))
-    in_the_large = calibration.fit_intercept(odds, y)
+    odds = maps.odds_of(np.clip(p, 1e-6, 1 - 1e-6))
+    in_the_large = maps.fit_intercept(odds, y)
     reliability, resolution, uncertainty = brier_parts(p, y)
     found = {
         "roc_auc": roc_auc(y, p),
         "pr_auc": average_precision(y, p) if (y == 1).any() else float("nan"),
         **_at_threshold(y, p >= threshold),
-        "brier": calibration.brier(p, y),
+        "brier": maps.brier(p, y),
         "brier_reliability": reliability,
         "brier_resolution": resolution,
         "brier_uncertainty": uncertainty,
-        "log_loss": calibration.log_loss(calibration.odds_of(p), y),
-        "ece": calibration.expected_calibration_error(p, y),
-        "ece_equal_mass": calibration.expected_calibration_error(p, y, equal_mass=True),
+        "log_loss": maps.log_loss(maps.odds_of(p), y),
+        "ece": maps.expected_calibration_error(p, y),
+        "ece_equal_mass": maps.expected_calibration_error(p, y, equal_mass=True),
         # Another share of pneumonia alone makes a calibration error, which is no fault of the map.
-        "ece_at_prior": calibration.expected_calibration_error(calibration.sigmoid(odds + in_the_large), y),
+        "ece_at_prior": maps.expected_calibration_error(maps.sigmoid(odds + in_the_large), y),
         "calibration_slope": slope,
         "calibration_intercept": intercept,
         "calibration_in_the_large": in_the_large,

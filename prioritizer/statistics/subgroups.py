@@ -10,7 +10,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from prioritizer.operating_point import Share
+from prioritizer.calibration.operating_point import Share
 from prioritizer.statistics import delong
 from prioritizer.statistics.at_threshold import counts
 from prioritizer.statistics.measures import Cases, Figure, Float64, calibration_line, interval, resamples

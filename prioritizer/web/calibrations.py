@@ -10,7 +10,8 @@ from fastapi import APIRouter, Form
 from fastapi.responses import FileResponse, HTMLResponse, RedirectResponse, Response
 
 from prioritizer.access import May, Person
-from prioritizer.calibration import AgeGroup, Calibration
+from prioritizer.calibration.maps import AgeGroup, Calibration
+from prioritizer.calibration.threshold import ThresholdWish
 from prioritizer.db import activating, calibrations
 from prioritizer.db.activating import Decision
 from prioritizer.db.calibrations import Row
@@ -19,7 +20,6 @@ from prioritizer.db.open_places import places_by
 from prioritizer.errors import CalibrationChanged, ModelError, NotAllowed, NotFound
 from prioritizer.ranking import moves
 from prioritizer.study import CalibrationState
-from prioritizer.threshold import ThresholdWish
 from prioritizer.web.desk import Desk, Here, Seeing, Text, needs
 
 MOST_MOVED = 20

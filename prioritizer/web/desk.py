@@ -20,6 +20,7 @@ from jinja2 import Environment, FileSystemLoader, select_autoescape
 
 from prioritizer import __version__
 from prioritizer.access import May, Person
+from prioritizer.calibration.threshold import ThresholdWish
 from prioritizer.config import Settings
 from prioritizer.db import choosing, worklist
 from prioritizer.db.events import THROUGH
@@ -28,7 +29,6 @@ from prioritizer.db.receiving import Quiet
 from prioritizer.db.worklist import Counts
 from prioritizer.ranking.deadlines import Policy, Stage
 from prioritizer.study import Shown, Tried
-from prioritizer.threshold import ThresholdWish
 from prioritizer.web import words
 from prioritizer.web.ahead import Ahead
 from prioritizer.web.pulse import Pulse

@@ -10,8 +10,9 @@ import pytest
 import sqlalchemy as sa
 
 from prioritizer import proposing_threshold
-from prioritizer.calibration import AgeGroup, Calibration
-from prioritizer.cohort_lint import Looked
+from prioritizer.calibration.cohort_lint import Looked
+from prioritizer.calibration.maps import AgeGroup, Calibration
+from prioritizer.calibration.threshold import ThresholdWish
 from prioritizer.config import Settings, Site, Store
 from prioritizer.db import activating, calibrations, local_calibration, scoring, worklist
 from prioritizer.db.activating import Decision
@@ -28,7 +29,6 @@ from prioritizer.recalibrating import Outcome, Request, _ages_possible, _by_age
 from prioritizer.recalibration_report import facts, write
 from prioritizer.statistics.subgroups import Traits
 from prioritizer.study import Logit
-from prioritizer.threshold import ThresholdWish
 from tests.edges.ledgers import AT_ONCE, LEASE, NOW, film, ledger_fixture, receive, score_of  # noqa: F401
 
 BUNDLE = "d" * 64

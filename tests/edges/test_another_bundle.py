@@ -8,7 +8,7 @@ from datetime import timedelta
 import pytest
 import sqlalchemy as sa
 
-from prioritizer.calibration import Calibration
+from prioritizer.calibration.maps import Calibration
 from prioritizer.db import activating, calibrations, connect, delivering, reading, scoring, worklist
 from prioritizer.db.activating import Decision
 from prioritizer.db.calibrations import Verdict

@@ -9,7 +9,7 @@ from datetime import timedelta
 import pytest
 import sqlalchemy as sa
 
-from prioritizer.calibration import Calibration
+from prioritizer.calibration.maps import Calibration
 from prioritizer.db import activating, calibrations, delivering, housekeeping, local_calibration, reading, scoring, worklist
 from prioritizer.db.activating import Activated, Decision
 from prioritizer.db.calibrations import Verdict

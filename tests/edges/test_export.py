@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 import torch
 
-from prioritizer import recalibration
+from prioritizer.calibration import local_fit
+from prioritizer.calibration.operating_point import Trade
 from prioritizer.errors import ConfigError
 from prioritizer.inference import guard_file
 from prioritizer.inference.bundle import GUARD, open_bundle
 from prioritizer.inference.engine import Engine
 from prioritizer.learning import export, graph, network, train
 from prioritizer.learning.recipes import Phase, Picture, Recipe
-from prioritizer.operating_point import Trade
 from prioritizer.scope import image_kind
 from prioritizer.scope.out_of_distribution import Guards
 from tests.edges.training import TINY, phantom_cohort
@@ -55,7 +55,7 @@ def test_the_card_names_what_was_kept_and_how_it_was_chosen(bundle_folder: Path,
     kept = torch.load(run / "best.pt", weights_only=True)["epoch"]
     assert card["training"]["epoch_kept"] == kept
     assert Recipe(**card["training"]["recipe"]) == TINY
-    assert set(card["calibration"]["compared_on_calib"]) == set(recalibration.LEAST)
+    assert set(card["calibration"]["compared_on_calib"]) == set(local_fit.LEAST)
     assert set(card["metrics"]) == {"val_report", "elsewhere"}
     assert card["preprocessing"]["tone"] == "equalised"
 

@@ -12,7 +12,7 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
 
-from prioritizer.calibration import Calibration
+from prioritizer.calibration.maps import Calibration
 from prioritizer.db import connect, delivering, housekeeping, queues, reading, receiving, retention, scoring, senders, worklist
 from prioritizer.db.delivering import ClaimedDelivery
 from prioritizer.db.events import Kind, record

@@ -16,7 +16,7 @@ import sqlalchemy as sa
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from prioritizer.calibration import Calibration
+from prioritizer.calibration.maps import Calibration
 from prioritizer.db import activating, calibrations, clock_steps, reading, ruling, scoring, worklist
 from prioritizer.db.activating import Decision
 from prioritizer.db.calibrations import Verdict

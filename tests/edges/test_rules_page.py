@@ -14,7 +14,7 @@ import sqlalchemy as sa
 
 from prioritizer import ruled as settings_ruled
 from prioritizer.access import May, Role, rights_of
-from prioritizer.calibration import Calibration
+from prioritizer.calibration.maps import Calibration
 from prioritizer.config import Calibration as CalibrationSection
 from prioritizer.config import Settings, Site
 from prioritizer.db import activating, calibrations, connect, migrations, people, ruling, signing_in, worklist

@@ -17,7 +17,8 @@ import torch
 from PIL import Image
 from pydantic import ValidationError
 
-from prioritizer import bundle_card, recalibration
+from prioritizer import bundle_card
+from prioritizer.calibration import local_fit
 from prioritizer.errors import ConfigError
 from prioritizer.gathering import labelled_cohort
 from prioritizer.inference.bundle import open_bundle
@@ -638,8 +639,8 @@ def test_the_card_tells_what_a_hospital_that_was_never_seen_may_expect(
     }
     assert 0 <= found["never_seen_west"].figures["roc_auc"].value <= 1
     assert "never_seen_west_recalibrated" not in found, "a half of so few patients carries no fit"
-    monkeypatch.setattr(recalibration, "LEAST_CLASS", 5)
-    monkeypatch.setitem(recalibration.LEAST, recalibration.INTERCEPT, 5)
+    monkeypatch.setattr(local_fit, "LEAST_CLASS", 5)
+    monkeypatch.setitem(local_fit.LEAST, local_fit.INTERCEPT, 5)
     both = never_seen.measured(run_without_west, hospitals)
     half = both["never_seen_west_recalibrated"].counts
     assert 0 < half["films"] < len(films)

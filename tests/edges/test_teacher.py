@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from prioritizer.calibration import sigmoid
+from prioritizer.calibration.maps import sigmoid
 from prioritizer.errors import ConfigError
 from prioritizer.learning import teachers, train
 from prioritizer.learning.cohorts import read_cohort

@@ -9,7 +9,8 @@ import pytest
 import sqlalchemy as sa
 
 from prioritizer import proposing_threshold
-from prioritizer.calibration import AgeGroup
+from prioritizer.calibration.maps import AgeGroup
+from prioritizer.calibration.threshold import ThresholdWish
 from prioritizer.config import Settings, Site, Store
 from prioritizer.db import activating, calibrations, scoring, worklist
 from prioritizer.db.activating import Decision
@@ -19,7 +20,6 @@ from prioritizer.house_rules import policy_of
 from prioritizer.inference.bundle import open_bundle
 from prioritizer.ranking.deadlines import Stage
 from prioritizer.study import Logit
-from prioritizer.threshold import ThresholdWish
 from tests.edges.ledgers import AT_ONCE, LEASE, NOW, film, ledger_fixture, receive, score_of  # noqa: F401
 
 BUNDLE = open_bundle(None)

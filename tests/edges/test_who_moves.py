@@ -7,7 +7,7 @@ from datetime import timedelta
 
 import sqlalchemy as sa
 
-from prioritizer import fitness
+from prioritizer.calibration import verdict
 from prioritizer.config import Settings
 from prioritizer.inference.bundle import open_bundle
 from prioritizer.recalibrating import Outcome, Request
@@ -32,7 +32,7 @@ def outcome(t_high: float | None) -> Outcome:
         before=replace(BUNDLE.calibration, t_high=0.999),
         ages=None,
         made_at=NOW + timedelta(hours=1),
-        advice=fitness.without_labels(),
+        advice=verdict.without_labels(),
         candidate=candidate,
         entered=candidate,
     )

@@ -13,7 +13,7 @@ from pathlib import Path
 from playwright.sync_api import Browser, Page
 
 from prioritizer.access import Role
-from prioritizer.calibration import Calibration
+from prioritizer.calibration.maps import Calibration
 from prioritizer.clock import utc_now
 from prioritizer.db import calibrations, people
 from prioritizer.db.calibrations import Verdict

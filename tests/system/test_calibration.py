@@ -16,7 +16,7 @@ import pytest
 import sqlalchemy as sa
 from PIL import Image
 
-from prioritizer.calibration import Calibration
+from prioritizer.calibration.maps import Calibration
 from prioritizer.clock import utc_now
 from prioritizer.db import calibrations
 from prioritizer.db.calibrations import Verdict

@@ -14,7 +14,8 @@ import pydicom
 import pytest
 import sqlalchemy as sa
 
-from prioritizer.calibration import AgeGroup, Calibration, expected_calibration_error
+from prioritizer.calibration.maps import AgeGroup, Calibration, expected_calibration_error
+from prioritizer.calibration.operating_point import Wish
 from prioritizer.clock import utc_now
 from prioritizer.cohort_scores import Cache, Looking
 from prioritizer.config import Scope, Settings, Store
@@ -24,7 +25,6 @@ from prioritizer.db.calibrations import Verdict
 from prioritizer.errors import ConfigError
 from prioritizer.house_rules import policy_of, quiet_of
 from prioritizer.inference.bundle import open_bundle
-from prioritizer.operating_point import Wish
 from prioritizer.recalibrating import Outcome, Request, run
 from prioritizer.reports.page import Section
 from prioritizer.scope.header_rules import Strictness

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from prioritizer.calibration.operating_point import Share
 from prioritizer.monitoring.acceptance import acceptance, stands_against
-from prioritizer.operating_point import Share
 
 
 def told(hits: int, of: int) -> dict[str, Any]:

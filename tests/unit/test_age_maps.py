@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from prioritizer.calibration import AgeGroup, Calibration, age_group, as_document, from_document
+from prioritizer.calibration.maps import AgeGroup, Calibration, age_group, as_document, from_document
+from prioritizer.calibration.threshold import ThresholdWish, ages_meant
 from prioritizer.clock import utc_now
 from prioritizer.db.ranking_policy import _policy, _text
 from prioritizer.errors import ConfigError, NotAllowed
@@ -20,7 +21,6 @@ from prioritizer.learning.trials import Trial, parted_by_age
 from prioritizer.ranking.deadlines import Band, Policy, Standing, band_of
 from prioritizer.simulated_site import moved_odds
 from prioritizer.study import AIState
-from prioritizer.threshold import ThresholdWish, ages_meant
 
 ADULTS = Calibration(id="", method="platt", slope=0.5, intercept=1.0, t_high=0.7, t_low=0.2, n=90, events=40, finding="opacity")
 BOTH = Calibration(id="c", method="isotonic", slope=2.0, intercept=-1.0, t_high=0.4, t_low=0.1, n=100, events=50, adults=ADULTS)

@@ -14,6 +14,7 @@ from pathlib import Path
 PACKAGE = Path(__file__).resolve().parents[2] / "prioritizer"
 PURE = frozenset(
     {
+        "calibration",
         "monitoring",
         "reading_queue",
         "ranking",
@@ -22,18 +23,11 @@ PURE = frozenset(
         "statistics",
         "access",
         "study",
-        "calibration",
-        "calibration_maps",
-        "recalibration",
-        "operating_point",
-        "cohort_lint",
         "ruling",
-        "threshold",
         "config",
         "config_template",
         "errors",
         "identity",
-        "fitness",
         "search",
         "log_redaction",
         "exception_places",

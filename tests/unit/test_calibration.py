@@ -13,7 +13,7 @@ from sklearn.calibration import calibration_curve
 from sklearn.metrics import brier_score_loss, recall_score
 from sklearn.metrics import log_loss as sklearn_log_loss
 
-from prioritizer.calibration import (
+from prioritizer.calibration.maps import (
     Calibration,
     brier,
     expected_calibration_error,

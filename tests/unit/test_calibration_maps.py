@@ -15,7 +15,8 @@ from scipy.optimize import minimize
 from scipy.special import expit, logit
 from sklearn.isotonic import IsotonicRegression
 
-from prioritizer.calibration import (
+from prioritizer.calibration.local_fit import INTERCEPT, ISOTONIC, LEAST, NONE, PLATT, SHRUNK, TEMPERATURE, Fit, Sample, first_map, fitted
+from prioritizer.calibration.maps import (
     LEAST_SLOPE,
     SLOPE_SPREAD,
     Calibration,
@@ -30,7 +31,6 @@ from prioritizer.calibration import (
     odds_of,
     shift_to,
 )
-from prioritizer.recalibration import INTERCEPT, ISOTONIC, LEAST, NONE, PLATT, SHRUNK, TEMPERATURE, Fit, Sample, first_map, fitted
 
 BEFORE = Calibration(id="before", method="temperature", slope=0.8, intercept=0.2, t_high=0.6, t_low=0.1, n=500, events=100)
 BENT = replace(BEFORE, slope=1.2, knots=((-3.0, 0.05), (-1.0, 0.2), (0.5, 0.2), (2.0, 0.9)))
@@ -252,7 +252,7 @@ def test_both_calibration_errors_see_a_shift(equal_mass: bool) -> None:
 
 
 def test_equally_filled_bins_hold_equally_many() -> None:
-    from prioritizer.calibration import reliability
+    from prioritizer.calibration.maps import reliability
 
     logits, labels = drawn(205)
     assert {b.count for b in reliability(expit(logits) ** 4, labels, equal_mass=True)} == {20, 21}

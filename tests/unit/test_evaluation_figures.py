@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from sklearn.metrics import accuracy_score, f1_score, precision_score, roc_curve
 
-from prioritizer import fitness
-from prioritizer.fitness import CARE, FIT, NOT, Evidence
-from prioritizer.operating_point import Share
+from prioritizer.calibration import verdict
+from prioritizer.calibration.operating_point import Share
+from prioritizer.calibration.verdict import CARE, FIT, NOT, Evidence
 from prioritizer.statistics import curves
 from prioritizer.statistics.at_threshold import Counts, counts, predictive_values
 from prioritizer.statistics.measures import NAMES, Cases, Figure, brier_parts, figures, interval, values
@@ -149,7 +149,7 @@ GOOD = Evidence(
 
 
 def test_a_network_that_passes_every_floor_is_fit():
-    assert fitness.judge([GOOD]).word == FIT
+    assert verdict.judge([GOOD]).word == FIT
 
 
 @pytest.mark.parametrize(
@@ -172,15 +172,15 @@ def test_a_network_that_passes_every_floor_is_fit():
     ],
 )
 def test_what_falls_below_a_floor_is_named(change: dict[str, object], word: str, said: str):
-    found = fitness.judge([replace(GOOD, **change)])
+    found = verdict.judge([replace(GOOD, **change)])
     assert found.word == word
     assert said in found.said
 
 
 def test_the_worst_cohort_counts_and_another_hospital_lifts_the_bar_of_the_own_split():
     own = replace(GOOD, cohort="own split", own_source=True)
-    assert fitness.judge([own, GOOD]).word == FIT
+    assert verdict.judge([own, GOOD]).word == FIT
     bad = replace(GOOD, cohort="adults", auc=Figure(value=0.5, low=0.4, high=0.6))
-    found = fitness.judge([own, GOOD, bad])
+    found = verdict.judge([own, GOOD, bad])
     assert found.word == NOT
     assert found.said.startswith("adults:")

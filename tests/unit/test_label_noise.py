@@ -8,16 +8,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from prioritizer import fitness, recalibrating, recalibration_report
-from prioritizer.calibration import Calibration, sigmoid
+from prioritizer import recalibrating, recalibration_report
+from prioritizer.calibration import verdict
+from prioritizer.calibration.cohort_lint import Looked
+from prioritizer.calibration.local_fit import INTERCEPT, PLATT, SHRUNK, TEMPERATURE, Sample, fitted_to, recalibrate
+from prioritizer.calibration.maps import Calibration, sigmoid
+from prioritizer.calibration.operating_point import Wish
 from prioritizer.clock import utc_now
-from prioritizer.cohort_lint import Looked
 from prioritizer.errors import ConfigError
 from prioritizer.gathering import Gathered
 from prioritizer.inference.bundle import open_bundle
-from prioritizer.operating_point import Wish
 from prioritizer.recalibrating import Outcome, Request
-from prioritizer.recalibration import INTERCEPT, PLATT, SHRUNK, TEMPERATURE, Sample, fitted_to, recalibrate
 
 BEFORE = Calibration(id="before", method="platt", slope=1.0, intercept=0.0, t_high=0.5, t_low=0.1)
 SHARE = 0.15
@@ -103,9 +104,9 @@ def outcome(source: str, **asked: object) -> Outcome:
 
 def test_text_mined_labels_are_never_fit_and_the_difference_that_they_may_make_is_computed(tmp_path: Path) -> None:
     read, mined = outcome("radiologists"), outcome("text-mined")
-    assert (read.advice.word, read.noisy) == (fitness.CARE, "")
+    assert (read.advice.word, read.noisy) == (verdict.CARE, "")
     assert read.advice.said.startswith("Specificity"), read.advice.said
-    assert mined.advice.word == fitness.CARE
+    assert mined.advice.word == verdict.CARE
     assert "labels are text-mined" in mined.advice.said.lower()
     assert "--label-noise 0.15" in mined.advice.said
     stated = outcome("text-mined", label_noise=0.15)
@@ -129,10 +130,10 @@ def test_a_share_that_is_none_is_refused_and_so_is_one_without_labels() -> None:
 
 def test_one_rule_judges_a_recalibration_and_a_network() -> None:
     found = outcome("radiologists")
-    assert found.advice.rule == fitness.rule_of()
+    assert found.advice.rule == verdict.rule_of()
     few = outcome("radiologists", wish=Wish(sensitivity=0.5))
-    assert few.advice.word == fitness.CARE, "the site chose a low sensitivity: it is told, and not advised against"
+    assert few.advice.word == verdict.CARE, "the site chose a low sensitivity: it is told, and not advised against"
     assert few.advice.said.startswith("Sensitivity 0.5")
     ignored = outcome("radiologists", ignore_scope=True)
-    assert ignored.advice.word == fitness.CARE
+    assert ignored.advice.word == verdict.CARE
     assert "the model's scope was ignored" in ignored.advice.said

@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import beta
 
-from prioritizer.calibration import Calibration
-from prioritizer.operating_point import Share, Wish, operating_point
-from prioritizer.recalibration import Sample
+from prioritizer.calibration.local_fit import Sample
+from prioritizer.calibration.maps import Calibration
+from prioritizer.calibration.operating_point import Share, Wish, operating_point
 from prioritizer.statistics.at_threshold import counts
 from prioritizer.statistics.measures import Cases, figures
 from prioritizer.statistics.proportion import clusters_of, effective_number, proportion_interval

@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 from scipy.special import expit
 from scipy.stats import beta
 
-from prioritizer import cohort_lint, recalibration
-from prioritizer.calibration import Calibration, expected_calibration_error, sigmoid
-from prioritizer.cohort_lint import WHOLE, Looked, Twins
+from prioritizer.calibration import cohort_lint, local_fit
+from prioritizer.calibration.cohort_lint import WHOLE, Looked, Twins
+from prioritizer.calibration.local_fit import INTERCEPT, ISOTONIC, NONE, PLATT, SHRUNK, TEMPERATURE, Sample, recalibrate
+from prioritizer.calibration.maps import Calibration, expected_calibration_error, sigmoid
+from prioritizer.calibration.operating_point import Wish, by_flags, kept, operating_point, reclassified
 from prioritizer.errors import CohortUnfit
-from prioritizer.operating_point import Wish, by_flags, kept, operating_point, reclassified
-from prioritizer.recalibration import INTERCEPT, ISOTONIC, NONE, PLATT, SHRUNK, TEMPERATURE, Sample, recalibrate
 from prioritizer.statistics import measures
 from prioritizer.statistics.measures import Figure
 
@@ -110,7 +110,7 @@ def test_an_enriched_cohort_is_moved_back_to_the_sites_prevalence() -> None:
 
 def test_no_patient_stands_in_two_folds_and_both_classes_in_all() -> None:
     cohort = sample(300, images=3)
-    folds = recalibration.folds_of(cohort, seed=1)
+    folds = local_fit.folds_of(cohort, seed=1)
     homes: dict[str, set[int]] = {}
     for patient, fold in zip(cohort.patients, folds, strict=True):
         homes.setdefault(patient, set()).add(int(fold))
@@ -127,15 +127,15 @@ def test_the_same_seed_gives_the_same_outcome() -> None:
 
 def test_a_prevalence_moves_the_mean_of_unlabelled_images() -> None:
     cohort = sample(300)
-    assert recalibration.shifted_to(cohort.logits, BEFORE, 0.2).probabilities(cohort.logits).mean() == pytest.approx(0.2, abs=1e-6)
+    assert local_fit.shifted_to(cohort.logits, BEFORE, 0.2).probabilities(cohort.logits).mean() == pytest.approx(0.2, abs=1e-6)
 
 
 def test_a_prevalence_alone_moves_by_the_difference_of_the_odds() -> None:
-    assert recalibration.shifted_from_its_own(BEFORE, 0.2).intercept == pytest.approx(0.0)
-    assert recalibration.shifted_from_its_own(BEFORE, 0.5).intercept == pytest.approx(np.log(4))
-    assert recalibration.shifted_from_its_own(replace(BEFORE, prevalence=0.5), 0.5).intercept == pytest.approx(0.0)
+    assert local_fit.shifted_from_its_own(BEFORE, 0.2).intercept == pytest.approx(0.0)
+    assert local_fit.shifted_from_its_own(BEFORE, 0.5).intercept == pytest.approx(np.log(4))
+    assert local_fit.shifted_from_its_own(replace(BEFORE, prevalence=0.5), 0.5).intercept == pytest.approx(0.0)
     with pytest.raises(CohortUnfit, match="does not say"):
-        recalibration.shifted_from_its_own(replace(BEFORE, n=0, events=0), 0.5)
+        local_fit.shifted_from_its_own(replace(BEFORE, n=0, events=0), 0.5)
 
 
 # --- thresholds ----------------------------------------------------------------------------------------------------

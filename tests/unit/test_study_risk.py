@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prioritizer.calibration import Calibration, Float64, odds_of, sigmoid
+from prioritizer.calibration.maps import Calibration, Float64, odds_of, sigmoid
 from prioritizer.monitoring.turnaround import Seen, label_free
 from prioritizer.ranking.study_risk import ImagesOfAStudy, risk_of_logits, study_risk
 

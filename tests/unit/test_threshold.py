@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from prioritizer.calibration import Calibration
+from prioritizer.calibration.maps import Calibration
+from prioritizer.calibration.operating_point import Trade
+from prioritizer.calibration.threshold import SeenHere, ThresholdWish, threshold_of, with_threshold
 from prioritizer.errors import NotAllowed
-from prioritizer.operating_point import Trade
-from prioritizer.threshold import SeenHere, ThresholdWish, threshold_of, with_threshold
 
 MAP = Calibration(id="own", method="temperature", slope=0.8, intercept=-0.3, t_high=0.5, t_low=0.1)
 TRADE = Trade(logit=np.array([-2.0, 0.0, 2.0]), sensitivity=np.array([1.0, 0.9, 0.5]), specificity=np.array([0.2, 0.7, 0.95]))

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prioritizer.operating_point import Trade, trade
+from prioritizer.calibration.operating_point import Trade, trade
 
 CASES = st.lists(st.tuples(st.floats(-8, 8), st.integers(0, 1)), min_size=4, max_size=60).filter(lambda c: len({y for _, y in c}) == 2)
 

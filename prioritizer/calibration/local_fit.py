@@ -14,7 +14,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from prioritizer.calibration import (
+from prioritizer.calibration.map_fits import fitted_map
+from prioritizer.calibration.maps import (
     Calibration,
     Float64,
     fit_intercept,
@@ -26,7 +27,6 @@ from prioritizer.calibration import (
     shift_to,
     sigmoid,
 )
-from prioritizer.calibration_maps import fitted_map
 from prioritizer.errors import CohortUnfit
 from prioritizer.statistics.measures import Figure, mean_figure
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from prioritizer.operating_point import LEAST_FOR_SENSITIVITY, Share
-from prioritizer.recalibration import LEAST_CLASS, MODERATE
+from prioritizer.calibration.local_fit import LEAST_CLASS, MODERATE
+from prioritizer.calibration.operating_point import LEAST_FOR_SENSITIVITY, Share
 from prioritizer.statistics.measures import Figure
 
 FIT, CARE, NOT = "fit to activate", "activate with care", "do not activate"

@@ -6,9 +6,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from prioritizer.calibration import AgeGroup, Calibration, Float64
+from prioritizer.calibration.maps import AgeGroup, Calibration, Float64
+from prioritizer.calibration.operating_point import Trade, by_flags, probability_at
 from prioritizer.errors import NotAllowed
-from prioritizer.operating_point import Trade, by_flags, probability_at
 
 LEAST_SCORED = 30
 """Scored studies of this site without which nothing is said of flags a day."""

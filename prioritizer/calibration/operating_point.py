@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from prioritizer.calibration import Calibration, Float64, threshold_at_sensitivity
-from prioritizer.recalibration import Sample, folds_of
+from prioritizer.calibration.local_fit import Sample, folds_of
+from prioritizer.calibration.maps import Calibration, Float64, threshold_at_sensitivity
 from prioritizer.statistics.proportion import Clusters, clusters_of, effective_number, proportion_interval
 
 LEAST_FOR_SENSITIVITY = 50

@@ -25,7 +25,7 @@ import sqlalchemy as sa
 
 from benchmarks.line import Daemon, Modality, film_of_10_mb, running
 from prioritizer.access import RIGHTS, May, Role
-from prioritizer.config import Settings, Site
+from prioritizer.config.settings import Settings, Site
 from prioritizer.db import connect, migrations, people, signing_in
 from prioritizer.db.ordering import WORKLIST
 from prioritizer.db.places import place_of

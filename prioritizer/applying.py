@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from prioritizer.config import Settings
+from prioritizer.config.policy import policy_of
+from prioritizer.config.settings import Settings
 from prioritizer.db import calibrations, connect, migrations
 from prioritizer.db.in_force import InForce
 from prioritizer.errors import CalibrationChanged, PrioritizerError
-from prioritizer.house_rules import policy_of
 from prioritizer.inference.bundle import Bundle
 from prioritizer.ruled import in_force_for
 

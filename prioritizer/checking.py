@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from prioritizer.config import UNNAMED, Settings, is_loopback
-from prioritizer.config import Destination as ConfiguredDestination
+from prioritizer.config.settings import UNNAMED, Settings, is_loopback
+from prioritizer.config.settings import Destination as ConfiguredDestination
 from prioritizer.dicom.result_forms import proposed_results
 from prioritizer.dicom.sender import Destination, Offer, Sender
 from prioritizer.errors import ModelError, PermanentRefusal, PrioritizerError, Transient
@@ -155,20 +155,20 @@ def _database(settings: Settings) -> Iterator[Proof]:
 
 def _rules(settings: Settings, engine: sa.Engine) -> Proof:
     """The ruling that lies above the configuration, and whether the two go together."""
-    from prioritizer import ruling
+    from prioritizer.config import settings_override
     from prioritizer.ruled import MEND, holding_for
 
     found = holding_for(engine, settings)
     if found.active is None:
         return Proof(what="rules", ok=True, said="the configuration alone")
-    said = found.fault or f"ruling {found.active.id} above the configuration: {ruling.told(found.changes)}"
+    said = found.fault or f"ruling {found.active.id} above the configuration: {settings_override.told(found.changes)}"
     return Proof(what="rules", ok=not found.fault, said=said, mend=MEND)
 
 
 def _population(settings: Settings, engine: sa.Engine) -> Iterator[Proof]:
     """Whether images of another population or device than in training are left unscored, and what lifts that."""
+    from prioritizer.config.policy import policy_of
     from prioritizer.db import calibrations
-    from prioritizer.house_rules import policy_of
     from prioritizer.inference.bundle import open_bundle
 
     try:

@@ -13,14 +13,14 @@ import sqlalchemy as sa
 
 from prioritizer import standing, watching
 from prioritizer.clock import utc_now
-from prioritizer.config import Settings
+from prioritizer.config.policy import policy_of, quiet_of
+from prioritizer.config.settings import Settings
 from prioritizer.db import clock_steps, copies, healing, housekeeping, left_out, reading, receiving, retention, signing_in
 from prioritizer.db.retention import Deadlines
 from prioritizer.db.ruled import holding
 from prioritizer.dicom import attributes
 from prioritizer.dicom.spool import Spool
 from prioritizer.errors import Transient
-from prioritizer.house_rules import policy_of, quiet_of
 from prioritizer.ranking.deadlines import Policy, Stage
 from prioritizer.receive_station import rebuild
 from prioritizer.standing import Lasting, Parts

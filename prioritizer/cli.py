@@ -20,7 +20,7 @@ from prioritizer.errors import ConfigError, NotFound
 if TYPE_CHECKING:
     import sqlalchemy as sa
 
-    from prioritizer.config import Settings
+    from prioritizer.config.settings import Settings
     from prioritizer.ranking.deadlines import Policy
 
 HELP = """Orders a chest radiograph reading worklist by calibrated risk, under a bound. Triage support, never a diagnosis.
@@ -38,7 +38,7 @@ app.add_typer(cli_identity.app)
 
 def policy_for(settings: Settings) -> Policy:
     """The ranking policy with the bundle's thresholds; raises ModelError when the bundle cannot be trusted."""
-    from prioritizer.house_rules import policy_of
+    from prioritizer.config.policy import policy_of
     from prioritizer.inference.bundle import open_bundle
 
     return policy_of(settings, open_bundle(settings.model.bundle))

@@ -14,7 +14,7 @@ from prioritizer.errors import ConfigError, Transient
 if TYPE_CHECKING:
     import sqlalchemy as sa
 
-    from prioritizer.config import Settings
+    from prioritizer.config.settings import Settings
     from prioritizer.ranking.deadlines import Policy
 
 ConfigFile = Annotated[
@@ -35,7 +35,7 @@ STANDARD_FILES = (Path("prioritizer.toml"), Path("/etc/prioritizer/prioritizer.t
 
 def settings_of(config: Path | None) -> tuple[Settings, Path | None]:
     """The settings and the file they came from."""
-    from prioritizer.config import read_settings
+    from prioritizer.config.settings import read_settings
 
     path = config or next((file for file in STANDARD_FILES if file.is_file()), None)
     return read_settings(path), path
@@ -83,8 +83,8 @@ def in_force_of(config: Path | None) -> tuple[sa.Engine, Settings]:
 
 def rules_of(settings: Settings) -> Policy:
     """The configured ranking rules; without the bundle's thresholds where it cannot be trusted, for then nothing is raised here."""
+    from prioritizer.config.policy import policy_of
     from prioritizer.errors import ModelError
-    from prioritizer.house_rules import policy_of
     from prioritizer.inference.bundle import open_bundle
 
     try:

@@ -16,7 +16,7 @@ from prioritizer.contract import out, print_json, talk, verb
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from prioritizer.config import Settings
+    from prioritizer.config.settings import Settings
 
 app = typer.Typer()
 people = typer.Typer(help="Who may sign in: invite, change roles, disable, sign out, tokens for programs.", no_args_is_help=True)

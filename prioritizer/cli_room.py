@@ -13,7 +13,7 @@ from prioritizer.contract import out, print_json, talk, verb
 from prioritizer.study import Finding
 
 if TYPE_CHECKING:
-    from prioritizer.config import Settings
+    from prioritizer.config.settings import Settings
 
 app = typer.Typer()
 

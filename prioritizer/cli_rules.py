@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     import sqlalchemy as sa
 
-    from prioritizer.config import Settings
+    from prioritizer.config.settings import Settings
     from prioritizer.db.ruling import Done
     from prioritizer.ranking.deadlines import Policy
 

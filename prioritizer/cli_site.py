@@ -16,7 +16,7 @@ from prioritizer.contract import out, print_json, talk, verb
 if TYPE_CHECKING:
     import sqlalchemy as sa
 
-    from prioritizer.config import Settings
+    from prioritizer.config.settings import Settings
     from prioritizer.db.activating import Activated
     from prioritizer.db.calibrations import Row
     from prioritizer.inference.bundle import Bundle
@@ -100,7 +100,7 @@ def recalibrate(
 
 def _site(config: Path | None) -> tuple[sa.Engine, Settings, Bundle, Policy]:
     """The ledger, the settings, the bundle and its policy."""
-    from prioritizer.house_rules import policy_of
+    from prioritizer.config.policy import policy_of
     from prioritizer.inference.bundle import open_bundle
 
     engine, settings = ledger_of(config)
@@ -204,8 +204,8 @@ def activate(
     as_json: AsJson = False,
 ) -> None:
     """Put a calibration in force: every unread study is scored and placed anew in that moment. No restart."""
+    from prioritizer.config.policy import quiet_of
     from prioritizer.db import activating, calibrations
-    from prioritizer.house_rules import quiet_of
 
     engine, settings, _, policy = _site(config)
     decision = activating.Decision(who=who, second_person=settings.calibration.second_person, against_advice=against_advice)
@@ -222,8 +222,8 @@ def rollback(
     as_json: AsJson = False,
 ) -> None:
     """Go back to what applied before the active calibration. Needs nobody's approval."""
+    from prioritizer.config.policy import quiet_of
     from prioritizer.db import activating
-    from prioritizer.house_rules import quiet_of
 
     engine, settings, _, policy = _site(config)
     _say_done(activating.roll_back(engine, who, policy, quiet_of(settings), utc_now(), to_own=own), as_json=as_json)

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from prioritizer.config import Settings
+from prioritizer.config.settings import Settings
 from prioritizer.dicom import develop
 from prioritizer.errors import Unprocessable
 from prioritizer.inference.bundle import Bundle, sha256_of

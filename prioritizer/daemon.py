@@ -25,23 +25,14 @@ import sdnotify
 import sqlalchemy as sa
 from apscheduler.schedulers.background import BackgroundScheduler
 
-from prioritizer import (
-    __version__,
-    bundle_card,
-    conformance,
-    doctor,
-    identity_steps,
-    proposing_threshold,
-    recovery,
-    ruled,
-    ruled_effect,
-    watching,
-)
+from prioritizer import __version__, bundle_card, conformance, doctor, identity_steps, proposing_threshold, ruled, ruled_effect, watching
 from prioritizer.access import Role
 from prioritizer.calibration.threshold import ThresholdWish
 from prioritizer.chores import NO_ANSWER, Chores
 from prioritizer.clock import utc_now
-from prioritizer.config import Settings, read_settings
+from prioritizer.config import last_good
+from prioritizer.config.policy import policy_of, quiet_of
+from prioritizer.config.settings import Settings, read_settings
 from prioritizer.darkroom import SandboxedDarkroom
 from prioritizer.db import calibrations, clock_steps, connect, daemons, housekeeping, local_calibration, migrations, people, scoring
 from prioritizer.db.ruled import holding
@@ -52,7 +43,6 @@ from prioritizer.dicom.sender import Destination, Sender
 from prioritizer.dicom.spool import Spool
 from prioritizer.errors import CalibrationChanged, ConfigError, ModelError, Transient
 from prioritizer.figures import LedgerCollector, exposition
-from prioritizer.house_rules import policy_of, quiet_of
 from prioritizer.inference.bundle import Bundle, open_bundle
 from prioritizer.inference.sandbox import ChildDied, Sandbox
 from prioritizer.inference.worker import EngineProcess
@@ -548,7 +538,7 @@ class Daemon:
 
     def _say_ready(self) -> None:
         if self.fault is None:
-            recovery.remember(self.settings)
+            last_good.remember(self.settings)
         state = f"AI is off: {self.ai_off}" if self.ai_off else f"scoring with {self.bundle.name if self.bundle else '?'}"
         self._notifier.notify(f"READY=1\nSTATUS=port {self.listener.port}, {state}")
         log.info(

@@ -12,8 +12,8 @@ import sqlalchemy as sa
 from rich.console import Console
 
 from prioritizer import listing
-from prioritizer.config import Destination as ConfiguredDestination
-from prioritizer.config import Settings
+from prioritizer.config.settings import Destination as ConfiguredDestination
+from prioritizer.config.settings import Settings
 from prioritizer.db import worklist
 from prioritizer.dicom.pacs_stand_in import PacsStandIn, running_pacs
 from prioritizer.dicom.phantom_files import PhantomPatient, phantom_file, phantom_study_uid

@@ -14,8 +14,8 @@ from datetime import UTC, datetime
 import sqlalchemy as sa
 
 from prioritizer.checking import SET_IT, Proof
-from prioritizer.config import Destination as ConfiguredDestination
-from prioritizer.config import Settings
+from prioritizer.config.settings import Destination as ConfiguredDestination
+from prioritizer.config.settings import Settings
 from prioritizer.db import senders, worklist
 from prioritizer.dicom.phantom_files import PhantomPatient, phantom_file
 from prioritizer.dicom.result_forms import proposed_results

@@ -17,7 +17,7 @@ from rich.progress import track
 
 from prioritizer.applying import NO_LEDGER, in_force_at
 from prioritizer.calibration.maps import Calibration
-from prioritizer.config import Settings
+from prioritizer.config.settings import Settings
 from prioritizer.db import local_calibration
 from prioritizer.db.in_force import InForce
 from prioritizer.dicom import develop

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from prioritizer.config import is_loopback, read_settings
-from prioritizer.config_template import configuration_text
+from prioritizer.config.settings import is_loopback, read_settings
+from prioritizer.config.template import configuration_text
 from prioritizer.errors import ConfigError
 
 TITLE_AT_HOST = re.compile(r"^(?P<ae>[^@\s]{1,16})@(?P<host>[^:\s]+)(?::(?P<port>\d{1,5}))?$")

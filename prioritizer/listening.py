@@ -14,7 +14,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
-from prioritizer.config import Settings
+from prioritizer.config.settings import Settings
 from prioritizer.dicom.listener import ListenerSettings, PeerRule, spawn_environment
 
 log = logging.getLogger(__name__)

@@ -16,14 +16,14 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from prioritizer.config import Settings
+from prioritizer.config.policy import policy_of
+from prioritizer.config.settings import Settings
 from prioritizer.db import calibrations, connect, copies, daemons, queues, senders, worklist
 from prioritizer.db.copies import Newer
 from prioritizer.db.ordering import Order, View, Wanted
 from prioritizer.db.side_by_side import side_by_side
 from prioritizer.db.worklist import Row
 from prioritizer.errors import ModelError
-from prioritizer.house_rules import policy_of
 from prioritizer.ranking.deadlines import Stage
 from prioritizer.ruled import in_force_for
 from prioritizer.web import words

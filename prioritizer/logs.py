@@ -8,7 +8,7 @@ import sys
 from typing import Final
 
 from prioritizer.clock import utc_now
-from prioritizer.config import Settings
+from prioritizer.config.settings import Settings
 from prioritizer.exception_places import guard_standard_error
 from prioritizer.log_redaction import Discreet, discreet
 

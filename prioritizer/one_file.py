@@ -9,11 +9,11 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from prioritizer.config import Settings
+from prioritizer.config.policy import rules_of
+from prioritizer.config.settings import Settings
 from prioritizer.dicom import develop
 from prioritizer.dicom.attributes import instance_of_file
 from prioritizer.errors import Unprocessable
-from prioritizer.house_rules import rules_of
 from prioritizer.inference.bundle import Bundle
 from prioritizer.inference.engine import Outputs
 from prioritizer.inference.sandbox import ChildDied, Sandbox

@@ -16,12 +16,12 @@ from prioritizer.calibration.maps import AgeGroup, Calibration, as_document
 from prioritizer.calibration.operating_point import Trade
 from prioritizer.calibration.threshold import SeenHere, ThresholdWish, ages_meant, threshold_of, with_threshold
 from prioritizer.calibration.verdict import CARE
-from prioritizer.config import Settings
+from prioritizer.config.policy import policy_of
+from prioritizer.config.settings import Settings
 from prioritizer.db import arrivals, calibrations
 from prioritizer.db.calibrations import Row, Verdict
 from prioritizer.db.in_force import digest_of, document_text
 from prioritizer.errors import CalibrationChanged, ConfigError, NotFound
-from prioritizer.house_rules import policy_of
 from prioritizer.inference.bundle import Bundle, open_bundle
 from prioritizer.ranking.deadlines import Stage
 from prioritizer.ranking.study_risk import risk_of_logits

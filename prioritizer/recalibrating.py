@@ -23,13 +23,13 @@ from prioritizer.calibration.maps import AgeGroup, Calibration, sigmoid
 from prioritizer.calibration.operating_point import OperatingPoint, Wish, by_flags, kept, operating_point, probability_at
 from prioritizer.calibration.verdict import AUC_FLOOR, NOT, SENSITIVITY_FLOOR, Evidence, Fitness
 from prioritizer.cohort_scores import Cache, Looking
-from prioritizer.config import Settings
+from prioritizer.config.policy import policy_of, rules_of
+from prioritizer.config.settings import Settings
 from prioritizer.db import calibrations
 from prioritizer.db.calibrations import Verdict
 from prioritizer.db.in_force import digest_of, document_text
 from prioritizer.errors import CalibrationChanged, CohortUnfit, ConfigError
 from prioritizer.gathering import Gathered
-from prioritizer.house_rules import policy_of, rules_of
 from prioritizer.inference.bundle import Bundle, open_bundle
 from prioritizer.learning.labelled import TEXT_MINED
 from prioritizer.reports.page import Section

@@ -10,12 +10,12 @@ from collections.abc import Callable, Mapping
 
 import sqlalchemy as sa
 
-from prioritizer import ruling
-from prioritizer.config import Settings
+from prioritizer.config import settings_override
+from prioritizer.config.policy import policy_of
+from prioritizer.config.settings import Settings
 from prioritizer.db.housekeeping import Alarm
 from prioritizer.db.ruled import Ruled, holding
 from prioritizer.errors import RulingUnfit, Transient
-from prioritizer.house_rules import policy_of
 
 FRESH_S = 1.0
 """Seconds for which a page may go on with what it read: a request asks ten times."""
@@ -39,7 +39,7 @@ def in_force_for(engine: sa.Engine, settings: Settings) -> Settings:
 def over(settings: Settings, changes: Mapping[str, str | float]) -> Settings:
     """Settings with the changes over them, where they go together; else the settings alone, as the ledger has it."""
     try:
-        return ruling.applied(settings, changes) if changes else settings
+        return settings_override.applied(settings, changes) if changes else settings
     except RulingUnfit:
         return settings
 

@@ -12,14 +12,15 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from prioritizer import ruling, watching
 from prioritizer import simulation_words as words
-from prioritizer.config import Settings
+from prioritizer import watching
+from prioritizer.config import settings_override
+from prioritizer.config.policy import policy_of
+from prioritizer.config.settings import Settings
 from prioritizer.db.calibrations import applying
 from prioritizer.db.open_places import open_places
 from prioritizer.db.ruled import holding
 from prioritizer.errors import ConfigError, ModelError, NotFound
-from prioritizer.house_rules import policy_of
 from prioritizer.inference.bundle import open_bundle
 from prioritizer.monitoring.acceptance import acceptance
 from prioritizer.ranking import moves
@@ -49,7 +50,7 @@ def effect_of(settings: Settings, engine: sa.Engine, changes: Mapping[str, Any],
         policy = policy_of(settings, bundle)
     except ModelError:
         policy = policy_of(settings, None)
-    wanted = ruling.changed(policy, changes)
+    wanted = settings_override.changed(policy, changes)
     told["changes"] = wanted
     if leaves_shadow(holding(engine, policy).policy, _over(policy, wanted)):
         told["acceptance"] = _accepted(settings, engine, policy, now)
@@ -109,7 +110,7 @@ def _said(proposed: Effect, first: Effect) -> list[str]:
 
 
 def _over(policy: Policy, changes: Mapping[str, str | float]) -> Policy:
-    return ruling.over(policy, changes) if changes else policy
+    return settings_override.over(policy, changes) if changes else policy
 
 
 def _room(settings: Settings, engine: sa.Engine, now: datetime) -> tuple[Scenario, Policy, Said, bool]:
@@ -133,7 +134,7 @@ def _order(effect: Effect) -> dict[str, Any]:
     rules, everyone = effect.setting.policy, effect.classes[ALL]
     return {
         "order": effect.setting.name,
-        "rules": "STAT, then arrival" if effect.setting.name == FIFO else ruling.told(ruling.values_of(rules)),
+        "rules": "STAT, then arrival" if effect.setting.name == FIFO else settings_override.told(settings_override.values_of(rules)),
         "raised": _number(effect.raised.value),
         "flagged": _mean(effect, (FLAGGED, FALSE)),
         "others": _mean(effect, (MISSED, QUIET, UNSCORED)),
@@ -173,8 +174,8 @@ class Remembered:
         """The effect; with `anew` false the one that was shown of the same values under the same rules, where there was one."""
         settings = self._settings()
         policy = policy_of(settings, None)
-        rules = ruling.text_of(ruling.configured(settings))
-        key = (ruling.text_of(ruling.changed(policy, changes)), holding(self._engine, policy).change, rules)
+        rules = settings_override.text_of(settings_override.configured(settings))
+        key = (settings_override.text_of(settings_override.changed(policy, changes)), holding(self._engine, policy).change, rules)
         with self._turn:
             kept = None if anew else self._kept.get(key)
             if kept is None:

@@ -10,8 +10,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from prioritizer import ruling
-from prioritizer.config import Settings
+from prioritizer.config import settings_override
+from prioritizer.config.settings import Settings
 from prioritizer.db.ruled import Row, Ruled
 from prioritizer.simulation_words import SIMULATED, minutes
 
@@ -24,9 +24,9 @@ def as_json(row: Row) -> dict[str, Any]:
 def in_force_as_json(settings: Settings, holds: Ruled) -> dict[str, Any]:
     """What is configured, what is ruled, what is in force."""
     return {
-        "configured": ruling.configured(settings),
+        "configured": settings_override.configured(settings),
         "ruled": dict(holds.changes),
-        "in_force": ruling.values_of(holds.policy),
+        "in_force": settings_override.values_of(holds.policy),
         "ruling": holds.active.id if holds.active else None,
         "change": holds.change,
         "fault": holds.fault,
@@ -39,9 +39,14 @@ def show_list(settings: Settings, holds: Ruled, rows: Sequence[Row], out: Consol
         out.print(Text(f"!! {holds.fault}. The configuration alone holds.", style="bold red"), soft_wrap=True)
     told = in_force_as_json(settings, holds)
     table = Table("Rule", "Configured", "Ruled", "In force", title="The site's rules", title_justify="left")
-    for key in ruling.KEYS:
-        ruled = ruling.shown(key, told["ruled"][key]) if key in told["ruled"] else ""
-        cells = (ruling.NAMES[key], ruling.shown(key, told["configured"][key]), ruled, ruling.shown(key, told["in_force"][key]))
+    for key in settings_override.KEYS:
+        ruled = settings_override.shown(key, told["ruled"][key]) if key in told["ruled"] else ""
+        cells = (
+            settings_override.NAMES[key],
+            settings_override.shown(key, told["configured"][key]),
+            ruled,
+            settings_override.shown(key, told["in_force"][key]),
+        )
         table.add_row(*map(Text, cells))
     out.print(table)
     if not rows:
@@ -52,14 +57,18 @@ def show_list(settings: Settings, holds: Ruled, rows: Sequence[Row], out: Consol
 
 def said_of(row: Row) -> str:
     """One ruling in a line."""
-    what = f"!! {row.fault}" if row.fault else ruling.told(row.changes)
+    what = f"!! {row.fault}" if row.fault else settings_override.told(row.changes)
     approved = f"; approved by {row.approved_by}" if row.approved_by else ""
     return f"{what}; proposed by {row.proposed_by} on {row.proposed_at:%Y-%m-%d}: {row.reason}{approved}"
 
 
 def show_one(row: Row, out: Console) -> None:
     """Who did what with a ruling, and what it was simulated to do."""
-    out.print(Text(f"ruling {row.id}, {row.state.lower()}: {'!! ' + row.fault if row.fault else ruling.told(row.changes)}", style="bold"))
+    out.print(
+        Text(
+            f"ruling {row.id}, {row.state.lower()}: {'!! ' + row.fault if row.fault else settings_override.told(row.changes)}", style="bold"
+        )
+    )
     out.print(Text(f"reason: {row.reason}"), soft_wrap=True)
     last = "rejected" if row.state == "REJECTED" else "ended"
     for word, who, at in (

@@ -7,8 +7,8 @@ import os
 import threading
 from pathlib import Path
 
-from prioritizer import recovery
-from prioritizer.config import Settings
+from prioritizer.config import last_good
+from prioritizer.config.settings import Settings
 from prioritizer.dicom.contexts import SYNTAX_BY_UID
 from prioritizer.dicom.spool_lock import hold_spool
 from prioritizer.errors import ConfigError
@@ -37,7 +37,7 @@ def serve(settings: Settings, config_file: Path | None, fault: ConfigError | Non
 
 def serve_in_recovery(fault: ConfigError, config_file: Path | None) -> None:
     """Run on the last good configuration with AI off. Raises `fault` when there is none."""
-    serve(recovery.last_good(config_file, fault), config_file, fault)
+    serve(last_good.last_good(config_file, fault), config_file, fault)
 
 
 def _leave() -> None:

@@ -12,9 +12,9 @@ import sqlalchemy as sa
 from prioritizer import simulation_words as words
 from prioritizer.arrival_file import minutes_of
 from prioritizer.calibration.maps import Calibration
-from prioritizer.config import Settings
+from prioritizer.config.policy import policy_of
+from prioritizer.config.settings import Settings
 from prioritizer.db import arrivals
-from prioritizer.house_rules import policy_of
 from prioritizer.inference.bundle import Bundle
 from prioritizer.ranking.deadlines import Policy, Stage
 from prioritizer.ranking.moves import Listed, moves

@@ -12,11 +12,11 @@ import sqlalchemy as sa
 
 from prioritizer.arrival_file import minutes_of, read_arrivals
 from prioritizer.calibration.maps import Calibration, odds_of, sigmoid
-from prioritizer.config import Settings
+from prioritizer.config.policy import policy_of
+from prioritizer.config.settings import Settings
 from prioritizer.db import arrivals, calibrations
 from prioritizer.db.arrivals import Arrived
 from prioritizer.errors import CalibrationChanged, ConfigError, NotFound
-from prioritizer.house_rules import policy_of
 from prioritizer.inference.bundle import Bundle, open_bundle
 from prioritizer.ranking.deadlines import Policy, Stage
 from prioritizer.ranking.study_risk import risk_of_logits

@@ -8,7 +8,7 @@ from datetime import datetime
 
 import sqlalchemy as sa
 
-from prioritizer.config import Settings
+from prioritizer.config.settings import Settings
 from prioritizer.errors import ConfigError
 from prioritizer.reading_queue.compare import Effect, as_drawn, compare, settings_of, variants_of
 from prioritizer.reading_queue.scenario import HOURS, Scenario

@@ -13,7 +13,7 @@ from datetime import UTC, datetime, timedelta
 import sqlalchemy as sa
 
 from prioritizer import ruled
-from prioritizer.config import Settings
+from prioritizer.config.settings import Settings
 from prioritizer.db import calibrations, clock_steps, copies, healing, queues, worklist
 from prioritizer.db.housekeeping import Alarm
 from prioritizer.db.ruled import holding

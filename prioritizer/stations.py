@@ -21,7 +21,8 @@ import sqlalchemy as sa
 from numpy.typing import NDArray
 
 from prioritizer.clock import Clock, utc_now
-from prioritizer.config import Settings
+from prioritizer.config.policy import policy_of, rules_of
+from prioritizer.config.settings import Settings
 from prioritizer.db import delivering, local_calibration, scoring
 from prioritizer.db.healing import FILE_MISSING
 from prioritizer.db.receiving import Quiet
@@ -34,7 +35,6 @@ from prioritizer.dicom.secondary_capture import CaptureFacts, CaptureObject
 from prioritizer.dicom.sender import Destination, Sender
 from prioritizer.dicom.spool import Spool
 from prioritizer.errors import ModelError, PermanentRefusal, PrioritizerError, Transient, Unprocessable
-from prioritizer.house_rules import policy_of, rules_of
 from prioritizer.inference.bundle import Bundle
 from prioritizer.inference.engine import Outputs
 from prioritizer.inference.sandbox import ChildDied

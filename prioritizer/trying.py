@@ -15,7 +15,7 @@ from PIL import Image
 
 from prioritizer.calibration.maps import Calibration
 from prioritizer.calibration.operating_point import Trade
-from prioritizer.config import Settings
+from prioritizer.config.settings import Settings
 from prioritizer.db.local_calibration import Local
 from prioritizer.dicom import develop
 from prioritizer.errors import Transient, Unprocessable

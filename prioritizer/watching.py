@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 
 import sqlalchemy as sa
 
-from prioritizer.config import AlarmRule, Settings
+from prioritizer.config.settings import AlarmRule, Settings
 from prioritizer.db import monitoring as kept_boards
 from prioritizer.db.housekeeping import Alarm
 from prioritizer.errors import NotAllowed

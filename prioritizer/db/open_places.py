@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 
 import sqlalchemy as sa
 
-from prioritizer import ruling
 from prioritizer.calibration.maps import Calibration
+from prioritizer.config import settings_override
 from prioritizer.db import connect
 from prioritizer.db.in_force import in_force
 from prioritizer.db.ordering import View, in_view
@@ -44,7 +44,7 @@ def open_places(engine: sa.Engine, policy: Policy, changes: Mapping[str, str | f
     """The list as it is, and the rules that a ruling would make in the place of what is in force. Raises RulingUnfit."""
     with connect.reading(engine) as tx:
         before = in_force(tx, policy, held=False).policy
-        proposed = ruling.over(policy, changes) if changes else policy
+        proposed = settings_override.over(policy, changes) if changes else policy
         after = proposed.with_thresholds_as(before)
         rows = tx.execute(sa.select(studies).where(in_view(View.OPEN))).all()
         return OpenPlaces(

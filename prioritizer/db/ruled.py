@@ -15,7 +15,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
-from prioritizer import ruling
+from prioritizer.config import settings_override
 from prioritizer.db import connect
 from prioritizer.db.tables import rulings, site_rules
 from prioritizer.errors import RulingUnfit
@@ -48,13 +48,13 @@ class Row:
     @property
     def changes(self) -> dict[str, str | float]:
         """The values that it changes. Raises RulingUnfit where it is not what was stored."""
-        return ruling.read(self.document, self.sha256)
+        return settings_override.read(self.document, self.sha256)
 
     @property
     def fault(self) -> str:
         """Why its document cannot be trusted; empty where it can."""
         try:
-            ruling.read(self.document, self.sha256)
+            settings_override.read(self.document, self.sha256)
         except RulingUnfit as error:
             return str(error)
         return ""
@@ -87,7 +87,7 @@ def ruled(tx: sa.Connection, policy: Policy, *, alone: bool = False, held: bool 
         return Ruled(policy=policy, change=change)
     try:
         changes = active.changes
-        return Ruled(policy=ruling.over(policy, changes), change=change, active=active, changes=changes)
+        return Ruled(policy=settings_override.over(policy, changes), change=change, active=active, changes=changes)
     except RulingUnfit as error:
         return Ruled(policy=policy, change=change, active=active, fault=f"ruling {active.id} is set aside: {error}")
 

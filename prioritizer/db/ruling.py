@@ -12,7 +12,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from prioritizer import ruling
+from prioritizer.config import settings_override
 from prioritizer.db import connect, delivering
 from prioritizer.db.activating import Decision
 from prioritizer.db.events import Kind, record
@@ -55,21 +55,23 @@ class Proposal:
 def propose(engine: sa.Engine, policy: Policy, proposal: Proposal, who: str, now: datetime, shown: int | None = None) -> Row:
     """Enter a candidate. Raises RulingUnfit where the configuration would refuse it, NotAllowed where it changes nothing."""
     reason = " ".join(proposal.reason.split())
-    if not 0 < len(reason) <= ruling.LONGEST_REASON:
-        raise NotAllowed(f"a ruling needs a reason of at most {ruling.LONGEST_REASON} characters: it is read when somebody asks why")
+    if not 0 < len(reason) <= settings_override.LONGEST_REASON:
+        raise NotAllowed(
+            f"a ruling needs a reason of at most {settings_override.LONGEST_REASON} characters: it is read when somebody asks why"
+        )
     with connect.writing(engine) as tx:
         before = ruled(tx, policy)
         _as_shown(tx, before, shown)
-        changes = ruling.changed(policy, proposal.wanted)
+        changes = settings_override.changed(policy, proposal.wanted)
         if not changes:
             raise NotAllowed("nothing differs from the configuration; to go back to it, end the ruling that is in force")
         if dict(before.changes) == changes:
             raise NotAllowed(f"this is in force already, by ruling {before.active.id if before.active else ''}")
-        text = ruling.text_of(changes)
-        values = {"document": text, "sha256": ruling.digest_of(text), "reason": reason, "effect": dict(proposal.effect)}
+        text = settings_override.text_of(changes)
+        values = {"document": text, "sha256": settings_override.digest_of(text), "reason": reason, "effect": dict(proposal.effect)}
         made = rulings.insert().values(state=RulingState.CANDIDATE, proposed_at=now, proposed_by=who, **values)
         row = row_of(tx, int(tx.scalar(made.returning(rulings.c.id)) or 0))
-        said = f"ruling {row.id} proposed: {ruling.told(changes)}; {reason}"
+        said = f"ruling {row.id} proposed: {settings_override.told(changes)}; {reason}"
         record(tx, Kind.RULING_PROPOSED, said, now, actor=who, ruling=row.id, changes=changes, sha256=row.sha256)
         return row
 
@@ -113,7 +115,7 @@ def reject(engine: sa.Engine, policy: Policy, number: int, who: str, reason: str
         row = row_of(tx, number)
         _is_candidate(row)
         _enter(tx, row, RulingState.REJECTED, ended_at=now, ended_by=who)
-        said = f"ruling {number} rejected" + (f": {reason.strip()[: ruling.LONGEST_REASON]}" if reason.strip() else "")
+        said = f"ruling {number} rejected" + (f": {reason.strip()[: settings_override.LONGEST_REASON]}" if reason.strip() else "")
         record(tx, Kind.RULING_REJECTED, said, now, actor=who, ruling=number)
 
 
@@ -136,7 +138,7 @@ def activate(engine: sa.Engine, policy: Policy, number: int, decision: Decision,
 
 def _accepted(before: Ruled, row: Row, policy: Policy, decision: Decision) -> None:
     """Raises NotAllowed where readers would begin to see AI's opinion, the site's own figures speak against it and nobody says why."""
-    leaves = before.policy.stage is Stage.SHADOW and ruling.over(policy, row.changes).stage is not Stage.SHADOW
+    leaves = before.policy.stage is Stage.SHADOW and settings_override.over(policy, row.changes).stage is not Stage.SHADOW
     faults = stands_against(row.effect) if leaves else []
     if faults and not decision.against_advice.strip():
         said = f"its acceptance report says: not yet: {'; '.join(faults)}"
@@ -216,7 +218,7 @@ def _is_candidate(row: Row) -> None:
 def _fits(row: Row, policy: Policy) -> None:
     """Raises RulingUnfit where the ruling is not what was stored, or unsafe over the configuration of today."""
     try:
-        ruling.over(policy, row.changes)
+        settings_override.over(policy, row.changes)
     except RulingUnfit as error:
         raise RulingUnfit(f"ruling {row.id} cannot be put in force: {error}") from error
 
@@ -263,7 +265,7 @@ def _say(tx: sa.Connection, done: Done, chosen: Row | None, who: str, now: datet
     if chosen is None:
         said, kind = f"{left} ended, the configuration alone holds", Kind.RULING_ENDED
     else:
-        said = f"{'went back to' if back else 'activated'} ruling {chosen.id} from {left}: {ruling.told(chosen.changes)}"
+        said = f"{'went back to' if back else 'activated'} ruling {chosen.id} from {left}: {settings_override.told(chosen.changes)}"
         kind, facts = Kind.RULING_ACTIVATED, {**facts, "sha256": chosen.sha256, "changes": chosen.changes}
     if against:
         said, facts = f"{said}, against its acceptance report: {against}", {**facts, "against_advice": against}

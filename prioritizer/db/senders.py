@@ -10,7 +10,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from prioritizer.config import is_ae_title
+from prioritizer.config.settings import is_ae_title
 from prioritizer.db import connect
 from prioritizer.db.queues import MOST_COUNTED, Some, counted
 from prioritizer.db.tables import ECHO, instances, notices, studies

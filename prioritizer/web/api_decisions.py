@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Query
 from pydantic import BaseModel, Field
 
-from prioritizer import ruling as rules
+from prioritizer.config import settings_override as rules
 from prioritizer.db import activating, calibrations, ruling
 from prioritizer.db.activating import Activated, Decision
 from prioritizer.db.ruled import holding

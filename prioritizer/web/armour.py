@@ -10,7 +10,7 @@ from fastapi import HTTPException, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse, PlainTextResponse, Response
 
-from prioritizer.config import Settings
+from prioritizer.config.settings import Settings
 from prioritizer.errors import PrioritizerError
 from prioritizer.web.security import HEADERS, App, Message, Receive, Send, hosts_of, is_foreign
 

@@ -21,7 +21,7 @@ from jinja2 import Environment, FileSystemLoader, select_autoescape
 from prioritizer import __version__
 from prioritizer.access import May, Person
 from prioritizer.calibration.threshold import ThresholdWish
-from prioritizer.config import Settings
+from prioritizer.config.settings import Settings
 from prioritizer.db import choosing, worklist
 from prioritizer.db.events import THROUGH
 from prioritizer.db.ordering import Wanted

@@ -11,8 +11,8 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Depends, Form
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
-from prioritizer import ruling as rules
 from prioritizer.access import May, Person
+from prioritizer.config import settings_override as rules
 from prioritizer.db import ruling
 from prioritizer.db.activating import Decision
 from prioritizer.db.ruled import Row, holding

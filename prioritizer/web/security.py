@@ -17,7 +17,7 @@ from limits.storage import MemoryStorage
 from limits.strategies import FixedWindowRateLimiter
 
 from prioritizer.access import Lifetime, May, Person
-from prioritizer.config import Settings
+from prioritizer.config.settings import Settings
 from prioritizer.db import signing_in
 from prioritizer.errors import Forbidden, NotSignedIn, TooManyTries
 

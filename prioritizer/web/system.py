@@ -13,7 +13,7 @@ from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
 from prioritizer import __version__
 from prioritizer.access import May, Person
-from prioritizer.config import Settings
+from prioritizer.config.settings import Settings
 from prioritizer.db import delivering, noting, queues, scoring, senders, worklist
 from prioritizer.db.queues import NOTHING, Queue
 from prioritizer.db.ruled import holding

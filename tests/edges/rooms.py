@@ -12,9 +12,10 @@ from typing import Any
 import sqlalchemy as sa
 from fastapi.testclient import TestClient
 
-from prioritizer import conformance, ruling, watching
+from prioritizer import conformance, watching
 from prioritizer.access import Role
-from prioritizer.config import Reading, Settings, Site
+from prioritizer.config import settings_override
+from prioritizer.config.settings import Reading, Settings, Site
 from prioritizer.db import people, signing_in
 from prioritizer.db.receiving import Quiet
 from prioritizer.ranking.deadlines import Policy, Stage
@@ -40,7 +41,7 @@ def page_of(engine: sa.Engine, **other: Any) -> Page:
         "settings": Settings,
         "rules_changed": lambda: None,
         "propose_threshold": lambda wish, by, activation: "threshold-1",
-        "simulated": lambda wanted, *, anew: {"changes": ruling.changed(Policy(), wanted), "said": ["simulated by a test"]},
+        "simulated": lambda wanted, *, anew: {"changes": settings_override.changed(Policy(), wanted), "said": ["simulated by a test"]},
         "metrics": lambda: b"prioritizer_ai_on 1.0\n",
         "ai_off": lambda: ("", THEN),
         "listening": lambda: True,

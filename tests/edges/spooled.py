@@ -17,7 +17,7 @@ from pydicom.filewriter import write_dataset
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from prioritizer.chores import Chores
-from prioritizer.config import Settings
+from prioritizer.config.settings import Settings
 from prioritizer.db import worklist
 from prioritizer.dicom.part10 import Receipt
 from prioritizer.dicom.phantom_files import PhantomPatient, phantom_file

@@ -13,7 +13,8 @@ from prioritizer import proposing_threshold
 from prioritizer.calibration.cohort_lint import Looked
 from prioritizer.calibration.maps import AgeGroup, Calibration
 from prioritizer.calibration.threshold import ThresholdWish
-from prioritizer.config import Settings, Site, Store
+from prioritizer.config.policy import policy_of
+from prioritizer.config.settings import Settings, Site, Store
 from prioritizer.db import activating, calibrations, local_calibration, scoring, worklist
 from prioritizer.db.activating import Decision
 from prioritizer.db.calibrations import Verdict
@@ -21,7 +22,6 @@ from prioritizer.db.local_calibration import Local
 from prioritizer.db.open_places import places_by
 from prioritizer.errors import ConfigError, NotAllowed
 from prioritizer.gathering import Gathered
-from prioritizer.house_rules import policy_of
 from prioritizer.inference.bundle import open_bundle
 from prioritizer.ranking import moves
 from prioritizer.ranking.deadlines import Policy, Stage

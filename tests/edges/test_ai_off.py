@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from prioritizer.config import Settings, Store
+from prioritizer.config.policy import policy_of, quiet_of
+from prioritizer.config.settings import Settings, Store
 from prioritizer.daemon import Daemon
 from prioritizer.errors import ModelError
-from prioritizer.house_rules import policy_of, quiet_of
 from prioritizer.inference.bundle import open_bundle
 from prioritizer.inference.sandbox import Sandbox
 from prioritizer.stations import Receive

@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, settings
 from schemathesis import Case
 
 from prioritizer.access import May, Role
-from prioritizer.config import Settings, Site
+from prioritizer.config.settings import Settings, Site
 from prioritizer.db import connect, migrations, people, ruling, signing_in
 from prioritizer.errors import Unprocessable
 from prioritizer.ranking.deadlines import Policy, Stage

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prioritizer.config import Settings
+from prioritizer.config.settings import Settings
 from prioritizer.db.senders import NoticeRow
 from prioritizer.dicom import association, attributes, decode, refusals
 from prioritizer.dicom.admission import Doorkeeper, PeerRule, read_peers

@@ -11,7 +11,7 @@ from fastapi.testclient import TestClient
 
 from prioritizer import watching
 from prioritizer.access import May, Role
-from prioritizer.config import Reading, Settings
+from prioritizer.config.settings import Reading, Settings
 from prioritizer.db import monitoring, reading, receiving, saying, signing_in
 from prioritizer.db.ordering import Order, Wanted
 from prioritizer.errors import CalibrationChanged, NotAllowed

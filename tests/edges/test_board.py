@@ -19,7 +19,7 @@ from rich.console import Console
 
 from prioritizer import cli_room, watching
 from prioritizer.access import Role
-from prioritizer.config import AlarmRule, Monitoring, Settings, Web
+from prioritizer.config.settings import AlarmRule, Monitoring, Settings, Web
 from prioritizer.db import connect, housekeeping, monitoring, reading, saying, scoring, worklist
 from prioritizer.db.events import Kind, record
 from prioritizer.db.housekeeping import Alarm

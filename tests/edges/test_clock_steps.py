@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from prioritizer import chores as timed
 from prioritizer.chores import Chores
-from prioritizer.config import Settings, Site
+from prioritizer.config.settings import Settings, Site
 from prioritizer.db import clock_steps, delivering, reading, scoring, worklist
 from prioritizer.db.tables import studies
 from prioritizer.dicom.spool import Spool

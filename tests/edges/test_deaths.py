@@ -12,11 +12,11 @@ import pytest
 import sqlalchemy as sa
 
 from prioritizer import copies as judged
-from prioritizer.config import Settings
+from prioritizer.config.policy import policy_of, quiet_of
+from prioritizer.config.settings import Settings
 from prioritizer.db import copies, worklist
 from prioritizer.dicom.develop import ModelInput
 from prioritizer.errors import Transient
-from prioritizer.house_rules import policy_of, quiet_of
 from prioritizer.inference.bundle import open_bundle
 from prioritizer.inference.engine import Outputs
 from prioritizer.inference.sandbox import ChildDied

@@ -20,7 +20,7 @@ from rich.console import Console
 
 from prioritizer import doctor, listing
 from prioritizer.checking import _destination
-from prioritizer.config import Settings
+from prioritizer.config.settings import Settings
 from prioritizer.db import queues, worklist
 from prioritizer.dicom import result_forms
 from prioritizer.dicom.attributes import sha256_of

@@ -15,7 +15,7 @@ import pytest
 import sqlalchemy as sa
 from pydicom import uid
 
-from prioritizer.config import Settings
+from prioritizer.config.settings import Settings
 from prioritizer.db import worklist
 from prioritizer.db.receiving import Quiet, receive
 from prioritizer.dicom import develop

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from prioritizer import listing
 from prioritizer.access import Role
 from prioritizer.cli import app
-from prioritizer.config import Settings
+from prioritizer.config.settings import Settings
 from prioritizer.db import queues, scoring, senders, worklist
 from prioritizer.db.tables import instances
 from prioritizer.errors import NotAllowed, NotFound

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from prioritizer.access import Role
 from prioritizer.clock import utc_now
-from prioritizer.config import Reading
+from prioritizer.config.settings import Reading
 from prioritizer.db import copies, delivering, queues, worklist
 from prioritizer.db.events import Kind
 from prioritizer.db.side_by_side import side_by_side

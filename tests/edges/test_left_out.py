@@ -12,7 +12,7 @@ import pytest
 import sqlalchemy as sa
 
 from prioritizer.chores import LEFT_OUT_AGAIN_S, Chores
-from prioritizer.config import Settings
+from prioritizer.config.settings import Settings
 from prioritizer.db import (
     activating,
     calibrations,

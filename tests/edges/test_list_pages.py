@@ -10,7 +10,7 @@ import pytest
 import sqlalchemy as sa
 
 from prioritizer.access import Role
-from prioritizer.config import Ranking, Reading, Settings, Site, Viewer
+from prioritizer.config.settings import Ranking, Reading, Settings, Site, Viewer
 from prioritizer.db import housekeeping, reading, saying, worklist
 from prioritizer.db.housekeeping import Alarm
 from prioritizer.ranking.deadlines import Stage

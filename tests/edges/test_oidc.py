@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from limits import RateLimitItemPerMinute
 
 from prioritizer.access import Role
-from prioritizer.config import Settings, Web, unsafe
+from prioritizer.config.settings import Settings, Web, unsafe
 from prioritizer.db import connect, migrations, people
 from prioritizer.db.tables import events
 from prioritizer.web import security

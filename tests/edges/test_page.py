@@ -11,8 +11,8 @@ import pytest
 from playwright.sync_api import Browser
 
 from prioritizer.access import May, Role
-from prioritizer.config import Settings
-from prioritizer.config import Site as SiteSection
+from prioritizer.config.settings import Settings
+from prioritizer.config.settings import Site as SiteSection
 from prioritizer.db import connect, migrations, people, receiving, signing_in
 from prioritizer.db.receiving import Arrival, Quiet
 from prioritizer.ranking.deadlines import Policy, Stage

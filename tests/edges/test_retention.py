@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from pydicom.dataset import Dataset
 
 from prioritizer.clock import utc_now
-from prioritizer.config import Settings, Site
+from prioritizer.config.settings import Settings, Site
 from prioritizer.db import copies, delivering, reading, retention, scoring
 from prioritizer.db.retention import Deadlines
 from prioritizer.db.tables import studies

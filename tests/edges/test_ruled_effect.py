@@ -10,12 +10,12 @@ import pytest
 import sqlalchemy as sa
 
 from prioritizer import ruled_effect
-from prioritizer.config import Model, Ranking, Settings, Site
+from prioritizer.config.policy import policy_of
+from prioritizer.config.settings import Model, Ranking, Settings, Site
 from prioritizer.db import ruling
 from prioritizer.db.activating import Decision
 from prioritizer.db.ruling import Proposal
 from prioritizer.errors import RulingUnfit
-from prioritizer.house_rules import policy_of
 from prioritizer.ranking.deadlines import Stage
 from tests.edges.ledgers import NOW, film, ledger_fixture, receive, scored  # noqa: F401
 

@@ -15,8 +15,8 @@ import sqlalchemy as sa
 from prioritizer import ruled as settings_ruled
 from prioritizer.access import May, Role, rights_of
 from prioritizer.calibration.maps import Calibration
-from prioritizer.config import Calibration as CalibrationSection
-from prioritizer.config import Settings, Site
+from prioritizer.config.settings import Calibration as CalibrationSection
+from prioritizer.config.settings import Settings, Site
 from prioritizer.db import activating, calibrations, connect, migrations, people, ruling, signing_in, worklist
 from prioritizer.db.activating import Decision
 from prioritizer.db.calibrations import Verdict

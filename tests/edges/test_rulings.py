@@ -12,7 +12,7 @@ import pytest
 import sqlalchemy as sa
 
 from prioritizer import ruled as settings_ruled
-from prioritizer.config import Monitoring, Ranking, Settings, Site
+from prioritizer.config.settings import Monitoring, Ranking, Settings, Site
 from prioritizer.db import audit, delivering, reading, ruling, scoring, worklist
 from prioritizer.db.activating import Decision
 from prioritizer.db.audit import Asked

@@ -18,7 +18,7 @@ import sqlalchemy as sa
 from fastapi.routing import APIRoute
 
 from prioritizer.access import May, Role
-from prioritizer.config import Settings, Web
+from prioritizer.config.settings import Settings, Web
 from prioritizer.db import connect, migrations, people, signing_in
 from prioritizer.db.tables import events
 from prioritizer.web.app import PARTS, page_app

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from prioritizer import standing
 from prioritizer.clock import utc_now
-from prioritizer.config import Destination, Listener, Settings
+from prioritizer.config.settings import Destination, Listener, Settings
 from prioritizer.db import clock_steps, daemons, healing, worklist
 from prioritizer.standing import Lasting, Look, Parts
 from prioritizer.study import FileFault

@@ -15,7 +15,7 @@ import pytest
 import sqlalchemy as sa
 
 from prioritizer.access import May, Role
-from prioritizer.config import Settings, Web
+from prioritizer.config.settings import Settings, Web
 from prioritizer.db import connect, people, signing_in
 from prioritizer.db.tables import events
 from prioritizer.errors import TooManyTries

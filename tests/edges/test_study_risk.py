@@ -8,7 +8,7 @@ import pytest
 import sqlalchemy as sa
 
 from prioritizer.access import Role
-from prioritizer.config import Monitoring, Settings
+from prioritizer.config.settings import Monitoring, Settings
 from prioritizer.db import arrivals, monitoring, saying
 from prioritizer.db.tables import events, studies
 from prioritizer.monitoring.turnaround import asked_for

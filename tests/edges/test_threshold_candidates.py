@@ -11,12 +11,12 @@ import sqlalchemy as sa
 from prioritizer import proposing_threshold
 from prioritizer.calibration.maps import AgeGroup
 from prioritizer.calibration.threshold import ThresholdWish
-from prioritizer.config import Settings, Site, Store
+from prioritizer.config.policy import policy_of
+from prioritizer.config.settings import Settings, Site, Store
 from prioritizer.db import activating, calibrations, scoring, worklist
 from prioritizer.db.activating import Decision
 from prioritizer.db.calibrations import Row
 from prioritizer.errors import NotAllowed
-from prioritizer.house_rules import policy_of
 from prioritizer.inference.bundle import open_bundle
 from prioritizer.ranking.deadlines import Stage
 from prioritizer.study import Logit

@@ -8,7 +8,7 @@ from datetime import timedelta
 import sqlalchemy as sa
 
 from prioritizer.calibration import verdict
-from prioritizer.config import Settings
+from prioritizer.config.settings import Settings
 from prioritizer.inference.bundle import open_bundle
 from prioritizer.recalibrating import Outcome, Request
 from prioritizer.simulated_effect import who_moves

@@ -29,14 +29,14 @@ from pynetdicom.transport import AssociationSocket
 
 from prioritizer import stations
 from prioritizer.chores import Chores
-from prioritizer.config import Settings
+from prioritizer.config.policy import policy_of, quiet_of
+from prioritizer.config.settings import Settings
 from prioritizer.db import connect, worklist
 from prioritizer.dicom import develop
 from prioritizer.dicom.part10 import Receipt
 from prioritizer.dicom.secondary_capture import CaptureFacts, CaptureObject
 from prioritizer.dicom.sender import Destination, Sender
 from prioritizer.dicom.spool import Spool
-from prioritizer.house_rules import policy_of, quiet_of
 from prioritizer.inference.bundle import Bundle, open_bundle
 from prioritizer.inference.engine import Outputs
 from prioritizer.stations import DeliverStation, PublishStation, Receive, ScoreStation

@@ -19,7 +19,7 @@ from playwright.sync_api import Page, expect, sync_playwright
 from prioritizer import watching
 from prioritizer.access import Role
 from prioritizer.clock import utc_now
-from prioritizer.config import read_settings
+from prioritizer.config.settings import read_settings
 from prioritizer.db import people, reading, saying
 from prioritizer.db.tables import studies as in_ledger
 from prioritizer.ranking.deadlines import Policy

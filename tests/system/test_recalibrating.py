@@ -18,12 +18,12 @@ from prioritizer.calibration.maps import AgeGroup, Calibration, expected_calibra
 from prioritizer.calibration.operating_point import Wish
 from prioritizer.clock import utc_now
 from prioritizer.cohort_scores import Cache, Looking
-from prioritizer.config import Scope, Settings, Store
+from prioritizer.config.policy import policy_of, quiet_of
+from prioritizer.config.settings import Scope, Settings, Store
 from prioritizer.db import activating, calibrations, connect, migrations
 from prioritizer.db.activating import Decision
 from prioritizer.db.calibrations import Verdict
 from prioritizer.errors import ConfigError
-from prioritizer.house_rules import policy_of, quiet_of
 from prioritizer.inference.bundle import open_bundle
 from prioritizer.recalibrating import Outcome, Request, run
 from prioritizer.reports.page import Section

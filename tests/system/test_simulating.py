@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from typer.testing import CliRunner, Result
 
 from prioritizer.cli import app
-from prioritizer.config import Settings, Store
+from prioritizer.config.settings import Settings, Store
 from prioritizer.db import connect, migrations
 from prioritizer.db.tables import instances, scores, studies
 from prioritizer.errors import ConfigError, NotFound

@@ -15,8 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
-from prioritizer.config import UNNAMED, Settings, read_settings
-from prioritizer.config_template import TABLES, configuration_text
+from prioritizer.config.settings import UNNAMED, Settings, read_settings
+from prioritizer.config.template import TABLES, configuration_text
 from prioritizer.errors import ConfigError
 from prioritizer.initialise import Answers, title_at_host, write_configuration
 from prioritizer.ranking.deadlines import Stage

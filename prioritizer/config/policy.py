@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from prioritizer.config import Settings
+from prioritizer.config.settings import Settings
 from prioritizer.db.receiving import Quiet
 from prioritizer.ranking.deadlines import Policy
 from prioritizer.scope.header_rules import Rules

@@ -12,7 +12,7 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from prioritizer.config import AlarmRule, Destination, Peer, Settings, Viewer
+from prioritizer.config.settings import AlarmRule, Destination, Peer, Settings, Viewer
 
 HEAD = """\
 # prioritizer: configuration.

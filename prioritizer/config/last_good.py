@@ -13,7 +13,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from prioritizer.config import Settings
+from prioritizer.config.settings import Settings
 from prioritizer.errors import ConfigError
 
 NAME = "last-good-configuration.json"

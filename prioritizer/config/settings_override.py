@@ -16,7 +16,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from prioritizer.config import Ranking, Settings, Site, unsafe_ranking
+from prioritizer.config.settings import Ranking, Settings, Site, unsafe_ranking
 from prioritizer.errors import RulingUnfit
 from prioritizer.ranking.deadlines import Policy, Stage
 

@@ -1,0 +1,1 @@
+"""The configuration file: its settings, its template, the policy they make, and the last one that was valid."""

@@ -28,8 +28,8 @@ StudyName = Annotated[str, typer.Argument(metavar="STUDY", help="Study UID, the 
 @verb
 def show(config: ConfigFile = None, as_json: AsJson = False) -> None:
     """Every study of which it must be confirmed whose it is, with both patients and the step for each. Shows patient data."""
-    from prioritizer.identity import LABELS
     from prioritizer.listing import as_listed
+    from prioritizer.patient_identity import LABELS
 
     engine, _ = ledger_of(config)
     found = as_listed(engine)

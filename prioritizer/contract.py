@@ -17,7 +17,7 @@ import typer
 from rich.console import Console
 
 from prioritizer.errors import ConfigError, NotAllowed, NotFound, PrioritizerError, Transient
-from prioritizer.exception_places import trace_of
+from prioritizer.redaction.exceptions import trace_of
 
 if TYPE_CHECKING:
     from prioritizer.checking import Proof

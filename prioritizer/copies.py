@@ -19,7 +19,7 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
-from prioritizer import identity
+from prioritizer import patient_identity
 from prioritizer.clock import Clock, utc_now
 from prioritizer.db import copies, receiving
 from prioritizer.db.copies import Held
@@ -27,8 +27,8 @@ from prioritizer.db.receiving import NOT_STORED, NOT_TAKEN, Arrival, Quiet, is_o
 from prioritizer.dicom import attributes, develop
 from prioritizer.dicom.spool import Spool, holds_the_copy
 from prioritizer.errors import NotAllowed, Transient, Unprocessable
-from prioritizer.identity import particulars_of
 from prioritizer.inference.sandbox import ChildDied
+from prioritizer.patient_identity import particulars_of
 from prioritizer.ranking.deadlines import Policy
 from prioritizer.retries import Retries
 from prioritizer.scope.header_rules import may_be_a_radiograph, same_facts
@@ -161,7 +161,7 @@ class Copies:
     def _decide(self, path: Path, arrival: Arrival, held: Held, file: Path | None, policy: Policy, quiet: Quiet) -> bool:
         """True where nothing is left to decide and the copy is dropped; False where it stays in conflicts/."""
         now, taken = self.clock(), file is not None and _lies_in(file, path) and held.instance.sha256 == arrival.instance.sha256
-        changed = bool(identity.differing(particulars_of(held.instance), particulars_of(arrival.instance)))
+        changed = bool(patient_identity.differing(particulars_of(held.instance), particulars_of(arrival.instance)))
         if taken:  # a crash came after the ledger's commit
             self.spool.drop_copy(path)
         elif _of_another_study(held.instance.study_uid, arrival.instance.study_uid, changed=changed):

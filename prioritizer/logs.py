@@ -9,8 +9,8 @@ from typing import Final
 
 from prioritizer.clock import utc_now
 from prioritizer.config.settings import Settings
-from prioritizer.exception_places import guard_standard_error
-from prioritizer.log_redaction import Discreet, discreet
+from prioritizer.redaction.exceptions import guard_standard_error
+from prioritizer.redaction.log_records import Discreet, discreet
 
 CHATTY: Final = ("apscheduler", "uvicorn.access")
 QUIETER: Final = ("alembic",)

@@ -15,7 +15,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from prioritizer import identity
+from prioritizer import patient_identity
 from prioritizer.db import connect, healing
 from prioritizer.db.events import Kind, record
 from prioritizer.db.identity import after, find_by, hold, mark, particulars_of_row, texts_of
@@ -26,7 +26,7 @@ from prioritizer.db.receiving import Quiet, enter, move
 from prioritizer.db.result_revisions import retract_unsent
 from prioritizer.db.tables import differing_copies, instances, studies
 from prioritizer.errors import NotAllowed
-from prioritizer.identity import Particulars, particulars_of
+from prioritizer.patient_identity import Particulars, particulars_of
 from prioritizer.ranking.deadlines import Policy
 from prioritizer.study import (
     ANOTHER_PATIENT,
@@ -280,7 +280,7 @@ def enter_waiting(
     with connect.writing(engine) as tx:
         rules = in_force(tx, policy)
         row = _row(tx, arrival.instance.sop_instance_uid)
-        changed = identity.differing(particulars_of(instance_of(row)), particulars_of(arrival.instance))
+        changed = patient_identity.differing(particulars_of(instance_of(row)), particulars_of(arrival.instance))
         if not changed and not names_a_study(row.study_uid) and names_a_study(arrival.instance.study_uid):
             move(tx, row, replace(instance_of(row), study_uid=arrival.instance.study_uid), rules, quiet, now)
             row = _row(tx, arrival.instance.sop_instance_uid)
@@ -291,7 +291,7 @@ def enter_waiting(
         tail = arrival.instance.sop_instance_uid[-12:]
         if changed:
             text = f"particulars changed, confirm: {_came_again_for(arrival.instance.sop_instance_uid, row_of(arrival)['attributes'])}"
-            what = f"other particulars ({', '.join(identity.LABELS[name] for name in changed)})"
+            what = f"other particulars ({', '.join(patient_identity.LABELS[name] for name in changed)})"
         elif same_pixels:
             text = f"other description, confirm: image ...{tail} came again described otherwise, compressed with loss; the first is shown"
             what = "another description"
@@ -305,12 +305,12 @@ def enter_waiting(
 
 
 def _came_again_for(uid: str, attributes: Mapping[str, Any]) -> str:
-    return f"image ...{uid[-12:]} came again for {identity.in_words(particulars_in(attributes))}"
+    return f"image ...{uid[-12:]} came again for {patient_identity.in_words(particulars_in(attributes))}"
 
 
 def particulars_in(attributes: Mapping[str, Any]) -> Particulars:
     """The particulars that a copy states, as `differing_copies` keeps them."""
-    named = {name: str(attributes.get(name) or "") for name in identity.LABELS if name != "issuer"}
+    named = {name: str(attributes.get(name) or "") for name in patient_identity.LABELS if name != "issuer"}
     return Particulars(**named, issuer=str(attributes.get("issuer_of_patient_id") or ""))
 
 
@@ -330,7 +330,7 @@ def enter_in_its_study(engine: sa.Engine, file: str, arrival: Arrival, policy: P
         named = f"of study {study_instance_uid(first.study_uid)}" if names_a_study(first.study_uid) else "that names no study"
         text = f"its image ...{tail} has the SOP Instance UID of an image {named}"
         mark(tx, str(key), text)
-        other = f"SOP Instance UID ...{tail} came also in study {sent.study_uid} for {identity.in_words(particulars_of(sent))}"
+        other = f"SOP Instance UID ...{tail} came also in study {sent.study_uid} for {patient_identity.in_words(particulars_of(sent))}"
         mark(tx, first.study_uid, other)
         said = "the same SOP Instance UID came in two studies: both are listed, the first is scored"
         for study in (str(key), first.study_uid):
@@ -410,8 +410,10 @@ def _still_stated(tx: sa.Connection, study: sa.Row[Any]) -> list[str]:
     lines = []
     for row in tx.execute(mine.order_by(instances.c.entry)):
         stated = particulars_of(instance_of(row))
-        if identity.another_patient(particulars_of_row(study), stated):
-            lines.append(f"particulars changed, confirm: image ...{row.sop_instance_uid[-12:]} still states {identity.in_words(stated)}")
+        if patient_identity.another_patient(particulars_of_row(study), stated):
+            lines.append(
+                f"particulars changed, confirm: image ...{row.sop_instance_uid[-12:]} still states {patient_identity.in_words(stated)}"
+            )
     return lines
 
 
@@ -419,9 +421,9 @@ def _correct_row(tx: sa.Connection, study_uid: str, instance: Instance, now: dat
     texts = texts_of(instance)
     # Of another patient nothing of the former stays; of the same one what is not stated does.
     shown = lock_study(tx, study_uid)
-    other = identity.another_patient(particulars_of_row(shown), particulars_of(instance))
-    stated = {name: value for name, value in texts.items() if value not in ("", None) or (other and name in identity.LABELS)}
-    changed = [label for name, label in identity.LABELS.items() if name in stated and stated[name] != shown._mapping[name]]
+    other = patient_identity.another_patient(particulars_of_row(shown), particulars_of(instance))
+    stated = {name: value for name, value in texts.items() if value not in ("", None) or (other and name in patient_identity.LABELS)}
+    changed = [label for name, label in patient_identity.LABELS.items() if name in stated and stated[name] != shown._mapping[name]]
     tx.execute(studies.update().where(studies.c.study_uid == study_uid).values(**stated, revision=studies.c.revision + 1, not_before=now))
     retract_unsent(tx, study_uid, now)
     find_by(tx, study_uid, instance)

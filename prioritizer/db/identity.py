@@ -13,11 +13,11 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from prioritizer import identity
+from prioritizer import patient_identity
 from prioritizer.db.events import Kind, record
 from prioritizer.db.instance_rows import holds_a_radiograph
 from prioritizer.db.tables import studies, terms
-from prioritizer.identity import Particulars, particulars_of
+from prioritizer.patient_identity import Particulars, particulars_of
 from prioritizer.scope.header_rules import may_be_a_radiograph
 from prioritizer.search import terms_of
 from prioritizer.study import ANOTHER_PATIENT, Hold, Instance, StudyUID, row_key, study_instance_uid
@@ -60,10 +60,10 @@ def row_for(tx: sa.Connection, instance: Instance) -> tuple[StudyUID, sa.Row[Any
     rows = rows_under(tx, instance.study_uid)
     stated = particulars_of(instance)
     standing = [row for row in rows if row.listed or ANOTHER_PATIENT not in row.study_uid]
-    fitting = [row for row in standing if instance.made_by_us or not identity.another_patient(particulars_of_row(row), stated)]
-    best = next((row for row in fitting if identity.same_patient(particulars_of_row(row), stated)), next(iter(fitting), None))
+    fitting = [row for row in standing if instance.made_by_us or not patient_identity.another_patient(particulars_of_row(row), stated)]
+    best = next((row for row in fitting if patient_identity.same_patient(particulars_of_row(row), stated)), next(iter(fitting), None))
     joined = [row for row in rows if row not in standing]
-    if best is None and any(identity.alike(particulars_of_row(row), stated) for row in joined):
+    if best is None and any(patient_identity.alike(particulars_of_row(row), stated) for row in joined):
         best = standing[0]  # a person said that this patient is that of the first row
     others = [row for row in standing if row is not best]
     if best is not None:
@@ -77,9 +77,9 @@ def mark_two_patients(tx: sa.Connection, key: str, stated: Particulars, others: 
     """A new row stands beside others under the same Study Instance UID: each says so, and a person confirms it."""
     said = "another patient came under the same Study Instance UID: each has a row of their own"
     for row in others:
-        mark(tx, row.study_uid, f"{TWO_PATIENTS}, {identity.in_words(stated)}")
+        mark(tx, row.study_uid, f"{TWO_PATIENTS}, {patient_identity.in_words(stated)}")
         record(tx, Kind.IDENTITY, said, now, study=row.study_uid, other=key)
-    mark(tx, key, f"{TWO_PATIENTS}, {identity.in_words(particulars_of_row(others[0]))}")
+    mark(tx, key, f"{TWO_PATIENTS}, {patient_identity.in_words(particulars_of_row(others[0]))}")
     record(tx, Kind.IDENTITY, said, now, study=key, other=others[0].study_uid)
 
 
@@ -110,7 +110,7 @@ def after(tx: sa.Connection, row: sa.Row[Any], instance: Instance, now: datetime
     """What the row shows once this instance has joined it; writes down what was completed or corrected, without patient data."""
     stated, shown = texts_of(instance), {name: row._mapping[name] for name in (*PATIENT, *OF_IMAGE)}
     first_image = may_be_a_radiograph(instance) and not holds_a_radiograph(tx, row.study_uid)
-    corrects = identity.same_patient(particulars_of_row(row), particulars_of(instance))
+    corrects = patient_identity.same_patient(particulars_of_row(row), particulars_of(instance))
     new: dict[str, Any] = {}
     for name, value in stated.items():
         if value in ("", None) or value == shown[name]:
@@ -126,19 +126,19 @@ def _joined_by(tx: sa.Connection, row: sa.Row[Any], instance: Instance) -> bool:
     """True where a row of this very patient joined the row: a person said that the two are one."""
     stated = particulars_of(instance)
     joined = [one for one in rows_under(tx, study_instance_uid(row.study_uid)) if not one.listed and ANOTHER_PATIENT in one.study_uid]
-    return any(identity.alike(particulars_of_row(one), stated) for one in joined)
+    return any(patient_identity.alike(particulars_of_row(one), stated) for one in joined)
 
 
 def _say_so(tx: sa.Connection, row: sa.Row[Any], new: dict[str, Any], instance: Instance, *, corrects: bool, now: datetime) -> None:
-    changed = [identity.LABELS[name] for name in new if name in PATIENT and row._mapping[name]]
-    filled = [identity.LABELS[name] for name in new if name in PATIENT and not row._mapping[name]]
+    changed = [patient_identity.LABELS[name] for name in new if name in PATIENT and row._mapping[name]]
+    filled = [patient_identity.LABELS[name] for name in new if name in PATIENT and not row._mapping[name]]
     uid = instance.sop_instance_uid
     if changed:
         record(tx, Kind.CORRECTED, f"corrected by a later image: {', '.join(changed)}", now, study=row.study_uid, instance=uid)
     if filled:
         record(tx, Kind.COMPLETED, f"completed by a later object: {', '.join(filled)}", now, study=row.study_uid, instance=uid)
-    named = identity.differing(particulars_of_row(row), particulars_of(instance))
+    named = patient_identity.differing(particulars_of_row(row), particulars_of(instance))
     if "patient_name" in named and not corrects and not _joined_by(tx, row, instance):
-        text = f"an object under another name joined this study, {identity.in_words(particulars_of(instance))}"
+        text = f"an object under another name joined this study, {patient_identity.in_words(particulars_of(instance))}"
         mark(tx, row.study_uid, text)
         record(tx, Kind.IDENTITY, "an object under another name joined this study", now, study=row.study_uid, instance=uid)

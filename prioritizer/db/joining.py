@@ -19,7 +19,7 @@ from prioritizer.db.placing import replace_study
 from prioritizer.db.result_revisions import retract_unsent
 from prioritizer.db.tables import NO_READER, deliveries, differing_copies, feedback, instances, results, studies, terms
 from prioritizer.errors import NotAllowed, NotFound
-from prioritizer.identity import in_words
+from prioritizer.patient_identity import in_words
 from prioritizer.ranking.deadlines import Policy
 from prioritizer.study import ANOTHER_PATIENT, Hold, ReadingState, study_instance_uid
 

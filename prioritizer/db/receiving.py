@@ -20,7 +20,7 @@ from prioritizer.db.quiet import Quiet
 from prioritizer.db.result_revisions import retract_unsent
 from prioritizer.db.tables import ECHO, NO_READER, differing_copies, instances, notices, results, studies
 from prioritizer.errors import Contended
-from prioritizer.identity import in_words, particulars_of
+from prioritizer.patient_identity import in_words, particulars_of
 from prioritizer.ranking import deadlines
 from prioritizer.ranking.deadlines import Policy, Standing
 from prioritizer.scope.header_rules import may_be_a_radiograph

@@ -9,11 +9,11 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from prioritizer import identity
+from prioritizer import patient_identity
 from prioritizer.db import connect, copies
 from prioritizer.db.identity import keys_under, particulars_of_row
 from prioritizer.db.tables import studies
-from prioritizer.identity import Particulars
+from prioritizer.patient_identity import Particulars
 from prioritizer.study import ANOTHER_PATIENT, study_instance_uid
 
 
@@ -52,5 +52,5 @@ def _of_row(row: sa.Row[Any], what: str) -> Stated:
 
 
 def _compared(one: Stated, shown: Particulars) -> Stated:
-    differs = identity.differing(shown, one.particulars)
+    differs = patient_identity.differing(shown, one.particulars)
     return Stated(what=one.what, particulars=one.particulars, arrived=one.arrived, study_uid=one.study_uid, differs=differs)

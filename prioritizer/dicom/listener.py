@@ -24,7 +24,7 @@ from prioritizer.dicom.gate import Gate
 from prioritizer.dicom.intake import Announcer, Intake
 from prioritizer.dicom.spool import Spool
 from prioritizer.errors import ConfigError
-from prioritizer.exception_places import guard_standard_error
+from prioritizer.redaction.exceptions import guard_standard_error
 
 __all__ = ["ListenerSettings", "PeerRule", "main", "spawn_environment"]
 

@@ -9,7 +9,7 @@ from typing import Annotated
 from fastapi import APIRouter, Form, Query
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
-from prioritizer import identity
+from prioritizer import patient_identity
 from prioritizer.access import May, Person
 from prioritizer.db import calibrations, copies, delivering, queues, reading, saying, worklist
 from prioritizer.db.copies import Newer
@@ -154,7 +154,7 @@ def show_study(desk: Here, person: Seeing, study_uid: str, list: str = "", read:
         instances=instances,
         can_take=newer is not Newer.NOTHING,
         stated=side_by_side(desk.engine, row.study_uid) if row.identity and not manner.masked else [],
-        labels=identity.LABELS,
+        labels=patient_identity.LABELS,
         joins=newer is Newer.FIRST_ROW,
         doubt=doubt,
         events=history.told_to(person, row, manner, said, happened),

@@ -14,6 +14,8 @@ from pathlib import Path
 PACKAGE = Path(__file__).resolve().parents[2] / "prioritizer"
 PURE = frozenset(
     {
+        "redaction",
+        "patient_identity",
         "config",
         "calibration",
         "monitoring",
@@ -25,10 +27,7 @@ PURE = frozenset(
         "access",
         "study",
         "errors",
-        "identity",
         "search",
-        "log_redaction",
-        "exception_places",
     }
 )
 EDGES = frozenset({"dicom", "inference", "db", "web", "learning", "reports"})

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prioritizer.identity import LABELS, Particulars, another_patient, differing, same_patient
+from prioritizer.patient_identity import LABELS, Particulars, another_patient, differing, same_patient
 
 ONE = Particulars(patient_id="A-1", issuer="HOSP", patient_name="Muster^Anna", patient_birth_date="20200101", patient_sex="F")
 texts = st.sampled_from(["", " ", "a", "A", "b", "a^", "é", "e\N{COMBINING ACUTE ACCENT}"])

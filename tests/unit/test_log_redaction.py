@@ -14,9 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from prioritizer.errors import Transient
-from prioritizer.exception_places import MAX_FRAMES, trace_of
-from prioritizer.log_redaction import Discreet
 from prioritizer.logs import JsonLines
+from prioritizer.redaction.exceptions import MAX_FRAMES, trace_of
+from prioritizer.redaction.log_records import Discreet
 
 MARK = "Mustermann^Anneliese"
 

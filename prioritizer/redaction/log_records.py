@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Final
 
 from prioritizer.errors import PrioritizerError
-from prioritizer.exception_places import place, trace_of
+from prioritizer.redaction.exceptions import place, trace_of
 
 SPEAK_FREELY: Final = ("prioritizer", "uvicorn", "apscheduler", "alembic")
 """Loggers whose sentences hold no value of a data set. Of every other the log says level, name and place."""

@@ -1,0 +1,1 @@
+"""What must not reach a log: identifiers in records and in exceptions."""

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from pydicom.pixels import apply_modality_lut, apply_windowing
 
-from prioritizer.dicom.decode import read_frame
-from prioritizer.dicom.phantom_files import PhantomPatient, phantom_file
+from prioritizer.dicom.read.decode import read_frame
+from prioritizer.dicom.stand_ins.phantom_files import PhantomPatient, phantom_file
 from prioritizer.imaging import preprocessing
 
 ROUNDS = 15

@@ -22,8 +22,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from prioritizer.dicom.admission import ListenerSettings, PeerRule
-from prioritizer.dicom.listener import spawn_environment
+from prioritizer.dicom.scp.admission import ListenerSettings, PeerRule
+from prioritizer.dicom.scp.listener import spawn_environment
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -196,7 +196,10 @@ def ours(folder: Path, checkout: Path = REPOSITORY) -> Iterator[tuple[int, int]]
         peers=(PeerRule(ae_title="*", host="127.0.0.1"),),
     )
     with _process(
-        [sys.executable, "-m", "prioritizer.dicom.listener"], spawn_environment() | {"PYTHONPATH": str(checkout)}, pipes=True, cwd=checkout
+        [sys.executable, "-m", "prioritizer.dicom.scp.listener"],
+        spawn_environment() | {"PYTHONPATH": str(checkout)},
+        pipes=True,
+        cwd=checkout,
     ) as process:
         assert process.stdin is not None
         assert process.stdout is not None

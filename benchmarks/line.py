@@ -20,8 +20,8 @@ from pydicom import dcmread
 from pynetdicom import AE
 
 from benchmarks.intake import REPOSITORY, _free_port
-from prioritizer.dicom.decode import read_frame
-from prioritizer.dicom.phantom_files import PhantomPatient, phantom_file
+from prioritizer.dicom.read.decode import read_frame
+from prioritizer.dicom.stand_ins.phantom_files import PhantomPatient, phantom_file
 from prioritizer.imaging.preprocessing import square_picture
 from prioritizer.inference.bundle import open_bundle
 from prioritizer.inference.engine import Engine

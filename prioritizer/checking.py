@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 from prioritizer.config.settings import UNNAMED, Settings, is_loopback
 from prioritizer.config.settings import Destination as ConfiguredDestination
-from prioritizer.dicom.result_forms import proposed_results
-from prioritizer.dicom.sender import Destination, Offer, Sender
+from prioritizer.dicom.result.encodings import proposed_results
+from prioritizer.dicom.scu.sender import Destination, Offer, Sender
 from prioritizer.errors import ModelError, PermanentRefusal, PrioritizerError, Transient
 from prioritizer.inference.bundle import Bundle
 
@@ -184,8 +184,8 @@ def _population(settings: Settings, engine: sa.Engine) -> Iterator[Proof]:
 
 
 def _codecs() -> Iterator[Proof]:
-    from prioritizer.dicom.codec_selftest import codec_selftest
-    from prioritizer.dicom.contexts import SYNTAX_BY_UID
+    from prioritizer.dicom.read.codec_selftest import codec_selftest
+    from prioritizer.dicom.standard.contexts import SYNTAX_BY_UID
     from prioritizer.inference.sandbox import Sandbox
 
     # In a child, as in service: native codecs talk on standard error, and may crash.

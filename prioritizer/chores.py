@@ -18,8 +18,8 @@ from prioritizer.config.settings import Settings
 from prioritizer.db import clock_steps, copies, healing, housekeeping, left_out, reading, receiving, retention, signing_in
 from prioritizer.db.retention import Deadlines
 from prioritizer.db.ruled import holding
-from prioritizer.dicom import attributes
-from prioritizer.dicom.spool import Spool
+from prioritizer.dicom.read import attributes
+from prioritizer.dicom.spool.spool import Spool
 from prioritizer.errors import Transient
 from prioritizer.ranking.deadlines import Policy, Stage
 from prioritizer.receive_station import rebuild

@@ -331,7 +331,7 @@ def demo(
 @verb
 def conformance() -> None:
     """The DICOM conformance statement of this version, as Markdown."""
-    from prioritizer.conformance import statement
+    from prioritizer.dicom.conformance import statement
 
     print(statement(), end="")
 

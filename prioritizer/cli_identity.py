@@ -57,7 +57,7 @@ def show(config: ConfigFile = None, as_json: AsJson = False) -> None:
 def _settle(config: ConfigFile, study: str, reader: str, shown: str, *, take: bool) -> None:
     from prioritizer.config.policy import policy_of, quiet_of
     from prioritizer.db import worklist
-    from prioritizer.dicom.spool import Spool
+    from prioritizer.dicom.spool.spool import Spool
     from prioritizer.identity_steps import settle
     from prioritizer.inference.bundle import open_bundle
 
@@ -118,7 +118,7 @@ def rebuild(
 def _rebuilt(config: ConfigFile) -> tuple[sa.Engine, Rebuilt]:
     from prioritizer.config.policy import policy_of, quiet_of
     from prioritizer.db import receiving
-    from prioritizer.dicom.spool import Spool
+    from prioritizer.dicom.spool.spool import Spool
     from prioritizer.inference.bundle import open_bundle
     from prioritizer.receive_station import rebuild as enter
 

@@ -68,7 +68,7 @@ def ledger_of(config: Path | None) -> tuple[sa.Engine, Settings]:
 
 def _daemon_starts(settings: Settings) -> bool:
     """True while a daemon holds the spool and has the embedded ledger to itself: it brings it to this version at its start."""
-    from prioritizer.dicom.spool_lock import LOCK_NAME, is_locked
+    from prioritizer.dicom.spool.lock import LOCK_NAME, is_locked
 
     return not settings.store.url and is_locked(settings.spool_folder / LOCK_NAME)
 

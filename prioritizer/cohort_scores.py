@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from prioritizer.config.settings import Settings
-from prioritizer.dicom import develop
+from prioritizer.dicom.read import sandboxed
 from prioritizer.errors import Unprocessable
 from prioritizer.inference.bundle import Bundle, sha256_of
 from prioritizer.inference.engine import Engine
@@ -90,7 +90,7 @@ class Looking:
         if known is not None:
             return known
         engine, sandbox = self._ready()
-        task = file_picture if is_picture(file) else develop.model_picture
+        task = file_picture if is_picture(file) else sandboxed.model_picture
         picture = sandbox.run(task, self._settings.model.decode_timeout_s, file, self._bundle.preprocessing)
         outputs = engine.score(picture)
         logit = float(outputs.logit[0])
@@ -105,7 +105,7 @@ class Looking:
             model = self._settings.model
             self._engine = Engine(self._bundle, precision=model.precision, threads=model.threads)
             self._engine.prove()
-            self._sandbox = Sandbox(1, memory_bytes=model.decode_memory_mib << 20, prepare=develop.warm_up)
+            self._sandbox = Sandbox(1, memory_bytes=model.decode_memory_mib << 20, prepare=sandboxed.warm_up)
         return self._engine, self._sandbox
 
     def close(self) -> None:

@@ -24,8 +24,8 @@ from prioritizer.clock import Clock, utc_now
 from prioritizer.db import copies, receiving
 from prioritizer.db.copies import Held
 from prioritizer.db.receiving import NOT_STORED, NOT_TAKEN, Arrival, Quiet, is_of_the_values
-from prioritizer.dicom import attributes, develop
-from prioritizer.dicom.spool import Spool, holds_the_copy
+from prioritizer.dicom.read import attributes, sandboxed
+from prioritizer.dicom.spool.spool import Spool, holds_the_copy
 from prioritizer.errors import NotAllowed, Transient, Unprocessable
 from prioritizer.inference.sandbox import ChildDied
 from prioritizer.patient_identity import particulars_of
@@ -60,7 +60,7 @@ class Copies:
     engine: sa.Engine
     spool: Spool
     read: Read
-    same_pixels: Compare = develop.same_pixels
+    same_pixels: Compare = sandboxed.same_pixels
     clock: Clock = utc_now
     _looked_at: dict[str, int] | None = field(default=None)
     """Copies that were looked at, by file, and when each had come last."""
@@ -239,7 +239,7 @@ def _lies_in(file: Path, copy: Path) -> bool:
 
 def _lost_something(held: Held, arrival: Arrival) -> bool:
     """True where a copy is compressed with loss and what is held is not."""
-    return arrival.instance.transfer_syntax_uid in develop.LOSSY and held.instance.transfer_syntax_uid not in develop.LOSSY
+    return arrival.instance.transfer_syntax_uid in sandboxed.LOSSY and held.instance.transfer_syntax_uid not in sandboxed.LOSSY
 
 
 def confirm(

@@ -25,7 +25,7 @@ import sdnotify
 import sqlalchemy as sa
 from apscheduler.schedulers.background import BackgroundScheduler
 
-from prioritizer import __version__, bundle_card, conformance, doctor, identity_steps, proposing_threshold, ruled, ruled_effect, watching
+from prioritizer import __version__, bundle_card, doctor, identity_steps, proposing_threshold, ruled, ruled_effect, watching
 from prioritizer.access import Role
 from prioritizer.calibration.threshold import ThresholdWish
 from prioritizer.chores import NO_ANSWER, Chores
@@ -36,11 +36,12 @@ from prioritizer.config.settings import Settings, read_settings
 from prioritizer.darkroom import SandboxedDarkroom
 from prioritizer.db import calibrations, clock_steps, connect, daemons, housekeeping, local_calibration, migrations, people, scoring
 from prioritizer.db.ruled import holding
-from prioritizer.dicom import develop
-from prioritizer.dicom.codec_selftest import codec_selftest
-from prioritizer.dicom.contexts import SYNTAX_BY_UID
-from prioritizer.dicom.sender import Destination, Sender
-from prioritizer.dicom.spool import Spool
+from prioritizer.dicom import conformance
+from prioritizer.dicom.read import sandboxed
+from prioritizer.dicom.read.codec_selftest import codec_selftest
+from prioritizer.dicom.scu.sender import Destination, Sender
+from prioritizer.dicom.spool.spool import Spool
+from prioritizer.dicom.standard.contexts import SYNTAX_BY_UID
 from prioritizer.errors import CalibrationChanged, ConfigError, ModelError, Transient
 from prioritizer.figures import LedgerCollector, exposition
 from prioritizer.inference.bundle import Bundle, open_bundle
@@ -115,7 +116,7 @@ class Daemon:
             self.settings.model.decode_workers,
             memory_bytes=memory,
             recycle_after=RECYCLE_DECODERS_AFTER,
-            prepare=develop.warm_up,
+            prepare=sandboxed.warm_up,
         )
         # The engine compiles while images may arrive already: they wait in the spool.
         proving = threading.Thread(target=self._start_model, name="proving")
@@ -313,7 +314,7 @@ class Daemon:
 
     def _same_pixels(self, one: Path, other: Path) -> bool:
         """Whether two files hold the same image: decoded where a hostile one can do no harm."""
-        return self.sandbox.run(develop.same_pixels, self.settings.model.decode_timeout_s * 2, one, other)
+        return self.sandbox.run(sandboxed.same_pixels, self.settings.model.decode_timeout_s * 2, one, other)
 
     def _prove_calibration(self) -> None:
         """A calibration that is not the one stored turns AI off before anything is scored with it."""

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from prioritizer.dicom import develop
-from prioritizer.dicom.secondary_capture import CaptureFacts, CaptureObject
+from prioritizer.dicom.read import sandboxed
+from prioritizer.dicom.result.secondary_capture import CaptureFacts, CaptureObject
 from prioritizer.imaging.preprocessing import Preprocessing
 from prioritizer.inference.sandbox import Sandbox
 from prioritizer.study import Shown
@@ -20,18 +20,18 @@ class SandboxedDarkroom:
     def __init__(self, sandbox: Sandbox, timeout_s: float, spec: Preprocessing) -> None:
         self._sandbox, self._timeout_s, self._spec = sandbox, timeout_s, spec
 
-    def model_input(self, path: Path) -> develop.ModelInput:
+    def model_input(self, path: Path) -> sandboxed.ModelInput:
         """The picture the network sees, with the warnings about how it was drawn."""
-        return self._sandbox.run(develop.model_input, self._timeout_s, path, self._spec)
+        return self._sandbox.run(sandboxed.model_input, self._timeout_s, path, self._spec)
 
     def capture(self, path: Path, saliency: NDArray[np.float32] | None, facts: CaptureFacts) -> CaptureObject:
         """The result object."""
-        return self._sandbox.run(develop.capture, self._timeout_s * 2, path, saliency, facts)
+        return self._sandbox.run(sandboxed.capture, self._timeout_s * 2, path, saliency, facts)
 
     def film(self, path: Path) -> Shown:
         """The radiograph for the study page, all its tones."""
-        return self._sandbox.run(develop.film_png, self._timeout_s, path)
+        return self._sandbox.run(sandboxed.film_png, self._timeout_s, path)
 
     def display(self, path: Path) -> bytes:
         """The same in the header's window, as PNG."""
-        return self._sandbox.run(develop.display_png, self._timeout_s, path)
+        return self._sandbox.run(sandboxed.display_png, self._timeout_s, path)

@@ -15,10 +15,10 @@ from prioritizer import listing
 from prioritizer.config.settings import Destination as ConfiguredDestination
 from prioritizer.config.settings import Settings
 from prioritizer.db import worklist
-from prioritizer.dicom.pacs_stand_in import PacsStandIn, running_pacs
-from prioritizer.dicom.phantom_files import PhantomPatient, phantom_file, phantom_study_uid
-from prioritizer.dicom.send_files import send_files
-from prioritizer.dicom.sender import Destination, Sender
+from prioritizer.dicom.scu.send_files import send_files
+from prioritizer.dicom.scu.sender import Destination, Sender
+from prioritizer.dicom.stand_ins.pacs import PacsStandIn, running_pacs
+from prioritizer.dicom.stand_ins.phantom_files import PhantomPatient, phantom_file, phantom_study_uid
 from prioritizer.errors import ConfigError, NotFound, PermanentRefusal, Transient
 from prioritizer.ruled import in_force_for
 from prioritizer.study import AIState

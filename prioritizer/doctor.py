@@ -17,9 +17,9 @@ from prioritizer.checking import SET_IT, Proof
 from prioritizer.config.settings import Destination as ConfiguredDestination
 from prioritizer.config.settings import Settings
 from prioritizer.db import senders, worklist
-from prioritizer.dicom.phantom_files import PhantomPatient, phantom_file
-from prioritizer.dicom.result_forms import proposed_results
-from prioritizer.dicom.sender import Destination, Sender
+from prioritizer.dicom.result.encodings import proposed_results
+from prioritizer.dicom.scu.sender import Destination, Sender
+from prioritizer.dicom.stand_ins.phantom_files import PhantomPatient, phantom_file
 from prioritizer.errors import ConfigError, PermanentRefusal, PrioritizerError, Transient
 
 CONNECT_S = 5.0

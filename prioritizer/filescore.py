@@ -20,7 +20,7 @@ from prioritizer.calibration.maps import Calibration
 from prioritizer.config.settings import Settings
 from prioritizer.db import local_calibration
 from prioritizer.db.in_force import InForce
-from prioritizer.dicom import develop
+from prioritizer.dicom.read import sandboxed
 from prioritizer.errors import ConfigError, NotFound, Unprocessable
 from prioritizer.imaging.heatmap import overlay_picture
 from prioritizer.inference.bundle import Bundle, open_bundle
@@ -77,7 +77,7 @@ def score_files(
     engine = Engine(bundle, precision=settings.model.precision, threads=settings.model.threads)
     engine.prove()
     limit = settings.model.decode_memory_mib << 20
-    sandbox = Sandbox(1, memory_bytes=limit, prepare=develop.warm_up)
+    sandbox = Sandbox(1, memory_bytes=limit, prepare=sandboxed.warm_up)
     unread = 0
     try:
         one_by_one = track(files, description="scoring", console=talk, disable=len(files) < 10, transient=True)
@@ -144,7 +144,7 @@ def _score_one(
         return Answer(file=str(file), state="not_scored", reason=look.reason, image_kind=kind, out_of_distribution=population)
     outputs, warnings = look.outputs, look.warnings
     if overlay is not None:
-        show = file_display if is_picture(file) else develop.display_picture
+        show = file_display if is_picture(file) else sandboxed.display_picture
         try:
             display = sandbox.run(show, settings.model.decode_timeout_s, file)
         except (Unprocessable, ChildDied) as error:

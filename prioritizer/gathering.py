@@ -13,7 +13,7 @@ from prioritizer.calibration import cohort_lint
 from prioritizer.calibration.cohort_lint import Finding, Looked, Twins
 from prioritizer.calibration.local_fit import LEAST_CLASS, Sample
 from prioritizer.cohort_scores import UNREADABLE, Looking, Seen
-from prioritizer.dicom import attributes
+from prioritizer.dicom.read import attributes
 from prioritizer.errors import Unprocessable
 from prioritizer.filescore import files_of
 from prioritizer.inference.bundle import Bundle

@@ -12,7 +12,7 @@ from prioritizer.db import copies as kept_copies
 from prioritizer.db import joining, worklist
 from prioritizer.db.copies import Newer
 from prioritizer.db.receiving import Quiet
-from prioritizer.dicom.spool import Spool
+from prioritizer.dicom.spool.spool import Spool
 from prioritizer.ranking.deadlines import Policy
 from prioritizer.receive_station import read_any
 

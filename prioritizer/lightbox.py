@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from prioritizer.darkroom import SandboxedDarkroom
-from prioritizer.dicom.spool import Spool
+from prioritizer.dicom.spool.spool import Spool
 from prioritizer.errors import NotFound, Unprocessable
 from prioritizer.imaging.heatmap import heat_layer
 from prioritizer.inference.sandbox import ChildDied

@@ -15,7 +15,7 @@ from contextlib import suppress
 from typing import Any
 
 from prioritizer.config.settings import Settings
-from prioritizer.dicom.listener import ListenerSettings, PeerRule, spawn_environment
+from prioritizer.dicom.scp.listener import ListenerSettings, PeerRule, spawn_environment
 
 log = logging.getLogger(__name__)
 
@@ -196,7 +196,7 @@ class ListenerProcess:
         """A process with its settings. Raises OSError where the machine starts none now."""
         with self._lock:
             process = subprocess.Popen(
-                [sys.executable, "-m", "prioritizer.dicom.listener"],
+                [sys.executable, "-m", "prioritizer.dicom.scp.listener"],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 text=True,

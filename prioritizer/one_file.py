@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from prioritizer.config.policy import rules_of
 from prioritizer.config.settings import Settings
-from prioritizer.dicom import develop
-from prioritizer.dicom.attributes import instance_of_file
+from prioritizer.dicom.read import sandboxed
+from prioritizer.dicom.read.attributes import instance_of_file
 from prioritizer.errors import Unprocessable
 from prioritizer.inference.bundle import Bundle
 from prioritizer.inference.engine import Outputs
@@ -69,7 +69,7 @@ def look_at(
         verdict, age = _scope(file, bundle, rules, is_picture=is_picture, ignore_scope=ignore_scope)
         if verdict.reason is not None:
             return Look(reason=verdict.reason.sentence)
-        task = file_input if is_picture else develop.model_input
+        task = file_input if is_picture else sandboxed.model_input
         seen = sandbox.run(task, settings.model.decode_timeout_s, file, bundle.preprocessing)
         outputs = network.score(seen.picture)
     except (Unprocessable, ChildDied) as error:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from prioritizer.dicom import develop
+from prioritizer.dicom.read import sandboxed
 from prioritizer.errors import Unprocessable
 from prioritizer.imaging import preprocessing
 from prioritizer.learning.pictures import UNREADABLE, grey_of
@@ -36,16 +36,16 @@ def file_picture(file: Path, spec: preprocessing.Preprocessing) -> NDArray[np.fl
     return preprocessing.square_picture(*_grey(file), spec)
 
 
-def file_input(file: Path, spec: preprocessing.Preprocessing) -> develop.ModelInput:
+def file_input(file: Path, spec: preprocessing.Preprocessing) -> sandboxed.ModelInput:
     """The same as a DICOM file gives it; a picture file has nothing to warn of. Runs in the sandbox."""
-    return develop.ModelInput(picture=file_picture(file, spec))
+    return sandboxed.ModelInput(picture=file_picture(file, spec))
 
 
 def file_display(file: Path) -> NDArray[np.uint8]:
     """What people see of a picture file: uint8 (rows, columns). Runs in the sandbox."""
-    return preprocessing.display_picture(*_grey(file), develop.DISPLAY_SIDE)
+    return preprocessing.display_picture(*_grey(file), sandboxed.DISPLAY_SIDE)
 
 
 def file_film(file: Path) -> Shown:
     """The same with all its tones. Runs in the sandbox."""
-    return develop.shown(*_grey(file))
+    return sandboxed.shown(*_grey(file))

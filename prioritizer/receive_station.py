@@ -21,9 +21,10 @@ from prioritizer.clock import Clock, utc_now
 from prioritizer.copies import Compare, Copies
 from prioritizer.db import copies, receiving
 from prioritizer.db.receiving import NOT_STORED, NOT_TAKEN, Arrival, Quiet, is_of_the_values
-from prioritizer.dicom import attributes, develop, notices
-from prioritizer.dicom.part10 import read_receipt
-from prioritizer.dicom.spool import Spool
+from prioritizer.dicom.read import attributes, sandboxed
+from prioritizer.dicom.spool import notices
+from prioritizer.dicom.spool.part10 import read_receipt
+from prioritizer.dicom.spool.spool import Spool
 from prioritizer.errors import Contended
 from prioritizer.ranking.deadlines import Policy
 from prioritizer.retries import Retries
@@ -80,7 +81,7 @@ class Receive:
     entered: Callable[[], None] = lambda: None
     """Called when rows are committed: scoring need not wait until the files have settled."""
     clock: Clock = utc_now
-    same_pixels: Compare = develop.same_pixels
+    same_pixels: Compare = sandboxed.same_pixels
     _retries: Retries[Path] = field(default_factory=lambda: Retries(WAIT_S, MAX_WAIT_S))
     _notices: Retries[Path] = field(default_factory=lambda: Retries(WAIT_S, MAX_WAIT_S))
     _notices_fault: str = ""

@@ -9,8 +9,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import track
 
-from prioritizer.dicom.send_files import send_files
-from prioritizer.dicom.sender import Destination
+from prioritizer.dicom.scu.send_files import send_files
+from prioritizer.dicom.scu.sender import Destination
 from prioritizer.filescore import files_of
 from prioritizer.initialise import title_at_host
 

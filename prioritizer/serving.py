@@ -9,8 +9,8 @@ from pathlib import Path
 
 from prioritizer.config import last_good
 from prioritizer.config.settings import Settings
-from prioritizer.dicom.contexts import SYNTAX_BY_UID
-from prioritizer.dicom.spool_lock import hold_spool
+from prioritizer.dicom.spool.lock import hold_spool
+from prioritizer.dicom.standard.contexts import SYNTAX_BY_UID
 from prioritizer.errors import ConfigError
 from prioritizer.listening import ListenerProcess, listener_settings
 from prioritizer.logs import set_up_logging

@@ -17,7 +17,7 @@ from prioritizer.config.settings import Settings
 from prioritizer.db import calibrations, clock_steps, copies, healing, queues, worklist
 from prioritizer.db.housekeeping import Alarm
 from prioritizer.db.ruled import holding
-from prioritizer.dicom.spool import Spool
+from prioritizer.dicom.spool.spool import Spool
 from prioritizer.errors import CalibrationChanged, Transient
 from prioritizer.ranking.deadlines import Policy, minutes
 from prioritizer.study import FileFault

@@ -28,12 +28,12 @@ from prioritizer.db.healing import FILE_MISSING
 from prioritizer.db.receiving import Quiet
 from prioritizer.db.ruled import holding
 from prioritizer.db.scoring import NOT_MEASURED, ClaimedInstance, Measured
-from prioritizer.dicom import attributes
-from prioritizer.dicom.back_off import REFUSAL_MINUTES, next_attempt_delay, next_try_after_refusal
-from prioritizer.dicom.develop import ModelInput
-from prioritizer.dicom.secondary_capture import CaptureFacts, CaptureObject
-from prioritizer.dicom.sender import Destination, Sender
-from prioritizer.dicom.spool import Spool
+from prioritizer.dicom.read import attributes
+from prioritizer.dicom.read.sandboxed import ModelInput
+from prioritizer.dicom.result.secondary_capture import CaptureFacts, CaptureObject
+from prioritizer.dicom.scu.back_off import REFUSAL_MINUTES, next_attempt_delay, next_try_after_refusal
+from prioritizer.dicom.scu.sender import Destination, Sender
+from prioritizer.dicom.spool.spool import Spool
 from prioritizer.errors import ModelError, PermanentRefusal, PrioritizerError, Transient, Unprocessable
 from prioritizer.inference.bundle import Bundle
 from prioritizer.inference.engine import Outputs

@@ -17,7 +17,7 @@ from prioritizer.calibration.maps import Calibration
 from prioritizer.calibration.operating_point import Trade
 from prioritizer.config.settings import Settings
 from prioritizer.db.local_calibration import Local
-from prioritizer.dicom import develop
+from prioritizer.dicom.read import sandboxed
 from prioritizer.errors import Transient, Unprocessable
 from prioritizer.inference.bundle import Bundle
 from prioritizer.inference.sandbox import ChildDied, Sandbox
@@ -73,7 +73,7 @@ class Trial:
         if look.unreadable:
             raise Unprocessable("pixels", look.reason)
         try:
-            film = self.sandbox.run(file_film if is_picture else develop.film_png, settings.model.decode_timeout_s, file)
+            film = self.sandbox.run(file_film if is_picture else sandboxed.film_png, settings.model.decode_timeout_s, file)
         except ChildDied as error:
             raise Unprocessable("pixels", "the image could not be read within the limits of the site") from error
         whole = self.calibration()

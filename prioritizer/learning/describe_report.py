@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from prioritizer.dicom.contexts import SYNTAX_BY_UID
+from prioritizer.dicom.standard.contexts import SYNTAX_BY_UID
 from prioritizer.learning.controls import FEWEST, SUSPICIOUS, sentence
 from prioritizer.learning.describe import (
     CLASS_NAMES,

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from prioritizer.dicom.decode import read_frame
+from prioritizer.dicom.read.decode import read_frame
 from prioritizer.errors import Unprocessable
 from prioritizer.imaging import preprocessing
 from prioritizer.learning.duplicates import THUMBNAIL

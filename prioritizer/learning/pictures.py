@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from prioritizer.dicom import develop
+from prioritizer.dicom.read import sandboxed
 from prioritizer.errors import Unprocessable
 from prioritizer.imaging import preprocessing
 from prioritizer.learning.label_files import is_picture, named
@@ -39,7 +39,7 @@ def read_picture(image: LabelledImage | Path, spec: preprocessing.Preprocessing)
     path = image if isinstance(image, Path) else image.path
     if not is_picture(path):
         try:
-            return develop.model_picture(path, spec)
+            return sandboxed.model_picture(path, spec)
         except OSError as error:
             raise Unprocessable("file", f"the file cannot be opened ({type(error).__name__})") from error
     try:

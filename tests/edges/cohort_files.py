@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from prioritizer.dicom.phantom_files import PhantomPatient, phantom_file
+from prioritizer.dicom.stand_ins.phantom_files import PhantomPatient, phantom_file
 from prioritizer.imaging import phantoms
 
 SIDE = 64

@@ -18,11 +18,11 @@ import pytest
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import DigitalXRayImageStorageForPresentation, ExplicitVRLittleEndian, generate_uid
 
-from prioritizer.dicom.admission import ListenerSettings, PeerRule
-from prioritizer.dicom.contexts import NATIVE_SYNTAXES, TRANSFER_SYNTAXES, VERIFICATION
-from prioritizer.dicom.listener import spawn_environment
-from prioritizer.dicom.notices import read
-from prioritizer.dicom.spool import Spool
+from prioritizer.dicom.scp.admission import ListenerSettings, PeerRule
+from prioritizer.dicom.scp.listener import spawn_environment
+from prioritizer.dicom.spool.notices import read
+from prioritizer.dicom.spool.spool import Spool
+from prioritizer.dicom.standard.contexts import NATIVE_SYNTAXES, TRANSFER_SYNTAXES, VERIFICATION
 from tests.edges.pacs import program
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ class ListenerProcess:
         self.settings = ListenerSettings(**{"min_free_bytes": 0, "min_free_fraction": 0.0, **told, **changes})
         self.spool = Spool(root)
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "prioritizer.dicom.listener"],
+            [sys.executable, "-m", "prioritizer.dicom.scp.listener"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             cwd=REPOSITORY,

@@ -9,7 +9,7 @@ import numpy as np
 from pydicom import uid
 from pydicom.datadict import dictionary_VR, tag_for_keyword
 
-from prioritizer.dicom.part10 import Receipt, encode_header
+from prioritizer.dicom.spool.part10 import Receipt, encode_header
 from prioritizer.study import Instance
 from tests.unit.archives import CR, NOON
 

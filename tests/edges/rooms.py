@@ -12,12 +12,13 @@ from typing import Any
 import sqlalchemy as sa
 from fastapi.testclient import TestClient
 
-from prioritizer import conformance, watching
+from prioritizer import watching
 from prioritizer.access import Role
 from prioritizer.config import settings_override
 from prioritizer.config.settings import Reading, Settings, Site
 from prioritizer.db import people, signing_in
 from prioritizer.db.receiving import Quiet
+from prioritizer.dicom import conformance
 from prioritizer.ranking.deadlines import Policy, Stage
 from prioritizer.web.app import page_app
 from prioritizer.web.desk import Page, SpoolRoom

@@ -19,9 +19,9 @@ from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from prioritizer.chores import Chores
 from prioritizer.config.settings import Settings
 from prioritizer.db import worklist
-from prioritizer.dicom.part10 import Receipt
-from prioritizer.dicom.phantom_files import PhantomPatient, phantom_file
-from prioritizer.dicom.spool import Outcome, Spool
+from prioritizer.dicom.spool.part10 import Receipt
+from prioritizer.dicom.spool.spool import Outcome, Spool
+from prioritizer.dicom.stand_ins.phantom_files import PhantomPatient, phantom_file
 from prioritizer.stations import Receive
 from tests.edges.ledgers import AT_ONCE, POLICY, score_next
 

@@ -14,10 +14,11 @@ from hypothesis import strategies as st
 
 from prioritizer.config.settings import Settings
 from prioritizer.db.senders import NoticeRow
-from prioritizer.dicom import association, attributes, decode, refusals
-from prioritizer.dicom.admission import Doorkeeper, PeerRule, read_peers
-from prioritizer.dicom.contexts import COMPUTED_RADIOGRAPHY, VERIFICATION
-from prioritizer.dicom.phantom_files import PhantomPatient, phantom_file
+from prioritizer.dicom.read import attributes, decode
+from prioritizer.dicom.scp import association_pdu, refusals
+from prioritizer.dicom.scp.admission import Doorkeeper, PeerRule, read_peers
+from prioritizer.dicom.stand_ins.phantom_files import PhantomPatient, phantom_file
+from prioritizer.dicom.standard.contexts import COMPUTED_RADIOGRAPHY, VERIFICATION
 from tests.edges.intake import DX, ListenerProcess, RawPeer, command_set, item, listener, p_data, proposed, request
 from tests.edges.pacs import Orthanc, orthanc, storescp
 
@@ -97,7 +98,7 @@ def test_orthanc_answers_the_same(orthanc: Orthanc, name: str):
 
 
 def test_of_a_context_that_proposes_thousands_of_syntaxes_the_first_are_looked_at():
-    read = association.parse_request(request(proposed(1, DX, EXPLICIT, *[""] * 10_000))[6:])
+    read = association_pdu.parse_request(request(proposed(1, DX, EXPLICIT, *[""] * 10_000))[6:])
     assert read.contexts[0].transfer_syntaxes[0] == EXPLICIT
     assert len(read.contexts[0].transfer_syntaxes) < 256
 
@@ -110,7 +111,7 @@ def test_a_title_that_is_really_another_stays_refused(listener: ListenerProcess)
 
 def test_a_question_mark_in_a_title_stands_for_itself_alone():
     rules = Doorkeeper([PeerRule(ae_title="DX?", host="127.0.0.1")])
-    odd, plain = (association.parse_request(request(calling=title)[6:]) for title in (b"DX\xff", b"DX?"))
+    odd, plain = (association_pdu.parse_request(request(calling=title)[6:]) for title in (b"DX\xff", b"DX?"))
     assert (odd.calling_ae, odd.calling_is_plain, plain.calling_is_plain) == ("DX?", False, True)
     assert not rules.rules("", "127.0.0.1")
 
@@ -131,13 +132,13 @@ def test_identity_roles_and_extended_negotiation_pass(listener: ListenerProcess)
 def test_whatever_stands_for_a_uid_the_request_is_read_and_the_refusal_can_be_printed(contexts: list[tuple[bytes, list[bytes]]]):
     inner = [item(0x30, abstract) + b"".join(item(0x40, one) for one in syntaxes) for abstract, syntaxes in contexts]
     sent = request(*(item(0x20, bytes((2 * number + 1, 0, 0, 0)) + one) for number, one in enumerate(inner)))
-    read = association.parse_request(sent[6:])
+    read = association_pdu.parse_request(sent[6:])
     code, sentence = refusals.refused_contexts(read, {}, {}) or ("", "")
     assert code == "no-context"
     assert sentence.isprintable()
     assert sentence.isascii()
     assert len(sentence) < 2500
-    assert association.encode_accept(read, {}, {}, 16384)
+    assert association_pdu.encode_accept(read, {}, {}, 16384)
 
 
 # --- refusals that say what to do -----------------------------------------------------------------------------------

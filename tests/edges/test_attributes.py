@@ -12,8 +12,8 @@ from pydicom import uid
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 
-from prioritizer.dicom.attributes import instance_of_file
-from prioritizer.dicom.phantom_files import PhantomPatient, phantom_file
+from prioritizer.dicom.read.attributes import instance_of_file
+from prioritizer.dicom.stand_ins.phantom_files import PhantomPatient, phantom_file
 from prioritizer.study import Instance
 
 FILM = PhantomPatient(number=1, taken_at=datetime(2026, 11, 22, 9, 30), rows=16, columns=16)  # noqa: DTZ001 - DICOM times have no zone

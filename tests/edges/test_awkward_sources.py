@@ -15,9 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydicom.tag import Tag
 
-from prioritizer.dicom.character_sets import declared
-from prioritizer.dicom.quiet import quietly
-from prioritizer.dicom.source_values import is_valid, is_zone
+from prioritizer.dicom.read.character_sets import declared
+from prioritizer.dicom.read.quiet import quietly
+from prioritizer.dicom.result.source_values import is_valid, is_zone
 from prioritizer.errors import Unprocessable
 from tests.edges.test_secondary_capture import FACTS, FILM, built, errors_of, parsed, phantom_file
 

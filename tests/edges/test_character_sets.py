@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydicom import uid
 
-from prioritizer.dicom.attributes import instance_of_file
-from prioritizer.dicom.character_sets import declared, decode
+from prioritizer.dicom.read.attributes import instance_of_file
+from prioritizer.dicom.read.character_sets import declared, decode
 from tests.edges.radiograph_files import radiograph
 
 NAMES = {

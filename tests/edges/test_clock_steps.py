@@ -13,7 +13,7 @@ from prioritizer.chores import Chores
 from prioritizer.config.settings import Settings, Site
 from prioritizer.db import clock_steps, delivering, reading, scoring, worklist
 from prioritizer.db.tables import studies
-from prioritizer.dicom.spool import Spool
+from prioritizer.dicom.spool.spool import Spool
 from prioritizer.ranking.deadlines import Stage
 from tests.edges.ledgers import AT_ONCE, LEASE, NOW, POLICY, film, kinds, ledger_fixture, listed, receive, score_next  # noqa: F401
 from tests.edges.spooled import Well

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from prioritizer.dicom.phantom_files import phantom_study_uid
+from prioritizer.dicom.stand_ins.phantom_files import phantom_study_uid
 from prioritizer.errors import ConfigError, NotFound
 from prioritizer.learning.cohorts import Cohort, Policy, read_cohort
 from tests.edges.cohort_files import dicom, film, folders, shared, table

@@ -16,7 +16,7 @@ from prioritizer import identity_steps
 from prioritizer.clock import utc_now
 from prioritizer.db import copies, delivering, healing, reading, scoring
 from prioritizer.db.copies import Newer
-from prioritizer.dicom.spool import Outcome
+from prioritizer.dicom.spool.spool import Outcome
 from prioritizer.errors import NotAllowed
 from prioritizer.ranking.deadlines import Policy
 from prioritizer.receive_station import read_any

@@ -15,7 +15,7 @@ from prioritizer import copies as judged
 from prioritizer.config.policy import policy_of, quiet_of
 from prioritizer.config.settings import Settings
 from prioritizer.db import copies, worklist
-from prioritizer.dicom.develop import ModelInput
+from prioritizer.dicom.read.sandboxed import ModelInput
 from prioritizer.errors import Transient
 from prioritizer.inference.bundle import open_bundle
 from prioritizer.inference.engine import Outputs

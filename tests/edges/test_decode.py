@@ -19,14 +19,14 @@ from pydicom import uid
 from pydicom.dataset import Dataset
 from pydicom.encaps import encapsulate
 
-from prioritizer.dicom import codecs
-from prioritizer.dicom.byte_stream import BufferStream
-from prioritizer.dicom.codec_selftest import SAMPLES, codec_selftest, ramp
-from prioritizer.dicom.codecs import CODECS, NATIVE
-from prioritizer.dicom.decode import RENDERING_TAGS, Frame, frame_of, read_frame, rendering_of
-from prioritizer.dicom.develop import same_pixels
-from prioritizer.dicom.phantom_files import PhantomPatient, phantom_file
-from prioritizer.dicom.structure import read_header
+from prioritizer.dicom.read import codecs
+from prioritizer.dicom.read.byte_stream import BufferStream
+from prioritizer.dicom.read.codec_selftest import SAMPLES, codec_selftest, ramp
+from prioritizer.dicom.read.codecs import CODECS, NATIVE
+from prioritizer.dicom.read.decode import RENDERING_TAGS, Frame, frame_of, read_frame, rendering_of
+from prioritizer.dicom.read.sandboxed import same_pixels
+from prioritizer.dicom.read.structure import read_header
+from prioritizer.dicom.stand_ins.phantom_files import PhantomPatient, phantom_file
 from prioritizer.errors import Unprocessable
 from prioritizer.imaging import phantoms
 from tests.edges.pacs import shared_dicom
@@ -191,7 +191,7 @@ def test_an_attachment_is_passed_over():
 
 
 def test_a_deflated_bomb_is_cut_off(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("prioritizer.dicom.structure.MAX_INFLATED_BYTES", 1000)
+    monkeypatch.setattr("prioritizer.dicom.read.structure.MAX_INFLATED_BYTES", 1000)
     assert slug_of(phantom_file(FILM, uid.DeflatedExplicitVRLittleEndian)) == "too-large"
 
 

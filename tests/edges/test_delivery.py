@@ -22,13 +22,13 @@ from prioritizer import doctor, listing
 from prioritizer.checking import _destination
 from prioritizer.config.settings import Settings
 from prioritizer.db import queues, worklist
-from prioritizer.dicom import result_forms
-from prioritizer.dicom.attributes import sha256_of
-from prioritizer.dicom.back_off import REFUSAL_MINUTES
-from prioritizer.dicom.develop import ModelInput
-from prioritizer.dicom.secondary_capture import CaptureFacts, CaptureObject
-from prioritizer.dicom.sender import Destination, Sender
-from prioritizer.dicom.spool import Spool
+from prioritizer.dicom.read.attributes import sha256_of
+from prioritizer.dicom.read.sandboxed import ModelInput
+from prioritizer.dicom.result import encodings
+from prioritizer.dicom.result.secondary_capture import CaptureFacts, CaptureObject
+from prioritizer.dicom.scu.back_off import REFUSAL_MINUTES
+from prioritizer.dicom.scu.sender import Destination, Sender
+from prioritizer.dicom.spool.spool import Spool
 from prioritizer.errors import PermanentRefusal, Unprocessable
 from prioritizer.inference.bundle import open_bundle
 from prioritizer.stations import DeliverStation, PublishStation
@@ -118,11 +118,11 @@ def test_a_result_arrives_whatever_the_pacs_accepts(source: Path, sender: Sender
     assert np.abs(came.pixel_array.astype(int) - stored.pixel_array.astype(int)).max() <= (2 if encoding == "jpeg" else 0)
 
 
-@pytest.mark.parametrize("syntax", result_forms.NATIVE_FORMS)
+@pytest.mark.parametrize("syntax", encodings.NATIVE_FORMS)
 @pytest.mark.parametrize("encoding", ["jpeg", "native"])
 def test_every_form_is_valid_and_says_that_it_was_lossy(source: Path, tmp_path: Path, encoding: str, syntax: uid.UID):
     result = built(source, replace(FACTS, encoding=encoding))
-    data = result_forms.in_form(result.data, syntax)
+    data = encodings.in_form(result.data, syntax)
     assert errors_of(replace(result, data=data), tmp_path) == []
     form = pydicom.dcmread(BytesIO(data))
     assert (form.PhotometricInterpretation, form.LossyImageCompression) == ("RGB", "01" if encoding == "jpeg" else "00")
@@ -133,13 +133,13 @@ def test_every_form_is_valid_and_says_that_it_was_lossy(source: Path, tmp_path: 
 def test_odd_bytes_of_the_patient_stay_as_they_are_in_every_form(tmp_path: Path):
     path = tmp_path / "odd.dcm"
     path.write_bytes(phantom_file(FILM).replace(b"PHANTOM^THREE ", b"\xc4\xe9^\xff\x00\x1b[31m^   "))
-    data = result_forms.in_form(built(path).data, IMPLICIT)
+    data = encodings.in_form(built(path).data, IMPLICIT)
     assert b"\x10\x00\x10\x00\x0e\0\0\0\xc4\xe9^\xff\x00\x1b[31m^   " in data
 
 
-@pytest.mark.parametrize("form", result_forms.NATIVE_FORMS)
+@pytest.mark.parametrize("form", encodings.NATIVE_FORMS)
 def test_storescp_and_orthanc_take_every_form(source: Path, sender: Sender, storescp: tuple[int, Path], orthanc: Orthanc, form: uid.UID):
-    data = result_forms.in_form(built(source).data, form)
+    data = encodings.in_form(built(source).data, form)
     sender.send(Destination(name="scp", ae_title="SCP", host="127.0.0.1", port=storescp[0]), data)
     sender.send(Destination(name="orthanc", ae_title=orthanc.ae_title, host="127.0.0.1", port=orthanc.port), data)
 
@@ -168,7 +168,7 @@ def test_a_stored_result_without_valid_uids_is_never_sent(source: Path, sender: 
 def test_a_damaged_result_is_refused_by_name(source: Path, cut: int):
     data = built(source).data[:cut]
     with pytest.raises(Unprocessable):
-        result_forms.in_form(data, EXPLICIT)
+        encodings.in_form(data, EXPLICIT)
 
 
 # --- check and doctor prove that a result would be taken ------------------------------------------------------------

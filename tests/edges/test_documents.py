@@ -8,9 +8,10 @@ from pathlib import Path
 
 import typer
 
-from prioritizer import conformance, standing
+from prioritizer import standing
 from prioritizer.cli import app
-from prioritizer.dicom import contexts
+from prioritizer.dicom import conformance
+from prioritizer.dicom.standard import contexts
 
 ROOT = Path(__file__).resolve().parents[2]
 

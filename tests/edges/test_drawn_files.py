@@ -18,9 +18,9 @@ from pydicom import uid
 from prioritizer.config.settings import Settings
 from prioritizer.db import worklist
 from prioritizer.db.receiving import Quiet, receive
-from prioritizer.dicom import develop
-from prioritizer.dicom.decode import frame_of
-from prioritizer.dicom.spool import Spool
+from prioritizer.dicom.read import sandboxed
+from prioritizer.dicom.read.decode import frame_of
+from prioritizer.dicom.spool.spool import Spool
 from prioritizer.errors import Unprocessable
 from prioritizer.inference.bundle import Bundle, open_bundle
 from prioritizer.inference.engine import Outputs
@@ -91,7 +91,7 @@ def test_what_the_pixels_alone_show_is_on_the_row(tmp_path: Path, bundle: Bundle
     (tmp_path / "film.dcm").write_bytes(radiograph(**BEYOND))
     quiet = Quiet(quiet=timedelta(0), ceiling=timedelta(minutes=1))
     receive(ledger, [read_arrival(tmp_path / "film.dcm")], POLICY, quiet, NOW)
-    darkroom = SimpleNamespace(model_input=lambda path: develop.model_input(path, bundle.preprocessing))
+    darkroom = SimpleNamespace(model_input=lambda path: sandboxed.model_input(path, bundle.preprocessing))
     spool = SimpleNamespace(find=lambda _uid: tmp_path / "film.dcm")
     site = {"engine": ledger, "spool": spool, "bundle": bundle, "darkroom": darkroom, "settings": Settings(), "worker": "w"}
     assert ScoreStation(**site, scorer=Here(), policy=POLICY, quiet=quiet).step()
@@ -112,7 +112,7 @@ def test_a_peer_may_be_told_to_send_raw_values(told: bool, state: str, tmp_path:
     quiet = Quiet(quiet=timedelta(0), ceiling=timedelta(minutes=1))
     receive(ledger, [read_arrival(tmp_path / "film.dcm")], POLICY, quiet, NOW)
     peer = {"ae_title": "DX1", "host": "192.0.2.7", "score_for_processing": told}
-    darkroom = SimpleNamespace(model_input=lambda _path: develop.ModelInput(picture=np.zeros((224, 224), np.float32)))
+    darkroom = SimpleNamespace(model_input=lambda _path: sandboxed.ModelInput(picture=np.zeros((224, 224), np.float32)))
     spool = SimpleNamespace(find=lambda _uid: tmp_path / "film.dcm")
     settings = Settings(peers=(peer,))
     site = {"engine": ledger, "spool": spool, "bundle": bundle, "darkroom": darkroom, "settings": settings, "worker": "w"}
@@ -125,8 +125,8 @@ def test_a_peer_may_be_told_to_send_raw_values(told: bool, state: str, tmp_path:
 
 def test_result_and_page_show_the_image_upright_and_in_true_shape(tmp_path: Path):
     (tmp_path / "film.dcm").write_bytes(radiograph(stored=np.rot90(STORED), PatientOrientation="F\\R", PixelSpacing="0.1\\0.2"))
-    shown = develop.display_picture(tmp_path / "film.dcm")
-    page = develop.film_png(tmp_path / "film.dcm")
+    shown = sandboxed.display_picture(tmp_path / "film.dcm")
+    page = sandboxed.film_png(tmp_path / "film.dcm")
     assert shown.shape == (page.rows, page.columns) == (48, 32)
     assert shown[0].mean() < shown[-1].mean()
 

@@ -16,7 +16,7 @@ import pytest
 import sqlalchemy as sa
 
 from prioritizer import listening
-from prioritizer.dicom.listener import ListenerSettings
+from prioritizer.dicom.scp.listener import ListenerSettings
 from prioritizer.figures import LedgerCollector, exposition
 from prioritizer.listening import ListenerProcess
 from prioritizer.web.desk import SpoolRoom

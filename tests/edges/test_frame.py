@@ -12,8 +12,8 @@ from fastapi.testclient import TestClient
 from playwright.sync_api import Browser
 
 from prioritizer.access import Role
-from prioritizer.conformance import statement
 from prioritizer.db import choosing, people, signing_in
+from prioritizer.dicom.conformance import statement
 from prioritizer.ranking.deadlines import Stage
 from prioritizer.web.app import page_app
 from prioritizer.web.security import COOKIE

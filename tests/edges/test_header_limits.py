@@ -14,10 +14,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydicom import uid
 
-from prioritizer.dicom.attributes import arrival_of, bare_instance, instance_of_file, read_instance
-from prioritizer.dicom.contexts import TRANSFER_SYNTAXES
-from prioritizer.dicom.decode import frame_of
-from prioritizer.dicom.source_header import read_source
+from prioritizer.dicom.read.attributes import arrival_of, bare_instance, instance_of_file, read_instance
+from prioritizer.dicom.read.decode import frame_of
+from prioritizer.dicom.result.source_header import read_source
+from prioritizer.dicom.standard.contexts import TRANSFER_SYNTAXES
 from prioritizer.errors import Unprocessable
 from prioritizer.stations import read_arrival
 from prioritizer.study import Instance

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from prioritizer.clock import utc_now
 from prioritizer.db import healing, reading, scoring, worklist
-from prioritizer.dicom.spool import Outcome
+from prioritizer.dicom.spool.spool import Outcome
 from prioritizer.study import FileFault, InstanceState
 from tests.edges.ledgers import LEASE, POLICY, kinds, ledger_fixture, score_of  # noqa: F401
 from tests.edges.spooled import Box, phantom

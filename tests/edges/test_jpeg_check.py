@@ -17,8 +17,8 @@ import pytest
 from pydicom import uid
 from pydicom.encaps import generate_frames
 
-from prioritizer.dicom.codecs import ImageShape, decode_frame
-from prioritizer.dicom.phantom_files import PhantomPatient, phantom_file
+from prioritizer.dicom.read.codecs import ImageShape, decode_frame
+from prioritizer.dicom.stand_ins.phantom_files import PhantomPatient, phantom_file
 from prioritizer.errors import Unprocessable
 from prioritizer.imaging import phantoms
 

@@ -18,8 +18,8 @@ from prioritizer import listing
 from prioritizer.access import Role
 from prioritizer.clock import utc_now
 from prioritizer.db import copies, delivering, queues, worklist
-from prioritizer.dicom import attributes
-from prioritizer.dicom import spool as spool_module
+from prioritizer.dicom.read import attributes
+from prioritizer.dicom.spool import spool as spool_module
 from prioritizer.errors import NotAllowed
 from prioritizer.receive_station import read_any
 from prioritizer.study import CopyState

@@ -32,7 +32,7 @@ from prioritizer.db.in_force import InForce, in_force
 from prioritizer.db.local_calibration import Local
 from prioritizer.db.scoring import Measured
 from prioritizer.db.tables import deliveries, instances
-from prioritizer.dicom.spool import Spool
+from prioritizer.dicom.spool.spool import Spool
 from prioritizer.ranking.deadlines import Policy, Stage
 from prioritizer.scope import header_rules
 from prioritizer.scope.header_rules import Rules

@@ -24,11 +24,11 @@ from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian
 from pynetdicom import AE, _config, evt
 from pynetdicom.sop_class import Verification
 
-from prioritizer.dicom import contexts, status
-from prioritizer.dicom.admission import Doorkeeper, ListenerSettings, PeerRule, plain_address
-from prioritizer.dicom.attributes import arrival_of
-from prioritizer.dicom.contexts import COMPUTED_RADIOGRAPHY
-from prioritizer.dicom.part10 import PREAMBLE, read_receipt
+from prioritizer.dicom.read.attributes import arrival_of
+from prioritizer.dicom.scp.admission import Doorkeeper, ListenerSettings, PeerRule, plain_address
+from prioritizer.dicom.spool.part10 import PREAMBLE, read_receipt
+from prioritizer.dicom.standard import contexts, status
+from prioritizer.dicom.standard.contexts import COMPUTED_RADIOGRAPHY
 from prioritizer.errors import ConfigError
 from tests.edges import radiograph_files
 from tests.edges.intake import (
@@ -306,7 +306,7 @@ def test_kill_9_under_load_loses_nothing_that_was_acknowledged(listener: Listene
 
 def test_the_listener_loads_no_dicom_library_no_database_and_no_arrays() -> None:
     heavy = {"pydicom", "pynetdicom", "numpy", "sqlalchemy", "pydantic", "fastapi", "torch", "openvino", "logging"}
-    program = f"import sys, prioritizer.dicom.listener; print(*({heavy} & set(sys.modules)))"
+    program = f"import sys, prioritizer.dicom.scp.listener; print(*({heavy} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", program], cwd=REPOSITORY, capture_output=True, text=True, check=False, timeout=30)
     assert (done.stdout.strip(), done.stderr) == ("", "")
 
@@ -315,7 +315,7 @@ def test_a_second_listener_on_the_same_port_ends_with_a_fault_and_sweeps_nothing
     half = listener.spool.partial / "half"
     half.write_bytes(b"under way")
     settings = ListenerSettings(spool=str(listener.spool.root), port=listener.port, peers=(TRUSTED,))
-    command = [sys.executable, "-m", "prioritizer.dicom.listener"]
+    command = [sys.executable, "-m", "prioritizer.dicom.scp.listener"]
     done = subprocess.run(command, cwd=REPOSITORY, input=settings.to_json() + "\n", capture_output=True, text=True, check=False, timeout=30)
     assert (done.returncode, json.loads(done.stdout)["event"]) == (2, "fault")
     assert half.exists()

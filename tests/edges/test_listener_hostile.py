@@ -15,8 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
-from prioritizer.dicom import association, commands
-from prioritizer.dicom.contexts import VERIFICATION
+from prioritizer.dicom.scp import association_pdu, dimse
+from prioritizer.dicom.standard.contexts import VERIFICATION
 from tests.edges.intake import (
     DX,
     ListenerProcess,
@@ -133,7 +133,7 @@ def test_a_foreign_application_context_and_protocol_version_are_rejected(listene
 def test_any_bytes_as_request_are_parsed_or_refused(body: bytes) -> None:
     for candidate in (body, request()[6:74] + body):
         try:
-            association.parse_request(candidate)
+            association_pdu.parse_request(candidate)
         except ValueError:
             continue
 
@@ -142,7 +142,7 @@ def test_any_bytes_as_request_are_parsed_or_refused(body: bytes) -> None:
 def test_any_bytes_as_command_are_parsed_or_refused(encoded: bytes) -> None:
     for candidate in (encoded, command_set(1)[: len(encoded)] + encoded):
         try:
-            commands.parse(candidate)
+            dimse.parse(candidate)
         except ValueError:
             continue
 

@@ -12,9 +12,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from prioritizer.dicom import durable, partial
-from prioritizer.dicom.part10 import encode_header
-from prioritizer.dicom.partial import Partial
+from prioritizer.dicom.spool import durable, partial_file
+from prioritizer.dicom.spool.part10 import encode_header
+from prioritizer.dicom.spool.partial_file import Partial
 from tests.edges.test_spool import receipt
 
 PIECES = st.lists(st.integers(0, 20_000), max_size=12)
@@ -88,21 +88,21 @@ def test_a_disk_that_refuses_early_is_believed(tmp_path: Path, monkeypatch: pyte
     failures: list[str] = []
     file = Partial(tmp_path / "file", receipt(), lambda: failures.append("disk"))
     with pytest.raises(OSError, match="No space left"):
-        file.write(bytes(partial._AHEAD))
+        file.write(bytes(partial_file._AHEAD))
     assert failures == ["disk"]
 
 
 @pytest.mark.parametrize("number", [errno.ENOSYS, errno.EINVAL, errno.EPERM, errno.EINTR])
 def test_a_system_that_cannot_begin_early_stores_all_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int):
     calls = early_writing_answers(monkeypatch, number)
-    data = os.urandom(3 * partial._AHEAD)
+    data = os.urandom(3 * partial_file._AHEAD)
     assert written(tmp_path / "file", [data[at : at + 100_000] for at in range(0, len(data), 100_000)]) == data
     assert calls, "it was asked"
 
 
 def test_a_c_library_without_the_call_stores_all_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(durable, "_sync_file_range", None)
-    data = os.urandom(2 * partial._AHEAD)
+    data = os.urandom(2 * partial_file._AHEAD)
     assert written(tmp_path / "file", [data]) == data
 
 

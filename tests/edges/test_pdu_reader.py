@@ -10,8 +10,8 @@ from contextlib import suppress
 
 import pytest
 
-from prioritizer.dicom.association import ABORT, P_DATA, PDU_HEADER, RELEASE_RQ
-from prioritizer.dicom.pdu_reader import PduReader, PeerGoneError, SilentError, TooLongError, TooSlowError
+from prioritizer.dicom.scp.association_pdu import ABORT, P_DATA, PDU_HEADER, RELEASE_RQ
+from prioritizer.dicom.scp.pdu_reader import PduReader, PeerGoneError, SilentError, TooLongError, TooSlowError
 
 MOST = 10_000
 

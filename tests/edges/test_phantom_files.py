@@ -13,7 +13,7 @@ import pydicom
 import pytest
 from pydicom import uid
 
-from prioritizer.dicom.phantom_files import PhantomPatient, phantom_file
+from prioritizer.dicom.stand_ins.phantom_files import PhantomPatient, phantom_file
 from prioritizer.imaging import phantoms
 from tests.edges.pacs import program
 

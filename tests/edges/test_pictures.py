@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from prioritizer.dicom import develop
+from prioritizer.dicom.read import sandboxed
 from prioritizer.errors import Unprocessable
 from prioritizer.imaging import preprocessing
 from prioritizer.learning.labelled import LabelledImage
@@ -25,7 +25,7 @@ def labelled(path: Path, label: int = 0) -> LabelledImage:
 
 def test_dicom_is_read_as_the_daemon_reads_it(tmp_path: Path) -> None:
     path = dicom(tmp_path / "a.dcm", inverted=True)
-    np.testing.assert_array_equal(read_picture(labelled(path), SPEC), develop.model_picture(path, SPEC))
+    np.testing.assert_array_equal(read_picture(labelled(path), SPEC), sandboxed.model_picture(path, SPEC))
 
 
 @pytest.mark.parametrize("mode", ["L", "RGB", "RGBA", "P"])

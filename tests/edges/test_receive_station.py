@@ -12,9 +12,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from prioritizer import receive_station
-from prioritizer.dicom import spool
-from prioritizer.dicom.part10 import encode_header
-from prioritizer.dicom.spool import Outcome
+from prioritizer.dicom.spool import spool
+from prioritizer.dicom.spool.part10 import encode_header
+from prioritizer.dicom.spool.spool import Outcome
 from prioritizer.errors import Transient
 from prioritizer.receive_station import Receive, read_any
 from tests.edges.ledgers import AT_ONCE, POLICY, kinds, ledger_fixture  # noqa: F401

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from prioritizer.dicom import admission
-from prioritizer.dicom.admission import Doorkeeper, PeerRule
+from prioritizer.dicom.scp import admission
+from prioritizer.dicom.scp.admission import Doorkeeper, PeerRule
 from tests.edges.intake import ListenerProcess, radiograph, storescu
 
 

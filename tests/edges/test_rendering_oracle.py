@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from pydicom import uid
 
-from prioritizer.dicom.develop import model_picture
+from prioritizer.dicom.read.sandboxed import model_picture
 from prioritizer.imaging.preprocessing import GreyScale, Preprocessing, Window, square_picture
 from tests.edges.pacs import program
 from tests.edges.radiograph_files import radiograph, sequence, table

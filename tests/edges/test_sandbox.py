@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from pydicom import uid
 
-from prioritizer.dicom.codecs import ImageShape, decode_frame
+from prioritizer.dicom.read.codecs import ImageShape, decode_frame
 from prioritizer.errors import ModelError, Transient, Unprocessable
 from prioritizer.inference.bundle import default_folder
 from prioritizer.inference.sandbox import ChildDied, Sandbox

@@ -14,12 +14,12 @@ import pytest
 from pydicom import uid
 from pydicom.dataset import Dataset
 
-from prioritizer.dicom.decode import read_frame
-from prioritizer.dicom.header import Header
-from prioritizer.dicom.lossy_history import lossy_history
-from prioritizer.dicom.phantom_files import PhantomPatient, phantom_file
-from prioritizer.dicom.secondary_capture import CaptureFacts, CaptureObject, build, result_uid
-from prioritizer.dicom.sender import Destination, Sender
+from prioritizer.dicom.read.decode import read_frame
+from prioritizer.dicom.read.header import Header
+from prioritizer.dicom.result.lossy_history import lossy_history
+from prioritizer.dicom.result.secondary_capture import CaptureFacts, CaptureObject, build, result_uid
+from prioritizer.dicom.scu.sender import Destination, Sender
+from prioritizer.dicom.stand_ins.phantom_files import PhantomPatient, phantom_file
 from prioritizer.imaging.preprocessing import display_picture
 from tests.edges.pacs import Orthanc, orthanc, program, shared_dicom  # noqa: F401
 

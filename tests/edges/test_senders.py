@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from prioritizer import doctor
 from prioritizer.access import Role
 from prioritizer.db import queues, receiving, senders, tables
-from prioritizer.dicom import notices
+from prioritizer.dicom.spool import notices
 from prioritizer.study import DeliveryState
 from tests.edges.ledgers import (
     NOW,

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from prioritizer.dicom import status
-from prioritizer.dicom.durable import make_folder
-from prioritizer.dicom.spool import Outcome, Spool
-from prioritizer.dicom.spool_lock import LOCK_NAME, SpoolLock, hold_spool
+from prioritizer.dicom.spool.durable import make_folder
+from prioritizer.dicom.spool.lock import LOCK_NAME, SpoolLock, hold_spool
+from prioritizer.dicom.spool.spool import Outcome, Spool
+from prioritizer.dicom.standard import status
 from prioritizer.errors import ConfigError, Refused
 from tests.edges.test_spool import data_of, keep, receipt
 
@@ -92,7 +92,7 @@ def test_a_file_that_can_neither_be_closed_nor_removed_still_ends_in_a_status(sp
 @pytest.mark.parametrize("way", ["header write", "later write", "open"])
 def test_a_spool_that_takes_no_byte_closes_itself_until_a_probe_passes(spool: Spool, monkeypatch: pytest.MonkeyPatch, way: str):
     now = [100.0]
-    monkeypatch.setattr("prioritizer.dicom.spool.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("prioritizer.dicom.spool.spool.time.monotonic", lambda: now[0])
     with monkeypatch.context() as broken:
         failing(broken, *WAYS[way])
         for _ in range(2):
@@ -167,7 +167,7 @@ def test_a_released_spool_is_free_again(tmp_path: Path):
 
 
 def test_a_daemon_that_is_killed_leaves_no_lock(tmp_path: Path):
-    code = "import os, sys; from pathlib import Path; from prioritizer.dicom.spool_lock import hold_spool\n"
+    code = "import os, sys; from pathlib import Path; from prioritizer.dicom.spool.lock import hold_spool\n"
     code += f"lock = hold_spool(Path({str(tmp_path)!r})); os.kill(os.getpid(), 9)"
     assert subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[2], check=False).returncode == -9
     hold_spool(tmp_path).release()

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from pydicom import uid
 
-from prioritizer.dicom.attributes import instance_of_file
-from prioritizer.dicom.codec_selftest import SAMPLES, ramp
-from prioritizer.dicom.decode import frame_of
+from prioritizer.dicom.read.attributes import instance_of_file
+from prioritizer.dicom.read.codec_selftest import SAMPLES, ramp
+from prioritizer.dicom.read.decode import frame_of
 from prioritizer.errors import Unprocessable
 from prioritizer.imaging.preprocessing import grey_table, raw_words, robust_range
 from tests.edges.radiograph_files import COLUMNS, ROWS, STORED, Encoder, radiograph, receipt, sequence, table, usual

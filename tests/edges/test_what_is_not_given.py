@@ -16,8 +16,8 @@ from prioritizer.chores import Chores
 from prioritizer.clock import utc_now
 from prioritizer.db import connect, healing, receiving, retention, worklist
 from prioritizer.db.tables import instances, notices
-from prioritizer.dicom import notices as kinds
-from prioritizer.dicom import spool as spool_module
+from prioritizer.dicom.spool import notices as kinds
+from prioritizer.dicom.spool import spool as spool_module
 from prioritizer.errors import Transient
 from prioritizer.receive_station import Receive
 from prioritizer.standing import Parts

@@ -32,11 +32,11 @@ from prioritizer.chores import Chores
 from prioritizer.config.policy import policy_of, quiet_of
 from prioritizer.config.settings import Settings
 from prioritizer.db import connect, worklist
-from prioritizer.dicom import develop
-from prioritizer.dicom.part10 import Receipt
-from prioritizer.dicom.secondary_capture import CaptureFacts, CaptureObject
-from prioritizer.dicom.sender import Destination, Sender
-from prioritizer.dicom.spool import Spool
+from prioritizer.dicom.read import sandboxed
+from prioritizer.dicom.result.secondary_capture import CaptureFacts, CaptureObject
+from prioritizer.dicom.scu.sender import Destination, Sender
+from prioritizer.dicom.spool.part10 import Receipt
+from prioritizer.dicom.spool.spool import Spool
 from prioritizer.inference.bundle import Bundle, open_bundle
 from prioritizer.inference.engine import Outputs
 from prioritizer.stations import DeliverStation, PublishStation, Receive, ScoreStation
@@ -75,11 +75,11 @@ class Darkroom:
     def __init__(self, bundle: Bundle) -> None:
         self._spec = bundle.preprocessing
 
-    def model_input(self, path: Path) -> develop.ModelInput:
-        return develop.model_input(path, self._spec)
+    def model_input(self, path: Path) -> sandboxed.ModelInput:
+        return sandboxed.model_input(path, self._spec)
 
     def capture(self, path: Path, saliency: NDArray[np.float32] | None, facts: CaptureFacts) -> CaptureObject:
-        return develop.capture(path, saliency, facts)
+        return sandboxed.capture(path, saliency, facts)
 
 
 @dataclass
@@ -205,7 +205,7 @@ def main() -> None:
     film, bundle = Film.read(Path(sys.argv[1])), open_bundle(None)
     with np.load(sys.argv[2], allow_pickle=False) as arrays:
         outputs = Outputs(**{name: arrays[name] for name in ("logit", "saliency", "embedding")})
-    develop.warm_up()
+    sandboxed.warm_up()
     print("{}", flush=True)
     for line in sys.stdin:
         job = json.loads(line)

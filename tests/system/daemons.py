@@ -30,7 +30,7 @@ import sqlalchemy as sa
 from prioritizer.access import May, Role
 from prioritizer.db import connect, people, signing_in, worklist
 from prioritizer.db.worklist import DeliveryRow, InstanceRow
-from prioritizer.dicom.phantom_files import PhantomPatient, phantom_file, phantom_study_uid
+from prioritizer.dicom.stand_ins.phantom_files import PhantomPatient, phantom_file, phantom_study_uid
 from prioritizer.errors import NotAllowed
 from tests.edges.pacs import Orthanc, free_port, program, running, wait_for_port
 

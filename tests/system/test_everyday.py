@@ -14,7 +14,7 @@ import pydicom
 import pytest
 from pydicom import uid
 
-from prioritizer.dicom.send_files import _ready
+from prioritizer.dicom.scu.send_files import _ready
 from tests.edges.pacs import SHARED, Orthanc, program
 from tests.system.daemons import (
     Daemon,

@@ -14,8 +14,8 @@ import pydicom
 import pytest
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
-from prioritizer.dicom.contexts import COMPUTED_RADIOGRAPHY, TRANSFER_SYNTAXES
-from prioritizer.dicom.part10 import valid_uid
+from prioritizer.dicom.spool.part10 import valid_uid
+from prioritizer.dicom.standard.contexts import COMPUTED_RADIOGRAPHY, TRANSFER_SYNTAXES
 from tests.edges.intake import RawPeer, command_set, p_data, proposed
 from tests.edges.pacs import SHARED
 from tests.system.daemons import Daemon, phantom, phantom_study_uid, running_daemon, sections, sends

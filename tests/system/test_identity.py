@@ -9,7 +9,7 @@ from pathlib import Path
 import pydicom
 import sqlalchemy as sa
 
-from prioritizer.dicom.phantom_files import phantom_study_uid
+from prioritizer.dicom.stand_ins.phantom_files import phantom_study_uid
 from tests.edges.pacs import free_port
 from tests.system.daemons import Daemon, phantom, running_daemon, sections, sends, wait_until
 

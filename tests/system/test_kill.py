@@ -20,9 +20,9 @@ import numpy as np
 import pytest
 
 from prioritizer.db import connect, migrations, worklist
-from prioritizer.dicom import develop
-from prioritizer.dicom.pacs_stand_in import PacsStandIn, running_pacs
-from prioritizer.dicom.spool import Spool
+from prioritizer.dicom.read import sandboxed
+from prioritizer.dicom.spool.spool import Spool
+from prioritizer.dicom.stand_ins.pacs import PacsStandIn, running_pacs
 from prioritizer.inference.bundle import open_bundle
 from prioritizer.inference.engine import Engine
 from prioritizer.study import DeliveryState, InstanceState
@@ -145,7 +145,7 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
     folder = tmp_path_factory.mktemp("bench")
     path = phantom(folder, 1, rows=128, columns=112)
     bundle = open_bundle(None)
-    outputs = Engine(bundle, threads=1).score(develop.model_picture(path, bundle.preprocessing))
+    outputs = Engine(bundle, threads=1).score(sandboxed.model_picture(path, bundle.preprocessing))
     np.savez(folder / "outputs.npz", logit=outputs.logit, saliency=outputs.saliency, embedding=outputs.embedding)
     port = free_port()
     with running_pacs("PACS", "127.0.0.1", port) as pacs, Forge(path, folder / "outputs.npz") as forge:

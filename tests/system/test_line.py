@@ -9,7 +9,7 @@ from pathlib import Path
 import pydicom
 import pytest
 
-from prioritizer.dicom.sender import Destination, Sender
+from prioritizer.dicom.scu.sender import Destination, Sender
 from tests.edges.pacs import Orthanc
 from tests.system.daemons import (
     Daemon,

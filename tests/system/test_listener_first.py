@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from prioritizer.dicom.phantom_files import phantom_study_uid
+from prioritizer.dicom.stand_ins.phantom_files import phantom_study_uid
 from tests.system.daemons import Daemon, Postgres, phantom, prioritizer, running_daemon, running_postgres, sections, sends, wait_until
 
 NUMBERS = itertools.count(3000)
@@ -100,7 +100,7 @@ def test_ai_that_cannot_be_trusted_at_a_start_with_the_ledger_away_leaves_order_
 
 def test_a_listener_that_hangs_is_ended_and_started_again(tmp_path: Path) -> None:
     with running_daemon(tmp_path, sections()) as daemon:
-        hung = daemon.children("prioritizer.dicom.listener")[0]
+        hung = daemon.children("prioritizer.dicom.scp.listener")[0]
         hung.suspend()
         wait_until(lambda: "hangs" in daemon.get("/readyz")[1], "it is seen that it hangs", 90)
         wait_until(lambda: daemon.events("listener-hung"), "it is ended", 90)

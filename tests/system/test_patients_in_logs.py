@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from pydicom.tag import Tag
 
-from prioritizer.dicom.contexts import COMPUTED_RADIOGRAPHY
+from prioritizer.dicom.standard.contexts import COMPUTED_RADIOGRAPHY
 from tests.edges.intake import RawPeer, command_set, p_data, proposed
 from tests.system.daemons import Daemon, phantom, running_daemon, sections, uid_of, wait_until
 

@@ -16,7 +16,7 @@ import psutil
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from prioritizer.dicom.pacs_stand_in import running_pacs
+from prioritizer.dicom.stand_ins.pacs import running_pacs
 from prioritizer.inference.bundle import default_folder
 from tests.edges.pacs import program
 from tests.system.daemons import (
@@ -95,9 +95,9 @@ def raising_bundle(folder: Path) -> Path:
 
 
 def test_a_killed_listener_is_restarted_and_serves_again(daemon: Daemon, tmp_path: Path) -> None:
-    (listener,) = daemon.children("prioritizer.dicom.listener")
+    (listener,) = daemon.children("prioritizer.dicom.scp.listener")
     listener.kill()
-    wait_until(lambda: [c for c in daemon.children("prioritizer.dicom.listener") if c.pid != listener.pid], "a new listener process")
+    wait_until(lambda: [c for c in daemon.children("prioritizer.dicom.scp.listener") if c.pid != listener.pid], "a new listener process")
     wait_until(lambda: daemon.get("/readyz")[0] == 200, "the daemon is ready again")
     assert a_film_is_scored(daemon, tmp_path)
     assert daemon.events("listener-restart")

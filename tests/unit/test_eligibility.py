@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from pydicom.sr._snomed_dict import mapping as SNOMED_RT_TO_CT  # noqa: N812 - a constant of pydicom
 from pydicom.sr.codedict import codes
 
-from prioritizer.dicom.attributes import age_in_years, instance_of_file
+from prioritizer.dicom.read.attributes import age_in_years, instance_of_file
 from prioritizer.scope.header_rules import (
     CHECKS,
     FRONTAL_CODES,

@@ -1,0 +1,1 @@
+"""From a file to header and pixels, bounded, with codecs in a sandbox."""

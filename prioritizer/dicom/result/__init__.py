@@ -1,0 +1,1 @@
+"""The Secondary Capture that is sent to the PACS."""

@@ -1,0 +1,1 @@
+"""The listener: from a TCP connection to an instance in the spool."""

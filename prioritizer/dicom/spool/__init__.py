@@ -1,0 +1,1 @@
+"""Files on disk: written durably, taken back, quarantined."""

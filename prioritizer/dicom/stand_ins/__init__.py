@@ -1,0 +1,1 @@
+"""DICOM files and a PACS of our own, for the demonstration and for tests."""

@@ -1,0 +1,1 @@
+"""Constants of the standard: presentation contexts and status codes."""

@@ -26,12 +26,13 @@ import sqlalchemy as sa
 from benchmarks.line import Daemon, Modality, film_of_10_mb, running
 from prioritizer.access import RIGHTS, May, Role
 from prioritizer.config.settings import Settings, Site
-from prioritizer.db import connect, migrations, people, signing_in
-from prioritizer.db.ordering import WORKLIST
-from prioritizer.db.places import place_of
-from prioritizer.db.tables import events, studies, terms
+from prioritizer.db.accounts import people, sessions
+from prioritizer.db.order.cursor import place_of
+from prioritizer.db.order.order import WORKLIST
+from prioritizer.db.order.search_terms import terms_of
+from prioritizer.db.schema import connect, migrations
+from prioritizer.db.schema.tables import events, studies, terms
 from prioritizer.ranking.deadlines import Policy, Stage
-from prioritizer.search import terms_of
 from prioritizer.web.app import page_app
 from prioritizer.web.server import WebServer
 from tests.edges.rooms import page_of
@@ -167,7 +168,7 @@ def token(engine: sa.Engine, now: datetime, name: str = "bench") -> dict[str, st
     """The header of a program that may do whatever an administrator may."""
     people.add(engine, name, Role.ADMIN, "bench", now)
     rights = [right for right in May if right in RIGHTS[Role.ADMIN]]
-    secret, _ = signing_in.make_token(engine, name, "bench", rights, "bench", now, timedelta(days=1))
+    secret, _ = sessions.make_token(engine, name, "bench", rights, "bench", now, timedelta(days=1))
     return {"Authorization": f"Bearer {secret}"}
 
 

@@ -11,8 +11,8 @@ from rich.table import Table
 from rich.text import Text
 
 from prioritizer.calibration.maps import AgeGroup, Calibration, as_document
-from prioritizer.db.calibrations import Row
-from prioritizer.db.in_force import InForce
+from prioritizer.db.decisions.calibrations import Row
+from prioritizer.db.in_force.calibration import InForce
 from prioritizer.errors import CalibrationChanged
 from prioritizer.inference.bundle import Bundle
 

@@ -122,7 +122,7 @@ def _disk(settings: Settings) -> Iterator[Proof]:
 def _database(settings: Settings) -> Iterator[Proof]:
     from sqlalchemy.exc import SQLAlchemyError
 
-    from prioritizer.db import connect, migrations
+    from prioritizer.db.schema import connect, migrations
 
     if missing := connect.missing_file(settings.database_url):
         yield Proof(what="database", ok=True, said=f"new: `serve` makes it at {missing}")
@@ -168,7 +168,7 @@ def _rules(settings: Settings, engine: sa.Engine) -> Proof:
 def _population(settings: Settings, engine: sa.Engine) -> Iterator[Proof]:
     """Whether images of another population or device than in training are left unscored, and what lifts that."""
     from prioritizer.config.policy import policy_of
-    from prioritizer.db import calibrations
+    from prioritizer.db.decisions import calibrations
     from prioritizer.inference.bundle import open_bundle
 
     try:

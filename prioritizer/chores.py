@@ -15,9 +15,13 @@ from prioritizer import standing, watching
 from prioritizer.clock import utc_now
 from prioritizer.config.policy import policy_of, quiet_of
 from prioritizer.config.settings import Settings
-from prioritizer.db import clock_steps, copies, healing, housekeeping, left_out, reading, receiving, retention, signing_in
-from prioritizer.db.retention import Deadlines
-from prioritizer.db.ruled import holding
+from prioritizer.db.accounts import sessions
+from prioritizer.db.in_force.settings import holding
+from prioritizer.db.instances import differing_copies, healing, retention
+from prioritizer.db.instances.retention import Deadlines
+from prioritizer.db.processing import housekeeping, left_out, receive
+from prioritizer.db.schema import clock_steps
+from prioritizer.db.worklist import reading
 from prioritizer.dicom.read import attributes
 from prioritizer.dicom.spool.spool import Spool
 from prioritizer.errors import Transient
@@ -172,7 +176,7 @@ class Chores:
         """
         if self._reconciled or time.monotonic() < self._reconcile_at:
             return
-        known = receiving.known_instances(self._engine)
+        known = receive.known_instances(self._engine)
         found = rebuild(self._engine, self._spool, set(known), self._policy(), quiet_of(self._settings()), utc_now())
         if found.entered or found.set_aside:
             said = "%s spooled instances were unknown to the ledger and entered, %s put into quarantine"
@@ -182,7 +186,7 @@ class Chores:
         back = healing.faulty(self._engine, FileFault.MISSING) - missing
         healing.set_fault(self._engine, missing, FileFault.MISSING, utc_now())
         for uid in back:
-            held = copies.held(self._engine, uid)
+            held = differing_copies.held(self._engine, uid)
             digest = held.instance.sha256 if held is not None else ""
             healing.set_fault(self._engine, {uid}, _fault_of(self._spool, uid, digest), utc_now())
         self._unlisted = found.left
@@ -209,7 +213,7 @@ class Chores:
         self.look_at_the_clock()
         now, store = utc_now(), self._settings().store
         by = now - clock_steps.forward_of_late(self._engine, now)
-        signing_in.forget(self._engine, by - KEPT_SESSIONS)
+        sessions.forget(self._engine, by - KEPT_SESSIONS)
         in_shadow = holding(self._engine, self._policy()).policy.stage is Stage.SHADOW
         unread = by - timedelta(days=store.keep_unread_days) if in_shadow else None
         marked = retention.mark_deletable(self._engine, Deadlines(by - timedelta(days=store.keep_read_days), unread), now)

@@ -57,9 +57,9 @@ StudyName = Annotated[str, typer.Argument(metavar="STUDY", help="Study UID, the 
 
 def study_uid_of(engine: sa.Engine, text: str) -> str:
     """The UID of the study that a person means."""
-    from prioritizer.db import worklist
+    from prioritizer.db.worklist import rows
 
-    return worklist.find(engine, text).study_uid
+    return rows.find(engine, text).study_uid
 
 
 # --- the daemon ------------------------------------------------------------------------------------------------
@@ -94,7 +94,7 @@ def check(config: ConfigFile = None, as_json: AsJson = False) -> None:
 @verb
 def migrate(config: ConfigFile = None) -> None:
     """Bring the database to this version's revision. Back it up first; `serve` does this by itself for SQLite only."""
-    from prioritizer.db import connect, migrations
+    from prioritizer.db.schema import connect, migrations
 
     settings, _ = settings_of(config)
     engine = connect.open_ledger(settings.database_url)
@@ -186,7 +186,7 @@ def claim(
     config: ConfigFile = None,
 ) -> None:
     """Claim a study for reading; the claim runs out by itself after ranking.claim_minutes."""
-    from prioritizer.db import reading
+    from prioritizer.db.worklist import reading
 
     engine, settings = ledger_of(config)
     if release:
@@ -202,7 +202,7 @@ def claim(
 @verb
 def read(study: StudyName, reader: Reader = getpass.getuser(), config: ConfigFile = None) -> None:
     """Mark a study as read: it leaves the list."""
-    from prioritizer.db import reading
+    from prioritizer.db.worklist import reading
 
     engine, _ = ledger_of(config)
     reading.read(engine, study_uid_of(engine, study), reader, utc_now())
@@ -218,7 +218,7 @@ def pin(
     config: ConfigFile = None,
 ) -> None:
     """Put a study into class STAT: first on the list, whatever AI says."""
-    from prioritizer.db import reading
+    from prioritizer.db.worklist import reading
 
     engine, settings = ledger_of(config)
     reading.pin(engine, study_uid_of(engine, study), reader, policy_for(settings), utc_now(), remove=remove)
@@ -239,7 +239,8 @@ def requeue(
 
     A discarded image is not scored; its study stays on the list.
     """
-    from prioritizer.db import delivering, scoring
+    from prioritizer.db.processing import deliver
+    from prioritizer.db.processing import score as processing_score
 
     if bool(uid) == everything:
         raise typer.BadParameter("name one study, or say --all", param_hint="STUDY")
@@ -250,21 +251,21 @@ def requeue(
     engine, settings = ledger_of(config)
     who, now = getpass.getuser(), utc_now()
     if give_up:
-        done = delivering.discard_deliveries(engine, study_uid_of(engine, uid), who, give_up, now)
+        done = deliver.discard_deliveries(engine, study_uid_of(engine, uid), who, give_up, now)
         talk.print(f"{done} refused results given up")
     elif discard:
-        done = scoring.discard_failed(engine, meant_by(engine, uid), who, discard, policy_for(settings), now)
+        done = processing_score.discard_failed(engine, meant_by(engine, uid), who, discard, policy_for(settings), now)
         talk.print(f"{done} images discarded: not scored, their study stays on the list")
     elif deliveries and everything:
-        talk.print(f"the results of {delivering.requeue_all(engine, who, now)} studies will be sent again")
+        talk.print(f"the results of {deliver.requeue_all(engine, who, now)} studies will be sent again")
     elif deliveries:
-        talk.print(f"{delivering.requeue_deliveries(engine, study_uid_of(engine, uid), who, now)} results will be sent again")
+        talk.print(f"{deliver.requeue_deliveries(engine, study_uid_of(engine, uid), who, now)} results will be sent again")
     elif everything:
-        found = scoring.requeue_failed(engine, who, policy_for(settings), now)
+        found = processing_score.requeue_failed(engine, who, policy_for(settings), now)
         gone = f"; of {found.gone} the pixels were deleted after reading: send those again, or --discard them" if found.gone else ""
         talk.print(f"{found.again} images will be scored again{gone}")
     else:
-        done = scoring.requeue(engine, meant_by(engine, uid), who, policy_for(settings), now)
+        done = processing_score.requeue(engine, meant_by(engine, uid), who, policy_for(settings), now)
         talk.print(f"{done} images will be scored again")
 
 

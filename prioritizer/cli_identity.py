@@ -56,13 +56,13 @@ def show(config: ConfigFile = None, as_json: AsJson = False) -> None:
 
 def _settle(config: ConfigFile, study: str, reader: str, shown: str, *, take: bool) -> None:
     from prioritizer.config.policy import policy_of, quiet_of
-    from prioritizer.db import worklist
+    from prioritizer.db.worklist import rows
     from prioritizer.dicom.spool.spool import Spool
     from prioritizer.identity_steps import settle
     from prioritizer.inference.bundle import open_bundle
 
     engine, settings = ledger_of(config)
-    uid, policy = worklist.find(engine, study).study_uid, policy_of(settings, open_bundle(settings.model.bundle))
+    uid, policy = rows.find(engine, study).study_uid, policy_of(settings, open_bundle(settings.model.bundle))
     spool = Spool(settings.spool_folder)
     done = settle(engine, spool, uid, take=take, who=reader, policy=policy, quiet=quiet_of(settings), shown=shown)
     talk.print(done, markup=False)
@@ -105,8 +105,8 @@ def rebuild(
     if found.left:
         talk.print(f"{found.left} files could not be read or entered now; the log names why. Run this again")
     if publish is not None:
-        from prioritizer.db.rebuilding import decide
-        from prioritizer.db.worklist import held_after_rebuild
+        from prioritizer.db.instances.rebuilding import decide
+        from prioritizer.db.worklist.rows import held_after_rebuild
 
         done = decide(engine, publish=publish is Publish.YES, who=getpass.getuser(), now=utc_now())
         what = "their results are built and sent" if publish is Publish.YES else "nothing of before is sent again"
@@ -117,12 +117,12 @@ def rebuild(
 
 def _rebuilt(config: ConfigFile) -> tuple[sa.Engine, Rebuilt]:
     from prioritizer.config.policy import policy_of, quiet_of
-    from prioritizer.db import receiving
+    from prioritizer.db.processing import receive
     from prioritizer.dicom.spool.spool import Spool
     from prioritizer.inference.bundle import open_bundle
     from prioritizer.receive_station import rebuild as enter
 
     engine, settings = ledger_of(config)
     policy = policy_of(settings, open_bundle(settings.model.bundle))
-    known = set(receiving.known_instances(engine))
+    known = set(receive.known_instances(engine))
     return engine, enter(engine, Spool(settings.spool_folder), known, policy, quiet_of(settings), utc_now())

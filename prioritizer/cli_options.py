@@ -45,7 +45,7 @@ def ledger_of(config: Path | None) -> tuple[sa.Engine, Settings]:
     """The ledger of the configured site, at this version's revision. Asking for it makes none where none is."""
     from sqlalchemy.exc import SQLAlchemyError
 
-    from prioritizer.db import connect, migrations
+    from prioritizer.db.schema import connect, migrations
 
     settings, path = settings_of(config)
     if path is None:

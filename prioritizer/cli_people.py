@@ -44,7 +44,7 @@ def list_(config: ConfigFile = None, as_json: AsJson = False) -> None:
     """Everybody who may sign in."""
     from rich.table import Table
 
-    from prioritizer.db import people as ledger
+    from prioritizer.db.accounts import people as ledger
 
     engine, _ = ledger_of(config)
     rows = ledger.listed(engine)
@@ -81,7 +81,7 @@ def invite(
     as_json: AsJson = False,
 ) -> None:
     """Make a one-time link by which NAME sets a password: for a new person, or a forgotten password. Good for 24 hours."""
-    from prioritizer.db import people as ledger
+    from prioritizer.db.accounts import people as ledger
 
     engine, settings = ledger_of(config)
     link = link_of(settings, ledger.invite(engine, name, role, who, utc_now()))
@@ -101,7 +101,7 @@ def add(
     config: ConfigFile = None,
 ) -> None:
     """Let NAME in without a password: for web.auth = "proxy", or for a program that uses a token."""
-    from prioritizer.db import people as ledger
+    from prioritizer.db.accounts import people as ledger
 
     engine, _ = ledger_of(config)
     ledger.add(engine, name, role, who, utc_now())
@@ -117,7 +117,7 @@ def role(
     config: ConfigFile = None,
 ) -> None:
     """Give NAME another role, at once and in every session."""
-    from prioritizer.db import people as ledger
+    from prioritizer.db.accounts import people as ledger
 
     engine, _ = ledger_of(config)
     ledger.set_role(engine, name, role, who, utc_now())
@@ -128,7 +128,7 @@ def role(
 @verb
 def disable(name: Name, who: Who = getpass.getuser(), config: ConfigFile = None) -> None:
     """NAME can no longer sign in; sessions and tokens end now."""
-    from prioritizer.db import people as ledger
+    from prioritizer.db.accounts import people as ledger
 
     engine, _ = ledger_of(config)
     ledger.disable(engine, name, who, utc_now())
@@ -139,7 +139,7 @@ def disable(name: Name, who: Who = getpass.getuser(), config: ConfigFile = None)
 @verb
 def enable(name: Name, who: Who = getpass.getuser(), config: ConfigFile = None) -> None:
     """NAME may sign in again. Revoked tokens stay revoked."""
-    from prioritizer.db import people as ledger
+    from prioritizer.db.accounts import people as ledger
 
     engine, _ = ledger_of(config)
     ledger.enable(engine, name, who, utc_now())
@@ -150,7 +150,7 @@ def enable(name: Name, who: Who = getpass.getuser(), config: ConfigFile = None) 
 @verb
 def sign_out(name: Name, who: Who = getpass.getuser(), config: ConfigFile = None) -> None:
     """End every session of NAME."""
-    from prioritizer.db import people as ledger
+    from prioritizer.db.accounts import people as ledger
 
     engine, _ = ledger_of(config)
     talk.print(f"{ledger.end_sessions(engine, name, who, utc_now())} sessions of {name} ended")
@@ -168,10 +168,10 @@ def token(
     as_json: AsJson = False,
 ) -> None:
     """Make a token for a program that acts as NAME. Its secret is printed once."""
-    from prioritizer.db import signing_in
+    from prioritizer.db.accounts import sessions
 
     engine, _ = ledger_of(config)
-    secret, row = signing_in.make_token(engine, name, purpose, scope or [May.SEE], who, utc_now(), timedelta(days=days))
+    secret, row = sessions.make_token(engine, name, purpose, scope or [May.SEE], who, utc_now(), timedelta(days=days))
     if as_json:
         print_json({"id": row.id, "token": secret, "person": name, "scopes": row.scopes, "ends_at": row.ends_at.isoformat()})
         return
@@ -185,10 +185,10 @@ def tokens(config: ConfigFile = None, as_json: AsJson = False) -> None:
     """Every token, without its secret."""
     from rich.table import Table
 
-    from prioritizer.db import signing_in
+    from prioritizer.db.accounts import sessions
 
     engine, _ = ledger_of(config)
-    rows = signing_in.listed_tokens(engine)
+    rows = sessions.listed_tokens(engine)
     if as_json:
         print_json(
             [
@@ -219,8 +219,8 @@ def revoke(
 ) -> None:
     """A token is worth nothing from now on."""
     from prioritizer.access import RIGHTS
-    from prioritizer.db import signing_in
+    from prioritizer.db.accounts import sessions
 
     engine, _ = ledger_of(config)
-    signing_in.revoke(engine, token_id, Person(name=who, role=Role.ADMIN, rights=RIGHTS[Role.ADMIN], by="cli"), utc_now())
+    sessions.revoke(engine, token_id, Person(name=who, role=Role.ADMIN, rights=RIGHTS[Role.ADMIN], by="cli"), utc_now())
     talk.print(f"token {token_id} is revoked")

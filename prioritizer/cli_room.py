@@ -29,12 +29,12 @@ def say(
     config: ConfigFile = None,
 ) -> None:
     """Say what was found in a study: present, absent, or unsure. A new word replaces the old one, which is kept as withdrawn."""
-    from prioritizer.db import saying, worklist
+    from prioritizer.db.worklist import feedback, rows
     from prioritizer.ranking.deadlines import Stage
 
     engine, settings = in_force_of(config)
     ranked = not blind and settings.site.stage is not Stage.SHADOW
-    saying.say(engine, worklist.find(engine, study).study_uid, reader, finding, utc_now(), ranked=ranked, note=note)
+    feedback.say(engine, rows.find(engine, study).study_uid, reader, finding, utc_now(), ranked=ranked, note=note)
     talk.print(f"finding {finding}, said by {reader}")
 
 
@@ -137,15 +137,15 @@ def audit(
 
     from rich.text import Text
 
-    from prioritizer.db import audit as ledger
-    from prioritizer.db import worklist
-    from prioritizer.db.audit import Asked
-    from prioritizer.db.events import Kind
+    from prioritizer.db.accounts import audit_log as ledger
+    from prioritizer.db.accounts.audit_log import Asked
+    from prioritizer.db.schema.events import Kind
+    from prioritizer.db.worklist import rows
 
     if kind and kind not in list(Kind):
         raise typer.BadParameter(f"{kind!r} is none of {', '.join(sorted(Kind))}", param_hint="--kind")
     engine, _ = ledger_of(config)
-    uid = worklist.find(engine, study).study_uid if study else ""
+    uid = rows.find(engine, study).study_uid if study else ""
     found = ledger.entries(engine, Asked(actor=actor, kind=kind, study_uid=uid, before=before), limit)
     if as_json:
         print_json([asdict(entry) for entry in found])

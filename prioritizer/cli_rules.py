@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import sqlalchemy as sa
 
     from prioritizer.config.settings import Settings
-    from prioritizer.db.ruling import Done
+    from prioritizer.db.decisions.settings_overrides import Done
     from prioritizer.ranking.deadlines import Policy
 
 app = typer.Typer()
@@ -46,15 +46,15 @@ def show(
 ) -> None:
     """What is configured, what is ruled, what is in force, and every ruling; or one of them."""
     from prioritizer import ruling_listing
-    from prioritizer.db import ruling
-    from prioritizer.db.ruled import holding
+    from prioritizer.db.decisions import settings_overrides
+    from prioritizer.db.in_force.settings import holding
 
     engine, settings, policy = _site(config)
     if number is not None:
-        row = ruling.find(engine, number)
+        row = settings_overrides.find(engine, number)
         print_json(ruling_listing.as_json(row)) if as_json else ruling_listing.show_one(row, out)
         return
-    holds, rows = holding(engine, policy), ruling.listed(engine)
+    holds, rows = holding(engine, policy), settings_overrides.listed(engine)
     if as_json:
         print_json(ruling_listing.in_force_as_json(settings, holds) | {"rulings": [ruling_listing.as_json(row) for row in rows]})
     else:
@@ -77,8 +77,8 @@ def propose(
 ) -> None:
     """Simulate a ruling beside the rules in force, and keep it as a candidate. What is not given stays as configured."""
     from prioritizer import ruling_listing
-    from prioritizer.db import ruling
-    from prioritizer.db.ruled import holding
+    from prioritizer.db.decisions import settings_overrides
+    from prioritizer.db.in_force.settings import holding
     from prioritizer.ruled_effect import effect_of
 
     engine, settings, policy = _site(config)
@@ -95,8 +95,8 @@ def propose(
         _say_effect(settings, engine, wanted, as_json=as_json)
         return
     effect = effect_of(settings, engine, wanted, utc_now())
-    proposal = ruling.Proposal(wanted=wanted, reason=reason, effect=effect)
-    row = ruling.propose(engine, policy, proposal, who, utc_now(), shown)
+    proposal = settings_overrides.Proposal(wanted=wanted, reason=reason, effect=effect)
+    row = settings_overrides.propose(engine, policy, proposal, who, utc_now(), shown)
     if as_json:
         print_json(ruling_listing.as_json(row))
         return
@@ -109,10 +109,10 @@ def propose(
 @verb
 def approve(number: Number, who: Who = getpass.getuser(), config: ConfigFile = None, as_json: AsJson = False) -> None:
     """Agree to a candidate that another person proposed."""
-    from prioritizer.db import ruling
+    from prioritizer.db.decisions import settings_overrides
 
     engine, _, policy = _site(config)
-    ruling.approve(engine, policy, number, who, utc_now())
+    settings_overrides.approve(engine, policy, number, who, utc_now())
     _say_row(engine, number, f"approved by {who}", as_json=as_json)
 
 
@@ -126,10 +126,10 @@ def reject(
     as_json: AsJson = False,
 ) -> None:
     """Decide against a candidate, for good."""
-    from prioritizer.db import ruling
+    from prioritizer.db.decisions import settings_overrides
 
     engine, _, policy = _site(config)
-    ruling.reject(engine, policy, number, who, reason, utc_now())
+    settings_overrides.reject(engine, policy, number, who, reason, utc_now())
     _say_row(engine, number, f"rejected by {who}", as_json=as_json)
 
 
@@ -143,41 +143,41 @@ def activate(
     as_json: AsJson = False,
 ) -> None:
     """Put a candidate in force: every unread study is placed anew in that moment. No restart."""
-    from prioritizer.db import ruling
-    from prioritizer.db.activating import Decision
+    from prioritizer.db.decisions import settings_overrides
+    from prioritizer.db.decisions.activation import Decision
 
     engine, settings, policy = _site(config)
     decision = Decision(who=who, second_person=settings.calibration.second_person, against_advice=against_advice)
-    _say_done(ruling.activate(engine, policy, number, decision, utc_now()), as_json=as_json)
+    _say_done(settings_overrides.activate(engine, policy, number, decision, utc_now()), as_json=as_json)
 
 
 @rules.command()
 @verb
 def end(dry_run: DryRun = False, who: Who = getpass.getuser(), config: ConfigFile = None, as_json: AsJson = False) -> None:
     """End the ruling in force: the configuration alone holds again. Needs nobody's approval."""
-    from prioritizer.db import ruling
-    from prioritizer.db.ruled import holding
+    from prioritizer.db.decisions import settings_overrides
+    from prioritizer.db.in_force.settings import holding
 
     engine, settings, policy = _site(config)
     if dry_run:
-        ruling.active_of(holding(engine, policy))
+        settings_overrides.active_of(holding(engine, policy))
         _say_effect(settings, engine, {}, as_json=as_json)
         return
-    _say_done(ruling.end(engine, policy, who, utc_now()), as_json=as_json)
+    _say_done(settings_overrides.end(engine, policy, who, utc_now()), as_json=as_json)
 
 
 @rules.command()
 @verb
 def back(dry_run: DryRun = False, who: Who = getpass.getuser(), config: ConfigFile = None, as_json: AsJson = False) -> None:
     """Go back to what held before the ruling in force: the one before it, or the configuration. Needs nobody's approval."""
-    from prioritizer.db import ruling
+    from prioritizer.db.decisions import settings_overrides
 
     engine, settings, policy = _site(config)
     if dry_run:
-        chosen = ruling.before_the_active(engine, policy)
+        chosen = settings_overrides.before_the_active(engine, policy)
         _say_effect(settings, engine, chosen.changes if chosen else {}, as_json=as_json)
         return
-    _say_done(ruling.back(engine, policy, who, utc_now()), as_json=as_json)
+    _say_done(settings_overrides.back(engine, policy, who, utc_now()), as_json=as_json)
 
 
 def _say_effect(settings: Settings, engine: sa.Engine, changes: Mapping[str, Any], *, as_json: bool) -> None:
@@ -190,10 +190,10 @@ def _say_effect(settings: Settings, engine: sa.Engine, changes: Mapping[str, Any
 
 def _say_row(engine: sa.Engine, number: int, done: str, *, as_json: bool) -> None:
     from prioritizer import ruling_listing
-    from prioritizer.db import ruling
+    from prioritizer.db.decisions import settings_overrides
 
     if as_json:
-        print_json(ruling_listing.as_json(ruling.find(engine, number)))
+        print_json(ruling_listing.as_json(settings_overrides.find(engine, number)))
     else:
         talk.print(f"ruling {number} {done}", markup=False, highlight=False)
 

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     import sqlalchemy as sa
 
     from prioritizer.config.settings import Settings
-    from prioritizer.db.activating import Activated
-    from prioritizer.db.calibrations import Row
+    from prioritizer.db.decisions.activation import Activated
+    from prioritizer.db.decisions.calibrations import Row
     from prioritizer.inference.bundle import Bundle
     from prioritizer.ranking.deadlines import Policy
 
@@ -113,7 +113,7 @@ def _site(config: Path | None) -> tuple[sa.Engine, Settings, Bundle, Policy]:
 def list_(config: ConfigFile = None, as_json: AsJson = False) -> None:
     """Every calibration with its state, and the bundle's own."""
     from prioritizer import calibration_listing
-    from prioritizer.db import calibrations
+    from prioritizer.db.decisions import calibrations
 
     engine, _, bundle, policy = _site(config)
     rows, applies = calibrations.listed(engine), calibrations.applying(engine, policy)
@@ -126,7 +126,7 @@ def list_(config: ConfigFile = None, as_json: AsJson = False) -> None:
 def _told(engine: sa.Engine, name: str, bundle: Bundle, policy: Policy) -> dict[str, Any]:
     """One calibration, the bundle's own included."""
     from prioritizer import calibration_listing
-    from prioritizer.db import calibrations
+    from prioritizer.db.decisions import calibrations
 
     if name in ("own", bundle.calibration.id):
         return calibration_listing.own_as_json(bundle, calibrations.applying(engine, policy))
@@ -152,7 +152,7 @@ def show(name: Name, config: ConfigFile = None, as_json: AsJson = False) -> None
 def diff(a: Name, b: Name, config: ConfigFile = None, as_json: AsJson = False) -> None:
     """Two calibrations beside each other: thresholds, and the probability at some logits; `own` is the bundle's own."""
     from prioritizer import calibration_listing
-    from prioritizer.db import calibrations
+    from prioritizer.db.decisions import calibrations
 
     engine, _, bundle, _ = _site(config)
     own = ("own", bundle.calibration.id)
@@ -168,7 +168,7 @@ def diff(a: Name, b: Name, config: ConfigFile = None, as_json: AsJson = False) -
 @verb
 def approve(name: Name, who: Who = getpass.getuser(), config: ConfigFile = None, as_json: AsJson = False) -> None:
     """Agree to a candidate that another person made."""
-    from prioritizer.db import calibrations
+    from prioritizer.db.decisions import calibrations
 
     engine, _ = ledger_of(config)
     row = calibrations.find(engine, name)
@@ -186,7 +186,7 @@ def reject(
     as_json: AsJson = False,
 ) -> None:
     """Decide against a candidate, for good."""
-    from prioritizer.db import calibrations
+    from prioritizer.db.decisions import calibrations
 
     engine, _ = ledger_of(config)
     row = calibrations.find(engine, name)
@@ -205,12 +205,12 @@ def activate(
 ) -> None:
     """Put a calibration in force: every unread study is scored and placed anew in that moment. No restart."""
     from prioritizer.config.policy import quiet_of
-    from prioritizer.db import activating, calibrations
+    from prioritizer.db.decisions import activation, calibrations
 
     engine, settings, _, policy = _site(config)
-    decision = activating.Decision(who=who, second_person=settings.calibration.second_person, against_advice=against_advice)
+    decision = activation.Decision(who=who, second_person=settings.calibration.second_person, against_advice=against_advice)
     row = calibrations.find(engine, name)
-    _say_done(activating.activate(engine, row.id, decision, policy, quiet_of(settings), utc_now()), as_json=as_json)
+    _say_done(activation.activate(engine, row.id, decision, policy, quiet_of(settings), utc_now()), as_json=as_json)
 
 
 @calibration.command()
@@ -223,10 +223,10 @@ def rollback(
 ) -> None:
     """Go back to what applied before the active calibration. Needs nobody's approval."""
     from prioritizer.config.policy import quiet_of
-    from prioritizer.db import activating
+    from prioritizer.db.decisions import activation
 
     engine, settings, _, policy = _site(config)
-    _say_done(activating.roll_back(engine, who, policy, quiet_of(settings), utc_now(), to_own=own), as_json=as_json)
+    _say_done(activation.roll_back(engine, who, policy, quiet_of(settings), utc_now(), to_own=own), as_json=as_json)
 
 
 @calibration.command()

@@ -21,9 +21,10 @@ import sqlalchemy as sa
 
 from prioritizer import patient_identity
 from prioritizer.clock import Clock, utc_now
-from prioritizer.db import copies, receiving
-from prioritizer.db.copies import Held
-from prioritizer.db.receiving import NOT_STORED, NOT_TAKEN, Arrival, Quiet, is_of_the_values
+from prioritizer.db.instances import differing_copies
+from prioritizer.db.instances.differing_copies import Held
+from prioritizer.db.processing import receive
+from prioritizer.db.processing.receive import NOT_STORED, NOT_TAKEN, Arrival, Quiet, is_of_the_values
 from prioritizer.dicom.read import attributes, sandboxed
 from prioritizer.dicom.spool.spool import Spool, holds_the_copy
 from prioritizer.errors import NotAllowed, Transient, Unprocessable
@@ -76,7 +77,7 @@ class Copies:
         first = self._looked_at is None
         came = self.spool.copies_came()
         if self._looked_at is None:
-            self._looked_at = {name: came[name] for name in copies.kept_files(self.engine) if name in came}
+            self._looked_at = {name: came[name] for name in differing_copies.kept_files(self.engine) if name in came}
         self._end_what_was_begun(policy, quiet, begun_before=None if first else self.clock() - MAX_TAKING)
         present = self.spool.copies()
         names = {path.name for path in present}
@@ -90,7 +91,7 @@ class Copies:
 
     def _end_what_was_begun(self, policy: Policy, quiet: Quiet, begun_before: datetime | None) -> None:
         """Copies that a person took, and a crash or a fault came between their file and the ledger."""
-        begun = dict(copies.being_taken(self.engine, begun_before))
+        begun = dict(differing_copies.being_taken(self.engine, begun_before))
         for study_uid in self._takings.due(begun):
             try:
                 end_taking(
@@ -106,10 +107,10 @@ class Copies:
 
     def _ask_again(self, study_uid: str) -> None:
         """Of what was confirmed and does not lie in its place yet a person is asked again, and may keep what is shown."""
-        images = copies.images_of(self.engine, copies.taken_of(self.engine, study_uid))
+        images = differing_copies.images_of(self.engine, differing_copies.taken_of(self.engine, study_uid))
         out = {file for file, uid in images.items() if (held := self.spool.find(uid)) is None or not holds_the_copy(held, file)}
         if out:
-            copies.wait_again(self.engine, study_uid, out, self.clock())
+            differing_copies.wait_again(self.engine, study_uid, out, self.clock())
 
     def _judge_alone(self, path: Path, policy: Policy, quiet: Quiet, came: int) -> None:
         """Whatever one copy does to the disk, the ledger or a decoder: it is looked at again later, the others go on."""
@@ -131,10 +132,10 @@ class Copies:
             self.spool.quarantine(path, "a differing copy without a receipt", acknowledged=True)
             return True
         uid = str(arrival.instance.sop_instance_uid)
-        held, file = copies.held(self.engine, uid), self.spool.find(uid)
+        held, file = differing_copies.held(self.engine, uid), self.spool.find(uid)
         if held is None:
             return self.spool.make_way(path) and self._enter_alone(path, arrival, policy, quiet)
-        stays = copies.is_settled(self.engine, path.name) or not self._decide(path, arrival, held, file, policy, quiet)
+        stays = differing_copies.is_settled(self.engine, path.name) or not self._decide(path, arrival, held, file, policy, quiet)
         if stays and self._looked_at is not None:
             self._looked_at[path.name] = came
         return True
@@ -156,7 +157,7 @@ class Copies:
         return True
 
     def _list(self, arrival: Arrival, policy: Policy, quiet: Quiet) -> None:
-        receiving.receive(self.engine, [arrival], policy, quiet, self.clock(), doubt=copies.STANDS_ALONE)
+        receive.receive(self.engine, [arrival], policy, quiet, self.clock(), doubt=differing_copies.STANDS_ALONE)
 
     def _decide(self, path: Path, arrival: Arrival, held: Held, file: Path | None, policy: Policy, quiet: Quiet) -> bool:
         """True where nothing is left to decide and the copy is dropped; False where it stays in conflicts/."""
@@ -165,20 +166,20 @@ class Copies:
         if taken:  # a crash came after the ledger's commit
             self.spool.drop_copy(path)
         elif _of_another_study(held.instance.study_uid, arrival.instance.study_uid, changed=changed):
-            copies.enter_in_its_study(self.engine, path.name, arrival, policy, quiet, now)
+            differing_copies.enter_in_its_study(self.engine, path.name, arrival, policy, quiet, now)
             return False
         elif not changed and (why := _what_is_wrong(held, file, arrival)):
             self._take(path, why, held, arrival, policy, quiet)
         elif changed or file is None or not self._is_the_same(held, file, arrival, path):
-            copies.enter_waiting(self.engine, path.name, arrival, policy, quiet, now)
+            differing_copies.enter_waiting(self.engine, path.name, arrival, policy, quiet, now)
             return False
         elif names_a_study(arrival.instance.study_uid) and not names_a_study(held.instance.study_uid):
             self._take(path, "the file named no study", held, arrival, policy, quiet)
         elif same_facts(held.instance, arrival.instance):
-            copies.enter_same(self.engine, path.name, arrival, policy, now)
+            differing_copies.enter_same(self.engine, path.name, arrival, policy, now)
             self.spool.drop_copy(path)
         elif _lost_something(held, arrival):
-            copies.enter_waiting(self.engine, path.name, arrival, policy, quiet, now, same_pixels=True)
+            differing_copies.enter_waiting(self.engine, path.name, arrival, policy, quiet, now, same_pixels=True)
             return False
         else:
             self._take(path, "what is stated of the image was corrected", held, arrival, policy, quiet)
@@ -187,7 +188,7 @@ class Copies:
     def _take(self, path: Path, why: str, held: Held, arrival: Arrival, policy: Policy, quiet: Quiet) -> None:
         self.spool.put_in_place(path, why, held.came_first)
         said = f"{why}: the copy that came again took its place"
-        copies.enter_taken(self.engine, path.name, arrival, policy, quiet, self.clock(), said)
+        differing_copies.enter_taken(self.engine, path.name, arrival, policy, quiet, self.clock(), said)
         self.spool.put_in_place(path, why, held.came_first)  # a file that was marked as deleted may have been unlinked before the commit
         self.spool.drop_copy(path)
 
@@ -261,21 +262,21 @@ def confirm(
     confirmed, something else came since, or a copy is not there any more.
     """
     if not take:
-        copies.settle(engine, study_uid, {}, who, policy, quiet, clock(), shown=shown)
+        differing_copies.settle(engine, study_uid, {}, who, policy, quiet, clock(), shown=shown)
         return 0
-    shown = shown or copies.mark_of(engine, study_uid)  # what comes from here on is not settled with what is listed now
+    shown = shown or differing_copies.mark_of(engine, study_uid)  # what comes from here on is not settled with what is listed now
     newest: dict[str, str] = {}
-    for copy in copies.waiting(engine, study_uid):
-        held = copies.held(engine, copy.sop_instance_uid)
+    for copy in differing_copies.waiting(engine, study_uid):
+        held = differing_copies.held(engine, copy.sop_instance_uid)
         if held is not None and held.instance.study_uid == study_uid:
             newest[copy.sop_instance_uid] = copy.file  # the oldest first: the newest stays
-    if not newest and not copies.taken_of(engine, study_uid):
+    if not newest and not differing_copies.taken_of(engine, study_uid):
         raise NotAllowed("no newer copy of an image of this row waits: what is shown can only be kept")
     there = {path.name for path in spool.copies()}
     for file in newest.values():
         if file not in there:
             raise NotAllowed(f"the copy {file} is not in the spool any more: send the image again")
-    copies.begin_taking(engine, study_uid, list(newest.values()), who, clock(), shown)
+    differing_copies.begin_taking(engine, study_uid, list(newest.values()), who, clock(), shown)
     return end_taking(engine, spool, read, study_uid, who=who, policy=policy, quiet=quiet, clock=clock)
 
 
@@ -283,12 +284,12 @@ def end_taking(
     engine: sa.Engine, spool: Spool, read: Read, study_uid: str, *, who: str, policy: Policy, quiet: Quiet, clock: Clock = utc_now
 ) -> int:
     """Put the copies of a study that were confirmed in the place of what is held; returns how many. May be repeated."""
-    files = copies.taken_of(engine, study_uid)
+    files = differing_copies.taken_of(engine, study_uid)
     if not files:  # another process has ended it meanwhile
         return 0
     paths = {path.name: path for path in spool.copies() if path.name in files}
     # A crash may have come before the ledger's commit, and the copy itself be lost since: what lies in the place is the copy.
-    there = copies.in_place_already(engine, study_uid, files - paths.keys(), lambda uid: _read_held(spool, read, uid))
+    there = differing_copies.in_place_already(engine, study_uid, files - paths.keys(), lambda uid: _read_held(spool, read, uid))
     arrivals, aside, faults = dict(there), dict[str, Path | None](), list[OSError | ValueError]()
     for name, path in paths.items():  # each alone: one that the disk does not give keeps no other waiting
         try:
@@ -298,8 +299,8 @@ def end_taking(
         except (OSError, ValueError) as error:
             faults.append(error)
     if gone := files - paths.keys() - arrivals.keys():
-        copies.wait_again(engine, study_uid, gone, clock())
-    settled = copies.settle(engine, study_uid, arrivals, who, policy, quiet, clock()) if arrivals else set()
+        differing_copies.wait_again(engine, study_uid, gone, clock())
+    settled = differing_copies.settle(engine, study_uid, arrivals, who, policy, quiet, clock()) if arrivals else set()
     for name in arrivals.keys() & paths.keys():
         if name in settled:
             _put_confirmed_in_place(engine, spool, paths[name], arrivals[name])
@@ -315,7 +316,7 @@ def end_taking(
 
 def _take_back(engine: sa.Engine, spool: Spool, uid: str, aside: Path | None) -> None:
     """Another process ended the taking while this one was stopped, and something else may be confirmed since: it comes back."""
-    held, file = copies.held(engine, uid), spool.find(uid)
+    held, file = differing_copies.held(engine, uid), spool.find(uid)
     if held is None or file is None or aside is None:
         return
     if attributes.sha256_of(aside) == held.instance.sha256 != attributes.sha256_of(file):
@@ -333,6 +334,6 @@ def _read_held(spool: Spool, read: Read, uid: str) -> Arrival | None:
 
 def _put_confirmed_in_place(engine: sa.Engine, spool: Spool, path: Path, arrival: Arrival) -> Path | None:
     """Returns where what was held lies now; None where nothing had to be done."""
-    held = copies.held(engine, arrival.instance.sop_instance_uid)
+    held = differing_copies.held(engine, arrival.instance.sop_instance_uid)
     came_first = arrival.instance.received_at if held is None else held.came_first
     return spool.put_in_place(path, "a person confirmed another copy of this image", came_first)

@@ -34,8 +34,13 @@ from prioritizer.config import last_good
 from prioritizer.config.policy import policy_of, quiet_of
 from prioritizer.config.settings import Settings, read_settings
 from prioritizer.darkroom import SandboxedDarkroom
-from prioritizer.db import calibrations, clock_steps, connect, daemons, housekeeping, local_calibration, migrations, people, scoring
-from prioritizer.db.ruled import holding
+from prioritizer.db.accounts import people
+from prioritizer.db.activity import daemons
+from prioritizer.db.decisions import calibrations
+from prioritizer.db.in_force import local_calibration
+from prioritizer.db.in_force.settings import holding
+from prioritizer.db.processing import housekeeping, score
+from prioritizer.db.schema import clock_steps, connect, migrations
 from prioritizer.dicom import conformance
 from prioritizer.dicom.read import sandboxed
 from prioritizer.dicom.read.codec_selftest import codec_selftest
@@ -174,12 +179,12 @@ class Daemon:
             raise Transient(another)
         self._end_claims_of_the_dead()
         policy = self._policy()
-        if again := scoring.another_bundle(self.engine, policy, utc_now()):
+        if again := score.another_bundle(self.engine, policy, utc_now()):
             log.warning("another bundle serves: %s open studies are scored again", again, extra={"event": "bundle-changed"})
         clock_steps.hold_to_present(self.engine, utc_now())
         clock_steps.hold_results_to_present(self.engine, quiet_of(self.settings), utc_now())
         clock_steps.keep_on_the_list(self.engine, utc_now())
-        scoring.rerank_open(self.engine, policy, "prioritizer started", utc_now())
+        score.rerank_open(self.engine, policy, "prioritizer started", utc_now())
         self._judge_ruling()
         self._prove_calibration()
         self._ledger_fault = ""
@@ -266,7 +271,7 @@ class Daemon:
         """Every unread study by what holds now; the taking over of the ledger does the same."""
         if self._ledger_fault:
             return
-        moved = scoring.rerank_open(self.engine, self._policy(), why, utc_now(), actor=actor)
+        moved = score.rerank_open(self.engine, self._policy(), why, utc_now(), actor=actor)
         self._judge_ruling()
         log.info("%s: %s studies moved", why, moved, extra={"event": "reranked"})
 

@@ -14,7 +14,7 @@ from rich.console import Console
 from prioritizer import listing
 from prioritizer.config.settings import Destination as ConfiguredDestination
 from prioritizer.config.settings import Settings
-from prioritizer.db import worklist
+from prioritizer.db.worklist import rows
 from prioritizer.dicom.scu.send_files import send_files
 from prioritizer.dicom.scu.sender import Destination, Sender
 from prioritizer.dicom.stand_ins.pacs import PacsStandIn, running_pacs
@@ -81,7 +81,7 @@ def _send_phantoms(engine: sa.Engine, folder: Path, studies: int, daemon: Destin
 
 def _known(engine: sa.Engine, study_uid: str) -> bool:
     try:
-        worklist.study(engine, study_uid)
+        rows.study(engine, study_uid)
     except NotFound:
         return False
     return True
@@ -91,7 +91,7 @@ def _states(engine: sa.Engine, uids: list[str]) -> list[str]:
     found = []
     for uid in uids:
         try:
-            found.append(worklist.study(engine, uid).ai_state)
+            found.append(rows.study(engine, uid).ai_state)
         except NotFound:
             found.append("not listed yet")
     return found
@@ -109,7 +109,7 @@ def _wait_scored(engine: sa.Engine, uids: list[str], talk: Console) -> bool:
 
 
 def _first(engine: sa.Engine, uids: list[str]) -> str:
-    return next(row.study_uid for row in worklist.rows(engine, limit=1000) if row.study_uid in uids)
+    return next(row.study_uid for row in rows.rows(engine, limit=1000) if row.study_uid in uids)
 
 
 def _wait_results(stand_in: PacsStandIn, uids: list[str], keep: Path, out: Console, talk: Console) -> bool:

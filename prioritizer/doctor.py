@@ -16,7 +16,8 @@ import sqlalchemy as sa
 from prioritizer.checking import SET_IT, Proof
 from prioritizer.config.settings import Destination as ConfiguredDestination
 from prioritizer.config.settings import Settings
-from prioritizer.db import senders, worklist
+from prioritizer.db.activity import senders
+from prioritizer.db.worklist import rows as worklist_rows
 from prioritizer.dicom.result.encodings import proposed_results
 from prioritizer.dicom.scu.sender import Destination, Sender
 from prioritizer.dicom.stand_ins.phantom_files import PhantomPatient, phantom_file
@@ -148,11 +149,11 @@ def wait_for(engine: sa.Engine, title: str, seconds: float) -> Iterator[Proof]:
 
 
 def _ledger(settings: Settings) -> str:
-    from prioritizer.db import connect
+    from prioritizer.db.schema import connect
 
     if missing := connect.missing_file(settings.database_url):
         raise ConfigError((f"there is no database at {missing}: the daemon makes it at its first start; is store.data right?",))
-    counts = worklist.counts(connect.open_ledger(settings.database_url))
+    counts = worklist_rows.counts(connect.open_ledger(settings.database_url))
     return f"{counts.open} open studies, {counts.unsent} results waiting, {counts.rejected} refused"
 
 

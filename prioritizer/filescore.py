@@ -18,8 +18,8 @@ from rich.progress import track
 from prioritizer.applying import NO_LEDGER, in_force_at
 from prioritizer.calibration.maps import Calibration
 from prioritizer.config.settings import Settings
-from prioritizer.db import local_calibration
-from prioritizer.db.in_force import InForce
+from prioritizer.db.in_force import local_calibration
+from prioritizer.db.in_force.calibration import InForce
 from prioritizer.dicom.read import sandboxed
 from prioritizer.errors import ConfigError, NotFound, Unprocessable
 from prioritizer.imaging.heatmap import overlay_picture

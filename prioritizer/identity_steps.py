@@ -8,10 +8,11 @@ import sqlalchemy as sa
 
 from prioritizer import copies
 from prioritizer.clock import utc_now
-from prioritizer.db import copies as kept_copies
-from prioritizer.db import joining, worklist
-from prioritizer.db.copies import Newer
-from prioritizer.db.receiving import Quiet
+from prioritizer.db.instances import differing_copies as kept_copies
+from prioritizer.db.instances import joining
+from prioritizer.db.instances.differing_copies import Newer
+from prioritizer.db.processing.receive import Quiet
+from prioritizer.db.worklist import rows
 from prioritizer.dicom.spool.spool import Spool
 from prioritizer.ranking.deadlines import Policy
 from prioritizer.receive_station import read_any
@@ -23,10 +24,10 @@ def settle(engine: sa.Engine, spool: Spool, study_uid: str, *, take: bool, who: 
     `shown`: the mark (`copies.mark_of`) of what the person was shown; where something else came since, nothing is done. Raises NotAllowed
     then, and where nothing waits to be confirmed; NotFound.
     """
-    worklist.study(engine, study_uid)
+    rows.study(engine, study_uid)
     if take and kept_copies.newer_for(engine, study_uid) is Newer.FIRST_ROW:
         first = joining.join(engine, study_uid, who, policy, utc_now(), shown)
-        row = worklist.study(engine, first)
+        row = rows.study(engine, first)
         return f"the two rows are one study now, {first}, shown as {row.patient_name or 'no name'} ({row.patient_id or 'no Patient ID'})"
     taken = copies.confirm(engine, spool, read_any, study_uid, take=take, who=who, policy=policy, quiet=quiet, shown=shown)
     if taken:

@@ -18,11 +18,15 @@ from rich.text import Text
 
 from prioritizer.config.policy import policy_of
 from prioritizer.config.settings import Settings
-from prioritizer.db import calibrations, connect, copies, daemons, queues, senders, worklist
-from prioritizer.db.copies import Newer
-from prioritizer.db.ordering import Order, View, Wanted
-from prioritizer.db.side_by_side import side_by_side
-from prioritizer.db.worklist import Row
+from prioritizer.db.activity import daemons, queues, senders
+from prioritizer.db.decisions import calibrations
+from prioritizer.db.instances import differing_copies
+from prioritizer.db.instances.differing_copies import Newer
+from prioritizer.db.instances.side_by_side import side_by_side
+from prioritizer.db.order.order import Order, View, Wanted
+from prioritizer.db.schema import connect
+from prioritizer.db.worklist import rows as worklist_rows
+from prioritizer.db.worklist.rows import Row
 from prioritizer.errors import ModelError
 from prioritizer.ranking.deadlines import Stage
 from prioritizer.ruled import in_force_for
@@ -53,7 +57,7 @@ def plain(value: Any) -> Any:
 
 def fetch(engine: sa.Engine, *, fifo: bool, view: str, limit: int) -> list[Row]:
     """The rows that the verb shows."""
-    return worklist.rows(engine, Wanted(order=Order.ARRIVAL if fifo else Order.DEADLINE, view=View(view)), limit=limit)
+    return worklist_rows.rows(engine, Wanted(order=Order.ARRIVAL if fifo else Order.DEADLINE, view=View(view)), limit=limit)
 
 
 def show(engine: sa.Engine, settings: Settings, *, fifo: bool, view: str, limit: int, form: str, out: Console) -> None:
@@ -63,8 +67,8 @@ def show(engine: sa.Engine, settings: Settings, *, fifo: bool, view: str, limit:
         print(json.dumps([{key: plain(value) for key, value in asdict(row).items()} for row in rows], indent=1))
     elif form == "csv":
         writer = csv.writer(sys.stdout)
-        writer.writerow(worklist.FIELDS)
-        writer.writerows([_cell(plain(getattr(row, name))) for name in worklist.FIELDS] for row in rows)
+        writer.writerow(worklist_rows.FIELDS)
+        writer.writerows([_cell(plain(getattr(row, name))) for name in worklist_rows.FIELDS] for row in rows)
     else:
         out.print(as_table(engine, rows, settings, fifo=fifo, width=out.width))
 
@@ -78,7 +82,7 @@ def as_table(engine: sa.Engine, rows: list[Row], settings: Settings, *, fifo: bo
     """The list for people, with the stage above and the caution below."""
     now = datetime.now(UTC)
     stage = settings.site.stage
-    counts = worklist.counts(engine)
+    counts = worklist_rows.counts(engine)
     order = "order of arrival (FIFO)" if fifo or stage is not Stage.ACTIVE else "deadline"
     head = Text(f"{settings.site.name} · stage {stage} · by {order} · open {counts.open}, overdue {counts.overdue}", style="bold")
     table = Table(expand=True)
@@ -106,7 +110,7 @@ def as_table(engine: sa.Engine, rows: list[Row], settings: Settings, *, fifo: bo
             "UID": f"..{line.study_uid[-UID_END:]}",
         }
         table.add_row(*(Text(cells[name]) for name in names), style=TONES[line.tone])
-    alarms = [Text(f"!! {said}. {mend}.", style="bold red") for _, _, said, mend in worklist.standing_alarms(engine)]
+    alarms = [Text(f"!! {said}. {mend}.", style="bold red") for _, _, said, mend in worklist_rows.standing_alarms(engine)]
     return Group(head, *alarms, table if rows else Text("No studies here."), Text(FOOT, style="dim"))
 
 
@@ -121,16 +125,18 @@ def watch(engine: sa.Engine, settings: Settings, *, fifo: bool, view: str, limit
 
 def show_why(engine: sa.Engine, study_uid: str, *, as_json: bool, out: Console) -> None:
     """Everything that happened to one study, and where it stands."""
-    row = worklist.find(engine, study_uid)
+    row = worklist_rows.find(engine, study_uid)
     study_uid = row.study_uid
-    events = worklist.why(engine, study_uid)
+    events = worklist_rows.why(engine, study_uid)
     if as_json:
         told = {
             "study": {key: plain(value) for key, value in asdict(row).items()},
             "events": [{key: plain(value) for key, value in asdict(event).items()} for event in events],
-            "instances": [{key: plain(value) for key, value in asdict(i).items()} for i in worklist.study_instances(engine, study_uid)],
+            "instances": [
+                {key: plain(value) for key, value in asdict(i).items()} for i in worklist_rows.study_instances(engine, study_uid)
+            ],
             "deliveries": [
-                {key: plain(value) for key, value in asdict(d).items()} for d in worklist.unfinished_deliveries(engine, study_uid)
+                {key: plain(value) for key, value in asdict(d).items()} for d in worklist_rows.unfinished_deliveries(engine, study_uid)
             ],
             "no_result": queues.why_unpublished(engine, study_uid),
         }
@@ -169,11 +175,11 @@ def calibration_now(engine: sa.Engine, settings: Settings) -> dict[str, Any]:
 def as_listed(engine: sa.Engine) -> list[dict[str, Any]]:
     """Every row of which it must be confirmed whose it is, with what differs and the copies that wait; holds patient data."""
     with connect.one_look(engine):
-        return [_doubt(engine, row) for row in worklist.unconfirmed(engine)]
+        return [_doubt(engine, row) for row in worklist_rows.unconfirmed(engine)]
 
 
 def _doubt(engine: sa.Engine, row: Row) -> dict[str, Any]:
-    newer = copies.newer_for(engine, row.study_uid)
+    newer = differing_copies.newer_for(engine, row.study_uid)
     return {
         "study_uid": row.study_uid,
         "patient_id": row.patient_id,
@@ -182,8 +188,8 @@ def _doubt(engine: sa.Engine, row: Row) -> dict[str, Any]:
         "stated": [{key: plain(value) for key, value in asdict(one).items()} for one in side_by_side(engine, row.study_uid)],
         "can_take": newer is not Newer.NOTHING,
         "joins": newer is Newer.FIRST_ROW,
-        "shown": copies.mark_of(engine, row.study_uid),
-        "images": [one.sop_instance_uid for one in copies.waiting(engine, row.study_uid)],
+        "shown": differing_copies.mark_of(engine, row.study_uid),
+        "images": [one.sop_instance_uid for one in differing_copies.waiting(engine, row.study_uid)],
     }
 
 
@@ -205,10 +211,10 @@ def show_status(engine: sa.Engine, settings: Settings, *, as_json: bool, out: Co
         "site": settings.site.name,
         "stage": str(settings.site.stage),
         "calibration": calibration_now(engine, settings),
-        "counts": {key: plain(value) for key, value in asdict(worklist.counts(engine)).items()},
-        "alarms": [{"name": n, "since": plain(s), "said": t, "mend": m} for n, s, t, m in worklist.standing_alarms(engine)],
+        "counts": {key: plain(value) for key, value in asdict(worklist_rows.counts(engine)).items()},
+        "alarms": [{"name": n, "since": plain(s), "said": t, "mend": m} for n, s, t, m in worklist_rows.standing_alarms(engine)],
         "failed": [{key: plain(value) for key, value in asdict(f).items()} for f in failed_images.rows],
-        "deliveries": [{key: plain(value) for key, value in asdict(d).items()} for d in worklist.unfinished_deliveries(engine)],
+        "deliveries": [{key: plain(value) for key, value in asdict(d).items()} for d in worklist_rows.unfinished_deliveries(engine)],
         "unpublished": [asdict(one) for one in queues.unpublished(engine, datetime.now(UTC), MOST_TOLD)],
         "refusals": [{**{key: plain(v) for key, v in asdict(n).items()}, "toml": n.admitting_toml} for n in refusals.rows],
         "cut": {"failed": failed_images.cut, "refusals": refusals.cut},
@@ -218,7 +224,7 @@ def show_status(engine: sa.Engine, settings: Settings, *, as_json: bool, out: Co
     if as_json:
         print(json.dumps(told, indent=1))
         return
-    counts = worklist.counts(engine)
+    counts = worklist_rows.counts(engine)
     by = told["calibration"]["id"] or f"none ({told['calibration']['fault']})"
     head = f"{settings.site.name} · stage {settings.site.stage} · open {counts.open} · overdue {counts.overdue} · calibration {by}"
     out.print(Text(head, style="bold"), soft_wrap=True)

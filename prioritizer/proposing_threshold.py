@@ -18,9 +18,10 @@ from prioritizer.calibration.threshold import SeenHere, ThresholdWish, ages_mean
 from prioritizer.calibration.verdict import CARE
 from prioritizer.config.policy import policy_of
 from prioritizer.config.settings import Settings
-from prioritizer.db import arrivals, calibrations
-from prioritizer.db.calibrations import Row, Verdict
-from prioritizer.db.in_force import digest_of, document_text
+from prioritizer.db.activity import arrivals
+from prioritizer.db.decisions import calibrations
+from prioritizer.db.decisions.calibrations import Row, Verdict
+from prioritizer.db.in_force.calibration import digest_of, document_text
 from prioritizer.errors import CalibrationChanged, ConfigError, NotFound
 from prioritizer.inference.bundle import Bundle, open_bundle
 from prioritizer.ranking.deadlines import Stage

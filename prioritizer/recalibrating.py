@@ -25,9 +25,9 @@ from prioritizer.calibration.verdict import AUC_FLOOR, NOT, SENSITIVITY_FLOOR, E
 from prioritizer.cohort_scores import Cache, Looking
 from prioritizer.config.policy import policy_of, rules_of
 from prioritizer.config.settings import Settings
-from prioritizer.db import calibrations
-from prioritizer.db.calibrations import Verdict
-from prioritizer.db.in_force import digest_of, document_text
+from prioritizer.db.decisions import calibrations
+from prioritizer.db.decisions.calibrations import Verdict
+from prioritizer.db.in_force.calibration import digest_of, document_text
 from prioritizer.errors import CalibrationChanged, CohortUnfit, ConfigError
 from prioritizer.gathering import Gathered
 from prioritizer.inference.bundle import Bundle, open_bundle

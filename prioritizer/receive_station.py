@@ -19,8 +19,9 @@ import sqlalchemy as sa
 
 from prioritizer.clock import Clock, utc_now
 from prioritizer.copies import Compare, Copies
-from prioritizer.db import copies, receiving
-from prioritizer.db.receiving import NOT_STORED, NOT_TAKEN, Arrival, Quiet, is_of_the_values
+from prioritizer.db.instances import differing_copies
+from prioritizer.db.processing import receive
+from prioritizer.db.processing.receive import NOT_STORED, NOT_TAKEN, Arrival, Quiet, is_of_the_values
 from prioritizer.dicom.read import attributes, sandboxed
 from prioritizer.dicom.spool import notices
 from prioritizer.dicom.spool.part10 import read_receipt
@@ -156,9 +157,9 @@ class Receive:
 
     def _receive(self, found: list[tuple[Path, Arrival]]) -> list[Path]:
         """Returns what may settle: all that was entered, or was before. Other bytes under a known UID lie with the differing copies."""
-        others = copies.of_other_bytes(self.engine, [arrival.instance for _, arrival in found])
+        others = differing_copies.of_other_bytes(self.engine, [arrival.instance for _, arrival in found])
         arrivals = [(path, arrival) for path, arrival in found if arrival.instance.sop_instance_uid not in others]
-        receiving.receive(self.engine, [arrival for _, arrival in arrivals], self.policy, self.quiet, self.clock())
+        receive.receive(self.engine, [arrival for _, arrival in arrivals], self.policy, self.quiet, self.clock())
         for path, arrival in found:
             if arrival.instance.sop_instance_uid in others:
                 self._compare(path)
@@ -207,7 +208,7 @@ class Receive:
         try:
             notice = notices.read(path)
             if notice.get("kind") != notices.CONFLICT:  # an earlier version wrote these; the copy itself is judged
-                receiving.record_notice(self.engine, path.name, notice, moment_of(notice, self.clock()), self.clock())
+                receive.record_notice(self.engine, path.name, notice, moment_of(notice, self.clock()), self.clock())
         except (sa.exc.SQLAlchemyError, TypeError, ValueError, OverflowError) as error:
             if isinstance(error, sa.exc.SQLAlchemyError) and not is_of_the_values(error):
                 raise
@@ -278,7 +279,7 @@ def _enter_settled(engine: sa.Engine, path: Path, came_first: datetime, policy: 
 
     def enter(arrival: Arrival) -> int:
         first = replace(arrival, instance=replace(arrival.instance, received_at=came_first))
-        return receiving.receive(engine, [first], policy, quiet, now, held=Hold.REBUILT)
+        return receive.receive(engine, [first], policy, quiet, now, held=Hold.REBUILT)
 
     arrival = read_any(path)
     try:

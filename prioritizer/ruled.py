@@ -13,8 +13,8 @@ import sqlalchemy as sa
 from prioritizer.config import settings_override
 from prioritizer.config.policy import policy_of
 from prioritizer.config.settings import Settings
-from prioritizer.db.housekeeping import Alarm
-from prioritizer.db.ruled import Ruled, holding
+from prioritizer.db.in_force.settings import Ruled, holding
+from prioritizer.db.processing.housekeeping import Alarm
 from prioritizer.errors import RulingUnfit, Transient
 
 FRESH_S = 1.0

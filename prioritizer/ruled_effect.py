@@ -17,9 +17,9 @@ from prioritizer import watching
 from prioritizer.config import settings_override
 from prioritizer.config.policy import policy_of
 from prioritizer.config.settings import Settings
-from prioritizer.db.calibrations import applying
-from prioritizer.db.open_places import open_places
-from prioritizer.db.ruled import holding
+from prioritizer.db.decisions.calibrations import applying
+from prioritizer.db.decisions.what_if import open_places
+from prioritizer.db.in_force.settings import holding
 from prioritizer.errors import ConfigError, ModelError, NotFound
 from prioritizer.inference.bundle import open_bundle
 from prioritizer.monitoring.acceptance import acceptance

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from prioritizer.config import settings_override
 from prioritizer.config.settings import Settings
-from prioritizer.db.ruled import Row, Ruled
+from prioritizer.db.in_force.settings import Row, Ruled
 from prioritizer.simulation_words import SIMULATED, minutes
 
 

@@ -14,7 +14,7 @@ from prioritizer.arrival_file import minutes_of
 from prioritizer.calibration.maps import Calibration
 from prioritizer.config.policy import policy_of
 from prioritizer.config.settings import Settings
-from prioritizer.db import arrivals
+from prioritizer.db.activity import arrivals
 from prioritizer.inference.bundle import Bundle
 from prioritizer.ranking.deadlines import Policy, Stage
 from prioritizer.ranking.moves import Listed, moves

@@ -14,8 +14,9 @@ from prioritizer.arrival_file import minutes_of, read_arrivals
 from prioritizer.calibration.maps import Calibration, odds_of, sigmoid
 from prioritizer.config.policy import policy_of
 from prioritizer.config.settings import Settings
-from prioritizer.db import arrivals, calibrations
-from prioritizer.db.arrivals import Arrived
+from prioritizer.db.activity import arrivals
+from prioritizer.db.activity.arrivals import Arrived
+from prioritizer.db.decisions import calibrations
 from prioritizer.errors import CalibrationChanged, ConfigError, NotFound
 from prioritizer.inference.bundle import Bundle, open_bundle
 from prioritizer.ranking.deadlines import Policy, Stage

@@ -14,9 +14,13 @@ import sqlalchemy as sa
 
 from prioritizer import ruled
 from prioritizer.config.settings import Settings
-from prioritizer.db import calibrations, clock_steps, copies, healing, queues, worklist
-from prioritizer.db.housekeeping import Alarm
-from prioritizer.db.ruled import holding
+from prioritizer.db.activity import queues
+from prioritizer.db.decisions import calibrations
+from prioritizer.db.in_force.settings import holding
+from prioritizer.db.instances import differing_copies, healing
+from prioritizer.db.processing.housekeeping import Alarm
+from prioritizer.db.schema import clock_steps
+from prioritizer.db.worklist import rows
 from prioritizer.dicom.spool.spool import Spool
 from prioritizer.errors import CalibrationChanged, Transient
 from prioritizer.ranking.deadlines import Policy, minutes
@@ -110,7 +114,7 @@ def _alarm(on: object, name: str, said: str, who: str, first: str) -> Iterator[A
 
 
 def _of_the_list(look: Look, lasting: Lasting) -> Iterator[Alarm]:
-    counts = worklist.counts(look.engine, look.now)
+    counts = rows.counts(look.engine, look.now)
     yield from _alarm(
         counts.overdue, "overdue", f"{counts.overdue} studies are overdue", READERS, "read them; administrators may widen the windows"
     )
@@ -136,7 +140,7 @@ def _of_the_list(look: Look, lasting: Lasting) -> Iterator[Alarm]:
         "`prioritizer status` names the reason; `prioritizer requeue STUDY` tries again",
     )
     yield from _alarm(
-        worklist.raising_is_suspended(look.engine, look.policy),
+        rows.raising_is_suspended(look.engine, look.policy),
         "raising-suspended",
         "more studies than ranking.max_high_share are moved up: new ones are placed by arrival",
         look.settings.monitoring.owner,
@@ -155,7 +159,7 @@ def _of_queues(look: Look, lasting: Lasting) -> Iterator[Alarm]:
     said = f"{len(waiting)} received files wait for the ledger, the oldest for {minutes(oldest)}: their studies may not be on the list"
     first = "`prioritizer doctor`; the log names the file or the database that stands in the way"
     yield from _alarm(oldest > INBOX_AGE, "inbox", said, ADMINISTRATOR, first)
-    kept = copies.kept_files(look.engine)
+    kept = differing_copies.kept_files(look.engine)
     unjudged = [copy for copy in look.spool.copies_waiting() if copy[1] not in kept]
     oldest = max((_age(look, copy) for copy in unjudged), default=timedelta(0))
     said = f"{len(unjudged)} images that came again could not be compared with what is held, the oldest for {minutes(oldest)}"
@@ -246,10 +250,10 @@ def _of_files(look: Look, lasting: Lasting) -> Iterator[Alarm]:
 
 def _of_studies(look: Look, lasting: Lasting) -> Iterator[Alarm]:
     """What a person must confirm or decide."""
-    unsure = worklist.to_confirm(look.engine)
+    unsure = rows.to_confirm(look.engine)
     said = f"of {unsure} studies it must be confirmed whose they are"
     yield from _alarm(unsure, "identity", said, ADMINISTRATOR, "`prioritizer identity list` shows both patients and the step for each")
-    held = worklist.held_after_rebuild(look.engine)
+    held = rows.held_after_rebuild(look.engine)
     said = f"{held} studies were entered again from the spool: whether their results are sent again is not decided"
     first = "`prioritizer rebuild --publish no` where the PACS has them, `--publish yes` where it does not"
     yield from _alarm(held, "rebuilt", said, ADMINISTRATOR, first)

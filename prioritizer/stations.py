@@ -23,11 +23,13 @@ from numpy.typing import NDArray
 from prioritizer.clock import Clock, utc_now
 from prioritizer.config.policy import policy_of, rules_of
 from prioritizer.config.settings import Settings
-from prioritizer.db import delivering, local_calibration, scoring
-from prioritizer.db.healing import FILE_MISSING
-from prioritizer.db.receiving import Quiet
-from prioritizer.db.ruled import holding
-from prioritizer.db.scoring import NOT_MEASURED, ClaimedInstance, Measured
+from prioritizer.db.in_force import local_calibration
+from prioritizer.db.in_force.settings import holding
+from prioritizer.db.instances.healing import FILE_MISSING
+from prioritizer.db.processing import deliver
+from prioritizer.db.processing import score as processing_score
+from prioritizer.db.processing.receive import Quiet
+from prioritizer.db.processing.score import NOT_MEASURED, ClaimedInstance, Measured
 from prioritizer.dicom.read import attributes
 from prioritizer.dicom.read.sandboxed import ModelInput
 from prioritizer.dicom.result.secondary_capture import CaptureFacts, CaptureObject
@@ -141,7 +143,7 @@ class ScoreStation:
 
     def step(self) -> bool:
         """Score the next instance; True when there was one."""
-        claim = scoring.claim_instance(self.engine, self.worker, SCORE_LEASE)
+        claim = processing_score.claim_instance(self.engine, self.worker, SCORE_LEASE)
         if claim is None:
             return False
         if claim.attempts > MAX_ATTEMPTS:
@@ -166,7 +168,7 @@ class ScoreStation:
             self._died(claim, str(error))
         except (Transient, ModelError):
             # The claim is given back at once; otherwise the image would wait for its lease to run out. It is no try of this image.
-            scoring.put_back(self.engine, claim, timedelta(seconds=1), self.clock(), counted=False)
+            processing_score.put_back(self.engine, claim, timedelta(seconds=1), self.clock(), counted=False)
             raise
         return True
 
@@ -203,7 +205,7 @@ class ScoreStation:
             warnings=verdict.warnings,
             out_of_distribution=far,
         )
-        scoring.finish_scored(self.engine, claim, score, self.policy, self.quiet, self.clock())
+        processing_score.finish_scored(self.engine, claim, score, self.policy, self.quiet, self.clock())
         log.info("scored", extra={"event": "scored", "study": claim.instance.study_uid, "instance": uid})
 
     def _model_input(self, uid: str) -> ModelInput:
@@ -222,7 +224,7 @@ class ScoreStation:
         raise Unprocessable(FILE_MISSING, "its file is not in the spool: send the study again")
 
     def _unscored(self, claim: ClaimedInstance, state: InstanceState, rule: str, sentence: str, measured: Measured = NOT_MEASURED) -> None:
-        scoring.finish_unscored(self.engine, claim, state, rule, sentence, self.policy, self.clock(), measured)
+        processing_score.finish_unscored(self.engine, claim, state, rule, sentence, self.policy, self.clock(), measured)
         log.info("not scored: %s", rule, extra={"event": "not-scored", "instance": claim.instance.sop_instance_uid})
 
     def _died(self, claim: ClaimedInstance, how: str) -> None:
@@ -236,7 +238,7 @@ class ScoreStation:
             self._unscored(claim, InstanceState.FAILED, "sandbox", f"reading its pixels {how}, {max(claim.attempts, MAX_DEATHS)} times")
             self.deaths.forget(digest)
             return
-        scoring.put_back(self.engine, claim, timedelta(seconds=1), self.clock(), counted=claim.attempts < MAX_DEATHS)
+        processing_score.put_back(self.engine, claim, timedelta(seconds=1), self.clock(), counted=claim.attempts < MAX_DEATHS)
         if claim.attempts >= MAX_DEATHS:
             raise Transient(f"reading pixels {how}, over several images: the machine's fault, not theirs")
 
@@ -257,14 +259,14 @@ class PublishStation:
 
     def step(self) -> bool:
         """Build the next study's result; True when there was one."""
-        claim = delivering.claim_study(self.engine, self.worker, PUBLISH_LEASE, self.clock())
+        claim = deliver.claim_study(self.engine, self.worker, PUBLISH_LEASE, self.clock())
         if claim is None:
             return False
         policy = policy_of(self.settings, self.bundle)
         stage = holding(self.engine, policy).policy.stage
         if stage is Stage.SHADOW or self.settings.publish.overlay == "off":
             # Done with, not put off: going from shadow to pilot must not send the whole past to the PACS.
-            delivering.finish_published(self.engine, claim, None, (), self.clock())
+            deliver.finish_published(self.engine, claim, None, (), self.clock())
             return True
         if self._is_changed(claim):
             self._not_built(claim, "the bytes of its file changed since it arrived: send the study again", may_end=False)
@@ -279,10 +281,10 @@ class PublishStation:
             self._not_built(claim, f"a fault of prioritizer itself ({type(error).__name__}); the log says where", may_end=False)
             return True
         names = [destination.name for destination in self.settings.destinations]
-        delivering.finish_published(self.engine, claim, result, names, self.clock(), policy=policy)
+        deliver.finish_published(self.engine, claim, result, names, self.clock(), policy=policy)
         return True
 
-    def _is_changed(self, claim: delivering.ClaimedStudy) -> bool:
+    def _is_changed(self, claim: deliver.ClaimedStudy) -> bool:
         """True where the file is not the one that was scored: nothing is drawn over another image. Building reports a missing one."""
         path = self.spool.find(claim.source_instance_uid)
         try:
@@ -292,17 +294,17 @@ class PublishStation:
         except OSError:
             return True
 
-    def _not_built(self, claim: delivering.ClaimedStudy, why: str, *, may_end: bool) -> None:
+    def _not_built(self, claim: deliver.ClaimedStudy, why: str, *, may_end: bool) -> None:
         """Try the study again later, and say on its row why; where the image is at fault (`may_end`), not for ever."""
         said = f"its result object could not be built: {why}"
         if may_end and claim.attempts >= MAX_DEATHS:
             log.warning(said, extra={"event": "publish-failed", "study": claim.study_uid})
-            delivering.finish_published(self.engine, claim, None, (), self.clock(), said)
+            deliver.finish_published(self.engine, claim, None, (), self.clock(), said)
             return
         delay = timedelta(seconds=next_attempt_delay(claim.attempts, self.rng))
-        delivering.put_study_back(self.engine, claim, delay, said, self.clock())
+        deliver.put_study_back(self.engine, claim, delay, said, self.clock())
 
-    def _build(self, claim: delivering.ClaimedStudy, stage: Stage) -> delivering.Result:
+    def _build(self, claim: deliver.ClaimedStudy, stage: Stage) -> deliver.Result:
         path = self.spool.find(claim.source_instance_uid)
         if path is None:
             raise Unprocessable("file-missing", "the deciding image is not in the spool")
@@ -325,7 +327,7 @@ class PublishStation:
             padded=self.bundle.preprocessing.resize == "pad",
         )
         built = self.darkroom.capture(path, cells.reshape(side, side).astype(np.float32) if heatmap else None, facts)
-        return delivering.Result(
+        return deliver.Result(
             sop_instance_uid=built.sop_instance_uid,
             sop_class_uid=built.sop_class_uid,
             transfer_syntax_uid=built.transfer_syntax_uid,
@@ -346,7 +348,7 @@ class DeliverStation:
 
     def step(self) -> bool:
         """Send the next result; True when it went through or was refused for good."""
-        claim = delivering.claim_delivery(self.engine, self.destination.name, self.worker, SEND_LEASE)
+        claim = deliver.claim_delivery(self.engine, self.destination.name, self.worker, SEND_LEASE)
         if claim is None:
             self.sender.release_idle()
             return False
@@ -354,7 +356,7 @@ class DeliverStation:
             self.sender.send_result(self.destination, claim.result.data)
         except Transient as error:
             delay = timedelta(seconds=next_attempt_delay(claim.attempts, self.rng))
-            delivering.put_delivery_back(self.engine, claim, delay, str(error), self.clock())
+            deliver.put_delivery_back(self.engine, claim, delay, str(error), self.clock())
             log.warning("%s: %s", self.destination.name, error, extra={"event": "send-later", "study": claim.study_uid})
             return False
         except PermanentRefusal as error:
@@ -363,11 +365,11 @@ class DeliverStation:
         except Unprocessable as error:
             self._parked(claim, error.reason)
             return True
-        delivering.finish_delivery(self.engine, claim, DeliveryState.SENT, "", self.clock())
+        deliver.finish_delivery(self.engine, claim, DeliveryState.SENT, "", self.clock())
         log.info("result stored by %s", self.destination.name, extra={"event": "sent", "study": claim.study_uid})
         return True
 
-    def _refused(self, claim: delivering.ClaimedDelivery, why: str) -> None:
+    def _refused(self, claim: deliver.ClaimedDelivery, why: str) -> None:
         """One odd answer parks no result: it is tried again for more than a day before a person must look."""
         refusals = claim.refusals + 1
         delay = next_try_after_refusal(refusals, self.rng)
@@ -375,11 +377,11 @@ class DeliverStation:
             self._parked(claim, f"{why}, {refusals} times in more than a day")
             return
         said = f"{refusals} of {len(REFUSAL_MINUTES) + 1} tries: {why}"
-        delivering.put_delivery_back(self.engine, claim, delay, said, self.clock(), refusals=refusals)
+        deliver.put_delivery_back(self.engine, claim, delay, said, self.clock(), refusals=refusals)
         log.warning("refused, and tried again: %s", why, extra={"event": "send-refused-once", "study": claim.study_uid})
 
-    def _parked(self, claim: delivering.ClaimedDelivery, why: str) -> None:
-        delivering.finish_delivery(self.engine, claim, DeliveryState.REJECTED, why, self.clock())
+    def _parked(self, claim: deliver.ClaimedDelivery, why: str) -> None:
+        deliver.finish_delivery(self.engine, claim, DeliveryState.REJECTED, why, self.clock())
         log.error("%s: %s", self.destination.name, why, extra={"event": "send-refused", "study": claim.study_uid})
 
 

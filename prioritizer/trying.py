@@ -16,7 +16,7 @@ from PIL import Image
 from prioritizer.calibration.maps import Calibration
 from prioritizer.calibration.operating_point import Trade
 from prioritizer.config.settings import Settings
-from prioritizer.db.local_calibration import Local
+from prioritizer.db.in_force.local_calibration import Local
 from prioritizer.dicom.read import sandboxed
 from prioritizer.errors import Transient, Unprocessable
 from prioritizer.inference.bundle import Bundle

@@ -11,8 +11,8 @@ from zoneinfo import ZoneInfo
 import sqlalchemy as sa
 
 from prioritizer.config.settings import AlarmRule, Settings
-from prioritizer.db import monitoring as kept_boards
-from prioritizer.db.housekeeping import Alarm
+from prioritizer.db.activity import monitoring as kept_boards
+from prioritizer.db.processing.housekeeping import Alarm
 from prioritizer.errors import NotAllowed
 from prioritizer.monitoring import turnaround
 from prioritizer.monitoring.dashboard import NAMES, Rule, board

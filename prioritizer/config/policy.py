@@ -6,7 +6,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from prioritizer.config.settings import Settings
-from prioritizer.db.receiving import Quiet
+from prioritizer.db.processing.receive import Quiet
 from prioritizer.ranking.deadlines import Policy
 from prioritizer.scope.header_rules import Rules
 

@@ -9,7 +9,8 @@ from fastapi import APIRouter, Depends, Form, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
 from prioritizer.access import SHORTEST_PASSWORD, May, Person
-from prioritizer.db import choosing, people, signing_in
+from prioritizer.db.accounts import people, sessions
+from prioritizer.db.worklist import preferences
 from prioritizer.errors import Forbidden, NotAllowed
 from prioritizer.web.desk import Desk, Here, Seeing, Text
 from prioritizer.web.security import address_of
@@ -32,7 +33,7 @@ InPerson = Annotated[Person, Depends(in_person)]
 
 def page(desk: Desk, person: Person, status: int = 200, **more: Any) -> HTMLResponse:
     """The account with what was just done, or what stood in the way."""
-    mine = signing_in.listed_tokens(desk.engine, person.name)
+    mine = sessions.listed_tokens(desk.engine, person.name)
     return desk.render("account.html", status, person=person, tokens=mine, scopes=sorted(person.rights), shortest=SHORTEST_PASSWORD, **more)
 
 
@@ -66,7 +67,7 @@ def make_token(
 ) -> Response:
     """A token for a program; its secret is on this answer and nowhere else."""
     try:
-        secret, row = signing_in.make_token(desk.engine, person.name, purpose, scopes, person.name, desk.now, timedelta(days=days))
+        secret, row = sessions.make_token(desk.engine, person.name, purpose, scopes, person.name, desk.now, timedelta(days=days))
     except NotAllowed as error:
         return page(desk, person, 422, fault=str(error))
     return page(desk, person, secret=secret, made=row)
@@ -75,12 +76,12 @@ def make_token(
 @routes.post("/account/tokens/{token_id}/revoke")
 def revoke(desk: Here, person: InPerson, token_id: str) -> Response:
     """The token is worth nothing from now on."""
-    signing_in.revoke(desk.engine, token_id, person, desk.now)
+    sessions.revoke(desk.engine, token_id, person, desk.now)
     return RedirectResponse("/people" if person.may(May.PEOPLE) else "/account", 303)
 
 
 @routes.post("/account/theme")
 def choose_theme(desk: Here, request: Request, person: InPerson, theme: Annotated[Theme, Form()] = "") -> Response:
     """Dark, light or as the system has it, from the next page on, on whatever screen; back to the page it was chosen on."""
-    choosing.choose(desk.engine, person.name, "theme", theme, desk.now)
+    preferences.choose(desk.engine, person.name, "theme", theme, desk.now)
     return RedirectResponse(came_from(request), 303)

@@ -15,9 +15,11 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 
 from prioritizer.access import Person
-from prioritizer.db import changes, noting, reading, saying, worklist
-from prioritizer.db.places import place_of
-from prioritizer.db.worklist import InstanceRow, Row
+from prioritizer.db.accounts import audit_notes
+from prioritizer.db.order.cursor import place_of
+from prioritizer.db.worklist import changes, feedback, reading
+from prioritizer.db.worklist import rows as worklist_rows
+from prioritizer.db.worklist.rows import InstanceRow, Row
 from prioritizer.errors import NotAllowed, NotFound
 from prioritizer.ranking.deadlines import Stage
 from prioritizer.study import Finding
@@ -193,7 +195,7 @@ class Word(BaseModel):
     """What a reader says of a study: the finding, not agreement with AI."""
 
     finding: Finding
-    note: str = Field(default="", max_length=saying.LONGEST_NOTE, pattern=r"^[^\x00]*$")
+    note: str = Field(default="", max_length=feedback.LONGEST_NOTE, pattern=r"^[^\x00]*$")
     blind: bool = False
     """The study was opened from a list without AI and in order of arrival."""
 
@@ -249,10 +251,10 @@ def study_of(desk: Desk, row: Row, asked: Asked | None = None) -> Study:
 def show_worklist(desk: Here, person: Seeing, address: Annotated[AddressOfProgram, Query()]) -> Listing:
     """The list, in the order and with the filters of the page's own address."""
     asked = Asked(address)
-    noting.list_given(desk.engine, person, desk.now)
+    audit_notes.list_given(desk.engine, person, desk.now)
     mark = changes.mark_now(desk.engine, desk.now)
     wanted = wanted_of(desk, asked, person)
-    rows = worklist.rows(desk.engine, wanted, now=desk.now, limit=address.limit + 1, after=asked.place)
+    rows = worklist_rows.rows(desk.engine, wanted, now=desk.now, limit=address.limit + 1, after=asked.place)
     more = len(rows) > address.limit
     following = address.model_copy(update={"after": place_of(wanted, rows[address.limit - 1]).text()}) if more else None
     return Listing(
@@ -287,23 +289,23 @@ def take_next(desk: Here, person: Reading, list: OfList = "") -> Study | None:  
     desk.forget()
     if found is None:
         return Response(status_code=204)  # type: ignore[return-value]
-    return study_of(desk, worklist.study(desk.engine, found), asked)
+    return study_of(desk, worklist_rows.study(desk.engine, found), asked)
 
 
 @routes.get("/studies/{study_uid}", responses=problems(404))
 def show_study(desk: Here, person: Seeing, study_uid: str) -> Whole:
     """One study. That it was looked at is an event."""
-    reading.opened(desk.engine, study_uid, person.name, desk.now, noting.GIVEN_EVERY if person.token else reading.ONE_LOOK)
+    reading.opened(desk.engine, study_uid, person.name, desk.now, audit_notes.GIVEN_EVERY if person.token else reading.ONE_LOOK)
     return whole(desk, person, study_uid)
 
 
 def whole(desk: Desk, person: Person, study_uid: str) -> Whole:
     """Everything of a study that may be shown to this person."""
-    row = worklist.study(desk.engine, study_uid)
-    instances = worklist.study_instances(desk.engine, study_uid)
-    said = saying.said_of(desk.engine, study_uid)
+    row = worklist_rows.study(desk.engine, study_uid)
+    instances = worklist_rows.study_instances(desk.engine, study_uid)
+    said = feedback.said_of(desk.engine, study_uid)
     ai = ai_of(desk, person, row, instances, said)
-    happened = history.told_to(person, row, manner_of(desk), said, worklist.why(desk.engine, study_uid))
+    happened = history.told_to(person, row, manner_of(desk), said, worklist_rows.why(desk.engine, study_uid))
     hears = history.may_hear_others(person, row, said)
     far = far_of(desk, instances)
     images = [image_of(one, far.get(one.sop_instance_uid, Far(share=None))) for one in instances]
@@ -321,7 +323,7 @@ def whole(desk: Desk, person: Person, study_uid: str) -> Whole:
         events=[Happened(**{name: getattr(one, name) for name in Happened.model_fields}) for one in happened],
         deliveries=[
             Delivery(**{name: getattr(one, name) for name in Delivery.model_fields})
-            for one in worklist.unfinished_deliveries(desk.engine, study_uid)
+            for one in worklist_rows.unfinished_deliveries(desk.engine, study_uid)
         ],
         words=[Said(**{name: getattr(word, name) for name in Said.model_fields}) for word in said if hears or word.reader == person.name],
     )
@@ -336,9 +338,9 @@ def image_of(one: InstanceRow, far: Far) -> Image:
 @routes.post("/studies/{study_uid}/reveal", responses=problems(404, 409))
 def reveal(desk: Here, person: Seeing, study_uid: str) -> Whole:
     """Show AI's result to who asks; that it was shown is kept before it is."""
-    if hidden := why_hidden(desk, person, saying.said_of(desk.engine, study_uid)):
+    if hidden := why_hidden(desk, person, feedback.said_of(desk.engine, study_uid)):
         raise NotAllowed(hidden)
-    saying.revealed(desk.engine, study_uid, person.eyes[0], desk.now)
+    feedback.revealed(desk.engine, study_uid, person.eyes[0], desk.now)
     return whole(desk, person, study_uid)
 
 
@@ -346,21 +348,21 @@ def reveal(desk: Here, person: Seeing, study_uid: str) -> Whole:
 def say(desk: Here, person: Reading, study_uid: str, word: Word) -> Whole:
     """Say what was found. An earlier word of the same person is withdrawn, not lost."""
     ranked = not word.blind and desk.page.settings().site.stage is not Stage.SHADOW
-    saying.say(desk.engine, study_uid, person.name, word.finding, desk.now, ranked=ranked, note=word.note, eyes=person.eyes)
+    feedback.say(desk.engine, study_uid, person.name, word.finding, desk.now, ranked=ranked, note=word.note, eyes=person.eyes)
     return whole(desk, person, study_uid)
 
 
 @routes.delete("/studies/{study_uid}/feedback", status_code=204, response_class=Response, responses=problems(404, 409))
 def withdraw(desk: Here, person: Reading, study_uid: str) -> None:
     """Take one's word back."""
-    saying.withdraw(desk.engine, study_uid, person.name, desk.now)
+    feedback.withdraw(desk.engine, study_uid, person.name, desk.now)
 
 
 @routes.post("/studies/{study_uid}/{step}", responses=problems(404, 409))
 def take_step(desk: Here, person: Reading, study_uid: str, step: reading.Step, seen: Images = None) -> Study:
     """Claim, release, take over, read, pin or unpin. `seen`: the `entries` looked at; read is refused where more came since."""
     do_step(desk, person, study_uid, step, list_of(""), seen)
-    return study_of(desk, worklist.study(desk.engine, study_uid))
+    return study_of(desk, worklist_rows.study(desk.engine, study_uid))
 
 
 @routes.get("/board/{period}", responses=problems(409))

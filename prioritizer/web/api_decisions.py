@@ -12,9 +12,10 @@ from fastapi import APIRouter, Query
 from pydantic import BaseModel, Field
 
 from prioritizer.config import settings_override as rules
-from prioritizer.db import activating, calibrations, ruling
-from prioritizer.db.activating import Activated, Decision
-from prioritizer.db.ruled import holding
+from prioritizer.db.decisions import activation as decisions_activation
+from prioritizer.db.decisions import calibrations, settings_overrides
+from prioritizer.db.decisions.activation import Activated, Decision
+from prioritizer.db.in_force.settings import holding
 from prioritizer.web.api import problems
 from prioritizer.web.calibrations import Beside, Physicist, applying, beside
 from prioritizer.web.desk import Desk, Here, Seeing
@@ -22,7 +23,7 @@ from prioritizer.web.desk import Desk, Here, Seeing
 routes = APIRouter(prefix="/api", responses=problems())
 Shown = Annotated[int | None, Query(ge=0, lt=2**31)]
 """What was in force when it was decided; without it the step is done whatever is."""
-Number = Annotated[int, Field(ge=0, le=ruling.LARGEST)]
+Number = Annotated[int, Field(ge=0, le=settings_overrides.LARGEST)]
 
 
 class CalibrationOf(BaseModel):
@@ -174,7 +175,7 @@ def show_calibration(desk: Here, person: Seeing, name: str) -> CalibrationOf:
 def roll_back(desk: Here, person: Physicist, shown: Shown = None, *, own: bool = False) -> TookEffect:
     """What applied before applies again, or with `own` the bundle's own."""
     policy, quiet = desk.page.policy(), desk.page.quiet()
-    return took_effect(desk, activating.roll_back(desk.engine, person.name, policy, quiet, desk.now, to_own=own, expected=shown))
+    return took_effect(desk, decisions_activation.roll_back(desk.engine, person.name, policy, quiet, desk.now, to_own=own, expected=shown))
 
 
 @routes.post("/calibrations/{name}/activate", responses=problems(404, 409))
@@ -182,7 +183,7 @@ def activate(desk: Here, person: Physicist, name: str, why: Reason, shown: Shown
     """Put it in force. `reason` is asked for where its report advises against it."""
     decision = Decision(who=person.name, second_person=desk.page.settings().calibration.second_person, against_advice=why.reason.strip())
     policy, quiet = desk.page.policy(), desk.page.quiet()
-    return took_effect(desk, activating.activate(desk.engine, name, decision, policy, quiet, desk.now, expected=shown))
+    return took_effect(desk, decisions_activation.activate(desk.engine, name, decision, policy, quiet, desk.now, expected=shown))
 
 
 @routes.post("/calibrations/{name}/{step}", responses=problems(404, 409))
@@ -205,7 +206,7 @@ def show_rules(desk: Here, person: Seeing) -> Rules:
         ruling=holds.active.id if holds.active else None,
         change=holds.change,
         fault=holds.fault,
-        rulings=[ruling_of(row, sees_effect=may) for row in ruling.listed(desk.engine)],
+        rulings=[ruling_of(row, sees_effect=may) for row in settings_overrides.listed(desk.engine)],
     )
 
 
@@ -219,7 +220,7 @@ def ruling_of(row: Any, *, sees_effect: bool) -> RulingOf:
 @routes.post("/rules/{step}", responses=problems(404, 409))
 def change_rules(desk: Here, person: Physicist, step: Literal["end", "back"], shown: Shown = None) -> RulesChanged:
     """The configuration alone holds again, or what held before."""
-    work = ruling.end if step == "end" else ruling.back
+    work = settings_overrides.end if step == "end" else settings_overrides.back
     return changed(desk, work(desk.engine, desk.page.policy(), person.name, desk.now, shown))
 
 
@@ -228,7 +229,7 @@ def activate_ruling(desk: Here, person: Physicist, number: Number, why: Reason =
     """Put it in force in one transaction. `reason` is asked for where it leaves shadow against its acceptance report."""
     second = desk.page.settings().calibration.second_person
     decision = Decision(who=person.name, second_person=second, against_advice=why.reason)
-    return changed(desk, ruling.activate(desk.engine, desk.page.policy(), number, decision, desk.now, shown))
+    return changed(desk, settings_overrides.activate(desk.engine, desk.page.policy(), number, decision, desk.now, shown))
 
 
 @routes.post("/rules/{number}/{step}", responses=problems(404, 409))
@@ -237,13 +238,13 @@ def decide_ruling(
 ) -> RulingOf:
     """Agree as a second person, or decide against it for good."""
     if step == "approve":
-        ruling.approve(desk.engine, desk.page.policy(), number, person.name, desk.now, shown)
+        settings_overrides.approve(desk.engine, desk.page.policy(), number, person.name, desk.now, shown)
     else:
-        ruling.reject(desk.engine, desk.page.policy(), number, person.name, why.reason, desk.now, shown)
-    return ruling_of(ruling.find(desk.engine, number), sees_effect=desk.shows_ai_to(person))
+        settings_overrides.reject(desk.engine, desk.page.policy(), number, person.name, why.reason, desk.now, shown)
+    return ruling_of(settings_overrides.find(desk.engine, number), sees_effect=desk.shows_ai_to(person))
 
 
-def changed(desk: Desk, done: ruling.Done) -> RulesChanged:
+def changed(desk: Desk, done: settings_overrides.Done) -> RulesChanged:
     """What it did; the figures above the list are counted anew."""
     desk.forget()
     return RulesChanged(**{name: getattr(done, name) for name in RulesChanged.model_fields})

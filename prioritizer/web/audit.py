@@ -8,9 +8,9 @@ from fastapi import APIRouter, Query
 from fastapi.responses import HTMLResponse
 
 from prioritizer.access import May, Person
-from prioritizer.db import audit
-from prioritizer.db.audit import Asked
-from prioritizer.db.events import Kind
+from prioritizer.db.accounts import audit_log
+from prioritizer.db.accounts.audit_log import Asked
+from prioritizer.db.schema.events import Kind
 from prioritizer.web.desk import Here, needs
 
 routes = APIRouter()
@@ -30,6 +30,6 @@ def show(
 ) -> HTMLResponse:
     """The newest entries, or those before a given one."""
     asked = Asked(actor=actor.strip(), kind=kind, study_uid=study.strip(), before=before)
-    found = audit.entries(desk.engine, asked, PAGE_ROWS + 1)
+    found = audit_log.entries(desk.engine, asked, PAGE_ROWS + 1)
     last = found[PAGE_ROWS - 1].id if len(found) > PAGE_ROWS else 0
     return desk.render("audit.html", person=person, entries=found[:PAGE_ROWS], asked=asked, kinds=sorted(Kind), older=last)

@@ -9,7 +9,7 @@ from fastapi import APIRouter
 from fastapi.responses import HTMLResponse
 
 from prioritizer.access import Person
-from prioritizer.db import monitoring
+from prioritizer.db.activity import monitoring
 from prioritizer.errors import Forbidden
 from prioritizer.web import words
 from prioritizer.web.desk import Desk, Here, Seeing

@@ -12,11 +12,12 @@ from fastapi.responses import FileResponse, HTMLResponse, RedirectResponse, Resp
 from prioritizer.access import May, Person
 from prioritizer.calibration.maps import AgeGroup, Calibration
 from prioritizer.calibration.threshold import ThresholdWish
-from prioritizer.db import activating, calibrations
-from prioritizer.db.activating import Decision
-from prioritizer.db.calibrations import Row
-from prioritizer.db.in_force import InForce
-from prioritizer.db.open_places import places_by
+from prioritizer.db.decisions import activation as decisions_activation
+from prioritizer.db.decisions import calibrations
+from prioritizer.db.decisions.activation import Decision
+from prioritizer.db.decisions.calibrations import Row
+from prioritizer.db.decisions.what_if import places_by
+from prioritizer.db.in_force.calibration import InForce
 from prioritizer.errors import CalibrationChanged, ModelError, NotAllowed, NotFound
 from prioritizer.ranking import moves
 from prioritizer.study import CalibrationState
@@ -90,7 +91,7 @@ def back_names(desk: Desk) -> list[tuple[str, str]]:
     """The ways back from what is active: what the form says of each, and what it leads to. None while the bundle's own applies."""
     own = desk.page.policy().own
     try:
-        before = activating.goes_back_to(desk.engine, desk.page.policy())
+        before = decisions_activation.goes_back_to(desk.engine, desk.page.policy())
     except NotAllowed:
         return []
     ways = [("", before.id)] if before is not None else []
@@ -195,7 +196,7 @@ def preview_back(desk: Here, person: Physicist, own: Text = "") -> HTMLResponse:
     """What going back would do, beside what is in force. Nothing is changed."""
     policy = desk.page.policy()
     try:
-        chosen = activating.goes_back_to(desk.engine, policy, to_own=own == "yes")
+        chosen = decisions_activation.goes_back_to(desk.engine, policy, to_own=own == "yes")
         other = chosen.calibration if chosen is not None else policy.own
     except (NotAllowed, CalibrationChanged) as error:
         return listed(desk, person, 409, fault=str(error))
@@ -208,7 +209,9 @@ def preview_back(desk: Here, person: Physicist, own: Text = "") -> HTMLResponse:
 def roll_back(desk: Here, person: Physicist, own: Text = "", shown: ShownActivation = None) -> Response:
     """What applied before applies again, or the bundle's own."""
     try:
-        activating.roll_back(desk.engine, person.name, desk.page.policy(), desk.page.quiet(), desk.now, to_own=own == "yes", expected=shown)
+        decisions_activation.roll_back(
+            desk.engine, person.name, desk.page.policy(), desk.page.quiet(), desk.now, to_own=own == "yes", expected=shown
+        )
     except NotAllowed as error:
         return listed(desk, person, 409, fault=str(error))
     desk.forget()
@@ -236,7 +239,7 @@ def activate(desk: Here, person: Physicist, name: str, against_advice: Text = ""
         who=person.name, second_person=desk.page.settings().calibration.second_person, against_advice=against_advice.strip()
     )
     try:
-        done = activating.activate(desk.engine, name, decision, desk.page.policy(), desk.page.quiet(), desk.now, expected=shown)
+        done = decisions_activation.activate(desk.engine, name, decision, desk.page.policy(), desk.page.quiet(), desk.now, expected=shown)
     except NotAllowed as error:
         return listed(desk, person, 409, fault=str(error))
     desk.forget()

@@ -22,11 +22,12 @@ from prioritizer import __version__
 from prioritizer.access import May, Person
 from prioritizer.calibration.threshold import ThresholdWish
 from prioritizer.config.settings import Settings
-from prioritizer.db import choosing, worklist
-from prioritizer.db.events import THROUGH
-from prioritizer.db.ordering import Wanted
-from prioritizer.db.receiving import Quiet
-from prioritizer.db.worklist import Counts
+from prioritizer.db.order.order import Wanted
+from prioritizer.db.processing.receive import Quiet
+from prioritizer.db.schema.events import THROUGH
+from prioritizer.db.worklist import preferences
+from prioritizer.db.worklist import rows as worklist_rows
+from prioritizer.db.worklist.rows import Counts
 from prioritizer.ranking.deadlines import Policy, Stage
 from prioritizer.study import Shown, Tried
 from prioritizer.web import words
@@ -201,7 +202,7 @@ class Desk:
         if kept is None or not timedelta(0) <= self.now - kept[0] < COUNTED_FOR:
             if len(self.counts_of_views) >= MOST_KEPT:
                 self.counts_of_views.clear()
-            kept = self.counts_of_views[person, query] = (self.now, worklist.count(self.engine, wanted, self.now))
+            kept = self.counts_of_views[person, query] = (self.now, worklist_rows.count(self.engine, wanted, self.now))
         return kept[1]
 
     def frequency(self) -> str:
@@ -238,7 +239,7 @@ class Desk:
             "theme": "",
         }
         if person := values.get("person"):
-            frame["theme"] = choosing.of(self.engine, person.name).get("theme", "")
+            frame["theme"] = preferences.of(self.engine, person.name).get("theme", "")
         return HTMLResponse(self.templates.get_template(name).render(frame | values), status)
 
 

@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from prioritizer.access import May, Person
-from prioritizer.db.events import Kind
-from prioritizer.db.saying import Word
-from prioritizer.db.worklist import Event, Row
+from prioritizer.db.schema.events import Kind
+from prioritizer.db.worklist.feedback import Word
+from prioritizer.db.worklist.rows import Event, Row
 from prioritizer.study import ReadingState
 from prioritizer.web.words import Manner
 

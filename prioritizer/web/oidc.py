@@ -13,7 +13,7 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import RedirectResponse, Response
 
 from prioritizer.config.settings import Web
-from prioritizer.db import signing_in
+from prioritizer.db.accounts import sessions
 from prioritizer.errors import ConfigError, Forbidden, NotFound, Transient
 from prioritizer.web.desk import Desk, Here
 from prioritizer.web.security import address_of
@@ -76,7 +76,7 @@ async def back(desk: Here, request: Request) -> Response:
         token = await client.authorize_access_token(request)
         told = token.get("userinfo") or {}
     except _refused() as error:
-        await run_in_threadpool(signing_in.refused, desk.engine, "?", address, desk.now)
+        await run_in_threadpool(sessions.refused, desk.engine, "?", address, desk.now)
         raise Forbidden("the identity provider did not sign you in; begin again at the list") from error
     except _unreachable() as error:
         desk.limits.take_back(None, address)
@@ -84,7 +84,7 @@ async def back(desk: Here, request: Request) -> Response:
     name = str(told.get(web.oidc_claim, "")).strip().lower()
     if web.oidc_claim == EMAIL and str(told.get("email_verified", "")).lower() != "true":
         # Whoever may write any address into their account there would be anybody here (OpenID Connect Core 5.7).
-        await run_in_threadpool(signing_in.refused, desk.engine, name or "?", address, desk.now)
+        await run_in_threadpool(sessions.refused, desk.engine, name or "?", address, desk.now)
         raise Forbidden("the identity provider has not verified your e-mail address, so it cannot say who you are here")
     try:
         secret = await run_in_threadpool(begin, desk, name, address)
@@ -99,13 +99,13 @@ async def back(desk: Here, request: Request) -> Response:
 
 def begin(desk: Desk, name: str, address: str) -> str:
     """A session of whom the house named; its secret. Raises Forbidden where nobody of that name was let in."""
-    if not name or signing_in.by_proxy(desk.engine, name) is None:
-        signing_in.refused(desk.engine, name or "?", address, desk.now)
+    if not name or sessions.by_proxy(desk.engine, name) is None:
+        sessions.refused(desk.engine, name or "?", address, desk.now)
         raise Forbidden(
             f"the house says you are {name or 'nobody with a ' + desk.page.configured().web.oidc_claim}, and nobody of that name was let "
             "in here; ask an administrator to run `prioritizer people add NAME --role reader`"
         )
-    return signing_in.begin(desk.engine, name, address, desk.now)
+    return sessions.begin(desk.engine, name, address, desk.now)
 
 
 def base_of(request: Request, web: Web) -> str:

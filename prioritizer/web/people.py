@@ -9,7 +9,7 @@ from fastapi import APIRouter, Form, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
 from prioritizer.access import Person, Role
-from prioritizer.db import people, signing_in
+from prioritizer.db.accounts import people, sessions
 from prioritizer.errors import NotAllowed
 from prioritizer.web.account import in_person
 from prioritizer.web.desk import Admin, Desk, Here, Text
@@ -29,7 +29,7 @@ class Step(StrEnum):
 
 def page(desk: Desk, person: Person, status: int = 200, **more: Any) -> HTMLResponse:
     """Everybody who may sign in, every token, and what was just done."""
-    everybody, tokens = people.listed(desk.engine, desk.door.lifetime, desk.now), signing_in.listed_tokens(desk.engine)
+    everybody, tokens = people.listed(desk.engine, desk.door.lifetime, desk.now), sessions.listed_tokens(desk.engine)
     return desk.render("people.html", status, person=person, people=everybody, tokens=tokens, roles=list(Role), **more)
 
 

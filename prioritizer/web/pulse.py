@@ -16,8 +16,8 @@ from datetime import datetime
 
 import sqlalchemy as sa
 
-from prioritizer.db import changes
-from prioritizer.db.changes import Mark
+from prioritizer.db.worklist import changes
+from prioritizer.db.worklist.changes import Mark
 from prioritizer.errors import Transient
 
 log = logging.getLogger(__name__)

@@ -15,12 +15,14 @@ from fastapi import APIRouter, Header, Query
 from fastapi.responses import HTMLResponse
 
 from prioritizer.access import May, Person
-from prioritizer.db import changes, choosing, connect, saying, worklist
-from prioritizer.db.changes import Asker, Changes, Mark, Told
-from prioritizer.db.events import Kind
-from prioritizer.db.ordering import WORKING, Order, View, Wanted, changing
-from prioritizer.db.places import place_of
-from prioritizer.db.worklist import Row
+from prioritizer.db.order.cursor import place_of
+from prioritizer.db.order.order import WORKING, Order, View, Wanted, changing
+from prioritizer.db.schema import connect
+from prioritizer.db.schema.events import Kind
+from prioritizer.db.worklist import changes, feedback, preferences
+from prioritizer.db.worklist import rows as worklist_rows
+from prioritizer.db.worklist.changes import Asker, Changes, Mark, Told
+from prioritizer.db.worklist.rows import Row
 from prioritizer.errors import NotAllowed, NotFound
 from prioritizer.study import ReadingState, study_instance_uid
 from prioritizer.web import history, words
@@ -80,7 +82,7 @@ def wanted_of(desk: Desk, asked: Asked, person: Person) -> Wanted:
     manner = manner_of(desk, asked)
     if asked.address.raised and not manner.marks:
         raise NotAllowed("this list does not tell which studies were raised, so it cannot be searched by that; take the filter away")
-    common = worklist.too_common(desk.engine, asked.address.q) if asked.address.q else ()
+    common = worklist_rows.too_common(desk.engine, asked.address.q) if asked.address.q else ()
     return replace(asked.wanted(person.name), neutral=manner.neutral, common=common)
 
 
@@ -112,7 +114,7 @@ def drawn(desk: Desk, person: Person, asked: Asked) -> HTMLResponse:
     tally = desk.tallies.now()
     mark = changes.mark_now(desk.engine, desk.now)
     wanted, manner = wanted_of(desk, asked, person), manner_of(desk, asked)
-    rows = worklist.rows(desk.engine, wanted, now=desk.now, limit=PAGE_ROWS + 1, after=asked.place)
+    rows = worklist_rows.rows(desk.engine, wanted, now=desk.now, limit=PAGE_ROWS + 1, after=asked.place)
     shown, chosen, kept = rows[:PAGE_ROWS], columns(desk, person), asked.query(after=asked.address.after, at="")
     following = asked.query(after=place_of(wanted, shown[-1]).text(), at="") if len(rows) > PAGE_ROWS else ""
     shown = with_the_one_that_was_read(desk, asked, shown, last=not following)
@@ -157,7 +159,7 @@ def with_the_one_that_was_read(desk: Desk, asked: Asked, shown: list[Row], *, la
     if not uid or asked.address.view is not View.OPEN or asked.order not in WORKING or any(row.study_uid == uid for row in shown):
         return shown
     try:
-        gone = worklist.study(desk.engine, uid)
+        gone = worklist_rows.study(desk.engine, uid)
     except NotFound:
         return shown
     at = next((number for number, row in enumerate(shown) if stands(gone, asked) < stands(row, asked)), len(shown))
@@ -177,7 +179,7 @@ OF_THE_LIST = ("overdue", "expired", "raising-suspended", "calibration-changed",
 
 def alarms_for(desk: Desk, person: Person, manner: Manner | None = None) -> list[tuple[str, datetime, str, str]]:
     """The alarms that stand above a list, or with no `manner` those of the page System: none that would tell what AI thinks."""
-    found = worklist.standing_alarms(desk.engine)
+    found = worklist_rows.standing_alarms(desk.engine)
     if manner is not None and not person.may(May.OPERATE):
         found = [one for one in found if one[0] in OF_THE_LIST]
     marks = desk.page.marks if manner is None else manner.marks
@@ -248,8 +250,8 @@ def why_here(
 ) -> HTMLResponse:
     """One study's way to its place: unfolded in the list, or a page of its own for a browser without scripts."""
     asked = list_of(list)
-    row, manner = worklist.study(desk.engine, study_uid), manner_of(desk, asked)
-    happened, said = worklist.why(desk.engine, study_uid), saying.said_of(desk.engine, study_uid)
+    row, manner = worklist_rows.study(desk.engine, study_uid), manner_of(desk, asked)
+    happened, said = worklist_rows.why(desk.engine, study_uid), feedback.said_of(desk.engine, study_uid)
     told = history.told_to(person, row, manner, said, happened)
     found: dict[str, Any] = {"line": words.line(row, desk.now, manner), "events": told, "left_out": history.left_out(manner, happened)}
     if hx_request:
@@ -283,7 +285,7 @@ def heading(asked: Asked, common: Sequence[str] = ()) -> str:
 
 def columns(desk: Desk, person: Person) -> list[str]:
     """The columns that this reader chose, in their order."""
-    chosen = choosing.of(desk.engine, person.name).get("columns")
+    chosen = preferences.of(desk.engine, person.name).get("columns")
     return [name for name in (COLUMNS if chosen is None else chosen) if name in COLUMNS]
 
 
@@ -299,7 +301,7 @@ def views(desk: Desk, person: Person, asked: Asked) -> list[SavedView]:
              "overdue": counts.overdue_by_arrival if blind else counts.overdue, "last 4 h": counts.recent,
              "my claims": counts.claims.get(person.name, 0)}  # fmt: skip
     found = [SavedView(name=name, query=query, count=known.get(name), current=here == query) for name, query in SITE_VIEWS]
-    for saved in choosing.views(desk.engine, person.name):
+    for saved in preferences.views(desk.engine, person.name):
         wanted = parsed(saved.query)
         if wanted is None or (wanted.address.raised and not manner_of(desk, wanted).marks):
             continue

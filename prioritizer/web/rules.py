@@ -13,17 +13,17 @@ from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
 from prioritizer.access import May, Person
 from prioritizer.config import settings_override as rules
-from prioritizer.db import ruling
-from prioritizer.db.activating import Decision
-from prioritizer.db.ruled import Row, holding
-from prioritizer.db.ruling import Done, Proposal
+from prioritizer.db.decisions import settings_overrides
+from prioritizer.db.decisions.activation import Decision
+from prioritizer.db.decisions.settings_overrides import Done, Proposal
+from prioritizer.db.in_force.settings import Row, holding
 from prioritizer.errors import NotAllowed, NotFound, RulingUnfit
 from prioritizer.ranking.deadlines import Stage
 from prioritizer.web.desk import Desk, Here, Seeing, Text, needs
 
 routes = APIRouter(prefix="/rules")
 Physicist = Annotated[Person, needs(May.CALIBRATE)]
-ShownChange = Annotated[int, Form(ge=0, le=ruling.LARGEST)]
+ShownChange = Annotated[int, Form(ge=0, le=settings_overrides.LARGEST)]
 DIGITS = 10
 """Of the largest number that a ruling may have."""
 
@@ -47,7 +47,7 @@ def page(desk: Desk, person: Person, status: int = 200, **said: Any) -> HTMLResp
         )
         for key in rules.KEYS
     ]
-    rows = [(row, words_of(row)) for row in ruling.listed(desk.engine)]
+    rows = [(row, words_of(row)) for row in settings_overrides.listed(desk.engine)]
     usual = {
         "holds": holds,
         "table": table,
@@ -147,8 +147,8 @@ def preview_step(desk: Here, person: Physicist, step: Literal["end", "back"]) ->
     """What ending or going back would do, simulated beside what is in force. Nothing is changed."""
     policy = desk.page.policy()
     try:
-        ruling.active_of(holding(desk.engine, policy))
-        chosen = ruling.before_the_active(desk.engine, policy) if step == "back" else None
+        settings_overrides.active_of(holding(desk.engine, policy))
+        chosen = settings_overrides.before_the_active(desk.engine, policy) if step == "back" else None
         effect = desk.page.simulated(chosen.changes if chosen else {}, anew=True)
     except NotAllowed as error:
         return page(desk, person, 409, fault=str(error))
@@ -161,7 +161,7 @@ def propose(desk: Here, person: Physicist, wanted: Given, shown: ShownChange, re
     """Keep it as a candidate, with the effect that was shown."""
     try:
         effect = desk.page.simulated(wanted, anew=False)
-        row = ruling.propose(
+        row = settings_overrides.propose(
             desk.engine, desk.page.policy(), Proposal(wanted=wanted, reason=reason, effect=effect), person.name, desk.now, shown
         )
     except NotAllowed as error:
@@ -172,19 +172,19 @@ def propose(desk: Here, person: Physicist, wanted: Given, shown: ShownChange, re
 @routes.post("/end", response_class=HTMLResponse)
 def end(desk: Here, person: Physicist, shown: ShownChange) -> Response:
     """The configuration alone holds again."""
-    return decided(desk, person, lambda: ruling.end(desk.engine, desk.page.policy(), person.name, desk.now, shown))
+    return decided(desk, person, lambda: settings_overrides.end(desk.engine, desk.page.policy(), person.name, desk.now, shown))
 
 
 @routes.post("/back", response_class=HTMLResponse)
 def back(desk: Here, person: Physicist, shown: ShownChange) -> Response:
     """What held before holds again."""
-    return decided(desk, person, lambda: ruling.back(desk.engine, desk.page.policy(), person.name, desk.now, shown))
+    return decided(desk, person, lambda: settings_overrides.back(desk.engine, desk.page.policy(), person.name, desk.now, shown))
 
 
 @routes.get("/{number}", response_class=HTMLResponse)
 def show_one(desk: Here, person: Seeing, number: str) -> HTMLResponse:
     """One ruling: who did what, why, and what was simulated when it was proposed."""
-    row = ruling.find(desk.engine, number_of(number))
+    row = settings_overrides.find(desk.engine, number_of(number))
     return desk.render(
         "rule.html",
         person=person,
@@ -219,7 +219,7 @@ def number_of(text: str) -> int:
 def approve(desk: Here, person: Physicist, number: str, shown: ShownChange) -> Response:
     """A second person agrees."""
     try:
-        ruling.approve(desk.engine, desk.page.policy(), number_of(number), person.name, desk.now, shown)
+        settings_overrides.approve(desk.engine, desk.page.policy(), number_of(number), person.name, desk.now, shown)
     except NotAllowed as error:
         return page(desk, person, 409, fault=str(error))
     return RedirectResponse(f"/rules/{number_of(number)}", 303)
@@ -229,7 +229,7 @@ def approve(desk: Here, person: Physicist, number: str, shown: ShownChange) -> R
 def reject(desk: Here, person: Physicist, number: str, shown: ShownChange, reason: Text = "") -> Response:
     """Decide against it, for good."""
     try:
-        ruling.reject(desk.engine, desk.page.policy(), number_of(number), person.name, reason, desk.now, shown)
+        settings_overrides.reject(desk.engine, desk.page.policy(), number_of(number), person.name, reason, desk.now, shown)
     except NotAllowed as error:
         return page(desk, person, 409, fault=str(error))
     return RedirectResponse("/rules", 303)
@@ -241,7 +241,7 @@ def activate(desk: Here, person: Physicist, number: str, shown: ShownChange, aga
     second = desk.page.settings().calibration.second_person
     decision = Decision(who=person.name, second_person=second, against_advice=against_advice)
     wanted = number_of(number)
-    return decided(desk, person, lambda: ruling.activate(desk.engine, desk.page.policy(), wanted, decision, desk.now, shown))
+    return decided(desk, person, lambda: settings_overrides.activate(desk.engine, desk.page.policy(), wanted, decision, desk.now, shown))
 
 
 def decided(desk: Desk, person: Person, work: Callable[[], Done]) -> Response:

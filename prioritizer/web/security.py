@@ -18,7 +18,7 @@ from limits.strategies import FixedWindowRateLimiter
 
 from prioritizer.access import Lifetime, May, Person
 from prioritizer.config.settings import Settings
-from prioritizer.db import signing_in
+from prioritizer.db.accounts import sessions
 from prioritizer.errors import Forbidden, NotSignedIn, TooManyTries
 
 Message = MutableMapping[str, Any]
@@ -65,13 +65,13 @@ class Doorkeeper:
         """Who sent this request; None for a stranger. A token that is not good is never made good by a cookie beside it."""
         scheme, _, secret = request.headers.get("authorization", "").partition(" ")
         if scheme.lower() == "bearer":
-            return signing_in.by_token(self.engine, secret.strip(), self.now())
+            return sessions.by_token(self.engine, secret.strip(), self.now())
         web = self.settings().web
         if web.auth == "proxy":
             name = request.headers.get(web.proxy_header, "") if from_proxy(request, web.proxies) else ""
-            return signing_in.by_proxy(self.engine, name) if name else None
+            return sessions.by_proxy(self.engine, name) if name else None
         held = request.cookies.get(self.cookie, "")
-        return signing_in.by_session(self.engine, held, self.lifetime, self.now(), touch=touch) if held else None
+        return sessions.by_session(self.engine, held, self.lifetime, self.now(), touch=touch) if held else None
 
     def admit(self, request: Request, right: May, *, touch: bool = True) -> Person:
         """Who asks, where they have this right. Raises NotSignedIn and Forbidden. `touch`: they did something, and so are still there."""

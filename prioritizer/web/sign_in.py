@@ -10,7 +10,7 @@ from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from starlette.routing import Match
 
 from prioritizer.access import SHORTEST_PASSWORD
-from prioritizer.db import people, signing_in
+from prioritizer.db.accounts import people, sessions
 from prioritizer.errors import NotAllowed, PrioritizerError
 from prioritizer.web.desk import Desk, Here, Text, at_desk
 from prioritizer.web.security import SAFE, address_of, hosts_of
@@ -71,7 +71,7 @@ def is_right(desk: Desk, name: str, password: str, address: str) -> bool:
     if right:
         desk.limits.take_back(name, address)
     else:
-        signing_in.refused(desk.engine, name, address, desk.now)
+        sessions.refused(desk.engine, name, address, desk.now)
     return right
 
 
@@ -87,7 +87,7 @@ def sign_in(
     if not is_right(desk, name, password, address):
         return form(desk, 401, to=inside(to), lost=lost, fault=WRONG, name=name)
     response = RedirectResponse(inside(to), 303)
-    desk.door.let_in(response, signing_in.begin(desk.engine, name, address, desk.now))
+    desk.door.let_in(response, sessions.begin(desk.engine, name, address, desk.now))
     return response
 
 
@@ -96,7 +96,7 @@ def sign_out(desk: Here, request: Request) -> Response:
     """End the session, in the browser and in the ledger."""
     person = desk.door.recognise(request)
     if person is not None and person.session:
-        signing_in.end(desk.engine, person, desk.now)
+        sessions.end(desk.engine, person, desk.now)
     response = RedirectResponse("/sign-in", 303)
     desk.door.let_out(response)
     return response
@@ -120,5 +120,5 @@ def accept(desk: Here, request: Request, secret: str, password: Text = "", again
         told = {"secret": secret, "invited": found, "shortest": SHORTEST_PASSWORD, "fault": str(error), "name": name}
         return desk.render("welcome.html", 422, **told)
     response = RedirectResponse("/", 303)
-    desk.door.let_in(response, signing_in.begin(desk.engine, who, address_of(request, desk.page.settings()), now))
+    desk.door.let_in(response, sessions.begin(desk.engine, who, address_of(request, desk.page.settings()), now))
     return response

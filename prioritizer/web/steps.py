@@ -14,7 +14,7 @@ from fastapi import APIRouter, Form
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
 from prioritizer.access import May, Person
-from prioritizer.db import choosing, reading, saying, worklist
+from prioritizer.db.worklist import feedback, preferences, reading, rows
 from prioritizer.errors import NotAllowed
 from prioritizer.study import Finding, ReadingState, study_instance_uid
 from prioritizer.web import words
@@ -106,19 +106,19 @@ def take_step(
 def keep_note(desk: Desk, person: Person, study_uid: str, note: str) -> None:
     """A note that was typed and not said yet goes with the finding that was said. Raises NotAllowed where none was: nothing is lost."""
     typed = " ".join(note.split())
-    mine = saying.standing_of(desk.engine, study_uid, person.name)
+    mine = feedback.standing_of(desk.engine, study_uid, person.name)
     if not typed or (mine is not None and mine.note == typed):
         return
     if mine is None:
         raise NotAllowed(f"your note is not kept yet: go back and say with it what you found, or clear it. It reads: {typed}")
-    saying.say(desk.engine, study_uid, person.name, Finding(mine.finding), desk.now, ranked=mine.ranked, note=typed, eyes=person.eyes)
+    feedback.say(desk.engine, study_uid, person.name, Finding(mine.finding), desk.now, ranked=mine.ranked, note=typed, eyes=person.eyes)
 
 
 @routes.get("/study/{study_uid}/release", response_class=HTMLResponse)
 def ask_before_release(desk: Here, person: Operating, study_uid: str, list: str = "") -> HTMLResponse:  # noqa: A002
     """Before somebody's claim is taken away: whose it is, since when, and what becomes of what they did."""
     asked = list_of(list)
-    row = worklist.study(desk.engine, study_uid)
+    row = rows.study(desk.engine, study_uid)
     if not words.reader_words(row, desk.now) or row.reading_state == ReadingState.READ:
         raise NotAllowed("nobody has this study")
     line = words.line(row, desk.now, manner_of(desk, asked))
@@ -150,7 +150,7 @@ def save_view(desk: Here, person: InPerson, name: Text = "", list: Text = "", wh
     asked = without_place(list_of(list))
     if whose == "site" and not person.may(May.OPERATE):
         raise NotAllowed("lists of the site are made by an administrator")
-    choosing.save_view(desk.engine, "" if whose == "site" else person.name, name, asked.query(), desk.now, by=person.name)
+    preferences.save_view(desk.engine, "" if whose == "site" else person.name, name, asked.query(), desk.now, by=person.name)
     return RedirectResponse(f"/{asked.query()}", 303)
 
 
@@ -159,7 +159,7 @@ def delete_view(desk: Here, person: InPerson, name: Text = "", whose: Text = "mi
     """Forget a list's name."""
     if whose == "site" and not person.may(May.OPERATE):
         raise NotAllowed("lists of the site are taken away by an administrator")
-    choosing.delete_view(desk.engine, "" if whose == "site" else person.name, name, desk.now, by=person.name)
+    preferences.delete_view(desk.engine, "" if whose == "site" else person.name, name, desk.now, by=person.name)
     return RedirectResponse("/", 303)
 
 
@@ -175,5 +175,5 @@ def choose_columns(
     """Which columns, in which order, for this reader. `places`: the place of each of `every` column, the chosen and the others."""
     place = dict(zip(every, places, strict=False))
     wanted = sorted((name for name in columns if name in COLUMNS), key=lambda name: place.get(name, 0))
-    choosing.choose(desk.engine, person.name, "columns", wanted, desk.now)
+    preferences.choose(desk.engine, person.name, "columns", wanted, desk.now)
     return RedirectResponse(f"/{list_of(list).query()}", 303)

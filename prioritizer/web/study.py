@@ -11,12 +11,17 @@ from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
 from prioritizer import patient_identity
 from prioritizer.access import May, Person
-from prioritizer.db import calibrations, copies, delivering, queues, reading, saying, worklist
-from prioritizer.db.copies import Newer
-from prioritizer.db.events import Kind
-from prioritizer.db.saying import Word
-from prioritizer.db.side_by_side import side_by_side
-from prioritizer.db.worklist import InstanceRow, Row
+from prioritizer.db.activity import queues
+from prioritizer.db.decisions import calibrations
+from prioritizer.db.instances import differing_copies
+from prioritizer.db.instances.differing_copies import Newer
+from prioritizer.db.instances.side_by_side import side_by_side
+from prioritizer.db.processing import deliver
+from prioritizer.db.schema.events import Kind
+from prioritizer.db.worklist import feedback, reading
+from prioritizer.db.worklist import rows as worklist_rows
+from prioritizer.db.worklist.feedback import Word
+from prioritizer.db.worklist.rows import InstanceRow, Row
 from prioritizer.errors import Forbidden, NotAllowed, NotFound, Transient
 from prioritizer.monitoring import turnaround
 from prioritizer.ranking.deadlines import Stage
@@ -59,7 +64,7 @@ class AI:
 def ai_of(desk: Desk, person: Person, row: Row, instances: list[InstanceRow], said: list[Word]) -> AI:
     """The panel. The reveal is decided here and again where the heat map is asked for, never in the browser."""
     manner = manner_of(desk)
-    seen = saying.seen_at(desk.engine, row.study_uid, person.eyes)
+    seen = feedback.seen_at(desk.engine, row.study_uid, person.eyes)
     if row.ai_state != AIState.SCORED:
         return AI(state=words.ai_words(row, manner), seen=seen)
     state = words.ai_words(row, manner) if seen else "scored"
@@ -122,21 +127,21 @@ def show_study(desk: Here, person: Seeing, study_uid: str, list: str = "", read:
     """The page of one study. Opening it is an event. `read`: the study that this reader has just read."""
     asked = list_of(list)
     reading.opened(desk.engine, study_uid, person.name, desk.now)
-    said = saying.said_of(desk.engine, study_uid)
-    row, manner = worklist.study(desk.engine, study_uid), manner_of(desk, asked)
+    said = feedback.said_of(desk.engine, study_uid)
+    row, manner = worklist_rows.study(desk.engine, study_uid), manner_of(desk, asked)
     doubt = ""
     if row.identity:  # the mark first: what comes while the page is drawn is not in it
-        doubt = copies.mark_of(desk.engine, row.study_uid)
-        row = worklist.study(desk.engine, study_uid)
+        doubt = differing_copies.mark_of(desk.engine, row.study_uid)
+        row = worklist_rows.study(desk.engine, study_uid)
     with_study = desk.page.settings().reading.reveal == "with-study" and not asked.address.blind
     if with_study and row.ai_state == AIState.SCORED and not why_hidden(desk, person, said):
-        saying.revealed(desk.engine, study_uid, person.eyes[0], desk.now)
+        feedback.revealed(desk.engine, study_uid, person.eyes[0], desk.now)
     desk.ahead.opened(person.name, study_uid, lambda: films_after(desk, person, asked, study_uid))
-    happened = worklist.why(desk.engine, study_uid)
-    instances = worklist.study_instances(desk.engine, study_uid)
-    mine = saying.standing_of(desk.engine, study_uid, person.name)
+    happened = worklist_rows.why(desk.engine, study_uid)
+    instances = worklist_rows.study_instances(desk.engine, study_uid)
+    mine = feedback.standing_of(desk.engine, study_uid, person.name)
     ai = ai_of(desk, person, row, instances, said)
-    newer = copies.newer_for(desk.engine, row.study_uid) if row.identity else Newer.NOTHING
+    newer = differing_copies.newer_for(desk.engine, row.study_uid) if row.identity else Newer.NOTHING
     held_by_other = row.reading_state == "CLAIMED" and row.reader != person.name and bool(words.reader_words(row, desk.now))
     return desk.render(
         "study.html",
@@ -161,7 +166,7 @@ def show_study(desk: Here, person: Seeing, study_uid: str, list: str = "", read:
         lifted_by_calibration=desk.page.policy().out_of_distribution is PopulationRule.UNTIL_CALIBRATED
         and any(one.reason == OUT_OF_DISTRIBUTION for one in instances),
         left_out=history.left_out(manner, happened),
-        deliveries=worklist.unfinished_deliveries(desk.engine, study_uid),
+        deliveries=worklist_rows.unfinished_deliveries(desk.engine, study_uid),
         no_result=queues.why_unpublished(desk.engine, study_uid) if person.may(May.OPERATE) else "",
         viewers=viewers_of(desk, row, manner),
         held_by_other=held_by_other,
@@ -181,7 +186,7 @@ def show_study(desk: Here, person: Seeing, study_uid: str, list: str = "", read:
 def just_read(desk: Desk, person: Person, study_uid: str) -> words.Line | None:
     """The study that this reader has just read, while a slip may be taken back without looking for it."""
     try:
-        row = worklist.study(desk.engine, study_uid) if study_uid else None
+        row = worklist_rows.study(desk.engine, study_uid) if study_uid else None
     except NotFound:
         return None
     mine = row is not None and row.reading_state == ReadingState.READ and row.reader == person.name
@@ -204,7 +209,7 @@ def films_after(desk: Desk, person: Person, asked: Asked, study_uid: str) -> lis
     following = reading.upcoming(desk.engine, desk.now, asked.wanted(person.name), [study_uid])
     if following is None:
         return []
-    return [one.sop_instance_uid for one in worklist.study_instances(desk.engine, following) if one.has_film][:MOST_PREPARED]
+    return [one.sop_instance_uid for one in worklist_rows.study_instances(desk.engine, following) if one.has_film][:MOST_PREPARED]
 
 
 @routes.get("/now", response_class=HTMLResponse)
@@ -212,7 +217,7 @@ def show_now(
     desk: Here, person: Listening, study_uid: str, images: Annotated[int, Query(ge=0, lt=2**31)], *, mine: bool = False
 ) -> HTMLResponse:
     """What happened to a study while its page was open, that its reader must know. `images`: the entries that the page shows."""
-    row = worklist.study(desk.engine, study_uid)
+    row = worklist_rows.study(desk.engine, study_uid)
     return desk.part("now.html", row=row, more=row.entries - images, lost=lost_to(desk, person, row) if mine else "")
 
 
@@ -228,7 +233,7 @@ def lost_to(desk: Desk, person: Person, row: Row) -> str:
 
 def why_free(desk: Desk, person: Person, row: Row) -> str:
     """How the reader's claim ended: by somebody else, or by itself."""
-    ended = [one for one in worklist.why(desk.engine, row.study_uid) if one.kind in (Kind.RELEASED, Kind.LEASE_ENDED)]
+    ended = [one for one in worklist_rows.why(desk.engine, row.study_uid) if one.kind in (Kind.RELEASED, Kind.LEASE_ENDED)]
     if ended and ended[-1].kind == Kind.RELEASED and ended[-1].actor != person.name:
         return f"{ended[-1].who} released your claim, so others may take it"
     return "your claim has run out, so others may take it"
@@ -247,7 +252,7 @@ FINDINGS = (
 
 def instance_of(desk: Desk, study_uid: str, sop_instance_uid: str) -> InstanceRow:
     """An image, only through its own study."""
-    for one in worklist.study_instances(desk.engine, study_uid):
+    for one in worklist_rows.study_instances(desk.engine, study_uid):
         if one.sop_instance_uid == sop_instance_uid:
             return one
     raise NotFound("this study has no such image")
@@ -287,10 +292,10 @@ Side = Annotated[int, Query(ge=1, le=20000)]
 def show_heat(desk: Here, person: Seeing, study_uid: str, sop_instance_uid: str, rows: Side = 1, columns: Side = 1) -> Response:
     """The heat map of an image, for a reader to whom AI's result was shown."""
     instance_of(desk, study_uid, sop_instance_uid)
-    said = saying.said_of(desk.engine, study_uid)
-    if why_hidden(desk, person, said) or saying.seen_at(desk.engine, study_uid, person.eyes) is None:
+    said = feedback.said_of(desk.engine, study_uid)
+    if why_hidden(desk, person, said) or feedback.seen_at(desk.engine, study_uid, person.eyes) is None:
         raise Forbidden("the AI result of this study has not been shown to you; ask for it on its page (h)")
-    saliency = worklist.saliency_of(desk.engine, sop_instance_uid)
+    saliency = worklist_rows.saliency_of(desk.engine, sop_instance_uid)
     return Response(pictures_of(desk).heat(saliency, rows, columns), media_type=PNG)
 
 
@@ -300,10 +305,10 @@ def show_heat(desk: Here, person: Seeing, study_uid: str, sop_instance_uid: str,
 @routes.post("/reveal")
 def reveal(desk: Here, person: Seeing, study_uid: str, list: Text = "") -> Response:  # noqa: A002
     """Show AI's result to this reader; that it was shown is kept before it is."""
-    said = saying.said_of(desk.engine, study_uid)
+    said = feedback.said_of(desk.engine, study_uid)
     if hidden := why_hidden(desk, person, said):
         raise NotAllowed(hidden)
-    saying.revealed(desk.engine, study_uid, person.eyes[0], desk.now)
+    feedback.revealed(desk.engine, study_uid, person.eyes[0], desk.now)
     return RedirectResponse(study_address(study_uid, list_of(list)), 303)
 
 
@@ -312,19 +317,19 @@ def say(desk: Here, person: Reading, study_uid: str, finding: Annotated[Finding,
     """The reader's word. What had been seen is read from the events; whether the list told AI's opinion, from the list."""
     asked = list_of(list)
     ranked = asked.ranked and desk.page.settings().site.stage is not Stage.SHADOW
-    saying.say(desk.engine, study_uid, person.name, finding, desk.now, ranked=ranked, note=note, eyes=person.eyes)
+    feedback.say(desk.engine, study_uid, person.name, finding, desk.now, ranked=ranked, note=note, eyes=person.eyes)
     return RedirectResponse(study_address(study_uid, asked), 303)
 
 
 @routes.post("/withdraw")
 def withdraw(desk: Here, person: Reading, study_uid: str, list: Text = "") -> Response:  # noqa: A002
     """Take one's word back."""
-    saying.withdraw(desk.engine, study_uid, person.name, desk.now)
+    feedback.withdraw(desk.engine, study_uid, person.name, desk.now)
     return RedirectResponse(study_address(study_uid, list_of(list)), 303)
 
 
 @routes.post("/send-again")
 def send_again(desk: Here, person: Operating, study_uid: str, list: Text = "") -> Response:  # noqa: A002
     """Refused or waiting deliveries are tried at once."""
-    delivering.requeue_deliveries(desk.engine, study_uid, person.name, desk.now)
+    deliver.requeue_deliveries(desk.engine, study_uid, person.name, desk.now)
     return RedirectResponse(study_address(study_uid, list_of(list)), 303)

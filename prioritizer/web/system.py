@@ -14,9 +14,12 @@ from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from prioritizer import __version__
 from prioritizer.access import May, Person
 from prioritizer.config.settings import Settings
-from prioritizer.db import delivering, noting, queues, scoring, senders, worklist
-from prioritizer.db.queues import NOTHING, Queue
-from prioritizer.db.ruled import holding
+from prioritizer.db.accounts import audit_notes
+from prioritizer.db.activity import queues, senders
+from prioritizer.db.activity.queues import NOTHING, Queue
+from prioritizer.db.in_force.settings import holding
+from prioritizer.db.processing import deliver, score
+from prioritizer.db.worklist import rows
 from prioritizer.errors import NotAllowed
 from prioritizer.web.desk import Desk, Here, Proved, Seeing, Text, needs
 from prioritizer.web.reading_list import alarms_for
@@ -71,7 +74,7 @@ def page(desk: Desk, person: Person, proofs: list[Proved] | None = None, tested:
         destinations=settings.destinations,
         deliveries=queues.unfinished_deliveries(desk.engine, MOST_SHOWN),
         failed=queues.failed_instances(desk.engine, MOST_SHOWN),
-        unconfirmed=worklist.unconfirmed(desk.engine, MOST_SHOWN),
+        unconfirmed=rows.unconfirmed(desk.engine, MOST_SHOWN),
         masked=settings.reading.mask_patients,
         stations=turning(desk),
         room=desk.page.room(),
@@ -142,7 +145,7 @@ def walk(desk: Here, person: Operator, name: Text, *, send: Annotated[bool, Form
     known = {OURSELVES, *(destination.name for destination in desk.page.settings().destinations)}
     if name not in known:
         raise NotAllowed(f"there is no way called {name!r} to test")
-    noting.way_tested(desk.engine, person.name, name, desk.now, sent=send)
+    audit_notes.way_tested(desk.engine, person.name, name, desk.now, sent=send)
     return page(desk, person, desk.page.examine(name, send), name)
 
 
@@ -172,15 +175,15 @@ def what_came(desk: Desk, title: str, since: float) -> dict[str, Any]:
 def again(desk: Here, person: Operator, what: Again, study: Text = "") -> Response:
     """Score a study or one image again, or every image that failed, or send a study's result again, or every refused one."""
     if what is Again.SCORE_ALL:
-        found = scoring.requeue_failed(desk.engine, person.name, desk.page.policy(), desk.now)
+        found = score.requeue_failed(desk.engine, person.name, desk.page.policy(), desk.now)
         desk.forget()
         return page(desk, person, done=words_of(found))
     if what is Again.SCORE:
-        scoring.requeue(desk.engine, study, person.name, desk.page.policy(), desk.now)
+        score.requeue(desk.engine, study, person.name, desk.page.policy(), desk.now)
     elif what is Again.SEND_ALL:
-        delivering.requeue_all(desk.engine, person.name, desk.now)
+        deliver.requeue_all(desk.engine, person.name, desk.now)
     else:
-        delivering.requeue_deliveries(desk.engine, study, person.name, desk.now)
+        deliver.requeue_deliveries(desk.engine, study, person.name, desk.now)
     desk.forget()
     return RedirectResponse("/system", 303)
 
@@ -188,7 +191,7 @@ def again(desk: Here, person: Operator, what: Again, study: Text = "") -> Respon
 @routes.post("/give-up")
 def give_up(desk: Here, person: Operator, study: Text, reason: Text = "") -> Response:
     """Results that were refused for good are given up; why is kept."""
-    delivering.discard_deliveries(desk.engine, study, person.name, reason, desk.now)
+    deliver.discard_deliveries(desk.engine, study, person.name, reason, desk.now)
     desk.forget()
     return RedirectResponse("/system", 303)
 
@@ -196,12 +199,12 @@ def give_up(desk: Here, person: Operator, study: Text, reason: Text = "") -> Res
 @routes.post("/discard")
 def discard(desk: Here, person: Operator, image: Text, reason: Text = "") -> Response:
     """An image that failed is given up; why is kept. Its study stays on the list."""
-    scoring.discard_failed(desk.engine, image, person.name, reason, desk.page.policy(), desk.now)
+    score.discard_failed(desk.engine, image, person.name, reason, desk.page.policy(), desk.now)
     desk.forget()
     return RedirectResponse("/system#failed", 303)
 
 
-def words_of(found: scoring.Requeued) -> str:
+def words_of(found: score.Requeued) -> str:
     """What scoring all again did."""
     images = "No image waits" if not found.again else "1 image waits" if found.again == 1 else f"{found.again} images wait"
     gone = f" Of {found.gone} the pixels were deleted after reading: send those again, or discard them." if found.gone else ""

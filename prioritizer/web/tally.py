@@ -9,8 +9,8 @@ from datetime import datetime, timedelta
 
 import sqlalchemy as sa
 
-from prioritizer.db import saying, worklist
-from prioritizer.db.worklist import Counts
+from prioritizer.db.worklist import feedback, rows
+from prioritizer.db.worklist.rows import Counts
 from prioritizer.ranking.deadlines import Policy
 
 DAYS = 90
@@ -86,11 +86,11 @@ class Tallies:
         now, policy = self._now(), self._policy()
         found = Tally(
             at=now,
-            counts=worklist.counts(self._engine, now, self._neutral()),
-            senders=worklist.senders(self._engine),
-            share=worklist.share_raised(self._engine, policy.last_n),
-            suspended=worklist.raising_is_suspended(self._engine, policy),
-            confirmed=saying.confirmed_of_raised(self._engine, now - timedelta(days=DAYS)),
+            counts=rows.counts(self._engine, now, self._neutral()),
+            senders=rows.senders(self._engine),
+            share=rows.share_raised(self._engine, policy.last_n),
+            suspended=rows.raising_is_suspended(self._engine, policy),
+            confirmed=feedback.confirmed_of_raised(self._engine, now - timedelta(days=DAYS)),
         )
         with self._lock:
             if steps == self._steps:  # else it may have been counted before the step

@@ -11,7 +11,7 @@ from fastapi import APIRouter, File, Form, Request, UploadFile
 from fastapi.responses import HTMLResponse
 
 from prioritizer.access import May, Person
-from prioritizer.db import saying
+from prioritizer.db.worklist import feedback
 from prioritizer.errors import NotAllowed, Transient, Unprocessable
 from prioritizer.study import Point, Tried
 from prioritizer.web.desk import Desk, Here, needs
@@ -60,7 +60,7 @@ def try_one(desk: Desk, person: Person, data: bytes, *, outside: bool) -> Tried:
         raise Transient("AI is off, so no file can be tried")
     if not data:
         raise NotAllowed("the file is empty")
-    saying.tried(desk.engine, person.name, desk.now, outside=outside)
+    feedback.tried(desk.engine, person.name, desk.now, outside=outside)
     return trying(data, ignore_scope=outside)
 
 

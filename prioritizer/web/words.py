@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from prioritizer.calibration.operating_point import Share
-from prioritizer.db.worklist import Row
+from prioritizer.db.worklist.rows import Row
 from prioritizer.ranking.deadlines import EARLIER, Stage, in_short
 from prioritizer.scope.header_rules import age_words
 from prioritizer.study import AIState, ReadingState

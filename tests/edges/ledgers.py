@@ -20,11 +20,15 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from prioritizer.db import connect, delivering, migrations, receiving, scoring, tables, worklist
-from prioritizer.db.delivering import Result
-from prioritizer.db.ordering import Wanted
-from prioritizer.db.receiving import Arrival, Quiet
-from prioritizer.db.tables import metadata
+from prioritizer.db.order.order import Wanted
+from prioritizer.db.processing import deliver as processing_deliver
+from prioritizer.db.processing import receive as processing_receive
+from prioritizer.db.processing import score
+from prioritizer.db.processing.deliver import Result
+from prioritizer.db.processing.receive import Arrival, Quiet
+from prioritizer.db.schema import connect, migrations, tables
+from prioritizer.db.schema.tables import metadata
+from prioritizer.db.worklist import rows
 from prioritizer.ranking.deadlines import Policy
 from prioritizer.study import DeliveryState, Instance, Logit, Probability, Score
 from tests.edges.pacs import REQUIRED, free_port, wait_for_port
@@ -169,7 +173,7 @@ def own_object(ledger: sa.Engine, number: int = 7, study: str = "1.2.3", **value
 def receive(ledger: sa.Engine, *films: Instance, policy: Policy = POLICY, unreadable: str = "", now: datetime | None = None) -> int:
     """Enter films, at `now` or when the last of them arrived; returns how many were new."""
     now = now or max(NOW, *(one.received_at for one in films))
-    return receiving.receive(ledger, [Arrival(instance=one, unreadable=unreadable) for one in films], policy, AT_ONCE, now)
+    return processing_receive.receive(ledger, [Arrival(instance=one, unreadable=unreadable) for one in films], policy, AT_ONCE, now)
 
 
 def score_of(probability: float, **values: object) -> Score:
@@ -181,11 +185,11 @@ def score_of(probability: float, **values: object) -> Score:
     return Score(**(usual | values))
 
 
-def score_next(ledger: sa.Engine, probability: float, policy: Policy = POLICY, now: datetime = NOW) -> scoring.ClaimedInstance:
+def score_next(ledger: sa.Engine, probability: float, policy: Policy = POLICY, now: datetime = NOW) -> score.ClaimedInstance:
     """Score the next waiting instance."""
-    claim = scoring.claim_instance(ledger, "scorer", LEASE)
+    claim = score.claim_instance(ledger, "scorer", LEASE)
     assert claim is not None
-    assert scoring.finish_scored(ledger, claim, score_of(probability), policy, AT_ONCE, now)
+    assert score.finish_scored(ledger, claim, score_of(probability), policy, AT_ONCE, now)
     return claim
 
 
@@ -204,31 +208,31 @@ def result_of(uid: str = "2.25.1") -> Result:
 
 def publish(ledger: sa.Engine, uid: str = "2.25.1", destinations: tuple[str, ...] = ("pacs",)) -> None:
     """Build the result of the next quiet study."""
-    claim = delivering.claim_study(ledger, "publisher", LEASE, NOW)
+    claim = processing_deliver.claim_study(ledger, "publisher", LEASE, NOW)
     assert claim is not None
-    assert delivering.finish_published(ledger, claim, result_of(uid), destinations, NOW)
+    assert processing_deliver.finish_published(ledger, claim, result_of(uid), destinations, NOW)
 
 
 def deliver(ledger: sa.Engine, state: DeliveryState = DeliveryState.SENT, destination: str = "pacs") -> None:
     """Bring the next delivery to its end."""
-    claim = delivering.claim_delivery(ledger, destination, "sender", LEASE)
+    claim = processing_deliver.claim_delivery(ledger, destination, "sender", LEASE)
     assert claim is not None
-    assert delivering.finish_delivery(ledger, claim, state, "", NOW)
+    assert processing_deliver.finish_delivery(ledger, claim, state, "", NOW)
 
 
 def deliveries_of(ledger: sa.Engine, study: str = "1.2.3") -> dict[str, str]:
     """State of every result of a study, by UID."""
-    return {row.result_uid: row.state for row in worklist.unfinished_deliveries(ledger, study)}
+    return {row.result_uid: row.state for row in rows.unfinished_deliveries(ledger, study)}
 
 
 def kinds(ledger: sa.Engine, study: str = "1.2.3") -> list[str]:
     """The kinds of a study's events, oldest first."""
-    return [event.kind for event in worklist.why(ledger, study)]
+    return [event.kind for event in rows.why(ledger, study)]
 
 
 def listed(ledger: sa.Engine, limit: int = 200, **how: Any) -> list[str]:
     """Study UIDs in the order of the list."""
-    return [row.study_uid for row in worklist.rows(ledger, Wanted(**how), limit=limit)]
+    return [row.study_uid for row in rows.rows(ledger, Wanted(**how), limit=limit)]
 
 
 def plans_of(ledger: sa.Engine, work: Callable[[], object]) -> list[str]:

@@ -16,8 +16,8 @@ from prioritizer import watching
 from prioritizer.access import Role
 from prioritizer.config import settings_override
 from prioritizer.config.settings import Reading, Settings, Site
-from prioritizer.db import people, signing_in
-from prioritizer.db.receiving import Quiet
+from prioritizer.db.accounts import people, sessions
+from prioritizer.db.processing.receive import Quiet
 from prioritizer.dicom import conformance
 from prioritizer.ranking.deadlines import Policy, Stage
 from prioritizer.web.app import page_app
@@ -73,5 +73,5 @@ def at(ledger: sa.Engine, name: str, role: Role = Role.READER, stage: Stage = St
     usual = {"settings": lambda: settings, "now": lambda: LATER, "policy": lambda: replace(POLICY, stage=stage)}
     app = page_app(page_of(ledger, **(usual | other)))
     client = TestClient(app, base_url="http://127.0.0.1", follow_redirects=True, raise_server_exceptions=False)
-    client.cookies.set(COOKIE, signing_in.begin(ledger, name, "127.0.0.1", LATER))
+    client.cookies.set(COOKIE, sessions.begin(ledger, name, "127.0.0.1", LATER))
     yield client

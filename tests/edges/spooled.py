@@ -18,7 +18,7 @@ from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from prioritizer.chores import Chores
 from prioritizer.config.settings import Settings
-from prioritizer.db import worklist
+from prioritizer.db.worklist import rows as worklist_rows
 from prioritizer.dicom.spool.part10 import Receipt
 from prioritizer.dicom.spool.spool import Outcome, Spool
 from prioritizer.dicom.stand_ins.phantom_files import PhantomPatient, phantom_file
@@ -92,11 +92,11 @@ class Box:
     def chores(self, settings: Settings | None = None) -> Chores:
         return Chores(self.ledger, self.spool, lambda: settings or self.settings, Well(), lambda: POLICY)
 
-    def rows(self) -> list[worklist.Row]:
-        return worklist.rows(self.ledger)
+    def rows(self) -> list[worklist_rows.Row]:
+        return worklist_rows.rows(self.ledger)
 
-    def row(self, study: str) -> worklist.Row:
-        return worklist.study(self.ledger, study)
+    def row(self, study: str) -> worklist_rows.Row:
+        return worklist_rows.study(self.ledger, study)
 
 
 class Well:

@@ -15,11 +15,14 @@ from prioritizer.calibration.maps import AgeGroup, Calibration
 from prioritizer.calibration.threshold import ThresholdWish
 from prioritizer.config.policy import policy_of
 from prioritizer.config.settings import Settings, Site, Store
-from prioritizer.db import activating, calibrations, local_calibration, scoring, worklist
-from prioritizer.db.activating import Decision
-from prioritizer.db.calibrations import Verdict
-from prioritizer.db.local_calibration import Local
-from prioritizer.db.open_places import places_by
+from prioritizer.db.decisions import activation, calibrations
+from prioritizer.db.decisions.activation import Decision
+from prioritizer.db.decisions.calibrations import Verdict
+from prioritizer.db.decisions.what_if import places_by
+from prioritizer.db.in_force import local_calibration
+from prioritizer.db.in_force.local_calibration import Local
+from prioritizer.db.processing import score as processing_score
+from prioritizer.db.worklist import rows
 from prioritizer.errors import ConfigError, NotAllowed
 from prioritizer.gathering import Gathered
 from prioritizer.inference.bundle import open_bundle
@@ -42,10 +45,10 @@ AGES = {"1.2.1": 3.0, "1.2.2": 40.0, "1.2.3": None}
 
 
 def score(ledger: sa.Engine, logit: float, policy: Policy = SITE) -> None:
-    claim = scoring.claim_instance(ledger, "scorer", LEASE)
+    claim = processing_score.claim_instance(ledger, "scorer", LEASE)
     assert claim is not None
     made = score_of(0.0, logit=Logit(logit), calibration_id="own", bundle_digest=BUNDLE)
-    assert scoring.finish_scored(ledger, claim, made, policy, AT_ONCE, NOW)
+    assert processing_score.finish_scored(ledger, claim, made, policy, AT_ONCE, NOW)
 
 
 def arrived(ledger: sa.Engine, logit: float) -> None:
@@ -56,11 +59,11 @@ def arrived(ledger: sa.Engine, logit: float) -> None:
 
 
 def bands(ledger: sa.Engine) -> list[str]:
-    return [worklist.study(ledger, uid).band for uid in AGES]
+    return [rows.study(ledger, uid).band for uid in AGES]
 
 
 def maps_of(ledger: sa.Engine) -> list[str | None]:
-    return [worklist.study_instances(ledger, uid)[0].calibration_id for uid in AGES]
+    return [rows.study_instances(ledger, uid)[0].calibration_id for uid in AGES]
 
 
 # --- on the list ------------------------------------------------------------------------------------------------------
@@ -68,7 +71,7 @@ def maps_of(ledger: sa.Engine) -> list[str | None]:
 
 def test_each_study_is_judged_by_the_map_of_its_age(ledger: sa.Engine) -> None:
     arrived(ledger, 0.3)
-    risks = [worklist.study(ledger, uid).risk for uid in AGES]
+    risks = [rows.study(ledger, uid).risk for uid in AGES]
     child, adult = (OWN.of_group(group).probability(0.3) for group in AgeGroup)
     assert OWN.group_of(None) is AgeGroup.CHILDREN, "the children's map raises from a logit of 0, the adults' from 0.61"
     assert risks == pytest.approx([child, adult, child])
@@ -78,7 +81,7 @@ def test_each_study_is_judged_by_the_map_of_its_age(ledger: sa.Engine) -> None:
 
 def test_an_adult_whose_risk_is_lower_than_a_childs_may_be_raised_where_the_child_is_not(ledger: sa.Engine) -> None:
     arrived(ledger, 0.7)
-    assert worklist.study(ledger, "1.2.2").risk < 0.5
+    assert rows.study(ledger, "1.2.2").risk < 0.5
     assert bands(ledger) == ["HIGH", "HIGH", "HIGH"]
 
 
@@ -86,33 +89,33 @@ def test_an_age_that_a_later_image_brings_changes_the_map_and_the_place(ledger: 
     arrived(ledger, 0.3)
     receive(ledger, film(2, "1.2.3", age_years=70.0), policy=SITE)
     assert maps_of(ledger)[2] == "own (adults)"
-    assert worklist.study(ledger, "1.2.3").risk == pytest.approx(OWN.of_group(AgeGroup.ADULTS).probability(0.3))
+    assert rows.study(ledger, "1.2.3").risk == pytest.approx(OWN.of_group(AgeGroup.ADULTS).probability(0.3))
     assert bands(ledger)[2] == "NEUTRAL"
-    events = [event.said for event in worklist.why(ledger, "1.2.3")]
+    events = [event.said for event in rows.why(ledger, "1.2.3")]
     assert any("calibration own (children) -> own (adults)" in said for said in events)
 
 
 def test_one_map_is_put_in_force_and_taken_back_and_the_other_ages_stay(ledger: sa.Engine) -> None:
     arrived(ledger, 0.3)
-    before = [(row.risk, row.due_at) for row in (worklist.study(ledger, uid) for uid in AGES)]
+    before = [(row.risk, row.due_at) for row in (rows.study(ledger, uid) for uid in AGES)]
     made = replace(OWN.with_group(AgeGroup.ADULTS, OWN.of_group(AgeGroup.ADULTS).moved(1.0, 2.0, "intercept")), id="local")
     calibrations.add(ledger, BUNDLE, made, FIT, "anna", NOW)
     foreseen = places_by(ledger, SITE, made)
-    done = activating.activate(ledger, "local", Decision(who="berta"), SITE, AT_ONCE, NOW)
+    done = activation.activate(ledger, "local", Decision(who="berta"), SITE, AT_ONCE, NOW)
     assert (done.scored_anew, done.moved) == (3, 1)
     assert foreseen.raised == (2, 3)
     moved = moves.shifts(foreseen.standings, foreseen.before, foreseen.after, then=foreseen.then)
     assert {shift.study_uid: shift.after for shift in moved} == {"1.2.2": 2, "1.2.3": 3}
     assert bands(ledger) == ["HIGH", "HIGH", "HIGH"]
     assert maps_of(ledger) == ["local (children)", "local (adults)", "local (adults)"], "adults are now raised from the lower logit"
-    activating.roll_back(ledger, "berta", SITE, AT_ONCE, NOW)
+    activation.roll_back(ledger, "berta", SITE, AT_ONCE, NOW)
     assert bands(ledger) == ["HIGH", "NEUTRAL", "HIGH"]
-    assert [(row.risk, row.due_at) for row in (worklist.study(ledger, uid) for uid in AGES)] == before
+    assert [(row.risk, row.due_at) for row in (rows.study(ledger, uid) for uid in AGES)] == before
 
 
 def test_a_restart_or_a_reload_places_by_both_thresholds(ledger: sa.Engine) -> None:
     arrived(ledger, 0.3)
-    assert scoring.rerank_open(ledger, SITE, "a restart", NOW) == 0
+    assert processing_score.rerank_open(ledger, SITE, "a restart", NOW) == 0
     assert bands(ledger) == ["HIGH", "NEUTRAL", "HIGH"]
 
 
@@ -140,10 +143,10 @@ def test_a_threshold_is_proposed_for_one_age_group(ledger: sa.Engine, tmp_path: 
     policy = policy_of(settings, two)
     for number in range(36):
         receive(ledger, film(1, f"1.3.{number}", age_years=40.0 if number % 2 else 4.0), policy=policy)
-        claim = scoring.claim_instance(ledger, "scorer", LEASE)
+        claim = processing_score.claim_instance(ledger, "scorer", LEASE)
         assert claim is not None
         made = score_of(0.5, logit=Logit(number / 10 - 2), bundle_digest=two.digest)
-        assert scoring.finish_scored(ledger, claim, made, policy, AT_ONCE, NOW)
+        assert processing_score.finish_scored(ledger, claim, made, policy, AT_ONCE, NOW)
     with pytest.raises(NotAllowed, match="say whose threshold"):
         proposing_threshold.propose(ledger, settings, ThresholdWish(probability=0.3), "anna", NOW)
     row = proposing_threshold.propose(ledger, settings, ThresholdWish(probability=0.3, ages=AgeGroup.ADULTS), "anna", NOW)
@@ -257,9 +260,9 @@ def test_a_recalibration_fits_the_limit_of_the_guard_to_the_cohort_and_it_goes_w
     ):
         name = f"local-{verdict.word[:3]}"
         calibrations.add(ledger, BUNDLE, replace(outcome.entered, id=name), verdict, "anna", NOW)
-        activating.activate(ledger, name, Decision(who="berta"), SITE, AT_ONCE, NOW)
+        activation.activate(ledger, name, Decision(who="berta"), SITE, AT_ONCE, NOW)
         assert local_calibration.local(ledger, SITE) == found
         assert calibrations.applying(ledger, SITE).calibration == replace(outcome.entered, id=name)
-    activating.roll_back(ledger, "berta", SITE, AT_ONCE, NOW)
-    activating.roll_back(ledger, "berta", SITE, AT_ONCE, NOW)
+    activation.roll_back(ledger, "berta", SITE, AT_ONCE, NOW)
+    activation.roll_back(ledger, "berta", SITE, AT_ONCE, NOW)
     assert local_calibration.local(ledger, SITE).limit is None

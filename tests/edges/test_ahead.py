@@ -11,8 +11,9 @@ import sqlalchemy as sa
 from fastapi.testclient import TestClient
 
 from prioritizer.access import Role
-from prioritizer.db import people, reading, signing_in
-from prioritizer.db.ordering import Wanted
+from prioritizer.db.accounts import people, sessions
+from prioritizer.db.order.order import Wanted
+from prioritizer.db.worklist import reading
 from prioritizer.errors import Unprocessable
 from prioritizer.study import Shown
 from prioritizer.web.ahead import KEPT_S, Ahead
@@ -86,7 +87,7 @@ def opened(ledger: sa.Engine, maker: Maker, look: Callable[[TestClient], object]
     people.add(ledger, "ito", Role.READER, "tests", NOW)
     app = page_app(page_of(ledger, now=lambda: NOW + timedelta(minutes=1), pictures=lambda: maker))
     client = TestClient(app, base_url="http://127.0.0.1")
-    client.cookies.set(COOKIE, signing_in.begin(ledger, "ito", "127.0.0.1", NOW))
+    client.cookies.set(COOKIE, sessions.begin(ledger, "ito", "127.0.0.1", NOW))
     look(client)
     settled(app.state.desk.ahead)
 

@@ -9,10 +9,14 @@ import pytest
 import sqlalchemy as sa
 
 from prioritizer.calibration.maps import Calibration
-from prioritizer.db import activating, calibrations, connect, delivering, reading, scoring, worklist
-from prioritizer.db.activating import Decision
-from prioritizer.db.calibrations import Verdict
-from prioritizer.db.tables import events, instances
+from prioritizer.db.decisions import activation, calibrations
+from prioritizer.db.decisions.activation import Decision
+from prioritizer.db.decisions.calibrations import Verdict
+from prioritizer.db.processing import deliver
+from prioritizer.db.processing import score as processing_score
+from prioritizer.db.schema import connect
+from prioritizer.db.schema.tables import events, instances
+from prioritizer.db.worklist import reading, rows
 from prioritizer.errors import NotAllowed
 from prioritizer.ranking.deadlines import Policy
 from prioritizer.study import InstanceState, Logit
@@ -30,13 +34,13 @@ def site(bundle: str) -> Policy:
 
 def score(ledger: sa.Engine, bundle: str, logit: float) -> None:
     """The next instance, by the bundle in service."""
-    claim = scoring.claim_instance(ledger, "scorer", LEASE)
+    claim = processing_score.claim_instance(ledger, "scorer", LEASE)
     assert claim is not None
     made = score_of(OWN.probability(logit), logit=Logit(logit), calibration_id=OWN.id, bundle_digest=bundle)
-    assert scoring.finish_scored(ledger, claim, made, site(bundle), AT_ONCE, NOW)
+    assert processing_score.finish_scored(ledger, claim, made, site(bundle), AT_ONCE, NOW)
 
 
-def raised(ledger: sa.Engine, uid: str = "1.2.3", bundle: str = OLD, images: int = 1) -> worklist.Row:
+def raised(ledger: sa.Engine, uid: str = "1.2.3", bundle: str = OLD, images: int = 1) -> rows.Row:
     receive(ledger, *(film(number, uid) for number in range(1, images + 1)), policy=site(bundle))
     for _ in range(images):
         score(ledger, bundle, 3.0)
@@ -44,13 +48,13 @@ def raised(ledger: sa.Engine, uid: str = "1.2.3", bundle: str = OLD, images: int
     return row(ledger, uid)
 
 
-def row(ledger: sa.Engine, uid: str = "1.2.3") -> worklist.Row:
-    return worklist.study(ledger, uid)
+def row(ledger: sa.Engine, uid: str = "1.2.3") -> rows.Row:
+    return rows.study(ledger, uid)
 
 
 def take_over(ledger: sa.Engine, bundle: str = NEW) -> int:
     """What the daemon does at every start."""
-    return scoring.another_bundle(ledger, site(bundle), LATER)
+    return processing_score.another_bundle(ledger, site(bundle), LATER)
 
 
 def said_of_change(ledger: sa.Engine) -> list[str]:
@@ -68,7 +72,7 @@ def test_a_study_that_another_bundle_raised_stands_in_order_of_arrival_until_thi
     fresh = row(ledger)
     assert (fresh.ai_state, fresh.band, fresh.ai_reason) == ("SCORED", "HIGH", "")
     assert fresh.risk == pytest.approx(OWN.probability(2.0))
-    assert worklist.study_instances(ledger, "1.2.3")[0].bundle_digest == NEW
+    assert rows.study_instances(ledger, "1.2.3")[0].bundle_digest == NEW
     assert kinds(ledger).count("requeued") == 1
     assert said_of_change(ledger) == [f"bundle {NEW[:12]} serves now, after bundle {OLD[:12]} (activation 0)"]
 
@@ -82,7 +86,7 @@ def test_the_same_bundle_takes_nothing_back(ledger: sa.Engine) -> None:
 
 def test_without_a_model_scores_stand_as_they_were_made(ledger: sa.Engine) -> None:
     before = raised(ledger)
-    assert scoring.another_bundle(ledger, Policy(), LATER) == 0
+    assert processing_score.another_bundle(ledger, Policy(), LATER) == 0
     assert row(ledger) == before
 
 
@@ -93,7 +97,7 @@ def test_a_bundle_that_comes_back_scores_again_and_nothing_collides(ledger: sa.E
     assert row(ledger).band == "NEUTRAL"
     assert take_over(ledger, OLD) == 1
     score(ledger, OLD, 3.0)
-    image = worklist.study_instances(ledger, "1.2.3")[0]
+    image = rows.study_instances(ledger, "1.2.3")[0]
     assert (row(ledger).band, image.bundle_digest, image.activation) == ("HIGH", OLD, 1)
     assert take_over(ledger, OLD) == 0
 
@@ -105,30 +109,32 @@ def test_a_bundle_that_went_before_it_scored_anything_leaves_what_was_there(ledg
     score(ledger, OLD, 3.0)
     after = row(ledger)
     assert (after.band, after.ai_state, after.risk) == (before.band, "SCORED", before.risk)
-    assert len(worklist.study_instances(ledger, "1.2.3")) == 1
+    assert len(rows.study_instances(ledger, "1.2.3")) == 1
 
 
 def test_a_local_calibration_survives_that_its_bundle_was_away(ledger: sa.Engine) -> None:
     raised(ledger)
     fit = Verdict(word="fit to activate", said="It separates well.", report="")
     calibrations.add(ledger, OLD, replace(OWN, id="local", t_high=0.9), fit, "anna", NOW)
-    activating.activate(ledger, "local", Decision(who="berta"), site(OLD), AT_ONCE, NOW)
+    activation.activate(ledger, "local", Decision(who="berta"), site(OLD), AT_ONCE, NOW)
     take_over(ledger)
     score(ledger, NEW, -2.0)
     take_over(ledger, OLD)
     score(ledger, OLD, 3.0)
-    image = worklist.study_instances(ledger, "1.2.3")[0]
+    image = rows.study_instances(ledger, "1.2.3")[0]
     assert (image.calibration_id, calibrations.applying(ledger, site(OLD)).policy.t_high) == ("local", 0.9)
-    activating.roll_back(ledger, "berta", site(OLD), AT_ONCE, LATER, expected=calibrations.applying(ledger, site(OLD)).activation)
-    assert worklist.study_instances(ledger, "1.2.3")[0].calibration_id == "own"
+    activation.roll_back(ledger, "berta", site(OLD), AT_ONCE, LATER, expected=calibrations.applying(ledger, site(OLD)).activation)
+    assert rows.study_instances(ledger, "1.2.3")[0].calibration_id == "own"
 
 
 def test_what_was_outside_the_scope_of_another_bundle_is_judged_again(ledger: sa.Engine) -> None:
     raised(ledger)
     receive(ledger, film(1, "1.2.4"), policy=site(OLD))
-    claim = scoring.claim_instance(ledger, "scorer", LEASE)
+    claim = processing_score.claim_instance(ledger, "scorer", LEASE)
     assert claim is not None
-    scoring.finish_unscored(ledger, claim, InstanceState.INELIGIBLE, "age", "age 44 years is outside 0 to 17 years", site(OLD), NOW)
+    processing_score.finish_unscored(
+        ledger, claim, InstanceState.INELIGIBLE, "age", "age 44 years is outside 0 to 17 years", site(OLD), NOW
+    )
     assert take_over(ledger) == 2
     assert (row(ledger, "1.2.4").ai_state, row(ledger, "1.2.4").ai_reason) == ("WAITING", "")
 
@@ -152,15 +158,15 @@ def test_a_study_that_was_read_keeps_its_score_until_it_is_opened_again(ledger: 
     receive(ledger, film(2), policy=site(NEW))
     late = row(ledger)
     assert (late.ai_state, late.band, late.reading_state) == ("WAITING", "NEUTRAL", "OPEN")
-    assert {image.state for image in worklist.study_instances(ledger, "1.2.3")} == {"RECEIVED"}
+    assert {image.state for image in rows.study_instances(ledger, "1.2.3")} == {"RECEIVED"}
 
 
 def test_nothing_of_the_other_bundle_is_published_meanwhile(ledger: sa.Engine) -> None:
     raised(ledger)
     take_over(ledger)
-    assert delivering.claim_study(ledger, "publisher", LEASE, LATER + AT_ONCE.ceiling) is None
+    assert deliver.claim_study(ledger, "publisher", LEASE, LATER + AT_ONCE.ceiling) is None
     score(ledger, NEW, 3.0)
-    claim = delivering.claim_study(ledger, "publisher", LEASE, LATER + AT_ONCE.ceiling)
+    claim = deliver.claim_study(ledger, "publisher", LEASE, LATER + AT_ONCE.ceiling)
     assert claim is not None
     assert claim.bundle_digest == NEW
 
@@ -168,12 +174,12 @@ def test_nothing_of_the_other_bundle_is_published_meanwhile(ledger: sa.Engine) -
 def test_a_person_cannot_have_a_score_made_again_that_would_come_out_the_same(ledger: sa.Engine) -> None:
     raised(ledger)
     with pytest.raises(NotAllowed, match="nothing to score again"):
-        scoring.requeue(ledger, "1.2.3", "op", site(OLD), LATER)
+        processing_score.requeue(ledger, "1.2.3", "op", site(OLD), LATER)
 
 
 def test_many_open_studies_are_taken_back_in_turns(ledger: sa.Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     for number in range(5):
         raised(ledger, f"1.2.{number + 3}", images=2)
-    monkeypatch.setattr(scoring, "A_TURN", 2)
+    monkeypatch.setattr(processing_score, "A_TURN", 2)
     assert take_over(ledger) == 5
     assert {row(ledger, f"1.2.{number + 3}").ai_state for number in range(5)} == {"WAITING"}

@@ -18,7 +18,9 @@ from schemathesis import Case
 
 from prioritizer.access import May, Role
 from prioritizer.config.settings import Settings, Site
-from prioritizer.db import connect, migrations, people, ruling, signing_in
+from prioritizer.db.accounts import people, sessions
+from prioritizer.db.decisions import settings_overrides
+from prioritizer.db.schema import connect, migrations
 from prioritizer.errors import Unprocessable
 from prioritizer.ranking.deadlines import Policy, Stage
 from prioritizer.study import Tried
@@ -51,7 +53,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     migrations.upgrade(engine)
     receive(engine, film())
     people.add(engine, "robot", Role.ADMIN, "tests", THEN)
-    secret, _ = signing_in.make_token(engine, "robot", "tests", list(May), "tests", THEN, timedelta(days=1))
+    secret, _ = sessions.make_token(engine, "robot", "tests", list(May), "tests", THEN, timedelta(days=1))
     chosen = Settings(site=Site(name="test site", stage=Stage.ACTIVE))
     app = page_app(page_of(engine, settings=lambda: chosen, trying=lambda: unreadable))
     server = WebServer(app, "127.0.0.1", 0)
@@ -90,7 +92,7 @@ def test_every_operation_names_its_errors(served: Served) -> None:
 
 def test_calibrations_and_rules_are_told_and_only_physicists_decide(served: Served) -> None:
     people.add(served.engine, "ito", Role.READER, "tests", THEN)
-    secret, _ = signing_in.make_token(served.engine, "ito", "tests", [May.SEE, May.READ], "tests", THEN, timedelta(days=1))
+    secret, _ = sessions.make_token(served.engine, "ito", "tests", [May.SEE, May.READ], "tests", THEN, timedelta(days=1))
     reader = {"Authorization": f"Bearer {secret}"}
     for path in ("/api/calibrations", "/api/rules"):
         assert httpx.get(served.url + path, headers=reader).status_code == 200
@@ -106,8 +108,8 @@ def test_calibrations_and_rules_are_told_and_only_physicists_decide(served: Serv
 
 
 def test_a_ruling_is_activated_by_a_program_that_says_what_it_was_shown(served: Served) -> None:
-    proposal = ruling.Proposal(wanted={"high_minutes": 20}, reason="tests", effect={})
-    row = ruling.propose(served.engine, Policy(), proposal, "anna", THEN)
+    proposal = settings_overrides.Proposal(wanted={"high_minutes": 20}, reason="tests", effect={})
+    row = settings_overrides.propose(served.engine, Policy(), proposal, "anna", THEN)
     address = f"{served.url}/api/rules/{row.id}/activate"
     change = httpx.get(f"{served.url}/api/rules", headers=served.headers).json()["change"]
     assert httpx.post(address, params={"shown": change + 1}, headers=served.headers).status_code == 409

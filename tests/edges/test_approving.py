@@ -10,9 +10,9 @@ import pytest
 import sqlalchemy as sa
 
 from prioritizer.calibration.maps import Calibration
-from prioritizer.db import activating, calibrations
-from prioritizer.db.activating import Decision
-from prioritizer.db.calibrations import Verdict
+from prioritizer.db.decisions import activation, calibrations
+from prioritizer.db.decisions.activation import Decision
+from prioritizer.db.decisions.calibrations import Verdict
 from prioritizer.errors import NotAllowed
 from prioritizer.ranking.deadlines import Policy
 from tests.edges.ledgers import AT_ONCE, NOW, ledger_fixture, together  # noqa: F401
@@ -56,11 +56,11 @@ def test_an_approval_is_good_for_one_activation(ledger: sa.Engine) -> None:
     calibrations.approve(ledger, name, "berta", NOW)
     assert calibrations.find(ledger, name).agreed_by == "berta"
     site = Policy(t_high=OWN.t_high, t_low=OWN.t_low, bundle_digest="d" * 64, own=OWN)
-    activating.activate(ledger, name, Decision(who="anna", second_person=True), site, AT_ONCE, LATER)
+    activation.activate(ledger, name, Decision(who="anna", second_person=True), site, AT_ONCE, LATER)
     assert calibrations.find(ledger, name).agreed_by == ""
     with pytest.raises(NotAllowed, match="is ACTIVE"):
         calibrations.approve(ledger, name, "carla", LATER)
-    activating.roll_back(ledger, "anna", site, AT_ONCE, LATER)
+    activation.roll_back(ledger, "anna", site, AT_ONCE, LATER)
     calibrations.approve(ledger, name, "carla", LATER + timedelta(minutes=1))
     found = calibrations.find(ledger, name)
     assert (found.state, found.agreed_by, found.approved_by) == ("RETIRED", "carla", "carla")

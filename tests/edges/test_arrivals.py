@@ -11,7 +11,7 @@ import pytest
 import sqlalchemy as sa
 
 from prioritizer.arrival_file import read_arrivals
-from prioritizer.db import arrivals
+from prioritizer.db.activity import arrivals
 from prioritizer.errors import ConfigError
 from tests.edges.ledgers import (
     NOW,

@@ -12,8 +12,11 @@ from fastapi.testclient import TestClient
 from prioritizer import watching
 from prioritizer.access import May, Role
 from prioritizer.config.settings import Reading, Settings
-from prioritizer.db import monitoring, reading, receiving, saying, signing_in
-from prioritizer.db.ordering import Order, Wanted
+from prioritizer.db.accounts import sessions as accounts_sessions
+from prioritizer.db.activity import monitoring
+from prioritizer.db.order.order import Order, Wanted
+from prioritizer.db.processing import receive as processing_receive
+from prioritizer.db.worklist import feedback, reading
 from prioritizer.errors import CalibrationChanged, NotAllowed
 from prioritizer.ranking.deadlines import Stage
 from prioritizer.study import DeliveryState, Finding
@@ -93,7 +96,7 @@ def test_in_stage_shadow_nothing_tells_what_ai_would_raise(ledger: sa.Engine):
 
 def test_another_readers_finding_is_told_after_ones_own(ledger: sa.Engine):
     uid = raised(ledger)
-    saying.say(ledger, uid, "berg", Finding.PRESENT, LATER, ranked=True, note="left base")
+    feedback.say(ledger, uid, "berg", Finding.PRESENT, LATER, ranked=True, note="left base")
     reading.read(ledger, uid, "berg", LATER)
     with at(ledger, "ito") as ito:
         for text in (ito.get(f"/study/{uid}").text, ito.get(f"/study/{uid}/why").text):
@@ -110,12 +113,12 @@ def test_another_readers_finding_is_told_after_ones_own(ledger: sa.Engine):
 
 def test_who_judges_readings_hears_of_them_when_the_study_is_read(ledger: sa.Engine):
     uid = raised(ledger)
-    saying.say(ledger, uid, "berg", Finding.PRESENT, LATER, ranked=True)
+    feedback.say(ledger, uid, "berg", Finding.PRESENT, LATER, ranked=True)
     with at(ledger, "anna", Role.PHYSICIST) as anna:
         for path in (f"/study/{uid}", f"/study/{uid}/why", f"/api/studies/{uid}"):
             assert "finding present" not in anna.get(path).text, "she may read it herself"
         assert anna.get(f"/api/studies/{uid}").json()["words"] == []
-        secret, _ = signing_in.make_token(ledger, "anna", "figures", [May.SEE, May.CALIBRATE], "tests", LATER, timedelta(days=1))
+        secret, _ = accounts_sessions.make_token(ledger, "anna", "figures", [May.SEE, May.CALIBRATE], "tests", LATER, timedelta(days=1))
         whole = anna.get(f"/api/studies/{uid}", headers={"Authorization": f"Bearer {secret}"}).json()
         assert [one["reader"] for one in whole["words"]] == ["berg"], "a program that may read nothing"
         reading.read(ledger, uid, "berg", LATER)
@@ -127,11 +130,11 @@ def test_who_judges_readings_hears_of_them_when_the_study_is_read(ledger: sa.Eng
 
 
 def test_more_images_of_a_study_are_told_once_after_a_pause_and_not_as_new(ledger: sa.Engine):
-    quiet = receiving.Quiet(quiet=timedelta(seconds=60), ceiling=timedelta(minutes=10))
+    quiet = processing_receive.Quiet(quiet=timedelta(seconds=60), ceiling=timedelta(minutes=10))
 
     def more(number: int, uid: str, seconds: float) -> None:
         one = film(number, uid, NOW + timedelta(seconds=seconds))
-        assert receiving.receive(ledger, [receiving.Arrival(instance=one)], POLICY, quiet, one.received_at) == 1
+        assert processing_receive.receive(ledger, [processing_receive.Arrival(instance=one)], POLICY, quiet, one.received_at) == 1
 
     more(1, "1.2.1", 0)
     with at(ledger, "ito") as ito:
@@ -163,7 +166,7 @@ def test_more_images_of_a_study_are_told_once_after_a_pause_and_not_as_new(ledge
 def test_what_a_program_does_is_written_down_with_its_token(ledger: sa.Engine):
     raised(ledger, "1.2.1")
     with at(ledger, "ito") as ito, at(ledger, "root", Role.ADMIN) as root:
-        secret, token = signing_in.make_token(ledger, "ito", "robot", [May.SEE, May.READ], "tests", LATER, timedelta(days=1))
+        secret, token = accounts_sessions.make_token(ledger, "ito", "robot", [May.SEE, May.READ], "tests", LATER, timedelta(days=1))
         bearer, through = {"Authorization": f"Bearer {secret}"}, f"ito (token {token.id})"
         mark = ito.get("/api/worklist").json()["mark"]
         for step in ("claim", "pin", "reveal"):
@@ -188,14 +191,14 @@ def test_what_a_program_does_is_written_down_with_its_token(ledger: sa.Engine):
 def test_what_a_program_saw_its_owner_has_not_seen(ledger: sa.Engine):
     uid = raised(ledger)
     with at(ledger, "ito") as ito:
-        secret, _ = signing_in.make_token(ledger, "ito", "robot", [May.SEE, May.READ], "tests", LATER, timedelta(days=1))
+        secret, _ = accounts_sessions.make_token(ledger, "ito", "robot", [May.SEE, May.READ], "tests", LATER, timedelta(days=1))
         bearer = {"Authorization": f"Bearer {secret}"}
         assert ito.post(f"/api/studies/{uid}/reveal", headers=bearer).json()["ai"]["probability"] == pytest.approx(0.9)
         assert ito.get(f"/api/studies/{uid}").json()["ai"]["probability"] is None
         ito.post(f"/study/{uid}/say", data={"finding": "absent"})
-        assert [word.seen for word in saying.said_of(ledger, uid)] == [False]
+        assert [word.seen for word in feedback.said_of(ledger, uid)] == [False]
         ito.post(f"/api/studies/{uid}/feedback", json={"finding": "present"}, headers=bearer)
-        assert [word.seen for word in saying.said_of(ledger, uid)] == [False, True]
+        assert [word.seen for word in feedback.said_of(ledger, uid)] == [False, True]
 
 
 @pytest.mark.parametrize("reveal", ["on-demand", "with-study"])
@@ -204,14 +207,14 @@ def test_nothing_was_shown_before_there_was_a_score(ledger: sa.Engine, reveal: s
     with at(ledger, "ito", reading=Reading(reveal=reveal)) as ito:
         assert ito.get("/study/1.2.1").status_code == 200
         assert ito.post("/study/1.2.1/reveal").status_code == 409
-    assert saying.seen_at(ledger, "1.2.1", ("ito",)) is None
+    assert feedback.seen_at(ledger, "1.2.1", ("ito",)) is None
 
 
 def test_a_word_said_before_the_score_is_judged_by_the_score_that_came(ledger: sa.Engine):
     receive(ledger, film(1, "1.2.1", NOW))
-    saying.say(ledger, "1.2.1", "ito", Finding.PRESENT, NOW, ranked=True)
+    feedback.say(ledger, "1.2.1", "ito", Finding.PRESENT, NOW, ranked=True)
     scored(ledger, "1.2.1", 0.9, NOW)
-    assert saying.confirmed_of_raised(ledger, NOW - timedelta(days=1)) == (1, 1)
+    assert feedback.confirmed_of_raised(ledger, NOW - timedelta(days=1)) == (1, 1)
     assert [one.raised for one in monitoring.seen(ledger, NOW - timedelta(days=1), LATER)] == [True]
 
 

@@ -20,10 +20,14 @@ from rich.console import Console
 from prioritizer import cli_room, watching
 from prioritizer.access import Role
 from prioritizer.config.settings import AlarmRule, Monitoring, Settings, Web
-from prioritizer.db import connect, housekeeping, monitoring, reading, saying, scoring, worklist
-from prioritizer.db.events import Kind, record
-from prioritizer.db.housekeeping import Alarm
-from prioritizer.db.tables import instances, scores, studies
+from prioritizer.db.activity import monitoring
+from prioritizer.db.processing import housekeeping
+from prioritizer.db.processing import score as processing_score
+from prioritizer.db.processing.housekeeping import Alarm
+from prioritizer.db.schema import connect
+from prioritizer.db.schema.events import Kind, record
+from prioritizer.db.schema.tables import instances, scores, studies
+from prioritizer.db.worklist import feedback, reading, rows
 from prioritizer.errors import NotAllowed, Transient
 from prioritizer.figures import LedgerCollector, exposition
 from prioritizer.monitoring.dashboard import BLIND, NAMES
@@ -79,23 +83,23 @@ def test_a_raised_study_counts_once_however_many_readers_speak_of_it(ledger: sa.
             ("1.2.3", "ito", Finding.PRESENT),
         ]
     ):
-        saying.say(ledger, uid, reader, finding, NOW + timedelta(minutes=number), ranked=True)
-    assert saying.confirmed_of_raised(ledger, NOW - DAY) == (2, 2)
-    saying.say(ledger, "1.2.1", "chief", Finding.ABSENT, LATER, ranked=True)
-    assert saying.confirmed_of_raised(ledger, NOW - DAY) == (1, 2), "the newest word counts, whoever's it is"
-    saying.say(ledger, "1.2.1", "anna", Finding.UNSURE, LATER, ranked=True)
-    assert saying.confirmed_of_raised(ledger, NOW - DAY) == (1, 2), "who could not say has said nothing"
-    saying.withdraw(ledger, "1.2.1", "chief", LATER)
-    assert saying.confirmed_of_raised(ledger, NOW - DAY) == (2, 2)
-    assert saying.confirmed_of_raised(ledger, NOW + timedelta(minutes=2)) == (1, 1), "of a study spoken of since"
+        feedback.say(ledger, uid, reader, finding, NOW + timedelta(minutes=number), ranked=True)
+    assert feedback.confirmed_of_raised(ledger, NOW - DAY) == (2, 2)
+    feedback.say(ledger, "1.2.1", "chief", Finding.ABSENT, LATER, ranked=True)
+    assert feedback.confirmed_of_raised(ledger, NOW - DAY) == (1, 2), "the newest word counts, whoever's it is"
+    feedback.say(ledger, "1.2.1", "anna", Finding.UNSURE, LATER, ranked=True)
+    assert feedback.confirmed_of_raised(ledger, NOW - DAY) == (1, 2), "who could not say has said nothing"
+    feedback.withdraw(ledger, "1.2.1", "chief", LATER)
+    assert feedback.confirmed_of_raised(ledger, NOW - DAY) == (2, 2)
+    assert feedback.confirmed_of_raised(ledger, NOW + timedelta(minutes=2)) == (1, 1), "of a study spoken of since"
 
 
 def test_the_board_and_the_line_above_the_list_count_alike(ledger: sa.Engine):
     scored(ledger, "1.2.1", 0.9)
-    saying.say(ledger, "1.2.1", "ito", Finding.PRESENT, NOW, ranked=False)
-    saying.say(ledger, "1.2.1", "berg", Finding.ABSENT, LATER, ranked=True)
+    feedback.say(ledger, "1.2.1", "ito", Finding.PRESENT, NOW, ranked=False)
+    feedback.say(ledger, "1.2.1", "berg", Finding.ABSENT, LATER, ranked=True)
     found = latest(ledger)
-    assert (found["confirmed"], found["confirmed"] + found["not_confirmed"]) == saying.confirmed_of_raised(ledger, NOW - DAY) == (0, 1)
+    assert (found["confirmed"], found["confirmed"] + found["not_confirmed"]) == feedback.confirmed_of_raised(ledger, NOW - DAY) == (0, 1)
     told = {name: (figures["ppv"]["hits"], figures["ppv"]["of"]) for name, figures in found["words"].items() if name in BLIND}
     assert told == {"all": (0, 1), "blinded": (1, 1), "not blinded": (0, 1)}
 
@@ -162,9 +166,9 @@ def test_what_the_site_demotes_is_told_apart_only_where_it_is_moved(ledger: sa.E
 def test_why_a_study_was_not_scored_is_not_that_it_holds_our_own_result(ledger: sa.Engine):
     receive(ledger, film(1, "1.2.1"))
     receive(ledger, own_object(ledger, 2, "1.2.1"))
-    claim = scoring.claim_instance(ledger, "scorer", LEASE)
+    claim = processing_score.claim_instance(ledger, "scorer", LEASE)
     assert claim is not None
-    scoring.finish_unscored(ledger, claim, InstanceState.INELIGIBLE, "view", "lateral view", POLICY, NOW)
+    processing_score.finish_unscored(ledger, claim, InstanceState.INELIGIBLE, "view", "lateral view", POLICY, NOW)
     assert latest(ledger)["reasons"] == {"view": 1}
 
 
@@ -173,15 +177,15 @@ def test_studies_of_another_population_are_counted_scored_or_not(ledger: sa.Engi
     score_next(ledger, 0.05)
     strange = header_rules.with_guard(Verdict(reason=None), Figures(out_of_distribution=1.5), Rules())
     receive(ledger, film(1, "1.2.2"))
-    claim = scoring.claim_instance(ledger, "scorer", LEASE)
+    claim = processing_score.claim_instance(ledger, "scorer", LEASE)
     assert claim is not None
-    assert scoring.finish_scored(ledger, claim, replace(score_of(0.05), warnings=strange.warnings), POLICY, AT_ONCE, NOW)
+    assert processing_score.finish_scored(ledger, claim, replace(score_of(0.05), warnings=strange.warnings), POLICY, AT_ONCE, NOW)
     receive(ledger, film(1, "1.2.3"))
-    claim = scoring.claim_instance(ledger, "scorer", LEASE)
+    claim = processing_score.claim_instance(ledger, "scorer", LEASE)
     assert claim is not None
     reason = header_rules.with_guard(Verdict(reason=None), Figures(out_of_distribution=1.5), Rules(), holds_back=True).reason
     assert reason is not None
-    scoring.finish_unscored(ledger, claim, InstanceState.INELIGIBLE, reason.rule, reason.sentence, POLICY, NOW)
+    processing_score.finish_unscored(ledger, claim, InstanceState.INELIGIBLE, reason.rule, reason.sentence, POLICY, NOW)
     told = latest(ledger)
     assert (told["unlike"]["hits"], told["unlike"]["of"]) == (2, 3)
     assert told["reasons"] == {"out_of_distribution": 1}
@@ -189,13 +193,13 @@ def test_studies_of_another_population_are_counted_scored_or_not(ledger: sa.Engi
 
 def looked_at(ledger: sa.Engine, uid: str, probability: float, distance: float, sender: str = "DX1", *, holds_back: bool = False) -> None:
     receive(ledger, film(1, uid, calling_ae=sender))
-    claim = scoring.claim_instance(ledger, "scorer", LEASE)
+    claim = processing_score.claim_instance(ledger, "scorer", LEASE)
     assert claim is not None
     judged = header_rules.with_guard(Verdict(reason=None), Figures(out_of_distribution=distance), Rules(), holds_back=holds_back)
     if judged.reason is None:
-        scoring.finish_scored(ledger, claim, replace(score_of(probability), warnings=judged.warnings), POLICY, AT_ONCE, NOW)
+        processing_score.finish_scored(ledger, claim, replace(score_of(probability), warnings=judged.warnings), POLICY, AT_ONCE, NOW)
     else:
-        scoring.finish_unscored(ledger, claim, InstanceState.INELIGIBLE, judged.reason.rule, judged.reason.sentence, POLICY, NOW)
+        processing_score.finish_unscored(ledger, claim, InstanceState.INELIGIBLE, judged.reason.rule, judged.reason.sentence, POLICY, NOW)
 
 
 def test_images_beyond_the_limit_are_counted_by_scanner_and_week_with_what_became_of_them(ledger: sa.Engine):
@@ -227,9 +231,9 @@ def test_weeks_are_those_of_the_site():
 def test_a_failed_study_is_told_by_what_failed_not_by_what_was_left_out(ledger: sa.Engine):
     receive(ledger, film(1, "1.2.1"), film(2, "1.2.1"))
     for state, reason in ((InstanceState.INELIGIBLE, "age"), (InstanceState.FAILED, "pixels")):
-        claim = scoring.claim_instance(ledger, "scorer", LEASE)
+        claim = processing_score.claim_instance(ledger, "scorer", LEASE)
         assert claim is not None
-        scoring.finish_unscored(ledger, claim, state, reason, reason, POLICY, NOW)
+        processing_score.finish_unscored(ledger, claim, state, reason, reason, POLICY, NOW)
     assert latest(ledger)["reasons"] == {"pixels": 1}
 
 
@@ -384,10 +388,10 @@ def test_what_left_its_range_stands_as_an_alarm_and_goes_when_it_is_back(ledger:
     reading.mark_overdue(ledger, NOW + DAY)
     settings = Settings()
     housekeeping.stand(ledger, watching.STANDING, watching.watch(ledger, settings, "", LATER), LATER)
-    assert [name for name, *_ in worklist.standing_alarms(ledger)] == ["board-overdue"]
+    assert [name for name, *_ in rows.standing_alarms(ledger)] == ["board-overdue"]
     tolerant = Settings(alarms=(AlarmRule(name="overdue", threshold=1),))
     housekeeping.stand(ledger, watching.STANDING, watching.watch(ledger, tolerant, "", LATER), LATER)
-    assert worklist.standing_alarms(ledger) == []
+    assert rows.standing_alarms(ledger) == []
 
 
 # --- Prometheus ---------------------------------------------------------------------------------------------------------
@@ -412,7 +416,7 @@ def full_board(ledger: sa.Engine) -> dict[str, Any]:
     reading.read(ledger, "1.2.9", "ito", LATER)
     for number in (0, 2, 3):
         reading.read(ledger, f"1.2.{number}", "ito", LATER)
-        saying.say(ledger, f"1.2.{number}", "ito", Finding.PRESENT if number else Finding.ABSENT, LATER, ranked=bool(number))
+        feedback.say(ledger, f"1.2.{number}", "ito", Finding.PRESENT if number else Finding.ABSENT, LATER, ranked=bool(number))
     return latest(ledger, Settings(monitoring=Monitoring(reference_days=4)), digest=DIGEST)
 
 
@@ -521,7 +525,7 @@ def test_the_board_of_a_month_reads_no_table_whole(ledger: sa.Engine):
         monitoring.unread_before(ledger, PERIOD.start)
         monitoring.began_to_serve(ledger, "another")
         monitoring.kept(ledger, "latest")
-        saying.confirmed_of_raised(ledger, NOW - 90 * DAY)
+        feedback.confirmed_of_raised(ledger, NOW - 90 * DAY)
 
     plans = plans_of(ledger, ask)
     whole = [plan for plan in plans if plan.startswith("SCAN ") and "ix_studies_arrival" not in plan and "ix_studies_expired" not in plan]

@@ -9,10 +9,11 @@ import pytest
 import sqlalchemy as sa
 
 from prioritizer.access import Role
-from prioritizer.db import activating, calibrations, reading, ruling, worklist
-from prioritizer.db.open_places import places_by
-from prioritizer.db.ruling import Proposal
-from prioritizer.db.tables import events
+from prioritizer.db.decisions import activation, calibrations, settings_overrides
+from prioritizer.db.decisions.settings_overrides import Proposal
+from prioritizer.db.decisions.what_if import places_by
+from prioritizer.db.schema.tables import events
+from prioritizer.db.worklist import reading, rows
 from prioritizer.ranking import moves
 from prioritizer.ranking.deadlines import Policy, Stage
 from tests.edges.ledgers import AT_ONCE, NOW, film, ledger_fixture, listed, receive  # noqa: F401
@@ -44,7 +45,7 @@ def written(ledger: sa.Engine) -> int:
 
 
 def raised_now(ledger: sa.Engine) -> int:
-    return sum(row.band == "HIGH" for row in worklist.rows(ledger))
+    return sum(row.band == "HIGH" for row in rows.rows(ledger))
 
 
 # --- what is foreseen is what happens ------------------------------------------------------------------------------------
@@ -79,7 +80,7 @@ def test_raising_too_much_is_foreseen_too(ledger: sa.Engine):
     assert (found.suspended_before, found.suspended_after, found.raised) == (False, True, (0, 4))
     candidate(ledger)
     activate(ledger, "b", policy=careful)
-    assert {row.place_reason.split(":")[0] for row in worklist.rows(ledger)} == {"raising is suspended"}
+    assert {row.place_reason.split(":")[0] for row in rows.rows(ledger)} == {"raising is suspended"}
 
 
 def test_what_another_bundle_scored_is_foreseen_to_wait(ledger: sa.Engine):
@@ -92,8 +93,8 @@ def test_what_another_bundle_scored_is_foreseen_to_wait(ledger: sa.Engine):
 
 def test_the_ruling_in_force_is_part_of_what_is_foreseen(ledger: sa.Engine):
     arrived(ledger, -1, -3)
-    row = ruling.propose(ledger, SITE, Proposal(wanted={"high_minutes": "119"}, reason="a trial", effect={}), "anna", NOW, 0)
-    ruling.activate(ledger, SITE, row.id, activating.Decision(who="berta"), NOW, 0)
+    row = settings_overrides.propose(ledger, SITE, Proposal(wanted={"high_minutes": "119"}, reason="a trial", effect={}), "anna", NOW, 0)
+    settings_overrides.activate(ledger, SITE, row.id, activation.Decision(who="berta"), NOW, 0)
     order, _ = told(ledger, candidate(ledger))
     activate(ledger, "b")
     assert order == listed(ledger)
@@ -210,8 +211,8 @@ def test_only_who_may_calibrate_is_shown_the_way_back(ledger: sa.Engine):
 def test_the_way_back_is_that_of_the_step_itself(ledger: sa.Engine):
     activate(ledger, candidate(ledger, "b"))
     activate(ledger, candidate(ledger, "c", by=1.0))
-    row = activating.goes_back_to(ledger, SITE)
+    row = activation.goes_back_to(ledger, SITE)
     assert row is not None
-    assert activating.roll_back(ledger, "berta", SITE, AT_ONCE, LATER).calibration == row.id == "b"
-    assert activating.goes_back_to(ledger, SITE) is None, "before b the bundle's own applied"
-    assert activating.roll_back(ledger, "berta", SITE, AT_ONCE, LATER).calibration == OWN.id
+    assert activation.roll_back(ledger, "berta", SITE, AT_ONCE, LATER).calibration == row.id == "b"
+    assert activation.goes_back_to(ledger, SITE) is None, "before b the bundle's own applied"
+    assert activation.roll_back(ledger, "berta", SITE, AT_ONCE, LATER).calibration == OWN.id

@@ -10,10 +10,14 @@ import pytest
 import sqlalchemy as sa
 
 from prioritizer.calibration.maps import Calibration
-from prioritizer.db import activating, calibrations, delivering, housekeeping, local_calibration, reading, scoring, worklist
-from prioritizer.db.activating import Activated, Decision
-from prioritizer.db.calibrations import Verdict
-from prioritizer.db.worklist import InstanceRow
+from prioritizer.db.decisions import activation, calibrations
+from prioritizer.db.decisions.activation import Activated, Decision
+from prioritizer.db.decisions.calibrations import Verdict
+from prioritizer.db.in_force import local_calibration
+from prioritizer.db.processing import deliver, housekeeping
+from prioritizer.db.processing import score as processing_score
+from prioritizer.db.worklist import reading, rows
+from prioritizer.db.worklist.rows import InstanceRow
 from prioritizer.errors import CalibrationChanged, NotAllowed, NotFound
 from prioritizer.ranking.deadlines import Policy, Stage
 from prioritizer.ranking.study_risk import study_risk
@@ -50,19 +54,19 @@ def candidate(ledger: sa.Engine, name: str = "b", by: float = 2.0, verdict: Verd
 
 
 def activate(ledger: sa.Engine, name: str, who: str = "berta", policy: Policy = SITE, **decision: object) -> Activated:
-    return activating.activate(ledger, name, Decision(who=who, **decision), policy, AT_ONCE, LATER)
+    return activation.activate(ledger, name, Decision(who=who, **decision), policy, AT_ONCE, LATER)
 
 
 def roll_back(ledger: sa.Engine, **how: bool) -> Activated:
-    return activating.roll_back(ledger, "berta", SITE, AT_ONCE, LATER, **how)
+    return activation.roll_back(ledger, "berta", SITE, AT_ONCE, LATER, **how)
 
 
 def score(ledger: sa.Engine, logit: float, policy: Policy = SITE) -> bool:
     """Score the next instance as the station does: with the bundle's own calibration."""
-    claim = scoring.claim_instance(ledger, "scorer", LEASE)
+    claim = processing_score.claim_instance(ledger, "scorer", LEASE)
     assert claim is not None
     made = score_of(OWN.probability(logit), logit=Logit(logit), calibration_id=OWN.id, bundle_digest=BUNDLE)
-    return scoring.finish_scored(ledger, claim, made, policy, AT_ONCE, NOW)
+    return processing_score.finish_scored(ledger, claim, made, policy, AT_ONCE, NOW)
 
 
 def study(ledger: sa.Engine, uid: str, *logits: float) -> str:
@@ -71,12 +75,12 @@ def study(ledger: sa.Engine, uid: str, *logits: float) -> str:
     return uid
 
 
-def row(ledger: sa.Engine, uid: str = "1.2.3") -> worklist.Row:
-    return worklist.study(ledger, uid)
+def row(ledger: sa.Engine, uid: str = "1.2.3") -> rows.Row:
+    return rows.study(ledger, uid)
 
 
 def instance(ledger: sa.Engine, uid: str = "1.2.3") -> InstanceRow:
-    return worklist.study_instances(ledger, uid)[0]
+    return rows.study_instances(ledger, uid)[0]
 
 
 def state_of(ledger: sa.Engine, name: str) -> str:
@@ -106,7 +110,7 @@ def test_the_thresholds_of_the_active_calibration_hold_wherever_a_study_is_place
     activate(ledger, candidate(ledger, by=0.0, t_high=0.9))
     study(ledger, "1.2.3", 1.0)
     assert row(ledger).band == "NEUTRAL"
-    scoring.rerank_open(ledger, SITE, "a restart", LATER)
+    processing_score.rerank_open(ledger, SITE, "a restart", LATER)
     reading.pin(ledger, "1.2.3", "anna", SITE, LATER)
     reading.pin(ledger, "1.2.3", "anna", SITE, LATER, remove=True)
     receive(ledger, film(2, at=LATER), policy=SITE)
@@ -139,11 +143,11 @@ def test_of_a_study_of_several_images_the_highest_still_decides(ledger: sa.Engin
 
 def test_an_image_being_scored_while_an_activation_commits_ends_with_the_new_calibration(ledger: sa.Engine) -> None:
     receive(ledger, film(1), policy=SITE)
-    claim = scoring.claim_instance(ledger, "scorer", LEASE)
+    claim = processing_score.claim_instance(ledger, "scorer", LEASE)
     assert claim is not None
     activate(ledger, candidate(ledger))
     made = score_of(OWN.probability(-1.0), logit=Logit(-1.0), calibration_id=OWN.id)
-    assert scoring.finish_scored(ledger, claim, made, SITE, AT_ONCE, NOW)
+    assert processing_score.finish_scored(ledger, claim, made, SITE, AT_ONCE, NOW)
     assert (instance(ledger).calibration_id, row(ledger).band) == ("b", "HIGH")
     assert instance(ledger).probability == pytest.approx(OWN.probability(1.0))
 
@@ -188,7 +192,7 @@ def test_a_calibration_that_raises_too_much_is_suspended_in_the_same_commit(ledg
     for number in range(6):
         study(ledger, f"1.2.{number}", -1.0)
     activate(ledger, candidate(ledger), policy=cautious)
-    assert {(found.band, found.due_at) for found in worklist.rows(ledger)} == {("HIGH", NOW + SITE.neutral)}
+    assert {(found.band, found.due_at) for found in rows.rows(ledger)} == {("HIGH", NOW + SITE.neutral)}
 
 
 def test_in_stage_pilot_an_activation_moves_no_study(ledger: sa.Engine) -> None:
@@ -231,7 +235,7 @@ def test_going_back_makes_another_result_so_that_the_newest_in_the_pacs_is_the_o
     activate(ledger, candidate(ledger))
     publish(ledger, "2.25.2")
     assert roll_back(ledger).published_anew == 1
-    claim = delivering.claim_study(ledger, "publisher", LEASE, LATER)
+    claim = deliver.claim_study(ledger, "publisher", LEASE, LATER)
     assert claim is not None
     assert (claim.calibration_id, claim.activation, claim.band) == ("own", 2, "NEUTRAL")
 
@@ -240,7 +244,7 @@ def test_a_study_whose_mark_stays_is_not_published_anew(ledger: sa.Engine) -> No
     study(ledger, "1.2.3", -5.0)
     publish(ledger)
     assert activate(ledger, candidate(ledger)).published_anew == 0
-    assert delivering.claim_study(ledger, "publisher", LEASE, LATER) is None
+    assert deliver.claim_study(ledger, "publisher", LEASE, LATER) is None
     assert set(deliveries_of(ledger)) == {"2.25.1"}
 
 
@@ -338,8 +342,8 @@ def test_a_changed_document_is_refused_and_nothing_is_scored_or_raised_with_it(l
     with pytest.raises(CalibrationChanged, match="not what was stored"):
         score(ledger, -1.0)
     assert "digest differs" in calibrations.applying(ledger, SITE).fault
-    scoring.rerank_open(ledger, SITE, "a restart", LATER)
-    assert {found.band for found in worklist.rows(ledger)} == {"NEUTRAL"}
+    processing_score.rerank_open(ledger, SITE, "a restart", LATER)
+    assert {found.band for found in rows.rows(ledger)} == {"NEUTRAL"}
 
 
 def test_from_a_changed_document_one_may_go_back(ledger: sa.Engine) -> None:

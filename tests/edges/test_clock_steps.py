@@ -11,8 +11,10 @@ import sqlalchemy as sa
 from prioritizer import chores as timed
 from prioritizer.chores import Chores
 from prioritizer.config.settings import Settings, Site
-from prioritizer.db import clock_steps, delivering, reading, scoring, worklist
-from prioritizer.db.tables import studies
+from prioritizer.db.processing import deliver, score
+from prioritizer.db.schema import clock_steps
+from prioritizer.db.schema.tables import studies
+from prioritizer.db.worklist import reading, rows
 from prioritizer.dicom.spool.spool import Spool
 from prioritizer.ranking.deadlines import Stage
 from tests.edges.ledgers import AT_ONCE, LEASE, NOW, POLICY, film, kinds, ledger_fixture, listed, receive, score_next  # noqa: F401
@@ -29,28 +31,28 @@ def test_what_arrived_while_the_clock_was_ahead_stands_before_what_comes_after(l
         receive(ledger, film(1, f"2.{number}", at), now=at)
     assert listed(ledger)[:2] == ["1.ahead", "1.year"]
     reading.mark_overdue(ledger, NOW + 3 * HOUR)
-    assert all(row.overdue_at for row in worklist.rows(ledger) if row.study_uid.startswith("1."))
+    assert all(row.overdue_at for row in rows.rows(ledger) if row.study_uid.startswith("1."))
     assert clock_steps.last_step(ledger, NOW + timedelta(minutes=5)).startswith("2 studies had arrived up to")
 
 
 def test_an_arrival_is_never_later_than_the_moment_it_is_entered(ledger: sa.Engine):
     receive(ledger, film(1, at=NOW + HOUR), now=NOW)
-    assert worklist.rows(ledger)[0].first_received_at == NOW.replace(microsecond=NOW.microsecond)
+    assert rows.rows(ledger)[0].first_received_at == NOW.replace(microsecond=NOW.microsecond)
 
 
 def test_a_wait_that_a_clock_ahead_wrote_holds_nobody_up(ledger: sa.Engine):
     receive(ledger, film(1))
-    claim = scoring.claim_instance(ledger, "w", LEASE)
+    claim = score.claim_instance(ledger, "w", LEASE)
     assert claim is not None
-    scoring.put_back(ledger, claim, timedelta(seconds=1), datetime.now(UTC) + 2 * HOUR)
-    assert scoring.claim_instance(ledger, "w", LEASE) is not None
+    score.put_back(ledger, claim, timedelta(seconds=1), datetime.now(UTC) + 2 * HOUR)
+    assert score.claim_instance(ledger, "w", LEASE) is not None
 
 
 def test_a_reader_s_claim_keeps_its_length(ledger: sa.Engine):
     receive(ledger, film(1))
     reading.claim(ledger, "1.2.3", "anna", timedelta(minutes=30), NOW + 5 * HOUR)
     clock_steps.hold_to_present(ledger, NOW)
-    row = worklist.study(ledger, "1.2.3")
+    row = rows.study(ledger, "1.2.3")
     assert (row.reader_since, row.reader_until) == (NOW, NOW + timedelta(minutes=30))
 
 
@@ -109,7 +111,7 @@ def test_a_reader_s_claim_outlives_a_clock_that_was_behind_for_a_moment(ledger: 
     clock_steps.hold_to_present(ledger, NOW - 9 * HOUR)
     clock_steps.gone_forward(ledger, 9 * HOUR, NOW)
     assert reading.end_expired_claims(ledger, NOW) == 0
-    row = worklist.study(ledger, "1.0")
+    row = rows.study(ledger, "1.0")
     assert (row.reader_since, row.reader_until) == (NOW, NOW + timedelta(minutes=30))
 
 
@@ -136,7 +138,7 @@ def test_the_time_of_a_result_is_that_of_the_receipt(ledger: sa.Engine):
     receive(ledger, film(1, at=NOW - HOUR))
     score_next(ledger, 0.9)
     clock_steps.hold_to_present(ledger, NOW - 9 * HOUR)
-    claim = delivering.claim_study(ledger, "p", LEASE, NOW)
+    claim = deliver.claim_study(ledger, "p", LEASE, NOW)
     assert claim is not None
     assert claim.source_received_at == NOW - HOUR
 
@@ -160,8 +162,8 @@ def test_what_came_and_was_read_while_the_clock_was_behind_is_dated_as_it_was(le
     receive(ledger, film(1, "2.behind", wrong + timedelta(minutes=1)), now=wrong + timedelta(minutes=1))
     reading.read(ledger, "1.0", "anna", wrong + timedelta(minutes=2))
     clock_steps.gone_forward(ledger, NOW - wrong, NOW + timedelta(minutes=3))
-    assert worklist.study(ledger, "1.0").read_at == NOW + timedelta(minutes=2)
-    assert worklist.study(ledger, "2.behind").first_received_at == NOW + timedelta(minutes=1)
+    assert rows.study(ledger, "1.0").read_at == NOW + timedelta(minutes=2)
+    assert rows.study(ledger, "2.behind").first_received_at == NOW + timedelta(minutes=1)
 
 
 def test_a_ledger_of_an_earlier_version_is_put_back_too(ledger: sa.Engine):
@@ -177,9 +179,9 @@ def test_a_ledger_of_an_earlier_version_is_put_back_too(ledger: sa.Engine):
 def test_a_result_that_a_clock_ahead_put_off_is_built_when_the_clock_is_right(ledger: sa.Engine):
     receive(ledger, film(1))
     score_next(ledger, 0.9, now=NOW + 365 * 24 * HOUR)
-    assert delivering.claim_study(ledger, "p", LEASE, NOW) is None
+    assert deliver.claim_study(ledger, "p", LEASE, NOW) is None
     assert clock_steps.hold_results_to_present(ledger, AT_ONCE, NOW) == 1
-    assert delivering.claim_study(ledger, "p", LEASE, NOW) is not None
+    assert deliver.claim_study(ledger, "p", LEASE, NOW) is not None
 
 
 def test_after_a_restart_nothing_expires_that_only_the_clock_made_old(ledger: sa.Engine):
@@ -232,7 +234,7 @@ def test_a_step_forward_that_could_not_be_written_down_is_done_once(ledger: sa.E
         clock_steps.gone_forward(ledger, HOUR, NOW + HOUR)
     monkeypatch.undo()
     clock_steps.gone_forward(ledger, HOUR, NOW + HOUR)
-    assert worklist.study(ledger, "1.0").reader_since == NOW + HOUR
+    assert rows.study(ledger, "1.0").reader_since == NOW + HOUR
     assert clock_steps.last_step(ledger, NOW + HOUR) == "the clock was set forward by 3600 s"
 
 
@@ -301,9 +303,9 @@ def test_what_was_read_by_a_clock_that_nobody_saw_go_back_is_kept_as_long_as_the
     reading.read(ledger, "1.20", "anna", wrong)
     receive(ledger, film(1, "2.behind", wrong + HOUR), now=wrong + HOUR)
     clock_steps.gone_forward(ledger, behind, right + 2 * HOUR)
-    assert worklist.study(ledger, "1.20").read_at == right
-    assert worklist.study(ledger, "1.30").read_at == right - 5 * HOUR, "by the clock that was right"
-    assert worklist.study(ledger, "2.behind").first_received_at == right + HOUR
+    assert rows.study(ledger, "1.20").read_at == right
+    assert rows.study(ledger, "1.30").read_at == right - 5 * HOUR, "by the clock that was right"
+    assert rows.study(ledger, "2.behind").first_received_at == right + HOUR
     assert retained(ledger, tmp_path) == 0
 
 
@@ -312,7 +314,7 @@ def test_what_came_to_a_new_ledger_before_the_time_service_answered_is_dated_the
     receive(ledger, film(1, at=wrong), now=wrong)
     reading.read(ledger, "1.2.3", "anna", wrong + timedelta(minutes=1))
     clock_steps.gone_forward(ledger, behind - 25 * HOUR, NOW - 25 * HOUR + timedelta(minutes=2))
-    assert worklist.study(ledger, "1.2.3").read_at == NOW - 25 * HOUR + timedelta(minutes=1)
+    assert rows.study(ledger, "1.2.3").read_at == NOW - 25 * HOUR + timedelta(minutes=1)
     assert retained(ledger, tmp_path) == 0
 
 
@@ -331,7 +333,7 @@ def test_a_step_forward_of_a_clock_that_was_right_moves_nothing(ledger: sa.Engin
     reading.read(ledger, "1.0", "anna", NOW)
     before = stands(ledger)
     clock_steps.gone_forward(ledger, 365 * 24 * HOUR, NOW + 365 * 24 * HOUR)
-    assert (stands(ledger), worklist.study(ledger, "1.0").read_at) == (before, NOW)
+    assert (stands(ledger), rows.study(ledger, "1.0").read_at) == (before, NOW)
 
 
 def test_a_pause_as_long_as_the_clock_had_once_been_ahead_moves_no_arrival(ledger: sa.Engine):

@@ -14,8 +14,10 @@ import sqlalchemy as sa
 from prioritizer import copies as judged
 from prioritizer import identity_steps
 from prioritizer.clock import utc_now
-from prioritizer.db import copies, delivering, healing, reading, scoring
-from prioritizer.db.copies import Newer
+from prioritizer.db.instances import differing_copies, healing
+from prioritizer.db.instances.differing_copies import Newer
+from prioritizer.db.processing import deliver, score
+from prioritizer.db.worklist import reading
 from prioritizer.dicom.spool.spool import Outcome
 from prioritizer.errors import NotAllowed
 from prioritizer.ranking.deadlines import Policy
@@ -72,14 +74,14 @@ def test_an_image_that_was_sent_in_a_wrong_transfer_syntax_and_then_in_the_right
     image.compress("1.2.840.10008.1.2.4.90", encoding_plugin="pylibjpeg", generate_instance_uid=False)
     box.stored(image, syntax="1.2.840.10008.1.2.4.70")  # it says JPEG and holds JPEG 2000
     box.receive()
-    claim = scoring.claim_instance(ledger, "scorer", LEASE)
+    claim = score.claim_instance(ledger, "scorer", LEASE)
     assert claim is not None
-    assert scoring.finish_unscored(ledger, claim, InstanceState.FAILED, "malformed", "the pixels cannot be decoded", POLICY, NOW)
+    assert score.finish_unscored(ledger, claim, InstanceState.FAILED, "malformed", "the pixels cannot be decoded", POLICY, NOW)
     assert box.stored(image, syntax="1.2.840.10008.1.2.4.90") is Outcome.CONFLICT
     box.receive()
     assert "other pixels, confirm" in box.row(STUDY).identity
     settle(box, take=True)
-    assert scoring.claim_instance(ledger, "scorer", LEASE) is not None
+    assert score.claim_instance(ledger, "scorer", LEASE) is not None
     assert pydicom.dcmread(box.spool.find(UID) or Path()).file_meta.TransferSyntaxUID == "1.2.840.10008.1.2.4.90"
 
 
@@ -97,14 +99,14 @@ def test_a_corrected_resend_waits_on_the_row_and_holds_the_result_back(box: Box)
     assert row.patient_id == phantom(1).PatientID
     assert "particulars changed, confirm" in row.identity
     assert "RIGHT-2" in row.identity
-    assert delivering.claim_study(box.ledger, "p", LEASE, NOW) is None
+    assert deliver.claim_study(box.ledger, "p", LEASE, NOW) is None
     assert "RIGHT-2" not in "".join(event.said for event in worklist_why(box))
 
 
 def worklist_why(box: Box) -> list[object]:
-    from prioritizer.db import worklist
+    from prioritizer.db.worklist import rows
 
-    return worklist.why(box.ledger, STUDY)
+    return rows.why(box.ledger, STUDY)
 
 
 def test_a_result_that_was_built_before_the_correction_is_not_sent_meanwhile(box: Box):
@@ -112,9 +114,9 @@ def test_a_result_that_was_built_before_the_correction_is_not_sent_meanwhile(box
     publish(box.ledger)
     box.stored(phantom(1, **RIGHT))
     box.receive()
-    assert delivering.claim_delivery(box.ledger, "pacs", "d", LEASE) is None
+    assert deliver.claim_delivery(box.ledger, "pacs", "d", LEASE) is None
     settle(box, take=False)
-    assert delivering.claim_delivery(box.ledger, "pacs", "d", LEASE) is not None
+    assert deliver.claim_delivery(box.ledger, "pacs", "d", LEASE) is not None
 
 
 def test_taking_the_copy_corrects_row_file_and_search_and_scores_nothing_twice(box: Box):
@@ -129,8 +131,8 @@ def test_taking_the_copy_corrects_row_file_and_search_and_scores_nothing_twice(b
     assert pydicom.dcmread(held).PatientID == "RIGHT-2"
     assert states(box) == [CopyState.TAKEN]
     assert box.row(STUDY).risk == pytest.approx(0.9)
-    assert delivering.claim_study(box.ledger, "p", LEASE, utc_now()) is not None
-    from prioritizer.db.ordering import Wanted
+    assert deliver.claim_study(box.ledger, "p", LEASE, utc_now()) is not None
+    from prioritizer.db.order.order import Wanted
     from tests.edges.ledgers import listed
 
     assert listed(box.ledger, text="right-2") == listed(box.ledger, text=str(phantom(1).PatientID)) == [STUDY]
@@ -172,7 +174,7 @@ def test_other_pixels_of_the_same_patient_wait_too(box: Box):
     box.receive()
     assert "other pixels, confirm" in box.row(STUDY).identity
     score_next(box.ledger, 0.2)
-    assert delivering.claim_study(box.ledger, "p", LEASE, utc_now()) is not None
+    assert deliver.claim_study(box.ledger, "p", LEASE, utc_now()) is not None
 
 
 def test_what_lossy_compression_left_of_an_image_is_the_same_image(box: Box):
@@ -193,7 +195,7 @@ def test_one_sop_instance_uid_in_two_studies_lists_both(box: Box):
     assert UID[-12:] in row.identity
     assert UID[-12:] in box.row(STUDY).identity
     score_next(box.ledger, 0.2)
-    assert scoring.claim_instance(box.ledger, "w", LEASE) is None
+    assert score.claim_instance(box.ledger, "w", LEASE) is None
     box.chores().reconcile()
     assert len(box.rows()) == 2
 
@@ -279,7 +281,7 @@ def test_copies_whose_pixels_cannot_be_compared_wait(box: Box):
         raise Unprocessable("pixels", "cannot be read")
 
     box.receive(same_pixels=unreadable)
-    assert len(copies.waiting(box.ledger)) == 1
+    assert len(differing_copies.waiting(box.ledger)) == 1
     assert read_any(box.spool.copies()[0]).instance.sop_instance_uid == UID
     assert Policy().t_high
 
@@ -321,7 +323,7 @@ def test_another_patient_under_the_uid_of_a_lost_or_damaged_file_waits_and_heals
     box.receive()
     assert box.row(STUDY).patient_id == phantom(1).PatientID
     assert "particulars changed, confirm" in box.row(STUDY).identity
-    assert delivering.claim_study(box.ledger, "p", LEASE, utc_now()) is None
+    assert deliver.claim_study(box.ledger, "p", LEASE, utc_now()) is None
     assert healing.faulty(box.ledger, FileFault.MISSING) | healing.faulty(box.ledger, FileFault.DAMAGED) == {UID}
     settle(box, take=True)
     assert box.row(STUDY).patient_id == "RIGHT-2"
@@ -347,7 +349,7 @@ def test_a_damaged_file_is_not_replaced_by_a_copy_that_breaks_off(box: Box):
     box.stored(phantom(1), raw=encoded(phantom(1))[:-500])
     box.receive()
     assert box.spool.object_path(UID).read_bytes() == held
-    assert len(copies.waiting(box.ledger)) == 1
+    assert len(differing_copies.waiting(box.ledger)) == 1
 
 
 def test_a_copy_that_states_no_study_stays_with_the_row_of_what_is_held(box: Box):
@@ -364,17 +366,17 @@ def test_a_result_that_waits_to_be_sent_is_not_sent_once_the_copy_is_taken(box: 
     box.receive()
     settle(box, take=True)
     assert deliveries_of(box.ledger, STUDY) == {"2.25.1": DeliveryState.RETRACTED}
-    assert delivering.claim_study(box.ledger, "p", LEASE, utc_now()) is not None, "it is built anew, with the right name"
+    assert deliver.claim_study(box.ledger, "p", LEASE, utc_now()) is not None, "it is built anew, with the right name"
 
 
 def test_a_result_that_is_being_built_when_the_copy_is_taken_is_not_kept(box: Box):
     score_next(box.ledger, 0.9)
-    claim = delivering.claim_study(box.ledger, "p", LEASE, utc_now())
+    claim = deliver.claim_study(box.ledger, "p", LEASE, utc_now())
     assert claim is not None
     box.stored(phantom(1, **RIGHT))
     box.receive()
     settle(box, take=True)
-    assert not delivering.finish_published(box.ledger, claim, result_of(), ("pacs",), utc_now())
+    assert not deliver.finish_published(box.ledger, claim, result_of(), ("pacs",), utc_now())
 
 
 def other_pixels() -> pydicom.Dataset:
@@ -401,12 +403,12 @@ def test_pixels_that_nobody_looked_at_are_scored_and_a_read_study_is_open_again(
 
 
 def test_a_score_of_pixels_that_are_gone_is_not_kept_of_those_that_came(box: Box):
-    claim = scoring.claim_instance(box.ledger, "w", LEASE)
+    claim = score.claim_instance(box.ledger, "w", LEASE)
     assert claim is not None
     damage(box)
     box.stored(other_pixels())
     box.receive()
-    assert not scoring.finish_scored(box.ledger, claim, score_of(0.9), POLICY, AT_ONCE, utc_now())
+    assert not score.finish_scored(box.ledger, claim, score_of(0.9), POLICY, AT_ONCE, utc_now())
     assert box.row(STUDY).ai_state == "WAITING"
 
 
@@ -506,10 +508,10 @@ def test_what_a_person_took_is_ended_after_a_fault_and_keep_is_refused_meanwhile
         settle(box, take=True)
     with pytest.raises(NotAllowed, match="is being put in its place"):
         settle(box, take=False)
-    assert delivering.claim_study(box.ledger, "p", LEASE, utc_now()) is None
+    assert deliver.claim_study(box.ledger, "p", LEASE, utc_now()) is None
     box.receive()
     assert (box.row(STUDY).patient_id, states(box), box.spool.copies()) == ("RIGHT-2", [CopyState.TAKEN], [])
-    assert delivering.claim_study(box.ledger, "p", LEASE, utc_now()) is not None
+    assert deliver.claim_study(box.ledger, "p", LEASE, utc_now()) is not None
 
 
 def test_of_two_copies_that_wait_the_newest_is_taken(box: Box):
@@ -525,7 +527,7 @@ def test_of_two_copies_that_wait_the_newest_is_taken(box: Box):
 def test_nothing_is_confirmed_that_was_not_shown(box: Box):
     box.stored(phantom(1, **RIGHT))
     box.receive()
-    shown = copies.mark_of(box.ledger, STUDY)
+    shown = differing_copies.mark_of(box.ledger, STUDY)
     box.stored(phantom(1, PatientID="WRONG-3", PatientName="Wrong^Person"))
     box.receive()
     how = {"who": "anna", "policy": POLICY, "quiet": AT_ONCE, "shown": shown}
@@ -547,9 +549,9 @@ def test_an_image_that_still_states_the_former_patient_holds_the_result(box: Box
     box.receive()
     settle(box, take=True)
     assert "still states" in box.row(STUDY).identity
-    assert delivering.claim_study(box.ledger, "p", LEASE, utc_now()) is None
+    assert deliver.claim_study(box.ledger, "p", LEASE, utc_now()) is None
     settle(box, take=False)
-    assert delivering.claim_study(box.ledger, "p", LEASE, utc_now()) is not None
+    assert deliver.claim_study(box.ledger, "p", LEASE, utc_now()) is not None
 
 
 def test_a_copy_that_heals_completes_the_row_and_another_patient_gets_a_row_of_their_own(ledger: sa.Engine, tmp_path: Path):
@@ -587,7 +589,7 @@ def test_a_doubt_follows_an_image_to_the_study_that_it_names(ledger: sa.Engine, 
     box.receive()
     study = str(phantom(5).StudyInstanceUID)
     assert "RIGHT-2" in box.row(study).identity
-    assert [one.study_uid for one in copies.waiting(ledger)] == [study]
+    assert [one.study_uid for one in differing_copies.waiting(ledger)] == [study]
     assert settle(box, take=False, study=study) == "what the row shows was kept"
 
 
@@ -622,9 +624,9 @@ def test_an_age_that_was_corrected_is_judged_again(box: Box):
 
 
 def test_a_description_that_was_corrected_is_judged_again_and_opens_no_read_study(box: Box):
-    claim = scoring.claim_instance(box.ledger, "w", LEASE)
+    claim = score.claim_instance(box.ledger, "w", LEASE)
     assert claim is not None
-    scoring.finish_unscored(box.ledger, claim, InstanceState.INELIGIBLE, "body-part", "body part HAND", POLICY, utc_now())
+    score.finish_unscored(box.ledger, claim, InstanceState.INELIGIBLE, "body-part", "body part HAND", POLICY, utc_now())
     reading.read(box.ledger, STUDY, "anna", utc_now())
     box.stored(phantom(1, StudyDescription="Chest, corrected"))
     box.receive()
@@ -676,7 +678,7 @@ def test_an_arrival_and_a_copy_of_one_image_at_the_same_moment_are_both_kept(box
     assert not box.spool.make_way(copy)
     box.receive()
     assert copy.exists()
-    assert [one.particulars["patient_id"] for one in copies.waiting(box.ledger)] == ["RIGHT-2", "C-3"], (
+    assert [one.particulars["patient_id"] for one in differing_copies.waiting(box.ledger)] == ["RIGHT-2", "C-3"], (
         "each is compared with what is known"
     )
 
@@ -686,7 +688,7 @@ def test_an_object_that_is_never_scored_is_not_asked_to_be(box: Box):
     box.stored(second)
     box.receive()
     with pytest.raises(NotAllowed, match="nothing to score again"):
-        scoring.requeue(box.ledger, str(second.StudyInstanceUID), "op", POLICY, utc_now())
+        score.requeue(box.ledger, str(second.StudyInstanceUID), "op", POLICY, utc_now())
 
 
 def test_where_nothing_newer_can_be_taken_take_is_refused_and_nothing_is_settled(box: Box):
@@ -695,9 +697,9 @@ def test_where_nothing_newer_can_be_taken_take_is_refused_and_nothing_is_settled
     with pytest.raises(NotAllowed, match="can only be kept"):
         settle(box, take=True)
     assert "another patient" in box.row(STUDY).identity
-    assert copies.newer_for(box.ledger, STUDY) is Newer.NOTHING
+    assert differing_copies.newer_for(box.ledger, STUDY) is Newer.NOTHING
     other = phantom(3, SOPInstanceUID=UID)
     box.stored(other)
     box.receive()
-    assert copies.newer_for(box.ledger, str(other.StudyInstanceUID)) is Newer.NOTHING
+    assert differing_copies.newer_for(box.ledger, str(other.StudyInstanceUID)) is Newer.NOTHING
     assert "shown as PHANTOM^ONE" in settle(box, take=True, study=f"{STUDY}~2")

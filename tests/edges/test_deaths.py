@@ -14,7 +14,8 @@ import sqlalchemy as sa
 from prioritizer import copies as judged
 from prioritizer.config.policy import policy_of, quiet_of
 from prioritizer.config.settings import Settings
-from prioritizer.db import copies, worklist
+from prioritizer.db.instances import differing_copies
+from prioritizer.db.worklist import rows
 from prioritizer.dicom.read.sandboxed import ModelInput
 from prioritizer.errors import Transient
 from prioritizer.inference.bundle import open_bundle
@@ -124,7 +125,7 @@ def test_an_engine_that_dies_for_as_long_as_it_likes_fails_no_image(box: Box, nu
     found = states(box)
     found.pop(phantom(2).PatientID)
     assert set(found.values()) == {"WAITING"}
-    instances = [one for row in box.rows() for one in worklist.study_instances(box.ledger, row.study_uid)]
+    instances = [one for row in box.rows() for one in rows.study_instances(box.ledger, row.study_uid)]
     assert len(instances) == 3
 
 
@@ -162,11 +163,11 @@ def test_a_copy_whose_pixels_the_sandbox_dies_on_once_is_looked_at_again(box: Bo
         return True
 
     worker = box.receive(same_pixels=dies_once)
-    assert copies.waiting(box.ledger) == []
+    assert differing_copies.waiting(box.ledger) == []
     assert worker._copies is not None
     worker._copies._retries._waits.clear()
     worker.step()
-    assert (copies.waiting(box.ledger), box.spool.copies()) == ([], [])
+    assert (differing_copies.waiting(box.ledger), box.spool.copies()) == ([], [])
 
 
 def test_a_copy_whose_pixels_the_sandbox_always_dies_on_waits_for_a_person(box: Box):
@@ -180,7 +181,7 @@ def test_a_copy_whose_pixels_the_sandbox_always_dies_on_waits_for_a_person(box: 
     for _ in range(judged.MAX_DEATHS):
         worker._copies._retries._waits.clear()
         worker.step()
-    assert len(copies.waiting(box.ledger)) == 1
+    assert len(differing_copies.waiting(box.ledger)) == 1
 
 
 def test_whatever_one_copy_raises_the_others_are_judged(box: Box):
@@ -191,7 +192,7 @@ def test_whatever_one_copy_raises_the_others_are_judged(box: Box):
         raise AttributeError("a foreign library")
 
     box.receive(same_pixels=bad)
-    assert [one.sop_instance_uid for one in copies.waiting(box.ledger)] == [phantom(2).SOPInstanceUID]
+    assert [one.sop_instance_uid for one in differing_copies.waiting(box.ledger)] == [phantom(2).SOPInstanceUID]
 
 
 def test_copies_that_can_never_be_judged_keep_no_later_one_waiting(box: Box, monkeypatch: pytest.MonkeyPatch):
@@ -207,7 +208,7 @@ def test_copies_that_can_never_be_judged_keep_no_later_one_waiting(box: Box, mon
     worker = Receive(engine=box.ledger, spool=box.spool, policy=POLICY, quiet=AT_ONCE, same_pixels=bad)
     for _ in range(2 * 4):
         worker.step()
-    assert [one.sop_instance_uid for one in copies.waiting(box.ledger)] == [phantom(2).SOPInstanceUID]
+    assert [one.sop_instance_uid for one in differing_copies.waiting(box.ledger)] == [phantom(2).SOPInstanceUID]
 
 
 def test_a_copy_that_failed_once_has_its_turn_while_others_keep_coming(box: Box, monkeypatch: pytest.MonkeyPatch):
@@ -228,4 +229,4 @@ def test_a_copy_that_failed_once_has_its_turn_while_others_keep_coming(box: Box,
     for number in range(3):
         box.stored(phantom(1, StationName=f"station {number}"))
         worker.step()
-    assert [one.sop_instance_uid for one in copies.waiting(box.ledger)] == [phantom(1).SOPInstanceUID]
+    assert [one.sop_instance_uid for one in differing_copies.waiting(box.ledger)] == [phantom(1).SOPInstanceUID]

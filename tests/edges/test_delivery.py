@@ -21,7 +21,8 @@ from rich.console import Console
 from prioritizer import doctor, listing
 from prioritizer.checking import _destination
 from prioritizer.config.settings import Settings
-from prioritizer.db import queues, worklist
+from prioritizer.db.activity import queues
+from prioritizer.db.worklist import rows
 from prioritizer.dicom.read.attributes import sha256_of
 from prioritizer.dicom.read.sandboxed import ModelInput
 from prioritizer.dicom.result import encodings
@@ -227,7 +228,7 @@ def test_doctor_stops_at_a_pacs_that_takes_no_result():
 
 @pytest.fixture
 def ledger(tmp_path: Path) -> Iterator[sa.Engine]:
-    from prioritizer.db import connect, migrations
+    from prioritizer.db.schema import connect, migrations
 
     engine = connect.open_ledger(f"sqlite:///{tmp_path}/ledger.sqlite3")
     migrations.upgrade(engine)
@@ -260,7 +261,7 @@ def delivering_station(ledger: sa.Engine, *answers: Exception | None) -> Deliver
 
 def make_due(ledger: sa.Engine) -> timedelta:
     """Let the waiting delivery be due now; returns how long it would have waited."""
-    (row,) = worklist.unfinished_deliveries(ledger)
+    (row,) = rows.unfinished_deliveries(ledger)
     assert row.not_before is not None
     with ledger.begin() as tx:
         tx.exec_driver_sql("UPDATE deliveries SET not_before = NULL")
@@ -273,14 +274,14 @@ REFUSED = PermanentRefusal(0xC000, "pacs: the peer cannot understand the data se
 def test_one_odd_answer_parks_no_result(ledger: sa.Engine):
     station = delivering_station(ledger, REFUSED, None)
     assert station.step()
-    (row,) = worklist.unfinished_deliveries(ledger)
+    (row,) = rows.unfinished_deliveries(ledger)
     assert (row.state, row.reason_text) == (
         "PENDING",
         f"refused, 1 of {len(REFUSAL_MINUTES) + 1} tries: pacs: the peer cannot understand the data set (0xC000)",
     )
     make_due(ledger)
     assert station.step()
-    assert [row.state for row in worklist.unfinished_deliveries(ledger, "1.2.3")] == ["SENT"]
+    assert [row.state for row in rows.unfinished_deliveries(ledger, "1.2.3")] == ["SENT"]
 
 
 def test_a_result_that_is_refused_for_more_than_a_day_is_parked_with_its_reason(ledger: sa.Engine):
@@ -291,15 +292,15 @@ def test_a_result_that_is_refused_for_more_than_a_day_is_parked_with_its_reason(
         waited += make_due(ledger)
     assert waited > timedelta(hours=24)
     assert station.step()
-    (row,) = worklist.unfinished_deliveries(ledger)
+    (row,) = rows.unfinished_deliveries(ledger)
     assert row.state == "REJECTED"
     assert "0xC000" in row.reason_text
-    assert worklist.counts(ledger).rejected == 1
+    assert rows.counts(ledger).rejected == 1
 
 
 def test_what_must_not_be_sent_is_parked_at_once(ledger: sa.Engine):
     assert delivering_station(ledger, Unprocessable("uid", "the stored result has no valid UID")).step()
-    assert [row.state for row in worklist.unfinished_deliveries(ledger)] == ["REJECTED"]
+    assert [row.state for row in rows.unfinished_deliveries(ledger)] == ["REJECTED"]
 
 
 # --- building -------------------------------------------------------------------------------------------------------
@@ -362,7 +363,7 @@ def test_whatever_goes_wrong_in_building_is_said_on_the_row_and_tried_again(
             tx.exec_driver_sql("UPDATE studies SET not_before = NULL")
     assert station.step()
     assert queues.unpublished(ledger, NOW, 10) == []
-    assert [row.result_uid for row in worklist.unfinished_deliveries(ledger, "1.2.3")] == []
+    assert [row.result_uid for row in rows.unfinished_deliveries(ledger, "1.2.3")] == []
 
 
 def test_the_time_of_a_result_is_that_of_its_images_receipt_in_the_zone_of_the_site(ledger: sa.Engine, tmp_path: Path):
@@ -387,7 +388,7 @@ def test_status_and_why_say_that_a_study_has_no_result_and_why(ledger: sa.Engine
     assert "no result   1.2.3: its result object could not be built: the source image has no valid Study Instance UID" in told
     assert "\nno result: its result object could not be built" in told
     assert "prioritizer: no result is sent" in told
-    assert [row.state for row in worklist.unfinished_deliveries(ledger, "1.2.3")] == []
+    assert [row.state for row in rows.unfinished_deliveries(ledger, "1.2.3")] == []
 
 
 def test_the_wait_after_a_refusal_is_kept_up_to_eight_hours(ledger: sa.Engine):

@@ -15,8 +15,10 @@ from prioritizer import listing
 from prioritizer.access import Role
 from prioritizer.cli import app
 from prioritizer.config.settings import Settings
-from prioritizer.db import queues, scoring, senders, worklist
-from prioritizer.db.tables import instances
+from prioritizer.db.activity import queues, senders
+from prioritizer.db.processing import score
+from prioritizer.db.schema.tables import instances
+from prioritizer.db.worklist import rows
 from prioritizer.errors import NotAllowed, NotFound
 from prioritizer.study import InstanceState
 from tests.edges.ledgers import (
@@ -37,9 +39,9 @@ from tests.system.daemons import prioritizer, sections, toml
 
 
 def fail_next(ledger: sa.Engine, text: str = "the pixels cannot be read") -> None:
-    claim = scoring.claim_instance(ledger, "scorer", LEASE)
+    claim = score.claim_instance(ledger, "scorer", LEASE)
     assert claim is not None
-    assert scoring.finish_unscored(ledger, claim, InstanceState.FAILED, "pixels", text, POLICY, NOW)
+    assert score.finish_unscored(ledger, claim, InstanceState.FAILED, "pixels", text, POLICY, NOW)
 
 
 def failed(ledger: sa.Engine, *studies: str) -> None:
@@ -54,7 +56,7 @@ def pixels_gone(ledger: sa.Engine, uid: str) -> None:
 
 
 def states(ledger: sa.Engine, study: str) -> list[str]:
-    return [one.state for one in worklist.study_instances(ledger, study)]
+    return [one.state for one in rows.study_instances(ledger, study)]
 
 
 # --- found -------------------------------------------------------------------------------------------------------------
@@ -95,14 +97,14 @@ def test_neither_failed_images_nor_refusals_are_found_by_reading_everything(ledg
 
 
 def test_all_that_failed_is_scored_again_but_what_has_no_pixels_left(ledger: sa.Engine, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(scoring, "A_TURN", 2)
+    monkeypatch.setattr(score, "A_TURN", 2)
     failed(ledger, "1.2.1", "1.2.2", "1.2.3", "1.2.4")
     pixels_gone(ledger, "1.2.2.1")
     receive(ledger, film(1, "1.2.5"))
-    claim = scoring.claim_instance(ledger, "scorer", LEASE)
+    claim = score.claim_instance(ledger, "scorer", LEASE)
     assert claim is not None
-    scoring.finish_unscored(ledger, claim, InstanceState.INELIGIBLE, "age", "an adult", POLICY, NOW)
-    found = scoring.requeue_failed(ledger, "chief", POLICY, LATER)
+    score.finish_unscored(ledger, claim, InstanceState.INELIGIBLE, "age", "an adult", POLICY, NOW)
+    found = score.requeue_failed(ledger, "chief", POLICY, LATER)
     assert (found.again, found.gone) == (3, 1)
     assert [states(ledger, f"1.2.{number}") for number in range(1, 6)] == [
         ["RECEIVED"],
@@ -111,7 +113,7 @@ def test_all_that_failed_is_scored_again_but_what_has_no_pixels_left(ledger: sa.
         ["RECEIVED"],
         ["INELIGIBLE"],
     ]
-    assert worklist.study(ledger, "1.2.1").ai_state == "WAITING"
+    assert rows.study(ledger, "1.2.1").ai_state == "WAITING"
 
 
 def test_an_administrator_scores_all_again_and_is_told_what_that_did(ledger: sa.Engine):
@@ -123,7 +125,7 @@ def test_an_administrator_scores_all_again_and_is_told_what_that_did(ledger: sa.
         assert "Every failed image" in page, "what will happen is said beside the button"
         done = chief.post("/system/again/score-all")
         assert "2 images wait for a score again. Of 1 the pixels were deleted" in done.text
-    assert "chief" in [event.who for event in worklist.why(ledger, "1.2.1")]
+    assert "chief" in [event.who for event in rows.why(ledger, "1.2.1")]
     with at(ledger, "ito") as ito:
         assert "Score all again" not in ito.get("/system").text
         assert ito.post("/system/again/score-all").status_code == 403
@@ -134,11 +136,11 @@ def test_an_administrator_scores_all_again_and_is_told_what_that_did(ledger: sa.
 
 def test_a_discarded_image_is_not_scored_and_its_study_stays_on_the_list(ledger: sa.Engine):
     failed(ledger, "1.2.1", "1.2.2")
-    assert scoring.discard_failed(ledger, "1.2.1.1", "chief", "  a wedge,\n no film ", POLICY, LATER) == 1
-    row = worklist.study(ledger, "1.2.1")
+    assert score.discard_failed(ledger, "1.2.1.1", "chief", "  a wedge,\n no film ", POLICY, LATER) == 1
+    row = rows.study(ledger, "1.2.1")
     assert (row.ai_state, row.ai_reason, row.band) == ("NOT_SCORED", "discarded: a wedge, no film", "NEUTRAL")
     assert listed(ledger) == ["1.2.1", "1.2.2"]
-    last = worklist.why(ledger, "1.2.1")[-1]
+    last = rows.why(ledger, "1.2.1")[-1]
     assert (last.kind, last.who, last.said) == ("not-scored", "chief", "not scored: discarded: a wedge, no film")
     assert [one.study_uid for one in queues.failed_instances(ledger, 9).rows] == ["1.2.2"]
     assert queues.done(ledger, LATER)["score"] == "2 images", "no station discarded it"
@@ -148,9 +150,9 @@ def test_a_discarded_image_leaves_the_score_of_its_study_as_it_is(ledger: sa.Eng
     receive(ledger, film(1), film(2))
     score_next(ledger, 0.9)
     fail_next(ledger)
-    before = worklist.study(ledger, "1.2.3")
-    scoring.discard_failed(ledger, "1.2.3", "chief", "a wedge", POLICY, LATER)
-    after = worklist.study(ledger, "1.2.3")
+    before = rows.study(ledger, "1.2.3")
+    score.discard_failed(ledger, "1.2.3", "chief", "a wedge", POLICY, LATER)
+    after = rows.study(ledger, "1.2.3")
     assert (after.ai_state, after.band, after.due_at) == ("SCORED", "HIGH", before.due_at)
     assert sorted(states(ledger, "1.2.3")) == ["INELIGIBLE", "SCORED"]
 
@@ -162,18 +164,18 @@ def test_only_what_failed_is_discarded_and_never_without_a_reason(ledger: sa.Eng
         ("1.2.1", " \n", NotAllowed), ("1.2.1", "x" * 301, NotAllowed), ("1.2.2", "why", NotAllowed), ("9.9", "why", NotFound),
     ):  # fmt: skip
         with pytest.raises(error):
-            scoring.discard_failed(ledger, uid, "chief", reason, POLICY, LATER)
+            score.discard_failed(ledger, uid, "chief", reason, POLICY, LATER)
     assert states(ledger, "1.2.1") == ["FAILED"]
     assert states(ledger, "1.2.2") == ["RECEIVED"]
 
 
 def test_what_was_discarded_may_be_scored_again_by_a_person_and_by_no_other_bundle(ledger: sa.Engine):
     failed(ledger, "1.2.1")
-    scoring.discard_failed(ledger, "1.2.1", "chief", "a wedge", POLICY, LATER)
+    score.discard_failed(ledger, "1.2.1", "chief", "a wedge", POLICY, LATER)
     with ledger.begin() as tx:
-        scoring._judge_again(tx, "1.2.1")
+        score._judge_again(tx, "1.2.1")
     assert states(ledger, "1.2.1") == ["INELIGIBLE"]
-    assert scoring.requeue(ledger, "1.2.1", "chief", POLICY, LATER) == 1
+    assert score.requeue(ledger, "1.2.1", "chief", POLICY, LATER) == 1
     assert kinds(ledger, "1.2.1")[-1] == "requeued"
 
 
@@ -224,7 +226,7 @@ def test_the_command_line_discards_an_image_or_all_that_failed_of_a_study(ledger
     failed(ledger, "1.2.1", "1.2.2")
     assert said_by(ledger, tmp_path, "1.2.1.1", "--discard", "a wedge")[0] == 0
     assert said_by(ledger, tmp_path, "1.2.2", "--discard", "a phantom")[0] == 0
-    assert [worklist.study(ledger, uid).ai_reason for uid in ("1.2.1", "1.2.2")] == ["discarded: a wedge", "discarded: a phantom"]
+    assert [rows.study(ledger, uid).ai_reason for uid in ("1.2.1", "1.2.2")] == ["discarded: a wedge", "discarded: a phantom"]
     code, said = said_by(ledger, tmp_path, "1.2.2", "--discard", "again")
     assert code != 0
     assert "no failed image" in said

@@ -12,7 +12,8 @@ from fastapi.testclient import TestClient
 from playwright.sync_api import Browser
 
 from prioritizer.access import Role
-from prioritizer.db import choosing, people, signing_in
+from prioritizer.db.accounts import people, sessions
+from prioritizer.db.worklist import preferences
 from prioritizer.dicom.conformance import statement
 from prioritizer.ranking.deadlines import Stage
 from prioritizer.web.app import page_app
@@ -48,7 +49,7 @@ def test_a_person_chooses_a_theme_and_everybody_else_keeps_theirs(ledger: sa.Eng
         assert html_of(berg) == '<html lang="en">'
         press(ito, "/account", "")
         assert html_of(ito) == '<html lang="en">'
-        assert choosing.of(ledger, "berg") == {}
+        assert preferences.of(ledger, "berg") == {}
 
 
 @pytest.mark.parametrize("page", ["/?order=arrival&view=read", "/study/1.2.3?list=order%3Darrival", "/board", "/account"])
@@ -67,7 +68,7 @@ def test_where_no_page_can_be_asked_for_one_stands_on_the_list(ledger: sa.Engine
 def test_a_theme_that_is_none_is_refused(ledger: sa.Engine):
     with at(ledger, "ito") as ito:
         assert ito.post("/account/theme", data={"theme": "dark light"}, headers={"Sec-Fetch-Site": "same-origin"}).status_code == 422
-        assert choosing.of(ledger, "ito") == {}
+        assert preferences.of(ledger, "ito") == {}
 
 
 @pytest.mark.parametrize("stage", list(Stage))
@@ -111,7 +112,7 @@ def test_the_button_goes_through_the_themes_without_a_script(ledger: sa.Engine, 
         pytest.skip("the page is the same on both databases")
     people.add(ledger, "ito", Role.READER, "tests", NOW)
     with context_of(browser, base_url=url, java_script_enabled=False, color_scheme=system) as context:
-        context.add_cookies([{"name": COOKIE, "value": signing_in.begin(ledger, "ito", "127.0.0.1", NOW), "url": url}])
+        context.add_cookies([{"name": COOKIE, "value": sessions.begin(ledger, "ito", "127.0.0.1", NOW), "url": url}])
         page = context.new_page()
         page.goto("/system")
         seen = []

@@ -10,9 +10,11 @@ import numpy as np
 import pytest
 import sqlalchemy as sa
 
-from prioritizer.db import activating, calibrations, left_out, worklist
-from prioritizer.db.activating import Decision
-from prioritizer.db.calibrations import Verdict
+from prioritizer.db.decisions import activation, calibrations
+from prioritizer.db.decisions.activation import Decision
+from prioritizer.db.decisions.calibrations import Verdict
+from prioritizer.db.processing import left_out
+from prioritizer.db.worklist import rows
 from prioritizer.ranking.deadlines import Stage
 from prioritizer.scope.out_of_distribution import Figures
 from prioritizer.stations import ScoreStation
@@ -59,7 +61,7 @@ def test_another_population_is_scored_where_nothing_is_marked_or_moved(box: Box,
 def activate_local(box: Box, work: ScoreStation) -> None:
     fit = Verdict(word="fit to activate", said="It separates well.", report="report.html")
     calibrations.add(box.ledger, work.bundle.digest, replace(work.bundle.calibration, id="local"), fit, "anna", NOW)
-    activating.activate(box.ledger, "local", Decision(who="berta"), work.policy, AT_ONCE, NOW)
+    activation.activate(box.ledger, "local", Decision(who="berta"), work.policy, AT_ONCE, NOW)
 
 
 def test_another_population_is_scored_once_the_site_is_calibrated(box: Box):
@@ -76,7 +78,7 @@ def test_what_was_left_out_is_scored_by_the_station_once_the_site_is_calibrated_
     assert left_out.judge_again(box.ledger, work.policy, NOW)
     assert work.step()
     assert box.row(study).ai_state == "SCORED"
-    activating.roll_back(box.ledger, "berta", work.policy, AT_ONCE, NOW)
+    activation.roll_back(box.ledger, "berta", work.policy, AT_ONCE, NOW)
     assert box.row(study).ai_state == "NOT_SCORED"
     assert not left_out.judge_again(box.ledger, work.policy, NOW)
 
@@ -85,12 +87,12 @@ def test_what_was_left_out_is_scored_by_the_station_once_the_site_is_calibrated_
 def test_the_distance_is_kept_whether_the_image_was_scored_or_left_out(box: Box, stage: Stage):
     work = scoring(box, STRANGER, stage)
     assert work.step()
-    (image,) = worklist.study_instances(box.ledger, str(phantom(1).StudyInstanceUID))
+    (image,) = rows.study_instances(box.ledger, str(phantom(1).StudyInstanceUID))
     assert (image.out_of_distribution, image.measured_by) == (1.5, work.bundle.digest)
 
 
 def test_a_guard_with_one_measure_tells_no_distance(box: Box):
     work = scoring(box, Figures(image_kind=0.5, out_of_distribution=0.5, one_measure=True), Stage.ACTIVE)
     assert work.step()
-    (image,) = worklist.study_instances(box.ledger, str(phantom(1).StudyInstanceUID))
+    (image,) = rows.study_instances(box.ledger, str(phantom(1).StudyInstanceUID))
     assert (image.state, image.out_of_distribution, image.measured_by) == ("SCORED", None, "")

@@ -9,7 +9,9 @@ import pytest
 import sqlalchemy as sa
 
 from prioritizer.clock import utc_now
-from prioritizer.db import healing, reading, scoring, worklist
+from prioritizer.db.instances import healing
+from prioritizer.db.processing import score
+from prioritizer.db.worklist import reading, rows
 from prioritizer.dicom.spool.spool import Outcome
 from prioritizer.study import FileFault, InstanceState
 from tests.edges.ledgers import LEASE, POLICY, kinds, ledger_fixture, score_of  # noqa: F401
@@ -76,29 +78,27 @@ def test_a_missing_file_is_an_alarm_until_it_comes_again(box: Box):
 
 
 def test_an_image_that_wanted_its_file_is_scored_when_it_comes(box: Box):
-    claim = scoring.claim_instance(box.ledger, "w", LEASE)
+    claim = score.claim_instance(box.ledger, "w", LEASE)
     assert claim is not None
     box.spool.object_path(UID).unlink()
-    scoring.finish_unscored(
-        box.ledger, claim, InstanceState.FAILED, healing.FILE_MISSING, "its file is not in the spool", POLICY, utc_now()
-    )
+    score.finish_unscored(box.ledger, claim, InstanceState.FAILED, healing.FILE_MISSING, "its file is not in the spool", POLICY, utc_now())
     box.stored(phantom(1))
     box.receive()
-    assert worklist.study_instances(box.ledger, STUDY)[0].state == "RECEIVED"
+    assert rows.study_instances(box.ledger, STUDY)[0].state == "RECEIVED"
     assert box.row(STUDY).ai_state == "WAITING"
 
 
 def test_what_retention_deleted_comes_back_and_can_be_scored_again(box: Box):
-    claim = scoring.claim_instance(box.ledger, "w", LEASE)
+    claim = score.claim_instance(box.ledger, "w", LEASE)
     assert claim is not None
-    scoring.finish_unscored(box.ledger, claim, InstanceState.FAILED, "sandbox", "x", POLICY, utc_now())
+    score.finish_unscored(box.ledger, claim, InstanceState.FAILED, "sandbox", "x", POLICY, utc_now())
     reading.read(box.ledger, STUDY, "anna", utc_now() - timedelta(days=30))
     box.chores().retention()
     assert box.spool.find(UID) is None
     box.stored(phantom(1))
     box.receive()
     assert box.spool.find(UID) is not None
-    assert scoring.requeue(box.ledger, STUDY, "op", POLICY, utc_now()) == 1
+    assert score.requeue(box.ledger, STUDY, "op", POLICY, utc_now()) == 1
     assert box.row(STUDY).reading_state == "READ"
 
 
@@ -123,11 +123,11 @@ def test_another_patient_in_the_place_of_a_lost_file_waits_and_sends_nothing(box
 
 
 def test_a_score_stays_when_its_file_comes_again(box: Box):
-    claim = scoring.claim_instance(box.ledger, "w", LEASE)
+    claim = score.claim_instance(box.ledger, "w", LEASE)
     assert claim is not None
     from tests.edges.ledgers import AT_ONCE
 
-    assert scoring.finish_scored(box.ledger, claim, score_of(0.7), POLICY, AT_ONCE, utc_now())
+    assert score.finish_scored(box.ledger, claim, score_of(0.7), POLICY, AT_ONCE, utc_now())
     box.spool.object_path(UID).unlink()
     box.stored(phantom(1))
     box.receive()

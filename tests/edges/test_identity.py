@@ -7,7 +7,9 @@ from datetime import timedelta
 import pytest
 import sqlalchemy as sa
 
-from prioritizer.db import delivering, joining, reading, saying, scoring
+from prioritizer.db.instances import joining
+from prioritizer.db.processing import deliver, score
+from prioritizer.db.worklist import feedback, reading
 from prioritizer.errors import NotAllowed, NotFound
 from prioritizer.ranking.study_risk import study_risk
 from prioritizer.study import Finding, row_key, study_instance_uid
@@ -34,9 +36,9 @@ OTO = {"patient_id": "B-2", "patient_name": "Probe^Oto", "patient_birth_date": "
 
 
 def row(ledger: sa.Engine, key: str):
-    from prioritizer.db import worklist
+    from prioritizer.db.worklist import rows
 
-    return worklist.study(ledger, key)
+    return rows.study(ledger, key)
 
 
 def test_two_patients_under_one_study_uid_are_two_marked_rows(ledger: sa.Engine):
@@ -117,13 +119,13 @@ def test_two_rows_become_one_by_a_person_s_word(ledger: sa.Engine):
     receive(ledger, film(2, **OTO))
     score_next(ledger, 0.8)
     second = row_key("1.2.3", 2)
-    saying.say(ledger, second, "ben", Finding.PRESENT, NOW, ranked=True)
+    feedback.say(ledger, second, "ben", Finding.PRESENT, NOW, ranked=True)
     reading.read(ledger, "1.2.3", "ben", NOW)
     assert joining.join(ledger, second, "anna", POLICY, NOW) == "1.2.3"
     found = row(ledger, "1.2.3")
     assert (found.instances, found.risk, found.reading_state, found.identity) == (2, pytest.approx(study_risk([0.2, 0.8])), "OPEN", "")
     assert listed(ledger) == listed(ledger, text="oto") == ["1.2.3"]
-    assert saying.standing_of(ledger, "1.2.3", "ben") is not None
+    assert feedback.standing_of(ledger, "1.2.3", "ben") is not None
     assert "identity-settled" in kinds(ledger)
 
 
@@ -155,10 +157,10 @@ def two_rows(ledger: sa.Engine) -> str:
 def test_an_image_that_is_being_scored_when_its_row_joins_is_the_joined_study_s(ledger: sa.Engine):
     second = two_rows(ledger)
     score_next(ledger, 0.1)
-    claim = scoring.claim_instance(ledger, "w", LEASE)
+    claim = score.claim_instance(ledger, "w", LEASE)
     assert claim is not None
     joining.join(ledger, second, "anna", POLICY, NOW)
-    assert scoring.finish_scored(ledger, claim, score_of(0.9), POLICY, AT_ONCE, NOW)
+    assert score.finish_scored(ledger, claim, score_of(0.9), POLICY, AT_ONCE, NOW)
     found = row(ledger, "1.2.3")
     assert (found.ai_state, found.risk) == ("SCORED", pytest.approx(study_risk([0.1, 0.9])))
     assert kinds(ledger).count("scored") == 2
@@ -207,10 +209,10 @@ def test_results_of_either_row_that_were_not_sent_are_not_sent(ledger: sa.Engine
     score_next(ledger, 0.2)
     score_next(ledger, 0.8)
     publish(ledger, "2.25.1")
-    claim = delivering.claim_study(ledger, "publisher", LEASE, NOW)
+    claim = deliver.claim_study(ledger, "publisher", LEASE, NOW)
     assert claim is not None
     joining.join(ledger, second, "anna", POLICY, NOW)
-    assert not delivering.finish_published(ledger, claim, result_of("2.25.2"), ("pacs",), NOW)
+    assert not deliver.finish_published(ledger, claim, result_of("2.25.2"), ("pacs",), NOW)
     assert set(deliveries_of(ledger).values()) == {"RETRACTED"}
     publish(ledger, "2.25.3")
     assert deliveries_of(ledger)["2.25.3"] == "PENDING"

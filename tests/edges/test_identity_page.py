@@ -11,9 +11,12 @@ import sqlalchemy as sa
 from prioritizer.access import Role
 from prioritizer.clock import utc_now
 from prioritizer.config.settings import Reading
-from prioritizer.db import copies, delivering, queues, worklist
-from prioritizer.db.events import Kind
-from prioritizer.db.side_by_side import side_by_side
+from prioritizer.db.activity import queues
+from prioritizer.db.instances import differing_copies
+from prioritizer.db.instances.side_by_side import side_by_side
+from prioritizer.db.processing import deliver
+from prioritizer.db.schema.events import Kind
+from prioritizer.db.worklist import rows
 from prioritizer.identity_steps import settle
 from tests.edges.ledgers import AT_ONCE, LEASE, POLICY, film, ledger_fixture, receive, result_of, score_next  # noqa: F401
 from tests.edges.rooms import at
@@ -58,7 +61,7 @@ def test_an_administrator_settles_it(unsure: sa.Engine):
         first = browser.get("/study/1.2.3").text
         assert "Keep what is shown here" in first
         assert 'value="yes"' not in first, "nothing newer can take its place"
-        mark = copies.mark_of(unsure, "1.2.3~2")
+        mark = differing_copies.mark_of(unsure, "1.2.3~2")
         assert f'name="shown" value="{mark}"' in page
         done = browser.post("/study/1.2.3~2/identity", data={"take": "yes", "shown": mark}, follow_redirects=False)
     assert (done.status_code, done.headers["location"]) == (303, "/study/1.2.3")
@@ -97,9 +100,9 @@ def corrected(ledger: sa.Engine, folder: Path) -> Box:
     box.stored(phantom(1))
     box.receive()
     score_next(ledger, 0.9)
-    claim = delivering.claim_study(ledger, "p", LEASE, utc_now())
+    claim = deliver.claim_study(ledger, "p", LEASE, utc_now())
     assert claim is not None
-    assert delivering.finish_published(ledger, claim, result_of(), ("pacs",), utc_now())
+    assert deliver.finish_published(ledger, claim, result_of(), ("pacs",), utc_now())
     box.stored(phantom(1, PatientID="RIGHT-2", PatientName="Right^Person", PatientBirthDate="20200202"))
     box.receive()
     return box
@@ -118,12 +121,12 @@ def test_a_copy_that_waits_stands_beside_what_is_shown(ledger: sa.Engine, tmp_pa
 def test_a_result_that_is_held_back_says_so_wherever_it_is_listed(ledger: sa.Engine, tmp_path: Path):
     box = corrected(ledger, tmp_path)
     study, held = str(phantom(1).StudyInstanceUID), "held back until it is confirmed whose study it is"
-    assert [one.reason_text for one in worklist.unfinished_deliveries(ledger, study)] == [held]
+    assert [one.reason_text for one in rows.unfinished_deliveries(ledger, study)] == [held]
     assert [one.reason_text for one in queues.unfinished_deliveries(ledger, 9).rows] == [held]
     assert queues.why_unpublished(ledger, study) == held
-    assert delivering.claim_delivery(ledger, "pacs", "d", LEASE) is None
+    assert deliver.claim_delivery(ledger, "pacs", "d", LEASE) is None
     settle(box.ledger, box.spool, study, take=False, who="op", policy=POLICY, quiet=AT_ONCE)
-    assert [one.reason_text for one in worklist.unfinished_deliveries(ledger, study)] == [""]
+    assert [one.reason_text for one in rows.unfinished_deliveries(ledger, study)] == [""]
     assert queues.why_unpublished(ledger, study) == ""
 
 
@@ -131,7 +134,7 @@ def test_a_correction_names_what_changed_alone_and_refuses_nothing(ledger: sa.En
     box = corrected(ledger, tmp_path)
     study = str(phantom(1).StudyInstanceUID)
     settle(box.ledger, box.spool, study, take=True, who="op", policy=POLICY, quiet=AT_ONCE)
-    said = [event.said for event in worklist.why(ledger, study) if event.kind == Kind.CORRECTED]
+    said = [event.said for event in rows.why(ledger, study) if event.kind == Kind.CORRECTED]
     assert said == ["corrected: Patient ID, name, birth date"]
     assert box.spool.notices() == [], "what was replaced lies in quarantine; nothing was refused"
     assert [facts["reason"] for _, facts in box.spool.quarantined()] == ["a person confirmed another copy of this image"]

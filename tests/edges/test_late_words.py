@@ -17,7 +17,10 @@ from prioritizer import copies as judged
 from prioritizer import listing
 from prioritizer.access import Role
 from prioritizer.clock import utc_now
-from prioritizer.db import copies, delivering, queues, worklist
+from prioritizer.db.activity import queues
+from prioritizer.db.instances import differing_copies
+from prioritizer.db.processing import deliver
+from prioritizer.db.worklist import rows
 from prioritizer.dicom.read import attributes
 from prioritizer.dicom.spool import spool as spool_module
 from prioritizer.errors import NotAllowed
@@ -74,7 +77,7 @@ def test_who_ends_a_taking_late_overrules_no_later_word(
     later(worker)
     assert not stopped
     assert (box.row(STUDY).patient_id, in_file(box)) == ("THIRD-3", "THIRD-3")
-    file, held = box.spool.find(UID), copies.held(box.ledger, UID)
+    file, held = box.spool.find(UID), differing_copies.held(box.ledger, UID)
     assert file is not None
     assert held is not None
     assert attributes.sha256_of(file) == held.instance.sha256
@@ -150,7 +153,7 @@ def test_the_mark_of_a_page_holds_nothing_that_came_while_it_was_drawn(box: Box,
 def test_the_mark_of_the_list_holds_nothing_that_came_while_it_was_made(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
     box.stored(phantom(1, **RIGHT))
     box.receive()
-    before, genuine = copies.mark_of(box.ledger, STUDY), listing.side_by_side
+    before, genuine = differing_copies.mark_of(box.ledger, STUDY), listing.side_by_side
 
     def made(*rest: Any) -> Any:
         found = genuine(*rest)
@@ -170,7 +173,7 @@ def test_the_mark_of_the_list_holds_nothing_that_came_while_it_was_made(box: Box
 
     monkeypatch.setattr(listing, "side_by_side", aside)
     (doubt,) = listing.as_listed(box.ledger)
-    assert copies.mark_of(box.ledger, STUDY) != before
+    assert differing_copies.mark_of(box.ledger, STUDY) != before
     assert doubt["shown"] == before
 
 
@@ -192,8 +195,8 @@ def test_a_report_that_comes_first_to_an_empty_ledger_lets_no_result_of_before_o
     box.receive()
     box.chores().reconcile()
     score_next(box.ledger, 0.9)
-    assert worklist.held_after_rebuild(box.ledger) == 1
-    assert delivering.claim_study(box.ledger, "p", LEASE, utc_now() + timedelta(minutes=5)) is None
+    assert rows.held_after_rebuild(box.ledger) == 1
+    assert deliver.claim_study(box.ledger, "p", LEASE, utc_now() + timedelta(minutes=5)) is None
 
 
 def test_a_copy_decided_against_in_a_lost_ledger_is_asked_about_though_a_new_image_came_first(box: Box) -> None:
@@ -211,10 +214,10 @@ def test_a_copy_decided_against_in_a_lost_ledger_is_asked_about_though_a_new_ima
     box.receive()
     score_next(box.ledger, 0.3)
     assert "only a copy is left of image" in box.row(STUDY).identity
-    assert delivering.claim_study(box.ledger, "p", LEASE, utc_now() + timedelta(minutes=5)) is None
+    assert deliver.claim_study(box.ledger, "p", LEASE, utc_now() + timedelta(minutes=5)) is None
     assert queues.why_unpublished(box.ledger, STUDY)
     settle(box, take=False)
-    assert delivering.claim_study(box.ledger, "p", LEASE, utc_now() + timedelta(minutes=5)) is not None
+    assert deliver.claim_study(box.ledger, "p", LEASE, utc_now() + timedelta(minutes=5)) is not None
 
 
 def test_an_older_copy_that_is_sent_again_after_a_newer_was_taken_is_asked_about(box: Box) -> None:

@@ -13,14 +13,21 @@ import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
 
 from prioritizer.calibration.maps import Calibration
-from prioritizer.db import connect, delivering, housekeeping, queues, reading, receiving, retention, scoring, senders, worklist
-from prioritizer.db.delivering import ClaimedDelivery
-from prioritizer.db.events import Kind, record
-from prioritizer.db.housekeeping import Alarm
-from prioritizer.db.ordering import View
-from prioritizer.db.retention import Deadlines
-from prioritizer.db.scoring import ClaimedInstance
-from prioritizer.db.tables import deliveries, instances, scores, studies
+from prioritizer.db.activity import queues, senders
+from prioritizer.db.instances import retention
+from prioritizer.db.instances.retention import Deadlines
+from prioritizer.db.order.order import View
+from prioritizer.db.processing import deliver as processing_deliver
+from prioritizer.db.processing import housekeeping
+from prioritizer.db.processing import receive as processing_receive
+from prioritizer.db.processing import score as processing_score
+from prioritizer.db.processing.deliver import ClaimedDelivery
+from prioritizer.db.processing.housekeeping import Alarm
+from prioritizer.db.processing.score import ClaimedInstance
+from prioritizer.db.schema import connect
+from prioritizer.db.schema.events import Kind, record
+from prioritizer.db.schema.tables import deliveries, instances, scores, studies
+from prioritizer.db.worklist import reading, rows
 from prioritizer.errors import ConfigError, NotAllowed, NotFound, Transient
 from prioritizer.ranking.deadlines import Policy, Stage
 from prioritizer.ranking.study_risk import study_risk
@@ -65,11 +72,11 @@ def arrows(table: Mapping[StrEnum, frozenset[StrEnum]]) -> set[tuple[str, str]]:
 
 
 def instance_state(ledger: sa.Engine) -> str:
-    return worklist.study_instances(ledger, "1.2.3")[0].state
+    return rows.study_instances(ledger, "1.2.3")[0].state
 
 
 def finish_unscored(ledger: sa.Engine, claim: ClaimedInstance, state: InstanceState) -> bool:
-    return scoring.finish_unscored(ledger, claim, state, "x", f"it is {state}", POLICY, NOW)
+    return processing_score.finish_unscored(ledger, claim, state, "x", f"it is {state}", POLICY, NOW)
 
 
 ANOTHER = replace(
@@ -82,29 +89,29 @@ ANOTHER = replace(
 def another_bundle_without_pixels(ledger: sa.Engine) -> None:
     with connect.writing(ledger) as tx:
         tx.exec_driver_sql("UPDATE instances SET pixels_deleted_at = received_at")
-    scoring.another_bundle(ledger, ANOTHER, NOW)
+    processing_score.another_bundle(ledger, ANOTHER, NOW)
 
 
 INSTANCE_VERBS: dict[str, Callable[[sa.Engine, ClaimedInstance], object]] = {
-    "score": lambda db, claim: scoring.finish_scored(db, claim, score_of(0.2), POLICY, AT_ONCE, NOW),
+    "score": lambda db, claim: processing_score.finish_scored(db, claim, score_of(0.2), POLICY, AT_ONCE, NOW),
     "ineligible": lambda db, claim: finish_unscored(db, claim, InstanceState.INELIGIBLE),
     "fail": lambda db, claim: finish_unscored(db, claim, InstanceState.FAILED),
-    "put back": lambda db, claim: scoring.put_back(db, claim, timedelta(0), NOW),
-    "requeue": lambda db, claim: scoring.requeue(db, "1.2.3", "op", POLICY, NOW),
+    "put back": lambda db, claim: processing_score.put_back(db, claim, timedelta(0), NOW),
+    "requeue": lambda db, claim: processing_score.requeue(db, "1.2.3", "op", POLICY, NOW),
     "receive again": lambda db, claim: receive(db, film()),
-    "discard": lambda db, claim: scoring.discard_failed(db, "1.2.3", "op", "a wedge", POLICY, NOW),
-    "another bundle": lambda db, claim: scoring.another_bundle(db, ANOTHER, NOW),
+    "discard": lambda db, claim: processing_score.discard_failed(db, "1.2.3", "op", "a wedge", POLICY, NOW),
+    "another bundle": lambda db, claim: processing_score.another_bundle(db, ANOTHER, NOW),
     "another bundle, pixels gone": lambda db, claim: another_bundle_without_pixels(db),
-    "rerank": lambda db, claim: scoring.rerank_open(db, POLICY, "test", NOW),
+    "rerank": lambda db, claim: processing_score.rerank_open(db, POLICY, "test", NOW),
 }
 
 
 def bring_instance_to(ledger: sa.Engine, state: InstanceState) -> ClaimedInstance:
     receive(ledger, film())
-    claim = scoring.claim_instance(ledger, "w", LEASE)
+    claim = processing_score.claim_instance(ledger, "w", LEASE)
     assert claim is not None
     if state is InstanceState.SCORED:
-        scoring.finish_scored(ledger, claim, score_of(0.2), POLICY, AT_ONCE, NOW)
+        processing_score.finish_scored(ledger, claim, score_of(0.2), POLICY, AT_ONCE, NOW)
     elif state is not InstanceState.RECEIVED:
         finish_unscored(ledger, claim, state)
     return claim
@@ -143,7 +150,7 @@ READING_VERBS: dict[str, Callable[[sa.Engine], object]] = {
     "pin": lambda db: reading.pin(db, "1.2.3", "Dr. A", POLICY, NOW),
     "overdue": lambda db: reading.mark_overdue(db, NOW + timedelta(days=9)),
     "expire": lambda db: reading.expire(db, NOW + timedelta(days=9), NOW),
-    "requeue": lambda db: scoring.requeue(db, "1.2.3", "op", POLICY, NOW),
+    "requeue": lambda db: processing_score.requeue(db, "1.2.3", "op", POLICY, NOW),
 }
 
 
@@ -159,7 +166,7 @@ def test_a_reading_walks_exactly_as_its_table_says(ledger: sa.Engine):
                 reading.read(ledger, "1.2.3", "Dr. A", NOW)
             with suppress(NotAllowed):
                 verb(ledger)
-            seen.add((start, worklist.study(ledger, "1.2.3").reading_state))
+            seen.add((start, rows.study(ledger, "1.2.3").reading_state))
     assert {(a, b) for a, b in seen if a != b} == arrows(READING_TRANSITIONS)
 
 
@@ -185,10 +192,10 @@ def another_sent_and_the_same_again(ledger: sa.Engine) -> None:
 
 
 DELIVERY_VERBS: dict[str, Callable[[sa.Engine, ClaimedDelivery], object]] = {
-    "sent": lambda db, claim: delivering.finish_delivery(db, claim, DeliveryState.SENT, "", NOW),
-    "rejected": lambda db, claim: delivering.finish_delivery(db, claim, DeliveryState.REJECTED, "no", NOW),
-    "put back": lambda db, claim: delivering.put_delivery_back(db, claim, timedelta(0), "busy", NOW),
-    "requeue": lambda db, claim: delivering.requeue_deliveries(db, "1.2.3", "op", NOW),
+    "sent": lambda db, claim: processing_deliver.finish_delivery(db, claim, DeliveryState.SENT, "", NOW),
+    "rejected": lambda db, claim: processing_deliver.finish_delivery(db, claim, DeliveryState.REJECTED, "no", NOW),
+    "put back": lambda db, claim: processing_deliver.put_delivery_back(db, claim, timedelta(0), "busy", NOW),
+    "requeue": lambda db, claim: processing_deliver.requeue_deliveries(db, "1.2.3", "op", NOW),
     "newer revision": lambda db, claim: newer_revision(db),
     "the same object again": lambda db, claim: the_same_again(db),
     "another sent, and the same again": lambda db, claim: another_sent_and_the_same_again(db),
@@ -202,10 +209,10 @@ def test_a_delivery_walks_exactly_as_its_table_says(ledger: sa.Engine):
             empty(ledger)
             scored(ledger)
             publish(ledger)
-            claim = delivering.claim_delivery(ledger, "pacs", "w", LEASE)
+            claim = processing_deliver.claim_delivery(ledger, "pacs", "w", LEASE)
             assert claim is not None
             if start in (DeliveryState.SENT, DeliveryState.REJECTED):
-                delivering.finish_delivery(ledger, claim, start, "", NOW)
+                processing_deliver.finish_delivery(ledger, claim, start, "", NOW)
             if start is DeliveryState.RETRACTED:
                 receive(ledger, film(9))
                 score_next(ledger, 0.9)
@@ -219,9 +226,9 @@ def test_a_delivery_walks_exactly_as_its_table_says(ledger: sa.Engine):
 def test_a_delivery_is_not_committed_before_it_was_sent(ledger: sa.Engine):
     scored(ledger)
     publish(ledger)
-    claim = delivering.claim_delivery(ledger, "pacs", "w", LEASE)
+    claim = processing_deliver.claim_delivery(ledger, "pacs", "w", LEASE)
     assert claim is not None
-    assert not delivering.finish_delivery(ledger, claim, DeliveryState.COMMITTED, "", NOW)
+    assert not processing_deliver.finish_delivery(ledger, claim, DeliveryState.COMMITTED, "", NOW)
     assert deliveries_of(ledger) == {"2.25.1": "PENDING"}
 
 
@@ -246,17 +253,17 @@ def test_the_database_refuses_a_probability_that_is_none(ledger: sa.Engine):
 
 def test_a_received_study_is_on_the_list_at_once_in_the_neutral_band(ledger: sa.Engine):
     receive(ledger, film())
-    row = worklist.study(ledger, "1.2.3")
+    row = rows.study(ledger, "1.2.3")
     assert listed(ledger) == ["1.2.3"]
     assert (row.band, row.ai_state, row.due_at) == ("NEUTRAL", "WAITING", NOW + POLICY.neutral)
 
 
 def test_receiving_again_changes_nothing(ledger: sa.Engine):
     assert receive(ledger, film()) == 1
-    before = worklist.study(ledger, "1.2.3")
+    before = rows.study(ledger, "1.2.3")
     assert receive(ledger, film(at=LATER, patient_name="Other^Name")) == 0
     assert receive(ledger, film(), film()) == 0
-    assert worklist.study(ledger, "1.2.3") == before
+    assert rows.study(ledger, "1.2.3") == before
     assert kinds(ledger) == ["arrived"]
 
 
@@ -266,59 +273,59 @@ def test_two_copies_in_one_batch_are_entered_once(ledger: sa.Engine):
 
 def test_an_unreadable_instance_is_listed_with_its_reason(ledger: sa.Engine):
     receive(ledger, film(), unreadable="the header cannot be read")
-    row = worklist.study(ledger, "1.2.3")
+    row = rows.study(ledger, "1.2.3")
     assert (row.ai_state, row.ai_reason) == ("FAILED", "the header cannot be read")
     assert listed(ledger) == ["1.2.3"]
-    assert scoring.claim_instance(ledger, "w", LEASE) is None
+    assert processing_score.claim_instance(ledger, "w", LEASE) is None
 
 
 def test_a_new_image_of_an_unscored_study_is_waited_for(ledger: sa.Engine):
     receive(ledger, film(), unreadable="the header cannot be read")
     receive(ledger, film(2))
-    assert worklist.study(ledger, "1.2.3").ai_state == "WAITING"
+    assert rows.study(ledger, "1.2.3").ai_state == "WAITING"
 
 
 def test_an_image_with_a_stat_order_makes_its_study_stat(ledger: sa.Engine):
     receive(ledger, film(1, "1.2.1"), film())
     receive(ledger, film(2, priority="HIGH"))
     assert listed(ledger) == ["1.2.3", "1.2.1"]
-    assert worklist.study(ledger, "1.2.3").due_at == NOW
+    assert rows.study(ledger, "1.2.3").due_at == NOW
 
 
 def test_what_only_says_that_it_is_a_result_is_listed_with_its_reason_and_never_scored(ledger: sa.Engine):
     receive(ledger, film(1, made_by_us=True))
     assert listed(ledger) == ["1.2.3"]
-    assert scoring.claim_instance(ledger, "w", LEASE) is None
+    assert processing_score.claim_instance(ledger, "w", LEASE) is None
     assert instance_state(ledger) == "INELIGIBLE"
-    row = worklist.study(ledger, "1.2.3")
-    assert (row.ai_state, row.ai_reason) == ("NOT_SCORED", receiving.NO_RESULT_OF_OURS)
+    row = rows.study(ledger, "1.2.3")
+    assert (row.ai_state, row.ai_reason) == ("NOT_SCORED", processing_receive.NO_RESULT_OF_OURS)
 
 
 def test_an_image_that_says_that_it_is_a_result_opens_a_read_study(ledger: sa.Engine):
     scored(ledger)
     reading.read(ledger, "1.2.3", "Dr. A", NOW)
     receive(ledger, film(7, made_by_us=True))
-    assert worklist.study(ledger, "1.2.3").reading_state == "OPEN"
+    assert rows.study(ledger, "1.2.3").reading_state == "OPEN"
 
 
 def test_our_own_object_changes_nothing_of_its_study(ledger: sa.Engine):
     scored(ledger)
     publish(ledger)
     reading.read(ledger, "1.2.3", "Dr. A", NOW)
-    before = worklist.study(ledger, "1.2.3")
+    before = rows.study(ledger, "1.2.3")
     receive(ledger, own_object(ledger, at=LATER, priority="STAT"))
-    assert worklist.study(ledger, "1.2.3") == before
-    assert delivering.claim_study(ledger, "w", LEASE, LATER) is None
+    assert rows.study(ledger, "1.2.3") == before
+    assert processing_deliver.claim_study(ledger, "w", LEASE, LATER) is None
 
 
 def test_our_own_object_says_nothing_about_an_unscored_study(ledger: sa.Engine):
     claim = bring_instance_to(ledger, InstanceState.INELIGIBLE)
     receive(ledger, own_object(ledger))
-    scoring.requeue(ledger, claim.instance.sop_instance_uid, "op", POLICY, NOW)
-    again = scoring.claim_instance(ledger, "w", LEASE)
+    processing_score.requeue(ledger, claim.instance.sop_instance_uid, "op", POLICY, NOW)
+    again = processing_score.claim_instance(ledger, "w", LEASE)
     assert again is not None
     finish_unscored(ledger, again, InstanceState.INELIGIBLE)
-    assert worklist.study(ledger, "1.2.3").ai_reason == "it is INELIGIBLE"
+    assert rows.study(ledger, "1.2.3").ai_reason == "it is INELIGIBLE"
 
 
 def test_a_film_lists_a_study_that_an_earlier_version_did_not_list_by_its_own_arrival(ledger: sa.Engine):
@@ -326,7 +333,7 @@ def test_a_film_lists_a_study_that_an_earlier_version_did_not_list_by_its_own_ar
     with ledger.begin() as tx:
         tx.execute(sa.update(studies).values(listed=False))
     receive(ledger, film(2, at=LATER))
-    row = worklist.study(ledger, "1.2.3")
+    row = rows.study(ledger, "1.2.3")
     assert listed(ledger) == ["1.2.3"]
     assert (row.first_received_at, row.due_at, row.patient_name) == (LATER, LATER + POLICY.neutral, "Muster^Anna")
 
@@ -335,7 +342,7 @@ def test_a_late_image_opens_a_read_study_again(ledger: sa.Engine):
     scored(ledger)
     reading.read(ledger, "1.2.3", "Dr. A", NOW)
     receive(ledger, film(2, at=LATER))
-    row = worklist.study(ledger, "1.2.3")
+    row = rows.study(ledger, "1.2.3")
     assert listed(ledger) == ["1.2.3"]
     assert (row.reader, row.read_at, row.instances) == (None, None, 2)
     assert kinds(ledger).count("late-instance") == 1
@@ -347,7 +354,7 @@ def test_a_late_image_is_scored_and_published_as_a_new_revision(ledger: sa.Engin
     deliver(ledger)
     receive(ledger, film(2))
     score_next(ledger, 0.8)
-    claim = delivering.claim_study(ledger, "w", LEASE, NOW)
+    claim = processing_deliver.claim_study(ledger, "w", LEASE, NOW)
     assert claim is not None
     assert (claim.revision, claim.source_instance_uid, claim.probability, claim.band) == (2, "1.2.3.2", 0.8, "HIGH")
 
@@ -364,13 +371,13 @@ def test_an_expired_study_with_a_late_image_is_on_the_list_again(ledger: sa.Engi
 def test_a_notice_is_entered_once(ledger: sa.Engine):
     notice = {"kind": "refused-association", "address": "10.0.0.1", "calling_ae": "X", "reason": "not listed", "code": "peer"}
     for _ in range(2):
-        receiving.record_notice(ledger, "n1.json", notice, NOW, NOW)
+        processing_receive.record_notice(ledger, "n1.json", notice, NOW, NOW)
     (row,) = senders.newest_notices(ledger, 9).rows
     assert (row.kind, row.address, row.calling_ae, row.detail) == ("refused-association", "10.0.0.1", "X", {"code": "peer"})
 
 
 def test_a_notice_of_a_hostile_title_is_entered_too(ledger: sa.Engine):
-    receiving.record_notice(ledger, "n1.json", {"kind": "quarantined", "calling_ae": "A\0B", "detail": "\0"}, NOW, NOW)
+    processing_receive.record_notice(ledger, "n1.json", {"kind": "quarantined", "calling_ae": "A\0B", "detail": "\0"}, NOW, NOW)
     assert senders.newest_notices(ledger, 9).rows[0].calling_ae == "A\N{REPLACEMENT CHARACTER}B"
 
 
@@ -382,7 +389,7 @@ def pixels_are_gone(ledger: sa.Engine, uid: str) -> None:
 def test_the_ledger_knows_which_files_it_expects(ledger: sa.Engine):
     receive(ledger, film(1), film(2))
     pixels_are_gone(ledger, "1.2.3.2")
-    assert receiving.known_instances(ledger) == {"1.2.3.1": True, "1.2.3.2": False}
+    assert processing_receive.known_instances(ledger) == {"1.2.3.1": True, "1.2.3.2": False}
 
 
 # --- scoring -----------------------------------------------------------------------------------------------------------------
@@ -390,7 +397,7 @@ def test_the_ledger_knows_which_files_it_expects(ledger: sa.Engine):
 
 def test_a_score_carries_its_provenance(ledger: sa.Engine):
     scored(ledger)
-    (row,) = worklist.study_instances(ledger, "1.2.3")
+    (row,) = rows.study_instances(ledger, "1.2.3")
     assert (row.bundle_digest, row.calibration_id, row.engine, row.precision) == ("d" * 64, "c1", "openvino-1", "f32")
 
 
@@ -398,7 +405,7 @@ def test_the_highest_probability_decides_the_study(ledger: sa.Engine):
     receive(ledger, *(film(number) for number in range(3)))
     for probability in (0.2, 0.9, 0.4):
         score_next(ledger, probability)
-    row = worklist.study(ledger, "1.2.3")
+    row = rows.study(ledger, "1.2.3")
     assert row.risk == pytest.approx(study_risk([0.2, 0.9, 0.4]))
     assert 0.8 < row.risk < 0.9
     assert (row.band, row.due_at) == ("HIGH", NOW + POLICY.high)
@@ -407,10 +414,10 @@ def test_the_highest_probability_decides_the_study(ledger: sa.Engine):
 def test_an_image_out_of_scope_does_not_lower_its_study(ledger: sa.Engine):
     receive(ledger, film(1), film(2))
     score_next(ledger, 0.9)
-    claim = scoring.claim_instance(ledger, "w", LEASE)
+    claim = processing_score.claim_instance(ledger, "w", LEASE)
     assert claim is not None
     finish_unscored(ledger, claim, InstanceState.INELIGIBLE)
-    row = worklist.study(ledger, "1.2.3")
+    row = rows.study(ledger, "1.2.3")
     assert (row.ai_state, row.ai_reason, row.risk) == ("SCORED", "", 0.9)
 
 
@@ -419,38 +426,38 @@ def test_an_unscored_study_stays_listed_in_its_place_with_the_reason(ledger: sa.
     receive(ledger, film(1, "1.2.1", NOW - timedelta(minutes=1)))
     assert score_next(ledger, 0.1)
     bring_instance_to(ledger, state)
-    row = worklist.study(ledger, "1.2.3")
+    row = rows.study(ledger, "1.2.3")
     assert (row.ai_state, row.ai_reason, row.band) == (ai_state, f"it is {state}", "NEUTRAL")
     assert listed(ledger) == ["1.2.1", "1.2.3"]
 
 
 def test_requeued_instances_are_scored_again(ledger: sa.Engine):
     bring_instance_to(ledger, InstanceState.FAILED)
-    assert scoring.requeue(ledger, "1.2.3", "op", POLICY, NOW) == 1
-    assert worklist.study(ledger, "1.2.3").ai_state == "WAITING"
+    assert processing_score.requeue(ledger, "1.2.3", "op", POLICY, NOW) == 1
+    assert rows.study(ledger, "1.2.3").ai_state == "WAITING"
     claim = score_next(ledger, 0.9)
     assert claim.attempts == 1
-    assert worklist.study(ledger, "1.2.3").band == "HIGH"
+    assert rows.study(ledger, "1.2.3").band == "HIGH"
 
 
 def test_a_scored_study_has_nothing_to_requeue(ledger: sa.Engine):
     scored(ledger)
     with pytest.raises(NotAllowed):
-        scoring.requeue(ledger, "1.2.3", "op", POLICY, NOW)
+        processing_score.requeue(ledger, "1.2.3", "op", POLICY, NOW)
 
 
 def test_an_unknown_study_cannot_be_requeued(ledger: sa.Engine):
     with pytest.raises(NotFound):
-        scoring.requeue(ledger, "9.9", "op", POLICY, NOW)
+        processing_score.requeue(ledger, "9.9", "op", POLICY, NOW)
     with pytest.raises(NotFound):
-        delivering.requeue_deliveries(ledger, "9.9", "op", NOW)
+        processing_deliver.requeue_deliveries(ledger, "9.9", "op", NOW)
 
 
 def test_an_instance_without_pixels_cannot_be_requeued(ledger: sa.Engine):
     bring_instance_to(ledger, InstanceState.FAILED)
     pixels_are_gone(ledger, "1.2.3.1")
     with pytest.raises(NotAllowed, match="send the study again"):
-        scoring.requeue(ledger, "1.2.3", "op", POLICY, NOW)
+        processing_score.requeue(ledger, "1.2.3", "op", POLICY, NOW)
 
 
 def test_too_many_raised_studies_suspend_raising(ledger: sa.Engine):
@@ -458,9 +465,9 @@ def test_too_many_raised_studies_suspend_raising(ledger: sa.Engine):
     for number in range(6):
         receive(ledger, film(1, f"1.2.{number}", NOW + timedelta(seconds=number)))
         score_next(ledger, 0.9, policy)
-    assert worklist.raising_is_suspended(ledger, policy)
-    assert worklist.study(ledger, "1.2.0").due_at == NOW + policy.high
-    last = worklist.study(ledger, "1.2.5")
+    assert rows.raising_is_suspended(ledger, policy)
+    assert rows.study(ledger, "1.2.0").due_at == NOW + policy.high
+    last = rows.study(ledger, "1.2.5")
     assert last.due_at == last.first_received_at + policy.neutral
     assert "raising is suspended" in last.place_reason
 
@@ -468,9 +475,9 @@ def test_too_many_raised_studies_suspend_raising(ledger: sa.Engine):
 def test_reranking_moves_every_open_study_in_one_transaction(ledger: sa.Engine, monkeypatch: pytest.MonkeyPatch):
     for number in range(4):
         scored(ledger, f"1.2.{number}", 0.9, NOW + timedelta(minutes=number))
-    before = worklist.rows(ledger)
+    before = rows.rows(ledger)
     shadow = Policy(t_high=0.5, stage=Stage.SHADOW)
-    put_in_place = scoring.put_in_place
+    put_in_place = processing_score.put_in_place
 
     def dies_at_the_third(tx, uid, *rest, **more):
         if uid == "1.2.2":
@@ -478,31 +485,31 @@ def test_reranking_moves_every_open_study_in_one_transaction(ledger: sa.Engine, 
         return put_in_place(tx, uid, *rest, **more)
 
     with monkeypatch.context() as patched:
-        patched.setattr(scoring, "put_in_place", dies_at_the_third)
+        patched.setattr(processing_score, "put_in_place", dies_at_the_third)
         with pytest.raises(RuntimeError):
-            scoring.rerank_open(ledger, shadow, "stage", NOW)
-    assert worklist.rows(ledger) == before
-    assert scoring.rerank_open(ledger, shadow, "stage", NOW) == 4
+            processing_score.rerank_open(ledger, shadow, "stage", NOW)
+    assert rows.rows(ledger) == before
+    assert processing_score.rerank_open(ledger, shadow, "stage", NOW) == 4
 
 
 def test_reranking_with_the_same_policy_moves_nothing(ledger: sa.Engine):
     for number, probability in enumerate((0.9, 0.1, 0.6)):
         scored(ledger, f"1.2.{number}", probability)
-    assert scoring.rerank_open(ledger, POLICY, "again", NOW) == 0
+    assert processing_score.rerank_open(ledger, POLICY, "again", NOW) == 0
 
 
 def test_a_dead_model_leaves_the_list_in_order_of_arrival(ledger: sa.Engine):
     for number, probability in enumerate((0.1, 0.9, 0.2, 0.8)):
         scored(ledger, f"1.2.{number}", probability, NOW + timedelta(minutes=number))
     assert listed(ledger) == ["1.2.1", "1.2.3", "1.2.0", "1.2.2"]
-    scoring.rerank_open(ledger, Policy(t_high=2.0), "AI is off", NOW)
+    processing_score.rerank_open(ledger, Policy(t_high=2.0), "AI is off", NOW)
     assert listed(ledger) == ["1.2.0", "1.2.1", "1.2.2", "1.2.3"]
 
 
 def test_read_studies_are_not_reranked(ledger: sa.Engine):
     scored(ledger, probability=0.9)
     reading.read(ledger, "1.2.3", "Dr. A", NOW)
-    assert scoring.rerank_open(ledger, Policy(t_high=2.0), "AI is off", NOW) == 0
+    assert processing_score.rerank_open(ledger, Policy(t_high=2.0), "AI is off", NOW) == 0
 
 
 # --- reading -----------------------------------------------------------------------------------------------------------------
@@ -519,7 +526,7 @@ def test_a_claim_can_be_taken_over_and_that_is_told(ledger: sa.Engine):
     receive(ledger, film())
     reading.claim(ledger, "1.2.3", "Dr. A", LEASE, NOW)
     reading.claim(ledger, "1.2.3", "Dr. B", LEASE, NOW, take_over=True)
-    assert worklist.study(ledger, "1.2.3").reader == "Dr. B"
+    assert rows.study(ledger, "1.2.3").reader == "Dr. B"
     assert kinds(ledger) == ["arrived", "claimed", "taken-over"]
     with pytest.raises(NotAllowed, match=r"Dr\. B has this study"):
         reading.read(ledger, "1.2.3", "Dr. A", NOW)
@@ -529,7 +536,7 @@ def test_claiming_ones_own_again_renews_it_silently(ledger: sa.Engine):
     receive(ledger, film())
     reading.claim(ledger, "1.2.3", "Dr. A", LEASE, NOW)
     reading.claim(ledger, "1.2.3", "Dr. A", LEASE, NOW + timedelta(minutes=2))
-    row = worklist.study(ledger, "1.2.3")
+    row = rows.study(ledger, "1.2.3")
     assert (row.reader_since, row.reader_until) == (NOW, NOW + timedelta(minutes=2) + LEASE)
     assert kinds(ledger) == ["arrived", "claimed"]
 
@@ -538,7 +545,7 @@ def test_a_claim_that_ran_out_is_free_for_another(ledger: sa.Engine):
     receive(ledger, film())
     reading.claim(ledger, "1.2.3", "Dr. A", LEASE, NOW)
     reading.claim(ledger, "1.2.3", "Dr. B", LEASE, LATER)
-    assert worklist.study(ledger, "1.2.3").reader == "Dr. B"
+    assert rows.study(ledger, "1.2.3").reader == "Dr. B"
 
 
 def test_a_claim_that_ran_out_is_ended_and_told(ledger: sa.Engine):
@@ -546,7 +553,7 @@ def test_a_claim_that_ran_out_is_ended_and_told(ledger: sa.Engine):
     reading.claim(ledger, "1.2.3", "Dr. A", LEASE, NOW)
     assert reading.end_expired_claims(ledger, NOW) == 0
     assert reading.end_expired_claims(ledger, NOW + LEASE) == 1
-    assert (worklist.study(ledger, "1.2.3").reading_state, kinds(ledger)[-1]) == ("OPEN", "lease-ended")
+    assert (rows.study(ledger, "1.2.3").reading_state, kinds(ledger)[-1]) == ("OPEN", "lease-ended")
 
 
 def test_only_its_reader_releases_a_study(ledger: sa.Engine):
@@ -555,7 +562,7 @@ def test_only_its_reader_releases_a_study(ledger: sa.Engine):
     with pytest.raises(NotAllowed, match=r"Dr\. A has this study"):
         reading.release(ledger, "1.2.3", "Dr. B", NOW)
     reading.release(ledger, "1.2.3", "Dr. B", NOW, force=True)
-    assert worklist.study(ledger, "1.2.3").reading_state == "OPEN"
+    assert rows.study(ledger, "1.2.3").reading_state == "OPEN"
 
 
 def test_a_read_study_leaves_the_list_and_stays_in_its_view(ledger: sa.Engine):
@@ -570,7 +577,7 @@ def test_a_pin_is_taken_back(ledger: sa.Engine):
     receive(ledger, film())
     reading.pin(ledger, "1.2.3", "Dr. A", POLICY, NOW)
     reading.pin(ledger, "1.2.3", "Dr. A", POLICY, NOW, remove=True)
-    row = worklist.study(ledger, "1.2.3")
+    row = rows.study(ledger, "1.2.3")
     assert (row.stat, row.pinned_by, row.due_at) == (False, None, NOW + POLICY.neutral)
     assert kinds(ledger) == ["arrived", "pinned", "placed", "unpinned", "placed"]
 
@@ -579,7 +586,7 @@ def test_taking_a_pin_back_leaves_the_orders_own_stat(ledger: sa.Engine):
     receive(ledger, film(priority="STAT"))
     reading.pin(ledger, "1.2.3", "Dr. A", POLICY, NOW)
     reading.pin(ledger, "1.2.3", "Dr. A", POLICY, NOW, remove=True)
-    assert worklist.study(ledger, "1.2.3").stat
+    assert rows.study(ledger, "1.2.3").stat
     with pytest.raises(NotAllowed, match="its order is STAT"):
         reading.pin(ledger, "1.2.3", "Dr. A", POLICY, NOW, remove=True)
 
@@ -610,8 +617,8 @@ def test_a_study_past_its_deadline_is_overdue_once(ledger: sa.Engine):
 def test_an_overdue_study_stays_overdue_when_only_the_words_change(ledger: sa.Engine):
     receive(ledger, film())
     reading.mark_overdue(ledger, LATER + POLICY.neutral)
-    scoring.rerank_open(ledger, Policy(stage=Stage.PILOT), "stage", LATER)
-    assert worklist.study(ledger, "1.2.3").overdue_at is not None
+    processing_score.rerank_open(ledger, Policy(stage=Stage.PILOT), "stage", LATER)
+    assert rows.study(ledger, "1.2.3").overdue_at is not None
 
 
 @pytest.mark.parametrize("state", ["stat", "read"])
@@ -628,7 +635,7 @@ def test_a_study_open_for_too_long_moves_to_its_own_view(ledger: sa.Engine):
     assert reading.expire(ledger, LATER, LATER) == 1
     assert reading.expire(ledger, LATER, LATER) == 0
     assert (listed(ledger), listed(ledger, view=View.EXPIRED)) == ([], ["1.2.3"])
-    assert worklist.counts(ledger).expired == 1
+    assert rows.counts(ledger).expired == 1
 
 
 # --- publishing and delivering --------------------------------------------------------------------------------------------------
@@ -636,17 +643,17 @@ def test_a_study_open_for_too_long_moves_to_its_own_view(ledger: sa.Engine):
 
 def test_a_study_is_published_after_its_quiet_time(ledger: sa.Engine):
     receive(ledger, film())
-    claim = scoring.claim_instance(ledger, "w", LEASE)
+    claim = processing_score.claim_instance(ledger, "w", LEASE)
     assert claim is not None
-    quiet = receiving.Quiet(quiet=timedelta(hours=1), ceiling=timedelta(hours=2))
-    scoring.finish_scored(ledger, claim, score_of(0.2), POLICY, quiet, NOW)
-    assert delivering.claim_study(ledger, "w", LEASE, NOW) is None
+    quiet = processing_receive.Quiet(quiet=timedelta(hours=1), ceiling=timedelta(hours=2))
+    processing_score.finish_scored(ledger, claim, score_of(0.2), POLICY, quiet, NOW)
+    assert processing_deliver.claim_study(ledger, "w", LEASE, NOW) is None
 
 
 def test_another_image_starts_the_quiet_time_anew_up_to_the_ceiling(ledger: sa.Engine):
     scored(ledger)
-    quiet = receiving.Quiet(quiet=timedelta(hours=1), ceiling=timedelta(hours=2))
-    receiving.receive(ledger, [receiving.Arrival(instance=film(2))], POLICY, quiet, NOW)
+    quiet = processing_receive.Quiet(quiet=timedelta(hours=1), ceiling=timedelta(hours=2))
+    processing_receive.receive(ledger, [processing_receive.Arrival(instance=film(2))], POLICY, quiet, NOW)
     with connect.reading(ledger) as tx:
         not_before, publish_by = tx.execute(sa.select(studies.c.not_before, studies.c.publish_by)).one()
     assert (not_before, publish_by) == (NOW + AT_ONCE.ceiling, NOW + AT_ONCE.ceiling)
@@ -655,20 +662,20 @@ def test_another_image_starts_the_quiet_time_anew_up_to_the_ceiling(ledger: sa.E
 def test_a_study_with_an_image_still_to_score_waits_until_the_ceiling(ledger: sa.Engine):
     receive(ledger, film(1), film(2))
     score_next(ledger, 0.2)
-    assert delivering.claim_study(ledger, "w", LEASE, NOW) is None
-    assert delivering.claim_study(ledger, "w", LEASE, NOW + AT_ONCE.ceiling) is not None
+    assert processing_deliver.claim_study(ledger, "w", LEASE, NOW) is None
+    assert processing_deliver.claim_study(ledger, "w", LEASE, NOW + AT_ONCE.ceiling) is not None
 
 
 @pytest.mark.parametrize("state", [InstanceState.FAILED, InstanceState.INELIGIBLE])
 def test_an_unscored_study_is_not_published(ledger: sa.Engine, state: InstanceState):
     bring_instance_to(ledger, state)
-    assert delivering.claim_study(ledger, "w", LEASE, LATER) is None
+    assert processing_deliver.claim_study(ledger, "w", LEASE, LATER) is None
 
 
 def test_a_published_study_is_not_published_again(ledger: sa.Engine):
     scored(ledger)
     publish(ledger)
-    assert delivering.claim_study(ledger, "w", LEASE, LATER) is None
+    assert processing_deliver.claim_study(ledger, "w", LEASE, LATER) is None
 
 
 def test_the_same_object_again_sends_nothing(ledger: sa.Engine):
@@ -686,7 +693,7 @@ def test_a_newer_revision_retracts_what_was_not_sent(ledger: sa.Engine):
     publish(ledger, "2.25.1", ("fast", "slow"))
     deliver(ledger, destination="fast")
     newer_revision(ledger)
-    states = {(row.result_uid, row.destination): row.state for row in worklist.unfinished_deliveries(ledger, "1.2.3")}
+    states = {(row.result_uid, row.destination): row.state for row in rows.unfinished_deliveries(ledger, "1.2.3")}
     assert states == {("2.25.1", "fast"): "SENT", ("2.25.1", "slow"): "RETRACTED", ("2.25.2", "pacs"): "PENDING"}
 
 
@@ -706,7 +713,7 @@ def test_what_was_sent_before_another_is_sent_again_when_it_is_the_result_again(
     deliver(ledger)
     another_sent_and_the_same_again(ledger)
     assert deliveries_of(ledger) == {"2.25.1": "PENDING", "2.25.2": "SENT"}
-    said = [event.said for event in worklist.why(ledger, "1.2.3")]
+    said = [event.said for event in rows.why(ledger, "1.2.3")]
     assert "pacs holds result 2.25.2, sent last; the study's result is 2.25.1 again" in said
     deliver(ledger)
     assert deliveries_of(ledger) == {"2.25.1": "SENT", "2.25.2": "SENT"}
@@ -731,7 +738,7 @@ def test_of_two_destinations_only_the_one_that_was_sent_another_is_sent_the_firs
     publish(ledger, "2.25.2", ("fast", "slow"))
     deliver(ledger, destination="fast")
     the_same_again(ledger)
-    states = {(row.result_uid[-1], row.destination): row.state for row in worklist.unfinished_deliveries(ledger, "1.2.3")}
+    states = {(row.result_uid[-1], row.destination): row.state for row in rows.unfinished_deliveries(ledger, "1.2.3")}
     assert states == {("1", "fast"): "PENDING", ("1", "slow"): "SENT", ("2", "fast"): "SENT", ("2", "slow"): "RETRACTED"}
 
 
@@ -740,62 +747,62 @@ def test_a_refusal_is_counted_in_a_row_and_a_silent_peer_is_none(ledger: sa.Engi
     publish(ledger)
 
     def claimed() -> ClaimedDelivery:
-        claim = delivering.claim_delivery(ledger, "pacs", "w", LEASE)
+        claim = processing_deliver.claim_delivery(ledger, "pacs", "w", LEASE)
         assert claim is not None
         return claim
 
-    delivering.put_delivery_back(ledger, claimed(), timedelta(0), "busy", NOW)
-    delivering.put_delivery_back(ledger, claimed(), timedelta(0), "0xC000", NOW, refusals=1)
+    processing_deliver.put_delivery_back(ledger, claimed(), timedelta(0), "busy", NOW)
+    processing_deliver.put_delivery_back(ledger, claimed(), timedelta(0), "0xC000", NOW, refusals=1)
     again = claimed()
     assert again.refusals == 1
-    delivering.put_delivery_back(ledger, again, timedelta(0), "0xC000", NOW, refusals=2)
-    (row,) = worklist.unfinished_deliveries(ledger)
+    processing_deliver.put_delivery_back(ledger, again, timedelta(0), "0xC000", NOW, refusals=2)
+    (row,) = rows.unfinished_deliveries(ledger)
     assert (row.state, row.attempts, row.reason_text) == ("PENDING", 2, "refused, 0xC000")
     assert claimed().refusals == 2
 
 
 def test_a_revision_that_came_while_publishing_is_published_next(ledger: sa.Engine):
     scored(ledger)
-    first = delivering.claim_study(ledger, "w", LEASE, NOW)
+    first = processing_deliver.claim_study(ledger, "w", LEASE, NOW)
     assert first is not None
     receive(ledger, film(2))
     score_next(ledger, 0.9)
-    assert delivering.finish_published(ledger, first, result_of("2.25.1"), ["pacs"], NOW)
-    second = delivering.claim_study(ledger, "w", LEASE, NOW)
+    assert processing_deliver.finish_published(ledger, first, result_of("2.25.1"), ["pacs"], NOW)
+    second = processing_deliver.claim_study(ledger, "w", LEASE, NOW)
     assert second is not None
     assert (second.revision, second.probability) == (2, 0.9)
 
 
 def test_a_result_that_cannot_be_built_says_why_and_ends(ledger: sa.Engine):
     scored(ledger)
-    claim = delivering.claim_study(ledger, "w", LEASE, NOW)
+    claim = processing_deliver.claim_study(ledger, "w", LEASE, NOW)
     assert claim is not None
-    assert delivering.finish_published(ledger, claim, None, (), NOW, "the image is not in the spool")
+    assert processing_deliver.finish_published(ledger, claim, None, (), NOW, "the image is not in the spool")
     with connect.reading(ledger) as tx:
         assert tx.scalar(sa.select(studies.c.publish_error)) == "the image is not in the spool"
     assert [(one.study_uid, one.again) for one in queues.unpublished(ledger, NOW, 10)] == [("1.2.3", False)]
     assert queues.why_unpublished(ledger, "1.2.3") == "the image is not in the spool"
-    assert delivering.claim_study(ledger, "w", LEASE, LATER) is None
+    assert processing_deliver.claim_study(ledger, "w", LEASE, LATER) is None
 
 
 def test_a_study_put_back_waits_for_its_time(ledger: sa.Engine):
     scored(ledger)
-    claim = delivering.claim_study(ledger, "w", LEASE, NOW)
+    claim = processing_deliver.claim_study(ledger, "w", LEASE, NOW)
     assert claim is not None
-    delivering.put_study_back(ledger, claim, timedelta(hours=1), "later", NOW)
+    processing_deliver.put_study_back(ledger, claim, timedelta(hours=1), "later", NOW)
     assert [(one.reason_text, one.again) for one in queues.unpublished(ledger, NOW, 10)] == [("later", True)]
     assert kinds(ledger).count("not-published") == 1
-    assert delivering.claim_study(ledger, "w", LEASE, NOW) is None
+    assert processing_deliver.claim_study(ledger, "w", LEASE, NOW) is None
 
 
 def test_a_refused_delivery_is_parked_until_it_is_requeued(ledger: sa.Engine):
     scored(ledger)
     publish(ledger)
     deliver(ledger, DeliveryState.REJECTED)
-    assert delivering.claim_delivery(ledger, "pacs", "w", LEASE) is None
-    assert worklist.counts(ledger).rejected == 1
-    assert delivering.requeue_deliveries(ledger, "1.2.3", "op", NOW) == 1
-    again = delivering.claim_delivery(ledger, "pacs", "w", LEASE)
+    assert processing_deliver.claim_delivery(ledger, "pacs", "w", LEASE) is None
+    assert rows.counts(ledger).rejected == 1
+    assert processing_deliver.requeue_deliveries(ledger, "1.2.3", "op", NOW) == 1
+    again = processing_deliver.claim_delivery(ledger, "pacs", "w", LEASE)
     assert again is not None
     assert again.attempts == 1
 
@@ -805,7 +812,7 @@ def test_a_sent_delivery_is_not_requeued(ledger: sa.Engine):
     publish(ledger)
     deliver(ledger)
     with pytest.raises(NotAllowed):
-        delivering.requeue_deliveries(ledger, "1.2.3", "op", NOW)
+        processing_deliver.requeue_deliveries(ledger, "1.2.3", "op", NOW)
 
 
 # --- retention and alarms ---------------------------------------------------------------------------------------------------------
@@ -847,9 +854,9 @@ def test_where_nothing_is_published_no_result_is_waited_for(ledger: sa.Engine):
     scored(ledger)
     reading.read(ledger, "1.2.3", "Dr. A", NOW)
     assert deletable(ledger) == []
-    claim = delivering.claim_study(ledger, "w", timedelta(seconds=60), LATER)
+    claim = processing_deliver.claim_study(ledger, "w", timedelta(seconds=60), LATER)
     assert claim is not None
-    delivering.finish_published(ledger, claim, None, (), LATER)
+    processing_deliver.finish_published(ledger, claim, None, (), LATER)
     assert deletable(ledger) == ["1.2.3.1"]
 
 
@@ -871,7 +878,7 @@ def test_the_oldest_read_study_goes_first(ledger: sa.Engine):
 def test_an_alarm_stands_since_its_first_moment_until_its_cause_is_gone(ledger: sa.Engine):
     def ring(*alarms: Alarm, at: datetime = NOW) -> list[tuple[str, datetime, str]]:
         housekeeping.stand(ledger, ["disk", "overdue"], alarms, at)
-        return [(name, since, said) for name, since, said, _ in worklist.standing_alarms(ledger)]
+        return [(name, since, said) for name, since, said, _ in rows.standing_alarms(ledger)]
 
     assert ring(Alarm(name="disk", said="90 %", mend="free it")) == [("disk", NOW, "90 %")]
     assert ring(Alarm(name="disk", said="95 %", mend="free it"), at=LATER) == [("disk", NOW, "95 %")]
@@ -881,7 +888,7 @@ def test_an_alarm_stands_since_its_first_moment_until_its_cause_is_gone(ledger: 
 def test_an_alarm_of_another_job_is_left_alone(ledger: sa.Engine):
     housekeeping.stand(ledger, ["disk"], [Alarm(name="disk", said="x", mend="y")], NOW)
     housekeeping.stand(ledger, ["overdue"], [], NOW)
-    assert len(worklist.standing_alarms(ledger)) == 1
+    assert len(rows.standing_alarms(ledger)) == 1
 
 
 def test_every_file_is_scrubbed_in_turn(ledger: sa.Engine):
@@ -917,25 +924,25 @@ class Line:
         receive(self.ledger, film())
 
     def claim_instance(self) -> None:
-        self.instance = scoring.claim_instance(self.ledger, self.worker, self.lease)
+        self.instance = processing_score.claim_instance(self.ledger, self.worker, self.lease)
 
     def score(self) -> None:
         if self.instance is not None:
-            assert scoring.finish_scored(self.ledger, self.instance, score_of(0.9), POLICY, AT_ONCE, NOW)
+            assert processing_score.finish_scored(self.ledger, self.instance, score_of(0.9), POLICY, AT_ONCE, NOW)
 
     def claim_study(self) -> None:
-        self.study = delivering.claim_study(self.ledger, self.worker, self.lease, NOW)
+        self.study = processing_deliver.claim_study(self.ledger, self.worker, self.lease, NOW)
 
     def publish(self) -> None:
         if self.study is not None:
-            assert delivering.finish_published(self.ledger, self.study, result_of("2.25.1"), ["pacs"], NOW)
+            assert processing_deliver.finish_published(self.ledger, self.study, result_of("2.25.1"), ["pacs"], NOW)
 
     def claim_delivery(self) -> None:
-        self.delivery = delivering.claim_delivery(self.ledger, "pacs", self.worker, self.lease)
+        self.delivery = processing_deliver.claim_delivery(self.ledger, "pacs", self.worker, self.lease)
 
     def deliver(self) -> None:
         if self.delivery is not None:
-            assert delivering.finish_delivery(self.ledger, self.delivery, DeliveryState.SENT, "", NOW)
+            assert processing_deliver.finish_delivery(self.ledger, self.delivery, DeliveryState.SENT, "", NOW)
 
 
 @pytest.mark.parametrize("steps", range(len(Line.STEPS) + 1), ids=["start", *Line.STEPS])
@@ -943,7 +950,7 @@ def test_a_crash_after_any_call_loses_nothing_and_doubles_nothing(ledger: sa.Eng
     Line(ledger, "dies", RUN_OUT).walk(steps)
     again = opened_again(ledger)
     Line(again, "next", LEASE).walk(len(Line.STEPS))
-    row = worklist.study(again, "1.2.3")
+    row = rows.study(again, "1.2.3")
     assert (row.instances, row.risk, row.band) == (1, 0.9, "HIGH")
     assert deliveries_of(again) == {"2.25.1": "SENT"}
     assert [kind for kind in kinds(again) if kind != "placed"] == ["arrived", "scored", "published", "sent"]

@@ -17,11 +17,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from prioritizer.calibration.maps import Calibration
-from prioritizer.db import activating, calibrations, clock_steps, reading, ruling, scoring, worklist
-from prioritizer.db.activating import Decision
-from prioritizer.db.calibrations import Verdict
-from prioritizer.db.ruling import Proposal
-from prioritizer.db.tables import metadata
+from prioritizer.db.decisions import activation, calibrations, settings_overrides
+from prioritizer.db.decisions.activation import Decision
+from prioritizer.db.decisions.calibrations import Verdict
+from prioritizer.db.decisions.settings_overrides import Proposal
+from prioritizer.db.processing import score as processing_score
+from prioritizer.db.schema import clock_steps
+from prioritizer.db.schema.tables import metadata
+from prioritizer.db.worklist import reading
+from prioritizer.db.worklist import rows as worklist_rows
 from prioritizer.errors import PrioritizerError
 from prioritizer.ranking.deadlines import Policy, Stage
 from prioritizer.study import Instance, InstanceState, study_instance_uid
@@ -57,17 +61,17 @@ class Life:
             receive(self.ledger, one, policy=self.policy, now=self.now)
 
     def score(self, high: bool) -> None:
-        claim = scoring.claim_instance(self.ledger, "w", LEASE)
+        claim = processing_score.claim_instance(self.ledger, "w", LEASE)
         if claim is None:
             return
         logit = 2.0 if high else -2.0
         score = score_of(OWN.probability(logit), logit=logit, calibration_id="own", bundle_digest="d" * 64)
-        scoring.finish_scored(self.ledger, claim, score, self.policy, AT_ONCE, self.now)
+        processing_score.finish_scored(self.ledger, claim, score, self.policy, AT_ONCE, self.now)
 
     def fail(self) -> None:
-        claim = scoring.claim_instance(self.ledger, "w", LEASE)
+        claim = processing_score.claim_instance(self.ledger, "w", LEASE)
         if claim is not None:
-            scoring.finish_unscored(self.ledger, claim, InstanceState.FAILED, "pixels", "cannot be read", self.policy, self.now)
+            processing_score.finish_unscored(self.ledger, claim, InstanceState.FAILED, "pixels", "cannot be read", self.policy, self.now)
 
     def read(self, study: int) -> None:
         reading.read(self.ledger, f"1.{study}", "anna", self.now)
@@ -79,27 +83,29 @@ class Life:
         reading.pin(self.ledger, f"1.{study}", "anna", self.policy, self.now, remove=remove)
 
     def stage(self, stage: Stage) -> None:
-        made = ruling.propose(self.ledger, self.policy, Proposal(wanted={"stage": str(stage)}, reason="x", effect={}), "a", self.now)
-        ruling.activate(self.ledger, self.policy, made.id, Decision(who="a", against_advice="a test"), self.now)
+        made = settings_overrides.propose(
+            self.ledger, self.policy, Proposal(wanted={"stage": str(stage)}, reason="x", effect={}), "a", self.now
+        )
+        settings_overrides.activate(self.ledger, self.policy, made.id, Decision(who="a", against_advice="a test"), self.now)
 
     def calibrate(self, shift: float) -> None:
         self.made += 1
         made = replace(OWN, id=f"local-{self.made}", intercept=shift)
         calibrations.add(self.ledger, "d" * 64, made, Verdict(word="activate", said="", report=""), "m", self.now)
-        activating.activate(self.ledger, made.id, Decision(who="a"), self.policy, AT_ONCE, self.now)
+        activation.activate(self.ledger, made.id, Decision(who="a"), self.policy, AT_ONCE, self.now)
 
     def back(self) -> None:
-        activating.roll_back(self.ledger, "a", self.policy, AT_ONCE, self.now)
+        activation.roll_back(self.ledger, "a", self.policy, AT_ONCE, self.now)
 
     def step_clock(self, minutes: int) -> None:
         self.now += minutes * MINUTE
         clock_steps.hold_to_present(self.ledger, self.now)
 
     def ai_off(self) -> None:
-        scoring.rerank_open(self.ledger, replace(self.policy, bundle_digest="", own=None, t_high=2.0), "AI is off", self.now)
+        processing_score.rerank_open(self.ledger, replace(self.policy, bundle_digest="", own=None, t_high=2.0), "AI is off", self.now)
 
     def start(self) -> None:
-        scoring.rerank_open(self.ledger, self.policy, "prioritizer started", self.now)
+        processing_score.rerank_open(self.ledger, self.policy, "prioritizer started", self.now)
 
     def rebuild(self) -> None:
         with self.ledger.begin() as tx:
@@ -126,7 +132,7 @@ STEPS: tuple[st.SearchStrategy[Callable[[Life], object]], ...] = (
 
 def judge(life: Life) -> None:
     """The list as it is given out: every unread study on it, STAT first, the bound kept, nothing of the future."""
-    rows = worklist.rows(life.ledger, now=life.now)
+    rows = worklist_rows.rows(life.ledger, now=life.now)
     with life.ledger.connect() as tx:
         unread = set(tx.scalars(sa.text("SELECT study_uid FROM studies WHERE listed AND reading_state <> 'READ' AND expired_at IS NULL")))
     assert {row.study_uid for row in rows} == unread

@@ -13,25 +13,19 @@ import sqlalchemy as sa
 
 from prioritizer.chores import LEFT_OUT_AGAIN_S, Chores
 from prioritizer.config.settings import Settings
-from prioritizer.db import (
-    activating,
-    calibrations,
-    connect,
-    delivering,
-    left_out,
-    local_calibration,
-    placing,
-    ranking_policy,
-    reading,
-    scoring,
-    worklist,
-)
-from prioritizer.db.activating import Activated, Decision
-from prioritizer.db.calibrations import Verdict
-from prioritizer.db.in_force import InForce, in_force
-from prioritizer.db.local_calibration import Local
-from prioritizer.db.scoring import Measured
-from prioritizer.db.tables import deliveries, instances
+from prioritizer.db.decisions import activation, calibrations
+from prioritizer.db.decisions.activation import Activated, Decision
+from prioritizer.db.decisions.calibrations import Verdict
+from prioritizer.db.in_force import local_calibration, ranking_policy
+from prioritizer.db.in_force.calibration import InForce, in_force
+from prioritizer.db.in_force.local_calibration import Local
+from prioritizer.db.order import placement
+from prioritizer.db.processing import deliver as processing_deliver
+from prioritizer.db.processing import left_out, score
+from prioritizer.db.processing.score import Measured
+from prioritizer.db.schema import connect
+from prioritizer.db.schema.tables import deliveries, instances
+from prioritizer.db.worklist import reading, rows
 from prioritizer.dicom.spool.spool import Spool
 from prioritizer.ranking.deadlines import Policy, Stage
 from prioritizer.scope import header_rules
@@ -64,7 +58,7 @@ SOON = LATER + timedelta(minutes=1)
 def score_waiting(ledger: sa.Engine, distance: float = 1.5, policy: Policy = SITE, logit: float = 2.0) -> int:
     """Score everything that waits as the score station does: beyond the limit it asks what is in force; returns how many images."""
     count = 0
-    while (claim := scoring.claim_instance(ledger, "scorer", LEASE)) is not None:
+    while (claim := score.claim_instance(ledger, "scorer", LEASE)) is not None:
         count += 1
         its, figures = local_calibration.local(ledger, policy), Figures(out_of_distribution=distance)
         rules = Rules(out_of_distribution=policy.out_of_distribution)
@@ -72,13 +66,13 @@ def score_waiting(ledger: sa.Engine, distance: float = 1.5, policy: Policy = SIT
         if judged.reason is not None:
             state, measured = InstanceState.INELIGIBLE, Measured(distance=distance, bundle_digest=BUNDLE)
             reason = judged.reason
-            assert scoring.finish_unscored(ledger, claim, state, reason.rule, reason.sentence, policy, NOW, measured)
+            assert score.finish_unscored(ledger, claim, state, reason.rule, reason.sentence, policy, NOW, measured)
             continue
         made = score_of(
             OWN.probability(logit), logit=Logit(logit), calibration_id=OWN.id, bundle_digest=BUNDLE, warnings=judged.warnings,
             out_of_distribution=distance,
         )  # fmt: skip
-        assert scoring.finish_scored(ledger, claim, made, policy, AT_ONCE, NOW)
+        assert score.finish_scored(ledger, claim, made, policy, AT_ONCE, NOW)
     return count
 
 
@@ -90,11 +84,11 @@ def stranger(ledger: sa.Engine, uid: str = "1.2.3", policy: Policy = SITE, dista
 
 def activate(ledger: sa.Engine, name: str = "b", verdict: Verdict = FIT, policy: Policy = SITE, **values: float) -> Activated:
     calibrations.add(ledger, BUNDLE, replace(shifted(name, 0.0), **values), verdict, "anna", NOW)
-    return activating.activate(ledger, name, Decision(who="berta"), policy, AT_ONCE, LATER)
+    return activation.activate(ledger, name, Decision(who="berta"), policy, AT_ONCE, LATER)
 
 
 def roll_back(ledger: sa.Engine, policy: Policy = SITE) -> Activated:
-    return activating.roll_back(ledger, "berta", policy, AT_ONCE, LATER)
+    return activation.roll_back(ledger, "berta", policy, AT_ONCE, LATER)
 
 
 def judged(ledger: sa.Engine, policy: Policy = SITE) -> int:
@@ -106,8 +100,8 @@ def judged(ledger: sa.Engine, policy: Policy = SITE) -> int:
 
 
 def state(ledger: sa.Engine, uid: str = "1.2.3") -> tuple[str, str]:
-    (image,) = worklist.study_instances(ledger, uid)
-    return image.state, worklist.study(ledger, uid).band
+    (image,) = rows.study_instances(ledger, uid)
+    return image.state, rows.study(ledger, uid).band
 
 
 # --- a calibration that was judged fit lifts it ----------------------------------------------------------------------
@@ -115,13 +109,13 @@ def state(ledger: sa.Engine, uid: str = "1.2.3") -> tuple[str, str]:
 
 def test_activating_a_calibration_that_was_judged_fit_has_what_was_left_out_scored_and_placed(ledger: sa.Engine):
     stranger(ledger)
-    assert (state(ledger), worklist.study(ledger, "1.2.3").ai_state) == (("INELIGIBLE", "NEUTRAL"), "NOT_SCORED")
+    assert (state(ledger), rows.study(ledger, "1.2.3").ai_state) == (("INELIGIBLE", "NEUTRAL"), "NOT_SCORED")
     done = activate(ledger)
     assert done.left_out == 1
     assert judged(ledger) == 1
-    row = worklist.study(ledger, "1.2.3")
+    row = rows.study(ledger, "1.2.3")
     assert (state(ledger), row.due_at) == (("SCORED", "HIGH"), NOW + SITE.high)
-    said = [event.said for event in worklist.why(ledger, "1.2.3") if event.kind == "requeued"]
+    said = [event.said for event in rows.why(ledger, "1.2.3") if event.kind == "requeued"]
     assert said == ["to be scored: calibration b, made here and judged fit, is in force"]
 
 
@@ -162,9 +156,9 @@ def test_images_whose_pixels_are_gone_stay_as_they_are(ledger: sa.Engine):
 
 def test_what_another_rule_left_out_is_no_part_of_it(ledger: sa.Engine):
     receive(ledger, film(1, "1.2.3"), policy=SITE)
-    claim = scoring.claim_instance(ledger, "scorer", LEASE)
+    claim = score.claim_instance(ledger, "scorer", LEASE)
     assert claim is not None
-    scoring.finish_unscored(ledger, claim, InstanceState.INELIGIBLE, "image_kind", "a hand", SITE, NOW, Measured(distance=3.0))
+    score.finish_unscored(ledger, claim, InstanceState.INELIGIBLE, "image_kind", "a hand", SITE, NOW, Measured(distance=3.0))
     assert activate(ledger).left_out == 0
     assert judged(ledger) == 0
 
@@ -210,10 +204,10 @@ def test_going_back_leaves_unread_studies_unscored_again_in_the_same_commit(ledg
     judged(ledger)
     publish(ledger)
     roll_back(ledger)
-    row = worklist.study(ledger, "1.2.3")
+    row = rows.study(ledger, "1.2.3")
     assert (state(ledger), row.risk, row.due_at) == (("INELIGIBLE", "NEUTRAL"), None, NOW + SITE.neutral)
     assert deliveries_of(ledger) == {"2.25.1": DeliveryState.RETRACTED}
-    said = worklist.why(ledger, "1.2.3")
+    said = rows.why(ledger, "1.2.3")
     assert any("no longer scored" in one.said and "judged fit" in one.said for one in said if one.kind == "not-scored")
     assert not left_out.judge_again(ledger, SITE, SOON)
 
@@ -371,7 +365,7 @@ def test_of_an_image_without_any_number_a_program_is_told_a_number(ledger: sa.En
     stranger(ledger, distance=float("inf"))
     text, image = pages(ledger)
     assert "far more than the limit" in text
-    assert image["out_of_distribution"] == scoring.FURTHEST
+    assert image["out_of_distribution"] == score.FURTHEST
 
 
 def test_what_is_owed_is_looked_up_and_no_ledger_is_read_whole_for_it(ledger: sa.Engine):
@@ -393,13 +387,13 @@ FLAG = replace(SITE, out_of_distribution=PopulationRule.FLAG)
 
 
 def score_one(ledger: sa.Engine, distance: float, logit: float, policy: Policy = SITE, warnings: tuple[str, ...] = ()) -> None:
-    claim = scoring.claim_instance(ledger, "scorer", LEASE)
+    claim = score.claim_instance(ledger, "scorer", LEASE)
     assert claim is not None
     made = score_of(
         OWN.probability(logit), logit=Logit(logit), calibration_id=OWN.id, bundle_digest=BUNDLE, out_of_distribution=distance,
         warnings=warnings,
     )  # fmt: skip
-    assert scoring.finish_scored(ledger, claim, made, policy, AT_ONCE, NOW)
+    assert score.finish_scored(ledger, claim, made, policy, AT_ONCE, NOW)
 
 
 def two_images(ledger: sa.Engine, first: tuple[float, float], second: tuple[float, float], policy: Policy) -> None:
@@ -410,7 +404,7 @@ def two_images(ledger: sa.Engine, first: tuple[float, float], second: tuple[floa
 
 
 def waits_to_be_published(ledger: sa.Engine) -> bool:
-    return delivering.claim_study(ledger, "publisher", LEASE, LATER + timedelta(hours=1)) is not None
+    return processing_deliver.claim_study(ledger, "publisher", LEASE, LATER + timedelta(hours=1)) is not None
 
 
 def test_the_result_of_the_image_that_stays_is_built_anew_after_going_back(ledger: sa.Engine):
@@ -418,7 +412,7 @@ def test_the_result_of_the_image_that_stays_is_built_anew_after_going_back(ledge
     two_images(ledger, (0.5, 3.0), (1.5, 1.0), SITE)
     publish(ledger)
     roll_back(ledger)
-    row = worklist.study(ledger, "1.2.3")
+    row = rows.study(ledger, "1.2.3")
     assert (row.ai_state, row.band) == ("SCORED", "HIGH")
     assert set(deliveries_of(ledger).values()) == {DeliveryState.RETRACTED}
     with ledger.connect() as tx:
@@ -431,7 +425,7 @@ def test_a_result_that_is_at_the_pacs_is_replaced_where_its_image_is_left_out(le
     publish(ledger)
     deliver(ledger)
     left_out.judge_again(ledger, SITE, SOON)
-    row = worklist.study(ledger, "1.2.3")
+    row = rows.study(ledger, "1.2.3")
     assert (row.ai_state, row.band) == ("SCORED", "NEUTRAL")
     assert waits_to_be_published(ledger)
 
@@ -441,8 +435,8 @@ def test_a_study_that_was_read_keeps_the_scores_that_its_reader_saw(ledger: sa.E
     reading.claim(ledger, "1.2.3", "ito", LEASE, NOW)
     reading.read(ledger, "1.2.3", "ito", NOW)
     with connect.writing(ledger) as tx:
-        placing.replace_study(tx, "1.2.3", in_force(tx, SITE), SOON)
-    assert {image.state for image in worklist.study_instances(ledger, "1.2.3")} == {"SCORED"}
+        placement.replace_study(tx, "1.2.3", in_force(tx, SITE), SOON)
+    assert {image.state for image in rows.study_instances(ledger, "1.2.3")} == {"SCORED"}
 
 
 def test_a_distance_that_another_bundle_measured_leaves_nothing_out(ledger: sa.Engine):
@@ -450,7 +444,7 @@ def test_a_distance_that_another_bundle_measured_leaves_nothing_out(ledger: sa.E
     with ledger.begin() as tx:
         tx.execute(instances.update().values(measured_by="another"))
     left_out.judge_again(ledger, SITE, SOON)
-    assert {image.state for image in worklist.study_instances(ledger, "1.2.3")} == {"SCORED"}
+    assert {image.state for image in rows.study_instances(ledger, "1.2.3")} == {"SCORED"}
 
 
 # --- what comes first ---------------------------------------------------------------------------------------------------
@@ -464,7 +458,7 @@ def test_a_new_image_is_scored_before_all_that_were_left_out(ledger: sa.Engine):
     receive(ledger, film(1, "9.9.9"), policy=SITE)
     with ledger.begin() as tx:
         tx.execute(instances.update().where(instances.c.study_uid == "9.9.9").values(received_at=SOON))
-    first = scoring.claim_instance(ledger, "scorer", LEASE)
+    first = score.claim_instance(ledger, "scorer", LEASE)
     assert first is not None
     assert first.instance.study_uid == "9.9.9"
 
@@ -500,21 +494,21 @@ def test_how_far_an_image_lies_is_told_by_the_limit_in_force(ledger: sa.Engine):
     receive(ledger, film(1, "1.2.3"), policy=shadow)
     score_one(ledger, 1.5, 2.0, shadow, (finding.sentence, "view not stated"))
     activate(ledger, policy=shadow, local_limit=2.0)
-    (image,) = worklist.study_instances(ledger, "1.2.3")
+    (image,) = rows.study_instances(ledger, "1.2.3")
     assert image.warnings == ["view not stated"]
     roll_back(ledger, shadow)
-    (image,) = worklist.study_instances(ledger, "1.2.3")
+    (image,) = rows.study_instances(ledger, "1.2.3")
     assert sorted(image.warnings) == sorted([finding.sentence, "view not stated"])
 
 
 def test_what_was_left_out_by_rules_that_are_gone_is_looked_at_again(ledger: sa.Engine):
     receive(ledger, film(1, "1.2.3"), policy=SITE)
-    claim = scoring.claim_instance(ledger, "scorer", LEASE)
+    claim = score.claim_instance(ledger, "scorer", LEASE)
     assert claim is not None
     activate(ledger)
     measured = Measured(distance=1.5, bundle_digest=BUNDLE)
     rule = header_rules.OUT_OF_DISTRIBUTION
-    assert not scoring.finish_unscored(ledger, claim, InstanceState.INELIGIBLE, rule, "unlike", SITE, NOW, measured)
+    assert not score.finish_unscored(ledger, claim, InstanceState.INELIGIBLE, rule, "unlike", SITE, NOW, measured)
     assert score_waiting(ledger) == 1
     assert state(ledger) == ("SCORED", "HIGH")
 

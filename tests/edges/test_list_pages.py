@@ -11,8 +11,9 @@ import sqlalchemy as sa
 
 from prioritizer.access import Role
 from prioritizer.config.settings import Ranking, Reading, Settings, Site, Viewer
-from prioritizer.db import housekeeping, reading, saying, worklist
-from prioritizer.db.housekeeping import Alarm
+from prioritizer.db.processing import housekeeping
+from prioritizer.db.processing.housekeeping import Alarm
+from prioritizer.db.worklist import feedback, reading, rows
 from prioritizer.ranking.deadlines import Stage
 from prioritizer.study import Finding
 from tests.edges.ledgers import (
@@ -254,10 +255,10 @@ def test_a_note_that_was_not_said_is_never_lost_by_read_and_next(ledger: sa.Engi
         assert listed(ledger) == ["1.2.1"], "it is not read either"
         ito.post("/study/1.2.1/say", data={"finding": "present"})
         ito.post("/study/1.2.1/read", data={"note": "left base", "to": "next", "seen": 1})
-    word = saying.standing_of(ledger, "1.2.1", "ito")
+    word = feedback.standing_of(ledger, "1.2.1", "ito")
     assert word is not None
     assert (word.finding, word.note) == (Finding.PRESENT, "left base")
-    assert worklist.study(ledger, "1.2.1").reading_state == "READ"
+    assert rows.study(ledger, "1.2.1").reading_state == "READ"
 
 
 def test_when_nothing_is_left_that_is_said(ledger: sa.Engine):
@@ -320,7 +321,7 @@ def test_two_who_sort_a_list_claim_what_they_see(ledger: sa.Engine):
         page = ito.get("/?order=patient&from=DX1").text
         assert 'formaction="/study/1.2.001/claim"' in page
         ito.post("/study/1.2.001/claim", data={"list": "?order=patient&from=DX1"})
-    assert worklist.study(ledger, "1.2.001").reader == "ito"
+    assert rows.study(ledger, "1.2.001").reader == "ito"
     with pytest.raises(Exception, match="ito has had this study for"):
         reading.claim(ledger, "1.2.001", "berg", LEASE, LATER)
 

@@ -7,10 +7,10 @@ from datetime import timedelta
 import pytest
 import sqlalchemy as sa
 
-from prioritizer.db import changes, reading
-from prioritizer.db.changes import Asker, Changes
-from prioritizer.db.events import Kind
-from prioritizer.db.ordering import View, Wanted
+from prioritizer.db.order.order import View, Wanted
+from prioritizer.db.schema.events import Kind
+from prioritizer.db.worklist import changes, reading
+from prioritizer.db.worklist.changes import Asker, Changes
 from prioritizer.study import AIState
 from tests.edges.ledgers import (
     LEASE,

@@ -7,9 +7,11 @@ from datetime import timedelta
 import pytest
 import sqlalchemy as sa
 
-from prioritizer.db import connect, reading, saying, worklist
-from prioritizer.db.ordering import Order, Wanted
-from prioritizer.db.tables import events, feedback
+from prioritizer.db.order.order import Order, Wanted
+from prioritizer.db.schema import connect
+from prioritizer.db.schema.tables import events, feedback
+from prioritizer.db.worklist import feedback as worklist_feedback
+from prioritizer.db.worklist import reading, rows
 from prioritizer.errors import NotAllowed, NotFound
 from prioritizer.study import Finding
 from tests.edges.ledgers import LEASE, NOW, RUN_OUT, film, kinds, ledger_fixture, listed, receive, scored, together  # noqa: F401
@@ -99,9 +101,9 @@ def test_a_study_that_was_read_by_a_slip_is_opened_again_in_its_old_place(ledger
     reading.read(ledger, uids[0], "dr-a", NOW)
     reading.reopen(ledger, uids[0], "dr-a", NOW)
     assert listed(ledger) == uids
-    row = worklist.study(ledger, uids[0])
+    row = rows.study(ledger, uids[0])
     assert (row.reading_state, row.reader, row.read_at) == ("OPEN", None, None)
-    assert worklist.why(ledger, uids[0])[-1].said == "opened again, read before by dr-a"
+    assert rows.why(ledger, uids[0])[-1].said == "opened again, read before by dr-a"
     with pytest.raises(NotAllowed, match="on the list"):
         reading.reopen(ledger, uids[0], "dr-a", NOW)
 
@@ -110,7 +112,7 @@ def test_a_reading_began_when_its_own_reader_began(ledger: sa.Engine):
     (uid,) = arrivals(ledger, 1)
     reading.claim(ledger, uid, "dr-b", timedelta(minutes=1), NOW - timedelta(minutes=90))
     reading.read(ledger, uid, "dr-a", NOW)
-    assert worklist.study(ledger, uid).reader_since == NOW
+    assert rows.study(ledger, uid).reader_since == NOW
 
 
 def test_claiming_out_of_order_tells_how_many_were_passed_by(ledger: sa.Engine):
@@ -121,67 +123,69 @@ def test_claiming_out_of_order_tells_how_many_were_passed_by(ledger: sa.Engine):
     reading.claim(ledger, "1.2.2", "dr-b", LEASE, NOW + timedelta(minutes=10))
     reading.claim(ledger, "1.2.4", "dr-a", LEASE, NOW + timedelta(minutes=10))
     assert details(ledger, "claimed") == [{"passed": {"HIGH": 1}}, {"passed": {"HIGH": 1, "NEUTRAL": 1}}]
-    assert "2 that stand before it passed by" in worklist.why(ledger, "1.2.4")[-1].said
+    assert "2 that stand before it passed by" in rows.why(ledger, "1.2.4")[-1].said
     reading.claim(ledger, "1.2.1", "dr-c", LEASE, NOW + timedelta(minutes=10))
-    assert worklist.why(ledger, "1.2.1")[-1].said == "claimed"
+    assert rows.why(ledger, "1.2.1")[-1].said == "claimed"
 
 
 def test_a_word_before_and_after_the_ai_result_was_shown(ledger: sa.Engine):
     scored(ledger, probability=0.9)
-    saying.say(ledger, "1.2.3", "dr-a", Finding.ABSENT, NOW, ranked=True)
-    saying.revealed(ledger, "1.2.3", "dr-b", NOW)
-    saying.revealed(ledger, "1.2.3", "dr-b", NOW + timedelta(minutes=1))
-    saying.say(ledger, "1.2.3", "dr-b", Finding.PRESENT, NOW, ranked=False, note="  lower\n right ")
-    one, other = saying.said_of(ledger, "1.2.3")
+    worklist_feedback.say(ledger, "1.2.3", "dr-a", Finding.ABSENT, NOW, ranked=True)
+    worklist_feedback.revealed(ledger, "1.2.3", "dr-b", NOW)
+    worklist_feedback.revealed(ledger, "1.2.3", "dr-b", NOW + timedelta(minutes=1))
+    worklist_feedback.say(ledger, "1.2.3", "dr-b", Finding.PRESENT, NOW, ranked=False, note="  lower\n right ")
+    one, other = worklist_feedback.said_of(ledger, "1.2.3")
     assert (one.finding, one.seen, one.ranked, one.band, one.risk) == ("absent", False, True, "HIGH", 0.9)
     assert (other.finding, other.seen, other.ranked, other.note) == ("present", True, False, "lower right")
     assert kinds(ledger).count("revealed") == 1
-    assert saying.seen_at(ledger, "1.2.3", ("dr-b",)) == NOW
-    assert saying.seen_at(ledger, "1.2.3", "dr-a") is None
+    assert worklist_feedback.seen_at(ledger, "1.2.3", ("dr-b",)) == NOW
+    assert worklist_feedback.seen_at(ledger, "1.2.3", "dr-a") is None
 
 
 def test_what_one_reader_saw_says_nothing_of_another(ledger: sa.Engine):
     scored(ledger, probability=0.9)
-    saying.revealed(ledger, "1.2.3", "dr-b", NOW)
-    saying.say(ledger, "1.2.3", "dr-a", Finding.UNSURE, NOW, ranked=True)
-    assert not saying.said_of(ledger, "1.2.3")[0].seen
+    worklist_feedback.revealed(ledger, "1.2.3", "dr-b", NOW)
+    worklist_feedback.say(ledger, "1.2.3", "dr-a", Finding.UNSURE, NOW, ranked=True)
+    assert not worklist_feedback.said_of(ledger, "1.2.3")[0].seen
 
 
 def test_the_newest_word_counts_and_none_is_lost(ledger: sa.Engine):
     scored(ledger)
     for finding in (Finding.ABSENT, Finding.UNSURE, Finding.PRESENT):
-        saying.say(ledger, "1.2.3", "dr-a", finding, NOW, ranked=True)
-    words = saying.said_of(ledger, "1.2.3")
+        worklist_feedback.say(ledger, "1.2.3", "dr-a", finding, NOW, ranked=True)
+    words = worklist_feedback.said_of(ledger, "1.2.3")
     assert [word.finding for word in words] == ["absent", "unsure", "present"]
     assert [word.withdrawn_at is None for word in words] == [False, False, True]
-    saying.withdraw(ledger, "1.2.3", "dr-a", NOW)
-    assert all(word.withdrawn_at for word in saying.said_of(ledger, "1.2.3"))
+    worklist_feedback.withdraw(ledger, "1.2.3", "dr-a", NOW)
+    assert all(word.withdrawn_at for word in worklist_feedback.said_of(ledger, "1.2.3"))
     with pytest.raises(NotAllowed, match="nothing"):
-        saying.withdraw(ledger, "1.2.3", "dr-a", NOW)
+        worklist_feedback.withdraw(ledger, "1.2.3", "dr-a", NOW)
 
 
 def test_two_keys_at_once_leave_one_word_in_force(ledger: sa.Engine):
     scored(ledger)
-    together(*(lambda f=f: saying.say(ledger, "1.2.3", "dr-a", f, NOW, ranked=True) for f in (Finding.PRESENT, Finding.ABSENT) * 2))
+    together(
+        *(lambda f=f: worklist_feedback.say(ledger, "1.2.3", "dr-a", f, NOW, ranked=True) for f in (Finding.PRESENT, Finding.ABSENT) * 2)
+    )
     with connect.reading(ledger) as tx:
         in_force = tx.scalar(sa.select(sa.func.count()).select_from(feedback).where(feedback.c.withdrawn_at.is_(None)))
     assert in_force == 1
-    assert len(saying.said_of(ledger, "1.2.3")) == 4
+    assert len(worklist_feedback.said_of(ledger, "1.2.3")) == 4
 
 
 def test_a_word_on_a_study_without_a_score(ledger: sa.Engine):
     receive(ledger, film())
-    saying.say(ledger, "1.2.3", "dr-a", Finding.PRESENT, NOW, ranked=True)
-    (word,) = saying.said_of(ledger, "1.2.3")
+    worklist_feedback.say(ledger, "1.2.3", "dr-a", Finding.PRESENT, NOW, ranked=True)
+    (word,) = worklist_feedback.said_of(ledger, "1.2.3")
     assert (word.risk, word.ai_state) == (None, "WAITING")
 
 
 def test_what_cannot_be_said(ledger: sa.Engine):
     receive(ledger, film())
     with pytest.raises(NotFound):
-        saying.say(ledger, "9.9", "dr-a", Finding.PRESENT, NOW, ranked=True)
+        worklist_feedback.say(ledger, "9.9", "dr-a", Finding.PRESENT, NOW, ranked=True)
     with pytest.raises(NotFound):
-        saying.revealed(ledger, "9.9", "dr-a", NOW)
+        worklist_feedback.revealed(ledger, "9.9", "dr-a", NOW)
     with pytest.raises(NotAllowed, match="500"):
-        saying.say(ledger, "1.2.3", "dr-a", Finding.PRESENT, NOW, ranked=True, note="x" * 501)
-    assert not saying.said_of(ledger, "1.2.3")
+        worklist_feedback.say(ledger, "1.2.3", "dr-a", Finding.PRESENT, NOW, ranked=True, note="x" * 501)
+    assert not worklist_feedback.said_of(ledger, "1.2.3")

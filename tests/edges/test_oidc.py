@@ -15,8 +15,9 @@ from limits import RateLimitItemPerMinute
 
 from prioritizer.access import Role
 from prioritizer.config.settings import Settings, Web, unsafe
-from prioritizer.db import connect, migrations, people
-from prioritizer.db.tables import events
+from prioritizer.db.accounts import people
+from prioritizer.db.schema import connect, migrations
+from prioritizer.db.schema.tables import events
 from prioritizer.web import security
 from prioritizer.web.app import page_app
 from prioritizer.web.security import PER_ADDRESS

@@ -13,8 +13,10 @@ from playwright.sync_api import Browser
 from prioritizer.access import May, Role
 from prioritizer.config.settings import Settings
 from prioritizer.config.settings import Site as SiteSection
-from prioritizer.db import connect, migrations, people, receiving, signing_in
-from prioritizer.db.receiving import Arrival, Quiet
+from prioritizer.db.accounts import people, sessions
+from prioritizer.db.processing import receive
+from prioritizer.db.processing.receive import Arrival, Quiet
+from prioritizer.db.schema import connect, migrations
 from prioritizer.ranking.deadlines import Policy, Stage
 from prioritizer.study import Instance, SOPInstanceUID, StudyUID
 from prioritizer.web.app import page_app
@@ -44,7 +46,7 @@ def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     arrivals = [Arrival(instance=instance(n, patient_name=f"PHANTOM^{n}", patient_sex="F", age_years=3.0)) for n in range(1, 121)]
     arrivals.append(Arrival(instance=instance(200, patient_name=MARKUP, study_description=MARKUP)))
     arrivals.append(Arrival(instance=instance(201, patient_name="STAT^CASE", priority="STAT")))
-    receiving.receive(engine, arrivals, Policy(), Quiet(quiet=timedelta(0), ceiling=timedelta(1)), NOW)
+    receive.receive(engine, arrivals, Policy(), Quiet(quiet=timedelta(0), ceiling=timedelta(1)), NOW)
     page = page_of(
         engine,
         settings=lambda: Settings(site=SiteSection(name="test site", stage=request.param)),
@@ -52,7 +54,7 @@ def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     )
     people.add(engine, "reader", Role.READER, "test", NOW)
     people.accept(engine, people.invite(engine, "ito", Role.READER, "test", NOW), "ito", PASSWORD, NOW)
-    HEADERS["Authorization"] = "Bearer " + signing_in.make_token(engine, "reader", "tests", [May.SEE], "test", NOW, timedelta(days=1))[0]
+    HEADERS["Authorization"] = "Bearer " + sessions.make_token(engine, "reader", "tests", [May.SEE], "test", NOW, timedelta(days=1))[0]
     web = WebServer(page_app(page), "127.0.0.1", 0)
     web.start()
     yield f"http://127.0.0.1:{web.port}"

@@ -9,10 +9,12 @@ import pytest
 import sqlalchemy as sa
 
 from prioritizer.access import Lifetime, May, Person, Role
-from prioritizer.db import connect, people, signing_in
-from prioritizer.db.tables import events, sessions, tokens
-from prioritizer.db.tables import invitations as invitation_table
-from prioritizer.db.tables import people as people_table
+from prioritizer.db.accounts import people
+from prioritizer.db.accounts import sessions as accounts_sessions
+from prioritizer.db.schema import connect
+from prioritizer.db.schema.tables import events, sessions, tokens
+from prioritizer.db.schema.tables import invitations as invitation_table
+from prioritizer.db.schema.tables import people as people_table
 from prioritizer.errors import NotAllowed, NotFound
 from tests.edges.ledgers import NOW, ledger_fixture, together  # noqa: F401
 
@@ -89,9 +91,9 @@ def test_two_who_use_one_link_at_once(ledger: sa.Engine):
 
 def test_a_link_for_who_forgot_the_password_keeps_the_role_and_ends_the_sessions(ledger: sa.Engine):
     let_in(ledger, "ito", Role.PHYSICIST)
-    held = signing_in.begin(ledger, "ito", "10.1.2.3", NOW)
+    held = accounts_sessions.begin(ledger, "ito", "10.1.2.3", NOW)
     people.accept(ledger, people.invite(ledger, "ito", Role.READER, "boss", NOW), "", "another long sentence", NOW)
-    assert signing_in.by_session(ledger, held, LIFE, NOW) is None
+    assert accounts_sessions.by_session(ledger, held, LIFE, NOW) is None
     assert people.check_password(ledger, "ito", "another long sentence")
     assert not people.check_password(ledger, "ito", PASSWORD)
     assert people.listed(ledger)[0].role == Role.PHYSICIST
@@ -122,24 +124,24 @@ def test_a_hash_with_old_parameters_is_renewed(ledger: sa.Engine):
 
 def test_a_session_lives_and_ends(ledger: sa.Engine):
     let_in(ledger, "ito", Role.PHYSICIST)
-    secret = signing_in.begin(ledger, "ito", "10.1.2.3", NOW)
-    found = signing_in.by_session(ledger, secret, LIFE, NOW)
+    secret = accounts_sessions.begin(ledger, "ito", "10.1.2.3", NOW)
+    found = accounts_sessions.by_session(ledger, secret, LIFE, NOW)
     assert found is not None
     assert (found.name, found.role, found.by) == ("ito", Role.PHYSICIST, "session")
     assert found.may(May.CALIBRATE)
     assert not found.may(May.PEOPLE)
-    assert signing_in.by_session(ledger, secret, LIFE, NOW + timedelta(minutes=29)) is not None
-    assert signing_in.by_session(ledger, secret, LIFE, NOW + timedelta(minutes=50)) is not None, "a request keeps it alive"
-    assert signing_in.by_session(ledger, secret, LIFE, NOW + timedelta(minutes=81)) is None, "idle"
-    signing_in.end(ledger, found, NOW)
-    assert signing_in.by_session(ledger, secret, LIFE, NOW) is None
+    assert accounts_sessions.by_session(ledger, secret, LIFE, NOW + timedelta(minutes=29)) is not None
+    assert accounts_sessions.by_session(ledger, secret, LIFE, NOW + timedelta(minutes=50)) is not None, "a request keeps it alive"
+    assert accounts_sessions.by_session(ledger, secret, LIFE, NOW + timedelta(minutes=81)) is None, "idle"
+    accounts_sessions.end(ledger, found, NOW)
+    assert accounts_sessions.by_session(ledger, secret, LIFE, NOW) is None
     assert told(ledger, "signed-out") == ["signed out"]
 
 
 def test_no_request_keeps_a_session_alive_for_ever(ledger: sa.Engine):
     let_in(ledger, "ito")
-    secret, now = signing_in.begin(ledger, "ito", "10.1.2.3", NOW), NOW
-    while signing_in.by_session(ledger, secret, LIFE, now) is not None:
+    secret, now = accounts_sessions.begin(ledger, "ito", "10.1.2.3", NOW), NOW
+    while accounts_sessions.by_session(ledger, secret, LIFE, now) is not None:
         now += timedelta(minutes=20)
         assert now < NOW + timedelta(days=1)
     assert now == NOW + timedelta(hours=12)
@@ -148,43 +150,43 @@ def test_no_request_keeps_a_session_alive_for_ever(ledger: sa.Engine):
 def test_the_ledger_holds_no_secret(ledger: sa.Engine):
     let_in(ledger, "ito")
     link = people.invite(ledger, "berg", Role.READER, "ito", NOW)
-    session = signing_in.begin(ledger, "ito", "10.1.2.3", NOW)
-    token, _ = signing_in.make_token(ledger, "ito", "export", [May.SEE], "ito", NOW, timedelta(days=1))
+    session = accounts_sessions.begin(ledger, "ito", "10.1.2.3", NOW)
+    token, _ = accounts_sessions.make_token(ledger, "ito", "export", [May.SEE], "ito", NOW, timedelta(days=1))
     with connect.reading(ledger) as tx:
         kept = "".join(
             str(row) for table in (people_table, sessions, tokens, invitation_table, events) for row in tx.execute(sa.select(table))
         )
     assert not [secret for secret in (PASSWORD, link, session, token) if secret in kept]
     for digest in (people.digest(session), people.digest(token), people.digest(link)):
-        assert signing_in.by_session(ledger, digest, LIFE, NOW) is None
-        assert signing_in.by_token(ledger, digest, NOW) is None
+        assert accounts_sessions.by_session(ledger, digest, LIFE, NOW) is None
+        assert accounts_sessions.by_token(ledger, digest, NOW) is None
 
 
 def test_who_is_disabled_is_out_at_once(ledger: sa.Engine):
     let_in(ledger, "boss", Role.ADMIN)
     let_in(ledger, "ito")
-    session = signing_in.begin(ledger, "ito", "10.1.2.3", NOW)
-    token, _ = signing_in.make_token(ledger, "ito", "export", [May.SEE], "ito", NOW, timedelta(days=1))
+    session = accounts_sessions.begin(ledger, "ito", "10.1.2.3", NOW)
+    token, _ = accounts_sessions.make_token(ledger, "ito", "export", [May.SEE], "ito", NOW, timedelta(days=1))
     people.disable(ledger, "ito", "boss", NOW)
-    assert signing_in.by_session(ledger, session, LIFE, NOW) is None
-    assert signing_in.by_token(ledger, token, NOW) is None
-    assert signing_in.by_proxy(ledger, "ito") is None
+    assert accounts_sessions.by_session(ledger, session, LIFE, NOW) is None
+    assert accounts_sessions.by_token(ledger, token, NOW) is None
+    assert accounts_sessions.by_proxy(ledger, "ito") is None
     assert not people.check_password(ledger, "ito", PASSWORD)
     with pytest.raises(NotAllowed):
-        signing_in.begin(ledger, "ito", "10.1.2.3", NOW)
+        accounts_sessions.begin(ledger, "ito", "10.1.2.3", NOW)
     people.enable(ledger, "ito", "boss", NOW)
     assert people.check_password(ledger, "ito", PASSWORD)
-    assert signing_in.by_token(ledger, token, NOW) is None, "a revoked token stays revoked"
-    assert signing_in.by_session(ledger, session, LIFE, NOW) is None
+    assert accounts_sessions.by_token(ledger, token, NOW) is None, "a revoked token stays revoked"
+    assert accounts_sessions.by_session(ledger, session, LIFE, NOW) is None
 
 
 def test_another_role_counts_in_running_sessions(ledger: sa.Engine):
     let_in(ledger, "boss", Role.ADMIN)
     let_in(ledger, "ito", Role.PHYSICIST)
-    session = signing_in.begin(ledger, "ito", "10.1.2.3", NOW)
-    token, _ = signing_in.make_token(ledger, "ito", "recalibrate", [May.SEE, May.CALIBRATE], "ito", NOW, timedelta(days=1))
+    session = accounts_sessions.begin(ledger, "ito", "10.1.2.3", NOW)
+    token, _ = accounts_sessions.make_token(ledger, "ito", "recalibrate", [May.SEE, May.CALIBRATE], "ito", NOW, timedelta(days=1))
     people.set_role(ledger, "ito", Role.READER, "boss", NOW)
-    for found in (signing_in.by_session(ledger, session, LIFE, NOW), signing_in.by_token(ledger, token, NOW)):
+    for found in (accounts_sessions.by_session(ledger, session, LIFE, NOW), accounts_sessions.by_token(ledger, token, NOW)):
         assert found is not None
         assert found.may(May.SEE)
         assert not found.may(May.CALIBRATE)
@@ -220,19 +222,19 @@ def test_two_administrators_who_disable_each_other_at_once(ledger: sa.Engine):
 def test_a_token_has_scopes_an_end_and_an_owner(ledger: sa.Engine):
     let_in(ledger, "ito")
     let_in(ledger, "berg")
-    secret, row = signing_in.make_token(ledger, "ito", "night export", [May.SEE], "ito", NOW, timedelta(days=2))
+    secret, row = accounts_sessions.make_token(ledger, "ito", "night export", [May.SEE], "ito", NOW, timedelta(days=2))
     assert secret.startswith("prio_")
-    found = signing_in.by_token(ledger, secret, NOW)
+    found = accounts_sessions.by_token(ledger, secret, NOW)
     assert found is not None
     assert (found.name, found.rights) == ("ito", {May.SEE})
-    assert signing_in.by_token(ledger, secret, NOW + timedelta(days=2)) is None
+    assert accounts_sessions.by_token(ledger, secret, NOW + timedelta(days=2)) is None
     berg = Person(name="berg", role=Role.READER, rights=frozenset({May.SEE}))
     with pytest.raises(NotFound):
-        signing_in.revoke(ledger, row.id, berg, NOW)
-    signing_in.revoke(ledger, row.id, found, NOW)
-    assert signing_in.by_token(ledger, secret, NOW) is None
+        accounts_sessions.revoke(ledger, row.id, berg, NOW)
+    accounts_sessions.revoke(ledger, row.id, found, NOW)
+    assert accounts_sessions.by_token(ledger, secret, NOW) is None
     with pytest.raises(NotAllowed, match="before"):
-        signing_in.revoke(ledger, row.id, found, NOW)
+        accounts_sessions.revoke(ledger, row.id, found, NOW)
     assert told(ledger, "token-made") == [f"token {row.id} for ito: night export (see)"]
 
 
@@ -250,13 +252,13 @@ def test_a_token_has_scopes_an_end_and_an_owner(ledger: sa.Engine):
 def test_tokens_that_are_not_made(ledger: sa.Engine, name: str, purpose: str, scopes: list[May], days: int):
     let_in(ledger, "ito")
     with pytest.raises((NotAllowed, NotFound)):
-        signing_in.make_token(ledger, name, purpose, scopes, "ito", NOW, timedelta(days=days))
-    assert not signing_in.listed_tokens(ledger)
+        accounts_sessions.make_token(ledger, name, purpose, scopes, "ito", NOW, timedelta(days=days))
+    assert not accounts_sessions.listed_tokens(ledger)
 
 
 def test_a_refused_sign_in_is_written_down_without_what_was_typed_by_mistake(ledger: sa.Engine):
-    signing_in.refused(ledger, "ito", "10.1.2.3", NOW)
-    signing_in.refused(ledger, "My Password 1!", "10.1.2.3", NOW)
+    accounts_sessions.refused(ledger, "ito", "10.1.2.3", NOW)
+    accounts_sessions.refused(ledger, "My Password 1!", "10.1.2.3", NOW)
     assert told(ledger, "sign-in-refused") == [
         "sign-in refused for ito from 10.1.2.3",
         "sign-in refused for a name that cannot exist from 10.1.2.3",
@@ -266,15 +268,15 @@ def test_a_refused_sign_in_is_written_down_without_what_was_typed_by_mistake(led
 def test_sessions_that_ran_out_are_not_open(ledger: sa.Engine):
     let_in(ledger, "ito")
     for before in (timedelta(hours=13), timedelta(minutes=31), timedelta(minutes=29), timedelta(0)):
-        signing_in.begin(ledger, "ito", "10.1.2.3", NOW - before)
+        accounts_sessions.begin(ledger, "ito", "10.1.2.3", NOW - before)
     assert people.listed(ledger, LIFE, NOW)[0].open_sessions == 2
 
 
 def test_the_last_session_of_a_person_tells_for_good_when_they_were_here(ledger: sa.Engine):
     let_in(ledger, "ito")
     for days in (400, 300):
-        signing_in.begin(ledger, "ito", "10.1.2.3", NOW - timedelta(days=days))
-    assert signing_in.forget(ledger, NOW - timedelta(days=30)) == 1
+        accounts_sessions.begin(ledger, "ito", "10.1.2.3", NOW - timedelta(days=days))
+    assert accounts_sessions.forget(ledger, NOW - timedelta(days=30)) == 1
     assert people.listed(ledger)[0].last_seen == NOW - timedelta(days=300)
 
 
@@ -310,7 +312,7 @@ def test_a_link_that_never_was_costs_no_password_work(ledger: sa.Engine, monkeyp
 
 def test_old_sessions_are_forgotten(ledger: sa.Engine):
     let_in(ledger, "ito")
-    signing_in.begin(ledger, "ito", "10.1.2.3", NOW - timedelta(days=40))
-    signing_in.begin(ledger, "ito", "10.1.2.3", NOW)
-    assert signing_in.forget(ledger, NOW - timedelta(days=30)) == 1
+    accounts_sessions.begin(ledger, "ito", "10.1.2.3", NOW - timedelta(days=40))
+    accounts_sessions.begin(ledger, "ito", "10.1.2.3", NOW)
+    assert accounts_sessions.forget(ledger, NOW - timedelta(days=30)) == 1
     assert people.listed(ledger)[0].open_sessions == 1

@@ -16,10 +16,12 @@ import pytest
 import sqlalchemy as sa
 
 from prioritizer.access import May, Role
-from prioritizer.db import changes, connect, people, reading, signing_in, worklist
-from prioritizer.db.changes import Asker, Mark
-from prioritizer.db.events import Kind, record
-from prioritizer.db.ordering import WORKLIST
+from prioritizer.db.accounts import people, sessions
+from prioritizer.db.order.order import WORKLIST
+from prioritizer.db.schema import connect
+from prioritizer.db.schema.events import Kind, record
+from prioritizer.db.worklist import changes, reading, rows
+from prioritizer.db.worklist.changes import Asker, Mark
 from prioritizer.ranking.deadlines import Policy
 from prioritizer.web import pulse as pulses
 from prioritizer.web.app import page_app
@@ -143,7 +145,7 @@ def test_of_too_many_pages_of_one_person_the_oldest_is_closed_and_nobody_elses(l
 def test_a_page_that_made_room_for_another_is_told_to_ask_by_itself_and_not_to_come_back_at_once(ledger: sa.Engine, monkeypatch):
     monkeypatch.setattr(pulses, "MOST_OF_ONE", 1)
     people.add(ledger, "ito", Role.READER, "tests", NOW)
-    secret, _ = signing_in.make_token(ledger, "ito", "tests", [May.SEE], "tests", NOW, timedelta(days=1))
+    secret, _ = sessions.make_token(ledger, "ito", "tests", [May.SEE], "tests", NOW, timedelta(days=1))
     server = WebServer(page_app(page_of(ledger, now=lambda: NOW)), "127.0.0.1", 0)
     server.start()
     asked = {"method": "GET", "url": f"http://127.0.0.1:{server.port}/live", "headers": {"Authorization": f"Bearer {secret}"}}
@@ -161,7 +163,7 @@ def test_a_page_that_made_room_for_another_is_told_to_ask_by_itself_and_not_to_c
 
 def test_streams_end_before_the_server(ledger: sa.Engine):
     people.add(ledger, "ito", Role.READER, "tests", NOW)
-    secret, _ = signing_in.make_token(ledger, "ito", "tests", [May.SEE], "tests", NOW, timedelta(days=1))
+    secret, _ = sessions.make_token(ledger, "ito", "tests", [May.SEE], "tests", NOW, timedelta(days=1))
     server = WebServer(page_app(page_of(ledger, now=lambda: NOW)), "127.0.0.1", 0)
     server.start()
     lines: list[str] = []
@@ -220,16 +222,16 @@ def test_without_anybody_who_watches_figures_are_a_second_old_at_most(ledger: sa
 
 def test_figures_counted_while_somebody_did_something_are_not_kept(ledger: sa.Engine, monkeypatch: pytest.MonkeyPatch):
     tallies = tallies_of(ledger, lambda: NOW)
-    counted = worklist.counts
+    counted = rows.counts
 
-    def meanwhile(*args: Any) -> worklist.Counts:
+    def meanwhile(*args: Any) -> rows.Counts:
         found = counted(*args)
         receive(ledger, film(1, "1.2.1"))
         tallies.forget()
         return found
 
     with monkeypatch.context() as patched:
-        patched.setattr(worklist, "counts", meanwhile)
+        patched.setattr(rows, "counts", meanwhile)
         tallies.now()
     assert tallies.now().counts.open == 1
 
@@ -244,11 +246,11 @@ def test_a_page_is_of_one_moment_and_what_comes_after_is_told(ledger: sa.Engine)
         thread = threading.Thread(target=lambda: receive(ledger, film(1, "1.2.2")))
         thread.start()
         thread.join(30)
-        assert [row.study_uid for row in worklist.rows(ledger, now=NOW)] == ["1.2.1"]
+        assert [row.study_uid for row in rows.rows(ledger, now=NOW)] == ["1.2.1"]
         with pytest.raises(RuntimeError, match="does not write"):
             reading.claim(ledger, "1.2.1", "ito", LEASE, NOW)
     assert changes.since(ledger, mark, WORKLIST, Asker(reader="ito"), NOW).new == 1
-    assert len(worklist.rows(ledger, now=NOW)) == 2
+    assert len(rows.rows(ledger, now=NOW)) == 2
 
 
 def test_ones_own_pin_is_no_news_and_anothers_is(ledger: sa.Engine):

@@ -13,8 +13,10 @@ import sqlalchemy as sa
 
 from prioritizer import receive_station
 from prioritizer.clock import utc_now
-from prioritizer.db import delivering, rebuilding, worklist
-from prioritizer.db.tables import instances, metadata
+from prioritizer.db.instances import rebuilding
+from prioritizer.db.processing import deliver
+from prioritizer.db.schema.tables import instances, metadata
+from prioritizer.db.worklist import rows
 from prioritizer.errors import Transient
 from prioritizer.identity_steps import settle
 from tests.edges.ledgers import AT_ONCE, LEASE, POLICY, ledger_fixture, score_next  # noqa: F401
@@ -85,7 +87,7 @@ def test_a_file_that_the_disk_does_not_give_is_tried_again(box: Box, monkeypatch
     for _ in range(3):
         chores.reconcile()
         chores.alarms()
-        assert "unlisted" in {name for name, *_ in worklist.standing_alarms(box.ledger)}, "also while it waits for its turn"
+        assert "unlisted" in {name for name, *_ in rows.standing_alarms(box.ledger)}, "also while it waits for its turn"
     entered = sum(row.instances for row in box.rows())
     monkeypatch.undo()
     chores.reconcile()
@@ -94,7 +96,7 @@ def test_a_file_that_the_disk_does_not_give_is_tried_again(box: Box, monkeypatch
     chores.reconcile()
     assert sum(row.instances for row in box.rows()) == entered + 1
     chores.alarms()
-    assert "unlisted" not in {name for name, *_ in worklist.standing_alarms(box.ledger)}
+    assert "unlisted" not in {name for name, *_ in rows.standing_alarms(box.ledger)}
 
 
 def test_a_rebuild_that_goes_on_is_not_put_off_by_a_database_that_did_not_answer(box: Box, monkeypatch: pytest.MonkeyPatch):
@@ -188,9 +190,9 @@ def test_where_nothing_of_before_is_sent_a_study_is_asked_about_again_once_it_is
     assert rebuilding.decide(box.ledger, publish=False, who="op", now=utc_now()) == 0
     for _ in range(15):
         score_next(box.ledger, 0.4)
-    assert delivering.claim_study(box.ledger, "p", LEASE, utc_now() + timedelta(hours=1)) is None
+    assert deliver.claim_study(box.ledger, "p", LEASE, utc_now() + timedelta(hours=1)) is None
     assert rebuilding.decide(box.ledger, publish=False, who="op", now=utc_now()) == 5
-    assert delivering.claim_study(box.ledger, "p", LEASE, utc_now() + timedelta(hours=1)) is None
+    assert deliver.claim_study(box.ledger, "p", LEASE, utc_now() + timedelta(hours=1)) is None
 
 
 def test_nothing_of_before_is_published_until_somebody_says_so(box: Box):
@@ -198,8 +200,8 @@ def test_nothing_of_before_is_published_until_somebody_says_so(box: Box):
     box.chores().reconcile()
     for _ in range(15):
         score_next(box.ledger, 0.4)
-    assert delivering.claim_study(box.ledger, "p", LEASE, utc_now() + timedelta(hours=1)) is None
-    assert worklist.held_after_rebuild(box.ledger) == 5
+    assert deliver.claim_study(box.ledger, "p", LEASE, utc_now() + timedelta(hours=1)) is None
+    assert rows.held_after_rebuild(box.ledger) == 5
 
 
 @pytest.mark.parametrize("publish", [True, False])
@@ -209,9 +211,9 @@ def test_the_word_holds_for_every_study(box: Box, publish: bool):
     for _ in range(15):
         score_next(box.ledger, 0.4)
     assert rebuilding.decide(box.ledger, publish=publish, who="anna", now=utc_now()) == 5
-    claimed = delivering.claim_study(box.ledger, "p", LEASE, utc_now() + timedelta(hours=1))
+    claimed = deliver.claim_study(box.ledger, "p", LEASE, utc_now() + timedelta(hours=1))
     assert (claimed is not None) is publish
-    assert worklist.held_after_rebuild(box.ledger) == 0
+    assert rows.held_after_rebuild(box.ledger) == 0
 
 
 def test_what_comes_after_the_rebuild_is_published(box: Box):
@@ -221,7 +223,7 @@ def test_what_comes_after_the_rebuild_is_published(box: Box):
     box.receive()
     for _ in range(16):
         score_next(box.ledger, 0.4)
-    claimed = delivering.claim_study(box.ledger, "p", LEASE, utc_now() + timedelta(hours=1))
+    claimed = deliver.claim_study(box.ledger, "p", LEASE, utc_now() + timedelta(hours=1))
     assert claimed is not None
     assert claimed.study_uid == phantom(9).StudyInstanceUID
 
@@ -235,7 +237,7 @@ def test_the_result_of_an_image_that_came_after_a_rebuild_is_sent_unasked(box: B
     box.receive()
     score_next(box.ledger, 0.95)
     assert rebuilding.decide(box.ledger, publish=False, who="op", now=utc_now()) == 4
-    claim = delivering.claim_study(box.ledger, "p", LEASE, utc_now() + timedelta(hours=1))
+    claim = deliver.claim_study(box.ledger, "p", LEASE, utc_now() + timedelta(hours=1))
     assert claim is not None
     assert claim.study_uid == str(phantom(1).StudyInstanceUID)
 
@@ -245,7 +247,7 @@ def test_a_report_that_came_after_a_rebuild_asks_for_no_result(box: Box):
     box.chores().reconcile()
     box.stored(phantom(1, 4, Modality="SR", SOPClassUID="1.2.840.10008.5.1.4.1.1.88.11"))
     box.receive()
-    assert worklist.held_after_rebuild(box.ledger) == 5
+    assert rows.held_after_rebuild(box.ledger) == 5
 
 
 def receipts(box: Box) -> list[tuple[str, datetime]]:

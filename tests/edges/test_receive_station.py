@@ -322,7 +322,7 @@ def test_any_bytes_behind_a_valid_receipt_give_an_arrival(tmp_path: Path, data: 
 
 
 def test_a_report_or_presentation_state_leaves_a_read_study_read(box: Box):
-    from prioritizer.db import reading
+    from prioritizer.db.worklist import reading
     from tests.edges.ledgers import NOW, film, receive, scored
 
     for number, sop_class in enumerate(("88.11", "11.1", "88.67", "104.1", "88.59"), start=2):

@@ -9,8 +9,8 @@ import sqlalchemy as sa
 
 from prioritizer import bundle_card, watching
 from prioritizer.access import Role
-from prioritizer.db import housekeeping
-from prioritizer.db.housekeeping import Alarm
+from prioritizer.db.processing import housekeeping
+from prioritizer.db.processing.housekeeping import Alarm
 from prioritizer.inference.bundle import open_bundle
 from prioritizer.standing import NAMES as ALARMS
 from prioritizer.web.repairs import PLACES, Severity, repairs

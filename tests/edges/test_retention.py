@@ -13,9 +13,12 @@ from pydicom.dataset import Dataset
 
 from prioritizer.clock import utc_now
 from prioritizer.config.settings import Settings, Site
-from prioritizer.db import copies, delivering, reading, retention, scoring
-from prioritizer.db.retention import Deadlines
-from prioritizer.db.tables import studies
+from prioritizer.db.instances import differing_copies, retention
+from prioritizer.db.instances.retention import Deadlines
+from prioritizer.db.processing import deliver as processing_deliver
+from prioritizer.db.processing import score
+from prioritizer.db.schema.tables import studies
+from prioritizer.db.worklist import reading
 from prioritizer.ranking.deadlines import Stage
 from prioritizer.study import DeliveryState
 from tests.edges.ledgers import AT_ONCE, LEASE, POLICY, deliver, film, ledger_fixture, publish, receive, score_of, scored  # noqa: F401
@@ -32,10 +35,10 @@ def long_ago(ledger: sa.Engine, folder: Path, stage: Stage) -> Box:
         box.stored(phantom(number), NOW - YEAR)
     box.receive()
     policy = replace(POLICY, stage=stage)
-    while (claim := scoring.claim_instance(ledger, "w", LEASE)) is not None:
-        scoring.finish_scored(ledger, claim, score_of(0.3), policy, AT_ONCE, NOW - YEAR)
-    while (study := delivering.claim_study(ledger, "p", LEASE, NOW)) is not None:
-        delivering.finish_published(ledger, study, None, (), NOW)
+    while (claim := score.claim_instance(ledger, "w", LEASE)) is not None:
+        score.finish_scored(ledger, claim, score_of(0.3), policy, AT_ONCE, NOW - YEAR)
+    while (study := processing_deliver.claim_study(ledger, "p", LEASE, NOW)) is not None:
+        processing_deliver.finish_published(ledger, study, None, (), NOW)
     reading.expire(ledger, NOW - timedelta(hours=48), NOW)
     return box
 
@@ -113,7 +116,7 @@ def test_nothing_is_deleted_of_a_study_while_a_confirmed_copy_is_being_put_in_it
     reading.read(ledger, study, "anna", NOW - YEAR)
     box.stored(other_pixels())
     box.receive(same_pixels=lambda one, other: False)
-    copies.begin_taking(ledger, study, [one.file for one in copies.waiting(ledger)], "anna", NOW)
+    differing_copies.begin_taking(ledger, study, [one.file for one in differing_copies.waiting(ledger)], "anna", NOW)
     with ledger.begin() as tx:
         tx.execute(studies.update().values(held=""))
     assert retention.mark_deletable(ledger, Deadlines(NOW - timedelta(days=14)), NOW) == []
@@ -132,11 +135,11 @@ def test_result_bytes_leave_the_database_long_after_they_were_sent_and_come_back
         assert tx.scalar(sa.text("SELECT data FROM results")) == b""
     with ledger.begin() as tx:
         tx.exec_driver_sql("UPDATE studies SET published_revision = 0, revision = 1, not_before = NULL, claimed_by = NULL")
-    claim = delivering.claim_study(ledger, "p", LEASE, later)
+    claim = processing_deliver.claim_study(ledger, "p", LEASE, later)
     assert claim is not None
     from tests.edges.ledgers import result_of
 
-    delivering.finish_published(ledger, claim, result_of(), ("pacs",), later)
+    processing_deliver.finish_published(ledger, claim, result_of(), ("pacs",), later)
     with ledger.connect() as tx:
         assert bytes(tx.scalar(sa.text("SELECT data FROM results"))) == b"2.25.1"
 

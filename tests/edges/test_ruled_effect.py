@@ -12,9 +12,9 @@ import sqlalchemy as sa
 from prioritizer import ruled_effect
 from prioritizer.config.policy import policy_of
 from prioritizer.config.settings import Model, Ranking, Settings, Site
-from prioritizer.db import ruling
-from prioritizer.db.activating import Decision
-from prioritizer.db.ruling import Proposal
+from prioritizer.db.decisions import settings_overrides
+from prioritizer.db.decisions.activation import Decision
+from prioritizer.db.decisions.settings_overrides import Proposal
 from prioritizer.errors import RulingUnfit
 from prioritizer.ranking.deadlines import Stage
 from tests.edges.ledgers import NOW, film, ledger_fixture, receive, scored  # noqa: F401
@@ -59,8 +59,8 @@ def test_the_window_of_demoted_studies_is_simulated_too(ledger: sa.Engine) -> No
 
 def test_the_effect_stands_beside_the_ruling_in_force_and_not_beside_the_configuration(ledger: sa.Engine) -> None:
     policy = policy_of(SETTINGS, None)
-    made = ruling.propose(ledger, policy, Proposal(wanted={"stage": "pilot"}, reason="x", effect={}), "anna", NOW)
-    ruling.activate(ledger, policy, made.id, Decision(who="anna"), NOW)
+    made = settings_overrides.propose(ledger, policy, Proposal(wanted={"stage": "pilot"}, reason="x", effect={}), "anna", NOW)
+    settings_overrides.activate(ledger, policy, made.id, Decision(who="anna"), NOW)
     found = orders(effect(ledger, high_minutes=10))
     assert found["in force now"]["rules"].startswith("stage pilot")
     assert found["proposed"]["rules"].startswith("stage active, deadline of a raised study 10 min")
@@ -106,6 +106,6 @@ def test_what_is_saved_is_what_was_shown_until_the_rules_change(ledger: sa.Engin
     first = found({"high_minutes": 10})
     assert found({"high_minutes": "10"}, anew=False) is first
     assert found({"high_minutes": 10}) is not first
-    made = ruling.propose(ledger, policy, Proposal(wanted={"stage": "pilot"}, reason="x", effect={}), "anna", NOW)
-    ruling.activate(ledger, policy, made.id, Decision(who="anna"), NOW)
+    made = settings_overrides.propose(ledger, policy, Proposal(wanted={"stage": "pilot"}, reason="x", effect={}), "anna", NOW)
+    settings_overrides.activate(ledger, policy, made.id, Decision(who="anna"), NOW)
     assert orders(found({"high_minutes": 10}, anew=False))["in force now"]["rules"].startswith("stage pilot")

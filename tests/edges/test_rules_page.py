@@ -17,11 +17,14 @@ from prioritizer.access import May, Role, rights_of
 from prioritizer.calibration.maps import Calibration
 from prioritizer.config.settings import Calibration as CalibrationSection
 from prioritizer.config.settings import Settings, Site
-from prioritizer.db import activating, calibrations, connect, migrations, people, ruling, signing_in, worklist
-from prioritizer.db.activating import Decision
-from prioritizer.db.calibrations import Verdict
-from prioritizer.db.receiving import Quiet
-from prioritizer.db.ruled import holding
+from prioritizer.db.accounts import people, sessions
+from prioritizer.db.decisions import activation, calibrations, settings_overrides
+from prioritizer.db.decisions.activation import Decision
+from prioritizer.db.decisions.calibrations import Verdict
+from prioritizer.db.in_force.settings import holding
+from prioritizer.db.processing.receive import Quiet
+from prioritizer.db.schema import connect, migrations
+from prioritizer.db.worklist import rows
 from prioritizer.ranking.deadlines import Policy, Stage
 from prioritizer.web.app import page_app
 from prioritizer.web.server import WebServer
@@ -68,7 +71,7 @@ def house(tmp_path: Any) -> Iterator[House]:
     for name, role in (("rita", Role.READER), ("pia", Role.PHYSICIST), ("paul", Role.PHYSICIST)):
         people.add(engine, name, role, "tests", THEN)
         rights = sorted(rights_of(role))
-        tokens[name] = signing_in.make_token(engine, name, "tests", rights, "tests", THEN, timedelta(days=1))[0]
+        tokens[name] = sessions.make_token(engine, name, "tests", rights, "tests", THEN, timedelta(days=1))[0]
     settings = [Settings(site=Site(name="test site", stage=Stage.ACTIVE))]
     in_force = settings_ruled.InForce(engine, lambda: settings[0])
     page = page_of(engine, settings=in_force, configured=lambda: settings[0], policy=lambda: SITE, rules_changed=in_force.forget)
@@ -102,7 +105,7 @@ def test_a_preview_shows_the_effect_and_saves_nothing(house: House) -> None:
     assert "simulated by a test" in page.text
     assert "Propose this ruling" in page.text
     assert 'name="stage" value="shadow"' in page.text
-    assert ruling.listed(house.engine) == []
+    assert settings_overrides.listed(house.engine) == []
 
 
 def test_what_the_configuration_would_refuse_is_said_beside_the_form_that_keeps_its_values(house: House) -> None:
@@ -120,7 +123,7 @@ def test_a_ruled_shadow_is_what_every_page_shows_from_then_on(house: House) -> N
     page = house.get("/").text
     assert "stage shadow" in page
     assert "Shadow: the list is in order of arrival" in page
-    assert worklist.study(house.engine, "1.2.3").due_at - worklist.study(house.engine, "1.2.3").first_received_at == 120 * MINUTE
+    assert rows.study(house.engine, "1.2.3").due_at - rows.study(house.engine, "1.2.3").first_received_at == 120 * MINUTE
 
 
 def test_a_reader_may_look_but_not_decide_and_sees_no_figure_of_ai_in_shadow(house: House) -> None:
@@ -235,7 +238,7 @@ def test_going_back_from_a_calibration_by_an_old_page_is_refused(house: House) -
         made = OWN.moved(1.0, by, "intercept")
         made = Calibration(**{**{field: getattr(made, field) for field in made.__dataclass_fields__}, "id": name})
         calibrations.add(house.engine, "d" * 64, made, Verdict(word="fit to activate", said="", report=""), "anna", THEN)
-        activating.activate(house.engine, name, Decision(who="anna"), SITE, NOW_QUIET, THEN)
+        activation.activate(house.engine, name, Decision(who="anna"), SITE, NOW_QUIET, THEN)
     assert shown_in(house.get("/calibrations").text) == {"2"}
     assert house.post("/calibrations/rollback", shown=2).status_code == 303
     again = house.post("/calibrations/rollback", "paul", shown=2)

@@ -13,11 +13,14 @@ import sqlalchemy as sa
 
 from prioritizer import ruled as settings_ruled
 from prioritizer.config.settings import Monitoring, Ranking, Settings, Site
-from prioritizer.db import audit, delivering, reading, ruling, scoring, worklist
-from prioritizer.db.activating import Decision
-from prioritizer.db.audit import Asked
-from prioritizer.db.ruled import Row, Ruled, holding
-from prioritizer.db.ruling import Done, Proposal
+from prioritizer.db.accounts import audit_log
+from prioritizer.db.accounts.audit_log import Asked
+from prioritizer.db.decisions import settings_overrides
+from prioritizer.db.decisions.activation import Decision
+from prioritizer.db.decisions.settings_overrides import Done, Proposal
+from prioritizer.db.in_force.settings import Row, Ruled, holding
+from prioritizer.db.processing import deliver, score
+from prioritizer.db.worklist import reading, rows
 from prioritizer.errors import NotAllowed, NotFound, RulingUnfit, Transient
 from prioritizer.ranking.deadlines import Policy, Stage
 from tests.edges.ledgers import (  # noqa: F401
@@ -46,12 +49,12 @@ MINUTE = timedelta(minutes=1)
 def propose(ledger: sa.Engine, who: str = "anna", policy: Policy = POLICY, **wanted: Any) -> int:
     """A candidate; without values one that shortens the deadline of raised studies."""
     asked = Proposal(wanted=wanted or {"high_minutes": 15}, reason="a trial", effect={"said": "simulated"})
-    return ruling.propose(ledger, policy, asked, who, NOW).id
+    return settings_overrides.propose(ledger, policy, asked, who, NOW).id
 
 
 def activate(ledger: sa.Engine, number: int, who: str = "berta", policy: Policy = POLICY, shown: int | None = None, **more: bool) -> Done:
     decision = Decision(who=who, against_advice="a test", **more)
-    return ruling.activate(ledger, policy, number, decision, LATER, shown)
+    return settings_overrides.activate(ledger, policy, number, decision, LATER, shown)
 
 
 def ruled(ledger: sa.Engine, policy: Policy = POLICY, **wanted: Any) -> int:
@@ -67,7 +70,7 @@ def now(ledger: sa.Engine, policy: Policy = POLICY) -> Ruled:
 
 def due(ledger: sa.Engine, uid: str = "1.2.3") -> timedelta:
     """From arrival to deadline."""
-    row = worklist.study(ledger, uid)
+    row = rows.study(ledger, uid)
     return row.due_at - row.first_received_at
 
 
@@ -116,8 +119,8 @@ def test_a_ruled_stage_puts_the_list_into_order_of_arrival(ledger: sa.Engine, st
     scored(ledger, probability=0.9)
     ruled(ledger, stage=stage)
     assert due(ledger) == 120 * MINUTE
-    assert f"stage {stage}" in worklist.study(ledger, "1.2.3").place_reason
-    scoring.rerank_open(ledger, POLICY, "a restart", LATER)
+    assert f"stage {stage}" in rows.study(ledger, "1.2.3").place_reason
+    score.rerank_open(ledger, POLICY, "a restart", LATER)
     assert due(ledger) == 120 * MINUTE
 
 
@@ -125,9 +128,9 @@ def test_the_ruled_share_suspends_raising_and_its_alarm_sees_it(ledger: sa.Engin
     policy = replace(POLICY, last_n=5)
     for number in range(5):
         scored(ledger, f"1.2.{number}", 0.9 if number < 2 else 0.2)
-    assert not worklist.raising_is_suspended(ledger, policy)
+    assert not rows.raising_is_suspended(ledger, policy)
     ruled(ledger, policy, max_high_share=0.2)
-    assert worklist.raising_is_suspended(ledger, policy)
+    assert rows.raising_is_suspended(ledger, policy)
     assert due(ledger, "1.2.0") == 120 * MINUTE
 
 
@@ -139,7 +142,7 @@ def test_studies_that_were_read_stay_where_they_were(ledger: sa.Engine) -> None:
 
 def test_a_ruling_holds_only_what_it_changes_and_the_rest_follows_the_configuration(ledger: sa.Engine) -> None:
     number = propose(ledger, high_minutes="15", neutral_minutes=120, stage="active")
-    assert ruling.find(ledger, number).changes == {"high_minutes": 15}
+    assert settings_overrides.find(ledger, number).changes == {"high_minutes": 15}
     activate(ledger, number)
     assert now(ledger, replace(POLICY, neutral=200 * MINUTE, low=300 * MINUTE)).policy.neutral == 200 * MINUTE
 
@@ -174,7 +177,7 @@ def test_settings_and_policy_agree_on_what_is_in_force(ledger: sa.Engine) -> Non
 def test_what_the_configuration_would_refuse_cannot_be_proposed(ledger: sa.Engine, wanted: dict[str, Any], said: str) -> None:
     with pytest.raises(RulingUnfit, match=said):
         propose(ledger, **wanted)
-    assert ruling.listed(ledger) == []
+    assert settings_overrides.listed(ledger) == []
 
 
 def test_what_changes_nothing_and_what_has_no_reason_is_refused(ledger: sa.Engine) -> None:
@@ -183,25 +186,25 @@ def test_what_changes_nothing_and_what_has_no_reason_is_refused(ledger: sa.Engin
     assert "in force already" in refused(lambda: propose(ledger, high_minutes=15))
     for reason in ("", "  \n", "x" * 501):
         proposal = Proposal(wanted={"high_minutes": 12}, reason=reason, effect={})
-        assert "needs a reason" in refused(lambda said=proposal: ruling.propose(ledger, POLICY, said, "anna", NOW))
+        assert "needs a reason" in refused(lambda said=proposal: settings_overrides.propose(ledger, POLICY, said, "anna", NOW))
 
 
 def test_a_candidate_is_judged_again_when_it_is_activated(ledger: sa.Engine) -> None:
     number = propose(ledger, high_minutes=60)
     with pytest.raises(RulingUnfit, match=f"ruling {number} cannot be put in force: .*below neutral_minutes"):
         activate(ledger, number, policy=replace(POLICY, neutral=45 * MINUTE))
-    assert ruling.find(ledger, number).state == "CANDIDATE"
+    assert settings_overrides.find(ledger, number).state == "CANDIDATE"
 
 
 def test_a_configuration_that_makes_the_ruling_unsafe_sets_it_aside_in_every_transaction(ledger: sa.Engine) -> None:
     ruled(ledger, high_minutes=60)
     tighter = replace(POLICY, neutral=45 * MINUTE, high=20 * MINUTE)
-    scoring.rerank_open(ledger, tighter, "reloaded", LATER)
+    score.rerank_open(ledger, tighter, "reloaded", LATER)
     scored(ledger, "1.2.3", 0.9)
     found = now(ledger, tighter)
     assert (found.policy, found.changes) == (tighter, {})
     assert "set aside" in found.fault
-    scoring.rerank_open(ledger, tighter, "again", LATER)
+    score.rerank_open(ledger, tighter, "again", LATER)
     assert due(ledger) == 20 * MINUTE
     assert now(ledger).fault == ""
 
@@ -228,8 +231,8 @@ def test_a_ruling_that_was_set_aside_may_be_ended_or_replaced(ledger: sa.Engine)
     first = ruled(ledger, high_minutes=15)
     change_document(ledger)
     assert activate(ledger, propose(ledger, high_minutes=10)).before == first
-    assert "ruling 1 cannot be put in force" in refused(lambda: ruling.back(ledger, POLICY, "berta", LATER))
-    assert ruling.end(ledger, POLICY, "berta", LATER).after is None
+    assert "ruling 1 cannot be put in force" in refused(lambda: settings_overrides.back(ledger, POLICY, "berta", LATER))
+    assert settings_overrides.end(ledger, POLICY, "berta", LATER).after is None
 
 
 def test_settings_fall_back_to_the_configuration_where_the_ruling_is_set_aside(ledger: sa.Engine) -> None:
@@ -245,25 +248,29 @@ def test_going_back_walks_one_ruling_at_a_time_to_the_configuration(ledger: sa.E
     scored(ledger, probability=0.9)
     first, second = ruled(ledger, high_minutes=15), ruled(ledger, high_minutes=10)
     assert due(ledger) == 10 * MINUTE
-    assert ruling.back(ledger, POLICY, "carla", LATER).after == first
-    assert (due(ledger), ruling.find(ledger, second).state, ruling.find(ledger, second).ended_by) == (15 * MINUTE, "ENDED", "carla")
-    assert ruling.back(ledger, POLICY, "carla", LATER).after is None
+    assert settings_overrides.back(ledger, POLICY, "carla", LATER).after == first
+    assert (due(ledger), settings_overrides.find(ledger, second).state, settings_overrides.find(ledger, second).ended_by) == (
+        15 * MINUTE,
+        "ENDED",
+        "carla",
+    )
+    assert settings_overrides.back(ledger, POLICY, "carla", LATER).after is None
     assert due(ledger) == 30 * MINUTE
-    assert "nothing to go back from" in refused(lambda: ruling.back(ledger, POLICY, "carla", LATER))
+    assert "nothing to go back from" in refused(lambda: settings_overrides.back(ledger, POLICY, "carla", LATER))
 
 
 def test_ending_goes_straight_to_the_configuration(ledger: sa.Engine) -> None:
     scored(ledger, probability=0.9)
     ruled(ledger, high_minutes=15)
     second = ruled(ledger, high_minutes=10)
-    done = ruling.end(ledger, POLICY, "carla", LATER)
+    done = settings_overrides.end(ledger, POLICY, "carla", LATER)
     assert (done.before, done.after, done.moved, due(ledger)) == (second, None, 1, 30 * MINUTE)
-    assert "nothing to go back from" in refused(lambda: ruling.end(ledger, POLICY, "carla", LATER))
+    assert "nothing to go back from" in refused(lambda: settings_overrides.end(ledger, POLICY, "carla", LATER))
 
 
 def test_what_was_ended_is_proposed_anew_and_not_activated_again(ledger: sa.Engine) -> None:
     number = ruled(ledger)
-    ruling.end(ledger, POLICY, "carla", LATER)
+    settings_overrides.end(ledger, POLICY, "carla", LATER)
     assert "carla ended it. Propose it anew" in refused(lambda: activate(ledger, number))
 
 
@@ -273,19 +280,19 @@ def test_what_was_ended_is_proposed_anew_and_not_activated_again(ledger: sa.Engi
 def test_where_the_site_asks_for_a_second_person_nobody_activates_without_one(ledger: sa.Engine) -> None:
     number = propose(ledger)
     assert "anyone but anna" in refused(lambda: activate(ledger, number, second_person=True))
-    assert "another person" in refused(lambda: ruling.approve(ledger, POLICY, number, "Anna", LATER))
-    ruling.approve(ledger, POLICY, number, "carla", LATER)
-    assert "carla approved ruling" in refused(lambda: ruling.approve(ledger, POLICY, number, "dora", LATER))
+    assert "another person" in refused(lambda: settings_overrides.approve(ledger, POLICY, number, "Anna", LATER))
+    settings_overrides.approve(ledger, POLICY, number, "carla", LATER)
+    assert "carla approved ruling" in refused(lambda: settings_overrides.approve(ledger, POLICY, number, "dora", LATER))
     assert activate(ledger, number, second_person=True).after == number
 
 
 def test_a_rejected_candidate_stays_rejected_and_everybody_is_told_by_whom(ledger: sa.Engine) -> None:
     number = propose(ledger)
-    ruling.reject(ledger, POLICY, number, "berta", "too short", LATER)
+    settings_overrides.reject(ledger, POLICY, number, "berta", "too short", LATER)
     for step in (
         lambda: activate(ledger, number),
-        lambda: ruling.approve(ledger, POLICY, number, "carla", LATER),
-        lambda: ruling.reject(ledger, POLICY, number, "carla", "", LATER),
+        lambda: settings_overrides.approve(ledger, POLICY, number, "carla", LATER),
+        lambda: settings_overrides.reject(ledger, POLICY, number, "carla", "", LATER),
     ):
         assert "berta rejected it" in refused(step)
 
@@ -296,14 +303,14 @@ def test_who_was_shown_other_rules_is_refused_and_told_what_holds_now(ledger: sa
     said = f"ruling {one}, put in force by berta"
     for step in (
         lambda: activate(ledger, other, who="carla", shown=0),
-        lambda: ruling.approve(ledger, POLICY, other, "carla", LATER, 0),
-        lambda: ruling.reject(ledger, POLICY, other, "carla", "", LATER, 0),
-        lambda: ruling.end(ledger, POLICY, "carla", LATER, 0),
-        lambda: ruling.back(ledger, POLICY, "carla", LATER, 0),
-        lambda: ruling.propose(ledger, POLICY, Proposal(wanted={"high_minutes": 5}, reason="x", effect={}), "carla", LATER, 0),
+        lambda: settings_overrides.approve(ledger, POLICY, other, "carla", LATER, 0),
+        lambda: settings_overrides.reject(ledger, POLICY, other, "carla", "", LATER, 0),
+        lambda: settings_overrides.end(ledger, POLICY, "carla", LATER, 0),
+        lambda: settings_overrides.back(ledger, POLICY, "carla", LATER, 0),
+        lambda: settings_overrides.propose(ledger, POLICY, Proposal(wanted={"high_minutes": 5}, reason="x", effect={}), "carla", LATER, 0),
     ):
         assert said in refused(step)
-    ruling.end(ledger, POLICY, "dora", LATER, 1)
+    settings_overrides.end(ledger, POLICY, "dora", LATER, 1)
     assert "since dora ended ruling" in refused(lambda: activate(ledger, other, shown=1))
     assert activate(ledger, other, shown=2).change == 3
 
@@ -312,8 +319,8 @@ def test_a_form_that_was_shown_before_there_and_back_again_is_refused(ledger: sa
     first = ruled(ledger, high_minutes=15)
     shown = now(ledger).change
     ruled(ledger, high_minutes=10)
-    assert ruling.back(ledger, POLICY, "berta", LATER).after == first
-    assert "something else" in refused(lambda: ruling.end(ledger, POLICY, "carla", LATER, shown))
+    assert settings_overrides.back(ledger, POLICY, "berta", LATER).after == first
+    assert "something else" in refused(lambda: settings_overrides.end(ledger, POLICY, "carla", LATER, shown))
 
 
 def test_of_two_who_decide_at_once_the_second_is_refused_with_who_did_it(ledger: sa.Engine) -> None:
@@ -323,14 +330,14 @@ def test_of_two_who_decide_at_once_the_second_is_refused_with_who_did_it(ledger:
         steps = {
             "berta": lambda n=number, s=shown: activate(ledger, n, "berta", shown=s),
             "carla": lambda n=number, s=shown: activate(ledger, n, "carla", shown=s),
-            "dora": lambda n=number, s=shown: ruling.reject(ledger, POLICY, n, "dora", "", LATER, s),
+            "dora": lambda n=number, s=shown: settings_overrides.reject(ledger, POLICY, n, "dora", "", LATER, s),
         }
         said = together(*(lambda step=step: refused(step) for step in steps.values()))
         won = [name for name, why in zip(steps, said, strict=True) if not why]
         assert len(won) == 1
         assert all(won[0] in str(why) for why in said if why), said
         if won != ["dora"]:
-            ruling.end(ledger, POLICY, "anna", LATER)
+            settings_overrides.end(ledger, POLICY, "anna", LATER)
 
 
 def test_two_candidates_activated_at_once_leave_one_in_force(ledger: sa.Engine) -> None:
@@ -355,14 +362,14 @@ def test_the_database_holds_at_most_one_active_ruling_and_no_other_state(ledger:
 
 def test_every_step_is_in_the_audit_log_with_who_and_what(ledger: sa.Engine) -> None:
     first = propose(ledger, high_minutes=15)
-    ruling.approve(ledger, POLICY, first, "carla", LATER)
+    settings_overrides.approve(ledger, POLICY, first, "carla", LATER)
     activate(ledger, first)
     second = propose(ledger, high_minutes=10)
     activate(ledger, second)
-    ruling.back(ledger, POLICY, "dora", LATER)
-    ruling.end(ledger, POLICY, "dora", LATER)
-    ruling.reject(ledger, POLICY, propose(ledger, stage="pilot"), "emil", "not now", LATER)
-    in_turn = sorted(audit.entries(ledger, Asked(), 50), key=lambda one: one.id)
+    settings_overrides.back(ledger, POLICY, "dora", LATER)
+    settings_overrides.end(ledger, POLICY, "dora", LATER)
+    settings_overrides.reject(ledger, POLICY, propose(ledger, stage="pilot"), "emil", "not now", LATER)
+    in_turn = sorted(audit_log.entries(ledger, Asked(), 50), key=lambda one: one.id)
     found = [(one.kind, one.actor, one.said) for one in in_turn if one.kind.startswith("ruling")]
     assert [(kind, actor) for kind, actor, _ in found] == [
         ("ruling-proposed", "anna"), ("ruling-approved", "carla"), ("ruling-activated", "berta"), ("ruling-proposed", "anna"),
@@ -378,13 +385,13 @@ def test_every_step_is_in_the_audit_log_with_who_and_what(ledger: sa.Engine) -> 
 @pytest.mark.parametrize("number", [0, -1, 7, 2**31 - 1, 2**31, 2**63, 10**400])
 def test_a_number_that_is_no_rulings_is_not_found_however_large(ledger: sa.Engine, number: int) -> None:
     with pytest.raises(NotFound):
-        ruling.find(ledger, number)
+        settings_overrides.find(ledger, number)
     with pytest.raises(NotFound):
         activate(ledger, number)
 
 
 def test_what_was_simulated_is_kept_as_it_was(ledger: sa.Engine) -> None:
-    row: Row = ruling.find(ledger, propose(ledger))
+    row: Row = settings_overrides.find(ledger, propose(ledger))
     assert (row.effect, row.reason, row.proposed_by, row.fault) == ({"said": "simulated"}, "a trial", "anna", "")
 
 
@@ -401,9 +408,9 @@ def test_scores_that_commit_beside_rulings_all_end_placed_by_the_last(ledger: sa
         other = opened_again(ledger)
         try:
             for _ in uids[::2]:
-                claim = scoring.claim_instance(other, "scorer", LEASE)
+                claim = score.claim_instance(other, "scorer", LEASE)
                 assert claim is not None
-                assert scoring.finish_scored(other, claim, score_of(0.9), replace(POLICY, max_high_share=1.0), AT_ONCE, NOW)
+                assert score.finish_scored(other, claim, score_of(0.9), replace(POLICY, max_high_share=1.0), AT_ONCE, NOW)
         except BaseException as error:
             faults.append(error)
         other.dispose()
@@ -423,16 +430,16 @@ def test_in_a_ruled_shadow_what_was_built_before_is_not_kept_and_what_waits_is_n
     scored(ledger, "1.2.3", 0.9)
     publish(ledger)
     scored(ledger, "1.2.4", 0.9)
-    claim = delivering.claim_study(ledger, "publisher", LEASE, NOW)
+    claim = deliver.claim_study(ledger, "publisher", LEASE, NOW)
     assert claim is not None
     done = activate(ledger, propose(ledger, stage="shadow"))
     assert done.retracted == 1
-    assert delivering.finish_published(ledger, claim, result_of("2.25.9"), ["pacs"], NOW, policy=POLICY)
+    assert deliver.finish_published(ledger, claim, result_of("2.25.9"), ["pacs"], NOW, policy=POLICY)
     assert (deliveries_of(ledger, "1.2.3"), deliveries_of(ledger, "1.2.4")) == ({"2.25.1": "RETRACTED"}, {})
-    assert delivering.claim_delivery(ledger, "pacs", "sender", LEASE) is None
+    assert deliver.claim_delivery(ledger, "pacs", "sender", LEASE) is None
     assert "retracted" in kinds(ledger)
-    ruling.end(ledger, POLICY, "berta", LATER)
-    assert delivering.claim_study(ledger, "publisher", LEASE, LATER) is None
+    settings_overrides.end(ledger, POLICY, "berta", LATER)
+    assert deliver.claim_study(ledger, "publisher", LEASE, LATER) is None
     receive(ledger, film(2, "1.2.3"))
     score_next(ledger, 0.2)
     publish(ledger)
@@ -448,7 +455,7 @@ def test_pages_read_the_ruling_once_a_second_and_at_once_when_it_was_made_there(
     clock[0] = 1.1
     assert found().site.stage is Stage.SHADOW
     assert found() is found()
-    ruling.end(ledger, POLICY, "berta", LATER)
+    settings_overrides.end(ledger, POLICY, "berta", LATER)
     found.forget()
     assert found() is settings
 
@@ -471,10 +478,10 @@ def test_nobody_leaves_shadow_against_the_sites_own_figures_without_saying_why(l
     shadow = replace(POLICY, stage=Stage.SHADOW)
 
     def candidate(effect: dict[str, Any], **wanted: Any) -> int:
-        return ruling.propose(ledger, shadow, Proposal(wanted=wanted, reason="a trial", effect=effect), "anna", NOW).id
+        return settings_overrides.propose(ledger, shadow, Proposal(wanted=wanted, reason="a trial", effect=effect), "anna", NOW).id
 
     def decide(number: int, why: str = "") -> Done:
-        return ruling.activate(ledger, shadow, number, Decision(who="berta", against_advice=why), LATER)
+        return settings_overrides.activate(ledger, shadow, number, Decision(who="berta", against_advice=why), LATER)
 
     bad = {"acceptance": {"said": [], "faults": ["3 of 100 studies"]}}
     with pytest.raises(NotAllowed, match="not yet: 3 of 100 studies"):
@@ -484,7 +491,7 @@ def test_nobody_leaves_shadow_against_the_sites_own_figures_without_saying_why(l
     decide(candidate({}, high_minutes=10))  # readers see nothing of AI all the same
     decide(candidate({"acceptance": {"said": [], "faults": []}}, stage="pilot"))
     decide(candidate({}, stage="active"))  # from pilot on, readers have seen it
-    ruling.end(ledger, shadow, "berta", LATER)
+    settings_overrides.end(ledger, shadow, "berta", LATER)
     decide(candidate(bad, stage="pilot"), "a drill")
-    (event,) = [one for one in audit.entries(ledger, Asked(kind="ruling-activated"), 9) if "drill" in one.said]
+    (event,) = [one for one in audit_log.entries(ledger, Asked(kind="ruling-activated"), 9) if "drill" in one.said]
     assert "against its acceptance report: a drill" in event.said

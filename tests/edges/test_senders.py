@@ -9,7 +9,9 @@ import sqlalchemy as sa
 
 from prioritizer import doctor
 from prioritizer.access import Role
-from prioritizer.db import queues, receiving, senders, tables
+from prioritizer.db.activity import queues, senders
+from prioritizer.db.processing import receive as processing_receive
+from prioritizer.db.schema import tables
 from prioritizer.dicom.spool import notices
 from prioritizer.study import DeliveryState
 from tests.edges.ledgers import (
@@ -34,7 +36,7 @@ STRANGER = {
 
 
 def told(ledger: sa.Engine, notice: dict[str, str], minutes: float, name: str = "n.json") -> None:
-    receiving.record_notice(ledger, name, notice, NOW + timedelta(minutes=minutes), LATER)
+    processing_receive.record_notice(ledger, name, notice, NOW + timedelta(minutes=minutes), LATER)
 
 
 def test_of_the_echoes_of_a_peer_only_the_newest_is_kept_and_none_is_a_refusal(ledger: sa.Engine):

@@ -7,7 +7,10 @@ import json
 import pytest
 import sqlalchemy as sa
 
-from prioritizer.db import connect, daemons, ranking_policy, reading
+from prioritizer.db.activity import daemons
+from prioritizer.db.in_force import ranking_policy
+from prioritizer.db.schema import connect
+from prioritizer.db.worklist import reading
 from tests.edges.ledgers import NOW, POLICY, ledger_fixture, scored  # noqa: F401
 
 

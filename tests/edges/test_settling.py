@@ -16,9 +16,14 @@ import sqlalchemy as sa
 from prioritizer import copies as judged
 from prioritizer import identity_steps
 from prioritizer.clock import utc_now
-from prioritizer.db import clock_steps, copies, delivering, joining, queues, worklist
-from prioritizer.db.copies import Newer
-from prioritizer.db.tables import differing_copies, instances, metadata
+from prioritizer.db.activity import queues
+from prioritizer.db.instances import differing_copies as instances_differing_copies
+from prioritizer.db.instances import joining
+from prioritizer.db.instances.differing_copies import Newer
+from prioritizer.db.processing import deliver
+from prioritizer.db.schema import clock_steps
+from prioritizer.db.schema.tables import differing_copies, instances, metadata
+from prioritizer.db.worklist import rows
 from prioritizer.errors import NotAllowed, Transient
 from prioritizer.receive_station import Receive, read_any
 from prioritizer.study import HELD_WORDS, CopyState, Hold
@@ -72,7 +77,7 @@ def test_a_copy_that_came_while_another_was_being_taken_waits_and_holds_the_resu
     box.stored(phantom(1, **RIGHT))
     worker = box.receive()
     dies(monkeypatch, box)
-    assert box.row(STUDY).identity == copies.BEING_TAKEN
+    assert box.row(STUDY).identity == instances_differing_copies.BEING_TAKEN
     box.stored(phantom(1, **THIRD))
     while worker.step():
         pass
@@ -80,7 +85,7 @@ def test_a_copy_that_came_while_another_was_being_taken_waits_and_holds_the_resu
     row = box.row(STUDY)
     assert (row.patient_id, states(box)) == ("RIGHT-2", [CopyState.TAKEN, CopyState.WAITING])
     assert "THIRD-3" in row.identity
-    assert copies.BEING_TAKEN not in row.identity
+    assert instances_differing_copies.BEING_TAKEN not in row.identity
     assert queues.why_unpublished(box.ledger, STUDY) == HELD_WORDS[Hold.IDENTITY]
     settle(box, take=False)
     assert (box.row(STUDY).identity, queues.why_unpublished(box.ledger, STUDY)) == ("", "")
@@ -90,9 +95,9 @@ def test_a_copy_that_came_while_another_was_being_taken_waits_and_holds_the_resu
 def test_a_copy_that_comes_at_the_very_moment_is_not_settled_unseen(box: Box, monkeypatch: pytest.MonkeyPatch, take: bool):
     box.stored(phantom(1, **RIGHT))
     box.receive()
-    shown, genuine = copies.mark_of(box.ledger, STUDY), worklist.study
+    shown, genuine = instances_differing_copies.mark_of(box.ledger, STUDY), rows.study
 
-    def study(engine: sa.Engine, uid: str) -> worklist.Row:
+    def study(engine: sa.Engine, uid: str) -> rows.Row:
         box.stored(phantom(1, **THIRD))
         box.receive()
         return genuine(engine, uid)
@@ -118,7 +123,7 @@ def test_a_confirmed_copy_whose_file_is_gone_waits_also_where_another_was_taken(
         worker._copies._takings._waits.clear()
     assert sorted(states(box)) == [CopyState.TAKEN, CopyState.WAITING]
     assert "its file is gone or cannot be read" in box.row(STUDY).identity
-    assert copies.BEING_TAKEN not in box.row(STUDY).identity
+    assert instances_differing_copies.BEING_TAKEN not in box.row(STUDY).identity
     settle(box, take=False)
     assert sorted(states(box)) == [CopyState.KEPT, CopyState.TAKEN]
 
@@ -191,9 +196,9 @@ def test_a_row_with_a_copy_of_another_study_joins_the_first_and_the_copy_still_w
     second = next(row.study_uid for row in box.rows() if "~" in row.study_uid)
     box.stored(phantom(1, SOPInstanceUID=str(phantom(5).SOPInstanceUID), PatientID="B-2", PatientName="Bee^Other"))
     box.receive()
-    assert copies.newer_for(box.ledger, second) is Newer.FIRST_ROW
+    assert instances_differing_copies.newer_for(box.ledger, second) is Newer.FIRST_ROW
     assert "one study now" in settle(box, take=True, study=second)
-    assert [one.study_uid for one in copies.waiting(box.ledger)] == [STUDY]
+    assert [one.study_uid for one in instances_differing_copies.waiting(box.ledger)] == [STUDY]
     assert "has the SOP Instance UID of an image" in box.row(STUDY).identity
 
 
@@ -204,7 +209,7 @@ def test_other_pixels_of_an_image_that_named_no_study_wait_on_the_row_of_its_stu
     box.stored(other_pixels())
     box.receive()
     assert [row.study_uid for row in box.rows()] == [STUDY]
-    assert [one.study_uid for one in copies.waiting(ledger)] == [STUDY]
+    assert [one.study_uid for one in instances_differing_copies.waiting(ledger)] == [STUDY]
     assert "other pixels, confirm" in box.row(STUDY).identity
     assert list(box.spool.quarantined()) == [], "the first picture is still the one that is held"
 
@@ -215,7 +220,7 @@ def test_the_same_image_that_named_no_study_takes_its_place_in_the_study(ledger:
     box.receive()
     box.stored(phantom(1))
     box.receive()
-    assert ([row.study_uid for row in box.rows()], copies.waiting(ledger)) == ([STUDY], [])
+    assert ([row.study_uid for row in box.rows()], instances_differing_copies.waiting(ledger)) == ([STUDY], [])
 
 
 def test_a_correction_that_came_compressed_with_loss_waits(ledger: sa.Engine, tmp_path: Path):
@@ -267,9 +272,9 @@ def test_a_copy_that_was_kept_aside_is_listed_and_not_published_after_the_ledger
     assert [row.patient_id for row in box.rows()] == ["RIGHT-2"]
     assert box.spool.copies() == []
     assert "only a copy is left" in box.row(STUDY).identity
-    assert delivering.claim_study(box.ledger, "p", LEASE, utc_now() + 5 * IN_A_MINUTE) is None
+    assert deliver.claim_study(box.ledger, "p", LEASE, utc_now() + 5 * IN_A_MINUTE) is None
     settle(box, take=False)
-    assert delivering.claim_study(box.ledger, "p", LEASE, utc_now() + 5 * IN_A_MINUTE) is not None
+    assert deliver.claim_study(box.ledger, "p", LEASE, utc_now() + 5 * IN_A_MINUTE) is not None
 
 
 @pytest.mark.parametrize("step", ["put_in_place", "drop_copy"])
@@ -356,7 +361,7 @@ def test_take_said_again_ends_what_was_begun_and_joins_no_patients(box: Box, mon
 def test_without_a_mark_too_nothing_is_settled_that_came_after_the_listing(box: Box, monkeypatch: pytest.MonkeyPatch):
     box.stored(phantom(1, **RIGHT))
     box.receive()
-    genuine = copies.waiting
+    genuine = instances_differing_copies.waiting
 
     def waiting(*rest: Any) -> Any:
         found = genuine(*rest)
@@ -381,7 +386,7 @@ def test_a_fault_of_any_kind_in_one_taking_stops_no_other_copy(box: Box, monkeyp
     monkeypatch.setattr(judged, "end_taking", lambda *_, **__: 1 / 0)
     later(worker)
     later(worker)
-    assert str(phantom(2).StudyInstanceUID) in {one.study_uid for one in copies.waiting(box.ledger)}
+    assert str(phantom(2).StudyInstanceUID) in {one.study_uid for one in instances_differing_copies.waiting(box.ledger)}
 
 
 def test_a_process_that_cannot_be_started_keeps_one_copy_waiting(box: Box):
@@ -391,7 +396,7 @@ def test_a_process_that_cannot_be_started_keeps_one_copy_waiting(box: Box):
     box.stored(phantom(2, **THIRD))
     for _ in range(3):
         worker.step()
-    assert [one.sop_instance_uid for one in copies.waiting(box.ledger)] == [phantom(2).SOPInstanceUID]
+    assert [one.sop_instance_uid for one in instances_differing_copies.waiting(box.ledger)] == [phantom(2).SOPInstanceUID]
 
 
 def cannot_start() -> bool:

@@ -19,8 +19,9 @@ from fastapi.routing import APIRoute
 
 from prioritizer.access import May, Role
 from prioritizer.config.settings import Settings, Web
-from prioritizer.db import connect, migrations, people, signing_in
-from prioritizer.db.tables import events
+from prioritizer.db.accounts import people, sessions
+from prioritizer.db.schema import connect, migrations
+from prioritizer.db.schema.tables import events
 from prioritizer.web.app import PARTS, page_app
 from prioritizer.web.desk import Page
 from prioritizer.web.security import COOKIE
@@ -217,7 +218,7 @@ def test_what_another_site_sends_is_refused(room: Room, path: str):
     for headers in FOREIGN:
         assert client.post(path, data=data, headers=headers).status_code == 403, headers
     assert client.get("/people", headers={"Sec-Fetch-Site": "cross-site"}).status_code == 200, "a link from elsewhere may be followed"
-    assert not signing_in.listed_tokens(room.engine)
+    assert not sessions.listed_tokens(room.engine)
     assert all(row.disabled_at is None for row in people.listed(room.engine))
 
 
@@ -274,7 +275,7 @@ def test_a_token_is_shown_once_and_carries_its_scopes_only(room: Room):
     assert get(f"{room.url}/api/worklist", headers=bearer).status_code == 200
     assert get(f"{room.url}/people", headers=bearer).status_code == 403
     assert post(f"{room.url}/account/tokens", data={"purpose": "more", "scopes": "see"}, headers=bearer).status_code == 403
-    row = signing_in.listed_tokens(room.engine)[0]
+    row = sessions.listed_tokens(room.engine)[0]
     assert client.post(f"/account/tokens/{row.id}/revoke").status_code == 303
     assert get(f"{room.url}/api/worklist", headers=bearer).status_code == 401
 
@@ -282,7 +283,7 @@ def test_a_token_is_shown_once_and_carries_its_scopes_only(room: Room):
 def test_a_program_makes_and_ends_nothing_that_lets_people_in(room: Room):
     room.let_in("boss", Role.ADMIN)
     room.let_in("ito")
-    secret, row = signing_in.make_token(room.engine, "boss", "people", list(May), "boss", NOW, timedelta(days=1))
+    secret, row = sessions.make_token(room.engine, "boss", "people", list(May), "boss", NOW, timedelta(days=1))
     bearer = {"Authorization": f"Bearer {secret}"}
     for path, data in (
         ("/people", {"name": "root", "role": "admin"}), ("/people/ito/role", {"role": "admin"}), ("/people/ito/enable", {}),
@@ -334,7 +335,7 @@ def test_a_bad_token_is_not_helped_by_a_cookie(room: Room):
 
 def test_a_token_ends(room: Room):
     room.let_in("ito")
-    secret, _ = signing_in.make_token(room.engine, "ito", "x", [May.SEE], "ito", NOW, timedelta(days=1))
+    secret, _ = sessions.make_token(room.engine, "ito", "x", [May.SEE], "ito", NOW, timedelta(days=1))
     bearer = {"Authorization": f"Bearer {secret}"}
     assert get(f"{room.url}/api/worklist", headers=bearer).status_code == 200
     room.clock[0] = timedelta(days=1)

@@ -12,7 +12,10 @@ import sqlalchemy as sa
 from prioritizer import standing
 from prioritizer.clock import utc_now
 from prioritizer.config.settings import Destination, Listener, Settings
-from prioritizer.db import clock_steps, daemons, healing, worklist
+from prioritizer.db.activity import daemons
+from prioritizer.db.instances import healing
+from prioritizer.db.schema import clock_steps
+from prioritizer.db.worklist import rows
 from prioritizer.standing import Lasting, Look, Parts
 from prioritizer.study import FileFault
 from tests.edges.ledgers import POLICY, film, ledger_fixture, publish, receive, scored, together  # noqa: F401
@@ -137,10 +140,10 @@ def test_an_alarm_that_cannot_be_judged_now_is_not_cleared(box: Box, monkeypatch
     with monkeypatch.context() as patched:
         patched.setattr(standing.healing, "faulty", cannot)
         chores.alarms()
-        assert {"files-missing", "blind"} <= {name for name, *_ in worklist.standing_alarms(box.ledger)}
+        assert {"files-missing", "blind"} <= {name for name, *_ in rows.standing_alarms(box.ledger)}
     healing.set_fault(box.ledger, ["1.2.3.1"], FileFault.NONE, utc_now())
     chores.alarms()
-    assert not {"files-missing", "blind"} & {name for name, *_ in worklist.standing_alarms(box.ledger)}
+    assert not {"files-missing", "blind"} & {name for name, *_ in rows.standing_alarms(box.ledger)}
 
 
 def test_a_reason_in_quarantine_that_cannot_be_read_counts_as_one_to_look_at(box: Box, monkeypatch: pytest.MonkeyPatch):

@@ -16,8 +16,9 @@ import sqlalchemy as sa
 
 from prioritizer.access import May, Role
 from prioritizer.config.settings import Settings, Web
-from prioritizer.db import connect, people, signing_in
-from prioritizer.db.tables import events
+from prioritizer.db.accounts import people, sessions
+from prioritizer.db.schema import connect
+from prioritizer.db.schema.tables import events
 from prioritizer.errors import TooManyTries
 from prioritizer.web import armour, connections, trial
 from prioritizer.web.app import page_app
@@ -47,7 +48,7 @@ def let_in(ledger: sa.Engine, name: str = "ito") -> str:
 
 
 def bearer(ledger: sa.Engine, *scopes: May) -> dict[str, str]:
-    secret, _ = signing_in.make_token(ledger, "ito", "tests", scopes, "tests", NOW, timedelta(days=1))
+    secret, _ = sessions.make_token(ledger, "ito", "tests", scopes, "tests", NOW, timedelta(days=1))
     return {"Authorization": f"Bearer {secret}"}
 
 
@@ -119,7 +120,7 @@ def test_while_many_passwords_are_looked_at_one_is_told_to_come_again(ledger: sa
 
 def test_the_old_password_is_guessed_no_more_often_than_at_the_door(ledger: sa.Engine):
     let_in(ledger)
-    cookies = {"prioritizer_session": signing_in.begin(ledger, "ito", "127.0.0.1", NOW)}
+    cookies = {"prioritizer_session": sessions.begin(ledger, "ito", "127.0.0.1", NOW)}
     wrong = {"old": "a wrong password", "password": "another long sentence", "again": "another long sentence"}
     with serving(ledger) as url:
         answers = [post(f"{url}/account/password", data=wrong, cookies=cookies).status_code for _ in range(11)]

@@ -13,9 +13,11 @@ from prioritizer.calibration.maps import AgeGroup
 from prioritizer.calibration.threshold import ThresholdWish
 from prioritizer.config.policy import policy_of
 from prioritizer.config.settings import Settings, Site, Store
-from prioritizer.db import activating, calibrations, scoring, worklist
-from prioritizer.db.activating import Decision
-from prioritizer.db.calibrations import Row
+from prioritizer.db.decisions import activation, calibrations
+from prioritizer.db.decisions.activation import Decision
+from prioritizer.db.decisions.calibrations import Row
+from prioritizer.db.processing import score
+from prioritizer.db.worklist import rows
 from prioritizer.errors import NotAllowed
 from prioritizer.inference.bundle import open_bundle
 from prioritizer.ranking.deadlines import Stage
@@ -41,10 +43,10 @@ def scored_at(ledger: sa.Engine, settings: Settings, *logits: float) -> None:
     policy = policy_of(settings, BUNDLE)
     for number, logit in enumerate(logits):
         receive(ledger, film(1, f"1.2.{number}"), policy=policy)
-        claim = scoring.claim_instance(ledger, "scorer", LEASE)
+        claim = score.claim_instance(ledger, "scorer", LEASE)
         assert claim is not None
         made = score_of(0.5, logit=Logit(logit), bundle_digest=BUNDLE.digest)
-        assert scoring.finish_scored(ledger, claim, made, policy, AT_ONCE, NOW)
+        assert score.finish_scored(ledger, claim, made, policy, AT_ONCE, NOW)
 
 
 def test_it_is_the_map_in_force_with_another_threshold_and_a_report_and_changes_nothing(ledger: sa.Engine, settings: Settings) -> None:
@@ -61,12 +63,12 @@ def test_it_is_the_map_in_force_with_another_threshold_and_a_report_and_changes_
 def test_activated_it_raises_from_there(ledger: sa.Engine, settings: Settings) -> None:
     scored_at(ledger, settings, OWN.logit_at(OWN.t_high) - 1.0)
     policy = policy_of(settings, BUNDLE)
-    assert worklist.study(ledger, "1.2.0").band == "NEUTRAL"
+    assert rows.study(ledger, "1.2.0").band == "NEUTRAL"
     row = ask(ledger, settings, probability=OWN.t_high / 4)
-    activating.activate(ledger, row.id, Decision(who="berta"), policy, AT_ONCE, NOW)
-    assert worklist.study(ledger, "1.2.0").band == "HIGH"
-    activating.roll_back(ledger, "berta", policy, AT_ONCE, NOW)
-    assert worklist.study(ledger, "1.2.0").band == "NEUTRAL"
+    activation.activate(ledger, row.id, Decision(who="berta"), policy, AT_ONCE, NOW)
+    assert rows.study(ledger, "1.2.0").band == "HIGH"
+    activation.roll_back(ledger, "berta", policy, AT_ONCE, NOW)
+    assert rows.study(ledger, "1.2.0").band == "NEUTRAL"
 
 
 def test_by_sensitivity_it_says_on_which_films(ledger: sa.Engine, settings: Settings) -> None:
@@ -91,7 +93,7 @@ def test_what_is_in_force_already_is_no_candidate(ledger: sa.Engine, settings: S
 
 def test_over_another_activation_than_was_shown_it_is_not_entered(ledger: sa.Engine, settings: Settings) -> None:
     first = ask(ledger, settings, probability=0.3, expected=0)
-    activating.activate(ledger, first.id, Decision(who="berta"), policy_of(settings, BUNDLE), AT_ONCE, NOW)
+    activation.activate(ledger, first.id, Decision(who="berta"), policy_of(settings, BUNDLE), AT_ONCE, NOW)
     with pytest.raises(NotAllowed, match="put in force by berta"):
         ask(ledger, settings, probability=0.4, expected=0)
     second = ask(ledger, settings, probability=0.4, expected=1)

@@ -14,8 +14,11 @@ import sqlalchemy as sa
 from prioritizer import receive_station, standing
 from prioritizer.chores import Chores
 from prioritizer.clock import utc_now
-from prioritizer.db import connect, healing, receiving, retention, worklist
-from prioritizer.db.tables import instances, notices
+from prioritizer.db.instances import healing, retention
+from prioritizer.db.processing import receive as processing_receive
+from prioritizer.db.schema import connect
+from prioritizer.db.schema.tables import instances, notices
+from prioritizer.db.worklist import rows as worklist_rows
 from prioritizer.dicom.spool import notices as kinds
 from prioritizer.dicom.spool import spool as spool_module
 from prioritizer.errors import Transient
@@ -66,7 +69,7 @@ def names_of(box: Box, **known: Any) -> set[str]:
 
 
 def standing_names(box: Box) -> set[str]:
-    return {name for name, *_ in worklist.standing_alarms(box.ledger)}
+    return {name for name, *_ in worklist_rows.standing_alarms(box.ledger)}
 
 
 def test_no_free_connection_makes_no_image_nameless(box: Box) -> None:
@@ -94,7 +97,7 @@ def test_no_free_connection_makes_no_rebuilt_image_nameless(box: Box) -> None:
 @pytest.mark.parametrize("refused", [True, False])
 def test_only_values_that_the_ledger_refuses_are_entered_bare(box: Box, monkeypatch: pytest.MonkeyPatch, refused: bool) -> None:
     box.stored(phantom(2))
-    genuine, faults = receiving.receive, [True, True]
+    genuine, faults = processing_receive.receive, [True, True]
 
     def receive(*rest: Any, **more: Any) -> int:
         if faults:
@@ -102,7 +105,7 @@ def test_only_values_that_the_ledger_refuses_are_entered_bare(box: Box, monkeypa
             raise sa.exc.DataError("", {}, ValueError()) if refused else sa.exc.InvalidRequestError()
         return genuine(*rest, **more)
 
-    monkeypatch.setattr(receiving, "receive", receive)
+    monkeypatch.setattr(processing_receive, "receive", receive)
     worker = Receive(engine=box.ledger, spool=box.spool, policy=POLICY, quiet=AT_ONCE)
     worker.step()
     rows = {row.patient_id for row in box.rows()}
@@ -123,7 +126,7 @@ def test_a_notice_waits_for_the_ledger(box: Box, monkeypatch: pytest.MonkeyPatch
         raise error
 
     with monkeypatch.context() as now:
-        now.setattr(receiving, "record_notice", fails)
+        now.setattr(processing_receive, "record_notice", fails)
         try:
             worker._take_notices()
         except Transient:

@@ -12,11 +12,16 @@ import sqlalchemy as sa
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from prioritizer.db import connect, ordering, queues, reading, scoring, worklist
-from prioritizer.db.ordering import WORKING, Order, View, Wanted
-from prioritizer.db.places import Place, place_of
-from prioritizer.db.tables import studies
-from prioritizer.db.worklist import Row
+from prioritizer.db.activity import queues
+from prioritizer.db.order import order as order_order
+from prioritizer.db.order.cursor import Place, place_of
+from prioritizer.db.order.order import WORKING, Order, View, Wanted
+from prioritizer.db.processing import score
+from prioritizer.db.schema import connect
+from prioritizer.db.schema.tables import studies
+from prioritizer.db.worklist import reading
+from prioritizer.db.worklist import rows as worklist_rows
+from prioritizer.db.worklist.rows import Row
 from prioritizer.errors import NotAllowed, NotFound
 from prioritizer.ranking.deadlines import Policy, Standing, place, sort_key
 from prioritizer.study import AIState, InstanceState
@@ -64,7 +69,7 @@ def fill(ledger: sa.Engine, count: int, seed: int = 1) -> list[dict[str, object]
 
 def by_pages(ledger: sa.Engine, wanted: Wanted, size: int) -> list[Row]:
     found: list[Row] = []
-    while page := worklist.rows(ledger, wanted, now=NOW, limit=size, after=place_of(wanted, found[-1]) if found else None):
+    while page := worklist_rows.rows(ledger, wanted, now=NOW, limit=size, after=place_of(wanted, found[-1]) if found else None):
         found += page
     return found
 
@@ -75,7 +80,7 @@ def test_pages_together_are_the_whole_list(ledger: sa.Engine, order: Order, back
     fill(ledger, 1000)
     for view in View:
         wanted = Wanted(order=order, view=view, backwards=backwards)
-        whole = worklist.rows(ledger, wanted, now=NOW, limit=5000)
+        whole = worklist_rows.rows(ledger, wanted, now=NOW, limit=5000)
         assert len(whole) > 20
         assert by_pages(ledger, wanted, 37) == whole
 
@@ -84,8 +89,8 @@ def test_pages_together_are_the_whole_list(ledger: sa.Engine, order: Order, back
 def test_a_study_that_moves_between_two_pages_neither_hides_nor_repeats_others(ledger: sa.Engine, order: Order):
     fill(ledger, 300)
     wanted = Wanted(order=order)
-    whole = worklist.rows(ledger, wanted, now=NOW, limit=1000)
-    page = worklist.rows(ledger, wanted, now=NOW, limit=50)
+    whole = worklist_rows.rows(ledger, wanted, now=NOW, limit=1000)
+    page = worklist_rows.rows(ledger, wanted, now=NOW, limit=50)
     ended = Place.parse(place_of(wanted, page[-1]).text(), order)
     for values in (
         {"stat": True, "due_at": NOW - timedelta(days=9), "first_received_at": NOW - timedelta(days=9)},
@@ -96,13 +101,13 @@ def test_a_study_that_moves_between_two_pages_neither_hides_nor_repeats_others(l
         with connect.writing(ledger) as tx:
             tx.execute(studies.update().where(studies.c.study_uid == page[-1].study_uid).values(**values))
         moved = page[-1].study_uid
-        rest = [row.study_uid for row in worklist.rows(ledger, wanted, now=NOW, limit=1000, after=ended)]
+        rest = [row.study_uid for row in worklist_rows.rows(ledger, wanted, now=NOW, limit=1000, after=ended)]
         assert [uid for uid in rest if uid != moved] == [row.study_uid for row in whole[50:]], values
 
 
 def test_a_place_tells_nothing_of_the_patient_and_bad_ones_are_refused(ledger: sa.Engine):
     receive(ledger, film(1, "1.2.3", patient_name="Secret^Name", study_description="Hidden"))
-    (row,) = worklist.rows(ledger, now=NOW)
+    (row,) = worklist_rows.rows(ledger, now=NOW)
     for order in Order:
         place = place_of(Wanted(order=order), row)
         said = base64.urlsafe_b64decode(place.text() + "==").decode()
@@ -122,7 +127,7 @@ def test_a_place_tells_nothing_of_the_patient_and_bad_ones_are_refused(ledger: s
 def test_a_column_the_other_way_round_is_the_list_reversed(ledger: sa.Engine):
     fill(ledger, 300)
     for order in Order:
-        there, back = (worklist.rows(ledger, Wanted(order=order, backwards=way), limit=1000) for way in (False, True))
+        there, back = (worklist_rows.rows(ledger, Wanted(order=order, backwards=way), limit=1000) for way in (False, True))
         assert back == (there if order in WORKING else there[::-1])
 
 
@@ -139,8 +144,8 @@ FILTERS = [
 @pytest.mark.parametrize(("asked", "fits"), FILTERS)
 def test_a_filter_keeps_exactly_what_fits_in_the_same_order(ledger: sa.Engine, asked: dict[str, object], fits: Callable[[Row], bool]):
     fill(ledger, 400)
-    whole = worklist.rows(ledger, now=NOW, limit=1000)
-    kept = worklist.rows(ledger, Wanted(**asked), now=NOW, limit=1000)
+    whole = worklist_rows.rows(ledger, now=NOW, limit=1000)
+    kept = worklist_rows.rows(ledger, Wanted(**asked), now=NOW, limit=1000)
     assert kept == [row for row in whole if fits(row)]
     assert 0 < len(kept) < len(whole)
 
@@ -161,12 +166,12 @@ def test_a_study_is_found_by_the_beginning_of_any_of_its_words(ledger: sa.Engine
 
 
 def test_a_word_that_begins_too_much_is_not_looked_for_and_that_is_known(ledger: sa.Engine, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(ordering, "MOST_FOUND", 3)
+    monkeypatch.setattr(order_order, "MOST_FOUND", 3)
     for number in range(5):
         receive(ledger, film(1, f"1.2.{number}", patient_name=f"Muster^Anna{number}", patient_id=f"P{number}00"))
-    assert worklist.too_common(ledger, "must") == ("must",)
-    assert worklist.too_common(ledger, "must anna3") == ("must",)
-    assert worklist.too_common(ledger, "anna3 1") == ()
+    assert worklist_rows.too_common(ledger, "must") == ("must",)
+    assert worklist_rows.too_common(ledger, "must anna3") == ("must",)
+    assert worklist_rows.too_common(ledger, "anna3 1") == ()
     assert listed(ledger, text="must", common=("must",)) == []
     assert listed(ledger, text="must anna3", common=("must",)) == ["1.2.3"]
 
@@ -185,14 +190,14 @@ def test_the_database_sorts_as_the_ranking_says(ledger: sa.Engine, order: Order)
         standing = Standing(study_uid=row.study_uid, first_received_at=row.first_received_at, stat=row.stat)
         return sort_key(standing, row.due_at if order is Order.DEADLINE else row.first_received_at)
 
-    found = worklist.rows(ledger, Wanted(order=order), limit=1000)
+    found = worklist_rows.rows(ledger, Wanted(order=order), limit=1000)
     assert found == sorted(found, key=key)
 
 
 def test_moments_come_back_as_they_went_in(ledger: sa.Engine):
     at = NOW.replace(microsecond=123457)
     receive(ledger, film(at=at))
-    assert worklist.study(ledger, "1.2.3").first_received_at == at
+    assert worklist_rows.study(ledger, "1.2.3").first_received_at == at
 
 
 ARRIVALS = st.lists(st.tuples(st.integers(0, 300), st.none() | st.floats(0, 1), st.booleans()), min_size=1, max_size=8)
@@ -209,12 +214,12 @@ def test_the_list_is_the_ranking_of_what_arrived(ledger: sa.Engine, arrivals: li
     for number, (minute, risk, stat) in enumerate(arrivals):
         uid, at = f"1.2.{number}", NOW + timedelta(minutes=minute)
         receive(ledger, film(1, uid, at, priority="STAT" if stat else ""), policy=policy, now=NOW + timedelta(minutes=301))
-        claim = scoring.claim_instance(ledger, "w", LEASE)
+        claim = score.claim_instance(ledger, "w", LEASE)
         assert claim is not None
         if risk is None:
-            scoring.finish_unscored(ledger, claim, InstanceState.FAILED, "x", "x", policy, NOW)
+            score.finish_unscored(ledger, claim, InstanceState.FAILED, "x", "x", policy, NOW)
         else:
-            scoring.finish_scored(ledger, claim, score_of(risk), policy, AT_ONCE, NOW)
+            score.finish_scored(ledger, claim, score_of(risk), policy, AT_ONCE, NOW)
         state = AIState.FAILED if risk is None else AIState.SCORED
         standing = Standing(study_uid=uid, first_received_at=at, stat=stat, ai_state=state, risk=risk)
         expected.append((sort_key(standing, place(standing, policy).due_at), uid))
@@ -252,16 +257,16 @@ def test_why_tells_the_story_of_a_study(ledger: sa.Engine):
     scored(ledger, "1.2.1", 0.1, NOW - timedelta(minutes=10))
     scored(ledger, "1.2.3", 0.9)
     assert kinds(ledger) == ["arrived", "scored", "placed"]
-    assert worklist.why(ledger, "1.2.3")[-1].said == "raised: due 30 min after arrival; stands before 1 that arrived earlier"
+    assert worklist_rows.why(ledger, "1.2.3")[-1].said == "raised: due 30 min after arrival; stands before 1 that arrived earlier"
 
 
 def test_a_stat_study_says_before_how_many_it_stands(ledger: sa.Engine):
     receive(ledger, film(1, "1.2.1", NOW - timedelta(days=1)), film(1, "1.2.2", NOW - timedelta(minutes=1)), film())
     reading.pin(ledger, "1.2.3", "Dr. A", POLICY, NOW)
-    assert worklist.why(ledger, "1.2.3")[-1].said == "STAT: first, in order of arrival; stands before 2 that arrived earlier"
+    assert worklist_rows.why(ledger, "1.2.3")[-1].said == "STAT: first, in order of arrival; stands before 2 that arrived earlier"
 
 
-@pytest.mark.parametrize("ask", [worklist.study, worklist.why])
+@pytest.mark.parametrize("ask", [worklist_rows.study, worklist_rows.why])
 def test_an_unknown_study_is_not_found(ledger: sa.Engine, ask):
     with pytest.raises(NotFound, match=r"no study 9\.9"):
         ask(ledger, "9.9")
@@ -270,7 +275,7 @@ def test_an_unknown_study_is_not_found(ledger: sa.Engine, ask):
 def test_an_instance_is_shown_with_its_newest_score(ledger: sa.Engine):
     scored(ledger)
     receive(ledger, film(2, at=NOW + timedelta(seconds=1)))
-    first, second = worklist.study_instances(ledger, "1.2.3")
+    first, second = worklist_rows.study_instances(ledger, "1.2.3")
     assert (first.state, first.probability, first.calibration_id) == ("SCORED", 0.2, "c1")
     assert (second.state, second.probability) == ("RECEIVED", None)
 
@@ -282,17 +287,17 @@ def test_counts_are_those_of_the_open_list(ledger: sa.Engine):
     receive(ledger, film(1, "1.2.5", NOW + timedelta(minutes=1)))
     publish(ledger)
     reading.claim(ledger, "1.2.1", "ito", LEASE, NOW)
-    counts = worklist.counts(ledger, NOW)
+    counts = worklist_rows.counts(ledger, NOW)
     assert (counts.open, counts.overdue, counts.raised, counts.waiting, counts.failed) == (4, 1, 2, 1, 1)
     assert (counts.recent, counts.claims, counts.last_sender) == (3, {"ito": 1}, "DX1")
-    later = worklist.counts(ledger, NOW + timedelta(minutes=40))
+    later = worklist_rows.counts(ledger, NOW + timedelta(minutes=40))
     assert (later.overdue, later.overdue_by_arrival) == (2, 1), "a raised study is due earlier than its arrival tells"
     assert (counts.unsent, counts.rejected, counts.expired) == (1, 0, 0)
     assert (counts.oldest, counts.last_arrival) == (NOW - timedelta(hours=9), NOW + timedelta(minutes=1))
 
 
 def test_an_empty_ledger_counts_nothing(ledger: sa.Engine):
-    counts = worklist.counts(ledger)
+    counts = worklist_rows.counts(ledger)
     assert (counts.open, counts.overdue, counts.oldest, counts.last_arrival) == (0, 0, None, None)
 
 
@@ -300,9 +305,9 @@ def test_the_bytes_of_a_result_are_kept(ledger: sa.Engine):
     scored(ledger)
     publish(ledger, "2.25.7")
     deliver(ledger)
-    assert worklist.result_bytes(ledger, "2.25.7") == b"2.25.7"
+    assert worklist_rows.result_bytes(ledger, "2.25.7") == b"2.25.7"
     with pytest.raises(NotFound):
-        worklist.result_bytes(ledger, "2.25.8")
+        worklist_rows.result_bytes(ledger, "2.25.8")
 
 
 def test_failed_instances_are_listed_with_their_reason(ledger: sa.Engine):
@@ -315,7 +320,7 @@ def test_the_read_studies_are_shown_by_their_index(ledger: sa.Engine):
     if ledger.dialect.name != "sqlite":
         pytest.skip("the plan of SQLite is looked at")
     newest = Wanted(view=View.READ, order=Order.READ, backwards=True)
-    query = sa.select(*worklist.COLUMNS).where(*ordering.chosen(newest, NOW)).order_by(*ordering.order_keys(newest)).limit(101)
+    query = sa.select(*worklist_rows.COLUMNS).where(*order_order.chosen(newest, NOW)).order_by(*order_order.order_keys(newest)).limit(101)
     said = str(query.compile(ledger, compile_kwargs={"literal_binds": True}))
     with connect.reading(ledger) as tx:
         plan = [row[3] for row in tx.exec_driver_sql(f"EXPLAIN QUERY PLAN {said}")]

@@ -31,7 +31,8 @@ from prioritizer import stations
 from prioritizer.chores import Chores
 from prioritizer.config.policy import policy_of, quiet_of
 from prioritizer.config.settings import Settings
-from prioritizer.db import connect, worklist
+from prioritizer.db.schema import connect
+from prioritizer.db.worklist import rows as worklist_rows
 from prioritizer.dicom.read import sandboxed
 from prioritizer.dicom.result.secondary_capture import CaptureFacts, CaptureObject
 from prioritizer.dicom.scu.sender import Destination, Sender
@@ -195,8 +196,8 @@ class Chain:
         raise TimeoutError("the chain did not come to its end")
 
     def _delivered(self, engine: Any) -> bool:
-        rows = worklist.rows(engine)
-        found = [delivery for row in rows for delivery in worklist.unfinished_deliveries(engine, row.study_uid)]
+        rows = worklist_rows.rows(engine)
+        found = [delivery for row in rows for delivery in worklist_rows.unfinished_deliveries(engine, row.study_uid)]
         return bool(found) and all(delivery.state == "SENT" for delivery in found)
 
 

@@ -28,8 +28,10 @@ import pytest
 import sqlalchemy as sa
 
 from prioritizer.access import May, Role
-from prioritizer.db import connect, people, signing_in, worklist
-from prioritizer.db.worklist import DeliveryRow, InstanceRow
+from prioritizer.db.accounts import people, sessions
+from prioritizer.db.schema import connect
+from prioritizer.db.worklist import rows as worklist_rows
+from prioritizer.db.worklist.rows import DeliveryRow, InstanceRow
 from prioritizer.dicom.stand_ins.phantom_files import PhantomPatient, phantom_file, phantom_study_uid
 from prioritizer.errors import NotAllowed
 from tests.edges.pacs import Orthanc, free_port, program, running, wait_for_port
@@ -226,7 +228,7 @@ class Daemon:
         now = datetime.now(UTC)
         with suppress(NotAllowed):
             people.add(self.ledger, "tests", Role.READER, "tests", now)
-        return signing_in.make_token(self.ledger, "tests", "tests", [May.SEE], "tests", now, timedelta(days=1))[0]
+        return sessions.make_token(self.ledger, "tests", "tests", [May.SEE], "tests", now, timedelta(days=1))[0]
 
     @cached_property
     def ledger(self) -> sa.Engine:
@@ -234,7 +236,7 @@ class Daemon:
         return connect.open_ledger(url)
 
     def instances(self, study_uid: str) -> list[InstanceRow]:
-        return worklist.study_instances(self.ledger, study_uid)
+        return worklist_rows.study_instances(self.ledger, study_uid)
 
     def instance_states(self) -> dict[str, tuple[str, str]]:
         """SOP Instance UID -> (state, reason in words) of everything the ledger holds."""
@@ -259,7 +261,7 @@ class Daemon:
             return [(study, result, state, tries) for study, result, state, tries in rows]
 
     def unfinished(self) -> list[DeliveryRow]:
-        return worklist.unfinished_deliveries(self.ledger)
+        return worklist_rows.unfinished_deliveries(self.ledger)
 
     # --- waiting -----------------------------------------------------------------------------------------------
 

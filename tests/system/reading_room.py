@@ -15,8 +15,9 @@ from playwright.sync_api import Browser, Page
 from prioritizer.access import Role
 from prioritizer.calibration.maps import Calibration
 from prioritizer.clock import utc_now
-from prioritizer.db import calibrations, people
-from prioritizer.db.calibrations import Verdict
+from prioritizer.db.accounts import people
+from prioritizer.db.decisions import calibrations
+from prioritizer.db.decisions.calibrations import Verdict
 from prioritizer.inference.bundle import default_folder, open_bundle
 from tests.edges.browsers import context_of
 from tests.system.daemons import Daemon, phantom, phantom_study_uid, sends

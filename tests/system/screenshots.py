@@ -20,8 +20,9 @@ from prioritizer import watching
 from prioritizer.access import Role
 from prioritizer.clock import utc_now
 from prioritizer.config.settings import read_settings
-from prioritizer.db import people, reading, saying
-from prioritizer.db.tables import studies as in_ledger
+from prioritizer.db.accounts import people
+from prioritizer.db.schema.tables import studies as in_ledger
+from prioritizer.db.worklist import feedback, reading
 from prioritizer.ranking.deadlines import Policy
 from prioritizer.study import Finding
 from tests.system.daemons import phantom, prioritizer, running_daemon, sections
@@ -67,7 +68,7 @@ def furnished(room: Room) -> dict[str, str]:
             came = now - timedelta(minutes=minutes)
             tx.execute(sa.update(in_ledger).where(in_ledger.c.study_uid == study).values(first_received_at=came))
         reading.opened(engine, study, "berg", now)
-        saying.say(engine, study, "berg", Finding.ABSENT, now, ranked=True)
+        feedback.say(engine, study, "berg", Finding.ABSENT, now, ranked=True)
         reading.read(engine, study, "berg", now)
     reading.pin(engine, studies[5], "berg", Policy(), utc_now(), remove=False)
     room.candidate(0.8)

@@ -18,8 +18,8 @@ from PIL import Image
 
 from prioritizer.calibration.maps import Calibration
 from prioritizer.clock import utc_now
-from prioritizer.db import calibrations
-from prioritizer.db.calibrations import Verdict
+from prioritizer.db.decisions import calibrations
+from prioritizer.db.decisions.calibrations import Verdict
 from prioritizer.imaging import phantoms
 from prioritizer.inference.bundle import default_folder, open_bundle
 from tests.edges.pacs import Orthanc

@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from prioritizer.db import worklist
+from prioritizer.db.worklist import rows as worklist_rows
 from tests.edges.pacs import free_port
 from tests.system.daemons import running_daemon, sections
 
@@ -22,7 +22,7 @@ def test_the_demo_shows_a_list_that_the_shipped_bundle_re_orders(tmp_path: Path)
             [*command, "--pacs-port", str(pacs), "--keep", str(keep)], capture_output=True, text=True, check=False, timeout=300
         )
         assert done.returncode == 0, done.stdout + done.stderr
-        rows = worklist.rows(daemon.ledger)
+        rows = worklist_rows.rows(daemon.ledger)
     arrived = sorted(rows, key=lambda row: row.first_received_at)
     assert [row.band for row in arrived] == ["NEUTRAL", "NEUTRAL", "HIGH"] * 2
     assert [arrived.index(row) for row in rows] == [2, 5, 0, 1, 3, 4]

@@ -19,7 +19,8 @@ from typing import Any, Self
 import numpy as np
 import pytest
 
-from prioritizer.db import connect, migrations, worklist
+from prioritizer.db.schema import connect, migrations
+from prioritizer.db.worklist import rows as worklist_rows
 from prioritizer.dicom.read import sandboxed
 from prioritizer.dicom.spool.spool import Spool
 from prioritizer.dicom.stand_ins.pacs import PacsStandIn, running_pacs
@@ -132,9 +133,9 @@ class Bench:
         second = self.forge.live(folder, url, self.port, kill_at=None, send=not first.acknowledged)
         death = Death(step, first, held, second)
         engine = connect.open_ledger(url)
-        for row in worklist.rows(engine):
-            death.states += [instance.state for instance in worklist.study_instances(engine, row.study_uid)]
-            death.deliveries += [delivery.state for delivery in worklist.unfinished_deliveries(engine, row.study_uid)]
+        for row in worklist_rows.rows(engine):
+            death.states += [instance.state for instance in worklist_rows.study_instances(engine, row.study_uid)]
+            death.deliveries += [delivery.state for delivery in worklist_rows.unfinished_deliveries(engine, row.study_uid)]
         engine.dispose()
         death.published = set(self.pacs.received)
         return death

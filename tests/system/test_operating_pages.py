@@ -9,7 +9,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from prioritizer.access import Role
-from prioritizer.db import queues
+from prioritizer.db.activity import queues
 from tests.edges.browsers import browser_fixture, is_accessible  # noqa: F401
 from tests.system.daemons import phantom, phantom_study_uid, prioritizer, running_daemon, sections, sends, wait_until
 from tests.system.reading_room import NUMBERS, Room

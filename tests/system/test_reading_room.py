@@ -23,7 +23,9 @@ from playwright.sync_api import Browser, Page, expect
 
 from prioritizer.access import Role
 from prioritizer.clock import utc_now
-from prioritizer.db import audit, reading, saying, worklist
+from prioritizer.db.accounts import audit_log
+from prioritizer.db.worklist import feedback, reading
+from prioritizer.db.worklist import rows as worklist_rows
 from prioritizer.ranking.deadlines import Policy
 from tests.edges.browsers import browser_fixture, is_accessible  # noqa: F401
 from tests.system.daemons import phantom, phantom_study_uid, running_daemon, sections, sends, wait_until
@@ -108,7 +110,7 @@ def test_of_two_who_claim_one_study_one_has_it_and_the_other_is_told(room: Room)
         # Both press in the same moment.
         for page in (one, two):
             page.evaluate(AT_ONCE, [study, int(time.time() * 1000) + 1500])
-        holder = wait_until(lambda: worklist.study(room.daemon.ledger, study).reader, "one of them has it")
+        holder = wait_until(lambda: worklist_rows.study(room.daemon.ledger, study).reader, "one of them has it")
         first, second, loser = (one, two, "berg") if holder == "ito" else (two, one, "ito")
         expect(first.locator(f'tr[data-uid="{study}"]')).to_contain_text(holder)
         expect(second.locator("main")).to_contain_text(f"{holder} has had this study for")
@@ -366,10 +368,10 @@ def test_a_finding_in_one_key_with_what_had_been_seen(room: Room) -> None:
         page.get_by_label("Note").fill("left base")
         page.get_by_role("button", name="Can't say").click()
         expect(page.locator("main")).to_contain_text("You said: unsure")
-    words = {word.study_uid: word for study in (blind, shown) for word in saying.said_of(room.daemon.ledger, study)}
+    words = {word.study_uid: word for study in (blind, shown) for word in feedback.said_of(room.daemon.ledger, study)}
     assert (words[blind].finding, words[blind].seen, words[blind].ranked) == ("absent", False, False)
     assert (words[shown].finding, words[shown].seen, words[shown].ranked, words[shown].note) == ("unsure", True, True, "left base")
-    assert len(saying.said_of(room.daemon.ledger, shown)) == 2
+    assert len(feedback.said_of(room.daemon.ledger, shown)) == 2
 
 
 def test_read_and_next_in_one_key(room: Room) -> None:
@@ -391,7 +393,7 @@ def test_a_key_that_slips_says_and_reads_nothing(room: Room) -> None:
     uids = [room.film() for _ in range(4)]
 
     def done(kind: str) -> int:
-        return len(audit.entries(room.daemon.ledger, audit.Asked(actor="slip", kind=kind), 100))
+        return len(audit_log.entries(room.daemon.ledger, audit_log.Asked(actor="slip", kind=kind), 100))
 
     room.let_in("slip")
     with room.signed_in("slip") as page:
@@ -448,7 +450,7 @@ def test_a_file_is_tried_and_nothing_is_kept(room: Room, tmp_path: Path) -> None
 def _events(room: Room) -> list[dict[str, object]]:
     import sqlalchemy as sa
 
-    from prioritizer.db import connect
+    from prioritizer.db.schema import connect
 
     with connect.reading(room.daemon.ledger) as tx:
         return [dict(row._mapping) for row in tx.execute(sa.text("SELECT kind, actor, said FROM events"))]

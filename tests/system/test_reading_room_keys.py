@@ -10,7 +10,8 @@ from playwright.sync_api import Browser, Page, expect
 
 from prioritizer.access import Role
 from prioritizer.clock import utc_now
-from prioritizer.db import audit, people, reading, saying, worklist
+from prioritizer.db.accounts import audit_log, people
+from prioritizer.db.worklist import feedback, reading, rows
 from tests.edges.browsers import browser_fixture, is_accessible  # noqa: F401
 from tests.system.daemons import running_daemon, sections, wait_until
 from tests.system.reading_room import NUMBERS, PASSWORD, Room
@@ -40,7 +41,7 @@ def looked(page: Page) -> None:
 
 
 def done(room: Room, actor: str, kind: str) -> int:
-    return len(audit.entries(room.daemon.ledger, audit.Asked(actor=actor, kind=kind), 100))
+    return len(audit_log.entries(room.daemon.ledger, audit_log.Asked(actor=actor, kind=kind), 100))
 
 
 @pytest.mark.parametrize("pause", [0, 120, 400])
@@ -57,8 +58,8 @@ def test_however_often_enter_is_pressed_no_study_is_read_that_was_not_looked_at(
             page.keyboard.press("Enter")
             page.wait_for_timeout(pause)
         wait_until(lambda: done(room, who, "read") >= 1, "one is read")
-    for entry in audit.entries(room.daemon.ledger, audit.Asked(actor=who, kind="read"), 100):
-        opened = audit.entries(room.daemon.ledger, audit.Asked(actor=who, kind="opened", study_uid=entry.study_uid or ""), 100)
+    for entry in audit_log.entries(room.daemon.ledger, audit_log.Asked(actor=who, kind="read"), 100):
+        opened = audit_log.entries(room.daemon.ledger, audit_log.Asked(actor=who, kind="opened", study_uid=entry.study_uid or ""), 100)
         assert (entry.at - opened[-1].at).total_seconds() > 0.7, "a press that was meant for the study before"
 
 
@@ -86,12 +87,12 @@ def test_a_note_and_the_window_stay_when_a_key_loads_the_page_anew(room: Room) -
         assert page.get_by_label("Note").input_value() == "left base"
         page.keyboard.press("Enter")
         expect(page.locator("main")).to_contain_text("your note is not kept yet")
-        assert worklist.study(room.daemon.ledger, study).reading_state != "READ"
+        assert rows.study(room.daemon.ledger, study).reading_state != "READ"
         page.go_back()
         looked(page)
         page.keyboard.press("y")
         expect(page.locator("main")).to_contain_text("You said: present")
-    word = saying.standing_of(room.daemon.ledger, study, "ito")
+    word = feedback.standing_of(room.daemon.ledger, study, "ito")
     assert word is not None
     assert word.note == "left base"
 

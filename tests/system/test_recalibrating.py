@@ -20,9 +20,10 @@ from prioritizer.clock import utc_now
 from prioritizer.cohort_scores import Cache, Looking
 from prioritizer.config.policy import policy_of, quiet_of
 from prioritizer.config.settings import Scope, Settings, Store
-from prioritizer.db import activating, calibrations, connect, migrations
-from prioritizer.db.activating import Decision
-from prioritizer.db.calibrations import Verdict
+from prioritizer.db.decisions import activation, calibrations
+from prioritizer.db.decisions.activation import Decision
+from prioritizer.db.decisions.calibrations import Verdict
+from prioritizer.db.schema import connect, migrations
 from prioritizer.errors import ConfigError
 from prioritizer.inference.bundle import open_bundle
 from prioritizer.recalibrating import Outcome, Request, run
@@ -63,7 +64,7 @@ def begin_with(ledger: sa.Engine, settings: Settings, starting: Calibration) -> 
     """Put a calibration in force, as if the site had come to it."""
     calibrations.add(ledger, BUNDLE.digest, starting, Verdict(word="fit to activate", said="", report=""), "anna", utc_now())
     policy = policy_of(settings, BUNDLE)
-    activating.activate(ledger, starting.id, Decision(who="berta"), policy, quiet_of(settings), utc_now())
+    activation.activate(ledger, starting.id, Decision(who="berta"), policy, quiet_of(settings), utc_now())
 
 
 # --- another hospital, adults --------------------------------------------------------------------------------------

@@ -16,8 +16,8 @@ from typer.testing import CliRunner, Result
 
 from prioritizer.cli import app
 from prioritizer.config.settings import Settings, Store
-from prioritizer.db import connect, migrations
-from prioritizer.db.tables import instances, scores, studies
+from prioritizer.db.schema import connect, migrations
+from prioritizer.db.schema.tables import instances, scores, studies
 from prioritizer.errors import ConfigError, NotFound
 from prioritizer.inference.bundle import open_bundle
 from prioritizer.ranking.deadlines import Policy

@@ -13,7 +13,7 @@ import pytest
 from prioritizer.calibration.maps import AgeGroup, Calibration, age_group, as_document, from_document
 from prioritizer.calibration.threshold import ThresholdWish, ages_meant
 from prioritizer.clock import utc_now
-from prioritizer.db.ranking_policy import _policy, _text
+from prioritizer.db.in_force.ranking_policy import _policy, _text
 from prioritizer.errors import ConfigError, NotAllowed
 from prioritizer.learning.first_maps import first_maps
 from prioritizer.learning.labelled import LabelledImage

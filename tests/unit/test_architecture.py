@@ -27,7 +27,6 @@ PURE = frozenset(
         "access",
         "study",
         "errors",
-        "search",
     }
 )
 EDGES = frozenset({"dicom", "inference", "db", "web", "learning", "reports"})

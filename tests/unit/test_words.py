@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prioritizer.db.worklist import Row
+from prioritizer.db.worklist.rows import Row
 from prioritizer.ranking.deadlines import EARLIER, Band, Policy, Stage, Standing, in_short, place
 from prioritizer.study import AIState, ReadingState
 from prioritizer.web.words import (

@@ -1,0 +1,1 @@
+"""What people decide of the site: calibrations and settings overrides, proposed, approved, activated."""

@@ -1,0 +1,1 @@
+"""What is in force now: calibration, settings, ranking policy."""

@@ -1,0 +1,31 @@
+"""What the calibration made at this site means for an image that is unlike the training data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+
+from prioritizer.db.decisions.calibrations import applying
+from prioritizer.db.in_force.calibration import InForce
+from prioritizer.ranking.deadlines import Policy
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Local:
+    """What the site's own calibration makes of an image that is unlike the training data."""
+
+    holds_back: bool
+    """Studies are moved or marked (stages pilot and active, by the ruling in force) and none that was judged fit is in force."""
+    limit: float | None
+    """That of such a calibration, in units of the bundle's; None: the bundle's own."""
+
+
+def of(rules: InForce) -> Local:
+    """What holds by these rules: wherever an image is judged, this is asked."""
+    return Local(holds_back=rules.holds_back, limit=rules.local_limit)
+
+
+def local(engine: sa.Engine, policy: Policy) -> Local:
+    """Read from the ledger; only of images beyond the bundle's limit is it asked."""
+    return of(applying(engine, policy))

@@ -1,0 +1,1 @@
+"""The order of the worklist in SQL, pages of it, and the search."""

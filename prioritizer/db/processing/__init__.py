@@ -1,0 +1,1 @@
+"""The steps of a study through the daemon, each in one transaction: receive, score, place, deliver."""

@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from prioritizer.imaging import preprocessing
 from prioritizer.inference.bundle import Bundle, open_bundle
 from prioritizer.inference.engine import Engine
-from prioritizer.learning import network
+from prioritizer.learning.training import network
 
 if TYPE_CHECKING:
     from torch import nn

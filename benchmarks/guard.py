@@ -36,12 +36,12 @@ from prioritizer.imaging import phantoms
 from prioritizer.imaging.preprocessing import Preprocessing, equalised
 from prioritizer.inference.bundle import open_bundle
 from prioritizer.inference.engine import Engine
-from prioritizer.learning import image_kinds
-from prioritizer.learning.cohorts import Cohort, LabelledImage, read_cohort
-from prioritizer.learning.export import group_of
-from prioritizer.learning.image_kinds import Films
-from prioritizer.learning.pictures import read_picture
-from prioritizer.learning.splits import read_splits, split_by_patient
+from prioritizer.learning.bundling import image_kind_fit
+from prioritizer.learning.bundling.export import group_of
+from prioritizer.learning.bundling.image_kind_fit import Films
+from prioritizer.learning.cohorts.pictures import read_picture
+from prioritizer.learning.cohorts.read import Cohort, LabelledImage, read_cohort
+from prioritizer.learning.cohorts.splits import read_splits, split_by_patient
 from prioritizer.scope import image_kind
 from prioritizer.scope.image_kind import ImageKind
 from prioritizer.scope.out_of_distribution import Figures, Guards, Likeness, fit_population
@@ -139,7 +139,7 @@ def sampled(cohort: Cohort, most: int | None) -> list[LabelledImage]:
     """At most `most` films of every site, drawn by chance, always the same; all without a number."""
     if most is None:
         return list(cohort.images)
-    chosen = image_kinds.drawn_of_sites([image.site for image in cohort.images], most * _sites(cohort), np.random.default_rng(SEED))
+    chosen = image_kind_fit.drawn_of_sites([image.site for image in cohort.images], most * _sites(cohort), np.random.default_rng(SEED))
     return [cohort.images[index] for index in chosen]
 
 
@@ -176,7 +176,7 @@ def without_each(images: Sequence[LabelledImage], engine: Engine, dicom: Sequenc
         parts = split_by_patient([image for image in images if image.site != site], SEED, {"train": 0.75, "calib": 0.25})
         if not parts["train"]:
             continue
-        kind = image_kinds.fit(*(_films(images, small) for images in (parts["train"], parts["calib"])), SEED)
+        kind = image_kind_fit.fit(*(_films(images, small) for images in (parts["train"], parts["calib"])), SEED)
         population = fit_population(*(_by_group(images, seen) for images in (parts["train"], parts["calib"])))
         groups = {
             "all": out,
@@ -206,7 +206,7 @@ def made_of(films: Sequence[Picture]) -> Iterator[tuple[str, list[Picture]]]:
     rng = np.random.default_rng(SEED)
     for name in MADE_OF_FILMS:
         drawn = rng.choice(len(films), min(MADE_EACH, len(films)), replace=False)
-        yield name, [image_kinds.tidy(image_kinds.OTHER_KINDS[name](films[index], rng)) for index in drawn]
+        yield name, [image_kind_fit.tidy(image_kind_fit.OTHER_KINDS[name](films[index], rng)) for index in drawn]
 
 
 def _by_group(images: Sequence[LabelledImage], seen: Mapping[Path, Shown]) -> dict[str, NDArray[np.float32]]:

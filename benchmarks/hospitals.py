@@ -16,9 +16,9 @@ from pathlib import Path
 
 import numpy as np
 
-from prioritizer.learning.cohorts import read_cohort
-from prioritizer.learning.pictures import load_pictures
-from prioritizer.learning.subjects import open_subject
+from prioritizer.learning.cohorts.pictures import load_pictures
+from prioritizer.learning.cohorts.read import read_cohort
+from prioritizer.learning.evaluation.subjects import open_subject
 
 SHARED = Path(os.environ.get("PRIORITIZER_SHARED_DATA", Path(__file__).resolve().parents[2] / "shared" / "data"))
 NIH = "NIH ChestX-ray14, free use; cite Wang et al., CVPR 2017."

@@ -22,8 +22,8 @@ from PIL import Image
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import DigitalXRayImageStorageForPresentation, ExplicitVRLittleEndian, generate_uid
 
-from prioritizer.learning.cohorts import read_cohort
-from prioritizer.learning.labelled import LabelledImage
+from prioritizer.learning.cohorts.labelled_image import LabelledImage
+from prioritizer.learning.cohorts.read import read_cohort
 
 LIMIT_S = 120
 """What the verb may take for 300 cases on two cores."""

@@ -23,13 +23,13 @@ from typing import Literal
 
 import numpy as np
 
-from prioritizer.learning.compare import Bout, Comparison, compare
-from prioritizer.learning.compare_report import report_of
-from prioritizer.learning.imagenet import MEAN, STD
-from prioritizer.learning.journal import LAST, Journal
-from prioritizer.learning.recipes import Phase, Picture, Recipe, find_recipe
-from prioritizer.learning.train import train
-from prioritizer.learning.trials import Asked
+from prioritizer.learning.evaluation.compare import Bout, Comparison, compare
+from prioritizer.learning.evaluation.compare_report import report_of
+from prioritizer.learning.evaluation.trials import Asked
+from prioritizer.learning.training.imagenet import MEAN, STD
+from prioritizer.learning.training.journal import LAST, Journal
+from prioritizer.learning.training.recipes import Phase, Picture, Recipe, find_recipe
+from prioritizer.learning.training.train import train
 from prioritizer.reports.page import write
 from prioritizer.statistics import delong
 

@@ -12,9 +12,9 @@ from prioritizer.cli_options import AsJson
 from prioritizer.contract import out, print_json, talk, verb
 
 if TYPE_CHECKING:
-    from prioritizer.learning.describe import Description
-    from prioritizer.learning.labelled import Cohort
-    from prioritizer.learning.splits import Splits
+    from prioritizer.learning.cohorts.labelled_image import Cohort
+    from prioritizer.learning.cohorts.splits import Splits
+    from prioritizer.learning.description.describe import Description
 
 app = typer.Typer(help="Look at labelled data before training on it.", no_args_is_help=True)
 
@@ -40,17 +40,17 @@ def describe(
     as_json: AsJson = False,
 ) -> None:
     """Balance, files, duplicates, faults, and what the files alone say of the label. Exit code 1 where the data must be mended."""
-    from prioritizer.learning.cohorts import Policy, read_cohort
-    from prioritizer.learning.describe import facts_of
-    from prioritizer.learning.describe_report import report_of, verdict_of
-    from prioritizer.learning.splits import read_splits
+    from prioritizer.learning.cohorts.read import Policy, read_cohort
+    from prioritizer.learning.cohorts.splits import read_splits
+    from prioritizer.learning.description.describe import facts_of
+    from prioritizer.learning.description.report import report_of, verdict_of
     from prioritizer.reports.page import write
 
     cohort = read_cohort(folder, labels, policy=Policy(negatives=negatives, uncertain=uncertain))
     found = _described(cohort, read_splits(splits, cohort.images, cohort.root) if splits else None, seed)
     if report:
-        from prioritizer.learning.example_batch import augmentation
-        from prioritizer.learning.recipes import Recipe, read_recipe
+        from prioritizer.learning.training.example_batch import augmentation
+        from prioritizer.learning.training.recipes import Recipe, read_recipe
 
         page = report_of(found, datetime.now(UTC), augmentation(read_recipe(recipe) if recipe else Recipe()))
         talk.print(f"written: {write(page, report)}", markup=False, highlight=False)
@@ -67,7 +67,7 @@ def _described(cohort: Cohort, splits: Splits | None, seed: int) -> Description:
     """The description, with a bar while a person watches."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    from prioritizer.learning.describe import describe as run_describe
+    from prioritizer.learning.description.describe import describe as run_describe
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=talk, transient=True, disable=not talk.is_terminal) as progress:
@@ -78,7 +78,7 @@ def _described(cohort: Cohort, splits: Splits | None, seed: int) -> Description:
 
 
 def _print(found: Description, verdict: str) -> None:
-    from prioritizer.learning.describe import class_counts
+    from prioritizer.learning.description.describe import class_counts
 
     lines = [found.cohort.form]
     lines += [f"{name}: {counts['images']} images of {counts['patients']} patients" for name, counts in class_counts(found.images).items()]

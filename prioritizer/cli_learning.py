@@ -14,7 +14,7 @@ from prioritizer.cli_options import AsJson
 from prioritizer.contract import out, print_json, talk, verb
 
 if TYPE_CHECKING:
-    from prioritizer.learning.trials import Asked
+    from prioritizer.learning.evaluation.trials import Asked
 
 app = typer.Typer()
 app.add_typer(cli_data.app, name="data")
@@ -56,8 +56,8 @@ def train(
     smoke: Annotated[bool, typer.Option("--smoke", help="Two batches a phase, to see that everything works.")] = False,
 ) -> None:
     """Train a network from a recipe. Several GPUs: `torchrun --nproc-per-node=N -m prioritizer train ...`. Needs the extra `train`."""
-    from prioritizer.learning.recipes import find_recipe
-    from prioritizer.learning.train import train as run_training
+    from prioritizer.learning.training.recipes import find_recipe
+    from prioritizer.learning.training.train import train as run_training
 
     put = [*(changes or ()), *([] if seed is None else [f"seed={seed}"])]
     asked = find_recipe(recipe or "plain", put) if recipe or put else None
@@ -89,7 +89,7 @@ def runs(
     from rich.table import Table as Shown
     from rich.text import Text
 
-    from prioritizer.learning import run_index
+    from prioritizer.learning.training import run_index
     from prioritizer.reports import page
 
     found = run_index.index(root)
@@ -123,9 +123,9 @@ def export(
 ) -> None:
     """Write the bundle of a finished run: graph, guard, calibration, figures, proof. Needs the extra `train`."""
     from prioritizer.errors import ConfigError
-    from prioritizer.learning.export import export as write_bundle
-    from prioritizer.learning.export import read_statement
-    from prioritizer.learning.never_seen import measured
+    from prioritizer.learning.bundling.export import export as write_bundle
+    from prioritizer.learning.bundling.export import read_statement
+    from prioritizer.learning.evaluation.never_seen import measured
 
     cohorts = {name: Path(folder) for name, _, folder in (pair.partition("=") for pair in external or [])}
     if init_statement is not None:
@@ -142,9 +142,9 @@ def export(
 
 
 def _init_statement(run: Path, data: Path, labels: Path | None, target: Path) -> None:
-    from prioritizer.learning import statement_template
-    from prioritizer.learning.evaluate import evaluate as run_evaluation
-    from prioritizer.learning.trials import Asked
+    from prioritizer.learning.bundling import statement_template
+    from prioritizer.learning.evaluation.evaluate import evaluate as run_evaluation
+    from prioritizer.learning.evaluation.trials import Asked
 
     with progress_bar() as (say, tick):
         found = run_evaluation(run, Asked(data=data, labels=labels), with_cost=False, say=say, tick=tick)
@@ -155,8 +155,8 @@ def _init_statement(run: Path, data: Path, labels: Path | None, target: Path) ->
 @verb
 def list_recipes(as_json: AsJson = False) -> None:
     """The shipped recipes, each with what it is for."""
-    from prioritizer.learning.recipe_listing import purpose_of
-    from prioritizer.learning.recipes import find_recipe, shipped_names
+    from prioritizer.learning.training.recipe_listing import purpose_of
+    from prioritizer.learning.training.recipes import find_recipe, shipped_names
 
     found = [
         {"name": name, "architecture": (recipe := find_recipe(name)).architecture, "epochs": recipe.epochs, "purpose": purpose_of(name)}
@@ -177,8 +177,8 @@ def show_recipe(
     as_json: AsJson = False,
 ) -> None:
     """Every key of a recipe with its value, default and meaning."""
-    from prioritizer.learning.recipe_listing import in_words, keys_of, purpose_of
-    from prioritizer.learning.recipes import find_recipe
+    from prioritizer.learning.training.recipe_listing import in_words, keys_of, purpose_of
+    from prioritizer.learning.training.recipes import find_recipe
 
     found = find_recipe(recipe, changes or ())
     if as_json:
@@ -209,7 +209,7 @@ NoCost = Annotated[bool, typer.Option("--no-cost", help="Leave out the measureme
 
 def _asked(data: Path, labels: Path | None, split: str, splits: Path | None, on: list[str] | None, *, seen_in_training: bool) -> Asked:
     from prioritizer.errors import ConfigError
-    from prioritizer.learning.trials import Asked
+    from prioritizer.learning.evaluation.trials import Asked
 
     pairs = [pair.partition("=") for pair in on or []]
     faults = tuple(f"--on {name}{sign}{folder}: give NAME=DIR" for name, sign, folder in pairs if not (name and folder))
@@ -237,8 +237,8 @@ def evaluate(
     as_json: AsJson = False,
 ) -> None:
     """Every figure of a run or bundle with its interval, subgroups, shortcut controls, hits and misses, and a verdict."""
-    from prioritizer.learning.evaluate import evaluate as run_evaluation
-    from prioritizer.learning.evaluate_report import facts_of, report_of
+    from prioritizer.learning.evaluation.evaluate import evaluate as run_evaluation
+    from prioritizer.learning.evaluation.report import facts_of, report_of
     from prioritizer.reports.page import write
     from prioritizer.statistics.measures import NAMES
 
@@ -278,8 +278,8 @@ def compare(
     as_json: AsJson = False,
 ) -> None:
     """Runs and bundles on the same films: figures side by side, paired differences with intervals, cost, and where they disagree."""
-    from prioritizer.learning.compare import compare as run_comparison
-    from prioritizer.learning.compare_report import facts_of, markdown_of, report_of
+    from prioritizer.learning.evaluation.compare import compare as run_comparison
+    from prioritizer.learning.evaluation.compare_report import facts_of, markdown_of, report_of
     from prioritizer.reports.page import write
 
     asked = _asked(data, labels, split, splits, on, seen_in_training=seen_in_training)

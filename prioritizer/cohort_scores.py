@@ -17,7 +17,7 @@ from prioritizer.errors import Unprocessable
 from prioritizer.inference.bundle import Bundle, sha256_of
 from prioritizer.inference.engine import Engine
 from prioritizer.inference.sandbox import ChildDied, Sandbox
-from prioritizer.learning.label_files import is_picture
+from prioritizer.learning.cohorts.labels import is_picture
 from prioritizer.picture_files import file_picture
 from prioritizer.scope.out_of_distribution import Figures
 

@@ -26,7 +26,7 @@ from prioritizer.imaging.heatmap import overlay_picture
 from prioritizer.inference.bundle import Bundle, open_bundle
 from prioritizer.inference.engine import Engine
 from prioritizer.inference.sandbox import ChildDied, Sandbox
-from prioritizer.learning.label_files import is_picture
+from prioritizer.learning.cohorts.labels import is_picture
 from prioritizer.one_file import look_at
 from prioritizer.picture_files import file_display
 from prioritizer.ranking import deadlines

@@ -17,9 +17,9 @@ from prioritizer.dicom.read import attributes
 from prioritizer.errors import Unprocessable
 from prioritizer.filescore import files_of
 from prioritizer.inference.bundle import Bundle
-from prioritizer.learning import duplicates
-from prioritizer.learning.cohorts import Cohort, LabelledImage, read_cohort
-from prioritizer.learning.label_files import is_picture
+from prioritizer.learning.cohorts import duplicates
+from prioritizer.learning.cohorts.labels import is_picture
+from prioritizer.learning.cohorts.read import Cohort, LabelledImage, read_cohort
 from prioritizer.one_file import NO_HEADER
 from prioritizer.scope import header_rules
 from prioritizer.scope.header_rules import Rules, Verdict

@@ -31,7 +31,7 @@ from prioritizer.db.in_force.calibration import digest_of, document_text
 from prioritizer.errors import CalibrationChanged, CohortUnfit, ConfigError
 from prioritizer.gathering import Gathered
 from prioritizer.inference.bundle import Bundle, open_bundle
-from prioritizer.learning.labelled import TEXT_MINED
+from prioritizer.learning.cohorts.labelled_image import TEXT_MINED
 from prioritizer.reports.page import Section
 from prioritizer.scope import out_of_distribution
 from prioritizer.statistics.measures import Cases, Figure, figures, roc_auc_figure

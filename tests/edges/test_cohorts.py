@@ -12,7 +12,7 @@ import pytest
 
 from prioritizer.dicom.stand_ins.phantom_files import phantom_study_uid
 from prioritizer.errors import ConfigError, NotFound
-from prioritizer.learning.cohorts import Cohort, Policy, read_cohort
+from prioritizer.learning.cohorts.read import Cohort, Policy, read_cohort
 from tests.edges.cohort_files import dicom, film, folders, shared, table
 
 NO_FINDING = Policy(negatives="no-finding")
@@ -193,7 +193,7 @@ def test_a_table_is_believed_before_folders(tmp_path: Path) -> None:
 
 
 def test_reading_a_cohort_needs_nothing_of_the_extra() -> None:
-    code = "import sys, prioritizer.learning.cohorts, prioritizer.learning.duplicates, prioritizer.learning.pictures; "
+    code = "import sys, prioritizer.learning.cohorts.read, prioritizer.learning.cohorts.duplicates, prioritizer.learning.cohorts.pictures; "
     code += "print([name for name in ('torch', 'timm', 'sklearn', 'scipy', 'matplotlib') if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

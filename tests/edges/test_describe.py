@@ -17,14 +17,15 @@ from typer.testing import CliRunner
 
 from prioritizer.cli import app
 from prioritizer.imaging import preprocessing
-from prioritizer.learning import duplicates, filefacts, splits
-from prioritizer.learning.cohorts import read_cohort
-from prioritizer.learning.controls import controls, sentence
-from prioritizer.learning.describe import Description, describe, facts_of
-from prioritizer.learning.describe_report import report_of, verdict_of
-from prioritizer.learning.labelled import LabelledImage
-from prioritizer.learning.pictures import GREY_8
-from prioritizer.learning.shortcuts import Statistics, file_statistics, weighted_auc
+from prioritizer.learning.cohorts import duplicates, splits
+from prioritizer.learning.cohorts.labelled_image import LabelledImage
+from prioritizer.learning.cohorts.pictures import GREY_8
+from prioritizer.learning.cohorts.read import read_cohort
+from prioritizer.learning.description import file_facts
+from prioritizer.learning.description.controls import controls, sentence
+from prioritizer.learning.description.describe import Description, describe, facts_of
+from prioritizer.learning.description.report import report_of, verdict_of
+from prioritizer.learning.description.shortcuts import Statistics, file_statistics, weighted_auc
 from prioritizer.reports.page import html
 from tests.edges.cohort_files import dicom, film, folders, noisy, shared
 
@@ -54,14 +55,14 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> Description:
 @pytest.mark.parametrize("quality", [20, 50, 75, 90, 95])
 def test_the_quality_of_a_jpeg_is_read_from_its_tables(tmp_path: Path, quality: int) -> None:
     Image.fromarray(noisy(1)).save(tmp_path / "a.jpg", quality=quality)
-    assert filefacts.facts_of(labelled(tmp_path / "a.jpg")).quality == pytest.approx(quality, abs=1)
+    assert file_facts.facts_of(labelled(tmp_path / "a.jpg")).quality == pytest.approx(quality, abs=1)
 
 
 def test_the_facts_of_a_picture_and_of_a_dicom_file(tmp_path: Path) -> None:
-    picture = filefacts.facts_of(labelled(film(tmp_path / "a.png")))
+    picture = file_facts.facts_of(labelled(film(tmp_path / "a.png")))
     assert (picture.encoding, picture.bits, picture.width, picture.height, picture.photometric) == ("PNG", 8, 64, 64, "L")
     assert math.isnan(picture.quality)
-    other = filefacts.facts_of(labelled(dicom(tmp_path / "a.dcm", inverted=True)))
+    other = file_facts.facts_of(labelled(dicom(tmp_path / "a.dcm", inverted=True)))
     assert (other.encoding, other.bits, other.photometric) == ("1.2.840.10008.1.2.1", 12, "inverted (MONOCHROME1)")
 
 
@@ -69,14 +70,14 @@ def test_an_exif_orientation_is_noticed(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
     Image.fromarray(noisy(1)).save(tmp_path / "a.jpg", exif=exif)
-    assert filefacts.facts_of(labelled(tmp_path / "a.jpg")).turned
+    assert file_facts.facts_of(labelled(tmp_path / "a.jpg")).turned
 
 
 def test_intensity_statistics_of_flat_and_noisy_pictures() -> None:
-    names = filefacts.INTENSITY_NAMES
-    white = dict(zip(names, filefacts.intensities(np.ones((224, 224), dtype=np.float32)), strict=True))
+    names = file_facts.INTENSITY_NAMES
+    white = dict(zip(names, file_facts.intensities(np.ones((224, 224), dtype=np.float32)), strict=True))
     assert (white["mean"], white["share white"], white["share black"], white["entropy"]) == (1.0, 1.0, 0.0, 0.0)
-    noise = dict(zip(names, filefacts.intensities(np.random.default_rng(1).random((224, 224), dtype=np.float32)), strict=True))
+    noise = dict(zip(names, file_facts.intensities(np.random.default_rng(1).random((224, 224), dtype=np.float32)), strict=True))
     assert noise["log sharpness"] > 0 > white["log sharpness"]
     assert noise["centre mean"] == pytest.approx(noise["border mean"], abs=0.02)
 
@@ -107,7 +108,7 @@ def test_a_film_saved_again_is_found_and_another_is_not(tmp_path: Path) -> None:
 
 def test_films_of_different_children_are_not_taken_for_one() -> None:
     images = read_cohort(shared("nih-adult/cohort")).images + read_cohort(shared("nih-child")).images
-    facts, _ = filefacts.read_facts(images, Path())
+    facts, _ = file_facts.read_facts(images, Path())
     assert duplicates.pairs(images, [fact.sha256 for fact in facts], np.stack([fact.thumbnail for fact in facts])) == ()
 
 
@@ -118,7 +119,7 @@ def test_file_size_that_follows_the_label_is_called_a_shortcut() -> None:
     rng = np.random.default_rng(1)
     images = [LabelledImage(path=Path(f"{n}"), label=n % 2, patient=str(n)) for n in range(200)]
     values = np.array([[1000 + 300 * (1 - image.label) + rng.normal(0, 100), rng.normal()] for image in images])
-    names = (*filefacts.FILE_NAMES, *filefacts.INTENSITY_NAMES)
+    names = (*file_facts.FILE_NAMES, *file_facts.INTENSITY_NAMES)
     control = controls(Statistics(values=np.tile(values, len(names))[:, : len(names)], names=names), images)
     assert control is not None
     assert control.found
@@ -189,7 +190,7 @@ def test_the_verb_refuses_an_unknown_policy_with_the_choices(found: Description)
 
 def test_jpeg_size_alone_separates_the_guangzhou_classes() -> None:
     images = read_cohort(shared("kermany")).images[::4]
-    facts, faults = filefacts.read_facts(images, Path())
+    facts, faults = file_facts.read_facts(images, Path())
     assert not faults
     sizes = np.array([fact.bytes for fact in facts])
     labels = np.array([image.label for image in images])

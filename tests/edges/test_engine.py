@@ -31,7 +31,7 @@ def engine(bundle: Bundle) -> Engine:
 def torch_network(bundle: Bundle):
     from safetensors.torch import load_file
 
-    from prioritizer.learning import network
+    from prioritizer.learning.training import network
 
     model = network.build(bundle.card["architecture"]["timm"], stride=bundle.card["architecture"].get("stride", network.COARSE))
     state = load_file(bundle.folder / "weights.safetensors")

@@ -12,15 +12,15 @@ from typer.testing import CliRunner
 from prioritizer.cli import app
 from prioritizer.errors import ConfigError, NotFound
 from prioritizer.inference.bundle import default_folder
-from prioritizer.learning import train
-from prioritizer.learning.compare import Comparison, compare
-from prioritizer.learning.compare_report import markdown_of
-from prioritizer.learning.compare_report import report_of as comparison_report
-from prioritizer.learning.cost import cost_of
-from prioritizer.learning.evaluate import Evaluation, evaluate
-from prioritizer.learning.evaluate_report import facts_of, report_of
-from prioritizer.learning.subjects import open_subject
-from prioritizer.learning.trials import Asked
+from prioritizer.learning.evaluation.compare import Comparison, compare
+from prioritizer.learning.evaluation.compare_report import markdown_of
+from prioritizer.learning.evaluation.compare_report import report_of as comparison_report
+from prioritizer.learning.evaluation.cost import cost_of
+from prioritizer.learning.evaluation.evaluate import Evaluation, evaluate
+from prioritizer.learning.evaluation.report import facts_of, report_of
+from prioritizer.learning.evaluation.subjects import open_subject
+from prioritizer.learning.evaluation.trials import Asked
+from prioritizer.learning.training import train
 from prioritizer.reports.page import html, write
 from prioritizer.statistics.measures import NAMES
 from tests.edges.cohort_files import shared

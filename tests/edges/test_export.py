@@ -16,8 +16,9 @@ from prioritizer.errors import ConfigError
 from prioritizer.inference import guard_file
 from prioritizer.inference.bundle import GUARD, open_bundle
 from prioritizer.inference.engine import Engine
-from prioritizer.learning import export, graph, network, train
-from prioritizer.learning.recipes import Phase, Picture, Recipe
+from prioritizer.learning.bundling import export, graph
+from prioritizer.learning.training import network, train
+from prioritizer.learning.training.recipes import Phase, Picture, Recipe
 from prioritizer.scope import image_kind
 from prioritizer.scope.out_of_distribution import Guards
 from tests.edges.training import TINY, phantom_cohort

@@ -15,10 +15,10 @@ from pydantic import ValidationError
 from sklearn.datasets import load_sample_image
 
 from prioritizer.errors import ConfigError
-from prioritizer.learning import imagenet, network
-from prioritizer.learning.card import weights_in_words
-from prioritizer.learning.imagenet import PACKAGES
-from prioritizer.learning.recipes import Picture, Recipe
+from prioritizer.learning.bundling.card import weights_in_words
+from prioritizer.learning.training import imagenet, network
+from prioritizer.learning.training.imagenet import PACKAGES
+from prioritizer.learning.training.recipes import Picture, Recipe
 
 PALACE, DAISY = 698, 985
 """Of the thousand classes of ImageNet."""

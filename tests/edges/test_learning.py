@@ -21,10 +21,12 @@ from timm.utils.model_ema import ModelEmaV3
 from torch.nn import functional
 
 from prioritizer.errors import ConfigError
-from prioritizer.learning import data, imagenet, network, run_index, statement_template, train
-from prioritizer.learning.cohorts import read_cohort
-from prioritizer.learning.journal import Journal
-from prioritizer.learning.recipes import Augment, Phase, Picture, Recipe
+from prioritizer.learning.bundling import statement_template
+from prioritizer.learning.cohorts import dataset
+from prioritizer.learning.cohorts.read import read_cohort
+from prioritizer.learning.training import imagenet, network, run_index, train
+from prioritizer.learning.training.journal import Journal
+from prioritizer.learning.training.recipes import Augment, Phase, Picture, Recipe
 from tests.edges.training import EVERY_CHANGE, TINY, phantom_cohort
 
 
@@ -165,8 +167,8 @@ def test_a_run_does_not_go_on_with_another_recipe_or_other_data(folder: Path, ru
 def test_a_run_says_what_is_needed_to_repeat_it(folder: Path, run: Path):
     facts = json.loads((run / "run.json").read_text())
     assert Recipe(**facts["recipe"]) == TINY
-    splits = data.read_splits(run / "splits.json", data.read_folder(folder), folder)
-    assert facts["data_sha256"] == data.fingerprint(image for images in splits.values() for image in images)
+    splits = dataset.read_splits(run / "splits.json", dataset.read_folder(folder), folder)
+    assert facts["data_sha256"] == dataset.fingerprint(image for images in splits.values() for image in images)
     assert set(splits) == {"train", "select", "calib", "val_report"}
     with (run / "metrics.csv").open() as file:
         rows = list(csv.DictReader(file))
@@ -309,7 +311,7 @@ def test_two_processes_train_together(folder: Path, tmp_path: Path):
 
 
 def test_every_change_at_once_keeps_shape_and_range():
-    from prioritizer.learning.augment import augmented
+    from prioritizer.learning.training.augment import augmented
 
     pictures = torch.rand(8, 1, 64, 64, generator=torch.Generator().manual_seed(2))
     changed = augmented(pictures, EVERY_CHANGE, torch.Generator().manual_seed(1), 48)
@@ -319,14 +321,14 @@ def test_every_change_at_once_keeps_shape_and_range():
 
 
 def test_no_change_asked_is_no_change():
-    from prioritizer.learning.augment import augmented
+    from prioritizer.learning.training.augment import augmented
 
     pictures = torch.rand(3, 1, 32, 32)
     assert torch.allclose(augmented(pictures, Augment(), torch.Generator().manual_seed(1)), pictures, atol=1e-5)
 
 
 def test_mixed_spectra_keep_the_phases():
-    from prioritizer.learning.augment import with_mixed_spectra
+    from prioritizer.learning.training.augment import with_mixed_spectra
 
     pictures = 0.25 + 0.5 * torch.rand(4, 1, 32, 32, generator=torch.Generator().manual_seed(3))
     mixed = with_mixed_spectra(pictures, torch.Generator().manual_seed(4))
@@ -337,7 +339,7 @@ def test_mixed_spectra_keep_the_phases():
 
 
 def test_disturbed_copies_differ_from_the_originals():
-    from prioritizer.learning.augment import disturbed
+    from prioritizer.learning.training.augment import disturbed
 
     pictures = torch.rand(2, 1, 112, 112, generator=torch.Generator().manual_seed(3))
     copies = disturbed(pictures)

@@ -12,16 +12,17 @@ from PIL import Image
 from pydantic import ValidationError
 
 from prioritizer.errors import ConfigError
-from prioritizer.learning import data, network, train
-from prioritizer.learning.augment import augmented, augmented_with_masks
-from prioritizer.learning.journal import Journal
-from prioritizer.learning.labelled import LabelledImage
-from prioritizer.learning.lung_loss import outside_lungs, read_masks, some_without_lungs
-from prioritizer.learning.lung_masks import with_masks
-from prioritizer.learning.pointing import mask_of, peak_lies_in
-from prioritizer.learning.recipes import Augment, Phase, Picture, Recipe
-from prioritizer.learning.run import Run
-from prioritizer.learning.watching import Watched, normalised
+from prioritizer.learning.cohorts import dataset
+from prioritizer.learning.cohorts.labelled_image import LabelledImage
+from prioritizer.learning.cohorts.lung_masks import with_masks
+from prioritizer.learning.evaluation.pointing import mask_of, peak_lies_in
+from prioritizer.learning.training import network, train
+from prioritizer.learning.training.augment import augmented, augmented_with_masks
+from prioritizer.learning.training.journal import Journal
+from prioritizer.learning.training.loop import Run
+from prioritizer.learning.training.lung_loss import outside_lungs, read_masks, some_without_lungs
+from prioritizer.learning.training.recipes import Augment, Phase, Picture, Recipe
+from prioritizer.learning.training.selection import Watched, normalised
 from tests.edges.test_learning import weights_of
 from tests.edges.training import TINY, phantom_cohort
 
@@ -135,7 +136,7 @@ def test_a_run_with_masks_learns_from_them_and_says_of_how_many_films(tmp_path: 
     folder = phantom_cohort(tmp_path / "cohort", patients=12)
     masks = tmp_path / "masks"
     masks.mkdir()
-    positives = [image for image in data.read_folder(folder) if image.label == 1]
+    positives = [image for image in dataset.read_folder(folder) if image.label == 1]
     for image in positives:
         Image.fromarray(np.full((64, 64), 255, dtype=np.uint8)).save(masks / f"{image.path.stem}.png")
     told: list[str] = []
@@ -192,7 +193,7 @@ def painting(outputs: int) -> Recipe:
 def test_a_run_with_films_painted_over_is_another_run(tmp_path: Path):
     folder, masks = phantom_cohort(tmp_path / "cohort", patients=12), tmp_path / "masks"
     masks.mkdir()
-    for image in data.read_folder(folder):
+    for image in dataset.read_folder(folder):
         Image.fromarray(np.full((64, 64), 255, dtype=np.uint8)).save(masks / f"{image.path.stem}.png")
     found = {}
     for share in (0.0, 1.0):

@@ -13,7 +13,7 @@ import pytest
 from benchmarks.never_seen import HALVES, Summary, logits_of, summary
 from prioritizer.inference.bundle import Bundle, open_bundle
 from prioritizer.inference.engine import Engine
-from prioritizer.learning.cohorts import read_cohort
+from prioritizer.learning.cohorts.read import read_cohort
 from tests.edges.cohort_files import shared
 
 KEPT = Path(__file__).parents[1] / "data" / "trained-without-nih"

@@ -11,8 +11,8 @@ from PIL import Image
 from prioritizer.dicom.read import sandboxed
 from prioritizer.errors import Unprocessable
 from prioritizer.imaging import preprocessing
-from prioritizer.learning.labelled import LabelledImage
-from prioritizer.learning.pictures import load_pictures, load_readable, read_picture
+from prioritizer.learning.cohorts.labelled_image import LabelledImage
+from prioritizer.learning.cohorts.pictures import load_pictures, load_readable, read_picture
 from prioritizer.picture_files import file_picture
 from tests.edges.cohort_files import dicom, film, noisy
 

@@ -11,9 +11,9 @@ from typer.testing import CliRunner
 
 from prioritizer import cli
 from prioritizer.errors import NotFound
-from prioritizer.learning import run_index
-from prioritizer.learning.journal import Epoch, Journal
-from prioritizer.learning.recipes import Phase, Recipe
+from prioritizer.learning.training import run_index
+from prioritizer.learning.training.journal import Epoch, Journal
+from prioritizer.learning.training.recipes import Phase, Recipe
 from prioritizer.reports import page
 from prioritizer.reports.page import Report, Section
 

@@ -13,8 +13,8 @@ from prioritizer.errors import PrioritizerError
 from prioritizer.imaging.preprocessing import equalised
 from prioritizer.inference.bundle import default_folder, open_bundle
 from prioritizer.inference.engine import Engine
-from prioritizer.learning.cohorts import read_cohort
-from prioritizer.learning.pictures import read_picture
+from prioritizer.learning.cohorts.pictures import read_picture
+from prioritizer.learning.cohorts.read import read_cohort
 from tests.edges.cohort_files import shared
 
 BUNDLE = open_bundle(default_folder())

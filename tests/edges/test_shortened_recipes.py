@@ -7,7 +7,7 @@ from typing import Literal
 import pytest
 
 from benchmarks.results import ARCHITECTURES, INITIAL, RECIPES, shortened
-from prioritizer.learning.recipes import Recipe, find_recipe
+from prioritizer.learning.training.recipes import Recipe, find_recipe
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)

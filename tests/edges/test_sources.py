@@ -22,17 +22,22 @@ from prioritizer.calibration import local_fit
 from prioritizer.errors import ConfigError
 from prioritizer.gathering import labelled_cohort
 from prioritizer.inference.bundle import open_bundle
-from prioritizer.learning import describe, describe_report, export, lung_masks, never_seen, train
-from prioritizer.learning.cohorts import Cohort, read_cohort
-from prioritizer.learning.journal import Journal
-from prioritizer.learning.labelled import TEXT_MINED, LabelledImage
-from prioritizer.learning.processes import take_place
-from prioritizer.learning.recipes import Phase, Recipe
-from prioritizer.learning.run import Material, Run
-from prioritizer.learning.sources import Source, Sources
-from prioritizer.learning.splits import LEFT_OUT, read_splits, split_by_role, without_sites
-from prioritizer.learning.trials import Asked, trials_of
-from prioritizer.learning.watching import Watched
+from prioritizer.learning.bundling import export
+from prioritizer.learning.cohorts import lung_masks
+from prioritizer.learning.cohorts.labelled_image import TEXT_MINED, LabelledImage
+from prioritizer.learning.cohorts.read import Cohort, read_cohort
+from prioritizer.learning.cohorts.sources import Source, Sources
+from prioritizer.learning.cohorts.splits import LEFT_OUT, read_splits, split_by_role, without_sites
+from prioritizer.learning.description import describe
+from prioritizer.learning.description import report as description_report
+from prioritizer.learning.evaluation import never_seen
+from prioritizer.learning.evaluation.trials import Asked, trials_of
+from prioritizer.learning.training import train
+from prioritizer.learning.training.journal import Journal
+from prioritizer.learning.training.loop import Material, Run
+from prioritizer.learning.training.processes import take_place
+from prioritizer.learning.training.recipes import Phase, Recipe
+from prioritizer.learning.training.selection import Watched
 from prioritizer.statistics.delong import area
 from tests.edges.cohort_files import film, shared, table
 from tests.edges.training import TINY, phantom_cohort
@@ -332,7 +337,7 @@ def test_roles_have_their_shares():
 
 
 def test_without_roles_the_split_is_what_it_was():
-    from prioritizer.learning.splits import split_by_patient
+    from prioritizer.learning.cohorts.splits import split_by_patient
 
     images = [image(n, int(n < 60), patient=f"p{n // 2}") for n in range(200)]
     assert split_by_role(images, 5, SHARES)[0] == split_by_patient(images, 5, SHARES["both"])
@@ -620,7 +625,7 @@ def test_a_description_shows_the_sources(hospitals: Path, cohort: Cohort):
 
     found = describe.describe(cohort)
     assert [s["name"] for s in describe.facts_of(found)["sources"]] == ["east", "mined", "read"]
-    report = describe_report.report_of(found, datetime(2026, 1, 2, tzinfo=UTC))
+    report = description_report.report_of(found, datetime(2026, 1, 2, tzinfo=UTC))
     assert report.title == "Data: two"
     assert any(shown.caption.startswith("Sources") for section in report.sections for shown in section.tables)
 

@@ -9,13 +9,13 @@ import pytest
 
 from prioritizer.calibration.maps import sigmoid
 from prioritizer.errors import ConfigError
-from prioritizer.learning import teachers, train
-from prioritizer.learning.cohorts import read_cohort
-from prioritizer.learning.journal import Journal
-from prioritizer.learning.labelled import TEXT_MINED
-from prioritizer.learning.pictures import load_pictures
-from prioritizer.learning.splits import read_splits
-from prioritizer.learning.subjects import open_subject
+from prioritizer.learning.cohorts.labelled_image import TEXT_MINED
+from prioritizer.learning.cohorts.pictures import load_pictures
+from prioritizer.learning.cohorts.read import read_cohort
+from prioritizer.learning.cohorts.splits import read_splits
+from prioritizer.learning.evaluation.subjects import open_subject
+from prioritizer.learning.training import teachers, train
+from prioritizer.learning.training.journal import Journal
 from tests.edges.test_sources import QUICK, hospitals, run, run_without_west  # noqa: F401
 
 TAUGHT = QUICK.model_copy(update={"teacher": 0.25})

@@ -9,12 +9,12 @@ import pytest
 from PIL import Image
 
 from prioritizer.errors import ConfigError
-from prioritizer.learning import network
-from prioritizer.learning.cohorts import read_cohort
-from prioritizer.learning.evaluate import evaluate
-from prioritizer.learning.evaluate_report import facts_of, report_of
-from prioritizer.learning.train import train
-from prioritizer.learning.trials import Asked
+from prioritizer.learning.cohorts.read import read_cohort
+from prioritizer.learning.evaluation.evaluate import evaluate
+from prioritizer.learning.evaluation.report import facts_of, report_of
+from prioritizer.learning.evaluation.trials import Asked
+from prioritizer.learning.training import network
+from prioritizer.learning.training.train import train
 from tests.edges.cohort_files import table
 from tests.edges.test_sources import QUICK, source, sources_file
 from tests.edges.training import phantom_cohort

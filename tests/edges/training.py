@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 from prioritizer.imaging import phantoms
-from prioritizer.learning.recipes import Augment, Phase, Picture, Recipe
+from prioritizer.learning.training.recipes import Augment, Phase, Picture, Recipe
 
 EVERY_CHANGE = Augment(
     rotation=10, shift=0.05, scale=0.1, aspect=0.1, flip=0.5, brightness=0.1, contrast=0.2, gamma=0.3,

@@ -15,9 +15,9 @@ from prioritizer.calibration.threshold import ThresholdWish, ages_meant
 from prioritizer.clock import utc_now
 from prioritizer.db.in_force.ranking_policy import _policy, _text
 from prioritizer.errors import ConfigError, NotAllowed
-from prioritizer.learning.first_maps import first_maps
-from prioritizer.learning.labelled import LabelledImage
-from prioritizer.learning.trials import Trial, parted_by_age
+from prioritizer.learning.bundling.first_maps import first_maps
+from prioritizer.learning.cohorts.labelled_image import LabelledImage
+from prioritizer.learning.evaluation.trials import Trial, parted_by_age
 from prioritizer.ranking.deadlines import Band, Policy, Standing, band_of
 from prioritizer.simulated_site import moved_odds
 from prioritizer.study import AIState

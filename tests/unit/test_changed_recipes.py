@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from prioritizer.errors import ConfigError
-from prioritizer.learning.recipe_listing import keys_of, purpose_of
-from prioritizer.learning.recipes import find_recipe, shipped_names
+from prioritizer.learning.training.recipe_listing import keys_of, purpose_of
+from prioritizer.learning.training.recipes import find_recipe, shipped_names
 
 
 def test_keys_tables_and_phases_can_be_changed() -> None:

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from prioritizer.imaging import phantoms
-from prioritizer.learning import image_kinds
-from prioritizer.learning.image_kinds import Films
+from prioritizer.learning.bundling import image_kind_fit
+from prioritizer.learning.bundling.image_kind_fit import Films
 from prioritizer.scope import image_kind
 from prioritizer.scope.image_kind import Classifiers, ImageKind, Usual
 
@@ -22,7 +22,7 @@ def films(first: int, count: int) -> Films:
 
 @pytest.fixture(scope="module")
 def kind() -> ImageKind:
-    return image_kinds.fit(films(0, 60), films(100, 20), seed=1)
+    return image_kind_fit.fit(films(0, 60), films(100, 20), seed=1)
 
 
 def beyond(kind: ImageKind, pictures: list[np.ndarray]) -> float:
@@ -36,12 +36,12 @@ def test_other_drawings_of_chests_pass(kind: ImageKind):
 @pytest.mark.parametrize("name", ["turned by a quarter", "turned by three quarters", "upside down", "inverted", "noise"])
 def test_what_is_no_chest_as_it_is_read_is_refused(kind: ImageKind, name: str):
     rng = np.random.default_rng(5)
-    shown = [image_kinds.tidy(image_kinds.OTHER_KINDS[name](film(200 + k), rng)) for k in range(20)]
+    shown = [image_kind_fit.tidy(image_kind_fit.OTHER_KINDS[name](film(200 + k), rng)) for k in range(20)]
     assert beyond(kind, shown) >= 0.9
 
 
 def test_the_same_seed_learns_the_same(kind: ImageKind):
-    again = image_kinds.fit(films(0, 60), films(100, 20), seed=1)
+    again = image_kind_fit.fit(films(0, 60), films(100, 20), seed=1)
     np.testing.assert_array_equal(again.classifiers.first, kind.classifiers.first)
     assert (again.limit, again.furthest) == (kind.limit, kind.furthest)
 
@@ -90,13 +90,13 @@ def test_too_few_films_make_no_limit():
 
 
 def test_films_are_drawn_alike_often_of_every_site():
-    drawn = image_kinds.drawn_of_sites(["a"] * 100 + ["b"] * 10, 40, np.random.default_rng(0))
+    drawn = image_kind_fit.drawn_of_sites(["a"] * 100 + ["b"] * 10, 40, np.random.default_rng(0))
     assert ((drawn < 100).sum(), (drawn >= 100).sum()) == (20, 10)
 
 
-@pytest.mark.parametrize("name", image_kinds.OTHER_KINDS)
+@pytest.mark.parametrize("name", image_kind_fit.OTHER_KINDS)
 def test_every_other_kind_is_drawn_at_the_side_that_is_looked_at(name: str):
-    shown = image_kinds.tidy(image_kinds.OTHER_KINDS[name](film(1), np.random.default_rng(2)))
+    shown = image_kind_fit.tidy(image_kind_fit.OTHER_KINDS[name](film(1), np.random.default_rng(2)))
     assert shown.shape == (image_kind.SIDE, image_kind.SIDE)
     assert shown.dtype == np.float32
 
@@ -104,6 +104,6 @@ def test_every_other_kind_is_drawn_at_the_side_that_is_looked_at(name: str):
 def test_a_changed_film_keeps_its_shape_and_range():
     rng = np.random.default_rng(3)
     for _ in range(40):
-        shown = image_kinds.changed(film(1), rng)
+        shown = image_kind_fit.changed(film(1), rng)
         assert shown.shape == (image_kind.SIDE, image_kind.SIDE)
         assert 0 <= shown.min() <= shown.max() <= 1

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from prioritizer.imaging import phantoms
-from prioritizer.learning.lungs import lung_fields, share_inside, template
+from prioritizer.learning.evaluation.lungs import lung_fields, share_inside, template
 
 
 def film(seed: int, *, opacity: bool = False, side: int = 224) -> np.ndarray:

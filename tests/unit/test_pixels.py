@@ -31,7 +31,7 @@ from prioritizer.imaging.preprocessing import (
     through_lut,
     through_window,
 )
-from prioritizer.learning.data import read_picture
+from prioritizer.learning.cohorts.dataset import read_picture
 
 SPEC = Preprocessing(id="test", size=32, resize="squash", mean=(0.4, 0.5, 0.6), std=(0.2, 0.25, 0.3))
 PADDED = replace(SPEC, resize="pad")

@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 
 from prioritizer.errors import ConfigError
-from prioritizer.learning.lungs import share_inside
-from prioritizer.learning.pointing import SIDE, lungs_of, mask_of, peak_lies_in
+from prioritizer.learning.evaluation.lungs import share_inside
+from prioritizer.learning.evaluation.pointing import SIDE, lungs_of, mask_of, peak_lies_in
 
 
 def test_boxes_cover_what_they_say() -> None:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prioritizer.learning import shortcuts
+from prioritizer.learning.description import shortcuts
 from prioritizer.statistics.measures import roc_auc
 
 RNG = np.random.default_rng(5)

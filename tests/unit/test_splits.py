@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from prioritizer.errors import ConfigError
-from prioritizer.learning.labelled import LabelledImage
-from prioritizer.learning.splits import SHARES, read_splits, split_by_patient, write_splits
+from prioritizer.learning.cohorts.labelled_image import LabelledImage
+from prioritizer.learning.cohorts.splits import SHARES, read_splits, split_by_patient, write_splits
 
 
 def cohort(patients: list[tuple[int, int]]) -> list[LabelledImage]:

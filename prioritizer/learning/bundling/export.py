@@ -1,0 +1,381 @@
+"""From a run folder to a bundle: graph, guard, calibration and figures, all made with the engine that will serve it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+import tomlkit
+import torch
+from numpy.typing import NDArray
+
+from prioritizer.calibration import local_fit
+from prioritizer.calibration.maps import AgeGroup, Calibration, as_document
+from prioritizer.calibration.operating_point import Trade, trade
+from prioritizer.errors import ConfigError
+from prioritizer.inference import guard_file
+from prioritizer.inference.bundle import CARD, GUARD, Bundle, open_bundle
+from prioritizer.inference.engine import Engine
+from prioritizer.learning.bundling import card, graph, image_kind_fit
+from prioritizer.learning.bundling.first_maps import first_maps
+from prioritizer.learning.bundling.image_kind_fit import Films
+from prioritizer.learning.cohorts.pictures import read_picture
+from prioritizer.learning.cohorts.read import LabelledImage, read_cohort
+from prioritizer.learning.cohorts.splits import LEFT_OUT, Splits, read_splits
+from prioritizer.learning.evaluation.lungs import share_inside
+from prioritizer.learning.evaluation.pointing import lungs_of, mask_of, peak_lies_in
+from prioritizer.learning.training import network
+from prioritizer.learning.training.journal import BEST, Journal
+from prioritizer.learning.training.recipes import Recipe
+from prioritizer.scope import image_kind, out_of_distribution
+from prioritizer.scope.header_rules import Scope
+from prioritizer.scope.out_of_distribution import Guards
+from prioritizer.statistics.measures import Cases, Figure, figures, mean_figure
+
+TARGET_SENSITIVITY = 0.95
+"""Sensitivity on the calib split at which `t_high` is set, stated before any figure is looked at."""
+FEWEST = 10
+"""Films of each class without which the card says nothing of an age group."""
+TO_STATE = "STATE THIS"
+"""Stands in the template of a statement where only a person can say something."""
+LIMIT_SPLITS = ("calib", "select")
+"""Where the guard's limits are set: no weight was fitted on these."""
+Say = Callable[[str], None]
+Tick = Callable[[int, int, str], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Statement:
+    """What a person must say of a bundle; nothing here can be measured."""
+
+    name: str
+    title: str
+    intended_use: str
+    data_source: str
+    data_licence: str
+    min_age_years: float
+    max_age_years: float
+    training_ages: str
+    limits: tuple[str, ...]
+    findings: Mapping[str, str] = field(default_factory=dict)
+    """What the label means where it is not pneumonia, by age group: `adults = "opacity suspicious of pneumonia"`."""
+
+    seen: Mapping[str, str] = field(default_factory=dict)
+    """Sets of the card that a choice of a person saw, by the beginning of their name, and which: recipes compared on them, for example."""
+
+    def seen_by(self, name: str) -> dict[str, str]:
+        """What the card says of a set that a choice saw."""
+        return next(({"seen": why} for begin, why in self.seen.items() if name.startswith(begin)), {})
+
+    def meant(self, calibration: Calibration) -> Calibration:
+        """The calibration with what the probability of each of its maps is of. Raises ConfigError for a group that it has no map for."""
+        unknown = sorted(self.findings.keys() - {str(group) for group in AgeGroup})
+        if unknown:
+            raise ConfigError((f"findings: {', '.join(unknown)} is no age group; say children or adults",))
+        if not calibration.groups:
+            words = set(self.findings.values())
+            return replace(calibration, finding=words.pop()) if len(words) == 1 else calibration
+        for group in calibration.groups:
+            its = calibration.of_group(group)
+            calibration = calibration.with_group(group, replace(its, finding=self.findings.get(group, its.finding)))
+        return calibration
+
+
+def read_statement(path: Path) -> Statement:
+    """The statement in a TOML file."""
+    values = tomlkit.parse(path.read_text(encoding="utf-8")).unwrap()
+    left = [key for key, value in values.items() if TO_STATE in str(value)]
+    if left:
+        raise ConfigError(tuple(f"{path}: {key} still says {TO_STATE}: only a person can say it" for key in left))
+    try:
+        return Statement(**{**values, "limits": tuple(values["limits"])})
+    except (KeyError, TypeError) as error:
+        raise ConfigError((f"{path}: {error}",)) from error
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Answers:
+    """What the engine says of a set of images, in their order."""
+
+    images: tuple[LabelledImage, ...]
+    logits: NDArray[np.float64]
+    saliency: NDArray[np.float32]
+    embeddings: NDArray[np.float32]
+    pictures: NDArray[np.float32]
+    """At the side at which kinds of image are told, shape (N, 112, 112), 0..1."""
+
+    @property
+    def films(self) -> Films:
+        """What a kind of image is learned from."""
+        return Films(pictures=self.pictures, sites=tuple(image.site for image in self.images))
+
+    @property
+    def by_group(self) -> dict[str, NDArray[np.float32]]:
+        """Embeddings (N, D) of the images of each site with, and of those without, the finding."""
+        groups = np.array([group_of(image) for image in self.images])
+        return {group: self.embeddings[groups == group] for group in sorted(set(groups.tolist()))}
+
+    @property
+    def labels(self) -> NDArray[np.float64]:
+        """Labels (N,), 0 or 1."""
+        return np.array([image.label for image in self.images], dtype=np.float64)
+
+    def only(self, index: Sequence[int]) -> Answers:
+        """What it says of these alone."""
+        at = np.array(index, dtype=np.int64)
+        return Answers(
+            images=tuple(self.images[place] for place in index),
+            logits=self.logits[at],
+            saliency=self.saliency[at],
+            embeddings=self.embeddings[at],
+            pictures=self.pictures[at],
+        )
+
+    def figures(self, fitted: Calibration) -> dict[str, Figure]:
+        """All figures under a calibration and threshold fitted elsewhere."""
+        patients = [image.patient for image in self.images]
+        return figures(Cases(probabilities=fitted.probabilities(self.logits), labels=self.labels, patients=patients), fitted.t_high)
+
+    def counts(self) -> dict[str, int]:
+        """Films, those with pneumonia, and patients."""
+        return {
+            "films": len(self.images),
+            "pneumonia": int(self.labels.sum()),
+            "patients": len({image.patient for image in self.images}),
+        }
+
+    def looks(self) -> dict[str, Figure]:
+        """Where it looks, on films with pneumonia that have boxes or a lung mask; empty where none has."""
+        places: dict[str, list[tuple[str, float]]] = {"peak_in_boxes": [], "share_in_boxes": [], "share_in_lungs": []}
+        for image, saliency in zip(self.images, self.saliency, strict=True):
+            if not image.label:
+                continue
+            if image.boxes:
+                boxes = mask_of(image.boxes)
+                places["peak_in_boxes"].append((image.patient, float(peak_lies_in(saliency, boxes))))
+                places["share_in_boxes"].append((image.patient, share_inside(saliency, boxes)))
+            if image.mask is not None:
+                places["share_in_lungs"].append((image.patient, share_inside(saliency, lungs_of(image.mask))))
+        known = {name: [(patient, value) for patient, value in found if np.isfinite(value)] for name, found in places.items()}
+        return {
+            name: mean_figure(np.array([value for _, value in found]), [patient for patient, _ in found])
+            for name, found in known.items()
+            if len(found) >= FEWEST
+        }
+
+
+def load_run(folder: Path) -> tuple[Recipe, torch.nn.Module, dict[str, Any]]:
+    """Recipe, the network that the recipe's rule kept, with rounded weights, and the facts of a run."""
+    journal = Journal(folder)
+    recipe, state = journal.recipe(), journal.load(name=BEST)
+    model = network.build(recipe.architecture, recipe.outputs, recipe.picture.size, stride=recipe.stride)
+    model.load_state_dict(state["kept"])
+    model.eval()
+    graph.rounded(model)
+    return recipe, model, journal.facts() | {"epoch_kept": state["epoch"], "epochs_done": len(journal.epochs())}
+
+
+def answers(engine: Engine, images: Sequence[LabelledImage], tick: Callable[[], None] = lambda: None) -> Answers:
+    """Every image read and scored as in service. Raises Unprocessable at a file that cannot be read."""
+    spec = engine.bundle.preprocessing
+    found, seen = [], []
+    for image in images:
+        picture = read_picture(image, spec)
+        found.append(engine.score(picture))
+        seen.append(image_kind.small(picture))
+        tick()
+    return Answers(
+        images=tuple(images),
+        logits=np.concatenate([outputs.logit for outputs in found]).astype(np.float64),
+        saliency=np.concatenate([outputs.saliency for outputs in found]),
+        embeddings=np.concatenate([outputs.embedding for outputs in found]),
+        pictures=np.stack(seen),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Part:
+    """Films that the card tells of by themselves: those of one site and age group, with the map that they are judged by."""
+
+    name: str
+    answers: Answers
+    calibration: Calibration
+    group: str
+    """The age group, where its map is not for everybody."""
+
+
+def parts_of(name: str, answered: Answers, fitted: Calibration) -> list[Part]:
+    """The films of a set by site, and by age group where the calibration has a map for each; never all sites in one figure.
+
+    A part with too few films of a class is left out; where that leaves nothing, the set is one part.
+    """
+    sites = [image.site for image in answered.images]
+    groups = [str(fitted.group_of(image.age_years)) if fitted.groups else "" for image in answered.images]
+    found = []
+    for site, group in sorted(set(zip(sites, groups, strict=True))):
+        part = answered.only([place for place, cell in enumerate(zip(sites, groups, strict=True)) if cell == (site, group)])
+        if min((part.labels == label).sum() for label in (0, 1)) >= FEWEST:
+            its = fitted.of_group(AgeGroup(group)) if group else fitted
+            words = [name, *([site] if len(set(sites)) > 1 else []), *([group] if group else [])]
+            found.append(Part(name="_".join(words), answers=part, calibration=its, group=group))
+    if found or fitted.groups:
+        return found
+    return [Part(name=name, answers=answered, calibration=fitted, group="")]
+
+
+def trades_of(parts: Sequence[Part]) -> dict[str, Trade]:
+    """What every threshold would give on the films of the report, by age group; each group's first set of them."""
+    found: dict[str, Trade] = {}
+    for part in parts:
+        if part.name.startswith("val_report") and part.group not in found:
+            found[part.group] = trade(part.answers.logits, part.answers.labels)
+    return found
+
+
+def group_of(image: LabelledImage) -> str:
+    """The group of the guard's population that an image belongs to."""
+    return f"{image.site}, {'with' if image.label else 'without'} the finding"
+
+
+def joined(*parts: Answers) -> Answers:
+    """All images of several sets."""
+    arrays = {name: np.concatenate([getattr(part, name) for part in parts]) for name in ("logits", "saliency", "embeddings", "pictures")}
+    return Answers(images=tuple(image for part in parts for image in part.images), **arrays)
+
+
+def fit_guard(training: Answers, held_out: Answers, seed: int, tick: Tick = lambda done, of, text: None) -> Guards:
+    """Both guards of training images, with limits from images of other patients. A site without such images shares the others' limit."""
+    kind = image_kind_fit.fit(training.films, held_out.films, seed, lambda done, of: tick(done, of, "teaching the guard"))
+    return Guards(image_kind=kind, population=out_of_distribution.fit_population(training.by_group, held_out.by_group))
+
+
+def _as_kept(path: Path) -> Guards:
+    """The guards as a bundle will read them: some of their arrays are rounded when they are written."""
+    found = guard_file.read(path)
+    assert isinstance(found, Guards)
+    return found
+
+
+def _guarded(guards: Guards, parts: Sequence[Part]) -> dict[str, dict[str, float]]:
+    """What is beyond the limits of each part, and of its images with and without the finding."""
+    found = {}
+    for part in parts:
+        found[part.name] = _shares(guards, part.answers)
+        for label, word in ((1, "with"), (0, "without")):
+            found[f"{part.name}_{word}"] = _shares(guards, part.answers.only(np.flatnonzero(part.answers.labels == label).tolist()))
+    return found
+
+
+def _shares(guards: Guards, answered: Answers) -> dict[str, float]:
+    """Of a set, the share refused as another kind of image, and the share beyond the training population."""
+    kinds = guards.image_kind.distance(np.stack([image_kind.features(picture) for picture in answered.pictures]))
+    others = guards.population.distance(answered.embeddings)
+    return {"image_kind": round(float((kinds > 1).mean()), 4), "out_of_distribution": round(float((others > 1).mean()), 4)}
+
+
+def draft_bundle(folder: Path, recipe: Recipe, model: torch.nn.Module) -> Bundle:
+    """The bundle as far as it is known when only its graph is written: enough for the engine."""
+    nothing = Calibration(id="none", method="none", slope=1.0, intercept=0.0, t_high=1.0, t_low=0.0)
+    return Bundle(
+        folder=folder,
+        name="draft",
+        title="draft",
+        digest="",
+        preprocessing=recipe.preprocessing,
+        scope=Scope(),
+        calibration=nothing,
+        saliency_scale=1.0,
+        bias=float(network.direction(model)[1].item()),
+        card={},
+    )
+
+
+def export(
+    run: Path,
+    root: Path,
+    target: Path,
+    statement: Statement,
+    external: Mapping[str, Path],
+    *,
+    labels: Path | None = None,
+    also: Mapping[str, tuple[Mapping[str, Figure], Mapping[str, Any]]] = MappingProxyType({}),
+    say: Say = print,
+    tick: Tick = lambda done, of, text: None,
+) -> None:
+    """Write the bundle of a finished run into `target` and prove it with the serving engine.
+
+    `also`: further columns of the card with the counts of their films, such as those of a run without one of the sites.
+    """
+    recipe, model, facts = load_run(run)
+    cohort = read_cohort(root, labels)
+    splits = read_splits(run / "splits.json", cohort.images, cohort.root)
+    sets = {name: images for name, images in splits.items() if images}
+    sets |= {name: read_cohort(folder).for_judging().images for name, folder in external.items()}
+    target.mkdir(parents=True, exist_ok=True)
+    (target / GUARD).unlink(missing_ok=True)
+    graph.export_graph(model, recipe, target / "model.onnx")
+    draft = draft_bundle(target, recipe, model)
+    found = _answers_of_sets(Engine(draft), sets, tick)
+    calib = found["calib"]
+    first = first_maps(statement.name, calib.images, calib.logits, target=TARGET_SENSITIVITY, fitted_on="calib split of the training data")
+    fitted = statement.meant(first.calibration)
+    say(f"calibration: {first.how} ({local_fit.RULE})")
+    guard = fit_guard(found["train"], joined(*(found[name] for name in LIMIT_SPLITS if name in found)), recipe.seed, tick)
+    guard_file.write(guard, target / GUARD)
+    guard = _as_kept(target / GUARD)
+    _write_rest(target, model, recipe, fitted)
+    reported = {name: found[name] for name in ("val_report", *_both_classes(splits, LEFT_OUT), *external)}
+    parts = [part for name, answered in reported.items() for part in parts_of(name, answered, fitted)]
+    content = card.card(
+        statement,
+        recipe,
+        facts,
+        metrics={part.name: part.answers.figures(part.calibration) | part.answers.looks() for part in parts}
+        | {name: dict(found) for name, (found, _) in also.items()},
+        metrics_of={part.name: part.answers.counts() | statement.seen_by(part.name) for part in parts}
+        | {name: dict(counts) for name, (_, counts) in also.items()},
+        guarded=_guarded(guard, parts),
+        first=first,
+        trades=trades_of(parts),
+        scale=float(np.percentile(found["calib"].saliency.max(axis=(1, 2)), 95)),
+        bias=draft.bias,
+        guard=guard,
+        target=target,
+    )
+    (target / CARD).write_text(tomlkit.dumps(content), encoding="utf-8")
+    card.write_card_page(content, as_document(fitted), target / "CARD.md")
+    worst = Engine(open_bundle(target)).prove()
+    say(f"{target}: the serving engine differs from torch by {worst:.1e} in probability on the golden inputs")
+
+
+def _both_classes(splits: Splits, name: str) -> tuple[str, ...]:
+    """The name of a split that is there with both classes: figures need both."""
+    return (name,) if len({image.label for image in splits.get(name, ())}) > 1 else ()
+
+
+def _answers_of_sets(engine: Engine, sets: Mapping[str, Sequence[LabelledImage]], tick: Tick) -> dict[str, Answers]:
+    total, done = sum(len(images) for images in sets.values()), 0
+    found = {}
+    for name, images in sets.items():
+
+        def one_more(name: str = name) -> None:
+            nonlocal done
+            done += 1
+            tick(done, total, f"scoring {name}")
+
+        found[name] = answers(engine, images, one_more)
+    return found
+
+
+def _write_rest(target: Path, model: torch.nn.Module, recipe: Recipe, fitted: Calibration) -> None:
+    """Calibration, weights and golden inputs."""
+    (target / "calibration.json").write_text(json.dumps(as_document(fitted), indent=1) + "\n", encoding="utf-8")
+    graph.save_weights(model, target / "weights.safetensors")
+    golden = graph.golden_pictures(recipe.picture.size)
+    outputs: dict[str, Any] = dict(graph.golden_outputs(model, golden, recipe))
+    np.savez_compressed(target / "golden.npz", pictures=golden, **outputs)

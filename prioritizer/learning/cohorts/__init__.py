@@ -1,0 +1,1 @@
+"""Labelled images of every form, their sources, splits and duplicates."""

@@ -1,0 +1,1 @@
+"""A run or a bundle judged on images, alone or against others."""

@@ -1,0 +1,1 @@
+"""Recipes, networks, and the run from first weights to checkpoints."""

@@ -60,7 +60,7 @@ from prioritizer.standing import Parts
 from prioritizer.stations import Deaths, DeliverStation, PublishStation, Receive, ScoreStation, Station
 from prioritizer.trying import AT_ONCE, Trial, trial_room
 from prioritizer.web.app import page_app
-from prioritizer.web.desk import Page, Proved, SpoolRoom
+from prioritizer.web.http.context import Page, Proved, SpoolRoom
 from prioritizer.web.server import WebServer
 
 log = logging.getLogger(__name__)

@@ -18,7 +18,7 @@ from prioritizer.errors import Transient
 from prioritizer.listening import GAUGES
 from prioritizer.monitoring.dashboard import NAMES
 from prioritizer.watching import LATEST
-from prioritizer.web.desk import SpoolRoom
+from prioritizer.web.http.context import SpoolRoom
 
 TELLING = frozenset({"raised", "not_raised", "confirmed", "not_confirmed", "missed"})
 """Figures that tell what AI thinks. They are scraped without sign-in, and of few studies they would tell of which."""

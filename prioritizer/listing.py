@@ -30,7 +30,7 @@ from prioritizer.db.worklist.rows import Row
 from prioritizer.errors import ModelError
 from prioritizer.ranking.deadlines import Stage
 from prioritizer.ruled import in_force_for
-from prioritizer.web import words
+from prioritizer.web.view import wording
 
 FOOT = (
     "Triage support, never a diagnosis. No mark means order of arrival only. "
@@ -98,7 +98,7 @@ def as_table(engine: sa.Engine, rows: list[Row], settings: Settings, *, fifo: bo
             max_width=28 if name in ("Patient", "Study") else None,
         )
     for row in rows:
-        line = words.line(row, now, words.Manner(marks=stage is not Stage.SHADOW))
+        line = wording.line(row, now, wording.Manner(marks=stage is not Stage.SHADOW))
         cells = {
             "Due": f"{line.mark} {line.due}".strip(),
             "Patient": f"{'whose? ' if row.identity else ''}{line.patient}  {line.person}",

@@ -26,28 +26,26 @@ from prioritizer.errors import (
     Transient,
     Unprocessable,
 )
-from prioritizer.web import (
-    account,
-    api,
-    api_decisions,
+from prioritizer.web.api import decisions, health, worklist
+from prioritizer.web.http.context import FOLDER, Page, at_desk, desk_of
+from prioritizer.web.http.request_limits import Armour, for_programs, headers_of, problem
+from prioritizer.web.live import event_stream
+from prioritizer.web.pages import (
+    accounts,
+    actions,
     audit,
     board,
     calibrations,
     conformance,
-    live,
-    machines,
     oidc,
-    people,
-    reading_list,
-    rules,
+    own_account,
+    settings_overrides,
     sign_in,
-    steps,
     study,
     system,
-    trial,
+    upload,
 )
-from prioritizer.web.armour import Armour, for_programs, headers_of, problem
-from prioritizer.web.desk import FOLDER, Page, at_desk, desk_of
+from prioritizer.web.pages import worklist as pages_worklist
 
 STATUSES: tuple[tuple[type[PrioritizerError], int, str], ...] = (
     (NotFound, 404, "Not found"),
@@ -63,23 +61,23 @@ STATUSES: tuple[tuple[type[PrioritizerError], int, str], ...] = (
 """What each error is over HTTP."""
 PARTS = (
     sign_in,
-    account,
-    people,
+    own_account,
+    accounts,
     study,
-    steps,
-    reading_list,
-    live,
-    machines,
-    trial,
+    actions,
+    pages_worklist,
+    event_stream,
+    health,
+    upload,
     board,
     calibrations,
-    rules,
+    settings_overrides,
     system,
     audit,
     conformance,
     oidc,
-    api_decisions,
-    api,
+    decisions,
+    worklist,
 )
 
 
@@ -101,15 +99,15 @@ def page_app(page: Page) -> FastAPI:
     app.state.proxies = web.proxies if web.behind_proxy else ()
     app.state.house = oidc.ready(app, web) if web.auth == "oidc" else None
     app.mount("/static", StaticFiles(directory=FOLDER / "static"), name="static")
-    uploads = dict.fromkeys(("/try", "/api/try"), partial(trial.most_bytes, desk))
-    app.add_middleware(Armour, settings=page.configured, uploads=uploads, gate=partial(trial.gate, desk), explain=explain)
+    uploads = dict.fromkeys(("/try", "/api/try"), partial(upload.most_bytes, desk))
+    app.add_middleware(Armour, settings=page.configured, uploads=uploads, gate=partial(upload.gate, desk), explain=explain)
     for kind, _, _ in STATUSES:
         app.add_exception_handler(kind, explain)
     app.add_exception_handler(RequestValidationError, explain_values)
     app.add_exception_handler(StarletteHTTPException, explain_refusal)
     app.add_exception_handler(Exception, explain_fault)
     for part in PARTS:
-        app.include_router(part.routes, include_in_schema=part in (api, api_decisions))
+        app.include_router(part.routes, include_in_schema=part in (worklist, decisions))
     return app
 
 

@@ -10,7 +10,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from prioritizer.errors import ConfigError
-from prioritizer.web.connections import Guarded
+from prioritizer.web.http.connection_limits import Guarded
 
 
 class WebServer:

@@ -21,8 +21,8 @@ from prioritizer.db.processing.receive import Quiet
 from prioritizer.dicom import conformance
 from prioritizer.ranking.deadlines import Policy, Stage
 from prioritizer.web.app import page_app
-from prioritizer.web.desk import Page, SpoolRoom
-from prioritizer.web.security import COOKIE
+from prioritizer.web.http.auth import COOKIE
+from prioritizer.web.http.context import Page, SpoolRoom
 from tests.edges.ledgers import NOW, POLICY
 
 LATER = NOW + timedelta(minutes=40)

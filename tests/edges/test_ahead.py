@@ -16,9 +16,9 @@ from prioritizer.db.order.order import Wanted
 from prioritizer.db.worklist import reading
 from prioritizer.errors import Unprocessable
 from prioritizer.study import Shown
-from prioritizer.web.ahead import KEPT_S, Ahead
 from prioritizer.web.app import page_app
-from prioritizer.web.security import COOKIE
+from prioritizer.web.http.auth import COOKIE
+from prioritizer.web.live.prefetch import KEPT_S, Ahead
 from tests.edges.ledgers import LEASE, NOW, film, kinds, ledger_fixture, receive, scored  # noqa: F401
 from tests.edges.rooms import page_of
 

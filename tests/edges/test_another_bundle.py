@@ -20,7 +20,7 @@ from prioritizer.db.worklist import reading, rows
 from prioritizer.errors import NotAllowed
 from prioritizer.ranking.deadlines import Policy
 from prioritizer.study import InstanceState, Logit
-from prioritizer.web.words import Manner, ai_words
+from prioritizer.web.view.wording import Manner, ai_words
 from tests.edges.ledgers import AT_ONCE, LEASE, NOW, film, kinds, ledger_fixture, receive, score_of  # noqa: F401
 
 OLD, NEW = "a" * 64, "b" * 64

@@ -20,8 +20,8 @@ from prioritizer.db.worklist import feedback, reading
 from prioritizer.errors import CalibrationChanged, NotAllowed
 from prioritizer.ranking.deadlines import Stage
 from prioritizer.study import DeliveryState, Finding
-from prioritizer.web import desk as desks
 from prioritizer.web.app import page_app
+from prioritizer.web.http import context as desks
 from tests.edges.ledgers import (
     LEASE,
     NOW,
@@ -265,7 +265,7 @@ def test_an_open_page_keeps_nobody_signed_in(ledger: sa.Engine):
 
 
 def test_a_stranger_elsewhere_locks_nobody_out():
-    from prioritizer.web.security import SignInLimits
+    from prioritizer.web.http.auth import SignInLimits
 
     limits = SignInLimits()
     for number in range(300):

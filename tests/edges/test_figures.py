@@ -19,7 +19,7 @@ from prioritizer import listening
 from prioritizer.dicom.scp.listener import ListenerSettings
 from prioritizer.figures import LedgerCollector, exposition
 from prioritizer.listening import ListenerProcess
-from prioritizer.web.desk import SpoolRoom
+from prioritizer.web.http.context import SpoolRoom
 from tests.edges.ledgers import (
     NOW,
     film,

@@ -17,7 +17,7 @@ from prioritizer.db.worklist import preferences
 from prioritizer.dicom.conformance import statement
 from prioritizer.ranking.deadlines import Stage
 from prioritizer.web.app import page_app
-from prioritizer.web.security import COOKIE
+from prioritizer.web.http.auth import COOKIE
 from prioritizer.web.server import WebServer
 from tests.edges.browsers import browser_fixture, context_of  # noqa: F401
 from tests.edges.ledgers import NOW, film, ledger_fixture, receive  # noqa: F401

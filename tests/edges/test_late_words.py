@@ -26,7 +26,7 @@ from prioritizer.dicom.spool import spool as spool_module
 from prioritizer.errors import NotAllowed
 from prioritizer.receive_station import read_any
 from prioritizer.study import CopyState
-from prioritizer.web import study as page
+from prioritizer.web.pages import study as page
 from tests.edges.ledgers import AT_ONCE, LEASE, POLICY, ledger_fixture, score_next  # noqa: F401
 from tests.edges.rooms import at
 from tests.edges.spooled import Box, phantom, scored_box  # noqa: F401 - a fixture

@@ -18,9 +18,9 @@ from prioritizer.config.settings import Settings, Web, unsafe
 from prioritizer.db.accounts import people
 from prioritizer.db.schema import connect, migrations
 from prioritizer.db.schema.tables import events
-from prioritizer.web import security
 from prioritizer.web.app import page_app
-from prioritizer.web.security import PER_ADDRESS
+from prioritizer.web.http import auth as http_auth
+from prioritizer.web.http.auth import PER_ADDRESS
 from prioritizer.web.server import WebServer
 from tests.edges.identity_provider import CLIENT, Provider, running_provider
 from tests.edges.rooms import THEN, page_of
@@ -141,7 +141,7 @@ def test_strangers_at_the_way_back_write_so_many_refusals_and_no_more(room: str,
 
 
 def test_who_comes_in_by_the_house_is_not_counted(room: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(security, "PER_ADDRESS", RateLimitItemPerMinute(2, 5))
+    monkeypatch.setattr(http_auth, "PER_ADDRESS", RateLimitItemPerMinute(2, 5))
     assert {walk(room).status_code for _ in range(4)} == {200}
 
 

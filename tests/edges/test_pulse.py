@@ -23,11 +23,11 @@ from prioritizer.db.schema.events import Kind, record
 from prioritizer.db.worklist import changes, reading, rows
 from prioritizer.db.worklist.changes import Asker, Mark
 from prioritizer.ranking.deadlines import Policy
-from prioritizer.web import pulse as pulses
 from prioritizer.web.app import page_app
-from prioritizer.web.pulse import MOST_OF_ONE, TOLD_AT_ONCE, Ear, Pulse
+from prioritizer.web.live import change_feed as pulses
+from prioritizer.web.live.change_feed import MOST_OF_ONE, TOLD_AT_ONCE, Ear, Pulse
+from prioritizer.web.live.counts import Tallies
 from prioritizer.web.server import WebServer
-from prioritizer.web.tally import Tallies
 from tests.edges.ledgers import LEASE, NOW, POLICY, film, ledger_fixture, receive, scored  # noqa: F401
 from tests.edges.rooms import page_of
 

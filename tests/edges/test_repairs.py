@@ -13,7 +13,7 @@ from prioritizer.db.processing import housekeeping
 from prioritizer.db.processing.housekeeping import Alarm
 from prioritizer.inference.bundle import open_bundle
 from prioritizer.standing import NAMES as ALARMS
-from prioritizer.web.repairs import PLACES, Severity, repairs
+from prioritizer.web.view.alarms import PLACES, Severity, repairs
 from tests.edges.ledgers import NOW, film, ledger_fixture, receive  # noqa: F401
 from tests.edges.rooms import at
 

@@ -23,10 +23,10 @@ from prioritizer.db.accounts import people, sessions
 from prioritizer.db.schema import connect, migrations
 from prioritizer.db.schema.tables import events
 from prioritizer.web.app import PARTS, page_app
-from prioritizer.web.desk import Page
-from prioritizer.web.security import COOKIE
+from prioritizer.web.http.auth import COOKIE
+from prioritizer.web.http.context import Page
+from prioritizer.web.pages.sign_in import inside
 from prioritizer.web.server import WebServer
-from prioritizer.web.sign_in import inside
 from tests.edges.ledgers import NOW, film, receive
 from tests.edges.pacs import program
 from tests.edges.rooms import page_of

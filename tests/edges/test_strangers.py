@@ -20,10 +20,11 @@ from prioritizer.db.accounts import people, sessions
 from prioritizer.db.schema import connect
 from prioritizer.db.schema.tables import events
 from prioritizer.errors import TooManyTries
-from prioritizer.web import armour, connections, trial
 from prioritizer.web.app import page_app
-from prioritizer.web.connections import most_connections, place_of
-from prioritizer.web.security import PER_ADDRESS, PER_NAME_AND_ADDRESS, SignInLimits
+from prioritizer.web.http import connection_limits, request_limits
+from prioritizer.web.http.auth import PER_ADDRESS, PER_NAME_AND_ADDRESS, SignInLimits
+from prioritizer.web.http.connection_limits import most_connections, place_of
+from prioritizer.web.pages import upload
 from prioritizer.web.server import WebServer
 from tests.edges.ledgers import NOW, ledger_fixture, together  # noqa: F401
 from tests.edges.rooms import page_of
@@ -146,7 +147,7 @@ FORM = {"Content-Type": "multipart/form-data; boundary=x"}
 
 @pytest.mark.parametrize(("path", "status"), [("/try", 303), ("/api/try", 401)])
 def test_of_a_strangers_file_nothing_is_read(ledger: sa.Engine, path: str, status: int, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(armour.Body, "__call__", None)
+    monkeypatch.setattr(request_limits.Body, "__call__", None)
     with serving(ledger) as url:
         assert half_a_post(url, path).startswith(f"HTTP/1.1 {status} ")
 
@@ -205,8 +206,8 @@ def test_no_more_files_are_taken_than_are_tried_at_once(ledger: sa.Engine):
 
 
 def test_a_body_that_does_not_come_is_given_up(ledger: sa.Engine, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(armour, "BODY_S", 0.3)
-    monkeypatch.setattr(armour, "SLOWEST", 1 << 40)
+    monkeypatch.setattr(request_limits, "BODY_S", 0.3)
+    monkeypatch.setattr(request_limits, "SLOWEST", 1 << 40)
     let_in(ledger)
     with serving(ledger) as url:
         answer = half_a_post(url, "/api/try", **bearer(ledger, May.TRY))
@@ -221,7 +222,7 @@ def test_a_file_of_somebody_who_may_is_read_and_its_place_is_free_again(ledger: 
 
     def trying(data: bytes, *, ignore_scope: bool) -> None:
         seen.append(len(data))
-        raise trial.NotAllowed("a test looked at it")
+        raise upload.NotAllowed("a test looked at it")
 
     with serving(ledger, trying=lambda: trying) as url:
         headers = bearer(ledger, May.TRY) | FORM
@@ -252,14 +253,14 @@ def is_closed(one: socket.socket, within: float = 10.0) -> bool:
 
 
 def test_half_a_request_is_waited_for_a_while_only(ledger: sa.Engine, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(connections, "REQUEST_S", 0.5)
+    monkeypatch.setattr(connection_limits, "REQUEST_S", 0.5)
     with serving(ledger) as url, half_a_head(url) as one:
         one.sendall(b"X-More: 1\r\n")
         assert is_closed(one)
 
 
 def test_a_second_request_is_waited_for_as_long_and_an_answer_as_it_takes(ledger: sa.Engine, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(connections, "REQUEST_S", 0.5)
+    monkeypatch.setattr(connection_limits, "REQUEST_S", 0.5)
 
     def ready() -> list[str]:
         time.sleep(1.5)
@@ -275,8 +276,8 @@ def test_a_second_request_is_waited_for_as_long_and_an_answer_as_it_takes(ledger
 
 
 def test_an_open_stream_is_no_late_request(ledger: sa.Engine, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(connections, "REQUEST_S", 0.2)
-    monkeypatch.setattr("prioritizer.web.live.KEEP_ALIVE_S", 0.5)
+    monkeypatch.setattr(connection_limits, "REQUEST_S", 0.2)
+    monkeypatch.setattr("prioritizer.web.live.event_stream.KEEP_ALIVE_S", 0.5)
     let_in(ledger)
     with serving(ledger) as url, httpx.stream("GET", f"{url}/live", headers=bearer(ledger, May.SEE), timeout=PATIENCE_S) as stream:
         lines = stream.iter_lines()
@@ -285,8 +286,8 @@ def test_an_open_stream_is_no_late_request(ledger: sa.Engine, monkeypatch: pytes
 
 @pytest.mark.parametrize(("all_of_them", "of_one"), [(4, 100), (100, 4)])
 def test_so_many_connections_and_no_more(ledger: sa.Engine, monkeypatch: pytest.MonkeyPatch, all_of_them: int, of_one: int):
-    monkeypatch.setattr(connections, "MOST", all_of_them)
-    monkeypatch.setattr(connections, "MOST_OF_ONE_ADDRESS", of_one)
+    monkeypatch.setattr(connection_limits, "MOST", all_of_them)
+    monkeypatch.setattr(connection_limits, "MOST_OF_ONE_ADDRESS", of_one)
     with serving(ledger) as url, ExitStack() as stack:
         held = [stack.enter_context(half_a_head(url)) for _ in range(4)]
         with half_a_head(url) as one_more:
@@ -298,15 +299,15 @@ def test_so_many_connections_and_no_more(ledger: sa.Engine, monkeypatch: pytest.
 
 
 def test_a_proxy_of_the_house_brings_everybody(ledger: sa.Engine, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(connections, "MOST_OF_ONE_ADDRESS", 1)
+    monkeypatch.setattr(connection_limits, "MOST_OF_ONE_ADDRESS", 1)
     with serving(ledger, settings=lambda: Settings(web=Web(behind_proxy=True))) as url, ExitStack() as stack:
         held = [stack.enter_context(half_a_head(url)) for _ in range(4)]
         assert not is_closed(held[-1], 0.3)
 
 
 def test_half_of_the_files_are_left_to_the_listener_and_the_ledger(monkeypatch: pytest.MonkeyPatch):
-    for files, most in ((256, 128), (1 << 20, connections.MOST), (connections.resource.RLIM_INFINITY, connections.MOST)):
-        monkeypatch.setattr(connections.resource, "getrlimit", lambda which, files=files: (files, files))
+    for files, most in ((256, 128), (1 << 20, connection_limits.MOST), (connection_limits.resource.RLIM_INFINITY, connection_limits.MOST)):
+        monkeypatch.setattr(connection_limits.resource, "getrlimit", lambda which, files=files: (files, files))
         assert most_connections() == most
 
 

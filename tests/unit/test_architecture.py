@@ -47,7 +47,7 @@ MAY_BE_NAMED_OUTSIDE = {"sqlalchemy": ("top", "web")}
 MISPLACED = {"prioritizer/config/policy.py", "prioritizer/config/last_good.py"}
 # Where everything is caught: the file, how often, and the one item that fails there without stopping the others.
 CATCHES_EVERYTHING = {
-    "prioritizer/web/pulse.py": (1, "the one thread that looks for all pages: whatever goes wrong once, it looks again"),
+    "prioritizer/web/live/change_feed.py": (1, "the one thread that looks for all pages: whatever goes wrong once, it looks again"),
     "prioritizer/dicom/scp/store.py": (1, "the C-STORE handler"),
     "prioritizer/stations.py": (2, "the loop of a worker, and one result that is built"),
     "prioritizer/receive_station.py": (1, "one file of a batch"),

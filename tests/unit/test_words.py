@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from prioritizer.db.worklist.rows import Row
 from prioritizer.ranking.deadlines import EARLIER, Band, Policy, Stage, Standing, in_short, place
 from prioritizer.study import AIState, ReadingState
-from prioritizer.web.words import (
+from prioritizer.web.view.wording import (
     Line,
     Manner,
     ai_words,

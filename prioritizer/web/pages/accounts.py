@@ -11,9 +11,9 @@ from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from prioritizer.access import Person, Role
 from prioritizer.db.accounts import people, sessions
 from prioritizer.errors import NotAllowed
-from prioritizer.web.account import in_person
-from prioritizer.web.desk import Admin, Desk, Here, Text
-from prioritizer.web.oidc import base_of
+from prioritizer.web.http.context import Admin, Desk, Here, Text
+from prioritizer.web.pages.oidc import base_of
+from prioritizer.web.pages.own_account import in_person
 
 routes = APIRouter(prefix="/people")
 

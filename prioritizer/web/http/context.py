@@ -30,13 +30,13 @@ from prioritizer.db.worklist import rows as worklist_rows
 from prioritizer.db.worklist.rows import Counts
 from prioritizer.ranking.deadlines import Policy, Stage
 from prioritizer.study import Shown, Tried
-from prioritizer.web import words
-from prioritizer.web.ahead import Ahead
-from prioritizer.web.pulse import Pulse
-from prioritizer.web.security import Doorkeeper, SignInLimits
-from prioritizer.web.tally import DAYS, Tallies
+from prioritizer.web.http.auth import Doorkeeper, SignInLimits
+from prioritizer.web.live.change_feed import Pulse
+from prioritizer.web.live.counts import DAYS, Tallies
+from prioritizer.web.live.prefetch import Ahead
+from prioritizer.web.view import wording
 
-FOLDER = Path(__file__).parent
+FOLDER = Path(__file__).parents[1]
 
 
 def assets_of(folder: Path) -> str:
@@ -210,8 +210,8 @@ class Desk:
         if not self.page.marks:
             return ""
         tally = self.tallies.now()
-        meaning = words.meaning_words(self.page.settings().site.stage, suspended=tally.suspended)
-        return words.frequency_words(*tally.confirmed, DAYS, meaning)
+        meaning = wording.meaning_words(self.page.settings().site.stage, suspended=tally.suspended)
+        return wording.frequency_words(*tally.confirmed, DAYS, meaning)
 
     def forget(self) -> None:
         """Something was changed here: the next page counts anew."""
@@ -248,8 +248,8 @@ def desk_of(page: Page) -> Desk:
     templates = Environment(loader=FileSystemLoader(FOLDER / "templates"), autoescape=select_autoescape(default=True))
     zone = page.settings().page_zone
     templates.filters["clock"] = lambda at: at.astimezone(zone).strftime("%H:%M")
-    templates.filters["span"] = words.span
-    templates.filters["beside"] = words.beside
+    templates.filters["span"] = wording.span
+    templates.filters["beside"] = wording.beside
     templates.filters["moment"] = lambda at: at.astimezone(zone).strftime("%Y-%m-%d %H:%M:%S")
     tallies = Tallies(page.engine, page.now, page.policy, lambda: timedelta(minutes=page.settings().ranking.neutral_minutes))
     return Desk(

@@ -11,8 +11,8 @@ from fastapi.responses import HTMLResponse
 from prioritizer.access import Person
 from prioritizer.db.activity import monitoring
 from prioritizer.errors import Forbidden
-from prioritizer.web import words
-from prioritizer.web.desk import Desk, Here, Seeing
+from prioritizer.web.http.context import Desk, Here, Seeing
+from prioritizer.web.view import wording
 
 routes = APIRouter()
 LATEST = "latest"
@@ -63,4 +63,4 @@ def waiting(board: dict[str, Any]) -> str:
     longest = [one["longest"] for one in board.get("unread", ())]
     earlier = board.get("earlier", {}).get("longest")
     longest += [] if earlier is None else [earlier]
-    return f"Not read yet: the longest has waited for {words.span(timedelta(minutes=max(longest)))}." if longest else ""
+    return f"Not read yet: the longest has waited for {wording.span(timedelta(minutes=max(longest)))}." if longest else ""

@@ -14,7 +14,7 @@ from prioritizer.access import May, Person
 from prioritizer.db.worklist import feedback
 from prioritizer.errors import NotAllowed, Transient, Unprocessable
 from prioritizer.study import Point, Tried
-from prioritizer.web.desk import Desk, Here, needs
+from prioritizer.web.http.context import Desk, Here, needs
 
 routes = APIRouter()
 MayTry = Annotated[Person, needs(May.TRY)]

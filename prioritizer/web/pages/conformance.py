@@ -9,7 +9,7 @@ from itertools import groupby
 from fastapi import APIRouter
 from fastapi.responses import HTMLResponse
 
-from prioritizer.web.desk import Here, Seeing
+from prioritizer.web.http.context import Here, Seeing
 
 routes = APIRouter()
 

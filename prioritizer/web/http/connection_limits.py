@@ -14,7 +14,7 @@ from typing import Any
 
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from prioritizer.web.security import same_address
+from prioritizer.web.http.auth import same_address
 
 MOST = 2048
 """Connections in all, or half of the files that the process may open where that is less."""

@@ -23,15 +23,15 @@ from prioritizer.db.worklist.rows import InstanceRow, Row
 from prioritizer.errors import NotAllowed, NotFound
 from prioritizer.ranking.deadlines import Stage
 from prioritizer.study import Finding
-from prioritizer.web import history
-from prioritizer.web.asking import Address, Asked, text_of
-from prioritizer.web.board import may_see_board
-from prioritizer.web.desk import Desk, Here, Listening, Seeing
-from prioritizer.web.reading_list import list_of, manner_of, news_of, wanted_of
-from prioritizer.web.steps import Reading, do_step
-from prioritizer.web.study import Far, ai_of, far_of, why_hidden
-from prioritizer.web.trial import MayTry, try_one
-from prioritizer.web.words import due_of, place_words
+from prioritizer.web.http.context import Desk, Here, Listening, Seeing
+from prioritizer.web.pages.actions import Reading, do_step
+from prioritizer.web.pages.board import may_see_board
+from prioritizer.web.pages.study import Far, ai_of, far_of, why_hidden
+from prioritizer.web.pages.upload import MayTry, try_one
+from prioritizer.web.pages.worklist import list_of, manner_of, news_of, wanted_of
+from prioritizer.web.view import history
+from prioritizer.web.view.list_query import Address, Asked, text_of
+from prioritizer.web.view.wording import due_of, place_words
 
 MOST_ROWS = 1000
 Since = Annotated[str, Query(max_length=9000)]

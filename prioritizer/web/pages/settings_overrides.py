@@ -19,7 +19,7 @@ from prioritizer.db.decisions.settings_overrides import Done, Proposal
 from prioritizer.db.in_force.settings import Row, holding
 from prioritizer.errors import NotAllowed, NotFound, RulingUnfit
 from prioritizer.ranking.deadlines import Stage
-from prioritizer.web.desk import Desk, Here, Seeing, Text, needs
+from prioritizer.web.http.context import Desk, Here, Seeing, Text, needs
 
 routes = APIRouter(prefix="/rules")
 Physicist = Annotated[Person, needs(May.CALIBRATE)]

@@ -21,9 +21,9 @@ from prioritizer.db.in_force.settings import holding
 from prioritizer.db.processing import deliver, score
 from prioritizer.db.worklist import rows
 from prioritizer.errors import NotAllowed
-from prioritizer.web.desk import Desk, Here, Proved, Seeing, Text, needs
-from prioritizer.web.reading_list import alarms_for
-from prioritizer.web.repairs import repairs
+from prioritizer.web.http.context import Desk, Here, Proved, Seeing, Text, needs
+from prioritizer.web.pages.worklist import alarms_for
+from prioritizer.web.view.alarms import repairs
 
 routes = APIRouter(prefix="/system")
 Operator = Annotated[Person, needs(May.OPERATE)]

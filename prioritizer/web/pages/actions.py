@@ -17,11 +17,11 @@ from prioritizer.access import May, Person
 from prioritizer.db.worklist import feedback, preferences, reading, rows
 from prioritizer.errors import NotAllowed
 from prioritizer.study import Finding, ReadingState, study_instance_uid
-from prioritizer.web import words
-from prioritizer.web.account import InPerson
-from prioritizer.web.asking import Asked, without_place
-from prioritizer.web.desk import Desk, Here, Seeing, Text, needs
-from prioritizer.web.reading_list import COLUMNS, list_of, manner_of, study_address, wanted_of
+from prioritizer.web.http.context import Desk, Here, Seeing, Text, needs
+from prioritizer.web.pages.own_account import InPerson
+from prioritizer.web.pages.worklist import COLUMNS, list_of, manner_of, study_address, wanted_of
+from prioritizer.web.view import wording
+from prioritizer.web.view.list_query import Asked, without_place
 
 routes = APIRouter()
 Reading = Annotated[Person, needs(May.READ)]
@@ -119,9 +119,9 @@ def ask_before_release(desk: Here, person: Operating, study_uid: str, list: str 
     """Before somebody's claim is taken away: whose it is, since when, and what becomes of what they did."""
     asked = list_of(list)
     row = rows.study(desk.engine, study_uid)
-    if not words.reader_words(row, desk.now) or row.reading_state == ReadingState.READ:
+    if not wording.reader_words(row, desk.now) or row.reading_state == ReadingState.READ:
         raise NotAllowed("nobody has this study")
-    line = words.line(row, desk.now, manner_of(desk, asked))
+    line = wording.line(row, desk.now, manner_of(desk, asked))
     return desk.render("release.html", person=person, row=row, line=line, kept=asked.query(after=asked.address.after, at=""))
 
 

@@ -15,9 +15,9 @@ from fastapi.responses import RedirectResponse, Response
 from prioritizer.config.settings import Web
 from prioritizer.db.accounts import sessions
 from prioritizer.errors import ConfigError, Forbidden, NotFound, Transient
-from prioritizer.web.desk import Desk, Here
-from prioritizer.web.security import address_of
-from prioritizer.web.sign_in import inside
+from prioritizer.web.http.auth import address_of
+from prioritizer.web.http.context import Desk, Here
+from prioritizer.web.pages.sign_in import inside
 
 routes = APIRouter(prefix="/oidc")
 MINUTES_TO_SIGN_IN = 15

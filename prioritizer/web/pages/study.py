@@ -28,11 +28,11 @@ from prioritizer.ranking.deadlines import Stage
 from prioritizer.scope.header_rules import OUT_OF_DISTRIBUTION
 from prioritizer.scope.verdict import PopulationRule
 from prioritizer.study import AIState, Finding, InstanceState, ReadingState
-from prioritizer.web import history, words
-from prioritizer.web.asking import Asked
-from prioritizer.web.desk import Desk, Here, Listening, Pictures, Seeing, Text
-from prioritizer.web.reading_list import list_of, manner_of, study_address, viewers_of
-from prioritizer.web.steps import Operating, Reading
+from prioritizer.web.http.context import Desk, Here, Listening, Pictures, Seeing, Text
+from prioritizer.web.pages.actions import Operating, Reading
+from prioritizer.web.pages.worklist import list_of, manner_of, study_address, viewers_of
+from prioritizer.web.view import history, wording
+from prioritizer.web.view.list_query import Asked
 
 routes = APIRouter(prefix="/study/{study_uid}")
 PNG = "image/png"
@@ -66,8 +66,8 @@ def ai_of(desk: Desk, person: Person, row: Row, instances: list[InstanceRow], sa
     manner = manner_of(desk)
     seen = feedback.seen_at(desk.engine, row.study_uid, person.eyes)
     if row.ai_state != AIState.SCORED:
-        return AI(state=words.ai_words(row, manner), seen=seen)
-    state = words.ai_words(row, manner) if seen else "scored"
+        return AI(state=wording.ai_words(row, manner), seen=seen)
+    state = wording.ai_words(row, manner) if seen else "scored"
     hidden = why_hidden(desk, person, said) or ("" if seen else "not asked for yet")
     if hidden:
         return AI(state=state, hidden=hidden, seen=seen)
@@ -142,13 +142,13 @@ def show_study(desk: Here, person: Seeing, study_uid: str, list: str = "", read:
     mine = feedback.standing_of(desk.engine, study_uid, person.name)
     ai = ai_of(desk, person, row, instances, said)
     newer = differing_copies.newer_for(desk.engine, row.study_uid) if row.identity else Newer.NOTHING
-    held_by_other = row.reading_state == "CLAIMED" and row.reader != person.name and bool(words.reader_words(row, desk.now))
+    held_by_other = row.reading_state == "CLAIMED" and row.reader != person.name and bool(wording.reader_words(row, desk.now))
     return desk.render(
         "study.html",
         person=person,
         asked=asked,
         here=study_address(study_uid, asked),
-        line=words.line(row, desk.now, manner),
+        line=wording.line(row, desk.now, manner),
         masked=manner.masked,
         row=row,
         ai=ai,
@@ -183,7 +183,7 @@ def show_study(desk: Here, person: Seeing, study_uid: str, list: str = "", read:
     )
 
 
-def just_read(desk: Desk, person: Person, study_uid: str) -> words.Line | None:
+def just_read(desk: Desk, person: Person, study_uid: str) -> wording.Line | None:
     """The study that this reader has just read, while a slip may be taken back without looking for it."""
     try:
         row = worklist_rows.study(desk.engine, study_uid) if study_uid else None
@@ -191,7 +191,7 @@ def just_read(desk: Desk, person: Person, study_uid: str) -> words.Line | None:
         return None
     mine = row is not None and row.reading_state == ReadingState.READ and row.reader == person.name
     recent = mine and row is not None and row.read_at is not None and desk.now - row.read_at < JUST
-    return words.line(row, desk.now, manner_of(desk)) if row is not None and recent else None
+    return wording.line(row, desk.now, manner_of(desk)) if row is not None and recent else None
 
 
 def told_already(desk: Desk, asked: Asked) -> str:

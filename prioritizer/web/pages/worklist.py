@@ -25,11 +25,11 @@ from prioritizer.db.worklist.changes import Asker, Changes, Mark, Told
 from prioritizer.db.worklist.rows import Row
 from prioritizer.errors import NotAllowed, NotFound
 from prioritizer.study import ReadingState, study_instance_uid
-from prioritizer.web import history, words
-from prioritizer.web.asking import Asked, Listed, parsed, without_place
-from prioritizer.web.desk import Desk, Here, Listening, Seeing, needs
-from prioritizer.web.history import OF_ITS_PLACE
-from prioritizer.web.words import Manner
+from prioritizer.web.http.context import Desk, Here, Listening, Seeing, needs
+from prioritizer.web.view import history, wording
+from prioritizer.web.view.history import OF_ITS_PLACE
+from prioritizer.web.view.list_query import Asked, Listed, parsed, without_place
+from prioritizer.web.view.wording import Manner
 
 routes = APIRouter()
 PAGE_ROWS = 50
@@ -123,7 +123,7 @@ def drawn(desk: Desk, person: Person, asked: Asked) -> HTMLResponse:
         person=person,
         asked=asked,
         mark=mark,
-        lines=[words.line(row, desk.now, replace(manner, person=person.name)) for row in shown],
+        lines=[wording.line(row, desk.now, replace(manner, person=person.name)) for row in shown],
         viewers={row.study_uid: viewers_of(desk, row, manner)[:1] for row in shown},
         heading=heading(asked, wanted.common),
         common=wanted.common,
@@ -146,7 +146,7 @@ def drawn(desk: Desk, person: Person, asked: Asked) -> HTMLResponse:
         selected=asked.address.at,
         sound=desk.page.settings().reading.stat_sound,
         hidden=kept_by_search(asked),
-        ai_names=[(state.value, name) for state, name in words.AI_NAMES.items()],
+        ai_names=[(state.value, name) for state, name in wording.AI_NAMES.items()],
         from_list=f"?list={quote(kept, safe='')}" if kept else "",
         kept=kept,
         frequency="" if asked.address.blind else desk.frequency(),
@@ -224,7 +224,7 @@ def named(desk: Desk, found: Changes) -> list[tuple[str, str]]:
     for uid, happened in of_study.items():
         placed = [told for told in happened if told.kind == Kind.PLACED]
         said = " · ".join(told.said for told in happened if told.kind != Kind.PLACED or told is placed[-1])
-        name = words.name_words(happened[0].patient_name, manner.name_format, manner.name_groups)
+        name = wording.name_words(happened[0].patient_name, manner.name_format, manner.name_groups)
         lines.append((f"study ..{uid[-6:]}" if manner.masked else name, said))
     return lines
 
@@ -253,7 +253,7 @@ def why_here(
     row, manner = worklist_rows.study(desk.engine, study_uid), manner_of(desk, asked)
     happened, said = worklist_rows.why(desk.engine, study_uid), feedback.said_of(desk.engine, study_uid)
     told = history.told_to(person, row, manner, said, happened)
-    found: dict[str, Any] = {"line": words.line(row, desk.now, manner), "events": told, "left_out": history.left_out(manner, happened)}
+    found: dict[str, Any] = {"line": wording.line(row, desk.now, manner), "events": told, "left_out": history.left_out(manner, happened)}
     if hx_request:
         return desk.part("why.html", **found)
     return desk.render("why_page.html", person=person, back=asked.query(at=study_uid, after=asked.address.after), **found)
@@ -275,8 +275,9 @@ def heading(asked: Asked, common: Sequence[str] = ()) -> str:
         "study": "by study", "from": "by sender", "ai": "by AI", "reader": "by reader", "read": "by the time of reading",
     }[asked.order]  # fmt: skip
     only = [
-        f"found by {a.q!r}{unsought}" if a.q else "", f"from {a.sender}" if a.sender else "", f"AI {words.AI_NAMES[a.ai]}" if a.ai else "",
-        "raised" if a.raised else "", "overdue" if a.overdue else "", "mine" if a.mine else "",
+        f"found by {a.q!r}{unsought}" if a.q else "", f"from {a.sender}" if a.sender else "",
+        f"AI {wording.AI_NAMES[a.ai]}" if a.ai else "", "raised" if a.raised else "",
+        "overdue" if a.overdue else "", "mine" if a.mine else "",
         f"arrived in the last {a.hours:g} h" if a.hours else "", "without AI" if a.blind else "",
     ]  # fmt: skip
     kept = [part for part in only if part]

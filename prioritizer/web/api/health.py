@@ -6,7 +6,7 @@ from fastapi import APIRouter
 from fastapi.responses import JSONResponse, PlainTextResponse, Response
 
 from prioritizer import __version__
-from prioritizer.web.desk import Here
+from prioritizer.web.http.context import Here
 
 routes = APIRouter()
 

@@ -21,7 +21,7 @@ from prioritizer.db.in_force.calibration import InForce
 from prioritizer.errors import CalibrationChanged, ModelError, NotAllowed, NotFound
 from prioritizer.ranking import moves
 from prioritizer.study import CalibrationState
-from prioritizer.web.desk import Desk, Here, Seeing, Text, needs
+from prioritizer.web.http.context import Desk, Here, Seeing, Text, needs
 
 MOST_MOVED = 20
 """Studies that are told one by one, those that move furthest."""

@@ -14,7 +14,7 @@ from prioritizer.db.schema.events import Kind
 from prioritizer.db.worklist.feedback import Word
 from prioritizer.db.worklist.rows import Event, Row
 from prioritizer.study import ReadingState
-from prioritizer.web.words import Manner
+from prioritizer.web.view.wording import Manner
 
 OF_ITS_PLACE = (Kind.PLACED, Kind.RECALIBRATED, Kind.OVERDUE)
 """What tells where AI put a study: also the moment at which it became overdue."""

@@ -12,8 +12,8 @@ from starlette.routing import Match
 from prioritizer.access import SHORTEST_PASSWORD
 from prioritizer.db.accounts import people, sessions
 from prioritizer.errors import NotAllowed, PrioritizerError
-from prioritizer.web.desk import Desk, Here, Text, at_desk
-from prioritizer.web.security import SAFE, address_of, hosts_of
+from prioritizer.web.http.auth import SAFE, address_of, hosts_of
+from prioritizer.web.http.context import Desk, Here, Text, at_desk
 
 routes = APIRouter()
 WRONG = "Name and password do not fit together, or this person may not sign in here."

@@ -11,7 +11,7 @@ from prioritizer.access import May, Person
 from prioritizer.db.accounts import audit_log
 from prioritizer.db.accounts.audit_log import Asked
 from prioritizer.db.schema.events import Kind
-from prioritizer.web.desk import Here, needs
+from prioritizer.web.http.context import Here, needs
 
 routes = APIRouter()
 Auditor = Annotated[Person, needs(May.AUDIT)]

@@ -12,9 +12,9 @@ from prioritizer.access import SHORTEST_PASSWORD, May, Person
 from prioritizer.db.accounts import people, sessions
 from prioritizer.db.worklist import preferences
 from prioritizer.errors import Forbidden, NotAllowed
-from prioritizer.web.desk import Desk, Here, Seeing, Text
-from prioritizer.web.security import address_of
-from prioritizer.web.sign_in import came_from, is_right
+from prioritizer.web.http.auth import address_of
+from prioritizer.web.http.context import Desk, Here, Seeing, Text
+from prioritizer.web.pages.sign_in import came_from, is_right
 
 routes = APIRouter()
 Theme = Literal["", "light", "dark"]

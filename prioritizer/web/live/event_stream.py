@@ -14,8 +14,8 @@ from fastapi.responses import StreamingResponse
 
 from prioritizer.access import May
 from prioritizer.errors import Transient
-from prioritizer.web.desk import Listening, at_desk
-from prioritizer.web.pulse import Ear
+from prioritizer.web.http.context import Listening, at_desk
+from prioritizer.web.live.change_feed import Ear
 
 routes = APIRouter()
 KEEP_ALIVE_S = 10.0

@@ -12,7 +12,7 @@ from fastapi.responses import JSONResponse, PlainTextResponse, Response
 
 from prioritizer.config.settings import Settings
 from prioritizer.errors import PrioritizerError
-from prioritizer.web.security import HEADERS, App, Message, Receive, Send, hosts_of, is_foreign
+from prioritizer.web.http.auth import HEADERS, App, Message, Receive, Send, hosts_of, is_foreign
 
 KEPT = {"Cache-Control": "public, max-age=31536000, immutable"}
 """Of files whose address holds their digest."""

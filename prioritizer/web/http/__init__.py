@@ -1,0 +1,1 @@
+"""Requests: limits, sign-in, and the context that a page is given."""

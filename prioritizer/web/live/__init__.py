@@ -1,0 +1,1 @@
+"""Changes as they happen: the feed, its counts, and the stream to browsers."""

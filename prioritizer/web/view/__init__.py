@@ -1,0 +1,1 @@
+"""What pages share: query of the list, wording, history, alarms."""

@@ -25,7 +25,7 @@ import sdnotify
 import sqlalchemy as sa
 from apscheduler.schedulers.background import BackgroundScheduler
 
-from prioritizer import __version__, bundle_card, doctor, identity_steps, proposing_threshold, ruled, ruled_effect, watching
+from prioritizer import __version__, doctor, identity_steps, proposing_threshold, ruled, ruled_effect, watching
 from prioritizer.access import Role
 from prioritizer.calibration.threshold import ThresholdWish
 from prioritizer.chores import NO_ANSWER, Chores
@@ -49,6 +49,7 @@ from prioritizer.dicom.spool.spool import Spool
 from prioritizer.dicom.standard.contexts import SYNTAX_BY_UID
 from prioritizer.errors import CalibrationChanged, ConfigError, ModelError, Transient
 from prioritizer.figures import LedgerCollector, exposition
+from prioritizer.inference import bundle_card
 from prioritizer.inference.bundle import Bundle, open_bundle
 from prioritizer.inference.sandbox import ChildDied, Sandbox
 from prioritizer.inference.worker import EngineProcess

@@ -7,10 +7,11 @@ from datetime import timedelta
 import pytest
 import sqlalchemy as sa
 
-from prioritizer import bundle_card, watching
+from prioritizer import watching
 from prioritizer.access import Role
 from prioritizer.db.processing import housekeeping
 from prioritizer.db.processing.housekeeping import Alarm
+from prioritizer.inference import bundle_card
 from prioritizer.inference.bundle import open_bundle
 from prioritizer.standing import NAMES as ALARMS
 from prioritizer.web.view.alarms import PLACES, Severity, repairs

@@ -17,10 +17,10 @@ import torch
 from PIL import Image
 from pydantic import ValidationError
 
-from prioritizer import bundle_card
 from prioritizer.calibration import local_fit
 from prioritizer.errors import ConfigError
 from prioritizer.gathering import labelled_cohort
+from prioritizer.inference import bundle_card
 from prioritizer.inference.bundle import open_bundle
 from prioritizer.learning.bundling import export
 from prioritizer.learning.cohorts import lung_masks

@@ -55,7 +55,7 @@ def recalibrate(
 
     from prioritizer.calibration.operating_point import Wish
     from prioritizer.calibration.verdict import NOT
-    from prioritizer.recalibrating import Request, run
+    from prioritizer.recalibration.recalibrate import Request, run
     from prioritizer.ruled import in_force_for
     from prioritizer.simulated_effect import sections
 
@@ -83,7 +83,7 @@ def recalibrate(
             extra_sections=lambda outcome: sections(outcome, engine, in_force_for(engine, settings)),
         )  # fmt: skip
     if as_json:
-        from prioritizer.recalibration_report import facts
+        from prioritizer.recalibration.report import facts
 
         print_json({"verdict": outcome.advice.word, "said": outcome.advice.said, "report": str(path), **facts(outcome)})
     else:
@@ -243,7 +243,7 @@ def threshold(
     """Another threshold on the calibration that applies, as a candidate with its simulated effect. Activates nothing."""
     from prioritizer import calibration_listing
     from prioritizer.calibration.threshold import ThresholdWish
-    from prioritizer.proposing_threshold import propose
+    from prioritizer.recalibration.threshold_proposal import propose
 
     engine, settings = ledger_of(config)
     wish = ThresholdWish(probability=t_high, sensitivity=target_sensitivity, flags_per_day=flags_per_day, ages=ages)

@@ -25,7 +25,7 @@ import sdnotify
 import sqlalchemy as sa
 from apscheduler.schedulers.background import BackgroundScheduler
 
-from prioritizer import __version__, doctor, identity_steps, proposing_threshold, ruled, ruled_effect, watching
+from prioritizer import __version__, doctor, identity_steps, ruled, ruled_effect, watching
 from prioritizer.access import Role
 from prioritizer.calibration.threshold import ThresholdWish
 from prioritizer.chores import NO_ANSWER, Chores
@@ -57,6 +57,7 @@ from prioritizer.lightbox import Lightbox
 from prioritizer.listening import SILENT_S, ListenerProcess, listener_settings, peer_rules
 from prioritizer.owed import Owed
 from prioritizer.ranking.deadlines import Policy, Stage
+from prioritizer.recalibration import threshold_proposal
 from prioritizer.standing import Parts
 from prioritizer.stations import Deaths, DeliverStation, PublishStation, Receive, ScoreStation, Station
 from prioritizer.trying import AT_ONCE, Trial, trial_room
@@ -425,7 +426,7 @@ class Daemon:
     def _propose_threshold(self, wish: ThresholdWish, by: str, activation: int) -> str:
         """A candidate with another threshold; one is made at a time, for each is simulated."""
         with self._threshold_turn:
-            return proposing_threshold.propose(self.engine, self.settings, wish, by, utc_now(), expected=activation).id
+            return threshold_proposal.propose(self.engine, self.settings, wish, by, utc_now(), expected=activation).id
 
     def _settle_identity(self, study_uid: str, take: bool, who: str, shown: str) -> str:
         """A person's word on whose study it is."""

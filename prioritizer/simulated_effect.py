@@ -21,7 +21,7 @@ from prioritizer.ranking.moves import Listed, moves
 from prioritizer.reading_queue.compare import FIFO, SICK, Effect, Setting, compare
 from prioritizer.reading_queue.scenario import Known, OperatingPoint, Scenario
 from prioritizer.reading_queue.simulate import MINUTE, in_order_of_arrival, with_windows
-from prioritizer.recalibrating import Outcome
+from prioritizer.recalibration.recalibrate import Outcome
 from prioritizer.reports.page import Section, Table
 from prioritizer.simulated_site import LEAST_ARRIVALS
 

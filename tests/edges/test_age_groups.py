@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import sqlalchemy as sa
 
-from prioritizer import proposing_threshold
 from prioritizer.calibration.cohort_lint import Looked
 from prioritizer.calibration.maps import AgeGroup, Calibration
 from prioritizer.calibration.threshold import ThresholdWish
@@ -24,12 +23,13 @@ from prioritizer.db.in_force.local_calibration import Local
 from prioritizer.db.processing import score as processing_score
 from prioritizer.db.worklist import rows
 from prioritizer.errors import ConfigError, NotAllowed
-from prioritizer.gathering import Gathered
 from prioritizer.inference.bundle import open_bundle
 from prioritizer.ranking import moves
 from prioritizer.ranking.deadlines import Policy, Stage
-from prioritizer.recalibrating import Outcome, Request, _ages_possible, _by_age
-from prioritizer.recalibration_report import facts, write
+from prioritizer.recalibration import threshold_proposal
+from prioritizer.recalibration.cohort import Gathered
+from prioritizer.recalibration.recalibrate import Outcome, Request, _ages_possible, _by_age
+from prioritizer.recalibration.report import facts, write
 from prioritizer.statistics.subgroups import Traits
 from prioritizer.study import Logit
 from tests.edges.ledgers import AT_ONCE, LEASE, NOW, film, ledger_fixture, receive, score_of  # noqa: F401
@@ -134,10 +134,10 @@ def test_who_moves_is_judged_by_the_map_of_each_age() -> None:
 
 
 def test_a_threshold_is_proposed_for_one_age_group(ledger: sa.Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(proposing_threshold, "REPLICATIONS", 2)
+    monkeypatch.setattr(threshold_proposal, "REPLICATIONS", 2)
     shipped = open_bundle(None)
     two = replace(shipped, calibration=replace(OWN, id="two"))
-    monkeypatch.setattr(proposing_threshold, "open_bundle", lambda folder: two)
+    monkeypatch.setattr(threshold_proposal, "open_bundle", lambda folder: two)
     monkeypatch.setattr("prioritizer.simulated_site.open_bundle", lambda folder: two)
     settings = Settings(site=Site(stage=Stage.ACTIVE), store=Store(data=tmp_path))
     policy = policy_of(settings, two)
@@ -148,8 +148,8 @@ def test_a_threshold_is_proposed_for_one_age_group(ledger: sa.Engine, tmp_path: 
         made = score_of(0.5, logit=Logit(number / 10 - 2), bundle_digest=two.digest)
         assert processing_score.finish_scored(ledger, claim, made, policy, AT_ONCE, NOW)
     with pytest.raises(NotAllowed, match="say whose threshold"):
-        proposing_threshold.propose(ledger, settings, ThresholdWish(probability=0.3), "anna", NOW)
-    row = proposing_threshold.propose(ledger, settings, ThresholdWish(probability=0.3, ages=AgeGroup.ADULTS), "anna", NOW)
+        threshold_proposal.propose(ledger, settings, ThresholdWish(probability=0.3), "anna", NOW)
+    row = threshold_proposal.propose(ledger, settings, ThresholdWish(probability=0.3, ages=AgeGroup.ADULTS), "anna", NOW)
     made_map = row.calibration
     assert (made_map.t_high, made_map.of_group(AgeGroup.ADULTS).t_high) == (0.5, 0.3)
     page = Path(row.report).read_text()

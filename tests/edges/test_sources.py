@@ -19,7 +19,6 @@ from pydantic import ValidationError
 
 from prioritizer.calibration import local_fit
 from prioritizer.errors import ConfigError
-from prioritizer.gathering import labelled_cohort
 from prioritizer.inference import bundle_card
 from prioritizer.inference.bundle import open_bundle
 from prioritizer.learning.bundling import export
@@ -38,6 +37,7 @@ from prioritizer.learning.training.loop import Material, Run
 from prioritizer.learning.training.processes import take_place
 from prioritizer.learning.training.recipes import Phase, Recipe
 from prioritizer.learning.training.selection import Watched
+from prioritizer.recalibration.cohort import labelled_cohort
 from prioritizer.statistics.delong import area
 from tests.edges.cohort_files import film, shared, table
 from tests.edges.training import TINY, phantom_cohort

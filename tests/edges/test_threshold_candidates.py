@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from prioritizer import proposing_threshold
 from prioritizer.calibration.maps import AgeGroup
 from prioritizer.calibration.threshold import ThresholdWish
 from prioritizer.config.policy import policy_of
@@ -21,6 +20,7 @@ from prioritizer.db.worklist import rows
 from prioritizer.errors import NotAllowed
 from prioritizer.inference.bundle import open_bundle
 from prioritizer.ranking.deadlines import Stage
+from prioritizer.recalibration import threshold_proposal
 from prioritizer.study import Logit
 from tests.edges.ledgers import AT_ONCE, LEASE, NOW, film, ledger_fixture, receive, score_of  # noqa: F401
 
@@ -30,13 +30,13 @@ OWN = BUNDLE.calibration
 
 @pytest.fixture
 def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
-    monkeypatch.setattr(proposing_threshold, "REPLICATIONS", 2)
+    monkeypatch.setattr(threshold_proposal, "REPLICATIONS", 2)
     return Settings(site=Site(stage=Stage.ACTIVE), store=Store(data=tmp_path))
 
 
 def ask(ledger: sa.Engine, settings: Settings, expected: int | None = None, **wish: Any) -> Row:
     wish = ThresholdWish(ages=AgeGroup.CHILDREN, **wish)
-    return proposing_threshold.propose(ledger, settings, wish, "anna", NOW, expected=expected)
+    return threshold_proposal.propose(ledger, settings, wish, "anna", NOW, expected=expected)
 
 
 def scored_at(ledger: sa.Engine, settings: Settings, *logits: float) -> None:

@@ -17,7 +17,6 @@ import sqlalchemy as sa
 from prioritizer.calibration.maps import AgeGroup, Calibration, expected_calibration_error
 from prioritizer.calibration.operating_point import Wish
 from prioritizer.clock import utc_now
-from prioritizer.cohort_scores import Cache, Looking
 from prioritizer.config.policy import policy_of, quiet_of
 from prioritizer.config.settings import Scope, Settings, Store
 from prioritizer.db.decisions import activation, calibrations
@@ -26,7 +25,8 @@ from prioritizer.db.decisions.calibrations import Verdict
 from prioritizer.db.schema import connect, migrations
 from prioritizer.errors import ConfigError
 from prioritizer.inference.bundle import open_bundle
-from prioritizer.recalibrating import Outcome, Request, run
+from prioritizer.recalibration.cohort_logits import Cache, Looking
+from prioritizer.recalibration.recalibrate import Outcome, Request, run
 from prioritizer.reports.page import Section
 from prioritizer.scope.header_rules import Strictness
 from tests.system.daemons import REPOSITORY, phantom

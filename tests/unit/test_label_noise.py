@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from prioritizer import recalibrating, recalibration_report
 from prioritizer.calibration import verdict
 from prioritizer.calibration.cohort_lint import Looked
 from prioritizer.calibration.local_fit import INTERCEPT, PLATT, SHRUNK, TEMPERATURE, Sample, fitted_to, recalibrate
@@ -16,9 +15,11 @@ from prioritizer.calibration.maps import Calibration, sigmoid
 from prioritizer.calibration.operating_point import Wish
 from prioritizer.clock import utc_now
 from prioritizer.errors import ConfigError
-from prioritizer.gathering import Gathered
 from prioritizer.inference.bundle import open_bundle
-from prioritizer.recalibrating import Outcome, Request
+from prioritizer.recalibration import recalibrate as recalibration_recalibrate
+from prioritizer.recalibration import report
+from prioritizer.recalibration.cohort import Gathered
+from prioritizer.recalibration.recalibrate import Outcome, Request
 
 BEFORE = Calibration(id="before", method="platt", slope=1.0, intercept=0.0, t_high=0.5, t_low=0.1)
 SHARE = 0.15
@@ -99,7 +100,7 @@ def outcome(source: str, **asked: object) -> Outcome:
     ]
     gathered = Gathered(images=tuple(images), findings=(), form="made", labelled=True)
     request = Request(cohort=Path("local"), by="anna", **asked)
-    return recalibrating._by_age(request, open_bundle(None), BEFORE, gathered, utc_now())
+    return recalibration_recalibrate._by_age(request, open_bundle(None), BEFORE, gathered, utc_now())
 
 
 def test_text_mined_labels_are_never_fit_and_the_difference_that_they_may_make_is_computed(tmp_path: Path) -> None:
@@ -114,8 +115,8 @@ def test_text_mined_labels_are_never_fit_and_the_difference_that_they_may_make_i
     assert stated.fit is not None
     mean = float(stated.fit.after.probabilities(stated.sample.logits).mean())
     assert f"the mean probability would be {mean:.3f}" in mined.noisy
-    assert mined.noisy in recalibration_report.write(mined, tmp_path / "mined.html").read_text()
-    page = recalibration_report.write(stated, tmp_path / "stated.html").read_text()
+    assert mined.noisy in report.write(mined, tmp_path / "mined.html").read_text()
+    page = report.write(stated, tmp_path / "stated.html").read_text()
     assert "15.0%, as stated" in page
     assert stated.figures_after is not None
     assert stated.figures_after["ece_equal_mass"].value < 0.1, "judged as the labels are, false ones included"
@@ -123,9 +124,9 @@ def test_text_mined_labels_are_never_fit_and_the_difference_that_they_may_make_i
 
 def test_a_share_that_is_none_is_refused_and_so_is_one_without_labels() -> None:
     with pytest.raises(ConfigError, match=r"for example 0\.15"):
-        recalibrating._possible(Request(cohort=Path("x"), label_noise=1.5))
+        recalibration_recalibrate._possible(Request(cohort=Path("x"), label_noise=1.5))
     with pytest.raises(ConfigError, match="it needs --cohort"):
-        recalibrating._possible(Request(cohort=None, prevalence=0.1, label_noise=0.15))
+        recalibration_recalibrate._possible(Request(cohort=None, prevalence=0.1, label_noise=0.15))
 
 
 def test_one_rule_judges_a_recalibration_and_a_network() -> None:

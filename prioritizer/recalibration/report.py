@@ -22,7 +22,7 @@ from prioritizer.statistics.measures import Cases, Figure, smooth_reliability
 from prioritizer.statistics.subgroups import subgroups
 
 if TYPE_CHECKING:
-    from prioritizer.recalibrating import Outcome
+    from prioritizer.recalibration.recalibrate import Outcome
 
 SHOWN_FAULTS = 300
 NAMES = {

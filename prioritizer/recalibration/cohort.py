@@ -12,7 +12,6 @@ import numpy as np
 from prioritizer.calibration import cohort_lint
 from prioritizer.calibration.cohort_lint import Finding, Looked, Twins
 from prioritizer.calibration.local_fit import LEAST_CLASS, Sample
-from prioritizer.cohort_scores import UNREADABLE, Looking, Seen
 from prioritizer.dicom.read import attributes
 from prioritizer.errors import Unprocessable
 from prioritizer.filescore import files_of
@@ -21,6 +20,7 @@ from prioritizer.learning.cohorts import duplicates
 from prioritizer.learning.cohorts.labels import is_picture
 from prioritizer.learning.cohorts.read import Cohort, LabelledImage, read_cohort
 from prioritizer.one_file import NO_HEADER
+from prioritizer.recalibration.cohort_logits import UNREADABLE, Looking, Seen
 from prioritizer.scope import header_rules
 from prioritizer.scope.header_rules import Rules, Verdict
 from prioritizer.statistics.subgroups import Traits

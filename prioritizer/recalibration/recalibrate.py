@@ -14,7 +14,6 @@ from pathlib import Path
 import numpy as np
 import sqlalchemy as sa
 
-from prioritizer import gathering, recalibration_report
 from prioritizer.calibration import local_fit
 from prioritizer.calibration import verdict as calibration_verdict
 from prioritizer.calibration.cohort_lint import Finding
@@ -22,16 +21,18 @@ from prioritizer.calibration.local_fit import MINED_FALSE_POSITIVES, Fit, Sample
 from prioritizer.calibration.maps import AgeGroup, Calibration, sigmoid
 from prioritizer.calibration.operating_point import OperatingPoint, Wish, by_flags, kept, operating_point, probability_at
 from prioritizer.calibration.verdict import AUC_FLOOR, NOT, SENSITIVITY_FLOOR, Evidence, Fitness
-from prioritizer.cohort_scores import Cache, Looking
 from prioritizer.config.policy import policy_of, rules_of
 from prioritizer.config.settings import Settings
 from prioritizer.db.decisions import calibrations
 from prioritizer.db.decisions.calibrations import Verdict
 from prioritizer.db.in_force.calibration import digest_of, document_text
 from prioritizer.errors import CalibrationChanged, CohortUnfit, ConfigError
-from prioritizer.gathering import Gathered
 from prioritizer.inference.bundle import Bundle, open_bundle
 from prioritizer.learning.cohorts.labelled_image import TEXT_MINED
+from prioritizer.recalibration import cohort as recalibration_cohort
+from prioritizer.recalibration import report as recalibration_report
+from prioritizer.recalibration.cohort import Gathered
+from prioritizer.recalibration.cohort_logits import Cache, Looking
 from prioritizer.reports.page import Section
 from prioritizer.scope import out_of_distribution
 from prioritizer.statistics.measures import Cases, Figure, figures, roc_auc_figure
@@ -106,7 +107,7 @@ def run(
     request: Request,
     now: datetime,
     *,
-    tick: gathering.Tick = lambda done, of: None,
+    tick: recalibration_cohort.Tick = lambda done, of: None,
     extra_sections: Callable[[Outcome], tuple[Section, ...]] = lambda outcome: (),
 ) -> tuple[Outcome, Path]:
     """Read, score, fit, judge, write the report, enter the candidate; the outcome and the report's path.
@@ -248,14 +249,18 @@ def _in_force(engine: sa.Engine, settings: Settings, bundle: Bundle) -> Calibrat
     return applies.calibration or bundle.calibration
 
 
-def _gathered(request: Request, settings: Settings, bundle: Bundle, folder: Path, tick: gathering.Tick) -> Gathered | None:
+def _gathered(request: Request, settings: Settings, bundle: Bundle, folder: Path, tick: recalibration_cohort.Tick) -> Gathered | None:
     if request.cohort is None:
         return None
     labelled = not request.unlabelled
-    cohort = gathering.labelled_cohort(request.cohort, request.labels) if labelled else gathering.unlabelled_cohort(request.cohort)
+    cohort = (
+        recalibration_cohort.labelled_cohort(request.cohort, request.labels)
+        if labelled
+        else recalibration_cohort.unlabelled_cohort(request.cohort)
+    )
     looking = Looking(bundle, settings, Cache(folder, bundle, settings.model.precision))
     try:
-        return gathering.gather(
+        return recalibration_cohort.gather(
             cohort,
             bundle,
             looking,

@@ -1,0 +1,1 @@
+"""`recalibrate`: from a folder of local cases to a candidate and its report."""

@@ -79,7 +79,7 @@ def propose(
     from prioritizer import ruling_listing
     from prioritizer.db.decisions import settings_overrides
     from prioritizer.db.in_force.settings import holding
-    from prioritizer.ruled_effect import effect_of
+    from prioritizer.simulation.settings_effect import effect_of
 
     engine, settings, policy = _site(config)
     given = {
@@ -182,7 +182,7 @@ def back(dry_run: DryRun = False, who: Who = getpass.getuser(), config: ConfigFi
 
 def _say_effect(settings: Settings, engine: sa.Engine, changes: Mapping[str, Any], *, as_json: bool) -> None:
     from prioritizer import ruling_listing
-    from prioritizer.ruled_effect import effect_of
+    from prioritizer.simulation.settings_effect import effect_of
 
     effect = effect_of(settings, engine, changes, utc_now())
     print_json(effect) if as_json else ruling_listing.show_effect(effect, out)

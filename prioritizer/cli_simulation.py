@@ -47,10 +47,10 @@ def simulate(
     """What the windows and the threshold buy and cost in minutes, against order of arrival. Changes nothing."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    from prioritizer import simulation_words
     from prioritizer.applying import settings_at
-    from prioritizer.simulated_site import Request
-    from prioritizer.simulating import run
+    from prioritizer.simulation import wording
+    from prioritizer.simulation.run import run
+    from prioritizer.simulation.site import Request
 
     engine, settings = in_force_of(config) if from_ledger else (None, settings_at(settings_of(config)[0]))
     request = Request(
@@ -65,13 +65,13 @@ def simulate(
         bar = progress.add_task("simulating", total=None)
         outcome = run(settings, engine, request, utc_now(), tick=lambda done, of: progress.update(bar, completed=done, total=of))
     if report is not None:
-        from prioritizer.simulation_report import write
+        from prioritizer.simulation.report import write
 
         talk.print(f"report: {write(outcome, report)}", markup=False, highlight=False, soft_wrap=True)
     if csv is not None:
-        simulation_words.write_csv(outcome, csv)
+        wording.write_csv(outcome, csv)
     if as_json:
-        print_json(simulation_words.facts(outcome))
+        print_json(wording.facts(outcome))
     else:
         from prioritizer.simulation_listing import show
 

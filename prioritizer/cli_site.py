@@ -57,7 +57,7 @@ def recalibrate(
     from prioritizer.calibration.verdict import NOT
     from prioritizer.recalibration.recalibrate import Request, run
     from prioritizer.ruled import in_force_for
-    from prioritizer.simulated_effect import sections
+    from prioritizer.simulation.threshold_effect import sections
 
     engine, settings = ledger_of(config)
     request = Request(

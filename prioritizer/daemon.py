@@ -25,7 +25,7 @@ import sdnotify
 import sqlalchemy as sa
 from apscheduler.schedulers.background import BackgroundScheduler
 
-from prioritizer import __version__, doctor, identity_steps, ruled, ruled_effect, watching
+from prioritizer import __version__, doctor, identity_steps, ruled, watching
 from prioritizer.access import Role
 from prioritizer.calibration.threshold import ThresholdWish
 from prioritizer.chores import NO_ANSWER, Chores
@@ -58,6 +58,7 @@ from prioritizer.listening import SILENT_S, ListenerProcess, listener_settings, 
 from prioritizer.owed import Owed
 from prioritizer.ranking.deadlines import Policy, Stage
 from prioritizer.recalibration import threshold_proposal
+from prioritizer.simulation import settings_effect
 from prioritizer.standing import Parts
 from prioritizer.stations import Deaths, DeliverStation, PublishStation, Receive, ScoreStation, Station
 from prioritizer.trying import AT_ONCE, Trial, trial_room
@@ -463,7 +464,7 @@ class Daemon:
             configured=lambda: self.settings,
             rules_changed=self.in_force.forget,
             propose_threshold=self._propose_threshold,
-            simulated=ruled_effect.Remembered(self.engine, lambda: self.settings, utc_now),
+            simulated=settings_effect.Remembered(self.engine, lambda: self.settings, utc_now),
             metrics=lambda: exposition(collector),
             ai_off=lambda: (self.ai_off, self.ai_off_since),
             listening=lambda: self.listener.alive,

@@ -13,7 +13,7 @@ from rich.text import Text
 from prioritizer.config import settings_override
 from prioritizer.config.settings import Settings
 from prioritizer.db.in_force.settings import Row, Ruled
-from prioritizer.simulation_words import SIMULATED, minutes
+from prioritizer.simulation.wording import SIMULATED, minutes
 
 
 def as_json(row: Row) -> dict[str, Any]:

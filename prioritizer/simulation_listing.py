@@ -8,9 +8,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from prioritizer import simulation_words as words
 from prioritizer.reading_queue.compare import CLASSES
-from prioritizer.simulating import Outcome
+from prioritizer.simulation import wording as words
+from prioritizer.simulation.run import Outcome
 
 SHOWN = CLASSES[:6]
 

@@ -11,7 +11,6 @@ from pathlib import Path
 import numpy as np
 import sqlalchemy as sa
 
-from prioritizer import simulation_words as words
 from prioritizer.calibration.maps import AgeGroup, Calibration, as_document
 from prioritizer.calibration.operating_point import Trade
 from prioritizer.calibration.threshold import SeenHere, ThresholdWish, ages_meant, threshold_of, with_threshold
@@ -32,8 +31,9 @@ from prioritizer.reports import page
 from prioritizer.reports.page import Report, Section, Table
 from prioritizer.reports.page import Verdict as Shown
 from prioritizer.ruled import in_force_for
-from prioritizer.simulated_effect import BUSIEST, DAYS_BACK, RATE, REPLICATIONS, moved_last_week
-from prioritizer.simulated_site import Request, site_of
+from prioritizer.simulation import wording as words
+from prioritizer.simulation.site import Request, site_of
+from prioritizer.simulation.threshold_effect import BUSIEST, DAYS_BACK, RATE, REPLICATIONS, moved_last_week
 from prioritizer.trying import trade_of
 
 RULE = "A threshold without new labels: whether the map is right here is not known anew, so it is never more than 'activate with care'."

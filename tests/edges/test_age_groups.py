@@ -138,7 +138,7 @@ def test_a_threshold_is_proposed_for_one_age_group(ledger: sa.Engine, tmp_path: 
     shipped = open_bundle(None)
     two = replace(shipped, calibration=replace(OWN, id="two"))
     monkeypatch.setattr(threshold_proposal, "open_bundle", lambda folder: two)
-    monkeypatch.setattr("prioritizer.simulated_site.open_bundle", lambda folder: two)
+    monkeypatch.setattr("prioritizer.simulation.site.open_bundle", lambda folder: two)
     settings = Settings(site=Site(stage=Stage.ACTIVE), store=Store(data=tmp_path))
     policy = policy_of(settings, two)
     for number in range(36):

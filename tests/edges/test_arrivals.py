@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import sqlalchemy as sa
 
-from prioritizer.arrival_file import read_arrivals
 from prioritizer.db.activity import arrivals
 from prioritizer.errors import ConfigError
+from prioritizer.simulation.arrival_file import read_arrivals
 from tests.edges.ledgers import (
     NOW,
     film,

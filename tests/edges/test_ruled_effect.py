@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from prioritizer import ruled_effect
 from prioritizer.config.policy import policy_of
 from prioritizer.config.settings import Model, Ranking, Settings, Site
 from prioritizer.db.decisions import settings_overrides
@@ -17,13 +16,14 @@ from prioritizer.db.decisions.activation import Decision
 from prioritizer.db.decisions.settings_overrides import Proposal
 from prioritizer.errors import RulingUnfit
 from prioritizer.ranking.deadlines import Stage
+from prioritizer.simulation import settings_effect
 from tests.edges.ledgers import NOW, film, ledger_fixture, receive, scored  # noqa: F401
 
 SETTINGS = Settings(site=Site(stage=Stage.ACTIVE))
 
 
 def effect(ledger: sa.Engine, settings: Settings = SETTINGS, **changes: Any) -> dict[str, Any]:
-    return ruled_effect.effect_of(settings, ledger, changes, NOW)
+    return settings_effect.effect_of(settings, ledger, changes, NOW)
 
 
 def orders(told: dict[str, Any]) -> dict[str, dict[str, Any]]:
@@ -32,7 +32,7 @@ def orders(told: dict[str, Any]) -> dict[str, dict[str, Any]]:
 
 @pytest.fixture(autouse=True)
 def two_replications(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ruled_effect, "REPLICATIONS", 2)
+    monkeypatch.setattr(settings_effect, "REPLICATIONS", 2)
 
 
 def test_a_stage_that_is_not_active_is_order_of_arrival(ledger: sa.Engine) -> None:
@@ -102,7 +102,7 @@ def test_what_the_configuration_would_refuse_is_not_simulated(ledger: sa.Engine)
 
 def test_what_is_saved_is_what_was_shown_until_the_rules_change(ledger: sa.Engine) -> None:
     policy = policy_of(SETTINGS, None)
-    found = ruled_effect.Remembered(ledger, lambda: SETTINGS, lambda: NOW)
+    found = settings_effect.Remembered(ledger, lambda: SETTINGS, lambda: NOW)
     first = found({"high_minutes": 10})
     assert found({"high_minutes": "10"}, anew=False) is first
     assert found({"high_minutes": 10}) is not first

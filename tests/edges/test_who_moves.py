@@ -11,7 +11,7 @@ from prioritizer.calibration import verdict
 from prioritizer.config.settings import Settings
 from prioritizer.inference.bundle import open_bundle
 from prioritizer.recalibration.recalibrate import Outcome, Request
-from prioritizer.simulated_effect import who_moves
+from prioritizer.simulation.threshold_effect import who_moves
 from tests.edges.ledgers import (
     NOW,
     film,

@@ -19,7 +19,7 @@ from prioritizer.learning.bundling.first_maps import first_maps
 from prioritizer.learning.cohorts.labelled_image import LabelledImage
 from prioritizer.learning.evaluation.trials import Trial, parted_by_age
 from prioritizer.ranking.deadlines import Band, Policy, Standing, band_of
-from prioritizer.simulated_site import moved_odds
+from prioritizer.simulation.site import moved_odds
 from prioritizer.study import AIState
 
 ADULTS = Calibration(id="", method="platt", slope=0.5, intercept=1.0, t_high=0.7, t_low=0.2, n=90, events=40, finding="opacity")

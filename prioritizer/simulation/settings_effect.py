@@ -12,7 +12,6 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from prioritizer import simulation_words as words
 from prioritizer import watching
 from prioritizer.config import settings_override
 from prioritizer.config.policy import policy_of
@@ -28,8 +27,9 @@ from prioritizer.ranking.deadlines import Policy, Stage
 from prioritizer.reading_queue.compare import ALL, FALSE, FIFO, FLAGGED, MISSED, QUIET, UNSCORED, Effect, Setting, compare
 from prioritizer.reading_queue.scenario import Scenario
 from prioritizer.reading_queue.simulate import in_order_of_arrival
-from prioritizer.simulated_effect import BUSIEST, DAYS_BACK, RATE, REPLICATIONS
-from prioritizer.simulated_site import Request, Said, site_of
+from prioritizer.simulation import wording as words
+from prioritizer.simulation.site import Request, Said, site_of
+from prioritizer.simulation.threshold_effect import BUSIEST, DAYS_BACK, RATE, REPLICATIONS
 from prioritizer.statistics.measures import Figure
 
 MOST_ARRIVALS = 2000

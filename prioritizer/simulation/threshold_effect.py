@@ -9,8 +9,6 @@ from datetime import datetime, timedelta
 import numpy as np
 import sqlalchemy as sa
 
-from prioritizer import simulation_words as words
-from prioritizer.arrival_file import minutes_of
 from prioritizer.calibration.maps import Calibration
 from prioritizer.config.policy import policy_of
 from prioritizer.config.settings import Settings
@@ -23,7 +21,9 @@ from prioritizer.reading_queue.scenario import Known, OperatingPoint, Scenario
 from prioritizer.reading_queue.simulate import MINUTE, in_order_of_arrival, with_windows
 from prioritizer.recalibration.recalibrate import Outcome
 from prioritizer.reports.page import Section, Table
-from prioritizer.simulated_site import LEAST_ARRIVALS
+from prioritizer.simulation import wording as words
+from prioritizer.simulation.arrival_file import minutes_of
+from prioritizer.simulation.site import LEAST_ARRIVALS
 
 REPLICATIONS = 5
 DAYS_BACK = 28

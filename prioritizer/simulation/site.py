@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import sqlalchemy as sa
 
-from prioritizer.arrival_file import minutes_of, read_arrivals
 from prioritizer.calibration.maps import Calibration, odds_of, sigmoid
 from prioritizer.config.policy import policy_of
 from prioritizer.config.settings import Settings
@@ -24,6 +23,7 @@ from prioritizer.ranking.study_risk import risk_of_logits
 from prioritizer.reading_queue.compare import Setting
 from prioritizer.reading_queue.scenario import HOURS, Known, OperatingPoint, Scenario
 from prioritizer.reading_queue.simulate import MINUTE, with_windows
+from prioritizer.simulation.arrival_file import minutes_of, read_arrivals
 
 PREVALENCE = 0.1
 """Assumed where nobody says better."""

@@ -12,7 +12,7 @@ from prioritizer.config.settings import Settings
 from prioritizer.errors import ConfigError
 from prioritizer.reading_queue.compare import Effect, as_drawn, compare, settings_of, variants_of
 from prioritizer.reading_queue.scenario import HOURS, Scenario
-from prioritizer.simulated_site import Request, asked, site_of
+from prioritizer.simulation.site import Request, asked, site_of
 
 Tick = Callable[[int, int], None]
 

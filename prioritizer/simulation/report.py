@@ -8,11 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
-from prioritizer import simulation_words as words
 from prioritizer.reading_queue.compare import CLASSES, FALSE, FLAGGED, GRID, MISSED, QUIET, STAT, UNSCORED, Effect
 from prioritizer.reports import page, plots
 from prioritizer.reports.page import Plot, Report, Section, Table, Verdict
-from prioritizer.simulating import Outcome
+from prioritizer.simulation import wording as words
+from prioritizer.simulation.run import Outcome
 
 DRAWN = (FLAGGED, MISSED, QUIET)
 BARS = (FLAGGED, MISSED, FALSE, QUIET, UNSCORED, STAT)

@@ -1,0 +1,1 @@
+"""`simulate`, and what a proposed threshold or settings override would have changed."""

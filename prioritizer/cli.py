@@ -289,7 +289,7 @@ def score(
     as_json: AsJson = False,
 ) -> None:
     """Score files without a daemon. --json: one object a line: file, state, reason, logit, probability, band."""
-    from prioritizer.filescore import score_files
+    from prioritizer.file_scoring.score import score_files
 
     settings, _ = settings_of(config)
     failed = score_files(paths, settings, overlay=overlay, ignore_scope=ignore_scope, as_json=as_json, out=out, talk=talk)

@@ -49,6 +49,7 @@ from prioritizer.dicom.spool.spool import Spool
 from prioritizer.dicom.standard.contexts import SYNTAX_BY_UID
 from prioritizer.errors import CalibrationChanged, ConfigError, ModelError, Transient
 from prioritizer.figures import LedgerCollector, exposition
+from prioritizer.file_scoring.upload import AT_ONCE, Trial, trial_room
 from prioritizer.inference import bundle_card
 from prioritizer.inference.bundle import Bundle, open_bundle
 from prioritizer.inference.sandbox import ChildDied, Sandbox
@@ -61,7 +62,6 @@ from prioritizer.recalibration import threshold_proposal
 from prioritizer.simulation import settings_effect
 from prioritizer.standing import Parts
 from prioritizer.stations import Deaths, DeliverStation, PublishStation, Receive, ScoreStation, Station
-from prioritizer.trying import AT_ONCE, Trial, trial_room
 from prioritizer.web.app import page_app
 from prioritizer.web.http.context import Page, Proved, SpoolRoom
 from prioritizer.web.server import WebServer

@@ -11,7 +11,7 @@ from rich.progress import track
 
 from prioritizer.dicom.scu.send_files import send_files
 from prioritizer.dicom.scu.sender import Destination
-from prioritizer.filescore import files_of
+from prioritizer.file_scoring.score import files_of
 from prioritizer.initialise import title_at_host
 
 

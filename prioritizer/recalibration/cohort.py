@@ -14,12 +14,12 @@ from prioritizer.calibration.cohort_lint import Finding, Looked, Twins
 from prioritizer.calibration.local_fit import LEAST_CLASS, Sample
 from prioritizer.dicom.read import attributes
 from prioritizer.errors import Unprocessable
-from prioritizer.filescore import files_of
+from prioritizer.file_scoring.score import files_of
+from prioritizer.file_scoring.score_one import NO_HEADER
 from prioritizer.inference.bundle import Bundle
 from prioritizer.learning.cohorts import duplicates
 from prioritizer.learning.cohorts.labels import is_picture
 from prioritizer.learning.cohorts.read import Cohort, LabelledImage, read_cohort
-from prioritizer.one_file import NO_HEADER
 from prioritizer.recalibration.cohort_logits import UNREADABLE, Looking, Seen
 from prioritizer.scope import header_rules
 from prioritizer.scope.header_rules import Rules, Verdict

@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 from prioritizer.config.settings import Settings
 from prioritizer.dicom.read import sandboxed
 from prioritizer.errors import Unprocessable
+from prioritizer.file_scoring.raster import file_picture
 from prioritizer.inference.bundle import Bundle, sha256_of
 from prioritizer.inference.engine import Engine
 from prioritizer.inference.sandbox import ChildDied, Sandbox
 from prioritizer.learning.cohorts.labels import is_picture
-from prioritizer.picture_files import file_picture
 from prioritizer.scope.out_of_distribution import Figures
 
 THUMBNAIL = 32

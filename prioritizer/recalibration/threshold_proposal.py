@@ -22,6 +22,7 @@ from prioritizer.db.decisions import calibrations
 from prioritizer.db.decisions.calibrations import Row, Verdict
 from prioritizer.db.in_force.calibration import digest_of, document_text
 from prioritizer.errors import CalibrationChanged, ConfigError, NotFound
+from prioritizer.file_scoring.upload import trade_of
 from prioritizer.inference.bundle import Bundle, open_bundle
 from prioritizer.ranking.deadlines import Stage
 from prioritizer.ranking.study_risk import risk_of_logits
@@ -34,7 +35,6 @@ from prioritizer.ruled import in_force_for
 from prioritizer.simulation import wording as words
 from prioritizer.simulation.site import Request, site_of
 from prioritizer.simulation.threshold_effect import BUSIEST, DAYS_BACK, RATE, REPLICATIONS, moved_last_week
-from prioritizer.trying import trade_of
 
 RULE = "A threshold without new labels: whether the map is right here is not known anew, so it is never more than 'activate with care'."
 

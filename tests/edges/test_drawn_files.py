@@ -22,9 +22,9 @@ from prioritizer.dicom.read import sandboxed
 from prioritizer.dicom.read.decode import frame_of
 from prioritizer.dicom.spool.spool import Spool
 from prioritizer.errors import Unprocessable
+from prioritizer.file_scoring.score_one import Look, look_at
 from prioritizer.inference.bundle import Bundle, open_bundle
 from prioritizer.inference.engine import Outputs
-from prioritizer.one_file import Look, look_at
 from prioritizer.scope.out_of_distribution import Figures
 from prioritizer.stations import ScoreStation, read_arrival
 from tests.edges.ledgers import NOW, POLICY, ledger_fixture

@@ -19,10 +19,10 @@ from prioritizer.config.settings import Settings
 from prioritizer.db.in_force.local_calibration import Local
 from prioritizer.dicom.read import sandboxed
 from prioritizer.errors import Transient, Unprocessable
+from prioritizer.file_scoring.raster import begins_as_picture, file_film
+from prioritizer.file_scoring.score_one import Network, look_at
 from prioritizer.inference.bundle import Bundle
 from prioritizer.inference.sandbox import ChildDied, Sandbox
-from prioritizer.one_file import Network, look_at
-from prioritizer.picture_files import begins_as_picture, file_film
 from prioritizer.study import Point, Shown, Tried
 
 AT_ONCE = 1

@@ -22,13 +22,13 @@ from prioritizer.db.in_force import local_calibration
 from prioritizer.db.in_force.calibration import InForce
 from prioritizer.dicom.read import sandboxed
 from prioritizer.errors import ConfigError, NotFound, Unprocessable
+from prioritizer.file_scoring.raster import file_display
+from prioritizer.file_scoring.score_one import look_at
 from prioritizer.imaging.heatmap import overlay_picture
 from prioritizer.inference.bundle import Bundle, open_bundle
 from prioritizer.inference.engine import Engine
 from prioritizer.inference.sandbox import ChildDied, Sandbox
 from prioritizer.learning.cohorts.labels import is_picture
-from prioritizer.one_file import look_at
-from prioritizer.picture_files import file_display
 from prioritizer.ranking import deadlines
 from prioritizer.ranking.deadlines import Standing
 from prioritizer.study import AIState

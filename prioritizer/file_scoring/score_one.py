@@ -14,10 +14,10 @@ from prioritizer.config.settings import Settings
 from prioritizer.dicom.read import sandboxed
 from prioritizer.dicom.read.attributes import instance_of_file
 from prioritizer.errors import Unprocessable
+from prioritizer.file_scoring.raster import file_input
 from prioritizer.inference.bundle import Bundle
 from prioritizer.inference.engine import Outputs
 from prioritizer.inference.sandbox import ChildDied, Sandbox
-from prioritizer.picture_files import file_input
 from prioritizer.scope import header_rules
 from prioritizer.scope.header_rules import Finding, Rules, Verdict
 from prioritizer.scope.out_of_distribution import Figures

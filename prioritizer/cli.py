@@ -84,7 +84,7 @@ def serve(config: ConfigFile = None) -> None:
 @verb
 def check(config: ConfigFile = None, as_json: AsJson = False) -> None:
     """Prove configuration, database, bundle, codecs, disk and peers; start nothing. Exit 1 when anything is wrong."""
-    from prioritizer.checking import prove
+    from prioritizer.selfcheck.check import prove
 
     settings, path = settings_of(config)
     print_proofs(prove(settings, path), as_json=as_json)
@@ -347,7 +347,7 @@ def doctor(
     as_json: AsJson = False,
 ) -> None:
     """Walk each chain of a live system from the bottom up, and stop at the first broken layer with its mend; or wait for a device."""
-    from prioritizer.doctor import examine, wait_for
+    from prioritizer.selfcheck.doctor import examine, wait_for
 
     if device:
         engine, _ = ledger_of(config)

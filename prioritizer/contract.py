@@ -20,7 +20,7 @@ from prioritizer.errors import ConfigError, NotAllowed, NotFound, PrioritizerErr
 from prioritizer.redaction.exceptions import trace_of
 
 if TYPE_CHECKING:
-    from prioritizer.checking import Proof
+    from prioritizer.selfcheck.check import Proof
 
 P = ParamSpec("P")
 talk = Console(stderr=True)

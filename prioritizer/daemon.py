@@ -25,7 +25,7 @@ import sdnotify
 import sqlalchemy as sa
 from apscheduler.schedulers.background import BackgroundScheduler
 
-from prioritizer import __version__, doctor, identity_steps, ruled, watching
+from prioritizer import __version__, identity_steps, ruled, watching
 from prioritizer.access import Role
 from prioritizer.calibration.threshold import ThresholdWish
 from prioritizer.chores import NO_ANSWER, Chores
@@ -59,6 +59,7 @@ from prioritizer.listening import SILENT_S, ListenerProcess, listener_settings, 
 from prioritizer.owed import Owed
 from prioritizer.ranking.deadlines import Policy, Stage
 from prioritizer.recalibration import threshold_proposal
+from prioritizer.selfcheck import doctor
 from prioritizer.simulation import settings_effect
 from prioritizer.standing import Parts
 from prioritizer.stations import Deaths, DeliverStation, PublishStation, Receive, ScoreStation, Station

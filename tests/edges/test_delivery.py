@@ -18,8 +18,7 @@ from pydicom import uid
 from pynetdicom import AE, evt
 from rich.console import Console
 
-from prioritizer import doctor, listing
-from prioritizer.checking import _destination
+from prioritizer import listing
 from prioritizer.config.settings import Settings
 from prioritizer.db.activity import queues
 from prioritizer.db.worklist import rows
@@ -32,6 +31,8 @@ from prioritizer.dicom.scu.sender import Destination, Sender
 from prioritizer.dicom.spool.spool import Spool
 from prioritizer.errors import PermanentRefusal, Unprocessable
 from prioritizer.inference.bundle import open_bundle
+from prioritizer.selfcheck import doctor
+from prioritizer.selfcheck.check import _destination
 from prioritizer.stations import DeliverStation, PublishStation
 from tests.edges.ledgers import NOW, film, publish, receive, result_of, score_next
 from tests.edges.pacs import Orthanc, end_server, free_port, orthanc, storescp

@@ -7,12 +7,12 @@ from datetime import timedelta
 import pytest
 import sqlalchemy as sa
 
-from prioritizer import doctor
 from prioritizer.access import Role
 from prioritizer.db.activity import queues, senders
 from prioritizer.db.processing import receive as processing_receive
 from prioritizer.db.schema import tables
 from prioritizer.dicom.spool import notices
+from prioritizer.selfcheck import doctor
 from prioritizer.study import DeliveryState
 from tests.edges.ledgers import (
     NOW,

@@ -13,7 +13,6 @@ from datetime import UTC, datetime
 
 import sqlalchemy as sa
 
-from prioritizer.checking import SET_IT, Proof
 from prioritizer.config.settings import Destination as ConfiguredDestination
 from prioritizer.config.settings import Settings
 from prioritizer.db.activity import senders
@@ -22,6 +21,7 @@ from prioritizer.dicom.result.encodings import proposed_results
 from prioritizer.dicom.scu.sender import Destination, Sender
 from prioritizer.dicom.stand_ins.phantom_files import PhantomPatient, phantom_file
 from prioritizer.errors import ConfigError, PermanentRefusal, PrioritizerError, Transient
+from prioritizer.selfcheck.check import SET_IT, Proof
 
 CONNECT_S = 5.0
 LOOK_EVERY_S = 1.0

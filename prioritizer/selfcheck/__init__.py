@@ -1,0 +1,1 @@
+"""`check` and `doctor`: what is wrong with this installation, and the remedy."""

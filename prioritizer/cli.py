@@ -69,8 +69,8 @@ def study_uid_of(engine: sa.Engine, text: str) -> str:
 @verb
 def serve(config: ConfigFile = None) -> None:
     """Run the daemon: listener, scoring, publishing, page. SIGTERM drains, SIGHUP reloads the configuration."""
-    from prioritizer.serving import serve as run
-    from prioritizer.serving import serve_in_recovery
+    from prioritizer.daemon.serve import serve as run
+    from prioritizer.daemon.serve import serve_in_recovery
 
     try:
         settings, path = settings_of(config)
@@ -151,7 +151,7 @@ def worklist(
 ) -> None:
     """The reading worklist, in the order to read it."""
     from prioritizer import listing
-    from prioritizer.ruled import in_force_for
+    from prioritizer.daemon.settings_in_force import in_force_for
 
     engine, configured = ledger_of(config)
     if why is not None:

@@ -15,7 +15,7 @@ from prioritizer.contract import out, print_json, talk, verb
 if TYPE_CHECKING:
     import sqlalchemy as sa
 
-    from prioritizer.receive_station import Rebuilt
+    from prioritizer.daemon.receive import Rebuilt
 
 app = typer.Typer()
 identity = typer.Typer(help="Whose study it is, where that must be confirmed: list, keep, take.", no_args_is_help=True)
@@ -56,9 +56,9 @@ def show(config: ConfigFile = None, as_json: AsJson = False) -> None:
 
 def _settle(config: ConfigFile, study: str, reader: str, shown: str, *, take: bool) -> None:
     from prioritizer.config.policy import policy_of, quiet_of
+    from prioritizer.daemon.identity_confirmation import settle
     from prioritizer.db.worklist import rows
     from prioritizer.dicom.spool.spool import Spool
-    from prioritizer.identity_steps import settle
     from prioritizer.inference.bundle import open_bundle
 
     engine, settings = ledger_of(config)
@@ -117,10 +117,10 @@ def rebuild(
 
 def _rebuilt(config: ConfigFile) -> tuple[sa.Engine, Rebuilt]:
     from prioritizer.config.policy import policy_of, quiet_of
+    from prioritizer.daemon.receive import rebuild as enter
     from prioritizer.db.processing import receive
     from prioritizer.dicom.spool.spool import Spool
     from prioritizer.inference.bundle import open_bundle
-    from prioritizer.receive_station import rebuild as enter
 
     engine, settings = ledger_of(config)
     policy = policy_of(settings, open_bundle(settings.model.bundle))

@@ -46,11 +46,11 @@ def board(
     as_json: AsJson = False,
 ) -> None:
     """Turn-around beside order of arrival, what was raised and confirmed, drift, and the figures that left their range."""
-    from prioritizer import watching
+    from prioritizer.daemon import dashboard_period
 
     engine, settings = ledger_of(config)
     now = utc_now()
-    told = watching.board_of(engine, settings, _digest(settings), watching.period_of(period, settings, now), now)
+    told = dashboard_period.board_of(engine, settings, _digest(settings), dashboard_period.period_of(period, settings, now), now)
     if as_json:
         print_json(told)
         return

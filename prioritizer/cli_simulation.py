@@ -47,7 +47,7 @@ def simulate(
     """What the windows and the threshold buy and cost in minutes, against order of arrival. Changes nothing."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    from prioritizer.applying import settings_at
+    from prioritizer.daemon.without_ledger import settings_at
     from prioritizer.simulation import wording
     from prioritizer.simulation.run import run
     from prioritizer.simulation.site import Request

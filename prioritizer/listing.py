@@ -18,6 +18,7 @@ from rich.text import Text
 
 from prioritizer.config.policy import policy_of
 from prioritizer.config.settings import Settings
+from prioritizer.daemon.settings_in_force import in_force_for
 from prioritizer.db.activity import daemons, queues, senders
 from prioritizer.db.decisions import calibrations
 from prioritizer.db.instances import differing_copies
@@ -29,7 +30,6 @@ from prioritizer.db.worklist import rows as worklist_rows
 from prioritizer.db.worklist.rows import Row
 from prioritizer.errors import ModelError
 from prioritizer.ranking.deadlines import Stage
-from prioritizer.ruled import in_force_for
 from prioritizer.web.view import wording
 
 FOOT = (

@@ -15,9 +15,9 @@ from PIL import Image
 from rich.console import Console
 from rich.progress import track
 
-from prioritizer.applying import NO_LEDGER, in_force_at
 from prioritizer.calibration.maps import Calibration
 from prioritizer.config.settings import Settings
+from prioritizer.daemon.without_ledger import NO_LEDGER, in_force_at
 from prioritizer.db.in_force import local_calibration
 from prioritizer.db.in_force.calibration import InForce
 from prioritizer.dicom.read import sandboxed

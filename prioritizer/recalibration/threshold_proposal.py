@@ -17,6 +17,7 @@ from prioritizer.calibration.threshold import SeenHere, ThresholdWish, ages_mean
 from prioritizer.calibration.verdict import CARE
 from prioritizer.config.policy import policy_of
 from prioritizer.config.settings import Settings
+from prioritizer.daemon.settings_in_force import in_force_for
 from prioritizer.db.activity import arrivals
 from prioritizer.db.decisions import calibrations
 from prioritizer.db.decisions.calibrations import Row, Verdict
@@ -31,7 +32,6 @@ from prioritizer.reading_queue.simulate import in_order_of_arrival
 from prioritizer.reports import page
 from prioritizer.reports.page import Report, Section, Table
 from prioritizer.reports.page import Verdict as Shown
-from prioritizer.ruled import in_force_for
 from prioritizer.simulation import wording as words
 from prioritizer.simulation.site import Request, site_of
 from prioritizer.simulation.threshold_effect import BUSIEST, DAYS_BACK, RATE, REPLICATIONS, moved_last_week

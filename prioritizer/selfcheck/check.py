@@ -156,7 +156,7 @@ def _database(settings: Settings) -> Iterator[Proof]:
 def _rules(settings: Settings, engine: sa.Engine) -> Proof:
     """The ruling that lies above the configuration, and whether the two go together."""
     from prioritizer.config import settings_override
-    from prioritizer.ruled import MEND, holding_for
+    from prioritizer.daemon.settings_in_force import MEND, holding_for
 
     found = holding_for(engine, settings)
     if found.active is None:
@@ -220,7 +220,7 @@ def _model(settings: Settings) -> Iterator[Proof]:
 
 def _calibration(settings: Settings, bundle: Bundle) -> Proof:
     """The calibration that applies: the active one of the ledger, or the bundle's own."""
-    from prioritizer.applying import in_force_at
+    from prioritizer.daemon.without_ledger import in_force_at
 
     try:
         rules, why_own = in_force_at(settings, bundle)

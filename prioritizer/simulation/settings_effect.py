@@ -12,10 +12,10 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from prioritizer import watching
 from prioritizer.config import settings_override
 from prioritizer.config.policy import policy_of
 from prioritizer.config.settings import Settings
+from prioritizer.daemon import dashboard_period
 from prioritizer.db.decisions.calibrations import applying
 from prioritizer.db.decisions.what_if import open_places
 from prioritizer.db.in_force.settings import holding
@@ -69,7 +69,7 @@ def leaves_shadow(before: Policy, after: Policy) -> bool:
 
 def _accepted(settings: Settings, engine: sa.Engine, policy: Policy, now: datetime) -> dict[str, Any]:
     """What this site measured in shadow."""
-    _, board = watching.told(engine, settings, policy.bundle_digest, watching.LATEST, now)
+    _, board = dashboard_period.told(engine, settings, policy.bundle_digest, dashboard_period.LATEST, now)
     calibration = applying(engine, policy).calibration
     return acceptance(board, local_calibration=calibration is not None and calibration != policy.own)
 

@@ -12,10 +12,10 @@ from typing import Any
 import sqlalchemy as sa
 from fastapi.testclient import TestClient
 
-from prioritizer import watching
 from prioritizer.access import Role
 from prioritizer.config import settings_override
 from prioritizer.config.settings import Reading, Settings, Site
+from prioritizer.daemon import dashboard_period
 from prioritizer.db.accounts import people, sessions
 from prioritizer.db.processing.receive import Quiet
 from prioritizer.dicom import conformance
@@ -32,7 +32,7 @@ THEN = datetime(2026, 11, 22, 14, 0, tzinfo=UTC)
 
 def told_now(engine: sa.Engine, period: str) -> tuple[datetime, dict[str, Any]]:
     """The board as the ledger stands."""
-    return watching.told(engine, Settings(), "", period, THEN)
+    return dashboard_period.told(engine, Settings(), "", period, THEN)
 
 
 def page_of(engine: sa.Engine, **other: Any) -> Page:

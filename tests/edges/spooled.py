@@ -16,13 +16,13 @@ from pydicom.filebase import DicomBytesIO
 from pydicom.filewriter import write_dataset
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
-from prioritizer.chores import Chores
 from prioritizer.config.settings import Settings
+from prioritizer.daemon.scheduled_jobs import Chores
+from prioritizer.daemon.worker import Receive
 from prioritizer.db.worklist import rows as worklist_rows
 from prioritizer.dicom.spool.part10 import Receipt
 from prioritizer.dicom.spool.spool import Outcome, Spool
 from prioritizer.dicom.stand_ins.phantom_files import PhantomPatient, phantom_file
-from prioritizer.stations import Receive
 from tests.edges.ledgers import AT_ONCE, POLICY, score_next
 
 TAKEN = datetime(2026, 3, 4, 8, 30, tzinfo=UTC)

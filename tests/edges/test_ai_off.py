@@ -10,11 +10,11 @@ import pytest
 
 from prioritizer.config.policy import policy_of, quiet_of
 from prioritizer.config.settings import Settings, Store
-from prioritizer.daemon import Daemon
+from prioritizer.daemon.daemon import Daemon
+from prioritizer.daemon.worker import Receive
 from prioritizer.errors import ModelError
 from prioritizer.inference.bundle import open_bundle
 from prioritizer.inference.sandbox import Sandbox
-from prioritizer.stations import Receive
 
 
 @pytest.fixture

@@ -9,9 +9,9 @@ import pytest
 import sqlalchemy as sa
 from fastapi.testclient import TestClient
 
-from prioritizer import watching
 from prioritizer.access import May, Role
 from prioritizer.config.settings import Reading, Settings
+from prioritizer.daemon import dashboard_period
 from prioritizer.db.accounts import sessions as accounts_sessions
 from prioritizer.db.activity import monitoring
 from prioritizer.db.order.order import Order, Wanted
@@ -307,9 +307,9 @@ def test_the_board_counts_what_was_left_standing_by_band_and_names_nobody(ledger
     assert reading.claim_next(ledger, "ito", LEASE, NOW) == "1.2.1"
     assert reading.claim_next(ledger, "ito", LEASE, NOW, passing=["1.2.1"]) == "1.2.2"
     reading.claim(ledger, "1.2.4", "ito", LEASE, NOW)
-    found = watching.board_of(ledger, Settings(), "", watching.period_of("latest", Settings(), LATER), LATER)["passed"]
+    found = dashboard_period.board_of(ledger, Settings(), "", dashboard_period.period_of("latest", Settings(), LATER), LATER)["passed"]
     assert found == {"claims": 3, "skipped": {"raised": 1, "others": 0}, "passed_by": {"raised": 1, "others": 1}}
-    with at(ledger, "anna", Role.PHYSICIST, board=lambda name: watching.told(ledger, Settings(), "", name, LATER)) as anna:
+    with at(ledger, "anna", Role.PHYSICIST, board=lambda name: dashboard_period.told(ledger, Settings(), "", name, LATER)) as anna:
         text = anna.get("/board").text
         assert "3 claims" in text
         assert "ito" not in text

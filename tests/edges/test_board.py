@@ -17,9 +17,12 @@ import sqlalchemy as sa
 from prometheus_client.parser import text_string_to_metric_families
 from rich.console import Console
 
-from prioritizer import cli_room, watching
+from prioritizer import cli_room
 from prioritizer.access import Role
 from prioritizer.config.settings import AlarmRule, Monitoring, Settings, Web
+from prioritizer.daemon import dashboard_period
+from prioritizer.daemon.dashboard_period import Period
+from prioritizer.daemon.metrics import LedgerCollector, exposition
 from prioritizer.db.activity import monitoring
 from prioritizer.db.processing import housekeeping
 from prioritizer.db.processing import score as processing_score
@@ -29,7 +32,6 @@ from prioritizer.db.schema.events import Kind, record
 from prioritizer.db.schema.tables import instances, scores, studies
 from prioritizer.db.worklist import feedback, reading, rows
 from prioritizer.errors import NotAllowed, Transient
-from prioritizer.figures import LedgerCollector, exposition
 from prioritizer.monitoring.dashboard import BLIND, NAMES
 from prioritizer.monitoring.turnaround import Seen, week_of
 from prioritizer.ranking.deadlines import Stage
@@ -37,7 +39,6 @@ from prioritizer.scope import header_rules
 from prioritizer.scope.header_rules import Rules, Verdict
 from prioritizer.scope.out_of_distribution import Figures
 from prioritizer.study import Finding, InstanceState
-from prioritizer.watching import Period
 from tests.edges.ledgers import (
     AT_ONCE,
     LEASE,
@@ -61,7 +62,7 @@ DIGEST = "d" * 64
 
 def latest(ledger: sa.Engine, settings: Settings | None = None, now: datetime = LATER, digest: str = "") -> dict[str, Any]:
     settings = settings or Settings()
-    return watching.board_of(ledger, settings, digest, watching.period_of("latest", settings, now), now)
+    return dashboard_period.board_of(ledger, settings, digest, dashboard_period.period_of("latest", settings, now), now)
 
 
 def by_group(told: list[dict[str, Any]]) -> dict[str, tuple[int, float]]:
@@ -124,12 +125,12 @@ def test_a_study_from_before_the_period_is_not_forgotten(ledger: sa.Engine):
     found = latest(ledger, now=NOW)
     assert by_group(found["unread"])["all"] == (1, 2 * 1440)
     assert found["earlier"] == {"n": 2, "longest": 50 * 1440}
-    assert "earlier" not in watching.board_of(ledger, Settings(), "", watching.period_of("2020-01", Settings(), NOW), NOW)
+    assert "earlier" not in dashboard_period.board_of(ledger, Settings(), "", dashboard_period.period_of("2020-01", Settings(), NOW), NOW)
 
 
 def test_page_and_terminal_tell_of_those_that_wait(ledger: sa.Engine, monkeypatch: pytest.MonkeyPatch):
     receive(ledger, film(1, "1.2.1", LATER - 3 * DAY), film(1, "1.2.2", LATER - 40 * DAY))
-    with at(ledger, "anna", Role.PHYSICIST, board=lambda name: watching.told(ledger, Settings(), "", name, LATER)) as anna:
+    with at(ledger, "anna", Role.PHYSICIST, board=lambda name: dashboard_period.told(ledger, Settings(), "", name, LATER)) as anna:
         text = anna.get("/board").text
     assert "Not read yet: the longest has waited for 40 d 0 h." in text
     assert "Still waiting" in text
@@ -214,7 +215,7 @@ def test_images_beyond_the_limit_are_counted_by_scanner_and_week_with_what_becam
     }
     (week,) = [name for name in told if name.startswith("week of ")]
     assert told == {"all": (4, 3, 1, 1, 1), "DX1": (3, 2, 1, 1, 0), "DX2": (1, 1, 0, 0, 1), week: (4, 3, 1, 1, 1)}
-    with at(ledger, "anna", Role.PHYSICIST, board=lambda name: watching.told(ledger, Settings(), "", name, LATER)) as anna:
+    with at(ledger, "anna", Role.PHYSICIST, board=lambda name: dashboard_period.told(ledger, Settings(), "", name, LATER)) as anna:
         text = anna.get("/board").text
     assert week in text
     assert "3 of 4" in text
@@ -254,7 +255,7 @@ def at_site(zone: str, **other: Any) -> Settings:
     ],
 )
 def test_a_month_is_the_sites_with_its_summer_time(zone: str, month: str, start: datetime, end: datetime):
-    found = watching.period_of(month, at_site(zone), NOW)
+    found = dashboard_period.period_of(month, at_site(zone), NOW)
     assert (found.start, found.end) == (start, end)
 
 
@@ -268,7 +269,7 @@ def _in_tokyo(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def test_where_the_site_names_no_zone_a_month_is_the_machines(in_tokyo: None):
-    assert watching.period_of("2026-11", Settings(), NOW).start == datetime(2026, 10, 31, 15, tzinfo=UTC)
+    assert dashboard_period.period_of("2026-11", Settings(), NOW).start == datetime(2026, 10, 31, 15, tzinfo=UTC)
 
 
 def test_the_board_of_a_month_holds_its_first_night_and_says_its_days(ledger: sa.Engine):
@@ -277,7 +278,7 @@ def test_the_board_of_a_month_holds_its_first_night_and_says_its_days(ledger: sa
         ledger, film(1, "1.2.1", datetime(2026, 9, 30, 22, 30, tzinfo=UTC)), film(1, "1.2.2", datetime(2026, 10, 31, 23, 30, tzinfo=UTC))
     )
     now = datetime(2026, 11, 5, tzinfo=UTC)
-    found = watching.board_of(ledger, berlin, "", watching.period_of("2026-10", berlin, now), now)
+    found = dashboard_period.board_of(ledger, berlin, "", dashboard_period.period_of("2026-10", berlin, now), now)
     assert found["arrived"] == 1
     assert (found["from"], found["to"]) == ("2026-10-01T00:00:00+02:00", "2026-11-01T00:00:00+01:00")
     assert (found["first_day"], found["last_day"]) == ("2026-10-01", "2026-10-31")
@@ -292,7 +293,7 @@ def test_today_is_the_sites_today(ledger: sa.Engine):
 
 
 def test_the_months_that_are_kept_are_the_sites(ledger: sa.Engine):
-    watching.watch(ledger, at_site("Asia/Tokyo"), "", datetime(2026, 11, 30, 16, tzinfo=UTC))
+    dashboard_period.watch(ledger, at_site("Asia/Tokyo"), "", datetime(2026, 11, 30, 16, tzinfo=UTC))
     assert monitoring.periods(ledger) == ["latest", "2026-12", "2026-11"]
 
 
@@ -300,15 +301,15 @@ def test_a_month_kept_for_another_zone_is_told_anew(ledger: sa.Engine):
     receive(ledger, film(1, "1.2.1", datetime(2026, 9, 30, 22, 30, tzinfo=UTC)))
     receive(ledger, film(1, "1.2.2", datetime(2026, 10, 15, tzinfo=UTC)))
     kept_at, later = datetime(2026, 11, 2, tzinfo=UTC), datetime(2026, 11, 20, tzinfo=UTC)
-    assert watching.told(ledger, at_site("UTC"), "", "2026-10", kept_at)[1]["arrived"] == 1
-    assert watching.told(ledger, at_site("UTC"), "", "2026-10", later)[0] == kept_at
-    assert watching.told(ledger, at_site("Europe/Berlin"), "", "2026-10", later)[1]["arrived"] == 2
+    assert dashboard_period.told(ledger, at_site("UTC"), "", "2026-10", kept_at)[1]["arrived"] == 1
+    assert dashboard_period.told(ledger, at_site("UTC"), "", "2026-10", later)[0] == kept_at
+    assert dashboard_period.told(ledger, at_site("Europe/Berlin"), "", "2026-10", later)[1]["arrived"] == 2
 
 
 @pytest.mark.parametrize("name", ["2026-13", "9999-01", "1999-12", "yesterday", "2026-1"])
 def test_what_is_no_period_is_refused(name: str):
     with pytest.raises(NotAllowed):
-        watching.period_of(name, at_site("Europe/Berlin"), NOW)
+        dashboard_period.period_of(name, at_site("Europe/Berlin"), NOW)
 
 
 # --- drift --------------------------------------------------------------------------------------------------------------
@@ -378,7 +379,7 @@ def test_a_bundle_that_took_over_is_compared_with_its_own_first_days(ledger: sa.
 
 def test_every_figure_that_may_alarm_has_a_rule_an_owner_and_a_first_action():
     names = set(get_args(AlarmRule.model_fields["name"].annotation))
-    rules = watching.rules_of(Settings(monitoring=Monitoring(owner="Dr Ito")))
+    rules = dashboard_period.rules_of(Settings(monitoring=Monitoring(owner="Dr Ito")))
     assert names == set(NAMES) == {rule.name for rule in rules}
     assert all(rule.owner == "Dr Ito" and rule.action for rule in rules)
 
@@ -387,10 +388,10 @@ def test_what_left_its_range_stands_as_an_alarm_and_goes_when_it_is_back(ledger:
     receive(ledger, *(film(1, f"1.2.{number}") for number in range(60)))
     reading.mark_overdue(ledger, NOW + DAY)
     settings = Settings()
-    housekeeping.stand(ledger, watching.STANDING, watching.watch(ledger, settings, "", LATER), LATER)
+    housekeeping.stand(ledger, dashboard_period.STANDING, dashboard_period.watch(ledger, settings, "", LATER), LATER)
     assert [name for name, *_ in rows.standing_alarms(ledger)] == ["board-overdue"]
     tolerant = Settings(alarms=(AlarmRule(name="overdue", threshold=1),))
-    housekeeping.stand(ledger, watching.STANDING, watching.watch(ledger, tolerant, "", LATER), LATER)
+    housekeeping.stand(ledger, dashboard_period.STANDING, dashboard_period.watch(ledger, tolerant, "", LATER), LATER)
     assert rows.standing_alarms(ledger) == []
 
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from prioritizer import chores as timed
-from prioritizer.chores import Chores
 from prioritizer.config.settings import Settings, Site
+from prioritizer.daemon import scheduled_jobs as timed
+from prioritizer.daemon.scheduled_jobs import Chores
 from prioritizer.db.processing import deliver, score
 from prioritizer.db.schema import clock_steps
 from prioritizer.db.schema.tables import studies

@@ -11,9 +11,10 @@ import pydicom
 import pytest
 import sqlalchemy as sa
 
-from prioritizer import copies as judged
-from prioritizer import identity_steps
 from prioritizer.clock import utc_now
+from prioritizer.daemon import differing_copies as judged
+from prioritizer.daemon import identity_confirmation
+from prioritizer.daemon.receive import read_any
 from prioritizer.db.instances import differing_copies, healing
 from prioritizer.db.instances.differing_copies import Newer
 from prioritizer.db.processing import deliver, score
@@ -21,7 +22,6 @@ from prioritizer.db.worklist import reading
 from prioritizer.dicom.spool.spool import Outcome
 from prioritizer.errors import NotAllowed
 from prioritizer.ranking.deadlines import Policy
-from prioritizer.receive_station import read_any
 from prioritizer.study import CopyState, DeliveryState, FileFault, InstanceState
 from tests.edges.ledgers import (
     AT_ONCE,
@@ -53,7 +53,7 @@ def box(ledger: sa.Engine, tmp_path: Path) -> Box:
 
 
 def settle(box: Box, *, take: bool, study: str = STUDY) -> str:
-    return identity_steps.settle(box.ledger, box.spool, study, take=take, who="anna", policy=POLICY, quiet=AT_ONCE)
+    return identity_confirmation.settle(box.ledger, box.spool, study, take=take, who="anna", policy=POLICY, quiet=AT_ONCE)
 
 
 def states(box: Box) -> list[str]:
@@ -533,7 +533,7 @@ def test_nothing_is_confirmed_that_was_not_shown(box: Box):
     how = {"who": "anna", "policy": POLICY, "quiet": AT_ONCE, "shown": shown}
     for take in (True, False):
         with pytest.raises(NotAllowed, match="something else came"):
-            identity_steps.settle(box.ledger, box.spool, STUDY, take=take, **how)
+            identity_confirmation.settle(box.ledger, box.spool, STUDY, take=take, **how)
     assert box.row(STUDY).patient_id == phantom(1).PatientID
 
 

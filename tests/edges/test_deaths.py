@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 import sqlalchemy as sa
 
-from prioritizer import copies as judged
 from prioritizer.config.policy import policy_of, quiet_of
 from prioritizer.config.settings import Settings
+from prioritizer.daemon import differing_copies as judged
+from prioritizer.daemon.worker import Deaths, Receive, ScoreStation
 from prioritizer.db.instances import differing_copies
 from prioritizer.db.worklist import rows
 from prioritizer.dicom.read.sandboxed import ModelInput
@@ -22,7 +23,6 @@ from prioritizer.inference.bundle import open_bundle
 from prioritizer.inference.engine import Outputs
 from prioritizer.inference.sandbox import ChildDied
 from prioritizer.scope.out_of_distribution import Figures
-from prioritizer.stations import Deaths, Receive, ScoreStation
 from tests.edges.ledgers import AT_ONCE, POLICY, ledger_fixture  # noqa: F401
 from tests.edges.spooled import Box, phantom
 

@@ -20,6 +20,7 @@ from rich.console import Console
 
 from prioritizer import listing
 from prioritizer.config.settings import Settings
+from prioritizer.daemon.worker import DeliverStation, PublishStation
 from prioritizer.db.activity import queues
 from prioritizer.db.worklist import rows
 from prioritizer.dicom.read.attributes import sha256_of
@@ -33,7 +34,6 @@ from prioritizer.errors import PermanentRefusal, Unprocessable
 from prioritizer.inference.bundle import open_bundle
 from prioritizer.selfcheck import doctor
 from prioritizer.selfcheck.check import _destination
-from prioritizer.stations import DeliverStation, PublishStation
 from tests.edges.ledgers import NOW, film, publish, receive, result_of, score_next
 from tests.edges.pacs import Orthanc, end_server, free_port, orthanc, storescp
 from tests.edges.test_secondary_capture import FACTS, FILM, built, errors_of, phantom_file

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import typer
 
-from prioritizer import standing
 from prioritizer.cli import app
+from prioritizer.daemon import alarms
 from prioritizer.dicom import conformance
 from prioritizer.dicom.standard import contexts
 
@@ -44,7 +44,7 @@ def test_the_readme_names_every_verb() -> None:
 
 def test_the_operating_page_names_every_alarm() -> None:
     text = (ROOT / "docs" / "operating.md").read_text()
-    assert {alarm for alarm in standing.NAMES if f"`{alarm}`" not in text} == set()
+    assert {alarm for alarm in alarms.NAMES if f"`{alarm}`" not in text} == set()
 
 
 def test_every_link_in_the_documents_leads_somewhere() -> None:

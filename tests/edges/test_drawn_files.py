@@ -16,6 +16,7 @@ import sqlalchemy as sa
 from pydicom import uid
 
 from prioritizer.config.settings import Settings
+from prioritizer.daemon.worker import ScoreStation, read_arrival
 from prioritizer.db.processing.receive import Quiet, receive
 from prioritizer.db.worklist import rows
 from prioritizer.dicom.read import sandboxed
@@ -26,7 +27,6 @@ from prioritizer.file_scoring.score_one import Look, look_at
 from prioritizer.inference.bundle import Bundle, open_bundle
 from prioritizer.inference.engine import Outputs
 from prioritizer.scope.out_of_distribution import Figures
-from prioritizer.stations import ScoreStation, read_arrival
 from tests.edges.ledgers import NOW, POLICY, ledger_fixture
 from tests.edges.radiograph_files import STORED, radiograph, receipt
 

@@ -15,10 +15,10 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from prioritizer import listening
+from prioritizer.daemon import listener_process
+from prioritizer.daemon.listener_process import ListenerProcess
+from prioritizer.daemon.metrics import LedgerCollector, exposition
 from prioritizer.dicom.scp.listener import ListenerSettings
-from prioritizer.figures import LedgerCollector, exposition
-from prioritizer.listening import ListenerProcess
 from prioritizer.web.http.context import SpoolRoom
 from tests.edges.ledgers import (
     NOW,
@@ -87,11 +87,11 @@ def test_a_listener_that_the_machine_could_not_start_is_started_once_it_can(tmp_
         tries.append(time.monotonic())
         raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
 
-    monkeypatch.setattr(listening, "FIRST_WAIT_S", 0.2)
+    monkeypatch.setattr(listener_process, "FIRST_WAIT_S", 0.2)
     listener = ListenerProcess(settings_of(tmp_path))
     try:
         with monkeypatch.context() as without_memory:
-            without_memory.setattr(listening.subprocess, "Popen", no_memory)
+            without_memory.setattr(listener_process.subprocess, "Popen", no_memory)
             listener.start()
             until(lambda: len(tries) == 3, "it is tried again")
             assert not listener.alive
@@ -99,7 +99,7 @@ def test_a_listener_that_the_machine_could_not_start_is_started_once_it_can(tmp_
         connect_once(listener)
         assert (listener.alive, listener.restarts) == (True, 0)
         with monkeypatch.context() as without_memory:
-            without_memory.setattr(listening.subprocess, "Popen", no_memory)
+            without_memory.setattr(listener_process.subprocess, "Popen", no_memory)
             end(listener)
             until(lambda: len(tries) == 5, "it ended, and cannot be started")
             assert not listener.alive

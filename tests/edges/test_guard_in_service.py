@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import sqlalchemy as sa
 
+from prioritizer.daemon.worker import ScoreStation
 from prioritizer.db.decisions import activation, calibrations
 from prioritizer.db.decisions.activation import Decision
 from prioritizer.db.decisions.calibrations import Verdict
@@ -17,7 +18,6 @@ from prioritizer.db.processing import left_out
 from prioritizer.db.worklist import rows
 from prioritizer.ranking.deadlines import Stage
 from prioritizer.scope.out_of_distribution import Figures
-from prioritizer.stations import ScoreStation
 from tests.edges.ledgers import AT_ONCE, NOW, ledger_fixture  # noqa: F401
 from tests.edges.spooled import Box, phantom
 from tests.edges.test_deaths import outputs, station

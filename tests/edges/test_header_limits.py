@@ -14,12 +14,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydicom import uid
 
+from prioritizer.daemon.worker import read_arrival
 from prioritizer.dicom.read.attributes import arrival_of, bare_instance, instance_of_file, read_instance
 from prioritizer.dicom.read.decode import frame_of
 from prioritizer.dicom.result.source_header import read_source
 from prioritizer.dicom.standard.contexts import TRANSFER_SYNTAXES
 from prioritizer.errors import Unprocessable
-from prioritizer.stations import read_arrival
 from prioritizer.study import Instance
 from tests.edges.pacs import shared_dicom
 from tests.edges.radiograph_files import Encoder, radiograph, receipt

@@ -11,13 +11,13 @@ import sqlalchemy as sa
 from prioritizer.access import Role
 from prioritizer.clock import utc_now
 from prioritizer.config.settings import Reading
+from prioritizer.daemon.identity_confirmation import settle
 from prioritizer.db.activity import queues
 from prioritizer.db.instances import differing_copies
 from prioritizer.db.instances.side_by_side import side_by_side
 from prioritizer.db.processing import deliver
 from prioritizer.db.schema.events import Kind
 from prioritizer.db.worklist import rows
-from prioritizer.identity_steps import settle
 from tests.edges.ledgers import AT_ONCE, LEASE, POLICY, film, ledger_fixture, receive, result_of, score_next  # noqa: F401
 from tests.edges.rooms import at
 from tests.edges.spooled import Box, phantom

@@ -13,10 +13,11 @@ from typing import Any
 import pydicom
 import pytest
 
-from prioritizer import copies as judged
 from prioritizer import listing
 from prioritizer.access import Role
 from prioritizer.clock import utc_now
+from prioritizer.daemon import differing_copies as judged
+from prioritizer.daemon.receive import read_any
 from prioritizer.db.activity import queues
 from prioritizer.db.instances import differing_copies
 from prioritizer.db.processing import deliver
@@ -24,7 +25,6 @@ from prioritizer.db.worklist import rows
 from prioritizer.dicom.read import attributes
 from prioritizer.dicom.spool import spool as spool_module
 from prioritizer.errors import NotAllowed
-from prioritizer.receive_station import read_any
 from prioritizer.study import CopyState
 from prioritizer.web.pages import study as page
 from tests.edges.ledgers import AT_ONCE, LEASE, POLICY, ledger_fixture, score_next  # noqa: F401

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from prioritizer.chores import LEFT_OUT_AGAIN_S, Chores
 from prioritizer.config.settings import Settings
+from prioritizer.daemon.scheduled_jobs import LEFT_OUT_AGAIN_S, Chores
 from prioritizer.db.decisions import activation, calibrations
 from prioritizer.db.decisions.activation import Activated, Decision
 from prioritizer.db.decisions.calibrations import Verdict

@@ -11,14 +11,14 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from prioritizer import receive_station
 from prioritizer.clock import utc_now
+from prioritizer.daemon import receive as daemon_receive
+from prioritizer.daemon.identity_confirmation import settle
 from prioritizer.db.instances import rebuilding
 from prioritizer.db.processing import deliver
 from prioritizer.db.schema.tables import instances, metadata
 from prioritizer.db.worklist import rows
 from prioritizer.errors import Transient
-from prioritizer.identity_steps import settle
 from tests.edges.ledgers import AT_ONCE, LEASE, POLICY, ledger_fixture, score_next  # noqa: F401
 from tests.edges.spooled import Box, phantom
 
@@ -74,14 +74,14 @@ def test_one_bad_file_skips_one_file(box: Box):
 
 def test_a_file_that_the_disk_does_not_give_is_tried_again(box: Box, monkeypatch: pytest.MonkeyPatch):
     lose(box.ledger)
-    genuine, away = receive_station.read_receipt, box.spool.object_path(str(phantom(1).SOPInstanceUID))
+    genuine, away = daemon_receive.read_receipt, box.spool.object_path(str(phantom(1).SOPInstanceUID))
 
     def read(path: Path):
         if path == away:
             raise OSError(5, "EIO")
         return genuine(path)
 
-    monkeypatch.setattr(receive_station, "read_receipt", read)
+    monkeypatch.setattr(daemon_receive, "read_receipt", read)
     chores = box.chores()
     chores.reconcile()
     for _ in range(3):
@@ -101,14 +101,14 @@ def test_a_file_that_the_disk_does_not_give_is_tried_again(box: Box, monkeypatch
 
 def test_a_rebuild_that_goes_on_is_not_put_off_by_a_database_that_did_not_answer(box: Box, monkeypatch: pytest.MonkeyPatch):
     lose(box.ledger)
-    genuine, calls = receive_station.receiving.receive, iter(range(999))
+    genuine, calls = daemon_receive.receiving.receive, iter(range(999))
 
     def receive(*rest: object, **more: object) -> int:
         if next(calls) % 2:
             raise Transient("the database does not answer")
         return genuine(*rest, **more)
 
-    monkeypatch.setattr(receive_station.receiving, "receive", receive)
+    monkeypatch.setattr(daemon_receive.receiving, "receive", receive)
     chores = box.chores()
     for _ in range(15):
         with suppress(Transient):
@@ -118,7 +118,7 @@ def test_a_rebuild_that_goes_on_is_not_put_off_by_a_database_that_did_not_answer
 
 def test_a_rebuild_that_enters_some_is_tried_again_soon(box: Box, monkeypatch: pytest.MonkeyPatch):
     chores = box.chores()
-    genuine, left = receive_station.read_receipt, [str(phantom(n, image).SOPInstanceUID) for n in (1, 2) for image in (1, 2, 3)]
+    genuine, left = daemon_receive.read_receipt, [str(phantom(n, image).SOPInstanceUID) for n in (1, 2) for image in (1, 2, 3)]
     lose(box.ledger)
 
     def read(path: Path) -> object:
@@ -126,7 +126,7 @@ def test_a_rebuild_that_enters_some_is_tried_again_soon(box: Box, monkeypatch: p
             raise OSError(5, "EIO")
         return genuine(path)
 
-    monkeypatch.setattr(receive_station, "read_receipt", read)
+    monkeypatch.setattr(daemon_receive, "read_receipt", read)
     waits = []
     for _ in range(3):
         chores._reconcile_at = 0.0
@@ -140,18 +140,18 @@ def test_a_rebuild_that_enters_some_is_tried_again_soon(box: Box, monkeypatch: p
 
 def test_what_the_ledger_cannot_store_is_listed_bare_with_its_reason(box: Box, monkeypatch: pytest.MonkeyPatch):
     lose(box.ledger)
-    genuine, odd = receive_station.receiving.receive, phantom(2).PatientID
+    genuine, odd = daemon_receive.receiving.receive, phantom(2).PatientID
     kinds_of_fault = [sa.exc.DataError("INSERT", {}, ValueError("a value that does not fit")), OverflowError("a number too large")]
 
-    def receive(engine: sa.Engine, arrivals: list[receive_station.Arrival], *rest: object, **more: object) -> int:
+    def receive(engine: sa.Engine, arrivals: list[daemon_receive.Arrival], *rest: object, **more: object) -> int:
         if any(one.instance.patient_id == odd for one in arrivals):
             raise kinds_of_fault[arrivals[0].instance.received_at.minute % 2]
         return genuine(engine, arrivals, *rest, **more)
 
-    monkeypatch.setattr(receive_station.receiving, "receive", receive)
+    monkeypatch.setattr(daemon_receive.receiving, "receive", receive)
     box.chores().reconcile()
     assert sum(row.instances for row in box.rows()) == 15
-    assert [row.ai_reason for row in box.rows() if row.ai_state == "FAILED"] == [receive_station.NOT_STORED] * 3
+    assert [row.ai_reason for row in box.rows() if row.ai_state == "FAILED"] == [daemon_receive.NOT_STORED] * 3
 
 
 def test_a_database_that_does_not_answer_ends_a_rebuild_and_lists_nothing_bare(box: Box, monkeypatch: pytest.MonkeyPatch):
@@ -160,7 +160,7 @@ def test_a_database_that_does_not_answer_ends_a_rebuild_and_lists_nothing_bare(b
     def down(*_: object, **__: object) -> int:
         raise Transient("the database cannot be used now")
 
-    monkeypatch.setattr(receive_station.receiving, "receive", down)
+    monkeypatch.setattr(daemon_receive.receiving, "receive", down)
     chores = box.chores()
     with pytest.raises(Transient):
         chores.reconcile()

@@ -11,12 +11,12 @@ import sqlalchemy as sa
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from prioritizer import receive_station
+from prioritizer.daemon import receive as daemon_receive
+from prioritizer.daemon.receive import Receive, read_any
 from prioritizer.dicom.spool import spool
 from prioritizer.dicom.spool.part10 import encode_header
 from prioritizer.dicom.spool.spool import Outcome
 from prioritizer.errors import Transient
-from prioritizer.receive_station import Receive, read_any
 from tests.edges.ledgers import AT_ONCE, POLICY, kinds, ledger_fixture  # noqa: F401
 from tests.edges.spooled import Box, encoded, phantom, receipt_of
 
@@ -60,14 +60,14 @@ def test_a_file_that_the_disk_does_not_give_waits_while_the_others_go_on(box: Bo
     bad, good = phantom(1), phantom(2)
     box.stored(bad)
     box.stored(good)
-    genuine = receive_station.read_receipt
+    genuine = daemon_receive.read_receipt
 
     def read(path: Path) -> object:
         if str(bad.SOPInstanceUID) in path.name:
             raise OSError(errno.EIO, os.strerror(errno.EIO))
         return genuine(path)
 
-    monkeypatch.setattr(receive_station, "read_receipt", read)
+    monkeypatch.setattr(daemon_receive, "read_receipt", read)
     worker = box.receive()
     assert [row.patient_id for row in box.rows()] == [good.PatientID]
     assert len(worker._retries) == 1
@@ -80,14 +80,14 @@ def test_a_reading_that_raises_anything_is_a_listed_arrival(box: Box, monkeypatc
     """Foreign libraries raise what they like: ZeroDivisionError stands for all of it."""
     box.stored(phantom(1))
     box.stored(phantom(2))
-    genuine = receive_station.read_arrival
+    genuine = daemon_receive.read_arrival
 
     def read(path: Path) -> object:
         if str(phantom(1).SOPInstanceUID) in path.name:
             raise ZeroDivisionError
         return genuine(path)
 
-    monkeypatch.setattr(receive_station, "read_arrival", read)
+    monkeypatch.setattr(daemon_receive, "read_arrival", read)
     box.receive()
     assert sorted(row.ai_state for row in box.rows()) == ["FAILED", "WAITING"]
 
@@ -95,7 +95,7 @@ def test_a_reading_that_raises_anything_is_a_listed_arrival(box: Box, monkeypatc
 def test_a_batch_that_the_ledger_does_not_take_is_entered_one_by_one(box: Box, monkeypatch: pytest.MonkeyPatch):
     for number in (1, 2, 3):
         box.stored(phantom(number))
-    genuine = receive_station.receiving.receive
+    genuine = daemon_receive.receiving.receive
     odd = phantom(2).PatientID
 
     def receive(engine: sa.Engine, arrivals: list[object], *rest: object, **more: object) -> int:
@@ -103,10 +103,10 @@ def test_a_batch_that_the_ledger_does_not_take_is_entered_one_by_one(box: Box, m
             raise sa.exc.DataError("INSERT", {}, ValueError("a value that does not fit"))
         return genuine(engine, arrivals, *rest, **more)
 
-    monkeypatch.setattr(receive_station.receiving, "receive", receive)
+    monkeypatch.setattr(daemon_receive.receiving, "receive", receive)
     box.receive()
     reasons = {row.patient_id: row.ai_reason for row in box.rows()}
-    assert reasons == {phantom(1).PatientID: "", phantom(3).PatientID: "", "": receive_station.NOT_STORED}
+    assert reasons == {phantom(1).PatientID: "", phantom(3).PatientID: "", "": daemon_receive.NOT_STORED}
 
 
 def test_a_receipt_that_is_cut_inside_an_element_stops_no_other(box: Box):
@@ -122,19 +122,19 @@ def test_a_receipt_that_is_cut_inside_an_element_stops_no_other(box: Box):
 
 
 def test_files_that_the_disk_never_gives_keep_no_later_one_waiting(box: Box, monkeypatch: pytest.MonkeyPatch):
-    many = 3 * receive_station.RECEIVE_BATCH
+    many = 3 * daemon_receive.RECEIVE_BATCH
     for number in range(many + 1):
         box.stored(phantom(number))
-    genuine, good = receive_station.read_receipt, str(phantom(many).SOPInstanceUID)
+    genuine, good = daemon_receive.read_receipt, str(phantom(many).SOPInstanceUID)
 
     def read(path: Path) -> object:
         if good not in path.name:
             raise OSError(errno.EIO, os.strerror(errno.EIO))
         return genuine(path)
 
-    monkeypatch.setattr(receive_station, "read_receipt", read)
-    monkeypatch.setattr(receive_station, "WAIT_S", 0.0)
-    monkeypatch.setattr(receive_station, "MAX_WAIT_S", 0.0)
+    monkeypatch.setattr(daemon_receive, "read_receipt", read)
+    monkeypatch.setattr(daemon_receive, "WAIT_S", 0.0)
+    monkeypatch.setattr(daemon_receive, "MAX_WAIT_S", 0.0)
     worker = Receive(engine=box.ledger, spool=box.spool, policy=POLICY, quiet=AT_ONCE)
     for _ in range(2 * 3):  # every wait is over at once: the failed ones are due at each of these turns
         assert worker.step()
@@ -151,14 +151,14 @@ def test_a_link_to_nothing_does_not_keep_the_station_busy(box: Box):
 def test_an_arrival_that_collides_for_ever_stops_no_other(box: Box, monkeypatch: pytest.MonkeyPatch):
     for number in (1, 2, 3):
         box.stored(phantom(number))
-    genuine = receive_station.receiving.enter
+    genuine = daemon_receive.receiving.enter
 
     def enter(tx: object, arrival: object, *rest: object, **more: object) -> bool:
         if arrival.instance.sop_instance_uid == phantom(2).SOPInstanceUID:
             raise sa.exc.IntegrityError("INSERT", {}, ValueError("already there"))
         return genuine(tx, arrival, *rest, **more)
 
-    monkeypatch.setattr(receive_station.receiving, "enter", enter)
+    monkeypatch.setattr(daemon_receive.receiving, "enter", enter)
     worker = box.receive()
     assert {row.patient_id for row in box.rows()} == {phantom(1).PatientID, phantom(3).PatientID}
     assert len(worker._retries) == 1
@@ -170,7 +170,7 @@ def test_a_ledger_that_does_not_answer_loses_nothing(box: Box, monkeypatch: pyte
     def down(*_: object, **__: object) -> int:
         raise Transient("the database cannot be used now")
 
-    monkeypatch.setattr(receive_station.receiving, "receive", down)
+    monkeypatch.setattr(daemon_receive.receiving, "receive", down)
     with pytest.raises(Transient):
         box.receive()
     monkeypatch.undo()
@@ -280,7 +280,7 @@ def lost_to_the_disk(monkeypatch: pytest.MonkeyPatch, path: Path) -> int:
 def test_a_file_that_is_lost_while_the_ledger_does_not_take_it_waits_alone(box: Box, monkeypatch: pytest.MonkeyPatch):
     for number in (1, 2, 3):
         box.stored(phantom(number))
-    genuine, odd = receive_station.receiving.receive, phantom(2)
+    genuine, odd = daemon_receive.receiving.receive, phantom(2)
 
     def receive(engine: sa.Engine, arrivals: list[object], *rest: object, **more: object) -> int:
         if any(one.instance.patient_id == odd.PatientID for one in arrivals):
@@ -290,8 +290,8 @@ def test_a_file_that_is_lost_while_the_ledger_does_not_take_it_waits_alone(box: 
     def bare(path: Path) -> object:
         raise OSError(errno.EIO, os.strerror(errno.EIO))
 
-    monkeypatch.setattr(receive_station.receiving, "receive", receive)
-    monkeypatch.setattr(receive_station.attributes, "bare_instance", bare)
+    monkeypatch.setattr(daemon_receive.receiving, "receive", receive)
+    monkeypatch.setattr(daemon_receive.attributes, "bare_instance", bare)
     worker = box.receive()
     assert {row.patient_id for row in box.rows()} == {phantom(1).PatientID, phantom(3).PatientID}
     assert (len(worker._retries), [path.stem for path in box.spool.inbox()]) == (1, [str(odd.SOPInstanceUID)])

@@ -7,19 +7,19 @@ from datetime import timedelta
 import pytest
 import sqlalchemy as sa
 
-from prioritizer import watching
 from prioritizer.access import Role
+from prioritizer.daemon import dashboard_period
+from prioritizer.daemon.alarms import NAMES as ALARMS
 from prioritizer.db.processing import housekeeping
 from prioritizer.db.processing.housekeeping import Alarm
 from prioritizer.inference import bundle_card
 from prioritizer.inference.bundle import open_bundle
-from prioritizer.standing import NAMES as ALARMS
 from prioritizer.web.view.alarms import PLACES, Severity, repairs
 from tests.edges.ledgers import NOW, film, ledger_fixture, receive  # noqa: F401
 from tests.edges.rooms import at
 
 
-@pytest.mark.parametrize("name", [*ALARMS, *watching.STANDING])
+@pytest.mark.parametrize("name", [*ALARMS, *dashboard_period.STANDING])
 def test_every_alarm_says_where_it_is_mended(name: str):
     (found,) = repairs([(name, NOW, "said", "mend")])
     assert name in PLACES or name.startswith("board-")

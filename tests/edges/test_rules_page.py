@@ -12,11 +12,11 @@ import httpx
 import pytest
 import sqlalchemy as sa
 
-from prioritizer import ruled as settings_ruled
 from prioritizer.access import May, Role, rights_of
 from prioritizer.calibration.maps import Calibration
 from prioritizer.config.settings import Calibration as CalibrationSection
 from prioritizer.config.settings import Settings, Site
+from prioritizer.daemon import settings_in_force as settings_ruled
 from prioritizer.db.accounts import people, sessions
 from prioritizer.db.decisions import activation, calibrations, settings_overrides
 from prioritizer.db.decisions.activation import Decision

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from prioritizer import ruled as settings_ruled
 from prioritizer.config.settings import Monitoring, Ranking, Settings, Site
+from prioritizer.daemon import settings_in_force as settings_ruled
 from prioritizer.db.accounts import audit_log
 from prioritizer.db.accounts.audit_log import Asked
 from prioritizer.db.decisions import settings_overrides

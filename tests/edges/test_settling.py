@@ -13,9 +13,10 @@ import pydicom
 import pytest
 import sqlalchemy as sa
 
-from prioritizer import copies as judged
-from prioritizer import identity_steps
 from prioritizer.clock import utc_now
+from prioritizer.daemon import differing_copies as judged
+from prioritizer.daemon import identity_confirmation
+from prioritizer.daemon.receive import Receive, read_any
 from prioritizer.db.activity import queues
 from prioritizer.db.instances import differing_copies as instances_differing_copies
 from prioritizer.db.instances import joining
@@ -25,7 +26,6 @@ from prioritizer.db.schema import clock_steps
 from prioritizer.db.schema.tables import differing_copies, instances, metadata
 from prioritizer.db.worklist import rows
 from prioritizer.errors import NotAllowed, Transient
-from prioritizer.receive_station import Receive, read_any
 from prioritizer.study import HELD_WORDS, CopyState, Hold
 from tests.edges.ledgers import AT_ONCE, LEASE, POLICY, ledger_fixture, score_next  # noqa: F401
 from tests.edges.spooled import Box, phantom, scored_box  # noqa: F401 - a fixture
@@ -37,7 +37,7 @@ IN_A_MINUTE = timedelta(seconds=60)
 
 
 def settle(box: Box, *, take: bool, study: str = STUDY, shown: str = "") -> str:
-    return identity_steps.settle(box.ledger, box.spool, study, take=take, who="anna", policy=POLICY, quiet=AT_ONCE, shown=shown)
+    return identity_confirmation.settle(box.ledger, box.spool, study, take=take, who="anna", policy=POLICY, quiet=AT_ONCE, shown=shown)
 
 
 def states(box: Box) -> list[str]:
@@ -103,7 +103,7 @@ def test_a_copy_that_comes_at_the_very_moment_is_not_settled_unseen(box: Box, mo
         return genuine(engine, uid)
 
     with monkeypatch.context() as patched:
-        patched.setattr(identity_steps.worklist, "study", study)
+        patched.setattr(identity_confirmation.worklist, "study", study)
         with pytest.raises(NotAllowed, match="something else came since"):
             settle(box, take=take, shown=shown)
     assert states(box) == [CopyState.WAITING, CopyState.WAITING]

@@ -9,14 +9,14 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from prioritizer import standing
 from prioritizer.clock import utc_now
 from prioritizer.config.settings import Destination, Listener, Settings
+from prioritizer.daemon import alarms
+from prioritizer.daemon.alarms import Lasting, Look, Parts
 from prioritizer.db.activity import daemons
 from prioritizer.db.instances import healing
 from prioritizer.db.schema import clock_steps
 from prioritizer.db.worklist import rows
-from prioritizer.standing import Lasting, Look, Parts
 from prioritizer.study import FileFault
 from tests.edges.ledgers import POLICY, film, ledger_fixture, publish, receive, scored, together  # noqa: F401
 from tests.edges.spooled import Box, phantom
@@ -39,7 +39,7 @@ def look(box: Box, **more: object) -> Look:
 
 
 def names(box: Box, lasting: Lasting | None = None, **more: object) -> set[str]:
-    found = standing.found(look(box, **more), lasting or Lasting())
+    found = alarms.found(look(box, **more), lasting or Lasting())
     assert all(": " in alarm.mend for alarm in found)
     return {alarm.name for alarm in found}
 
@@ -47,7 +47,7 @@ def names(box: Box, lasting: Lasting | None = None, **more: object) -> set[str]:
 def test_where_all_is_well_nothing_stands(box: Box):
     receive(box.ledger, film(at=utc_now()))
     assert names(box) == set()
-    assert {judge.__name__ for judge in standing.JUDGES}
+    assert {judge.__name__ for judge in alarms.JUDGES}
 
 
 def test_an_inbox_that_ages(box: Box):
@@ -138,7 +138,7 @@ def test_an_alarm_that_cannot_be_judged_now_is_not_cleared(box: Box, monkeypatch
         raise OSError(5, "EIO")
 
     with monkeypatch.context() as patched:
-        patched.setattr(standing.healing, "faulty", cannot)
+        patched.setattr(alarms.healing, "faulty", cannot)
         chores.alarms()
         assert {"files-missing", "blind"} <= {name for name, *_ in rows.standing_alarms(box.ledger)}
     healing.set_fault(box.ledger, ["1.2.3.1"], FileFault.NONE, utc_now())
@@ -162,7 +162,7 @@ def test_a_reason_in_quarantine_that_cannot_be_read_counts_as_one_to_look_at(box
 
 def test_every_alarm_has_a_name_that_is_cleared_again(box: Box):
     everything = look(box, ready=["x"], parts=Parts(failing={"a": 9}))
-    assert {alarm.name for alarm in standing.found(everything, Lasting())} <= set(standing.NAMES)
+    assert {alarm.name for alarm in alarms.found(everything, Lasting())} <= set(alarms.NAMES)
 
 
 def test_a_daemon_that_was_not_heard_is_told(ledger: sa.Engine):

@@ -11,9 +11,12 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from prioritizer import receive_station, standing
-from prioritizer.chores import Chores
 from prioritizer.clock import utc_now
+from prioritizer.daemon import alarms
+from prioritizer.daemon import receive as daemon_receive
+from prioritizer.daemon.alarms import Parts
+from prioritizer.daemon.receive import Receive
+from prioritizer.daemon.scheduled_jobs import Chores
 from prioritizer.db.instances import healing, retention
 from prioritizer.db.processing import receive as processing_receive
 from prioritizer.db.schema import connect
@@ -22,8 +25,6 @@ from prioritizer.db.worklist import rows as worklist_rows
 from prioritizer.dicom.spool import notices as kinds
 from prioritizer.dicom.spool import spool as spool_module
 from prioritizer.errors import Transient
-from prioritizer.receive_station import Receive
-from prioritizer.standing import Parts
 from prioritizer.study import FileFault
 from tests.edges.ledgers import AT_ONCE, POLICY, ledger_fixture, score_next  # noqa: F401
 from tests.edges.spooled import Box, Well, phantom, scored_box  # noqa: F401 - a fixture
@@ -62,10 +63,10 @@ def not_given(monkeypatch: pytest.MonkeyPatch, folder: Path, error: type[OSError
 def names_of(box: Box, **known: Any) -> set[str]:
     """The alarms an hour later."""
     given: dict[str, Any] = {"ready": [], "parts": Parts(), "failing": {}, "growth": 0.0, "unlisted": 0}
-    look = standing.Look(
+    look = alarms.Look(
         engine=box.ledger, spool=box.spool, settings=box.settings, policy=POLICY, now=utc_now() + timedelta(hours=1), **given | known
     )
-    return {alarm.name for alarm in standing.found(look, standing.Lasting())}
+    return {alarm.name for alarm in alarms.found(look, alarms.Lasting())}
 
 
 def standing_names(box: Box) -> set[str]:
@@ -88,9 +89,9 @@ def test_no_free_connection_makes_no_rebuilt_image_nameless(box: Box) -> None:
     lost(box.ledger)
     held = all_connections(box)
     with pytest.raises(Transient, match="no connection"):
-        receive_station.rebuild(box.ledger, box.spool, set(), POLICY, AT_ONCE, utc_now())
+        daemon_receive.rebuild(box.ledger, box.spool, set(), POLICY, AT_ONCE, utc_now())
     give_back(held)
-    receive_station.rebuild(box.ledger, box.spool, set(), POLICY, AT_ONCE, utc_now())
+    daemon_receive.rebuild(box.ledger, box.spool, set(), POLICY, AT_ONCE, utc_now())
     assert [row.patient_id for row in box.rows()] == ["PHANTOM-0001"]
 
 

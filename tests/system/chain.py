@@ -27,10 +27,11 @@ from numpy.typing import NDArray
 from pynetdicom.association import Association
 from pynetdicom.transport import AssociationSocket
 
-from prioritizer import stations
-from prioritizer.chores import Chores
 from prioritizer.config.policy import policy_of, quiet_of
 from prioritizer.config.settings import Settings
+from prioritizer.daemon import worker as daemon_worker
+from prioritizer.daemon.scheduled_jobs import Chores
+from prioritizer.daemon.worker import DeliverStation, PublishStation, Receive, ScoreStation
 from prioritizer.db.schema import connect
 from prioritizer.db.worklist import rows as worklist_rows
 from prioritizer.dicom.read import sandboxed
@@ -40,7 +41,6 @@ from prioritizer.dicom.spool.part10 import Receipt
 from prioritizer.dicom.spool.spool import Spool
 from prioritizer.inference.bundle import Bundle, open_bundle
 from prioritizer.inference.engine import Outputs
-from prioritizer.stations import DeliverStation, PublishStation, Receive, ScoreStation
 
 PATIENCE_S = 30.0
 _write = os.write
@@ -146,7 +146,7 @@ class Chain:
 
     def run(self) -> None:
         for lease in ("SCORE_LEASE", "PUBLISH_LEASE", "SEND_LEASE"):
-            setattr(stations, lease, timedelta(0))  # what a dead process held is free for the next: its lease has run out
+            setattr(daemon_worker, lease, timedelta(0))  # what a dead process held is free for the next: its lease has run out
         steps = Steps(self.job["kill_at"], self.tell)
         engine = connect.open_ledger(self.job["url"])
         for owner, name in (

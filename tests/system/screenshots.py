@@ -16,10 +16,10 @@ import sqlalchemy as sa
 from PIL import Image
 from playwright.sync_api import Page, expect, sync_playwright
 
-from prioritizer import watching
 from prioritizer.access import Role
 from prioritizer.clock import utc_now
 from prioritizer.config.settings import read_settings
+from prioritizer.daemon import dashboard_period
 from prioritizer.db.accounts import people
 from prioritizer.db.schema.tables import studies as in_ledger
 from prioritizer.db.worklist import feedback, reading
@@ -76,7 +76,7 @@ def furnished(room: Room) -> dict[str, str]:
     # One who calls somebody else: a refusal for the page System.
     stranger = f"RADIOLOGY@127.0.0.1:{room.daemon.port}"
     prioritizer("send", str(phantom(room.folder, 4998)), "--to", stranger, "--from", "DX-ED-1", cwd=room.daemon.folder)
-    watching.watch(engine, read_settings(room.daemon.config), BUNDLE.digest, utc_now())
+    dashboard_period.watch(engine, read_settings(room.daemon.config), BUNDLE.digest, utc_now())
     return {"raised": studies[8], "plain": studies[6], "adult": adult}
 
 

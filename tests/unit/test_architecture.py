@@ -49,12 +49,12 @@ MISPLACED = {"prioritizer/config/policy.py", "prioritizer/config/last_good.py"}
 CATCHES_EVERYTHING = {
     "prioritizer/web/live/change_feed.py": (1, "the one thread that looks for all pages: whatever goes wrong once, it looks again"),
     "prioritizer/dicom/scp/store.py": (1, "the C-STORE handler"),
-    "prioritizer/stations.py": (2, "the loop of a worker, and one result that is built"),
-    "prioritizer/receive_station.py": (1, "one file of a batch"),
-    "prioritizer/chores.py": (1, "one scheduled job"),
-    "prioritizer/copies.py": (2, "one copy that is judged, and one that is put in its place"),
-    "prioritizer/standing.py": (1, "one group of alarms"),
-    "prioritizer/owed.py": (1, "one piece of work that is owed"),
+    "prioritizer/daemon/worker.py": (2, "the loop of a worker, and one result that is built"),
+    "prioritizer/daemon/receive.py": (1, "one file of a batch"),
+    "prioritizer/daemon/scheduled_jobs.py": (1, "one scheduled job"),
+    "prioritizer/daemon/differing_copies.py": (2, "one copy that is judged, and one that is put in its place"),
+    "prioritizer/daemon/alarms.py": (1, "one group of alarms"),
+    "prioritizer/daemon/owed_work.py": (1, "one piece of work that is owed"),
     "prioritizer/contract.py": (1, "the border of every verb"),
     "prioritizer/inference/sandbox.py": (1, "whatever sandboxed work raised is its answer"),
 }
@@ -166,7 +166,7 @@ def fresh(code: str) -> str:
 
 def test_serving_imports_no_torch():
     names = "('torch', 'torchvision', 'timm', 'sklearn', 'scipy', 'matplotlib', 'onnx')"
-    assert fresh(f"import sys, prioritizer.daemon; print([name for name in {names} if name in sys.modules])") == "[]"
+    assert fresh(f"import sys, prioritizer.daemon.daemon; print([name for name in {names} if name in sys.modules])") == "[]"
 
 
 def test_asking_for_help_loads_neither_network_nor_model():

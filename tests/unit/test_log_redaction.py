@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from prioritizer.daemon.log_format import JsonLines
 from prioritizer.errors import Transient
-from prioritizer.logs import JsonLines
 from prioritizer.redaction.exceptions import MAX_FRAMES, trace_of
 from prioritizer.redaction.log_records import Discreet
 
@@ -37,7 +37,7 @@ def raised(depth: int = 0) -> Exception:
 
 
 @pytest.mark.parametrize("formatter", [Discreet("%(levelname)s %(name)s: %(message)s"), JsonLines()], ids=["text", "json"])
-@pytest.mark.parametrize("name", ["prioritizer.stations", "PIL.Image", "py.warnings", "asyncio", "sqlalchemy.engine"])
+@pytest.mark.parametrize("name", ["prioritizer.daemon.worker", "PIL.Image", "py.warnings", "asyncio", "sqlalchemy.engine"])
 def test_an_exception_is_logged_as_type_and_place(formatter: logging.Formatter, name: str):
     stream = io.StringIO()
     handler = logging.StreamHandler(stream)
@@ -48,7 +48,7 @@ def test_an_exception_is_logged_as_type_and_place(formatter: logging.Formatter, 
     log.error("it failed", exc_info=error)
     log.error("it failed: %s", error)
     log.error(error)
-    log.error("told: %s", [MARK] if name != "prioritizer.stations" else "a sentence of ours", stack_info=True)
+    log.error("told: %s", [MARK] if name != "prioritizer.daemon.worker" else "a sentence of ours", stack_info=True)
     log.handlers, log.propagate = [], True
     said = stream.getvalue()
     assert MARK not in said
@@ -57,7 +57,9 @@ def test_an_exception_is_logged_as_type_and_place(formatter: logging.Formatter, 
 
 
 def test_a_sentence_of_ours_is_logged_as_it_is():
-    record = logging.makeLogRecord({"name": "prioritizer.stations", "msg": "%s: %s", "args": ("pacs", Transient("pacs cannot be reached"))})
+    record = logging.makeLogRecord(
+        {"name": "prioritizer.daemon.worker", "msg": "%s: %s", "args": ("pacs", Transient("pacs cannot be reached"))}
+    )
     assert json.loads(JsonLines().format(record))["said"] == "pacs: pacs cannot be reached"
     record = logging.makeLogRecord({"name": "prioritizer", "msg": "%(one)s studies", "args": {"one": 3}})
     assert Discreet("%(message)s").format(record) == "3 studies"

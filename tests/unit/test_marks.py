@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from prioritizer.daemon.worker import mark_words
 from prioritizer.ranking.deadlines import Band, Stage
-from prioritizer.stations import mark_words
 
 
 @pytest.mark.parametrize("stage", [Stage.PILOT, Stage.ACTIVE])

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from prioritizer.daemon.owed_work import Owed
 from prioritizer.errors import Transient
-from prioritizer.owed import Owed
 
 
 def failing(times: int, done: list[str], name: str = "re-rank"):

@@ -11,13 +11,13 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 from prioritizer.clock import utc_now
+from prioritizer.daemon.dashboard_period import LATEST
+from prioritizer.daemon.listener_process import GAUGES
 from prioritizer.db.activity import monitoring, queues
 from prioritizer.db.activity.queues import TO_SCORE
 from prioritizer.db.worklist import rows as worklist_rows
 from prioritizer.errors import Transient
-from prioritizer.listening import GAUGES
 from prioritizer.monitoring.dashboard import NAMES
-from prioritizer.watching import LATEST
 from prioritizer.web.http.context import SpoolRoom
 
 TELLING = frozenset({"raised", "not_raised", "confirmed", "not_confirmed", "missed"})

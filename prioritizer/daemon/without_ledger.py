@@ -6,12 +6,12 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from prioritizer.config.policy import policy_of
 from prioritizer.config.settings import Settings
+from prioritizer.daemon.settings_in_force import in_force_for
 from prioritizer.db.decisions import calibrations
 from prioritizer.db.in_force.calibration import InForce
 from prioritizer.db.schema import connect, migrations
 from prioritizer.errors import CalibrationChanged, PrioritizerError
 from prioritizer.inference.bundle import Bundle
-from prioritizer.ruled import in_force_for
 
 NO_LEDGER = "no ledger here"
 

@@ -9,11 +9,11 @@ from pathlib import Path
 
 from prioritizer.config import last_good
 from prioritizer.config.settings import Settings
+from prioritizer.daemon.listener_process import ListenerProcess, listener_settings
+from prioritizer.daemon.log_format import set_up_logging
 from prioritizer.dicom.spool.lock import hold_spool
 from prioritizer.dicom.standard.contexts import SYNTAX_BY_UID
 from prioritizer.errors import ConfigError
-from prioritizer.listening import ListenerProcess, listener_settings
-from prioritizer.logs import set_up_logging
 
 log = logging.getLogger(__name__)
 
@@ -27,7 +27,7 @@ def serve(settings: Settings, config_file: Path | None, fault: ConfigError | Non
         listener = ListenerProcess(listener_settings(settings, tuple(SYNTAX_BY_UID)))
         listener.start()
         try:
-            from prioritizer.daemon import Daemon
+            from prioritizer.daemon.daemon import Daemon
 
             Daemon(settings, config_file, fault=fault, listener=listener).run()
         finally:

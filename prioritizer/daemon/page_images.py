@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from prioritizer.darkroom import SandboxedDarkroom
+from prioritizer.daemon.rendering import SandboxedDarkroom
 from prioritizer.dicom.spool.spool import Spool
 from prioritizer.errors import NotFound, Unprocessable
 from prioritizer.imaging.heatmap import heat_layer

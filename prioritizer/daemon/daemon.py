@@ -25,15 +25,22 @@ import sdnotify
 import sqlalchemy as sa
 from apscheduler.schedulers.background import BackgroundScheduler
 
-from prioritizer import __version__, identity_steps, ruled, watching
+from prioritizer import __version__
 from prioritizer.access import Role
 from prioritizer.calibration.threshold import ThresholdWish
-from prioritizer.chores import NO_ANSWER, Chores
 from prioritizer.clock import utc_now
 from prioritizer.config import last_good
 from prioritizer.config.policy import policy_of, quiet_of
 from prioritizer.config.settings import Settings, read_settings
-from prioritizer.darkroom import SandboxedDarkroom
+from prioritizer.daemon import dashboard_period, identity_confirmation, settings_in_force
+from prioritizer.daemon.alarms import Parts
+from prioritizer.daemon.listener_process import SILENT_S, ListenerProcess, listener_settings, peer_rules
+from prioritizer.daemon.metrics import LedgerCollector, exposition
+from prioritizer.daemon.owed_work import Owed
+from prioritizer.daemon.page_images import Lightbox
+from prioritizer.daemon.rendering import SandboxedDarkroom
+from prioritizer.daemon.scheduled_jobs import NO_ANSWER, Chores
+from prioritizer.daemon.worker import Deaths, DeliverStation, PublishStation, Receive, ScoreStation, Station
 from prioritizer.db.accounts import people
 from prioritizer.db.activity import daemons
 from prioritizer.db.decisions import calibrations
@@ -48,21 +55,15 @@ from prioritizer.dicom.scu.sender import Destination, Sender
 from prioritizer.dicom.spool.spool import Spool
 from prioritizer.dicom.standard.contexts import SYNTAX_BY_UID
 from prioritizer.errors import CalibrationChanged, ConfigError, ModelError, Transient
-from prioritizer.figures import LedgerCollector, exposition
 from prioritizer.file_scoring.upload import AT_ONCE, Trial, trial_room
 from prioritizer.inference import bundle_card
 from prioritizer.inference.bundle import Bundle, open_bundle
 from prioritizer.inference.sandbox import ChildDied, Sandbox
 from prioritizer.inference.worker import EngineProcess
-from prioritizer.lightbox import Lightbox
-from prioritizer.listening import SILENT_S, ListenerProcess, listener_settings, peer_rules
-from prioritizer.owed import Owed
 from prioritizer.ranking.deadlines import Policy, Stage
 from prioritizer.recalibration import threshold_proposal
 from prioritizer.selfcheck import doctor
 from prioritizer.simulation import settings_effect
-from prioritizer.standing import Parts
-from prioritizer.stations import Deaths, DeliverStation, PublishStation, Receive, ScoreStation, Station
 from prioritizer.web.app import page_app
 from prioritizer.web.http.context import Page, Proved, SpoolRoom
 from prioritizer.web.server import WebServer
@@ -88,7 +89,7 @@ class Daemon:
     ) -> None:
         self.settings, self.config_file, self.fault = settings, config_file, fault
         self.engine: sa.Engine = connect.open_ledger(settings.database_url)
-        self.in_force = ruled.InForce(self.engine, lambda: self.settings)
+        self.in_force = settings_in_force.InForce(self.engine, lambda: self.settings)
         self.spool = Spool(settings.spool_folder)
         self.listener = listener or ListenerProcess(listener_settings(settings, tuple(SYNTAX_BY_UID)))
         self.bundle: Bundle | None = None
@@ -336,8 +337,8 @@ class Daemon:
     def _judge_ruling(self) -> None:
         """A ruling that does not go with this configuration is set aside in every transaction; here it is said, with who mends it."""
         found = holding(self.engine, self._policy())
-        alarm = ruled.alarm_of(found, self.settings)
-        housekeeping.stand(self.engine, (ruled.SET_ASIDE,), [alarm] if alarm else [], utc_now())
+        alarm = settings_in_force.alarm_of(found, self.settings)
+        housekeeping.stand(self.engine, (settings_in_force.SET_ASIDE,), [alarm] if alarm else [], utc_now())
         self.in_force.forget()
         if alarm:
             log.error("%s. The configuration alone holds", found.fault, extra={"event": "ruling-set-aside"})
@@ -433,7 +434,7 @@ class Daemon:
     def _settle_identity(self, study_uid: str, take: bool, who: str, shown: str) -> str:
         """A person's word on whose study it is."""
         policy, quiet = self._policy(), quiet_of(self.settings)
-        return identity_steps.settle(self.engine, self.spool, study_uid, take=take, who=who, policy=policy, quiet=quiet, shown=shown)
+        return identity_confirmation.settle(self.engine, self.spool, study_uid, take=take, who=who, policy=policy, quiet=quiet, shown=shown)
 
     def _examine(self, name: str, send: bool) -> list[Proved]:
         """Walk the way to a destination, or with any other name to our own listener."""
@@ -481,7 +482,7 @@ class Daemon:
             card=self._card,
             conformance=conformance.statement,
             examine=self._examine,
-            board=lambda name: watching.told(self.engine, self.settings, self._policy().bundle_digest, name, utc_now()),
+            board=lambda name: dashboard_period.told(self.engine, self.settings, self._policy().bundle_digest, name, utc_now()),
             scale=lambda: self.bundle.saliency_scale if self.bundle else 1.0,
         )
         web = self.settings.web

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from prioritizer.clock import Clock, utc_now
 from prioritizer.config.policy import policy_of, rules_of
 from prioritizer.config.settings import Settings
+from prioritizer.daemon.receive import Receive, read_arrival
 from prioritizer.db.in_force import local_calibration
 from prioritizer.db.in_force.settings import holding
 from prioritizer.db.instances.healing import FILE_MISSING
@@ -41,7 +42,6 @@ from prioritizer.inference.bundle import Bundle
 from prioritizer.inference.engine import Outputs
 from prioritizer.inference.sandbox import ChildDied
 from prioritizer.ranking.deadlines import Band, Policy, Stage
-from prioritizer.receive_station import Receive, read_arrival
 from prioritizer.scope import header_rules
 from prioritizer.scope.header_rules import PopulationRule, Verdict
 from prioritizer.study import DeliveryState, InstanceState, Logit, Probability, Score

@@ -21,6 +21,7 @@ import sqlalchemy as sa
 
 from prioritizer import patient_identity
 from prioritizer.clock import Clock, utc_now
+from prioritizer.daemon.retries import Retries
 from prioritizer.db.instances import differing_copies
 from prioritizer.db.instances.differing_copies import Held
 from prioritizer.db.processing import receive
@@ -31,7 +32,6 @@ from prioritizer.errors import NotAllowed, Transient, Unprocessable
 from prioritizer.inference.sandbox import ChildDied
 from prioritizer.patient_identity import particulars_of
 from prioritizer.ranking.deadlines import Policy
-from prioritizer.retries import Retries
 from prioritizer.scope.header_rules import may_be_a_radiograph, same_facts
 from prioritizer.study import names_a_study, study_instance_uid
 

@@ -12,8 +12,8 @@ from datetime import UTC, datetime, timedelta
 
 import sqlalchemy as sa
 
-from prioritizer import ruled
 from prioritizer.config.settings import Settings
+from prioritizer.daemon import settings_in_force
 from prioritizer.db.activity import queues
 from prioritizer.db.decisions import calibrations
 from prioritizer.db.in_force.settings import holding
@@ -211,7 +211,7 @@ def _of_parts(look: Look, lasting: Lasting) -> Iterator[Alarm]:
     fault = calibrations.applying(look.engine, look.policy).fault
     said = f"{fault}: nothing is scored or moved up with it"
     yield from _alarm(fault, "calibration-changed", said, ADMINISTRATOR, CalibrationChanged.mend)
-    set_aside = ruled.alarm_of(holding(look.engine, look.policy), look.settings)
+    set_aside = settings_in_force.alarm_of(holding(look.engine, look.policy), look.settings)
     if set_aside is not None:
         yield set_aside
 

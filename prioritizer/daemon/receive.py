@@ -18,7 +18,8 @@ from typing import Any
 import sqlalchemy as sa
 
 from prioritizer.clock import Clock, utc_now
-from prioritizer.copies import Compare, Copies
+from prioritizer.daemon.differing_copies import Compare, Copies
+from prioritizer.daemon.retries import Retries
 from prioritizer.db.instances import differing_copies
 from prioritizer.db.processing import receive
 from prioritizer.db.processing.receive import NOT_STORED, NOT_TAKEN, Arrival, Quiet, is_of_the_values
@@ -28,7 +29,6 @@ from prioritizer.dicom.spool.part10 import read_receipt
 from prioritizer.dicom.spool.spool import Spool
 from prioritizer.errors import Contended
 from prioritizer.ranking.deadlines import Policy
-from prioritizer.retries import Retries
 from prioritizer.study import Hold
 
 log = logging.getLogger(__name__)

@@ -11,10 +11,13 @@ from typing import Protocol
 
 import sqlalchemy as sa
 
-from prioritizer import standing, watching
 from prioritizer.clock import utc_now
 from prioritizer.config.policy import policy_of, quiet_of
 from prioritizer.config.settings import Settings
+from prioritizer.daemon import alarms as daemon_alarms
+from prioritizer.daemon import dashboard_period
+from prioritizer.daemon.alarms import Lasting, Parts
+from prioritizer.daemon.receive import rebuild
 from prioritizer.db.accounts import sessions
 from prioritizer.db.in_force.settings import holding
 from prioritizer.db.instances import differing_copies, healing, retention
@@ -26,8 +29,6 @@ from prioritizer.dicom.read import attributes
 from prioritizer.dicom.spool.spool import Spool
 from prioritizer.errors import Transient
 from prioritizer.ranking.deadlines import Policy, Stage
-from prioritizer.receive_station import rebuild
-from prioritizer.standing import Lasting, Parts
 from prioritizer.study import FileFault
 
 log = logging.getLogger(__name__)
@@ -242,12 +243,12 @@ class Chores:
 
     def watch(self) -> None:
         """The board again, and its alarms."""
-        found = watching.watch(self._engine, self._settings(), self._policy().bundle_digest, utc_now())
-        housekeeping.stand(self._engine, watching.STANDING, found, utc_now())
+        found = dashboard_period.watch(self._engine, self._settings(), self._policy().bundle_digest, utc_now())
+        housekeeping.stand(self._engine, dashboard_period.STANDING, found, utc_now())
 
     def alarms(self) -> None:
         """Set and clear what an operator must know, each with its age, who acts, and what they do first."""
-        look = standing.Look(
+        look = daemon_alarms.Look(
             engine=self._engine,
             spool=self._spool,
             settings=self._settings(),
@@ -259,5 +260,5 @@ class Chores:
             growth=self._growth,
             now=utc_now(),
         )
-        found = standing.found(look, self._lasting)
-        housekeeping.stand(self._engine, standing.judged(found, look), found, utc_now())
+        found = daemon_alarms.found(look, self._lasting)
+        housekeeping.stand(self._engine, daemon_alarms.judged(found, look), found, utc_now())

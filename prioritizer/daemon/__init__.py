@@ -1,0 +1,1 @@
+"""`serve`: the daemon, its workers and scheduled jobs."""

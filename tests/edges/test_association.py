@@ -291,7 +291,7 @@ def _drip(peer: RawPeer, sent: bytes, step: int) -> str:
 def test_what_send_reports_names_the_peer(capsys: pytest.CaptureFixture[str], tmp_path: Path):
     from rich.console import Console
 
-    from prioritizer.sending import send_paths
+    from prioritizer.cli.send import send_paths
 
     (tmp_path / "a.dcm").write_bytes(phantom_file(PhantomPatient(number=5, taken_at=datetime(2026, 3, 4, tzinfo=UTC), rows=16, columns=16)))
     out = Console(width=300)

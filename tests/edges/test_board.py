@@ -17,8 +17,8 @@ import sqlalchemy as sa
 from prometheus_client.parser import text_string_to_metric_families
 from rich.console import Console
 
-from prioritizer import cli_room
 from prioritizer.access import Role
+from prioritizer.cli import reading as cli_reading
 from prioritizer.config.settings import AlarmRule, Monitoring, Settings, Web
 from prioritizer.daemon import dashboard_period
 from prioritizer.daemon.dashboard_period import Period
@@ -137,8 +137,8 @@ def test_page_and_terminal_tell_of_those_that_wait(ledger: sa.Engine, monkeypatc
     assert "3.0 d" in text
     assert "from before these days" in text
     paper = io.StringIO()
-    monkeypatch.setattr(cli_room, "out", Console(file=paper, width=120))
-    cli_room.show_board(latest(ledger))
+    monkeypatch.setattr(cli_reading, "out", Console(file=paper, width=120))
+    cli_reading.show_board(latest(ledger))
     assert "not read yet" in paper.getvalue()
     assert "4320" in paper.getvalue()
 

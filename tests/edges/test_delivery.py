@@ -18,7 +18,7 @@ from pydicom import uid
 from pynetdicom import AE, evt
 from rich.console import Console
 
-from prioritizer import listing
+from prioritizer.cli import print_worklist
 from prioritizer.config.settings import Settings
 from prioritizer.daemon.worker import DeliverStation, PublishStation
 from prioritizer.db.activity import queues
@@ -383,8 +383,8 @@ def test_status_and_why_say_that_a_study_has_no_result_and_why(ledger: sa.Engine
         tx.exec_driver_sql("UPDATE studies SET not_before = NULL")
     assert station.step()
     out = Console(width=400)
-    listing.show_status(ledger, Settings(), as_json=False, out=out)
-    listing.show_why(ledger, "1.2.3", as_json=False, out=out)
+    print_worklist.show_status(ledger, Settings(), as_json=False, out=out)
+    print_worklist.show_why(ledger, "1.2.3", as_json=False, out=out)
     told = capsys.readouterr().out
     assert "no result   1.2.3: its result object could not be built: the source image has no valid Study Instance UID" in told
     assert "\nno result: its result object could not be built" in told

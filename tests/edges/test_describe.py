@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from prioritizer.cli import app
+from prioritizer.cli.app import app
 from prioritizer.imaging import preprocessing
 from prioritizer.learning.cohorts import duplicates, splits
 from prioritizer.learning.cohorts.labelled_image import LabelledImage

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import typer
 
-from prioritizer.cli import app
+from prioritizer.cli.app import app
 from prioritizer.daemon import alarms
 from prioritizer.dicom import conformance
 from prioritizer.dicom.standard import contexts
@@ -55,7 +55,7 @@ def test_every_link_in_the_documents_leads_somewhere() -> None:
 
 
 def test_the_exit_codes_of_the_readme_are_those_of_the_command_line() -> None:
-    from prioritizer.contract import EXIT_CODES
+    from prioritizer.cli.exit_codes import EXIT_CODES
 
     readme = (ROOT / "README.md").read_text()
     assert {code for _, code in EXIT_CODES} == {3, 4, 5, 6}

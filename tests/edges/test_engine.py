@@ -147,7 +147,7 @@ def test_golden_saliency_of_another_network_fails_the_self_test(bundle: Bundle, 
 
 
 def test_serving_imports_no_torch() -> None:
-    code = "import sys, prioritizer.daemon.daemon, prioritizer.cli, prioritizer.inference.worker; print('torch' in sys.modules)"
+    code = "import sys, prioritizer.daemon.daemon, prioritizer.cli.app, prioritizer.inference.worker; print('torch' in sys.modules)"
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert told.stdout.strip() == "False"
 

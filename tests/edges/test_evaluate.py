@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from prioritizer.cli import app
+from prioritizer.cli.app import app
 from prioritizer.errors import ConfigError, NotFound
 from prioritizer.inference.bundle import default_folder
 from prioritizer.learning.evaluation.compare import Comparison, compare

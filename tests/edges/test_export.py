@@ -162,7 +162,7 @@ def test_a_network_without_a_closed_form_is_not_exported(tmp_path: Path):
 def test_a_statement_is_begun_with_the_figures_of_this_run_and_waits_for_a_person(folder: Path, run: Path, tmp_path: Path):
     from typer.testing import CliRunner
 
-    from prioritizer.cli import app
+    from prioritizer.cli.app import app
 
     target = tmp_path / "statement.toml"
     asked = ["export", str(run), "--data", str(folder)]

@@ -11,9 +11,9 @@ import sqlalchemy as sa
 from rich.console import Console
 from typer.testing import CliRunner
 
-from prioritizer import listing
 from prioritizer.access import Role
-from prioritizer.cli import app
+from prioritizer.cli import print_worklist
+from prioritizer.cli.app import app
 from prioritizer.config.settings import Settings
 from prioritizer.db.activity import queues, senders
 from prioritizer.db.processing import score
@@ -244,6 +244,6 @@ def test_what_is_given_up_is_named_and_never_everything_at_once():
 def test_the_status_says_where_its_lists_are_cut(ledger: sa.Engine):
     failed(ledger, *(f"1.2.{number}" for number in range(22)))
     out = StringIO()
-    listing.show_status(ledger, Settings(), as_json=False, out=Console(file=out, width=200))
+    print_worklist.show_status(ledger, Settings(), as_json=False, out=Console(file=out, width=200))
     assert out.getvalue().count("not scored  1.2.") == 20
     assert "the newest 20 of 22 images that could not be scored" in out.getvalue()

@@ -13,8 +13,8 @@ from typing import Any
 import pydicom
 import pytest
 
-from prioritizer import listing
 from prioritizer.access import Role
+from prioritizer.cli import print_worklist
 from prioritizer.clock import utc_now
 from prioritizer.daemon import differing_copies as judged
 from prioritizer.daemon.receive import read_any
@@ -153,7 +153,7 @@ def test_the_mark_of_a_page_holds_nothing_that_came_while_it_was_drawn(box: Box,
 def test_the_mark_of_the_list_holds_nothing_that_came_while_it_was_made(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
     box.stored(phantom(1, **RIGHT))
     box.receive()
-    before, genuine = differing_copies.mark_of(box.ledger, STUDY), listing.side_by_side
+    before, genuine = differing_copies.mark_of(box.ledger, STUDY), print_worklist.side_by_side
 
     def made(*rest: Any) -> Any:
         found = genuine(*rest)
@@ -171,8 +171,8 @@ def test_the_mark_of_the_list_holds_nothing_that_came_while_it_was_made(box: Box
         thread.join()
         return genuine(*rest)
 
-    monkeypatch.setattr(listing, "side_by_side", aside)
-    (doubt,) = listing.as_listed(box.ledger)
+    monkeypatch.setattr(print_worklist, "side_by_side", aside)
+    (doubt,) = print_worklist.as_listed(box.ledger)
     assert differing_copies.mark_of(box.ledger, STUDY) != before
     assert doubt["shown"] == before
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from prioritizer.cli import app
+from prioritizer.cli.app import app
 
 
 @pytest.mark.parametrize(

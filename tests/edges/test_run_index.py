@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from prioritizer import cli
+from prioritizer.cli import app
 from prioritizer.errors import NotFound
 from prioritizer.learning.training import run_index
 from prioritizer.learning.training.journal import Epoch, Journal
@@ -68,7 +68,7 @@ def test_a_run_that_is_being_trained_says_so(root: Path) -> None:
 
 
 def test_the_page_holds_the_table_and_the_curves_of_each_and_says_what_they_are_not(root: Path, tmp_path: Path) -> None:
-    answer = CliRunner().invoke(cli.app, ["runs", str(root), "--report", str(tmp_path / "runs.html"), "--json"])
+    answer = CliRunner().invoke(app.app, ["runs", str(root), "--report", str(tmp_path / "runs.html"), "--json"])
     assert answer.exit_code == 0, answer.output
     told = json.loads(answer.stdout)
     assert [(one["name"], one["kept"], one["select_auc"]) for one in told] == [("a", 2, 0.95), ("b", 1, 0.8), ("c", None, None)]

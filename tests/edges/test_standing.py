@@ -166,7 +166,7 @@ def test_every_alarm_has_a_name_that_is_cleared_again(box: Box):
 
 
 def test_a_daemon_that_was_not_heard_is_told(ledger: sa.Engine):
-    from prioritizer.listing import daemon_words
+    from prioritizer.cli.print_worklist import daemon_words
 
     assert "no daemon runs" in daemon_words(ledger)
     daemons.beat(ledger, "host:1", "d", "/spool")

@@ -14,7 +14,7 @@ import pytest
 import sqlalchemy as sa
 from typer.testing import CliRunner, Result
 
-from prioritizer.cli import app
+from prioritizer.cli.app import app
 from prioritizer.config.settings import Settings, Store
 from prioritizer.db.schema import connect, migrations
 from prioritizer.db.schema.tables import instances, scores, studies

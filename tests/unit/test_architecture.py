@@ -55,7 +55,7 @@ CATCHES_EVERYTHING = {
     "prioritizer/daemon/differing_copies.py": (2, "one copy that is judged, and one that is put in its place"),
     "prioritizer/daemon/alarms.py": (1, "one group of alarms"),
     "prioritizer/daemon/owed_work.py": (1, "one piece of work that is owed"),
-    "prioritizer/contract.py": (1, "the border of every verb"),
+    "prioritizer/cli/exit_codes.py": (1, "the border of every verb"),
     "prioritizer/inference/sandbox.py": (1, "whatever sandboxed work raised is its answer"),
 }
 
@@ -171,12 +171,12 @@ def test_serving_imports_no_torch():
 
 def test_asking_for_help_loads_neither_network_nor_model():
     names = "('pynetdicom', 'openvino', 'sqlalchemy', 'fastapi', 'torch')"
-    assert fresh(f"import sys, prioritizer.cli; print([name for name in {names} if name in sys.modules])") == "[]"
+    assert fresh(f"import sys, prioritizer.cli.app; print([name for name in {names} if name in sys.modules])") == "[]"
 
 
 def test_the_list_on_a_terminal_waits_for_no_dicom_library():
     names = "('pydicom', 'pynetdicom', 'openvino', 'fastapi', 'torch')"
-    assert fresh(f"import sys, prioritizer.listing; print([name for name in {names} if name in sys.modules])") == "[]"
+    assert fresh(f"import sys, prioritizer.cli.print_worklist; print([name for name in {names} if name in sys.modules])") == "[]"
 
 
 def test_there_is_no_corner_for_everything():

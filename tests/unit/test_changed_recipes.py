@@ -59,7 +59,7 @@ def test_every_key_of_every_recipe_has_a_meaning_and_is_taken_by_set() -> None:
 def test_the_recipes_are_listed_and_shown_by_verbs() -> None:
     from typer.testing import CliRunner
 
-    from prioritizer.cli import app
+    from prioritizer.cli.app import app
 
     listed = CliRunner().invoke(app, ["recipes", "list", "--json"])
     assert {one["name"] for one in json.loads(listed.stdout)["recipes"]} == set(shipped_names())

@@ -15,10 +15,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
+from prioritizer.cli.init import Answers, title_at_host, write_configuration
 from prioritizer.config.settings import UNNAMED, Settings, read_settings
 from prioritizer.config.template import TABLES, configuration_text
 from prioritizer.errors import ConfigError
-from prioritizer.initialise import Answers, title_at_host, write_configuration
 from prioritizer.ranking.deadlines import Stage
 
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -315,7 +315,7 @@ def test_a_pacs_that_is_not_understood_is_answered_with_an_example(text: str):
 
 
 def test_init_keeps_the_data_of_a_service_in_its_state_folder(tmp_path: Path) -> None:
-    from prioritizer.initialise import data_beside
+    from prioritizer.cli.init import data_beside
 
     assert data_beside(Path("/etc/prioritizer/prioritizer.toml")) == Path("/var/lib/prioritizer")
     assert data_beside(tmp_path / "prioritizer.toml") == Path("var")

@@ -111,7 +111,7 @@ def test_whatever_speaks_on_standard_error_of_the_daemon_names_no_patient(form: 
 def test_a_fault_that_a_verb_meets_is_told_without_its_text(capsys: pytest.CaptureFixture[str]):
     import typer
 
-    from prioritizer.contract import verb
+    from prioritizer.cli.exit_codes import verb
 
     @verb
     def serve() -> None:

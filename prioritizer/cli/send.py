@@ -9,10 +9,10 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import track
 
+from prioritizer.cli.init import title_at_host
 from prioritizer.dicom.scu.send_files import send_files
 from prioritizer.dicom.scu.sender import Destination
 from prioritizer.file_scoring.score import files_of
-from prioritizer.initialise import title_at_host
 
 
 def send_paths(paths: list[Path], to: str, calling: str, *, as_json: bool, out: Console, talk: Console) -> bool:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from prioritizer.cli_options import AsJson
-from prioritizer.contract import out, print_json, talk, verb
+from prioritizer.cli.exit_codes import out, print_json, talk, verb
+from prioritizer.cli.options import AsJson
 
 if TYPE_CHECKING:
     from prioritizer.learning.cohorts.labelled_image import Cohort

@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 
-from prioritizer.cli_options import AsJson, ConfigFile, in_force_of, settings_of
+from prioritizer.cli.exit_codes import out, print_json, talk, verb
+from prioritizer.cli.options import AsJson, ConfigFile, in_force_of, settings_of
 from prioritizer.clock import utc_now
-from prioritizer.contract import out, print_json, talk, verb
 
 app = typer.Typer()
 
@@ -73,7 +73,7 @@ def simulate(
     if as_json:
         print_json(wording.facts(outcome))
     else:
-        from prioritizer.simulation_listing import show
+        from prioritizer.cli.print_simulation import show
 
         show(outcome, out)
 

@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from prioritizer import __version__, cli_identity, cli_learning, cli_people, cli_room, cli_rules, cli_simulation, cli_site
-from prioritizer.cli_options import STANDARD_FILES, AsJson, ConfigFile, Reader, in_force_of, ledger_of, settings_of
+from prioritizer import __version__
+from prioritizer.cli import accounts, calibration, identity, settings_overrides, simulate, training
+from prioritizer.cli import reading as cli_reading
+from prioritizer.cli.exit_codes import out, print_proofs, talk, verb
+from prioritizer.cli.options import STANDARD_FILES, AsJson, ConfigFile, Reader, in_force_of, ledger_of, settings_of
 from prioritizer.clock import utc_now
-from prioritizer.contract import out, print_proofs, talk, verb
 from prioritizer.errors import ConfigError, NotFound
 
 if TYPE_CHECKING:
@@ -27,13 +29,13 @@ HELP = """Orders a chest radiograph reading worklist by calibrated risk, under a
 
 First steps: prioritizer init  ->  prioritizer check  ->  prioritizer serve, and in another window  prioritizer demo."""
 app = typer.Typer(help=HELP, no_args_is_help=True, add_completion=True, pretty_exceptions_enable=False, rich_markup_mode="rich")
-app.add_typer(cli_learning.app)
-app.add_typer(cli_site.app)
-app.add_typer(cli_rules.app)
-app.add_typer(cli_people.app)
-app.add_typer(cli_simulation.app)
-app.add_typer(cli_room.app)
-app.add_typer(cli_identity.app)
+app.add_typer(training.app)
+app.add_typer(calibration.app)
+app.add_typer(settings_overrides.app)
+app.add_typer(accounts.app)
+app.add_typer(simulate.app)
+app.add_typer(cli_reading.app)
+app.add_typer(identity.app)
 
 
 def policy_for(settings: Settings) -> Policy:
@@ -115,7 +117,7 @@ def init(
     data: Annotated[Path | None, typer.Option(help="Folder for everything that is kept.")] = None,
 ) -> None:
     """Write a commented configuration. Asks for what is not given, on a terminal."""
-    from prioritizer.initialise import Answers, data_beside, write_configuration
+    from prioritizer.cli.init import Answers, data_beside, write_configuration
 
     def ask(given: Any, question: str, default: str) -> str:
         if given is not None:
@@ -150,30 +152,32 @@ def worklist(
     limit: Annotated[int, typer.Option(min=1, max=10000)] = 100,
 ) -> None:
     """The reading worklist, in the order to read it."""
-    from prioritizer import listing
+    from prioritizer.cli import print_worklist
     from prioritizer.daemon.settings_in_force import in_force_for
 
     engine, configured = ledger_of(config)
     if why is not None:
-        listing.show_why(engine, why, as_json=as_json, out=out)
+        print_worklist.show_why(engine, why, as_json=as_json, out=out)
         return
     if view not in ("open", "expired", "read"):
         raise typer.BadParameter(f"{view!r} is none of open, expired, read", param_hint="--view")
     if watch:
-        listing.watch(engine, configured, fifo=fifo, view=view, limit=limit)
+        print_worklist.watch(engine, configured, fifo=fifo, view=view, limit=limit)
         return
     settings = in_force_for(engine, configured)
-    listing.show(engine, settings, fifo=fifo, view=view, limit=limit, form="json" if as_json else "csv" if as_csv else "table", out=out)
+    print_worklist.show(
+        engine, settings, fifo=fifo, view=view, limit=limit, form="json" if as_json else "csv" if as_csv else "table", out=out
+    )
 
 
 @app.command()
 @verb
 def status(config: ConfigFile = None, as_json: AsJson = False) -> None:
     """What needs a person: alarms, failed images, results not sent, refusals with the TOML that would admit the peer."""
-    from prioritizer import listing
+    from prioritizer.cli import print_worklist
 
     engine, settings = in_force_of(config)
-    listing.show_status(engine, settings, as_json=as_json, out=out)
+    print_worklist.show_status(engine, settings, as_json=as_json, out=out)
 
 
 @app.command()
@@ -306,7 +310,7 @@ def send(
     as_json: AsJson = False,
 ) -> None:
     """Send DICOM files by C-STORE, like a small modality. Exit 1 when any was refused."""
-    from prioritizer.sending import send_paths
+    from prioritizer.cli.send import send_paths
 
     if not send_paths(paths, to, calling, as_json=as_json, out=out, talk=talk):
         raise typer.Exit(1)
@@ -321,7 +325,7 @@ def demo(
     keep: Annotated[Path, typer.Option(help="Folder for the overlays that came back.")] = Path("demo-results"),
 ) -> None:
     """Send phantom radiographs into a running daemon over real C-STORE and show the list and what the PACS got."""
-    from prioritizer.demo import run_demo
+    from prioritizer.cli.demo import run_demo
 
     engine, settings = ledger_of(config)
     if not run_demo(engine, settings, studies=studies, pacs_port=pacs_port, keep=keep, out=out, talk=talk):

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from prioritizer import cli_data
-from prioritizer.cli_options import AsJson
-from prioritizer.contract import out, print_json, talk, verb
+from prioritizer.cli import data as cli_data
+from prioritizer.cli.exit_codes import out, print_json, talk, verb
+from prioritizer.cli.options import AsJson
 
 if TYPE_CHECKING:
     from prioritizer.learning.evaluation.trials import Asked

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from prioritizer.cli_options import AsJson, ConfigFile, ledger_of, rules_of
+from prioritizer.cli.exit_codes import out, print_json, talk, verb
+from prioritizer.cli.options import AsJson, ConfigFile, ledger_of, rules_of
 from prioritizer.clock import utc_now
-from prioritizer.contract import out, print_json, talk, verb
 from prioritizer.ranking.deadlines import Stage
 
 if TYPE_CHECKING:
@@ -45,20 +45,23 @@ def show(
     as_json: AsJson = False,
 ) -> None:
     """What is configured, what is ruled, what is in force, and every ruling; or one of them."""
-    from prioritizer import ruling_listing
+    from prioritizer.cli import print_settings_overrides
     from prioritizer.db.decisions import settings_overrides
     from prioritizer.db.in_force.settings import holding
 
     engine, settings, policy = _site(config)
     if number is not None:
         row = settings_overrides.find(engine, number)
-        print_json(ruling_listing.as_json(row)) if as_json else ruling_listing.show_one(row, out)
+        print_json(print_settings_overrides.as_json(row)) if as_json else print_settings_overrides.show_one(row, out)
         return
     holds, rows = holding(engine, policy), settings_overrides.listed(engine)
     if as_json:
-        print_json(ruling_listing.in_force_as_json(settings, holds) | {"rulings": [ruling_listing.as_json(row) for row in rows]})
+        print_json(
+            print_settings_overrides.in_force_as_json(settings, holds)
+            | {"rulings": [print_settings_overrides.as_json(row) for row in rows]}
+        )
     else:
-        ruling_listing.show_list(settings, holds, rows, out)
+        print_settings_overrides.show_list(settings, holds, rows, out)
 
 
 @rules.command()
@@ -76,7 +79,7 @@ def propose(
     as_json: AsJson = False,
 ) -> None:
     """Simulate a ruling beside the rules in force, and keep it as a candidate. What is not given stays as configured."""
-    from prioritizer import ruling_listing
+    from prioritizer.cli import print_settings_overrides
     from prioritizer.db.decisions import settings_overrides
     from prioritizer.db.in_force.settings import holding
     from prioritizer.simulation.settings_effect import effect_of
@@ -98,9 +101,9 @@ def propose(
     proposal = settings_overrides.Proposal(wanted=wanted, reason=reason, effect=effect)
     row = settings_overrides.propose(engine, policy, proposal, who, utc_now(), shown)
     if as_json:
-        print_json(ruling_listing.as_json(row))
+        print_json(print_settings_overrides.as_json(row))
         return
-    ruling_listing.show_one(row, out)
+    print_settings_overrides.show_one(row, out)
     second = f"another person: prioritizer rules approve {row.id}; then " if settings.calibration.second_person else ""
     talk.print(f"A candidate; nothing is changed yet. Next, {second}prioritizer rules activate {row.id}", markup=False, soft_wrap=True)
 
@@ -181,19 +184,19 @@ def back(dry_run: DryRun = False, who: Who = getpass.getuser(), config: ConfigFi
 
 
 def _say_effect(settings: Settings, engine: sa.Engine, changes: Mapping[str, Any], *, as_json: bool) -> None:
-    from prioritizer import ruling_listing
+    from prioritizer.cli import print_settings_overrides
     from prioritizer.simulation.settings_effect import effect_of
 
     effect = effect_of(settings, engine, changes, utc_now())
-    print_json(effect) if as_json else ruling_listing.show_effect(effect, out)
+    print_json(effect) if as_json else print_settings_overrides.show_effect(effect, out)
 
 
 def _say_row(engine: sa.Engine, number: int, done: str, *, as_json: bool) -> None:
-    from prioritizer import ruling_listing
+    from prioritizer.cli import print_settings_overrides
     from prioritizer.db.decisions import settings_overrides
 
     if as_json:
-        print_json(ruling_listing.as_json(settings_overrides.find(engine, number)))
+        print_json(print_settings_overrides.as_json(settings_overrides.find(engine, number)))
     else:
         talk.print(f"ruling {number} {done}", markup=False, highlight=False)
 

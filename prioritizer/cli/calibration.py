@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from prioritizer.calibration.maps import AgeGroup
-from prioritizer.cli_options import AsJson, ConfigFile, ledger_of
+from prioritizer.cli.exit_codes import out, print_json, talk, verb
+from prioritizer.cli.options import AsJson, ConfigFile, ledger_of
 from prioritizer.clock import utc_now
-from prioritizer.contract import out, print_json, talk, verb
 
 if TYPE_CHECKING:
     import sqlalchemy as sa
@@ -112,56 +112,56 @@ def _site(config: Path | None) -> tuple[sa.Engine, Settings, Bundle, Policy]:
 @verb
 def list_(config: ConfigFile = None, as_json: AsJson = False) -> None:
     """Every calibration with its state, and the bundle's own."""
-    from prioritizer import calibration_listing
+    from prioritizer.cli import print_calibrations
     from prioritizer.db.decisions import calibrations
 
     engine, _, bundle, policy = _site(config)
     rows, applies = calibrations.listed(engine), calibrations.applying(engine, policy)
     if as_json:
-        print_json([*(calibration_listing.as_json(row) for row in rows), calibration_listing.own_as_json(bundle, applies)])
+        print_json([*(print_calibrations.as_json(row) for row in rows), print_calibrations.own_as_json(bundle, applies)])
     else:
-        calibration_listing.show_list(rows, bundle, applies, out)
+        print_calibrations.show_list(rows, bundle, applies, out)
 
 
 def _told(engine: sa.Engine, name: str, bundle: Bundle, policy: Policy) -> dict[str, Any]:
     """One calibration, the bundle's own included."""
-    from prioritizer import calibration_listing
+    from prioritizer.cli import print_calibrations
     from prioritizer.db.decisions import calibrations
 
     if name in ("own", bundle.calibration.id):
-        return calibration_listing.own_as_json(bundle, calibrations.applying(engine, policy))
-    return calibration_listing.as_json(calibrations.find(engine, name))
+        return print_calibrations.own_as_json(bundle, calibrations.applying(engine, policy))
+    return print_calibrations.as_json(calibrations.find(engine, name))
 
 
 @calibration.command()
 @verb
 def show(name: Name, config: ConfigFile = None, as_json: AsJson = False) -> None:
     """Everything about one calibration; `own` is the bundle's own."""
-    from prioritizer import calibration_listing
+    from prioritizer.cli import print_calibrations
 
     engine, _, bundle, policy = _site(config)
     told = _told(engine, name, bundle, policy)
     if as_json:
         print_json(told)
     else:
-        calibration_listing.show_one(told, out)
+        print_calibrations.show_one(told, out)
 
 
 @calibration.command()
 @verb
 def diff(a: Name, b: Name, config: ConfigFile = None, as_json: AsJson = False) -> None:
     """Two calibrations beside each other: thresholds, and the probability at some logits; `own` is the bundle's own."""
-    from prioritizer import calibration_listing
+    from prioritizer.cli import print_calibrations
     from prioritizer.db.decisions import calibrations
 
     engine, _, bundle, _ = _site(config)
     own = ("own", bundle.calibration.id)
     one, other = (bundle.calibration if name in own else calibrations.find(engine, name).calibration for name in (a, b))
-    told = calibration_listing.difference(one, other)
+    told = print_calibrations.difference(one, other)
     if as_json:
         print_json(told)
     else:
-        calibration_listing.show_difference(told, out)
+        print_calibrations.show_difference(told, out)
 
 
 @calibration.command()
@@ -241,15 +241,15 @@ def threshold(
     as_json: AsJson = False,
 ) -> None:
     """Another threshold on the calibration that applies, as a candidate with its simulated effect. Activates nothing."""
-    from prioritizer import calibration_listing
     from prioritizer.calibration.threshold import ThresholdWish
+    from prioritizer.cli import print_calibrations
     from prioritizer.recalibration.threshold_proposal import propose
 
     engine, settings = ledger_of(config)
     wish = ThresholdWish(probability=t_high, sensitivity=target_sensitivity, flags_per_day=flags_per_day, ages=ages)
     row = propose(engine, settings, wish, who, utc_now())
     if as_json:
-        print_json(calibration_listing.as_json(row))
+        print_json(print_calibrations.as_json(row))
         return
     out.print(f"candidate {row.id}: {row.verdict_said}", markup=False, highlight=False, soft_wrap=True)
     talk.print(f"report, with the simulated effect: {row.report}", markup=False, highlight=False, soft_wrap=True)
@@ -257,10 +257,10 @@ def threshold(
 
 
 def _say_row(row: Row, done: str, *, as_json: bool) -> None:
-    from prioritizer import calibration_listing
+    from prioritizer.cli import print_calibrations
 
     if as_json:
-        print_json(calibration_listing.as_json(row))
+        print_json(print_calibrations.as_json(row))
     else:
         talk.print(f"{row.id} {done}", markup=False, highlight=False)
 

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from prioritizer.cli_options import AsJson, ConfigFile, Reader, ledger_of
+from prioritizer.cli.exit_codes import out, print_json, talk, verb
+from prioritizer.cli.options import AsJson, ConfigFile, Reader, ledger_of
 from prioritizer.clock import utc_now
-from prioritizer.contract import out, print_json, talk, verb
 
 if TYPE_CHECKING:
     import sqlalchemy as sa
@@ -28,7 +28,7 @@ StudyName = Annotated[str, typer.Argument(metavar="STUDY", help="Study UID, the 
 @verb
 def show(config: ConfigFile = None, as_json: AsJson = False) -> None:
     """Every study of which it must be confirmed whose it is, with both patients and the step for each. Shows patient data."""
-    from prioritizer.listing import as_listed
+    from prioritizer.cli.print_worklist import as_listed
     from prioritizer.patient_identity import LABELS
 
     engine, _ = ledger_of(config)

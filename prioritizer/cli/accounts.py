@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from prioritizer.access import May, Person, Role
-from prioritizer.cli_options import AsJson, ConfigFile, ledger_of
+from prioritizer.cli.exit_codes import out, print_json, talk, verb
+from prioritizer.cli.options import AsJson, ConfigFile, ledger_of
 from prioritizer.clock import utc_now
-from prioritizer.contract import out, print_json, talk, verb
 
 if TYPE_CHECKING:
     from datetime import datetime

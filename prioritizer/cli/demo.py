@@ -11,7 +11,7 @@ from pathlib import Path
 import sqlalchemy as sa
 from rich.console import Console
 
-from prioritizer import listing
+from prioritizer.cli import print_worklist
 from prioritizer.config.settings import Destination as ConfiguredDestination
 from prioritizer.config.settings import Settings
 from prioritizer.daemon.settings_in_force import in_force_for
@@ -42,9 +42,9 @@ def run_demo(engine: sa.Engine, settings: Settings, *, studies: int, pacs_port: 
         if not _wait_scored(engine, uids, talk):
             return False
         talk.print("2. The list, re-ordered:")
-        listing.show(engine, in_force_for(engine, settings), fifo=False, view="open", limit=100, form="table", out=out)
+        print_worklist.show(engine, in_force_for(engine, settings), fifo=False, view="open", limit=100, form="table", out=out)
         talk.print(f"3. Why the first of them stands where it does (study {_first(engine, uids)}):")
-        listing.show_why(engine, _first(engine, uids), as_json=False, out=out)
+        print_worklist.show_why(engine, _first(engine, uids), as_json=False, out=out)
         return _wait_results(stand_in, uids, keep, out, talk)
 
 

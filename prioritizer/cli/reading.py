@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from prioritizer.cli_options import AsJson, ConfigFile, Reader, in_force_of, ledger_of
+from prioritizer.cli.exit_codes import out, print_json, talk, verb
+from prioritizer.cli.options import AsJson, ConfigFile, Reader, in_force_of, ledger_of
 from prioritizer.clock import utc_now
-from prioritizer.contract import out, print_json, talk, verb
 from prioritizer.study import Finding
 
 if TYPE_CHECKING:

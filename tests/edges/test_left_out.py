@@ -308,7 +308,7 @@ def test_a_local_limit_counts_only_where_the_calibration_in_force_was_judged_fit
 
 
 def test_nobody_asks_a_calibration_for_its_limit_past_that_rule():
-    package = Path(left_out.__file__).parents[1]
+    package = Path(left_out.__file__).parents[2]
     asking = {
         path.name for path in package.rglob("*.py") if re.search(r"calibration(\(\))?\.local_limit", path.read_text(encoding="utf-8"))
     }

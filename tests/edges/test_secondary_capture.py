@@ -209,7 +209,7 @@ def test_an_age_without_unit_is_left_out_rather_than_corrected(tmp_path: Path):
 
 def test_no_patient_name_is_in_the_words(source: Path, monkeypatch: pytest.MonkeyPatch):
     drawn: list[str] = []
-    import prioritizer.dicom.secondary_capture as module
+    import prioritizer.dicom.result.secondary_capture as module
 
     real = module.overlay_picture
     monkeypatch.setattr(module, "overlay_picture", lambda *a, **k: drawn.extend(a[3]) or real(*a, **k))

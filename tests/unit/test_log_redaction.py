@@ -78,8 +78,8 @@ def test_a_circle_of_causes_ends():
 
 SPEAKING = f"""
 import logging, threading, warnings
-from prioritizer.config import Settings
-from prioritizer.logs import set_up_logging
+from prioritizer.config.settings import Settings
+from prioritizer.daemon.log_format import set_up_logging
 set_up_logging(Settings(log={{"format": FORMAT}}))
 def fall():
     raise ValueError("{MARK}")

@@ -42,7 +42,7 @@ def main() -> int:
         f"Written by `make bench` on {datetime.now(UTC):%Y-%m-%d}. Machine: {_machine()}. Shared and noisy: read the ratios.",
         "",
         f"Python {platform.python_version()}, " + ", ".join(f"{name} {metadata.version(name)}" for name in PACKAGES) + "; "
-        f"{_version(['Orthanc', '--version'])}, {_version(['storescp', '--version'])}.",
+        f"{_version(['Orthanc', '--version'])}.",
         "",
         "| what | required | ratio | median | spread | met |",
         "|---|---|---|---|---|---|",

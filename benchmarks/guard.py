@@ -36,8 +36,8 @@ from prioritizer.imaging import phantoms
 from prioritizer.imaging.preprocessing import Preprocessing, equalised
 from prioritizer.inference.bundle import open_bundle
 from prioritizer.inference.engine import Engine
-from prioritizer.learning.bundling import image_kind_fit
-from prioritizer.learning.bundling.export import group_of
+from prioritizer.learning.bundling import image_kind_fit, other_kinds
+from prioritizer.learning.bundling.answers import group_of
 from prioritizer.learning.bundling.image_kind_fit import Films
 from prioritizer.learning.cohorts.pictures import read_picture
 from prioritizer.learning.cohorts.read import Cohort, LabelledImage, read_cohort
@@ -206,7 +206,7 @@ def made_of(films: Sequence[Picture]) -> Iterator[tuple[str, list[Picture]]]:
     rng = np.random.default_rng(SEED)
     for name in MADE_OF_FILMS:
         drawn = rng.choice(len(films), min(MADE_EACH, len(films)), replace=False)
-        yield name, [image_kind_fit.tidy(image_kind_fit.OTHER_KINDS[name](films[index], rng)) for index in drawn]
+        yield name, [other_kinds.tidy(other_kinds.OTHER_KINDS[name](films[index], rng)) for index in drawn]
 
 
 def _by_group(images: Sequence[LabelledImage], seen: Mapping[Path, Shown]) -> dict[str, NDArray[np.float32]]:

@@ -20,18 +20,21 @@ import tomlkit
 from numpy.typing import NDArray
 
 from prioritizer.calibration.local_fit import Sample, recalibrate
-from prioritizer.calibration.maps import Calibration, as_document, expected_calibration_error
+from prioritizer.calibration.maps import Calibration, as_document
 from prioritizer.calibration.operating_point import Wish, operating_point
 from prioritizer.inference.bundle import CARD, Bundle, open_bundle, sha256_of
 from prioritizer.inference.engine import Engine
 from prioritizer.learning.bundling import graph
-from prioritizer.learning.bundling.export import answers, draft_bundle, load_run
+from prioritizer.learning.bundling.answers import answers, load_run
+from prioritizer.learning.bundling.export import draft_bundle
 from prioritizer.learning.bundling.first_maps import first_maps
 from prioritizer.learning.cohorts.labelled_image import LabelledImage
 from prioritizer.learning.cohorts.read import read_cohort
 from prioritizer.learning.cohorts.splits import LEFT_OUT, read_splits
 from prioritizer.learning.evaluation.never_seen import halves
-from prioritizer.statistics.measures import Cases, figures, roc_auc
+from prioritizer.statistics.calibration_error import expected_calibration_error
+from prioritizer.statistics.intervals import Cases
+from prioritizer.statistics.measures import figures, roc_auc
 
 HALVES, TARGET = 20, 0.95
 

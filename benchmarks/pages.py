@@ -25,7 +25,8 @@ import sqlalchemy as sa
 
 from benchmarks.line import Daemon, Modality, film_of_10_mb, running
 from prioritizer.access import RIGHTS, May, Role
-from prioritizer.config.settings import Settings, Site
+from prioritizer.config.sections import Site
+from prioritizer.config.settings import Settings
 from prioritizer.db.accounts import people, sessions
 from prioritizer.db.order.cursor import place_of
 from prioritizer.db.order.order import WORKLIST

@@ -2,7 +2,7 @@
 
 from alembic import context
 
-from prioritizer.db.schema.tables import metadata
+from prioritizer.db.schema.every_table import metadata
 
 connection = context.config.attributes["connection"]
 context.configure(connection=connection, target_metadata=metadata, render_as_batch=True)

@@ -15,8 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from prioritizer.calibration.map_fits import fitted_map
-from prioritizer.calibration.maps import (
-    Calibration,
+from prioritizer.calibration.maps import Calibration
+from prioritizer.errors import CohortUnfit
+from prioritizer.statistics.intervals import Figure
+from prioritizer.statistics.logistic import (
     Float64,
     fit_intercept,
     fit_shrunk_slope,
@@ -27,8 +29,7 @@ from prioritizer.calibration.maps import (
     shift_to,
     sigmoid,
 )
-from prioritizer.errors import CohortUnfit
-from prioritizer.statistics.measures import Figure, mean_figure
+from prioritizer.statistics.measures import mean_figure
 
 MINED_FALSE_POSITIVES = 0.15
 """Share of text-mined positives that radiologists read as normal in the set that was looked at: 26 of 172."""

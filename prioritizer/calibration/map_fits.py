@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from prioritizer.calibration.maps import Calibration, Float64, fit_isotonic, fit_platt, fit_temperature
+from prioritizer.calibration.maps import Calibration, fit_isotonic
+from prioritizer.statistics.logistic import Float64, fit_platt, fit_temperature
 
 
 def fitted_map(method: str, logits: Float64, labels: Float64) -> Calibration:

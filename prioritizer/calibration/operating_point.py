@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from prioritizer.calibration.local_fit import Sample, folds_of
-from prioritizer.calibration.maps import Calibration, Float64, threshold_at_sensitivity
+from prioritizer.calibration.maps import Calibration, threshold_at_sensitivity
+from prioritizer.statistics.logistic import Float64
 from prioritizer.statistics.proportion import Clusters, clusters_of, effective_number, proportion_interval
 
 LEAST_FOR_SENSITIVITY = 50

@@ -6,9 +6,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from prioritizer.calibration.maps import AgeGroup, Calibration, Float64
+from prioritizer.calibration.maps import AgeGroup, Calibration
 from prioritizer.calibration.operating_point import Trade, by_flags, probability_at
 from prioritizer.errors import NotAllowed
+from prioritizer.statistics.logistic import Float64
 
 LEAST_SCORED = 30
 """Scored studies of this site without which nothing is said of flags a day."""

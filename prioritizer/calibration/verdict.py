@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from prioritizer.calibration.local_fit import LEAST_CLASS, MODERATE
 from prioritizer.calibration.operating_point import LEAST_FOR_SENSITIVITY, Share
-from prioritizer.statistics.measures import Figure
+from prioritizer.statistics.intervals import Figure
 
 FIT, CARE, NOT = "fit to activate", "activate with care", "do not activate"
 AUC_FLOOR, SENSITIVITY_FLOOR, SPECIFICITY_FLOOR = 0.75, 0.80, 0.50

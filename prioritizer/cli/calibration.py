@@ -56,7 +56,8 @@ def recalibrate(
     from prioritizer.calibration.operating_point import Wish
     from prioritizer.calibration.verdict import NOT
     from prioritizer.daemon.settings_in_force import in_force_for
-    from prioritizer.recalibration.recalibrate import Request, run
+    from prioritizer.recalibration.outcome import Request
+    from prioritizer.recalibration.recalibrate import run
     from prioritizer.simulation.threshold_effect import sections
 
     engine, settings = ledger_of(config)

@@ -12,12 +12,13 @@ import sqlalchemy as sa
 from rich.console import Console
 
 from prioritizer.cli import print_worklist
-from prioritizer.config.settings import Destination as ConfiguredDestination
+from prioritizer.config.sections import Destination as ConfiguredDestination
 from prioritizer.config.settings import Settings
 from prioritizer.daemon.settings_in_force import in_force_for
 from prioritizer.db.worklist import rows
+from prioritizer.dicom.scu.destination import Destination
 from prioritizer.dicom.scu.send_files import send_files
-from prioritizer.dicom.scu.sender import Destination, Sender
+from prioritizer.dicom.scu.sender import Sender
 from prioritizer.dicom.stand_ins.pacs import PacsStandIn, running_pacs
 from prioritizer.dicom.stand_ins.phantom_files import PhantomPatient, phantom_file, phantom_study_uid
 from prioritizer.errors import ConfigError, NotFound, PermanentRefusal, Transient

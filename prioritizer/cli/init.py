@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from prioritizer.config.settings import is_loopback, read_settings
+from prioritizer.config.read import read_settings
+from prioritizer.config.settings import is_loopback
 from prioritizer.config.template import configuration_text
 from prioritizer.errors import ConfigError
 

@@ -35,7 +35,7 @@ STANDARD_FILES = (Path("prioritizer.toml"), Path("/etc/prioritizer/prioritizer.t
 
 def settings_of(config: Path | None) -> tuple[Settings, Path | None]:
     """The settings and the file they came from."""
-    from prioritizer.config.settings import read_settings
+    from prioritizer.config.read import read_settings
 
     path = config or next((file for file in STANDARD_FILES if file.is_file()), None)
     return read_settings(path), path

@@ -26,7 +26,9 @@ from prioritizer.db.instances.differing_copies import Newer
 from prioritizer.db.instances.side_by_side import side_by_side
 from prioritizer.db.order.order import Order, View, Wanted
 from prioritizer.db.schema import connect
+from prioritizer.db.worklist import counts as worklist_counts
 from prioritizer.db.worklist import rows as worklist_rows
+from prioritizer.db.worklist import study
 from prioritizer.db.worklist.rows import Row
 from prioritizer.errors import ModelError
 from prioritizer.ranking.deadlines import Stage
@@ -82,7 +84,7 @@ def as_table(engine: sa.Engine, rows: list[Row], settings: Settings, *, fifo: bo
     """The list for people, with the stage above and the caution below."""
     now = datetime.now(UTC)
     stage = settings.site.stage
-    counts = worklist_rows.counts(engine)
+    counts = worklist_counts.counts(engine)
     order = "order of arrival (FIFO)" if fifo or stage is not Stage.ACTIVE else "deadline"
     head = Text(f"{settings.site.name} · stage {stage} · by {order} · open {counts.open}, overdue {counts.overdue}", style="bold")
     table = Table(expand=True)
@@ -127,14 +129,12 @@ def show_why(engine: sa.Engine, study_uid: str, *, as_json: bool, out: Console) 
     """Everything that happened to one study, and where it stands."""
     row = worklist_rows.find(engine, study_uid)
     study_uid = row.study_uid
-    events = worklist_rows.why(engine, study_uid)
+    events = study.why(engine, study_uid)
     if as_json:
         told = {
             "study": {key: plain(value) for key, value in asdict(row).items()},
             "events": [{key: plain(value) for key, value in asdict(event).items()} for event in events],
-            "instances": [
-                {key: plain(value) for key, value in asdict(i).items()} for i in worklist_rows.study_instances(engine, study_uid)
-            ],
+            "instances": [{key: plain(value) for key, value in asdict(i).items()} for i in study.study_instances(engine, study_uid)],
             "deliveries": [
                 {key: plain(value) for key, value in asdict(d).items()} for d in worklist_rows.unfinished_deliveries(engine, study_uid)
             ],
@@ -211,7 +211,7 @@ def show_status(engine: sa.Engine, settings: Settings, *, as_json: bool, out: Co
         "site": settings.site.name,
         "stage": str(settings.site.stage),
         "calibration": calibration_now(engine, settings),
-        "counts": {key: plain(value) for key, value in asdict(worklist_rows.counts(engine)).items()},
+        "counts": {key: plain(value) for key, value in asdict(worklist_counts.counts(engine)).items()},
         "alarms": [{"name": n, "since": plain(s), "said": t, "mend": m} for n, s, t, m in worklist_rows.standing_alarms(engine)],
         "failed": [{key: plain(value) for key, value in asdict(f).items()} for f in failed_images.rows],
         "deliveries": [{key: plain(value) for key, value in asdict(d).items()} for d in worklist_rows.unfinished_deliveries(engine)],
@@ -224,7 +224,7 @@ def show_status(engine: sa.Engine, settings: Settings, *, as_json: bool, out: Co
     if as_json:
         print(json.dumps(told, indent=1))
         return
-    counts = worklist_rows.counts(engine)
+    counts = worklist_counts.counts(engine)
     by = told["calibration"]["id"] or f"none ({told['calibration']['fault']})"
     head = f"{settings.site.name} · stage {settings.site.stage} · open {counts.open} · overdue {counts.overdue} · calibration {by}"
     out.print(Text(head, style="bold"), soft_wrap=True)

@@ -10,8 +10,8 @@ from rich.console import Console
 from rich.progress import track
 
 from prioritizer.cli.init import title_at_host
+from prioritizer.dicom.scu.destination import Destination
 from prioritizer.dicom.scu.send_files import send_files
-from prioritizer.dicom.scu.sender import Destination
 from prioritizer.file_scoring.score import files_of
 
 

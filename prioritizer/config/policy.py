@@ -3,18 +3,28 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import Protocol
 
+from prioritizer.calibration.maps import Calibration
+from prioritizer.config.quiet import Quiet
 from prioritizer.config.settings import Settings
-from prioritizer.db.processing.receive import Quiet
 from prioritizer.ranking.deadlines import Policy
 from prioritizer.scope.header_rules import Rules
 
-if TYPE_CHECKING:
-    from prioritizer.inference.bundle import Bundle
+
+class Serving(Protocol):
+    """What the ranking needs of the bundle that serves."""
+
+    @property
+    def digest(self) -> str:
+        """Of everything in it."""
+
+    @property
+    def calibration(self) -> Calibration:
+        """The one it came with."""
 
 
-def policy_of(settings: Settings, bundle: Bundle | None) -> Policy:
+def policy_of(settings: Settings, bundle: Serving | None) -> Policy:
     """The configured ranking rules; the ledger puts the active ruling over them, and the active calibration for the bundle's own."""
     ranking = settings.ranking
     policy = Policy(

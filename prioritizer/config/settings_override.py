@@ -16,7 +16,9 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from prioritizer.config.settings import Ranking, Settings, Site, unsafe_ranking
+from prioritizer.config.read import unsafe_ranking
+from prioritizer.config.sections import Ranking, Site
+from prioritizer.config.settings import Settings
 from prioritizer.errors import RulingUnfit
 from prioritizer.ranking.deadlines import Policy, Stage
 

@@ -12,7 +12,9 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from prioritizer.config.settings import AlarmRule, Destination, Peer, Settings, Viewer
+from prioritizer.config.sections import AlarmRule, Destination, Peer
+from prioritizer.config.settings import Settings
+from prioritizer.config.web_sections import Viewer
 
 HEAD = """\
 # prioritizer: configuration.

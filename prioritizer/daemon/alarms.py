@@ -20,6 +20,7 @@ from prioritizer.db.in_force.settings import holding
 from prioritizer.db.instances import differing_copies, healing
 from prioritizer.db.processing.housekeeping import Alarm
 from prioritizer.db.schema import clock_steps
+from prioritizer.db.worklist import counts as worklist_counts
 from prioritizer.db.worklist import rows
 from prioritizer.dicom.spool.spool import Spool
 from prioritizer.errors import CalibrationChanged, Transient
@@ -114,7 +115,7 @@ def _alarm(on: object, name: str, said: str, who: str, first: str) -> Iterator[A
 
 
 def _of_the_list(look: Look, lasting: Lasting) -> Iterator[Alarm]:
-    counts = rows.counts(look.engine, look.now)
+    counts = worklist_counts.counts(look.engine, look.now)
     yield from _alarm(
         counts.overdue, "overdue", f"{counts.overdue} studies are overdue", READERS, "read them; administrators may widen the windows"
     )

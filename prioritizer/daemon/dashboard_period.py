@@ -10,13 +10,14 @@ from zoneinfo import ZoneInfo
 
 import sqlalchemy as sa
 
-from prioritizer.config.settings import AlarmRule, Settings
+from prioritizer.config.sections import AlarmRule
+from prioritizer.config.settings import Settings
 from prioritizer.db.activity import monitoring as kept_boards
 from prioritizer.db.processing.housekeeping import Alarm
 from prioritizer.errors import NotAllowed
-from prioritizer.monitoring import turnaround
+from prioritizer.monitoring import drift
 from prioritizer.monitoring.dashboard import NAMES, Rule, board
-from prioritizer.monitoring.turnaround import Drift
+from prioritizer.monitoring.drift import Drift
 
 LATEST = "latest"
 FRESH = timedelta(minutes=1)
@@ -105,7 +106,7 @@ def drifts_of(engine: sa.Engine, settings: Settings, bundle_digest: str, period:
         return reference, []
     before = kept_boards.sample(engine, bundle_digest, reference.start, reference.end)
     now = kept_boards.sample(engine, bundle_digest, start, period.end)
-    found = [turnaround.psi(before[0], now[0], "scores"), turnaround.psi_of_embeddings(before[1], now[1])]
+    found = [drift.psi(before[0], now[0], "scores"), drift.psi_of_embeddings(before[1], now[1])]
     return reference, [one for one in found if one is not None]
 
 

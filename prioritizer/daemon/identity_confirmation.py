@@ -7,12 +7,12 @@ from collections.abc import Callable
 import sqlalchemy as sa
 
 from prioritizer.clock import utc_now
-from prioritizer.daemon import differing_copies as daemon_differing_copies
+from prioritizer.config.quiet import Quiet
+from prioritizer.daemon import confirmed_copies
 from prioritizer.daemon.receive import read_any
 from prioritizer.db.instances import differing_copies as kept_copies
 from prioritizer.db.instances import joining
 from prioritizer.db.instances.differing_copies import Newer
-from prioritizer.db.processing.receive import Quiet
 from prioritizer.db.worklist import rows
 from prioritizer.dicom.spool.spool import Spool
 from prioritizer.ranking.deadlines import Policy
@@ -29,7 +29,7 @@ def settle(engine: sa.Engine, spool: Spool, study_uid: str, *, take: bool, who: 
         first = joining.join(engine, study_uid, who, policy, utc_now(), shown)
         row = rows.study(engine, first)
         return f"the two rows are one study now, {first}, shown as {row.patient_name or 'no name'} ({row.patient_id or 'no Patient ID'})"
-    taken = daemon_differing_copies.confirm(engine, spool, read_any, study_uid, take=take, who=who, policy=policy, quiet=quiet, shown=shown)
+    taken = confirmed_copies.confirm(engine, spool, read_any, study_uid, take=take, who=who, policy=policy, quiet=quiet, shown=shown)
     if taken:
         return f"{taken} image{'s' if taken > 1 else ''} and the particulars of the row were replaced by what came since"
     return "what the row shows was kept"

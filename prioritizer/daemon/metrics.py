@@ -15,6 +15,7 @@ from prioritizer.daemon.dashboard_period import LATEST
 from prioritizer.daemon.listener_process import GAUGES
 from prioritizer.db.activity import monitoring, queues
 from prioritizer.db.activity.queues import TO_SCORE
+from prioritizer.db.worklist import counts as worklist_counts
 from prioritizer.db.worklist import rows as worklist_rows
 from prioritizer.errors import Transient
 from prioritizer.monitoring.dashboard import NAMES
@@ -56,7 +57,7 @@ class LedgerCollector:
             yield GaugeMetricFamily("prioritizer_spool_free_bytes", "Free bytes of the spool's disk", value=float(room.free_bytes))
         try:
             waiting = queues.queues(self._engine)
-            counts, standing = worklist_rows.counts(self._engine), worklist_rows.standing_alarms(self._engine)
+            counts, standing = worklist_counts.counts(self._engine), worklist_rows.standing_alarms(self._engine)
             kept = monitoring.kept(self._engine, LATEST)
         except Transient:
             yield GaugeMetricFamily("prioritizer_ledger_up", "1 when the database answers", value=0.0)
@@ -82,7 +83,7 @@ class LedgerCollector:
         ages = ((name, 0.0 if oldest is None else max((now - oldest).total_seconds(), 0.0)) for name, oldest in {**inbox, **since}.items())
         return _family("queue_oldest_seconds", "Seconds that the oldest of a queue has waited", ("queue",), ages)
 
-    def _list_families(self, counts: worklist_rows.Counts) -> Iterator[Metric]:
+    def _list_families(self, counts: worklist_counts.Counts) -> Iterator[Metric]:
         for name in ("open", "overdue", "raised", "waiting", "not_scored", "failed", "expired"):
             if name == "raised" and not self._marks():
                 continue  # readers can scrape too, and a list of one study would tell which it is

@@ -12,9 +12,9 @@ from PIL import Image
 from prioritizer.daemon.rendering import SandboxedDarkroom
 from prioritizer.dicom.spool.spool import Spool
 from prioritizer.errors import NotFound, Unprocessable
+from prioritizer.imaging.display import Shown
 from prioritizer.imaging.heatmap import heat_layer
 from prioritizer.inference.sandbox import ChildDied
-from prioritizer.study import Shown
 
 LAYER_SIDE = 448
 """Pixels of a heat map's layer: it has 7 x 7 cells, the browser enlarges the rest."""

@@ -18,11 +18,12 @@ from typing import Any
 import sqlalchemy as sa
 
 from prioritizer.clock import Clock, utc_now
+from prioritizer.config.quiet import Quiet
 from prioritizer.daemon.differing_copies import Compare, Copies
 from prioritizer.daemon.retries import Retries
 from prioritizer.db.instances import differing_copies
 from prioritizer.db.processing import receive
-from prioritizer.db.processing.receive import NOT_STORED, NOT_TAKEN, Arrival, Quiet, is_of_the_values
+from prioritizer.db.processing.receive import NOT_STORED, NOT_TAKEN, Arrival, is_of_the_values
 from prioritizer.dicom.read import attributes, sandboxed
 from prioritizer.dicom.spool import notices
 from prioritizer.dicom.spool.part10 import read_receipt

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from prioritizer.dicom.read import sandboxed
+from prioritizer.dicom.read.sandboxed import ModelInput
 from prioritizer.dicom.result.secondary_capture import CaptureFacts, CaptureObject
+from prioritizer.imaging.display import Shown
 from prioritizer.imaging.preprocessing import Preprocessing
 from prioritizer.inference.sandbox import Sandbox
-from prioritizer.study import Shown
 
 
 class SandboxedDarkroom:
@@ -35,3 +37,13 @@ class SandboxedDarkroom:
     def display(self, path: Path) -> bytes:
         """The same in the header's window, as PNG."""
         return self._sandbox.run(sandboxed.display_png, self._timeout_s, path)
+
+
+class Darkroom(Protocol):
+    """Where pixels become pictures: the sandbox in service, in-process in tests."""
+
+    def model_input(self, path: Path) -> ModelInput:
+        """The picture the network sees, float32 (S, S), 0..1, with the warnings about how it was drawn."""
+
+    def capture(self, path: Path, saliency: NDArray[np.float32] | None, facts: CaptureFacts) -> CaptureObject:
+        """The result object of a scored instance."""

@@ -24,7 +24,7 @@ from prioritizer.db.instances import differing_copies, healing, retention
 from prioritizer.db.instances.retention import Deadlines
 from prioritizer.db.processing import housekeeping, left_out, receive
 from prioritizer.db.schema import clock_steps
-from prioritizer.db.worklist import reading
+from prioritizer.db.worklist import deadlines as worklist_deadlines
 from prioritizer.dicom.read import attributes
 from prioritizer.dicom.spool.spool import Spool
 from prioritizer.errors import Transient
@@ -157,9 +157,9 @@ class Chores:
         self.look_at_the_clock()  # nothing ends by a clock that was set and not yet looked at
         now = utc_now()
         self._hold_to_present(now)
-        reading.end_expired_claims(self._engine, now)
-        reading.mark_overdue(self._engine, now)
-        reading.expire(self._engine, now - timedelta(hours=self._settings().ranking.expire_after_hours), now)
+        worklist_deadlines.end_expired_claims(self._engine, now)
+        worklist_deadlines.mark_overdue(self._engine, now)
+        worklist_deadlines.expire(self._engine, now - timedelta(hours=self._settings().ranking.expire_after_hours), now)
 
     def left_out(self) -> None:
         """Images of another population: scored, or unscored again, some at a time, as what is in force says since it changed."""

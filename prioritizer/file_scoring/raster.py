@@ -11,8 +11,8 @@ from PIL import Image
 from prioritizer.dicom.read import sandboxed
 from prioritizer.errors import Unprocessable
 from prioritizer.imaging import preprocessing
+from prioritizer.imaging.display import Shown
 from prioritizer.learning.cohorts.pictures import UNREADABLE, grey_of
-from prioritizer.study import Shown
 
 _SIGNATURES = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff")
 

@@ -18,7 +18,7 @@ from prioritizer.file_scoring.raster import file_input
 from prioritizer.inference.bundle import Bundle
 from prioritizer.inference.engine import Outputs
 from prioritizer.inference.sandbox import ChildDied, Sandbox
-from prioritizer.scope import header_rules
+from prioritizer.scope import guard_rules, header_rules
 from prioritizer.scope.header_rules import Finding, Rules, Verdict
 from prioritizer.scope.out_of_distribution import Figures
 from prioritizer.scope.verdict import NO_RULES
@@ -75,8 +75,8 @@ def look_at(
     except (Unprocessable, ChildDied) as error:
         return Look(reason=f"unreadable: {error}", unreadable=True)
     guarded = rules_of(settings) if ask_guard else NO_RULES if ask_guard is False else rules
-    verdict = header_rules.with_drawing(verdict, seen.warnings)
-    judged = header_rules.with_guard(verdict, outputs.figures, guarded, local_limit=local_limit)
+    verdict = guard_rules.with_drawing(verdict, seen.warnings)
+    judged = guard_rules.with_guard(verdict, outputs.figures, guarded, local_limit=local_limit)
     if judged.reason is not None:
         return Look(reason=judged.reason.sentence, figures=outputs.figures, age_years=age)
     return Look(warnings=judged.warnings, outputs=outputs, figures=outputs.figures, age_years=age)

@@ -19,11 +19,12 @@ from prioritizer.config.settings import Settings
 from prioritizer.db.in_force.local_calibration import Local
 from prioritizer.dicom.read import sandboxed
 from prioritizer.errors import Transient, Unprocessable
+from prioritizer.file_result import Point, Tried
 from prioritizer.file_scoring.raster import begins_as_picture, file_film
 from prioritizer.file_scoring.score_one import Network, look_at
+from prioritizer.imaging.display import Shown
 from prioritizer.inference.bundle import Bundle
 from prioritizer.inference.sandbox import ChildDied, Sandbox
-from prioritizer.study import Point, Shown, Tried
 
 AT_ONCE = 1
 """Files looked at together: trying must never make patients' films wait."""

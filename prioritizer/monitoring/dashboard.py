@@ -11,9 +11,12 @@ from typing import Any
 import numpy as np
 
 from prioritizer.calibration.operating_point import Share
-from prioritizer.monitoring.turnaround import KINDS, NONE_PASSED, Drift, Passed, Seen, agreement, label_free, spoken, unread, waits, week_of
+from prioritizer.monitoring.agreement import agreement, label_free, spoken
+from prioritizer.monitoring.drift import Drift
+from prioritizer.monitoring.studies import Seen
+from prioritizer.monitoring.turnaround import KINDS, NONE_PASSED, Passed, unread, waits, week_of
 from prioritizer.monitoring.verification import NEEDED, Estimate
-from prioritizer.statistics.measures import Figure
+from prioritizer.statistics.intervals import Figure
 from prioritizer.study import AIState, Finding
 
 MOST_GROUPS = 12

@@ -14,9 +14,9 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
-from prioritizer.calibration.maps import Float64, odds_of, sigmoid
 from prioritizer.ranking.study_risk import MOST_IMAGES, ImagesOfAStudy
-from prioritizer.statistics.measures import Figure
+from prioritizer.statistics.intervals import Figure
+from prioritizer.statistics.logistic import Float64, odds_of, sigmoid
 
 Flags = NDArray[np.bool_]
 Int64 = NDArray[np.int64]

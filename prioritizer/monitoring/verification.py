@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from prioritizer.calibration.maps import Float64
+from prioritizer.statistics.logistic import Float64
 
 NEEDED = 30
 """Studies of each band that readers must have spoken of, or all of them where the band holds fewer."""

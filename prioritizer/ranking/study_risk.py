@@ -15,7 +15,8 @@ from functools import cache
 import numpy as np
 from numpy.typing import ArrayLike
 
-from prioritizer.calibration.maps import Calibration, Float64, odds_of, sigmoid
+from prioritizer.calibration.maps import Calibration
+from prioritizer.statistics.logistic import Float64, odds_of, sigmoid
 
 NODES, WEIGHTS = (np.asarray(part, dtype=np.float64) for part in np.polynomial.hermite_e.hermegauss(41))
 GRID = np.linspace(math.log(1e-4), -math.log(1e-4), 200)

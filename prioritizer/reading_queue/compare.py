@@ -10,7 +10,7 @@ import numpy as np
 from prioritizer.ranking.deadlines import Policy, Stage
 from prioritizer.reading_queue.scenario import Flags, Float64, Scenario, Studies, draw, with_prevalence, with_specificity
 from prioritizer.reading_queue.simulate import MINUTE, NEVER, Run, in_order_of_arrival, overtaken_by, simulate, strictly_by_ai
-from prioritizer.statistics.measures import Figure
+from prioritizer.statistics.intervals import Figure
 
 FLAGGED, MISSED = "pneumonia, flagged", "pneumonia, not flagged"
 FALSE, QUIET = "no pneumonia, flagged", "no pneumonia, not flagged"

@@ -21,7 +21,7 @@ from prioritizer.learning.cohorts import duplicates
 from prioritizer.learning.cohorts.labels import is_picture
 from prioritizer.learning.cohorts.read import Cohort, LabelledImage, read_cohort
 from prioritizer.recalibration.cohort_logits import UNREADABLE, Looking, Seen
-from prioritizer.scope import header_rules
+from prioritizer.scope import guard_rules, header_rules
 from prioritizer.scope.header_rules import Rules, Verdict
 from prioritizer.statistics.subgroups import Traits
 from prioritizer.study import Instance, SOPInstanceUID, StudyUID
@@ -127,7 +127,7 @@ def _look(image: LabelledImage, one: Looked, verdict: Verdict, looking: Looking,
     except UNREADABLE as error:
         return replace(one, unreadable=str(error)), None
     one = replace(one, sha256=what.sha256, logit=what.logit, unlike=what.figures.out_of_distribution)
-    return _with_reason(one, header_rules.with_guard(verdict, what.figures, rules)), what
+    return _with_reason(one, guard_rules.with_guard(verdict, what.figures, rules)), what
 
 
 def _scope(image: LabelledImage, bundle: Bundle, rules: Rules) -> tuple[Verdict, date | None, Traits]:

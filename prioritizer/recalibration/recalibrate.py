@@ -5,9 +5,8 @@ Nothing takes effect here: a person reads the report and activates the candidate
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
@@ -17,88 +16,23 @@ import sqlalchemy as sa
 from prioritizer.calibration import local_fit
 from prioritizer.calibration import verdict as calibration_verdict
 from prioritizer.calibration.cohort_lint import Finding
-from prioritizer.calibration.local_fit import MINED_FALSE_POSITIVES, Fit, Sample
-from prioritizer.calibration.maps import AgeGroup, Calibration, sigmoid
-from prioritizer.calibration.operating_point import OperatingPoint, Wish, by_flags, kept, operating_point, probability_at
-from prioritizer.calibration.verdict import AUC_FLOOR, NOT, SENSITIVITY_FLOOR, Evidence, Fitness
+from prioritizer.calibration.maps import AgeGroup, Calibration
+from prioritizer.calibration.operating_point import Wish
 from prioritizer.config.policy import policy_of, rules_of
 from prioritizer.config.settings import Settings
 from prioritizer.db.decisions import calibrations
 from prioritizer.db.decisions.calibrations import Verdict
 from prioritizer.db.in_force.calibration import digest_of, document_text
-from prioritizer.errors import CalibrationChanged, CohortUnfit, ConfigError
+from prioritizer.errors import CalibrationChanged, ConfigError
 from prioritizer.inference.bundle import Bundle, open_bundle
-from prioritizer.learning.cohorts.labelled_image import TEXT_MINED
 from prioritizer.recalibration import cohort as recalibration_cohort
 from prioritizer.recalibration import report as recalibration_report
 from prioritizer.recalibration.cohort import Gathered
 from prioritizer.recalibration.cohort_logits import Cache, Looking
+from prioritizer.recalibration.fit import map_of, outcome_of
+from prioritizer.recalibration.outcome import Outcome, Request
 from prioritizer.reports.page import Section
 from prioritizer.scope import out_of_distribution
-from prioritizer.statistics.measures import Cases, Figure, figures, roc_auc_figure
-
-CROSS_FITTED = ("sensitivity", "specificity", "share_raised")
-"""Figures at a threshold: of a proposed one they are taken cross-fitted, never from the cases that set it."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Request:
-    """What a person asked for."""
-
-    cohort: Path | None
-    labels: Path | None = None
-    unlabelled: bool = False
-    """The labels of the cohort, if any, are not looked at: a shift to `prevalence` only."""
-    prevalence: float | None = None
-    """Share of pneumonia among the site's studies."""
-    label_noise: float = 0.0
-    """Share of the positive labels that are false."""
-    wish: Wish = field(default_factory=Wish)
-    ages: AgeGroup | None = None
-    """Whose map is fitted, where the calibration in force has one for each age group; None: every one that the cohort carries."""
-    ignore_scope: bool = False
-    auc_floor: float = AUC_FLOOR
-    by: str = ""
-    report: Path | None = None
-    cache: Path | None = None
-    seed: int = 0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
-    """What came of it for one age group, or for everybody; `candidate` is None where the cohort could not carry one."""
-
-    request: Request
-    bundle: Bundle
-    in_force: Calibration
-    """The whole calibration that applies, with the maps of all age groups."""
-    before: Calibration
-    """The map of it that is fitted anew."""
-    ages: AgeGroup | None
-    """Whose map it is; None: everybody's."""
-    made_at: datetime
-    advice: Fitness
-    gathered: Gathered | None = None
-    candidate: Calibration | None = None
-    """The map in its place."""
-    entered: Calibration | None = None
-    """The whole candidate: what applies, with the maps that were fitted in the place of theirs."""
-    noisy: str = ""
-    """What false positives among text-mined labels would change, in words."""
-    also: tuple[Outcome, ...] = ()
-    """What came of it for the other age group, where the cohort carries both."""
-    refused: str = ""
-    fit: Fit | None = None
-    point: OperatingPoint | None = None
-    auc: Figure | None = None
-    figures_before: dict[str, Figure] | None = None
-    figures_after: dict[str, Figure] | None = None
-
-    @property
-    def sample(self) -> Sample:
-        """The cases that are analysed, with what is stated of their labels."""
-        assert self.gathered is not None
-        return replace(self.gathered.sample, false_positives=self.request.label_noise)
 
 
 def run(
@@ -173,10 +107,10 @@ def _ages_possible(request: Request, in_force: Calibration) -> None:
 def _by_age(request: Request, bundle: Bundle, in_force: Calibration, gathered: Gathered | None, now: datetime) -> Outcome:
     """One outcome, or one for each age group that the cohort carries; together they make one candidate."""
     if not in_force.groups:
-        return _of_whole([_outcome(request, bundle, in_force, None, gathered, now)])
+        return _of_whole([outcome_of(request, bundle, in_force, None, gathered, now)])
     groups = [request.ages] if request.ages is not None else _carried(in_force, gathered)
     return _of_whole(
-        [_outcome(request, bundle, in_force, group, _only(request, gathered, in_force, group, groups), now) for group in groups]
+        [outcome_of(request, bundle, in_force, group, _only(request, gathered, in_force, group, groups), now) for group in groups]
     )
 
 
@@ -220,17 +154,13 @@ def _of_whole(outcomes: Sequence[Outcome]) -> Outcome:
     made = replace(made, local_limit=_local_limit(outcomes) or made.local_limit)
     digest = digest_of(document_text(first.bundle.digest, replace(made, id="")) + first.made_at.isoformat())
     entered = replace(made, id=f"local-{first.made_at:%Y%m%d}-{digest[:12]}")
-    return _joined([replace(one, entered=entered, candidate=one.candidate and _map_of(entered, one.ages)) for one in outcomes])
+    return _joined([replace(one, entered=entered, candidate=one.candidate and map_of(entered, one.ages)) for one in outcomes])
 
 
 def _local_limit(outcomes: Sequence[Outcome]) -> float | None:
     """The limit of the distance from the training data that this cohort sets; None where it is too small, or was not looked at."""
     distances = [image.unlike for one in outcomes if one.gathered for image in one.gathered.analysed if image.unlike is not None]
     return out_of_distribution.local_limit(np.array(distances, dtype=np.float64))
-
-
-def _map_of(calibration: Calibration, ages: AgeGroup | None) -> Calibration:
-    return calibration if ages is None else calibration.of_group(ages)
 
 
 def _joined(outcomes: Sequence[Outcome]) -> Outcome:
@@ -272,123 +202,3 @@ def _gathered(request: Request, settings: Settings, bundle: Bundle, folder: Path
         )
     finally:
         looking.close()
-
-
-def _outcome(
-    request: Request, bundle: Bundle, in_force: Calibration, ages: AgeGroup | None, gathered: Gathered | None, now: datetime
-) -> Outcome:
-    outcome = Outcome(
-        request=request,
-        bundle=bundle,
-        in_force=in_force,
-        before=_map_of(in_force, ages),
-        ages=ages,
-        made_at=now,
-        gathered=gathered,
-        advice=calibration_verdict.without_labels(request.auc_floor),
-    )
-    try:
-        return _fitted(outcome) if gathered is not None and gathered.labelled else _shifted(outcome)
-    except CohortUnfit as found:
-        error = _with_what_was_left_out(found, gathered, bundle)
-        refused = replace(outcome.advice, word=NOT, said=f"{str(error).capitalize()}.")
-        return replace(outcome, refused=str(error), advice=refused)
-
-
-def _with_what_was_left_out(error: CohortUnfit, gathered: Gathered | None, bundle: Bundle) -> CohortUnfit:
-    """Where images could not be read or were left out by the scope, that is what is missing: more of the same would not help."""
-    if gathered is None:
-        return error
-    files = {image.file for image in gathered.images}
-    unread = [finding for finding in gathered.findings if finding.excludes and finding.file not in files]
-    if unread:
-        counts = ", ".join(f"{count} x {what}" for what, count in Counter(finding.what for finding in unread).most_common())
-        example = f"{unread[0].file}: {unread[0].said}"
-        error = CohortUnfit((f"rows that were not understood: {counts}, such as {example}", *error.missing))
-    left = Counter(image.scope_rule for image in gathered.images if image.scope_rule)
-    if not left:
-        return error
-    counts = ", ".join(f"{count} by {rule}" for rule, count in left.most_common())
-    scope = f"{bundle.scope.min_age_years:g} to {bundle.scope.max_age_years:g} years, {' and '.join(bundle.scope.views)}"
-    said = f"of {len(gathered.images)} images left out as outside the scope: {counts} (the bundle is for {scope}; the report names each)"
-    return CohortUnfit((said, *error.missing))
-
-
-def _shifted(outcome: Outcome) -> Outcome:
-    """Without labels: the map before, moved to a stated prevalence."""
-    request, before, gathered = outcome.request, outcome.before, outcome.gathered
-    assert request.prevalence is not None
-    if gathered is None:
-        after = local_fit.shifted_from_its_own(before, request.prevalence)
-        t_high, t_low = kept(before, after)
-        return _with_candidate(outcome, replace(after, fitted_on="no images: the difference of two prevalences"), t_high, t_low, 0, 0)
-    sample = gathered.sample
-    if len(sample.logits) < 2 * local_fit.LEAST_CLASS:
-        raise CohortUnfit((f"{len(sample.logits)} images, {2 * local_fit.LEAST_CLASS} are needed for a shift",))
-    after = local_fit.shifted_to(sample.logits, before, request.prevalence)
-    t_high, t_low = kept(before, after)
-    if request.wish.share is not None:
-        t_high = probability_at(after, by_flags(sample.logits, sample.labels * 0 + 1, request.wish.share))
-    return _with_candidate(outcome, replace(after, fitted_on="images without labels"), t_high, min(t_low, t_high), len(sample.logits), 0)
-
-
-def _fitted(outcome: Outcome) -> Outcome:
-    """With labels: the method that the cohort carries and that wins, its thresholds, and all figures before and after."""
-    request, before, gathered = outcome.request, outcome.before, outcome.gathered
-    assert gathered is not None
-    sample = outcome.sample
-    fit = local_fit.recalibrate(sample, before, request.prevalence, request.seed)
-    point = operating_point(sample, before, fit.after, request.wish, request.prevalence, request.seed)
-    auc = roc_auc_figure(sample.logits, sample.labels, sample.patients, request.seed)
-    first, second = (
-        figures(
-            Cases(probabilities=sigmoid(sample.as_labelled(odds)), labels=sample.labels, patients=sample.patients),
-            before.t_high,
-            request.seed,
-        )
-        for odds in (fit.before, fit.held_out)
-    )
-    later = {name: figure for name, figure in second.items() if name not in CROSS_FITTED}
-    evidence = Evidence(
-        cohort="",
-        events=int(sample.labels.sum()),
-        non_events=int((sample.labels == 0).sum()),
-        patients=(sample.patients_with(1), sample.patients_with(0)),
-        auc=auc,
-        figures=later,
-        sensitivity=point.sensitivity,
-        specificity=point.specificity,
-        scope_ignored=request.ignore_scope,
-        mined=any(image.label_source == TEXT_MINED for image in gathered.analysed),
-        threshold_chosen=request.wish.share is not None or request.wish.sensitivity < SENSITIVITY_FLOOR,
-    )
-    said = calibration_verdict.judge([evidence], auc_floor=request.auc_floor)
-    if fit.winner == local_fit.NONE:
-        said = replace(said, said=f"{said.said} What applies now is as good as any fit: only thresholds are proposed.")
-    noisy = _if_mined(sample, before, fit, point, request) if evidence.mined and not request.label_noise else ""
-    said = replace(said, said=f"{said.said} {noisy}".strip())
-    outcome = replace(outcome, noisy=noisy, advice=said, fit=fit, point=point, auc=auc, figures_before=first, figures_after=later)
-    fitted = replace(fit.after, method=fit.winner, fitted_on=f"local cohort of {len(sample.labels)} images")
-    return _with_candidate(outcome, fitted, point.t_high, point.t_low, len(sample.labels), int(sample.labels.sum()))
-
-
-def _if_mined(sample: Sample, before: Calibration, fit: Fit, point: OperatingPoint, request: Request) -> str:
-    """What would be another map if as many positive labels were false as of text-mined ones, computed on these very cases."""
-    share = MINED_FALSE_POSITIVES
-    other = local_fit.recalibrate(replace(sample, false_positives=share), before, request.prevalence, request.seed).after
-    logits = sample.logits
-    now, then = (float(one.probabilities(logits).mean()) for one in (fit.after, other))
-    at = fit.after.logit_at(point.t_high)
-    there = other.probability(at) if np.isfinite(at) else float("nan")
-    return (
-        f"If {share:.0%} of the positive labels were false (--label-noise {share:g}), the mean probability would be {then:.3f} instead of "
-        f"{now:.3f}, and that of a study just raised {there:.3f} instead of {point.t_high:.3f}."
-    )
-
-
-def _with_candidate(outcome: Outcome, fitted: Calibration, t_high: float, t_low: float, n: int, events: int) -> Outcome:
-    """The outcome with its candidate, which gets its name with the whole one."""
-    made = replace(
-        fitted, id="", t_high=t_high, t_low=t_low, n=n, events=events, prevalence=outcome.request.prevalence, finding=outcome.before.finding
-    )
-    return replace(outcome, candidate=made)

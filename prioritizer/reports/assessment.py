@@ -10,7 +10,7 @@ from prioritizer.calibration.operating_point import Share
 from prioritizer.reports import plots
 from prioritizer.reports.page import Plot, Section, Table
 from prioritizer.statistics import curves
-from prioritizer.statistics.measures import Cases, Figure
+from prioritizer.statistics.intervals import Cases, Figure
 from prioritizer.statistics.subgroups import Subgroup
 
 NO_GROUPS = "The cohort states neither age, sex, view, scanner, site nor subtype, or one for all: nothing can be said of groups."

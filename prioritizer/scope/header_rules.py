@@ -7,25 +7,17 @@ Written against the headers of two real archives: Body Part is empty in a third 
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
-from dataclasses import replace
 
-from prioritizer.scope.out_of_distribution import Figures
+from prioritizer.scope.body_part_rules import check_body_part, check_view, coded_views, descriptions, image_descriptions
+from prioritizer.scope.guard_rules import with_guard
 from prioritizer.scope.stated_view import (
     CHEST_WORDS,
     FRONTAL_CODES,
     LATERAL_CODES,
     LATERAL_VIEWS,
-    LATERAL_WORDS,
-    OBLIQUE_CODES,
-    OTHER_BODY_PARTS,
-    OTHER_BODY_WORDS,
-    POSTURE,
     companion_of,
     no_body_part,
     no_view,
-    says_not_frontal,
-    stated_views,
     words,
 )
 from prioritizer.scope.verdict import Finding, PopulationRule, Rules, Scope, Strictness, Verdict, age_words, printable
@@ -57,8 +49,6 @@ RADIOGRAPH_CLASSES = frozenset({COMPUTED_RADIOGRAPHY_CLASS, FOR_PRESENTATION_CLA
 AGE_NOT_STATED = "age not stated"
 AGES_APART = 2.0
 """Years between a stated age and that by the dates from which on they disagree: birth dates are cut to the year, ages to whole years."""
-MAX_REASON = 300
-"""Characters of a reason that the ledger keeps."""
 SECONDARY_CAPTURE_CLASS = "1.2.840.10008.5.1.4.1.1.7"
 
 
@@ -157,113 +147,6 @@ def check_species(instance: Instance, scope: Scope) -> Finding | None:
     return None
 
 
-def descriptions(instance: Instance) -> str:
-    """Study, series, protocol and processing description in one text."""
-    return " ".join((instance.study_description, *image_descriptions(instance)))
-
-
-def image_descriptions(instance: Instance) -> tuple[str, str, str]:
-    """What is said of this image and not of the whole study."""
-    return instance.series_description, instance.protocol_name, instance.processing_description
-
-
-def coded_views(instance: Instance) -> frozenset[str]:
-    """The frontal views that (0054,0220) View Code Sequence names."""
-    return frozenset(view for code in instance.view_codes for view in FRONTAL_CODES.get(code, ()))
-
-
-def check_body_part(instance: Instance, scope: Scope) -> Finding | None:
-    """(0018,0015) Body Part Examined, Anatomic Region and descriptions say chest, or nothing says otherwise; two that disagree refuse."""
-    part, region = ("" if no_body_part(text) else text for text in (instance.body_part, instance.anatomic_region))
-    if part and region and bool(CHEST_WORDS.search(part)) != bool(CHEST_WORDS.search(region)):
-        both = f"Body Part Examined is {printable(part)}, Anatomic Region is {printable(region)}"
-        if OTHER_BODY_PARTS.search(part) or OTHER_BODY_PARTS.search(region):
-            return Finding(rule="body_part", sentence=f"{both}: they disagree")
-    stated = part or region
-    if stated and CHEST_WORDS.search(stated):
-        return _chest_denied(instance, stated)
-    if stated:
-        return _other_part(instance, stated)
-    return _described_part(instance)
-
-
-def _chest_denied(instance: Instance, stated: str) -> Finding | None:
-    """The chest is stated; a description of the image, or of the study where that is silent, names another part alone."""
-    ours = [text for text in image_descriptions(instance) if text]
-    silent = not any(CHEST_WORDS.search(text) for text in ours)
-    for text in (*ours, *((instance.study_description,) if silent else ())):
-        other = OTHER_BODY_WORDS.search(POSTURE.sub(" ", text))
-        if other and not CHEST_WORDS.search(text):
-            said = f"Body Part Examined is {printable(stated)}, the description names {printable(other.group())}"
-            return Finding(rule="body_part", sentence=f"{said}: they disagree")
-    return None
-
-
-def _other_part(instance: Instance, stated: str) -> Finding | None:
-    """Another part is stated: only a text that names no part at all is healed by a description."""
-    chest = CHEST_WORDS.search(descriptions(instance))
-    if chest and not OTHER_BODY_PARTS.search(stated):
-        return None
-    denied = f", the description names {printable(chest.group())}: they disagree" if chest else ", not the chest"
-    return Finding(rule="body_part", sentence=f"Body Part Examined is {printable(stated.strip().upper())}{denied}")
-
-
-def _described_part(instance: Instance) -> Finding | None:
-    """No part is stated: what is said of the image decides, then what is said of the study."""
-    for text in (" ".join(image_descriptions(instance)), instance.study_description):
-        if CHEST_WORDS.search(text):
-            return None
-        other = OTHER_BODY_WORDS.search(text)
-        if other:
-            return Finding(rule="body_part", sentence=f"the description names {printable(other.group())}, not the chest")
-    return None
-
-
-def check_view(instance: Instance, scope: Scope) -> Finding | None:
-    """(0018,5101) View Position, View Code, Patient Orientation and descriptions do not say lateral; tags that disagree refuse."""
-    view = "" if no_view(instance.view_position) else instance.view_position.strip()
-    frontal = stated_views(view) | coded_views(instance)
-    other = _says_not_frontal(instance, view)
-    if other:
-        named = f"View Position {printable(view.upper())}, but " if stated_views(view) and not other.startswith("View Position") else ""
-        return Finding(rule="view", sentence=f"{named}{other}; the model reads frontal views only (card scope.views)")
-    if view and not stated_views(view):
-        return Finding(
-            rule="view", sentence=f"View Position {printable(view.upper())} is not {' or '.join(scope.views)} (card scope.views)"
-        )
-    if frontal and not frontal.intersection(scope.views):
-        said = f"View Position {printable(view.upper())}" if view else f"View Code {', '.join(sorted(frontal))}"
-        return Finding(rule="view", sentence=f"{said} is not {' or '.join(scope.views)} (card scope.views)")
-    return None
-
-
-def _says_not_frontal(instance: Instance, view: str) -> str:
-    """Which tag says that the image is no plain frontal one; empty when none does."""
-    if view.upper() in LATERAL_VIEWS or says_not_frontal(view) or (stated_views(view) and LATERAL_WORDS.search(view)):
-        return f"View Position {printable(view.upper())} says {says_not_frontal(view) or 'lateral'}"
-    if by_code := _code_says(instance.view_codes):
-        return by_code
-    if any(direction[:1].upper() in ("A", "P") for direction in instance.patient_orientation[:2]):
-        return "Patient Orientation says a lateral view"
-    stated = bool(stated_views(view) or coded_views(instance))
-    for text in image_descriptions(instance):
-        said = says_not_frontal(text)
-        if not said and not stated and LATERAL_WORDS.search(text):
-            said = "lateral"
-        if said:
-            return f"the description says {said}"
-    return ""
-
-
-def _code_says(view_codes: Collection[str]) -> str:
-    """What (0054,0220) View Code Sequence says against a frontal view; empty where nothing."""
-    if LATERAL_CODES.intersection(view_codes):
-        return "View Code says a lateral view"
-    if OBLIQUE_CODES.intersection(view_codes):
-        return "View Code says oblique"
-    return next((f"View Code {printable(code)} is not that of a frontal view" for code in view_codes if code not in FRONTAL_CODES), "")
-
-
 def check_age(instance: Instance, scope: Scope) -> Finding | None:
     """(0010,1010) Patient's Age, and birth date and the day the image was taken, lie in the scope and do not deny each other."""
     span = f"{scope.min_age_years:g} to {int(scope.max_age_years)} years (card scope.age)"
@@ -289,73 +172,6 @@ CHECKS = (
     ("view", check_view),
     ("age", check_age),
 )
-
-
-OUT_OF_DISTRIBUTION = "out_of_distribution"
-UNLIKE = "unlike the training data"
-"""Stands in every sentence about another population or device, and is what the board counts by."""
-
-
-def check_image_kind(figures: Figures) -> Finding | None:
-    """The picture itself is a frontal chest radiograph, whatever its header says."""
-    if figures.image_kind <= 1:
-        return None
-    if figures.one_measure:
-        said = f"the picture is {UNLIKE} ({beyond(figures.image_kind)}, card guard)"
-    else:
-        said = f"the picture is not a frontal chest radiograph, upright and whole ({beyond(figures.image_kind)}, card guard.image_kind)"
-    return Finding(rule="image_kind", sentence=said)
-
-
-def check_population(figures: Figures, local_limit: float | None = None) -> Finding | None:
-    """Population and device are like those of the training; `local_limit` is the site's own, in units of the bundle's."""
-    limit = 1.0 if local_limit is None else local_limit
-    if figures.out_of_distribution <= limit:
-        return None
-    said = f"another population or device: {UNLIKE} ({beyond(figures.out_of_distribution / limit)}, card guard.out_of_distribution)"
-    return Finding(rule=OUT_OF_DISTRIBUTION, sentence=said)
-
-
-def beyond(distance: float) -> str:
-    """A distance in units of its limit, above 1, in words."""
-    return f"{distance:.2f} times the limit" if distance < 1000 else "far beyond the limit"
-
-
-def with_guard(verdict: Verdict, figures: Figures, rules: Rules, *, holds_back: bool = False, local_limit: float | None = None) -> Verdict:
-    """The verdict on the header joined with that on the picture: its kind first, then its population.
-
-    `holds_back`: a rule "until-calibrated" leaves the image unscored, because the list moves studies and no local calibration that was
-    judged fit is in force. Without it, where a file is tried or a cohort looked at, it warns. The one measure of an older bundle is
-    told once, as strictly as the stricter of the two rules.
-    """
-    of_population = rules.out_of_distribution.strictness(holds_back=holds_back)
-    if figures.one_measure:
-        return _with_finding(verdict, check_image_kind(figures), min(rules.image_kind, of_population, key=STRICTEST_FIRST.index))
-    verdict = _with_finding(verdict, check_image_kind(figures), rules.image_kind)
-    return _with_finding(verdict, check_population(figures, local_limit), of_population)
-
-
-STRICTEST_FIRST = (Strictness.ENFORCE, Strictness.FLAG, Strictness.OFF)
-
-
-def _with_finding(verdict: Verdict, finding: Finding | None, strictness: Strictness) -> Verdict:
-    if finding is None or strictness is Strictness.OFF or verdict.reason is not None:
-        return verdict
-    if verdict.doubts:
-        # A strange picture of our own making says nothing about the patient's image.
-        doubts = "; ".join(verdict.doubts)
-        finding = Finding(rule="rendering", sentence=f"the image looks unusual, and may be drawn wrongly: {doubts}"[:MAX_REASON])
-    if strictness is Strictness.ENFORCE:
-        return Verdict(reason=finding)
-    if finding.sentence in verdict.warnings:
-        return verdict
-    return replace(verdict, warnings=(*verdict.warnings, finding.sentence))
-
-
-def with_drawing(verdict: Verdict, warnings: tuple[str, ...]) -> Verdict:
-    """The verdict on the header joined with what only the pixels showed of how the image is drawn."""
-    new = tuple(warning for warning in warnings if warning not in verdict.doubts)
-    return replace(verdict, warnings=(*verdict.warnings, *new), doubts=(*verdict.doubts, *new))
 
 
 def unstated(instance: Instance) -> tuple[str, ...]:

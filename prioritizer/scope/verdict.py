@@ -107,3 +107,7 @@ def age_words(years: float) -> str:
     if years < 2:
         return f"{round(years * 12)} months"
     return f"{int(years)} years"
+
+
+MAX_REASON = 300
+"""Characters of a reason that the ledger keeps."""

@@ -10,18 +10,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from prioritizer.config.settings import UNNAMED, Settings, is_loopback
-from prioritizer.config.settings import Destination as ConfiguredDestination
+from prioritizer.config.sections import UNNAMED
+from prioritizer.config.sections import Destination as ConfiguredDestination
+from prioritizer.config.settings import Settings, is_loopback
 from prioritizer.dicom.result.encodings import proposed_results
-from prioritizer.dicom.scu.sender import Destination, Offer, Sender
+from prioritizer.dicom.scu.destination import Destination
+from prioritizer.dicom.scu.sender import Offer, Sender
 from prioritizer.errors import ModelError, PermanentRefusal, PrioritizerError, Transient
 from prioritizer.inference.bundle import Bundle
 
 if TYPE_CHECKING:
     import sqlalchemy as sa
 
-CODEC_TEST_MEMORY = 2 << 30
-CODEC_TEST_TIMEOUT_S = 60.0
+CODEC_TEST_MEMORY, CODEC_TEST_TIMEOUT_S = 2 << 30, 60.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

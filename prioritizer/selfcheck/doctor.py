@@ -13,12 +13,13 @@ from datetime import UTC, datetime
 
 import sqlalchemy as sa
 
-from prioritizer.config.settings import Destination as ConfiguredDestination
+from prioritizer.config.sections import Destination as ConfiguredDestination
 from prioritizer.config.settings import Settings
 from prioritizer.db.activity import senders
-from prioritizer.db.worklist import rows as worklist_rows
+from prioritizer.db.worklist import counts as worklist_counts
 from prioritizer.dicom.result.encodings import proposed_results
-from prioritizer.dicom.scu.sender import Destination, Sender
+from prioritizer.dicom.scu.destination import Destination
+from prioritizer.dicom.scu.sender import Sender
 from prioritizer.dicom.stand_ins.phantom_files import PhantomPatient, phantom_file
 from prioritizer.errors import ConfigError, PermanentRefusal, PrioritizerError, Transient
 from prioritizer.selfcheck.check import SET_IT, Proof
@@ -153,7 +154,7 @@ def _ledger(settings: Settings) -> str:
 
     if missing := connect.missing_file(settings.database_url):
         raise ConfigError((f"there is no database at {missing}: the daemon makes it at its first start; is store.data right?",))
-    counts = worklist_rows.counts(connect.open_ledger(settings.database_url))
+    counts = worklist_counts.counts(connect.open_ledger(settings.database_url))
     return f"{counts.open} open studies, {counts.unsent} results waiting, {counts.rejected} refused"
 
 

@@ -30,7 +30,7 @@ from prioritizer.reading_queue.simulate import in_order_of_arrival
 from prioritizer.simulation import wording as words
 from prioritizer.simulation.site import Request, Said, site_of
 from prioritizer.simulation.threshold_effect import BUSIEST, DAYS_BACK, RATE, REPLICATIONS
-from prioritizer.statistics.measures import Figure
+from prioritizer.statistics.intervals import Figure
 
 MOST_ARRIVALS = 2000
 """The newest arrivals that are simulated: a page waits for it."""

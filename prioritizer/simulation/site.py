@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import sqlalchemy as sa
 
-from prioritizer.calibration.maps import Calibration, odds_of, sigmoid
+from prioritizer.calibration.maps import Calibration
 from prioritizer.config.policy import policy_of
 from prioritizer.config.settings import Settings
 from prioritizer.db.activity import arrivals
@@ -24,6 +24,7 @@ from prioritizer.reading_queue.compare import Setting
 from prioritizer.reading_queue.scenario import HOURS, Known, OperatingPoint, Scenario
 from prioritizer.reading_queue.simulate import MINUTE, with_windows
 from prioritizer.simulation.arrival_file import minutes_of, read_arrivals
+from prioritizer.statistics.logistic import odds_of, sigmoid
 
 PREVALENCE = 0.1
 """Assumed where nobody says better."""

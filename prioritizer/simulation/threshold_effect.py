@@ -19,7 +19,7 @@ from prioritizer.ranking.moves import Listed, moves
 from prioritizer.reading_queue.compare import FIFO, SICK, Effect, Setting, compare
 from prioritizer.reading_queue.scenario import Known, OperatingPoint, Scenario
 from prioritizer.reading_queue.simulate import MINUTE, in_order_of_arrival, with_windows
-from prioritizer.recalibration.recalibrate import Outcome
+from prioritizer.recalibration.outcome import Outcome
 from prioritizer.reports.page import Section, Table
 from prioritizer.simulation import wording as words
 from prioritizer.simulation.arrival_file import minutes_of

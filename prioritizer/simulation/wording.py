@@ -12,7 +12,7 @@ from typing import Any
 from prioritizer.reading_queue.compare import ALL, CLASSES, FLAGGED, MISSED, ClassFigures, Effect
 from prioritizer.reading_queue.scenario import Scenario
 from prioritizer.simulation.run import Outcome
-from prioritizer.statistics.measures import Figure
+from prioritizer.statistics.intervals import Figure
 
 SIMULATED = "A simulation, not a measurement: it is as right as its assumptions."
 NO_BREAK = "\N{NO-BREAK SPACE}"

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from prioritizer.calibration.operating_point import LEAST_FOR_SENSITIVITY, Share
-from prioritizer.statistics.measures import Float64
+from prioritizer.statistics.intervals import Float64
 
 CAUGHT, MISSED, ALARMS, PASSED = range(4)
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from prioritizer.statistics.measures import Cases, Float64, resamples
+from prioritizer.statistics.intervals import Cases, Float64, resamples
 
 DRAWS = 200
 GRID = np.linspace(0, 1, 101)

@@ -13,7 +13,7 @@ from statistics import NormalDist
 import numpy as np
 from numpy.typing import NDArray
 
-from prioritizer.statistics.measures import Figure
+from prioritizer.statistics.intervals import Figure
 
 Float64 = NDArray[np.float64]
 Z95 = NormalDist().inv_cdf(0.975)

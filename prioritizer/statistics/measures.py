@@ -8,43 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from prioritizer.calibration import maps
+from prioritizer.statistics import calibration_error, logistic
+from prioritizer.statistics.intervals import RESAMPLES, Cases, Figure, Float64, interval, resamples
 from prioritizer.statistics.proportion import clusters_of, proportion_interval
-
-Float64 = NDArray[np.float64]
-RESAMPLES = 1000
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Figure:
-    """A value with its 95 % interval."""
-
-    value: float
-    low: float
-    high: float
-
-    def __str__(self) -> str:
-        if np.isnan(self.value):
-            return "-"
-        between = " to " if self.low < 0 else "-"
-        return f"{self.value:.3f} ({self.low:.3f}{between}{self.high:.3f})"
-
-    def __format__(self, spec: str) -> str:
-        """The value in the format that is asked for; without one, with its interval."""
-        return format(self.value, spec) if spec else str(self)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Cases:
-    """Calibrated probabilities with labels (0 or 1) and the patient of each case."""
-
-    probabilities: Float64
-    labels: Float64
-    patients: Sequence[str]
-
-    def only(self, index: NDArray[np.int64]) -> Cases:
-        """The cases of these indices, in their order."""
-        return Cases(probabilities=self.probabilities[index], labels=self.labels[index], patients=[self.patients[i] for i in index])
 
 
 def roc_auc(labels: Float64, scores: Float64) -> float:
@@ -83,12 +49,12 @@ def calibration_line(probabilities: Float64, labels: Float64) -> tuple[float, fl
     x = np.stack([np.log(clipped / (1 - clipped)), np.ones_like(clipped)], axis=1)
 
     def loss(at: Float64) -> float:
-        return maps.log_loss(x @ at, labels)
+        return logistic.log_loss(x @ at, labels)
 
     # From zero, where every case has weight; from slope 1 a confident and wrong model has no curvature to step by.
     weights = np.zeros(2)
     for _ in range(100):
-        p = maps.sigmoid(x @ weights)
+        p = logistic.sigmoid(x @ weights)
         hessian = (x * (p * (1 - p))[:, None]).T @ x / len(labels) + 1e-9 * np.eye(2)
         step = np.linalg.solve(hessian, x.T @ (p - labels) / len(labels))
         while loss(weights - step) > loss(weights) and np.abs(step).max() > 1e-10:
@@ -134,7 +100,7 @@ def brier_parts(probabilities: Float64, labels: Float64) -> tuple[float, float, 
     Brier = reliability - resolution + uncertainty, up to the spread of the probabilities inside the bins.
     """
     mean = float(labels.mean())
-    bins = maps.reliability(probabilities, labels, equal_mass=True)
+    bins = calibration_error.reliability(probabilities, labels, equal_mass=True)
     reliability = sum(b.count * (b.predicted - b.observed) ** 2 for b in bins) / len(labels)
     resolution = sum(b.count * (b.observed - mean) ** 2 for b in bins) / len(labels)
     return reliability, resolution, mean * (1 - mean)
@@ -144,22 +110,22 @@ def values(cases: Cases, threshold: float) -> dict[str, float]:
     """Every figure of NAMES at a threshold that was fixed elsewhere; NaN where it cannot be computed."""
     p, y = cases.probabilities, cases.labels
     slope, intercept = calibration_line(p, y)
-    odds = maps.odds_of(np.clip(p, 1e-6, 1 - 1e-6))
-    in_the_large = maps.fit_intercept(odds, y)
+    odds = logistic.odds_of(np.clip(p, 1e-6, 1 - 1e-6))
+    in_the_large = logistic.fit_intercept(odds, y)
     reliability, resolution, uncertainty = brier_parts(p, y)
     found = {
         "roc_auc": roc_auc(y, p),
         "pr_auc": average_precision(y, p) if (y == 1).any() else float("nan"),
         **_at_threshold(y, p >= threshold),
-        "brier": maps.brier(p, y),
+        "brier": calibration_error.brier(p, y),
         "brier_reliability": reliability,
         "brier_resolution": resolution,
         "brier_uncertainty": uncertainty,
-        "log_loss": maps.log_loss(maps.odds_of(p), y),
-        "ece": maps.expected_calibration_error(p, y),
-        "ece_equal_mass": maps.expected_calibration_error(p, y, equal_mass=True),
+        "log_loss": logistic.log_loss(logistic.odds_of(p), y),
+        "ece": calibration_error.expected_calibration_error(p, y),
+        "ece_equal_mass": calibration_error.expected_calibration_error(p, y, equal_mass=True),
         # Another share of pneumonia alone makes a calibration error, which is no fault of the map.
-        "ece_at_prior": maps.expected_calibration_error(maps.sigmoid(odds + in_the_large), y),
+        "ece_at_prior": calibration_error.expected_calibration_error(logistic.sigmoid(odds + in_the_large), y),
         "calibration_slope": slope,
         "calibration_intercept": intercept,
         "calibration_in_the_large": in_the_large,
@@ -245,37 +211,6 @@ def mean_figure(values: Float64, patients: Sequence[str], seed: int = 0) -> Figu
     means = sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1)
     low, high = np.percentile(means, [2.5, 97.5])
     return Figure(value=float(values.mean()), low=float(low), high=float(high))
-
-
-def interval(value: float, drawn: Float64, *, centred: bool = False) -> Figure:
-    """The value between the 2.5th and 97.5th percentile of what was drawn; draws without a figure do not count.
-
-    `centred` takes off what resampling itself adds: a calibration error only grows when cases are drawn twice.
-    """
-    known = drawn[np.isfinite(drawn)]
-    if not len(known) or not np.isfinite(value):
-        return Figure(value=value, low=float("nan"), high=float("nan"))
-    if centred:
-        known = np.maximum(known - (known.mean() - value), 0.0)
-    low, high = np.percentile(known, [2.5, 97.5])
-    return Figure(value=value, low=min(float(low), value), high=max(float(high), value))
-
-
-def resamples(cases: Cases, seed: int, draws: int = RESAMPLES) -> list[NDArray[np.int64]]:
-    """Case indices of so many draws of whole patients with replacement, each holding both classes; none where a class is missing."""
-    if len(np.unique(cases.labels)) < 2:
-        return []
-    rng = np.random.default_rng(seed)
-    index_of: dict[str, list[int]] = {}
-    for index, patient in enumerate(cases.patients):
-        index_of.setdefault(patient, []).append(index)
-    groups = [np.array(group) for group in index_of.values()]
-    found: list[NDArray[np.int64]] = []
-    while len(found) < draws:
-        chosen = np.concatenate([groups[g] for g in rng.integers(0, len(groups), len(groups))])
-        if 0 < cases.labels[chosen].sum() < len(chosen):
-            found.append(chosen)
-    return found
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

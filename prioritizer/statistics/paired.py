@@ -9,19 +9,8 @@ import numpy as np
 
 from prioritizer.statistics import delong
 from prioritizer.statistics.delong import Difference
-from prioritizer.statistics.measures import (
-    BIASED,
-    NAMES,
-    RESAMPLES,
-    Cases,
-    Figure,
-    Float64,
-    drawn_values,
-    figures_of,
-    interval,
-    resamples,
-    values,
-)
+from prioritizer.statistics.intervals import RESAMPLES, Cases, Figure, Float64, interval, resamples
+from prioritizer.statistics.measures import BIASED, NAMES, drawn_values, figures_of, values
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from prioritizer.calibration.operating_point import Share
 from prioritizer.statistics import delong
 from prioritizer.statistics.at_threshold import counts
-from prioritizer.statistics.measures import Cases, Figure, Float64, calibration_line, interval, resamples
+from prioritizer.statistics.intervals import Cases, Figure, Float64, interval, resamples
+from prioritizer.statistics.measures import calibration_line
 
 AGES = ((0.0, 1.0), (1.0, 6.0), (6.0, 18.0), (18.0, 40.0), (40.0, 65.0), (65.0, 121.0))
 SMALL = 10

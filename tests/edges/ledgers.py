@@ -20,17 +20,20 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
+from prioritizer.config.quiet import Quiet
 from prioritizer.db.order.order import Wanted
 from prioritizer.db.processing import deliver as processing_deliver
 from prioritizer.db.processing import receive as processing_receive
 from prioritizer.db.processing import score
-from prioritizer.db.processing.deliver import Result
-from prioritizer.db.processing.receive import Arrival, Quiet
+from prioritizer.db.processing.receive import Arrival
+from prioritizer.db.processing.result_revisions import Result
 from prioritizer.db.schema import connect, migrations, tables
-from prioritizer.db.schema.tables import metadata
+from prioritizer.db.schema.every_table import metadata
 from prioritizer.db.worklist import rows
+from prioritizer.db.worklist import study as worklist_study
 from prioritizer.ranking.deadlines import Policy
-from prioritizer.study import DeliveryState, Instance, Logit, Probability, Score
+from prioritizer.states import DeliveryState
+from prioritizer.study import Instance, Logit, Probability, Score
 from tests.edges.pacs import REQUIRED, free_port, wait_for_port
 
 NOW = datetime.now(UTC) - timedelta(minutes=5)
@@ -227,7 +230,7 @@ def deliveries_of(ledger: sa.Engine, study: str = "1.2.3") -> dict[str, str]:
 
 def kinds(ledger: sa.Engine, study: str = "1.2.3") -> list[str]:
     """The kinds of a study's events, oldest first."""
-    return [event.kind for event in rows.why(ledger, study)]
+    return [event.kind for event in worklist_study.why(ledger, study)]
 
 
 def listed(ledger: sa.Engine, limit: int = 200, **how: Any) -> list[str]:

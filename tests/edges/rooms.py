@@ -14,10 +14,11 @@ from fastapi.testclient import TestClient
 
 from prioritizer.access import Role
 from prioritizer.config import settings_override
-from prioritizer.config.settings import Reading, Settings, Site
+from prioritizer.config.quiet import Quiet
+from prioritizer.config.sections import Reading, Site
+from prioritizer.config.settings import Settings
 from prioritizer.daemon import dashboard_period
 from prioritizer.db.accounts import people, sessions
-from prioritizer.db.processing.receive import Quiet
 from prioritizer.dicom import conformance
 from prioritizer.ranking.deadlines import Policy, Stage
 from prioritizer.web.app import page_app

@@ -20,8 +20,9 @@ from prioritizer.config.settings import Settings
 from prioritizer.daemon.scheduled_jobs import Chores
 from prioritizer.daemon.worker import Receive
 from prioritizer.db.worklist import rows as worklist_rows
+from prioritizer.dicom.spool.intake import Outcome
 from prioritizer.dicom.spool.part10 import Receipt
-from prioritizer.dicom.spool.spool import Outcome, Spool
+from prioritizer.dicom.spool.spool import Spool
 from prioritizer.dicom.stand_ins.phantom_files import PhantomPatient, phantom_file
 from tests.edges.ledgers import AT_ONCE, POLICY, score_next
 

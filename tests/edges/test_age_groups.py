@@ -13,7 +13,8 @@ from prioritizer.calibration.cohort_lint import Looked
 from prioritizer.calibration.maps import AgeGroup, Calibration
 from prioritizer.calibration.threshold import ThresholdWish
 from prioritizer.config.policy import policy_of
-from prioritizer.config.settings import Settings, Site, Store
+from prioritizer.config.sections import Site, Store
+from prioritizer.config.settings import Settings
 from prioritizer.db.decisions import activation, calibrations
 from prioritizer.db.decisions.activation import Decision
 from prioritizer.db.decisions.calibrations import Verdict
@@ -21,14 +22,16 @@ from prioritizer.db.decisions.what_if import places_by
 from prioritizer.db.in_force import local_calibration
 from prioritizer.db.in_force.local_calibration import Local
 from prioritizer.db.processing import score as processing_score
-from prioritizer.db.worklist import rows
+from prioritizer.db.processing import start
+from prioritizer.db.worklist import rows, study
 from prioritizer.errors import ConfigError, NotAllowed
 from prioritizer.inference.bundle import open_bundle
 from prioritizer.ranking import moves
 from prioritizer.ranking.deadlines import Policy, Stage
 from prioritizer.recalibration import threshold_proposal
 from prioritizer.recalibration.cohort import Gathered
-from prioritizer.recalibration.recalibrate import Outcome, Request, _ages_possible, _by_age
+from prioritizer.recalibration.outcome import Outcome, Request
+from prioritizer.recalibration.recalibrate import _ages_possible, _by_age
 from prioritizer.recalibration.report import facts, write
 from prioritizer.statistics.subgroups import Traits
 from prioritizer.study import Logit
@@ -63,7 +66,7 @@ def bands(ledger: sa.Engine) -> list[str]:
 
 
 def maps_of(ledger: sa.Engine) -> list[str | None]:
-    return [rows.study_instances(ledger, uid)[0].calibration_id for uid in AGES]
+    return [study.study_instances(ledger, uid)[0].calibration_id for uid in AGES]
 
 
 # --- on the list ------------------------------------------------------------------------------------------------------
@@ -91,7 +94,7 @@ def test_an_age_that_a_later_image_brings_changes_the_map_and_the_place(ledger: 
     assert maps_of(ledger)[2] == "own (adults)"
     assert rows.study(ledger, "1.2.3").risk == pytest.approx(OWN.of_group(AgeGroup.ADULTS).probability(0.3))
     assert bands(ledger)[2] == "NEUTRAL"
-    events = [event.said for event in rows.why(ledger, "1.2.3")]
+    events = [event.said for event in study.why(ledger, "1.2.3")]
     assert any("calibration own (children) -> own (adults)" in said for said in events)
 
 
@@ -115,7 +118,7 @@ def test_one_map_is_put_in_force_and_taken_back_and_the_other_ages_stay(ledger: 
 
 def test_a_restart_or_a_reload_places_by_both_thresholds(ledger: sa.Engine) -> None:
     arrived(ledger, 0.3)
-    assert processing_score.rerank_open(ledger, SITE, "a restart", NOW) == 0
+    assert start.rerank_open(ledger, SITE, "a restart", NOW) == 0
     assert bands(ledger) == ["HIGH", "NEUTRAL", "HIGH"]
 
 

@@ -15,7 +15,7 @@ from prioritizer.db.accounts import people, sessions
 from prioritizer.db.order.order import Wanted
 from prioritizer.db.worklist import reading
 from prioritizer.errors import Unprocessable
-from prioritizer.study import Shown
+from prioritizer.imaging.display import Shown
 from prioritizer.web.app import page_app
 from prioritizer.web.http.auth import COOKIE
 from prioritizer.web.live.prefetch import KEPT_S, Ahead

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from prioritizer.config.policy import policy_of, quiet_of
-from prioritizer.config.settings import Settings, Store
+from prioritizer.config.sections import Store
+from prioritizer.config.settings import Settings
 from prioritizer.daemon.daemon import Daemon
-from prioritizer.daemon.worker import Receive
+from prioritizer.daemon.receive import Receive
 from prioritizer.errors import ModelError
 from prioritizer.inference.bundle import open_bundle
 from prioritizer.inference.sandbox import Sandbox
@@ -27,16 +27,22 @@ def supervisor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None
 
 
 @pytest.mark.usefixtures("supervisor")
-def test_ai_that_goes_off_while_running_ends_no_station_and_raises_nothing_more(tmp_path: Path) -> None:
-    settings, bundle = Settings(store=Store(data=tmp_path)), open_bundle(None)
+def test_ai_that_goes_off_while_running_ends_no_worker_and_moves_nothing_up_any_more(tmp_path: Path) -> None:
+    settings = Settings(store=Store(data=tmp_path))
     daemon = Daemon(settings, None)
-    daemon._prepare_ledger()
-    daemon.sandbox = Sandbox(0)
-    receive = Receive(engine=daemon.engine, spool=daemon.spool, policy=policy_of(settings, bundle), quiet=quiet_of(settings))
-    daemon._works = [receive, daemon._publisher(bundle)]
+    daemon.sandbox, daemon.bundle, daemon.ai_off = Sandbox(0), open_bundle(None), ""
+    daemon.ledger.start()
+    daemon.ledger.await_database()
+    daemon.workers.build()
+    (receive,) = (work for work in daemon.workers.works if isinstance(work, Receive))
     assert receive.policy.t_high <= 1
-    daemon.turn_ai_off(ModelError("the network answered nan", "Run `prioritizer check`"))
-    assert "nan" in daemon.ai_off
-    assert receive.policy.t_high > 1
-    daemon.engine.dispose()
-    daemon._notifier.socket.close()
+    daemon.workers.start()
+    try:
+        daemon.turn_ai_off(ModelError("the network answered nan", "Run `prioritizer check`"))
+        assert "nan" in daemon.ai_off
+        assert receive.policy.t_high > 1
+        assert any("nan" in said for said in daemon.ready())
+        assert daemon.workers.are_alive()
+    finally:
+        daemon.drain()
+        daemon.notifier.socket.close()

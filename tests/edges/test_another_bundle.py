@@ -12,14 +12,15 @@ from prioritizer.calibration.maps import Calibration
 from prioritizer.db.decisions import activation, calibrations
 from prioritizer.db.decisions.activation import Decision
 from prioritizer.db.decisions.calibrations import Verdict
-from prioritizer.db.processing import deliver
+from prioritizer.db.processing import deliver, requeue, start
 from prioritizer.db.processing import score as processing_score
 from prioritizer.db.schema import connect
 from prioritizer.db.schema.tables import events, instances
-from prioritizer.db.worklist import reading, rows
+from prioritizer.db.worklist import reading, rows, study
 from prioritizer.errors import NotAllowed
 from prioritizer.ranking.deadlines import Policy
-from prioritizer.study import InstanceState, Logit
+from prioritizer.states import InstanceState
+from prioritizer.study import Logit
 from prioritizer.web.view.wording import Manner, ai_words
 from tests.edges.ledgers import AT_ONCE, LEASE, NOW, film, kinds, ledger_fixture, receive, score_of  # noqa: F401
 
@@ -54,7 +55,7 @@ def row(ledger: sa.Engine, uid: str = "1.2.3") -> rows.Row:
 
 def take_over(ledger: sa.Engine, bundle: str = NEW) -> int:
     """What the daemon does at every start."""
-    return processing_score.another_bundle(ledger, site(bundle), LATER)
+    return start.another_bundle(ledger, site(bundle), LATER)
 
 
 def said_of_change(ledger: sa.Engine) -> list[str]:
@@ -72,7 +73,7 @@ def test_a_study_that_another_bundle_raised_stands_in_order_of_arrival_until_thi
     fresh = row(ledger)
     assert (fresh.ai_state, fresh.band, fresh.ai_reason) == ("SCORED", "HIGH", "")
     assert fresh.risk == pytest.approx(OWN.probability(2.0))
-    assert rows.study_instances(ledger, "1.2.3")[0].bundle_digest == NEW
+    assert study.study_instances(ledger, "1.2.3")[0].bundle_digest == NEW
     assert kinds(ledger).count("requeued") == 1
     assert said_of_change(ledger) == [f"bundle {NEW[:12]} serves now, after bundle {OLD[:12]} (activation 0)"]
 
@@ -86,7 +87,7 @@ def test_the_same_bundle_takes_nothing_back(ledger: sa.Engine) -> None:
 
 def test_without_a_model_scores_stand_as_they_were_made(ledger: sa.Engine) -> None:
     before = raised(ledger)
-    assert processing_score.another_bundle(ledger, Policy(), LATER) == 0
+    assert start.another_bundle(ledger, Policy(), LATER) == 0
     assert row(ledger) == before
 
 
@@ -97,7 +98,7 @@ def test_a_bundle_that_comes_back_scores_again_and_nothing_collides(ledger: sa.E
     assert row(ledger).band == "NEUTRAL"
     assert take_over(ledger, OLD) == 1
     score(ledger, OLD, 3.0)
-    image = rows.study_instances(ledger, "1.2.3")[0]
+    image = study.study_instances(ledger, "1.2.3")[0]
     assert (row(ledger).band, image.bundle_digest, image.activation) == ("HIGH", OLD, 1)
     assert take_over(ledger, OLD) == 0
 
@@ -109,7 +110,7 @@ def test_a_bundle_that_went_before_it_scored_anything_leaves_what_was_there(ledg
     score(ledger, OLD, 3.0)
     after = row(ledger)
     assert (after.band, after.ai_state, after.risk) == (before.band, "SCORED", before.risk)
-    assert len(rows.study_instances(ledger, "1.2.3")) == 1
+    assert len(study.study_instances(ledger, "1.2.3")) == 1
 
 
 def test_a_local_calibration_survives_that_its_bundle_was_away(ledger: sa.Engine) -> None:
@@ -121,10 +122,10 @@ def test_a_local_calibration_survives_that_its_bundle_was_away(ledger: sa.Engine
     score(ledger, NEW, -2.0)
     take_over(ledger, OLD)
     score(ledger, OLD, 3.0)
-    image = rows.study_instances(ledger, "1.2.3")[0]
+    image = study.study_instances(ledger, "1.2.3")[0]
     assert (image.calibration_id, calibrations.applying(ledger, site(OLD)).policy.t_high) == ("local", 0.9)
     activation.roll_back(ledger, "berta", site(OLD), AT_ONCE, LATER, expected=calibrations.applying(ledger, site(OLD)).activation)
-    assert rows.study_instances(ledger, "1.2.3")[0].calibration_id == "own"
+    assert study.study_instances(ledger, "1.2.3")[0].calibration_id == "own"
 
 
 def test_what_was_outside_the_scope_of_another_bundle_is_judged_again(ledger: sa.Engine) -> None:
@@ -158,7 +159,7 @@ def test_a_study_that_was_read_keeps_its_score_until_it_is_opened_again(ledger: 
     receive(ledger, film(2), policy=site(NEW))
     late = row(ledger)
     assert (late.ai_state, late.band, late.reading_state) == ("WAITING", "NEUTRAL", "OPEN")
-    assert {image.state for image in rows.study_instances(ledger, "1.2.3")} == {"RECEIVED"}
+    assert {image.state for image in study.study_instances(ledger, "1.2.3")} == {"RECEIVED"}
 
 
 def test_nothing_of_the_other_bundle_is_published_meanwhile(ledger: sa.Engine) -> None:
@@ -174,7 +175,7 @@ def test_nothing_of_the_other_bundle_is_published_meanwhile(ledger: sa.Engine) -
 def test_a_person_cannot_have_a_score_made_again_that_would_come_out_the_same(ledger: sa.Engine) -> None:
     raised(ledger)
     with pytest.raises(NotAllowed, match="nothing to score again"):
-        processing_score.requeue(ledger, "1.2.3", "op", site(OLD), LATER)
+        requeue.requeue(ledger, "1.2.3", "op", site(OLD), LATER)
 
 
 def test_many_open_studies_are_taken_back_in_turns(ledger: sa.Engine, monkeypatch: pytest.MonkeyPatch) -> None:

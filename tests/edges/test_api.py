@@ -17,13 +17,14 @@ from hypothesis import HealthCheck, settings
 from schemathesis import Case
 
 from prioritizer.access import May, Role
-from prioritizer.config.settings import Settings, Site
+from prioritizer.config.sections import Site
+from prioritizer.config.settings import Settings
 from prioritizer.db.accounts import people, sessions
 from prioritizer.db.decisions import settings_overrides
 from prioritizer.db.schema import connect, migrations
 from prioritizer.errors import Unprocessable
+from prioritizer.file_result import Tried
 from prioritizer.ranking.deadlines import Policy, Stage
-from prioritizer.study import Tried
 from prioritizer.web.app import page_app
 from prioritizer.web.server import WebServer
 from tests.edges.ledgers import film, receive

@@ -10,16 +10,18 @@ import sqlalchemy as sa
 from fastapi.testclient import TestClient
 
 from prioritizer.access import May, Role
-from prioritizer.config.settings import Reading, Settings
+from prioritizer.config.sections import Reading
+from prioritizer.config.settings import Settings
 from prioritizer.daemon import dashboard_period
 from prioritizer.db.accounts import sessions as accounts_sessions
 from prioritizer.db.activity import monitoring
 from prioritizer.db.order.order import Order, Wanted
 from prioritizer.db.processing import receive as processing_receive
-from prioritizer.db.worklist import feedback, reading
+from prioritizer.db.worklist import deadlines, feedback, reading
 from prioritizer.errors import CalibrationChanged, NotAllowed
 from prioritizer.ranking.deadlines import Stage
-from prioritizer.study import DeliveryState, Finding
+from prioritizer.states import DeliveryState
+from prioritizer.study import Finding
 from prioritizer.web.app import page_app
 from prioritizer.web.http import context as desks
 from tests.edges.ledgers import (
@@ -43,7 +45,7 @@ BLIND = "?order=arrival&blind=1"
 
 def raised(ledger: sa.Engine, uid: str = "1.2.1") -> str:
     scored(ledger, uid, 0.9, NOW)
-    reading.mark_overdue(ledger, LATER)
+    deadlines.mark_overdue(ledger, LATER)
     return uid
 
 

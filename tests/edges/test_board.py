@@ -19,7 +19,9 @@ from rich.console import Console
 
 from prioritizer.access import Role
 from prioritizer.cli import reading as cli_reading
-from prioritizer.config.settings import AlarmRule, Monitoring, Settings, Web
+from prioritizer.config.sections import AlarmRule, Monitoring
+from prioritizer.config.settings import Settings
+from prioritizer.config.web_sections import Web
 from prioritizer.daemon import dashboard_period
 from prioritizer.daemon.dashboard_period import Period
 from prioritizer.daemon.metrics import LedgerCollector, exposition
@@ -30,15 +32,17 @@ from prioritizer.db.processing.housekeeping import Alarm
 from prioritizer.db.schema import connect
 from prioritizer.db.schema.events import Kind, record
 from prioritizer.db.schema.tables import instances, scores, studies
-from prioritizer.db.worklist import feedback, reading, rows
+from prioritizer.db.worklist import deadlines, feedback, reading, rows
 from prioritizer.errors import NotAllowed, Transient
 from prioritizer.monitoring.dashboard import BLIND, NAMES
-from prioritizer.monitoring.turnaround import Seen, week_of
+from prioritizer.monitoring.studies import Seen
+from prioritizer.monitoring.turnaround import week_of
 from prioritizer.ranking.deadlines import Stage
-from prioritizer.scope import header_rules
+from prioritizer.scope import guard_rules
 from prioritizer.scope.header_rules import Rules, Verdict
 from prioritizer.scope.out_of_distribution import Figures
-from prioritizer.study import Finding, InstanceState
+from prioritizer.states import InstanceState
+from prioritizer.study import Finding
 from tests.edges.ledgers import (
     AT_ONCE,
     LEASE,
@@ -121,7 +125,7 @@ def test_a_study_that_waits_for_three_days_is_on_the_board(ledger: sa.Engine):
 def test_a_study_from_before_the_period_is_not_forgotten(ledger: sa.Engine):
     for number, age in enumerate((40, 50, 2)):
         receive(ledger, film(1, f"1.2.{number}", NOW - age * DAY))
-    reading.expire(ledger, NOW - 45 * DAY, NOW)
+    deadlines.expire(ledger, NOW - 45 * DAY, NOW)
     found = latest(ledger, now=NOW)
     assert by_group(found["unread"])["all"] == (1, 2 * 1440)
     assert found["earlier"] == {"n": 2, "longest": 50 * 1440}
@@ -176,7 +180,7 @@ def test_why_a_study_was_not_scored_is_not_that_it_holds_our_own_result(ledger: 
 def test_studies_of_another_population_are_counted_scored_or_not(ledger: sa.Engine):
     receive(ledger, film(1, "1.2.1"))
     score_next(ledger, 0.05)
-    strange = header_rules.with_guard(Verdict(reason=None), Figures(out_of_distribution=1.5), Rules())
+    strange = guard_rules.with_guard(Verdict(reason=None), Figures(out_of_distribution=1.5), Rules())
     receive(ledger, film(1, "1.2.2"))
     claim = processing_score.claim_instance(ledger, "scorer", LEASE)
     assert claim is not None
@@ -184,7 +188,7 @@ def test_studies_of_another_population_are_counted_scored_or_not(ledger: sa.Engi
     receive(ledger, film(1, "1.2.3"))
     claim = processing_score.claim_instance(ledger, "scorer", LEASE)
     assert claim is not None
-    reason = header_rules.with_guard(Verdict(reason=None), Figures(out_of_distribution=1.5), Rules(), holds_back=True).reason
+    reason = guard_rules.with_guard(Verdict(reason=None), Figures(out_of_distribution=1.5), Rules(), holds_back=True).reason
     assert reason is not None
     processing_score.finish_unscored(ledger, claim, InstanceState.INELIGIBLE, reason.rule, reason.sentence, POLICY, NOW)
     told = latest(ledger)
@@ -196,7 +200,7 @@ def looked_at(ledger: sa.Engine, uid: str, probability: float, distance: float, 
     receive(ledger, film(1, uid, calling_ae=sender))
     claim = processing_score.claim_instance(ledger, "scorer", LEASE)
     assert claim is not None
-    judged = header_rules.with_guard(Verdict(reason=None), Figures(out_of_distribution=distance), Rules(), holds_back=holds_back)
+    judged = guard_rules.with_guard(Verdict(reason=None), Figures(out_of_distribution=distance), Rules(), holds_back=holds_back)
     if judged.reason is None:
         processing_score.finish_scored(ledger, claim, replace(score_of(probability), warnings=judged.warnings), POLICY, AT_ONCE, NOW)
     else:
@@ -386,7 +390,7 @@ def test_every_figure_that_may_alarm_has_a_rule_an_owner_and_a_first_action():
 
 def test_what_left_its_range_stands_as_an_alarm_and_goes_when_it_is_back(ledger: sa.Engine):
     receive(ledger, *(film(1, f"1.2.{number}") for number in range(60)))
-    reading.mark_overdue(ledger, NOW + DAY)
+    deadlines.mark_overdue(ledger, NOW + DAY)
     settings = Settings()
     housekeeping.stand(ledger, dashboard_period.STANDING, dashboard_period.watch(ledger, settings, "", LATER), LATER)
     assert [name for name, *_ in rows.standing_alarms(ledger)] == ["board-overdue"]

@@ -14,14 +14,16 @@ from prioritizer.db.decisions import activation, calibrations
 from prioritizer.db.decisions.activation import Activated, Decision
 from prioritizer.db.decisions.calibrations import Verdict
 from prioritizer.db.in_force import local_calibration
-from prioritizer.db.processing import deliver, housekeeping
+from prioritizer.db.processing import deliver, housekeeping, start
 from prioritizer.db.processing import score as processing_score
 from prioritizer.db.worklist import reading, rows
-from prioritizer.db.worklist.rows import InstanceRow
+from prioritizer.db.worklist import study as worklist_study
+from prioritizer.db.worklist.study import InstanceRow
 from prioritizer.errors import CalibrationChanged, NotAllowed, NotFound
 from prioritizer.ranking.deadlines import Policy, Stage
 from prioritizer.ranking.study_risk import study_risk
-from prioritizer.study import CALIBRATION_TRANSITIONS, CalibrationState, Logit, Probability
+from prioritizer.states import CALIBRATION_TRANSITIONS, CalibrationState
+from prioritizer.study import Logit, Probability
 from tests.edges.ledgers import (  # noqa: F401
     AT_ONCE,
     LEASE,
@@ -80,7 +82,7 @@ def row(ledger: sa.Engine, uid: str = "1.2.3") -> rows.Row:
 
 
 def instance(ledger: sa.Engine, uid: str = "1.2.3") -> InstanceRow:
-    return rows.study_instances(ledger, uid)[0]
+    return worklist_study.study_instances(ledger, uid)[0]
 
 
 def state_of(ledger: sa.Engine, name: str) -> str:
@@ -110,7 +112,7 @@ def test_the_thresholds_of_the_active_calibration_hold_wherever_a_study_is_place
     activate(ledger, candidate(ledger, by=0.0, t_high=0.9))
     study(ledger, "1.2.3", 1.0)
     assert row(ledger).band == "NEUTRAL"
-    processing_score.rerank_open(ledger, SITE, "a restart", LATER)
+    start.rerank_open(ledger, SITE, "a restart", LATER)
     reading.pin(ledger, "1.2.3", "anna", SITE, LATER)
     reading.pin(ledger, "1.2.3", "anna", SITE, LATER, remove=True)
     receive(ledger, film(2, at=LATER), policy=SITE)
@@ -342,7 +344,7 @@ def test_a_changed_document_is_refused_and_nothing_is_scored_or_raised_with_it(l
     with pytest.raises(CalibrationChanged, match="not what was stored"):
         score(ledger, -1.0)
     assert "digest differs" in calibrations.applying(ledger, SITE).fault
-    processing_score.rerank_open(ledger, SITE, "a restart", LATER)
+    start.rerank_open(ledger, SITE, "a restart", LATER)
     assert {found.band for found in rows.rows(ledger)} == {"NEUTRAL"}
 
 

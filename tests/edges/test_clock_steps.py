@@ -8,13 +8,14 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from prioritizer.config.settings import Settings, Site
+from prioritizer.config.sections import Site
+from prioritizer.config.settings import Settings
 from prioritizer.daemon import scheduled_jobs as timed
 from prioritizer.daemon.scheduled_jobs import Chores
 from prioritizer.db.processing import deliver, score
 from prioritizer.db.schema import clock_steps
 from prioritizer.db.schema.tables import studies
-from prioritizer.db.worklist import reading, rows
+from prioritizer.db.worklist import deadlines, reading, rows
 from prioritizer.dicom.spool.spool import Spool
 from prioritizer.ranking.deadlines import Stage
 from tests.edges.ledgers import AT_ONCE, LEASE, NOW, POLICY, film, kinds, ledger_fixture, listed, receive, score_next  # noqa: F401
@@ -30,7 +31,7 @@ def test_what_arrived_while_the_clock_was_ahead_stands_before_what_comes_after(l
         at = NOW + timedelta(minutes=4 * number)
         receive(ledger, film(1, f"2.{number}", at), now=at)
     assert listed(ledger)[:2] == ["1.ahead", "1.year"]
-    reading.mark_overdue(ledger, NOW + 3 * HOUR)
+    deadlines.mark_overdue(ledger, NOW + 3 * HOUR)
     assert all(row.overdue_at for row in rows.rows(ledger) if row.study_uid.startswith("1."))
     assert clock_steps.last_step(ledger, NOW + timedelta(minutes=5)).startswith("2 studies had arrived up to")
 
@@ -99,7 +100,7 @@ def test_a_clock_that_was_behind_for_a_moment_changes_nothing_once_it_is_right_a
     receive(ledger, film(1, "2.behind", wrong), now=wrong)
     assert stands(ledger) != before
     clock_steps.gone_forward(ledger, back, NOW)
-    assert reading.expire(ledger, NOW - 72 * HOUR, NOW) == 0
+    assert deadlines.expire(ledger, NOW - 72 * HOUR, NOW) == 0
     assert [row for row in stands(ledger) if row[0] != "2.behind"] == before
     assert "2.behind" in listed(ledger), "dated long ago by the clock, and not old"
     assert kinds(ledger, "1.0")[-1] == "placed"
@@ -110,7 +111,7 @@ def test_a_reader_s_claim_outlives_a_clock_that_was_behind_for_a_moment(ledger: 
     reading.claim(ledger, "1.0", "anna", timedelta(minutes=30), NOW)
     clock_steps.hold_to_present(ledger, NOW - 9 * HOUR)
     clock_steps.gone_forward(ledger, 9 * HOUR, NOW)
-    assert reading.end_expired_claims(ledger, NOW) == 0
+    assert deadlines.end_expired_claims(ledger, NOW) == 0
     row = rows.study(ledger, "1.0")
     assert (row.reader_since, row.reader_until) == (NOW, NOW + timedelta(minutes=30))
 
@@ -188,7 +189,7 @@ def test_after_a_restart_nothing_expires_that_only_the_clock_made_old(ledger: sa
     a_day(ledger)
     clock_steps.hold_to_present(ledger, NOW - 9000 * 24 * HOUR)
     assert clock_steps.keep_on_the_list(ledger, NOW) == 3
-    assert reading.expire(ledger, NOW - 72 * HOUR, NOW) == 0
+    assert deadlines.expire(ledger, NOW - 72 * HOUR, NOW) == 0
 
 
 def test_nothing_is_deleted_for_a_day_after_the_clock_was_set(ledger: sa.Engine, tmp_path, monkeypatch: pytest.MonkeyPatch):
@@ -320,7 +321,7 @@ def test_what_came_to_a_new_ledger_before_the_time_service_answered_is_dated_the
 
 def test_an_expired_study_that_a_clock_behind_brought_forward_has_its_own_arrival_again(ledger: sa.Engine, tmp_path: Path):
     receive(ledger, film(1, at=NOW - 80 * HOUR), now=NOW - 80 * HOUR)
-    reading.expire(ledger, NOW - 74 * HOUR, NOW - 26 * HOUR)
+    deadlines.expire(ledger, NOW - 74 * HOUR, NOW - 26 * HOUR)
     before = stands(ledger)
     clock_steps.hold_to_present(ledger, NOW - 9000 * 24 * HOUR)
     clock_steps.gone_forward(ledger, 9000 * 24 * HOUR - 25 * HOUR, NOW - 25 * HOUR)

@@ -17,12 +17,13 @@ from prioritizer.daemon import identity_confirmation
 from prioritizer.daemon.receive import read_any
 from prioritizer.db.instances import differing_copies, healing
 from prioritizer.db.instances.differing_copies import Newer
-from prioritizer.db.processing import deliver, score
-from prioritizer.db.worklist import reading
-from prioritizer.dicom.spool.spool import Outcome
+from prioritizer.db.processing import deliver, requeue, score
+from prioritizer.db.worklist import deadlines, reading
+from prioritizer.dicom.spool.intake import Outcome
 from prioritizer.errors import NotAllowed
 from prioritizer.ranking.deadlines import Policy
-from prioritizer.study import CopyState, DeliveryState, FileFault, InstanceState
+from prioritizer.states import CopyState, DeliveryState, InstanceState
+from prioritizer.study import FileFault
 from tests.edges.ledgers import (
     AT_ONCE,
     LEASE,
@@ -104,9 +105,9 @@ def test_a_corrected_resend_waits_on_the_row_and_holds_the_result_back(box: Box)
 
 
 def worklist_why(box: Box) -> list[object]:
-    from prioritizer.db.worklist import rows
+    from prioritizer.db.worklist import study as worklist_study
 
-    return rows.why(box.ledger, STUDY)
+    return worklist_study.why(box.ledger, STUDY)
 
 
 def test_a_result_that_was_built_before_the_correction_is_not_sent_meanwhile(box: Box):
@@ -396,7 +397,7 @@ def test_pixels_that_nobody_looked_at_are_scored_and_a_read_study_is_open_again(
     row = box.row(STUDY)
     assert (row.reading_state, row.ai_state) == ("OPEN", "WAITING")
     assert deliveries_of(box.ledger, STUDY) == {"2.25.1": DeliveryState.RETRACTED}
-    reading.expire(box.ledger, utc_now() - timedelta(minutes=1), utc_now())
+    deadlines.expire(box.ledger, utc_now() - timedelta(minutes=1), utc_now())
     assert box.row(STUDY).study_uid in [one.study_uid for one in box.rows()]
     score_next(box.ledger, 0.2)
     assert box.row(STUDY).risk == pytest.approx(0.2)
@@ -688,7 +689,7 @@ def test_an_object_that_is_never_scored_is_not_asked_to_be(box: Box):
     box.stored(second)
     box.receive()
     with pytest.raises(NotAllowed, match="nothing to score again"):
-        score.requeue(box.ledger, str(second.StudyInstanceUID), "op", POLICY, utc_now())
+        requeue.requeue(box.ledger, str(second.StudyInstanceUID), "op", POLICY, utc_now())
 
 
 def test_where_nothing_newer_can_be_taken_take_is_refused_and_nothing_is_settled(box: Box):

@@ -14,9 +14,10 @@ import sqlalchemy as sa
 from prioritizer.config.policy import policy_of, quiet_of
 from prioritizer.config.settings import Settings
 from prioritizer.daemon import differing_copies as judged
-from prioritizer.daemon.worker import Deaths, Receive, ScoreStation
+from prioritizer.daemon.score import Deaths, ScoreStation
+from prioritizer.daemon.worker import Receive
 from prioritizer.db.instances import differing_copies
-from prioritizer.db.worklist import rows
+from prioritizer.db.worklist import study
 from prioritizer.dicom.read.sandboxed import ModelInput
 from prioritizer.errors import Transient
 from prioritizer.inference.bundle import open_bundle
@@ -125,7 +126,7 @@ def test_an_engine_that_dies_for_as_long_as_it_likes_fails_no_image(box: Box, nu
     found = states(box)
     found.pop(phantom(2).PatientID)
     assert set(found.values()) == {"WAITING"}
-    instances = [one for row in box.rows() for one in rows.study_instances(box.ledger, row.study_uid)]
+    instances = [one for row in box.rows() for one in study.study_instances(box.ledger, row.study_uid)]
     assert len(instances) == 3
 
 

@@ -20,15 +20,17 @@ from rich.console import Console
 
 from prioritizer.cli import print_worklist
 from prioritizer.config.settings import Settings
-from prioritizer.daemon.worker import DeliverStation, PublishStation
+from prioritizer.daemon.deliver import DeliverStation
+from prioritizer.daemon.publish import PublishStation
 from prioritizer.db.activity import queues
-from prioritizer.db.worklist import rows
+from prioritizer.db.worklist import counts, rows
 from prioritizer.dicom.read.attributes import sha256_of
 from prioritizer.dicom.read.sandboxed import ModelInput
 from prioritizer.dicom.result import encodings
 from prioritizer.dicom.result.secondary_capture import CaptureFacts, CaptureObject
 from prioritizer.dicom.scu.back_off import REFUSAL_MINUTES
-from prioritizer.dicom.scu.sender import Destination, Sender
+from prioritizer.dicom.scu.destination import Destination
+from prioritizer.dicom.scu.sender import Sender
 from prioritizer.dicom.spool.spool import Spool
 from prioritizer.errors import PermanentRefusal, Unprocessable
 from prioritizer.inference.bundle import open_bundle
@@ -296,7 +298,7 @@ def test_a_result_that_is_refused_for_more_than_a_day_is_parked_with_its_reason(
     (row,) = rows.unfinished_deliveries(ledger)
     assert row.state == "REJECTED"
     assert "0xC000" in row.reason_text
-    assert rows.counts(ledger).rejected == 1
+    assert counts.counts(ledger).rejected == 1
 
 
 def test_what_must_not_be_sent_is_parked_at_once(ledger: sa.Engine):

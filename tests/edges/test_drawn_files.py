@@ -15,10 +15,12 @@ import pytest
 import sqlalchemy as sa
 from pydicom import uid
 
+from prioritizer.config.quiet import Quiet
 from prioritizer.config.settings import Settings
-from prioritizer.daemon.worker import ScoreStation, read_arrival
-from prioritizer.db.processing.receive import Quiet, receive
-from prioritizer.db.worklist import rows
+from prioritizer.daemon.score import ScoreStation
+from prioritizer.daemon.worker import read_arrival
+from prioritizer.db.processing.receive import receive
+from prioritizer.db.worklist import study
 from prioritizer.dicom.read import sandboxed
 from prioritizer.dicom.read.decode import frame_of
 from prioritizer.dicom.spool.spool import Spool
@@ -95,7 +97,7 @@ def test_what_the_pixels_alone_show_is_on_the_row(tmp_path: Path, bundle: Bundle
     spool = SimpleNamespace(find=lambda _uid: tmp_path / "film.dcm")
     site = {"engine": ledger, "spool": spool, "bundle": bundle, "darkroom": darkroom, "settings": Settings(), "worker": "w"}
     assert ScoreStation(**site, scorer=Here(), policy=POLICY, quiet=quiet).step()
-    assert any("beyond Bits Stored" in warning for warning in rows.study_instances(ledger, "1.2.3")[0].warnings or [])
+    assert any("beyond Bits Stored" in warning for warning in study.study_instances(ledger, "1.2.3")[0].warnings or [])
 
 
 def test_raw_values_are_scored_only_where_the_scope_is_ignored_and_say_so(tmp_path: Path, bundle: Bundle):
@@ -117,7 +119,7 @@ def test_a_peer_may_be_told_to_send_raw_values(told: bool, state: str, tmp_path:
     settings = Settings(peers=(peer,))
     site = {"engine": ledger, "spool": spool, "bundle": bundle, "darkroom": darkroom, "settings": settings, "worker": "w"}
     assert ScoreStation(**site, scorer=Here(), policy=POLICY, quiet=quiet).step()
-    image = rows.study_instances(ledger, "1.2.3")[0]
+    image = study.study_instances(ledger, "1.2.3")[0]
     assert image.state == state
     if told:
         assert any("VOI LUT Function" in warning for warning in image.warnings or [])

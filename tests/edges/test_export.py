@@ -16,7 +16,8 @@ from prioritizer.errors import ConfigError
 from prioritizer.inference import guard_file
 from prioritizer.inference.bundle import GUARD, open_bundle
 from prioritizer.inference.engine import Engine
-from prioritizer.learning.bundling import export, graph
+from prioritizer.learning.bundling import answers, export, graph
+from prioritizer.learning.bundling import statement as bundling_statement
 from prioritizer.learning.training import network, train
 from prioritizer.learning.training.recipes import Phase, Picture, Recipe
 from prioritizer.scope import image_kind
@@ -42,7 +43,7 @@ def run(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def bundle_folder(folder: Path, run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     target = tmp_path_factory.mktemp("bundles") / "tiny"
     other = phantom_cohort(tmp_path_factory.mktemp("elsewhere"), patients=12, first_seed=77)
-    statement = replace(export.read_statement(STATEMENT), name="tiny")
+    statement = replace(bundling_statement.read_statement(STATEMENT), name="tiny")
     export.export(run, folder, target, statement, {"elsewhere": other}, say=lambda said: None)
     return target
 
@@ -64,7 +65,7 @@ def test_the_card_names_what_was_kept_and_how_it_was_chosen(bundle_folder: Path,
 def test_thresholds_come_from_the_calib_split(bundle_folder: Path, folder: Path, run: Path):
     bundle = open_bundle(bundle_folder)
     splits = export.read_splits(run / "splits.json", export.read_cohort(folder).images, folder)
-    answered = export.answers(Engine(bundle), splits["calib"])
+    answered = answers.answers(Engine(bundle), splits["calib"])
     probabilities = bundle.calibration.probabilities(answered.logits)
     flagged = probabilities[answered.labels == 1] >= bundle.calibration.t_high - 1e-9
     assert flagged.mean() >= export.TARGET_SENSITIVITY
@@ -77,7 +78,7 @@ def test_the_guard_lets_its_own_kind_pass_and_stops_noise(bundle_folder: Path, f
     assert isinstance(guard, Guards)
     splits = export.read_splits(run / "splits.json", export.read_cohort(folder).images, folder)
     engine = Engine(bundle)
-    seen = export.answers(engine, splits["train"])
+    seen = answers.answers(engine, splits["train"])
     kinds = np.stack([image_kind.features(picture) for picture in seen.pictures])
     assert (guard.image_kind.distance(kinds) > 1).mean() < 0.2
     assert (guard.population.distance(seen.embeddings) > 1).mean() < 0.2
@@ -171,10 +172,10 @@ def test_a_statement_is_begun_with_the_figures_of_this_run_and_waits_for_a_perso
     assert begun["name"] == run.name
     assert any("split val_report" in limit and "sensitivity" in limit for limit in begun["limits"])
     with pytest.raises(ConfigError, match="intended_use still says STATE THIS") as refused:
-        export.read_statement(target)
+        bundling_statement.read_statement(target)
     assert len(refused.value.faults) == target.read_text().count("STATE THIS") - 1
     target.write_text(target.read_text().replace("STATE THIS", "said by a person"))
-    assert export.read_statement(target).title == "said by a person"
+    assert bundling_statement.read_statement(target).title == "said by a person"
     assert CliRunner().invoke(app, [*asked, "--init-statement", str(target)]).exit_code != 0, "never overwritten"
     nothing = CliRunner().invoke(app, asked)
     assert nothing.exit_code != 0

@@ -16,11 +16,12 @@ from prioritizer.cli import print_worklist
 from prioritizer.cli.app import app
 from prioritizer.config.settings import Settings
 from prioritizer.db.activity import queues, senders
-from prioritizer.db.processing import score
+from prioritizer.db.processing import requeue, score, start
 from prioritizer.db.schema.tables import instances
 from prioritizer.db.worklist import rows
+from prioritizer.db.worklist import study as worklist_study
 from prioritizer.errors import NotAllowed, NotFound
-from prioritizer.study import InstanceState
+from prioritizer.states import InstanceState
 from tests.edges.ledgers import (
     LEASE,
     NOW,
@@ -56,7 +57,7 @@ def pixels_gone(ledger: sa.Engine, uid: str) -> None:
 
 
 def states(ledger: sa.Engine, study: str) -> list[str]:
-    return [one.state for one in rows.study_instances(ledger, study)]
+    return [one.state for one in worklist_study.study_instances(ledger, study)]
 
 
 # --- found -------------------------------------------------------------------------------------------------------------
@@ -104,7 +105,7 @@ def test_all_that_failed_is_scored_again_but_what_has_no_pixels_left(ledger: sa.
     claim = score.claim_instance(ledger, "scorer", LEASE)
     assert claim is not None
     score.finish_unscored(ledger, claim, InstanceState.INELIGIBLE, "age", "an adult", POLICY, NOW)
-    found = score.requeue_failed(ledger, "chief", POLICY, LATER)
+    found = requeue.requeue_failed(ledger, "chief", POLICY, LATER)
     assert (found.again, found.gone) == (3, 1)
     assert [states(ledger, f"1.2.{number}") for number in range(1, 6)] == [
         ["RECEIVED"],
@@ -125,7 +126,7 @@ def test_an_administrator_scores_all_again_and_is_told_what_that_did(ledger: sa.
         assert "Every failed image" in page, "what will happen is said beside the button"
         done = chief.post("/system/again/score-all")
         assert "2 images wait for a score again. Of 1 the pixels were deleted" in done.text
-    assert "chief" in [event.who for event in rows.why(ledger, "1.2.1")]
+    assert "chief" in [event.who for event in worklist_study.why(ledger, "1.2.1")]
     with at(ledger, "ito") as ito:
         assert "Score all again" not in ito.get("/system").text
         assert ito.post("/system/again/score-all").status_code == 403
@@ -136,11 +137,11 @@ def test_an_administrator_scores_all_again_and_is_told_what_that_did(ledger: sa.
 
 def test_a_discarded_image_is_not_scored_and_its_study_stays_on_the_list(ledger: sa.Engine):
     failed(ledger, "1.2.1", "1.2.2")
-    assert score.discard_failed(ledger, "1.2.1.1", "chief", "  a wedge,\n no film ", POLICY, LATER) == 1
+    assert requeue.discard_failed(ledger, "1.2.1.1", "chief", "  a wedge,\n no film ", POLICY, LATER) == 1
     row = rows.study(ledger, "1.2.1")
     assert (row.ai_state, row.ai_reason, row.band) == ("NOT_SCORED", "discarded: a wedge, no film", "NEUTRAL")
     assert listed(ledger) == ["1.2.1", "1.2.2"]
-    last = rows.why(ledger, "1.2.1")[-1]
+    last = worklist_study.why(ledger, "1.2.1")[-1]
     assert (last.kind, last.who, last.said) == ("not-scored", "chief", "not scored: discarded: a wedge, no film")
     assert [one.study_uid for one in queues.failed_instances(ledger, 9).rows] == ["1.2.2"]
     assert queues.done(ledger, LATER)["score"] == "2 images", "no station discarded it"
@@ -151,7 +152,7 @@ def test_a_discarded_image_leaves_the_score_of_its_study_as_it_is(ledger: sa.Eng
     score_next(ledger, 0.9)
     fail_next(ledger)
     before = rows.study(ledger, "1.2.3")
-    score.discard_failed(ledger, "1.2.3", "chief", "a wedge", POLICY, LATER)
+    requeue.discard_failed(ledger, "1.2.3", "chief", "a wedge", POLICY, LATER)
     after = rows.study(ledger, "1.2.3")
     assert (after.ai_state, after.band, after.due_at) == ("SCORED", "HIGH", before.due_at)
     assert sorted(states(ledger, "1.2.3")) == ["INELIGIBLE", "SCORED"]
@@ -164,18 +165,18 @@ def test_only_what_failed_is_discarded_and_never_without_a_reason(ledger: sa.Eng
         ("1.2.1", " \n", NotAllowed), ("1.2.1", "x" * 301, NotAllowed), ("1.2.2", "why", NotAllowed), ("9.9", "why", NotFound),
     ):  # fmt: skip
         with pytest.raises(error):
-            score.discard_failed(ledger, uid, "chief", reason, POLICY, LATER)
+            requeue.discard_failed(ledger, uid, "chief", reason, POLICY, LATER)
     assert states(ledger, "1.2.1") == ["FAILED"]
     assert states(ledger, "1.2.2") == ["RECEIVED"]
 
 
 def test_what_was_discarded_may_be_scored_again_by_a_person_and_by_no_other_bundle(ledger: sa.Engine):
     failed(ledger, "1.2.1")
-    score.discard_failed(ledger, "1.2.1", "chief", "a wedge", POLICY, LATER)
+    requeue.discard_failed(ledger, "1.2.1", "chief", "a wedge", POLICY, LATER)
     with ledger.begin() as tx:
-        score._judge_again(tx, "1.2.1")
+        start._judge_again(tx, "1.2.1")
     assert states(ledger, "1.2.1") == ["INELIGIBLE"]
-    assert score.requeue(ledger, "1.2.1", "chief", POLICY, LATER) == 1
+    assert requeue.requeue(ledger, "1.2.1", "chief", POLICY, LATER) == 1
     assert kinds(ledger, "1.2.1")[-1] == "requeued"
 
 

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 import sqlalchemy as sa
 
-from prioritizer.daemon.worker import ScoreStation
+from prioritizer.daemon.score import ScoreStation
 from prioritizer.db.decisions import activation, calibrations
 from prioritizer.db.decisions.activation import Decision
 from prioritizer.db.decisions.calibrations import Verdict
 from prioritizer.db.processing import left_out
-from prioritizer.db.worklist import rows
+from prioritizer.db.worklist import study as worklist_study
 from prioritizer.ranking.deadlines import Stage
 from prioritizer.scope.out_of_distribution import Figures
 from tests.edges.ledgers import AT_ONCE, NOW, ledger_fixture  # noqa: F401
@@ -87,12 +87,12 @@ def test_what_was_left_out_is_scored_by_the_station_once_the_site_is_calibrated_
 def test_the_distance_is_kept_whether_the_image_was_scored_or_left_out(box: Box, stage: Stage):
     work = scoring(box, STRANGER, stage)
     assert work.step()
-    (image,) = rows.study_instances(box.ledger, str(phantom(1).StudyInstanceUID))
+    (image,) = worklist_study.study_instances(box.ledger, str(phantom(1).StudyInstanceUID))
     assert (image.out_of_distribution, image.measured_by) == (1.5, work.bundle.digest)
 
 
 def test_a_guard_with_one_measure_tells_no_distance(box: Box):
     work = scoring(box, Figures(image_kind=0.5, out_of_distribution=0.5, one_measure=True), Stage.ACTIVE)
     assert work.step()
-    (image,) = rows.study_instances(box.ledger, str(phantom(1).StudyInstanceUID))
+    (image,) = worklist_study.study_instances(box.ledger, str(phantom(1).StudyInstanceUID))
     assert (image.state, image.out_of_distribution, image.measured_by) == ("SCORED", None, "")

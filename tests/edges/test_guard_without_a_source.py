@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from prioritizer.errors import PrioritizerError
 from prioritizer.inference.bundle import open_bundle
-from prioritizer.learning.bundling import image_kind_fit
+from prioritizer.learning.bundling import image_kind_fit, other_kinds
 from prioritizer.learning.bundling.image_kind_fit import Films
 from prioritizer.learning.cohorts.labelled_image import LabelledImage
 from prioritizer.learning.cohorts.pictures import read_picture
@@ -74,7 +74,7 @@ def slice_of_a_body(rng: np.random.Generator) -> Picture:
     for side in (-1, 1):
         shown[((x - side * wide * 0.45) / (wide * 0.3)) ** 2 + (y / (high * 0.65)) ** 2 < 1] = 0.08
     shown[(x / 0.1) ** 2 + ((y - high * 0.55) / 0.12) ** 2 < 1] = 1.0
-    return image_kind_fit.tidy(shown + rng.normal(size=shown.shape) * 0.02)
+    return other_kinds.tidy(shown + rng.normal(size=shown.shape) * 0.02)
 
 
 def made(pictures: list[Picture]) -> list[Picture]:
@@ -87,7 +87,7 @@ def made(pictures: list[Picture]) -> list[Picture]:
         quarter = picture[top : top + side // 2, left : left + side // 2].repeat(2, axis=0).repeat(2, axis=1)
         found += [np.rot90(picture), np.rot90(picture, 3), picture[::-1], 1 - picture, quarter]
         found += [rng.random((side, side), dtype=np.float32), slice_of_a_body(rng)]
-    return [image_kind_fit.tidy(picture) for picture in found]
+    return [other_kinds.tidy(picture) for picture in found]
 
 
 def test_radiographs_of_a_hospital_that_taught_nothing_pass(left_out: tuple[ImageKind, list[Picture]]) -> None:
@@ -120,4 +120,4 @@ def test_a_phantom_that_is_no_drawing_of_a_chest_is_refused(left_out: tuple[Imag
     steps = np.repeat(np.linspace(0, 1, 8), image_kind.SIDE // 8)[None].repeat(image_kind.SIDE, axis=0)
     grid = ((np.sin(x * 40) > 0) ^ (np.sin(y * 40) > 0)).astype(np.float32)
     disc = (x**2 + y**2 < 0.5).astype(np.float32)
-    assert refused(kind, [image_kind_fit.tidy(shown) for shown in (steps, grid, disc)]) == 1
+    assert refused(kind, [other_kinds.tidy(shown) for shown in (steps, grid, disc)]) == 1

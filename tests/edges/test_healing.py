@@ -10,10 +10,11 @@ import sqlalchemy as sa
 
 from prioritizer.clock import utc_now
 from prioritizer.db.instances import healing
-from prioritizer.db.processing import score
-from prioritizer.db.worklist import reading, rows
-from prioritizer.dicom.spool.spool import Outcome
-from prioritizer.study import FileFault, InstanceState
+from prioritizer.db.processing import requeue, score
+from prioritizer.db.worklist import reading, study
+from prioritizer.dicom.spool.intake import Outcome
+from prioritizer.states import InstanceState
+from prioritizer.study import FileFault
 from tests.edges.ledgers import LEASE, POLICY, kinds, ledger_fixture, score_of  # noqa: F401
 from tests.edges.spooled import Box, phantom
 
@@ -84,7 +85,7 @@ def test_an_image_that_wanted_its_file_is_scored_when_it_comes(box: Box):
     score.finish_unscored(box.ledger, claim, InstanceState.FAILED, healing.FILE_MISSING, "its file is not in the spool", POLICY, utc_now())
     box.stored(phantom(1))
     box.receive()
-    assert rows.study_instances(box.ledger, STUDY)[0].state == "RECEIVED"
+    assert study.study_instances(box.ledger, STUDY)[0].state == "RECEIVED"
     assert box.row(STUDY).ai_state == "WAITING"
 
 
@@ -98,7 +99,7 @@ def test_what_retention_deleted_comes_back_and_can_be_scored_again(box: Box):
     box.stored(phantom(1))
     box.receive()
     assert box.spool.find(UID) is not None
-    assert score.requeue(box.ledger, STUDY, "op", POLICY, utc_now()) == 1
+    assert requeue.requeue(box.ledger, STUDY, "op", POLICY, utc_now()) == 1
     assert box.row(STUDY).reading_state == "READ"
 
 

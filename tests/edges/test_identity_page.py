@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from prioritizer.access import Role
 from prioritizer.clock import utc_now
-from prioritizer.config.settings import Reading
+from prioritizer.config.sections import Reading
 from prioritizer.daemon.identity_confirmation import settle
 from prioritizer.db.activity import queues
 from prioritizer.db.instances import differing_copies
@@ -18,6 +18,7 @@ from prioritizer.db.instances.side_by_side import side_by_side
 from prioritizer.db.processing import deliver
 from prioritizer.db.schema.events import Kind
 from prioritizer.db.worklist import rows
+from prioritizer.db.worklist import study as worklist_study
 from tests.edges.ledgers import AT_ONCE, LEASE, POLICY, film, ledger_fixture, receive, result_of, score_next  # noqa: F401
 from tests.edges.rooms import at
 from tests.edges.spooled import Box, phantom
@@ -134,7 +135,7 @@ def test_a_correction_names_what_changed_alone_and_refuses_nothing(ledger: sa.En
     box = corrected(ledger, tmp_path)
     study = str(phantom(1).StudyInstanceUID)
     settle(box.ledger, box.spool, study, take=True, who="op", policy=POLICY, quiet=AT_ONCE)
-    said = [event.said for event in rows.why(ledger, study) if event.kind == Kind.CORRECTED]
+    said = [event.said for event in worklist_study.why(ledger, study) if event.kind == Kind.CORRECTED]
     assert said == ["corrected: Patient ID, name, birth date"]
     assert box.spool.notices() == [], "what was replaced lies in quarantine; nothing was refused"
     assert [facts["reason"] for _, facts in box.spool.quarantined()] == ["a person confirmed another copy of this image"]

@@ -16,6 +16,7 @@ import pytest
 from prioritizer.access import Role
 from prioritizer.cli import print_worklist
 from prioritizer.clock import utc_now
+from prioritizer.daemon import confirmed_copies
 from prioritizer.daemon import differing_copies as judged
 from prioritizer.daemon.receive import read_any
 from prioritizer.db.activity import queues
@@ -23,9 +24,10 @@ from prioritizer.db.instances import differing_copies
 from prioritizer.db.processing import deliver
 from prioritizer.db.worklist import rows
 from prioritizer.dicom.read import attributes
+from prioritizer.dicom.spool import files, intake, part10
 from prioritizer.dicom.spool import spool as spool_module
 from prioritizer.errors import NotAllowed
-from prioritizer.study import CopyState
+from prioritizer.states import CopyState
 from prioritizer.web.pages import study as page
 from tests.edges.ledgers import AT_ONCE, LEASE, POLICY, ledger_fixture, score_next  # noqa: F401
 from tests.edges.rooms import at
@@ -64,7 +66,7 @@ def test_who_ends_a_taking_late_overrules_no_later_word(
     def late(*rest: Any, **more: Any) -> Any:
         if stopped:
             stopped.clear()
-            judged.end_taking(box.ledger, box.spool, read_any, STUDY, who="anna", policy=POLICY, quiet=AT_ONCE)
+            confirmed_copies.end_taking(box.ledger, box.spool, read_any, STUDY, who="anna", policy=POLICY, quiet=AT_ONCE)
             box.stored(phantom(1, **THIRD))
             box.receive()
             settle(box, take=True)
@@ -178,8 +180,9 @@ def test_the_mark_of_the_list_holds_nothing_that_came_while_it_was_made(box: Box
 
 
 def test_two_copies_of_one_short_name_are_both_kept(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
-    genuine = spool_module.data_set_digest
-    monkeypatch.setattr(spool_module, "data_set_digest", lambda path: "0" * 12 + genuine(path)[12:])
+    genuine = part10.data_set_digest
+    for module in (files, intake):
+        monkeypatch.setattr(module, "data_set_digest", lambda path: "0" * 12 + genuine(path)[12:])
     for stated in (RIGHT, THIRD):
         box.stored(phantom(1, **stated))
     assert {str(pydicom.dcmread(path).PatientID) for path in box.spool.copies()} == {"RIGHT-2", "THIRD-3"}

@@ -24,7 +24,7 @@ from prioritizer.errors import ConfigError
 from prioritizer.learning.bundling import statement_template
 from prioritizer.learning.cohorts import dataset
 from prioritizer.learning.cohorts.read import read_cohort
-from prioritizer.learning.training import imagenet, network, run_index, train
+from prioritizer.learning.training import imagenet, network, run_index, sampling, train
 from prioritizer.learning.training.journal import Journal
 from prioritizer.learning.training.recipes import Augment, Phase, Picture, Recipe
 from tests.edges.training import EVERY_CHANGE, TINY, phantom_cohort
@@ -258,13 +258,13 @@ def test_an_unknown_architecture_names_its_neighbours():
 def test_a_sampler_draws_the_rare_kind_more_often(sampler: str):
     labels = np.array([1] * 90 + [0] * 10, dtype=np.float32)
     propensity = np.where(np.arange(100) % 10 == 0, 0.2, 0.9)
-    drawn = train.chances(labels, propensity, Recipe(sampler=sampler))
+    drawn = sampling.chances(labels, propensity, Recipe(sampler=sampler))
     assert drawn is not None
     if sampler == "balanced":
         assert float(drawn[labels == 1].sum()) == pytest.approx(0.5)
     else:
         assert float(drawn[0]) > float(drawn[1])
-        assert float(drawn.max()) <= train.MOST_OFTEN / 100 * 1.5
+        assert float(drawn.max()) <= sampling.MOST_OFTEN / 100 * 1.5
 
 
 @pytest.mark.parametrize("outputs", [1, 2])

@@ -18,27 +18,21 @@ from prioritizer.db.instances import retention
 from prioritizer.db.instances.retention import Deadlines
 from prioritizer.db.order.order import View
 from prioritizer.db.processing import deliver as processing_deliver
-from prioritizer.db.processing import housekeeping
+from prioritizer.db.processing import housekeeping, requeue
 from prioritizer.db.processing import receive as processing_receive
 from prioritizer.db.processing import score as processing_score
+from prioritizer.db.processing import start as processing_start
 from prioritizer.db.processing.deliver import ClaimedDelivery
 from prioritizer.db.processing.housekeeping import Alarm
 from prioritizer.db.processing.score import ClaimedInstance
 from prioritizer.db.schema import connect
 from prioritizer.db.schema.events import Kind, record
 from prioritizer.db.schema.tables import deliveries, instances, scores, studies
-from prioritizer.db.worklist import reading, rows
+from prioritizer.db.worklist import counts, deadlines, reading, rows, study
 from prioritizer.errors import ConfigError, NotAllowed, NotFound, Transient
 from prioritizer.ranking.deadlines import Policy, Stage
 from prioritizer.ranking.study_risk import study_risk
-from prioritizer.study import (
-    DELIVERY_TRANSITIONS,
-    INSTANCE_TRANSITIONS,
-    READING_TRANSITIONS,
-    DeliveryState,
-    InstanceState,
-    ReadingState,
-)
+from prioritizer.states import DELIVERY_TRANSITIONS, INSTANCE_TRANSITIONS, READING_TRANSITIONS, DeliveryState, InstanceState, ReadingState
 from tests.edges.ledgers import (
     AT_ONCE,
     LEASE,
@@ -72,7 +66,7 @@ def arrows(table: Mapping[StrEnum, frozenset[StrEnum]]) -> set[tuple[str, str]]:
 
 
 def instance_state(ledger: sa.Engine) -> str:
-    return rows.study_instances(ledger, "1.2.3")[0].state
+    return study.study_instances(ledger, "1.2.3")[0].state
 
 
 def finish_unscored(ledger: sa.Engine, claim: ClaimedInstance, state: InstanceState) -> bool:
@@ -89,7 +83,7 @@ ANOTHER = replace(
 def another_bundle_without_pixels(ledger: sa.Engine) -> None:
     with connect.writing(ledger) as tx:
         tx.exec_driver_sql("UPDATE instances SET pixels_deleted_at = received_at")
-    processing_score.another_bundle(ledger, ANOTHER, NOW)
+    processing_start.another_bundle(ledger, ANOTHER, NOW)
 
 
 INSTANCE_VERBS: dict[str, Callable[[sa.Engine, ClaimedInstance], object]] = {
@@ -97,12 +91,12 @@ INSTANCE_VERBS: dict[str, Callable[[sa.Engine, ClaimedInstance], object]] = {
     "ineligible": lambda db, claim: finish_unscored(db, claim, InstanceState.INELIGIBLE),
     "fail": lambda db, claim: finish_unscored(db, claim, InstanceState.FAILED),
     "put back": lambda db, claim: processing_score.put_back(db, claim, timedelta(0), NOW),
-    "requeue": lambda db, claim: processing_score.requeue(db, "1.2.3", "op", POLICY, NOW),
+    "requeue": lambda db, claim: requeue.requeue(db, "1.2.3", "op", POLICY, NOW),
     "receive again": lambda db, claim: receive(db, film()),
-    "discard": lambda db, claim: processing_score.discard_failed(db, "1.2.3", "op", "a wedge", POLICY, NOW),
-    "another bundle": lambda db, claim: processing_score.another_bundle(db, ANOTHER, NOW),
+    "discard": lambda db, claim: requeue.discard_failed(db, "1.2.3", "op", "a wedge", POLICY, NOW),
+    "another bundle": lambda db, claim: processing_start.another_bundle(db, ANOTHER, NOW),
     "another bundle, pixels gone": lambda db, claim: another_bundle_without_pixels(db),
-    "rerank": lambda db, claim: processing_score.rerank_open(db, POLICY, "test", NOW),
+    "rerank": lambda db, claim: processing_start.rerank_open(db, POLICY, "test", NOW),
 }
 
 
@@ -146,11 +140,11 @@ READING_VERBS: dict[str, Callable[[sa.Engine], object]] = {
     "late image": lambda db: receive(db, film(2)),
     "our own object": lambda db: receive(db, own_object(db, 3)),
     "same image": lambda db: receive(db, film()),
-    "lease ends": lambda db: reading.end_expired_claims(db, LATER),
+    "lease ends": lambda db: deadlines.end_expired_claims(db, LATER),
     "pin": lambda db: reading.pin(db, "1.2.3", "Dr. A", POLICY, NOW),
-    "overdue": lambda db: reading.mark_overdue(db, NOW + timedelta(days=9)),
-    "expire": lambda db: reading.expire(db, NOW + timedelta(days=9), NOW),
-    "requeue": lambda db: processing_score.requeue(db, "1.2.3", "op", POLICY, NOW),
+    "overdue": lambda db: deadlines.mark_overdue(db, NOW + timedelta(days=9)),
+    "expire": lambda db: deadlines.expire(db, NOW + timedelta(days=9), NOW),
+    "requeue": lambda db: requeue.requeue(db, "1.2.3", "op", POLICY, NOW),
 }
 
 
@@ -321,7 +315,7 @@ def test_our_own_object_changes_nothing_of_its_study(ledger: sa.Engine):
 def test_our_own_object_says_nothing_about_an_unscored_study(ledger: sa.Engine):
     claim = bring_instance_to(ledger, InstanceState.INELIGIBLE)
     receive(ledger, own_object(ledger))
-    processing_score.requeue(ledger, claim.instance.sop_instance_uid, "op", POLICY, NOW)
+    requeue.requeue(ledger, claim.instance.sop_instance_uid, "op", POLICY, NOW)
     again = processing_score.claim_instance(ledger, "w", LEASE)
     assert again is not None
     finish_unscored(ledger, again, InstanceState.INELIGIBLE)
@@ -361,10 +355,10 @@ def test_a_late_image_is_scored_and_published_as_a_new_revision(ledger: sa.Engin
 
 def test_an_expired_study_with_a_late_image_is_on_the_list_again(ledger: sa.Engine):
     scored(ledger)
-    reading.expire(ledger, LATER, LATER)
+    deadlines.expire(ledger, LATER, LATER)
     reading.read(ledger, "1.2.3", "Dr. A", LATER)
     receive(ledger, film(2, at=LATER + timedelta(hours=1)))
-    reading.expire(ledger, LATER, LATER)
+    deadlines.expire(ledger, LATER, LATER)
     assert listed(ledger) == ["1.2.3"]
 
 
@@ -397,7 +391,7 @@ def test_the_ledger_knows_which_files_it_expects(ledger: sa.Engine):
 
 def test_a_score_carries_its_provenance(ledger: sa.Engine):
     scored(ledger)
-    (row,) = rows.study_instances(ledger, "1.2.3")
+    (row,) = study.study_instances(ledger, "1.2.3")
     assert (row.bundle_digest, row.calibration_id, row.engine, row.precision) == ("d" * 64, "c1", "openvino-1", "f32")
 
 
@@ -433,7 +427,7 @@ def test_an_unscored_study_stays_listed_in_its_place_with_the_reason(ledger: sa.
 
 def test_requeued_instances_are_scored_again(ledger: sa.Engine):
     bring_instance_to(ledger, InstanceState.FAILED)
-    assert processing_score.requeue(ledger, "1.2.3", "op", POLICY, NOW) == 1
+    assert requeue.requeue(ledger, "1.2.3", "op", POLICY, NOW) == 1
     assert rows.study(ledger, "1.2.3").ai_state == "WAITING"
     claim = score_next(ledger, 0.9)
     assert claim.attempts == 1
@@ -443,12 +437,12 @@ def test_requeued_instances_are_scored_again(ledger: sa.Engine):
 def test_a_scored_study_has_nothing_to_requeue(ledger: sa.Engine):
     scored(ledger)
     with pytest.raises(NotAllowed):
-        processing_score.requeue(ledger, "1.2.3", "op", POLICY, NOW)
+        requeue.requeue(ledger, "1.2.3", "op", POLICY, NOW)
 
 
 def test_an_unknown_study_cannot_be_requeued(ledger: sa.Engine):
     with pytest.raises(NotFound):
-        processing_score.requeue(ledger, "9.9", "op", POLICY, NOW)
+        requeue.requeue(ledger, "9.9", "op", POLICY, NOW)
     with pytest.raises(NotFound):
         processing_deliver.requeue_deliveries(ledger, "9.9", "op", NOW)
 
@@ -457,7 +451,7 @@ def test_an_instance_without_pixels_cannot_be_requeued(ledger: sa.Engine):
     bring_instance_to(ledger, InstanceState.FAILED)
     pixels_are_gone(ledger, "1.2.3.1")
     with pytest.raises(NotAllowed, match="send the study again"):
-        processing_score.requeue(ledger, "1.2.3", "op", POLICY, NOW)
+        requeue.requeue(ledger, "1.2.3", "op", POLICY, NOW)
 
 
 def test_too_many_raised_studies_suspend_raising(ledger: sa.Engine):
@@ -487,29 +481,29 @@ def test_reranking_moves_every_open_study_in_one_transaction(ledger: sa.Engine, 
     with monkeypatch.context() as patched:
         patched.setattr(processing_score, "put_in_place", dies_at_the_third)
         with pytest.raises(RuntimeError):
-            processing_score.rerank_open(ledger, shadow, "stage", NOW)
+            processing_start.rerank_open(ledger, shadow, "stage", NOW)
     assert rows.rows(ledger) == before
-    assert processing_score.rerank_open(ledger, shadow, "stage", NOW) == 4
+    assert processing_start.rerank_open(ledger, shadow, "stage", NOW) == 4
 
 
 def test_reranking_with_the_same_policy_moves_nothing(ledger: sa.Engine):
     for number, probability in enumerate((0.9, 0.1, 0.6)):
         scored(ledger, f"1.2.{number}", probability)
-    assert processing_score.rerank_open(ledger, POLICY, "again", NOW) == 0
+    assert processing_start.rerank_open(ledger, POLICY, "again", NOW) == 0
 
 
 def test_a_dead_model_leaves_the_list_in_order_of_arrival(ledger: sa.Engine):
     for number, probability in enumerate((0.1, 0.9, 0.2, 0.8)):
         scored(ledger, f"1.2.{number}", probability, NOW + timedelta(minutes=number))
     assert listed(ledger) == ["1.2.1", "1.2.3", "1.2.0", "1.2.2"]
-    processing_score.rerank_open(ledger, Policy(t_high=2.0), "AI is off", NOW)
+    processing_start.rerank_open(ledger, Policy(t_high=2.0), "AI is off", NOW)
     assert listed(ledger) == ["1.2.0", "1.2.1", "1.2.2", "1.2.3"]
 
 
 def test_read_studies_are_not_reranked(ledger: sa.Engine):
     scored(ledger, probability=0.9)
     reading.read(ledger, "1.2.3", "Dr. A", NOW)
-    assert processing_score.rerank_open(ledger, Policy(t_high=2.0), "AI is off", NOW) == 0
+    assert processing_start.rerank_open(ledger, Policy(t_high=2.0), "AI is off", NOW) == 0
 
 
 # --- reading -----------------------------------------------------------------------------------------------------------------
@@ -551,8 +545,8 @@ def test_a_claim_that_ran_out_is_free_for_another(ledger: sa.Engine):
 def test_a_claim_that_ran_out_is_ended_and_told(ledger: sa.Engine):
     receive(ledger, film())
     reading.claim(ledger, "1.2.3", "Dr. A", LEASE, NOW)
-    assert reading.end_expired_claims(ledger, NOW) == 0
-    assert reading.end_expired_claims(ledger, NOW + LEASE) == 1
+    assert deadlines.end_expired_claims(ledger, NOW) == 0
+    assert deadlines.end_expired_claims(ledger, NOW + LEASE) == 1
     assert (rows.study(ledger, "1.2.3").reading_state, kinds(ledger)[-1]) == ("OPEN", "lease-ended")
 
 
@@ -608,16 +602,16 @@ def test_an_unknown_study_is_not_found(ledger: sa.Engine, verb: Callable[[sa.Eng
 def test_a_study_past_its_deadline_is_overdue_once(ledger: sa.Engine):
     receive(ledger, film())
     due = NOW + POLICY.neutral
-    assert reading.mark_overdue(ledger, due) == 0
-    assert reading.mark_overdue(ledger, due + timedelta(seconds=1)) == 1
-    assert reading.mark_overdue(ledger, due + timedelta(seconds=2)) == 0
+    assert deadlines.mark_overdue(ledger, due) == 0
+    assert deadlines.mark_overdue(ledger, due + timedelta(seconds=1)) == 1
+    assert deadlines.mark_overdue(ledger, due + timedelta(seconds=2)) == 0
     assert kinds(ledger) == ["arrived", "overdue"]
 
 
 def test_an_overdue_study_stays_overdue_when_only_the_words_change(ledger: sa.Engine):
     receive(ledger, film())
-    reading.mark_overdue(ledger, LATER + POLICY.neutral)
-    processing_score.rerank_open(ledger, Policy(stage=Stage.PILOT), "stage", LATER)
+    deadlines.mark_overdue(ledger, LATER + POLICY.neutral)
+    processing_start.rerank_open(ledger, Policy(stage=Stage.PILOT), "stage", LATER)
     assert rows.study(ledger, "1.2.3").overdue_at is not None
 
 
@@ -626,16 +620,16 @@ def test_stat_and_read_studies_are_never_overdue(ledger: sa.Engine, state: str):
     receive(ledger, film(priority="STAT" if state == "stat" else ""))
     if state == "read":
         reading.read(ledger, "1.2.3", "Dr. A", NOW)
-    assert reading.mark_overdue(ledger, NOW + timedelta(days=9)) == 0
+    assert deadlines.mark_overdue(ledger, NOW + timedelta(days=9)) == 0
 
 
 def test_a_study_open_for_too_long_moves_to_its_own_view(ledger: sa.Engine):
     receive(ledger, film())
-    assert reading.expire(ledger, NOW, NOW) == 0
-    assert reading.expire(ledger, LATER, LATER) == 1
-    assert reading.expire(ledger, LATER, LATER) == 0
+    assert deadlines.expire(ledger, NOW, NOW) == 0
+    assert deadlines.expire(ledger, LATER, LATER) == 1
+    assert deadlines.expire(ledger, LATER, LATER) == 0
     assert (listed(ledger), listed(ledger, view=View.EXPIRED)) == ([], ["1.2.3"])
-    assert rows.counts(ledger).expired == 1
+    assert counts.counts(ledger).expired == 1
 
 
 # --- publishing and delivering --------------------------------------------------------------------------------------------------
@@ -713,7 +707,7 @@ def test_what_was_sent_before_another_is_sent_again_when_it_is_the_result_again(
     deliver(ledger)
     another_sent_and_the_same_again(ledger)
     assert deliveries_of(ledger) == {"2.25.1": "PENDING", "2.25.2": "SENT"}
-    said = [event.said for event in rows.why(ledger, "1.2.3")]
+    said = [event.said for event in study.why(ledger, "1.2.3")]
     assert "pacs holds result 2.25.2, sent last; the study's result is 2.25.1 again" in said
     deliver(ledger)
     assert deliveries_of(ledger) == {"2.25.1": "SENT", "2.25.2": "SENT"}
@@ -800,7 +794,7 @@ def test_a_refused_delivery_is_parked_until_it_is_requeued(ledger: sa.Engine):
     publish(ledger)
     deliver(ledger, DeliveryState.REJECTED)
     assert processing_deliver.claim_delivery(ledger, "pacs", "w", LEASE) is None
-    assert rows.counts(ledger).rejected == 1
+    assert counts.counts(ledger).rejected == 1
     assert processing_deliver.requeue_deliveries(ledger, "1.2.3", "op", NOW) == 1
     again = processing_deliver.claim_delivery(ledger, "pacs", "w", LEASE)
     assert again is not None

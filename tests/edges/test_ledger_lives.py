@@ -22,13 +22,15 @@ from prioritizer.db.decisions.activation import Decision
 from prioritizer.db.decisions.calibrations import Verdict
 from prioritizer.db.decisions.settings_overrides import Proposal
 from prioritizer.db.processing import score as processing_score
+from prioritizer.db.processing import start as processing_start
 from prioritizer.db.schema import clock_steps
-from prioritizer.db.schema.tables import metadata
+from prioritizer.db.schema.every_table import metadata
 from prioritizer.db.worklist import reading
 from prioritizer.db.worklist import rows as worklist_rows
 from prioritizer.errors import PrioritizerError
 from prioritizer.ranking.deadlines import Policy, Stage
-from prioritizer.study import Instance, InstanceState, study_instance_uid
+from prioritizer.states import InstanceState
+from prioritizer.study import Instance, study_instance_uid
 from tests.edges.ledgers import AT_ONCE, LEASE, NOW, film, ledger_fixture, receive, score_of  # noqa: F401
 
 OWN = Calibration(id="own", method="temperature", slope=1.0, intercept=0.0, t_high=0.5, t_low=0.1, n=500, events=100)
@@ -102,10 +104,10 @@ class Life:
         clock_steps.hold_to_present(self.ledger, self.now)
 
     def ai_off(self) -> None:
-        processing_score.rerank_open(self.ledger, replace(self.policy, bundle_digest="", own=None, t_high=2.0), "AI is off", self.now)
+        processing_start.rerank_open(self.ledger, replace(self.policy, bundle_digest="", own=None, t_high=2.0), "AI is off", self.now)
 
     def start(self) -> None:
-        processing_score.rerank_open(self.ledger, self.policy, "prioritizer started", self.now)
+        processing_start.rerank_open(self.ledger, self.policy, "prioritizer started", self.now)
 
     def rebuild(self) -> None:
         with self.ledger.begin() as tx:

@@ -25,15 +25,16 @@ from prioritizer.db.processing import left_out, score
 from prioritizer.db.processing.score import Measured
 from prioritizer.db.schema import connect
 from prioritizer.db.schema.tables import deliveries, instances
-from prioritizer.db.worklist import reading, rows
+from prioritizer.db.worklist import deadlines, reading, rows, study
 from prioritizer.dicom.spool.spool import Spool
 from prioritizer.ranking.deadlines import Policy, Stage
-from prioritizer.scope import header_rules
+from prioritizer.scope import guard_rules
 from prioritizer.scope.header_rules import Rules
 from prioritizer.scope.header_rules import Verdict as Judged
 from prioritizer.scope.out_of_distribution import Figures
 from prioritizer.scope.verdict import PopulationRule
-from prioritizer.study import DeliveryState, InstanceState, Logit
+from prioritizer.states import DeliveryState, InstanceState
+from prioritizer.study import Logit
 from tests.edges.ledgers import (  # noqa: F401
     AT_ONCE,
     LEASE,
@@ -62,7 +63,7 @@ def score_waiting(ledger: sa.Engine, distance: float = 1.5, policy: Policy = SIT
         count += 1
         its, figures = local_calibration.local(ledger, policy), Figures(out_of_distribution=distance)
         rules = Rules(out_of_distribution=policy.out_of_distribution)
-        judged = header_rules.with_guard(Judged(reason=None), figures, rules, holds_back=its.holds_back, local_limit=its.limit)
+        judged = guard_rules.with_guard(Judged(reason=None), figures, rules, holds_back=its.holds_back, local_limit=its.limit)
         if judged.reason is not None:
             state, measured = InstanceState.INELIGIBLE, Measured(distance=distance, bundle_digest=BUNDLE)
             reason = judged.reason
@@ -100,7 +101,7 @@ def judged(ledger: sa.Engine, policy: Policy = SITE) -> int:
 
 
 def state(ledger: sa.Engine, uid: str = "1.2.3") -> tuple[str, str]:
-    (image,) = rows.study_instances(ledger, uid)
+    (image,) = study.study_instances(ledger, uid)
     return image.state, rows.study(ledger, uid).band
 
 
@@ -115,7 +116,7 @@ def test_activating_a_calibration_that_was_judged_fit_has_what_was_left_out_scor
     assert judged(ledger) == 1
     row = rows.study(ledger, "1.2.3")
     assert (state(ledger), row.due_at) == (("SCORED", "HIGH"), NOW + SITE.high)
-    said = [event.said for event in rows.why(ledger, "1.2.3") if event.kind == "requeued"]
+    said = [event.said for event in study.why(ledger, "1.2.3") if event.kind == "requeued"]
     assert said == ["to be scored: calibration b, made here and judged fit, is in force"]
 
 
@@ -207,7 +208,7 @@ def test_going_back_leaves_unread_studies_unscored_again_in_the_same_commit(ledg
     row = rows.study(ledger, "1.2.3")
     assert (state(ledger), row.risk, row.due_at) == (("INELIGIBLE", "NEUTRAL"), None, NOW + SITE.neutral)
     assert deliveries_of(ledger) == {"2.25.1": DeliveryState.RETRACTED}
-    said = rows.why(ledger, "1.2.3")
+    said = study.why(ledger, "1.2.3")
     assert any("no longer scored" in one.said and "judged fit" in one.said for one in said if one.kind == "not-scored")
     assert not left_out.judge_again(ledger, SITE, SOON)
 
@@ -436,7 +437,7 @@ def test_a_study_that_was_read_keeps_the_scores_that_its_reader_saw(ledger: sa.E
     reading.read(ledger, "1.2.3", "ito", NOW)
     with connect.writing(ledger) as tx:
         placement.replace_study(tx, "1.2.3", in_force(tx, SITE), SOON)
-    assert {image.state for image in rows.study_instances(ledger, "1.2.3")} == {"SCORED"}
+    assert {image.state for image in study.study_instances(ledger, "1.2.3")} == {"SCORED"}
 
 
 def test_a_distance_that_another_bundle_measured_leaves_nothing_out(ledger: sa.Engine):
@@ -444,7 +445,7 @@ def test_a_distance_that_another_bundle_measured_leaves_nothing_out(ledger: sa.E
     with ledger.begin() as tx:
         tx.execute(instances.update().values(measured_by="another"))
     left_out.judge_again(ledger, SITE, SOON)
-    assert {image.state for image in rows.study_instances(ledger, "1.2.3")} == {"SCORED"}
+    assert {image.state for image in study.study_instances(ledger, "1.2.3")} == {"SCORED"}
 
 
 # --- what comes first ---------------------------------------------------------------------------------------------------
@@ -479,7 +480,7 @@ def test_of_those_left_out_the_earliest_are_scored_first(ledger: sa.Engine, monk
 
 def test_studies_that_left_the_list_are_not_owed(ledger: sa.Engine):
     stranger(ledger)
-    reading.expire(ledger, NOW + timedelta(hours=1), NOW + timedelta(hours=2))
+    deadlines.expire(ledger, NOW + timedelta(hours=1), NOW + timedelta(hours=2))
     assert activate(ledger).left_out == 0
     assert judged(ledger) == 0
 
@@ -489,15 +490,15 @@ def test_studies_that_left_the_list_are_not_owed(ledger: sa.Engine):
 
 def test_how_far_an_image_lies_is_told_by_the_limit_in_force(ledger: sa.Engine):
     shadow = replace(SITE, stage=Stage.SHADOW)
-    finding = header_rules.check_population(Figures(out_of_distribution=1.5))
+    finding = guard_rules.check_population(Figures(out_of_distribution=1.5))
     assert finding is not None
     receive(ledger, film(1, "1.2.3"), policy=shadow)
     score_one(ledger, 1.5, 2.0, shadow, (finding.sentence, "view not stated"))
     activate(ledger, policy=shadow, local_limit=2.0)
-    (image,) = rows.study_instances(ledger, "1.2.3")
+    (image,) = study.study_instances(ledger, "1.2.3")
     assert image.warnings == ["view not stated"]
     roll_back(ledger, shadow)
-    (image,) = rows.study_instances(ledger, "1.2.3")
+    (image,) = study.study_instances(ledger, "1.2.3")
     assert sorted(image.warnings) == sorted([finding.sentence, "view not stated"])
 
 
@@ -507,7 +508,7 @@ def test_what_was_left_out_by_rules_that_are_gone_is_looked_at_again(ledger: sa.
     assert claim is not None
     activate(ledger)
     measured = Measured(distance=1.5, bundle_digest=BUNDLE)
-    rule = header_rules.OUT_OF_DISTRIBUTION
+    rule = guard_rules.OUT_OF_DISTRIBUTION
     assert not score.finish_unscored(ledger, claim, InstanceState.INELIGIBLE, rule, "unlike", SITE, NOW, measured)
     assert score_waiting(ledger) == 1
     assert state(ledger) == ("SCORED", "HIGH")

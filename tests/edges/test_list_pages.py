@@ -10,10 +10,12 @@ import pytest
 import sqlalchemy as sa
 
 from prioritizer.access import Role
-from prioritizer.config.settings import Ranking, Reading, Settings, Site, Viewer
+from prioritizer.config.sections import Ranking, Reading, Site
+from prioritizer.config.settings import Settings
+from prioritizer.config.web_sections import Viewer
 from prioritizer.db.processing import housekeeping
 from prioritizer.db.processing.housekeeping import Alarm
-from prioritizer.db.worklist import feedback, reading, rows
+from prioritizer.db.worklist import deadlines, feedback, reading, rows
 from prioritizer.ranking.deadlines import Stage
 from prioritizer.study import Finding
 from tests.edges.ledgers import (
@@ -151,7 +153,7 @@ def test_lists_that_come_with_prioritizer_tell_how_much_is_in_them(ledger: sa.En
 
 def raised(ledger: sa.Engine, uid: str = "1.2.1") -> None:
     scored(ledger, uid, 0.9, NOW)
-    reading.mark_overdue(ledger, LATER)
+    deadlines.mark_overdue(ledger, LATER)
 
 
 def test_a_list_without_ai_counts_finds_and_alarms_by_arrival(ledger: sa.Engine):
@@ -178,7 +180,7 @@ def test_the_news_of_a_list_without_ai_are_not_lit_by_the_deadline_that_ai_gave(
     with at(ledger, "ito") as ito:
         mark = re.search(r'data-since="([^"]+)"', ito.get("/").text)
         assert mark is not None
-        reading.mark_overdue(ledger, LATER)
+        deadlines.mark_overdue(ledger, LATER)
         assert "1 OVERDUE" in ito.get("/changes", params={"since": mark[1]}).text
         assert ito.get("/changes", params={"since": mark[1], "list": BLIND}).text.strip() == ""
         assert ito.get("/api/changes", params={"since": mark[1], "list": BLIND}).json()["overdue"] == 0

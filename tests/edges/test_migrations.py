@@ -12,7 +12,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 
 from prioritizer.db.schema import connect, migrations
-from prioritizer.db.schema.tables import metadata
+from prioritizer.db.schema.every_table import metadata
 from prioritizer.db.worklist import feedback, rows
 from prioritizer.study import Finding
 from tests.edges.ledgers import BACKENDS, NOW, postgres_url, score_next, scored

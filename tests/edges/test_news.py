@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from prioritizer.db.order.order import View, Wanted
 from prioritizer.db.schema.events import Kind
-from prioritizer.db.worklist import changes, reading
+from prioritizer.db.worklist import changes, deadlines, reading
 from prioritizer.db.worklist.changes import Asker, Changes
 from prioritizer.study import AIState
 from tests.edges.ledgers import (
@@ -45,7 +45,7 @@ def test_who_loses_a_study_is_told_on_the_list_of_their_own_claims(ledger: sa.En
         case "released":
             reading.release(ledger, "1.2.1", "chief", NOW, force=True)
         case _:
-            reading.end_expired_claims(ledger, SOON)
+            deadlines.end_expired_claims(ledger, SOON)
     found = since(ledger, mark, MINE, shown="1.2.1")
     assert found.taken + found.freed == 1
     (told,) = found.told
@@ -87,7 +87,7 @@ def test_a_study_that_leaves_the_list_it_is_shown_on_is_told(ledger: sa.Engine):
 def test_a_study_that_is_open_too_long_is_told_and_one_that_is_sent_to_again_comes_back(ledger: sa.Engine):
     receive(ledger, film(1, "1.2.1", NOW - timedelta(days=9)))
     mark = changes.mark_now(ledger, NOW)
-    reading.expire(ledger, NOW - timedelta(days=7), NOW)
+    deadlines.expire(ledger, NOW - timedelta(days=7), NOW)
     assert since(ledger, mark, Wanted()).expired == 1
     assert listed(ledger) == []
     mark = changes.mark_now(ledger, NOW)
@@ -100,7 +100,7 @@ def test_a_study_that_is_open_too_long_is_told_and_one_that_is_sent_to_again_com
 
 def test_a_pinned_study_is_on_the_list_however_old_it_is(ledger: sa.Engine):
     receive(ledger, film(1, "1.2.1", NOW - timedelta(days=9)))
-    reading.expire(ledger, NOW - timedelta(days=7), NOW)
+    deadlines.expire(ledger, NOW - timedelta(days=7), NOW)
     reading.pin(ledger, "1.2.1", "berg", POLICY, NOW)
     assert listed(ledger) == ["1.2.1"]
 

@@ -9,9 +9,10 @@ import sqlalchemy as sa
 
 from prioritizer.db.order.order import Order, Wanted
 from prioritizer.db.schema import connect
-from prioritizer.db.schema.tables import events, feedback
+from prioritizer.db.schema.people_tables import feedback
+from prioritizer.db.schema.tables import events
 from prioritizer.db.worklist import feedback as worklist_feedback
-from prioritizer.db.worklist import reading, rows
+from prioritizer.db.worklist import reading, rows, study
 from prioritizer.errors import NotAllowed, NotFound
 from prioritizer.study import Finding
 from tests.edges.ledgers import LEASE, NOW, RUN_OUT, film, kinds, ledger_fixture, listed, receive, scored, together  # noqa: F401
@@ -103,7 +104,7 @@ def test_a_study_that_was_read_by_a_slip_is_opened_again_in_its_old_place(ledger
     assert listed(ledger) == uids
     row = rows.study(ledger, uids[0])
     assert (row.reading_state, row.reader, row.read_at) == ("OPEN", None, None)
-    assert rows.why(ledger, uids[0])[-1].said == "opened again, read before by dr-a"
+    assert study.why(ledger, uids[0])[-1].said == "opened again, read before by dr-a"
     with pytest.raises(NotAllowed, match="on the list"):
         reading.reopen(ledger, uids[0], "dr-a", NOW)
 
@@ -123,9 +124,9 @@ def test_claiming_out_of_order_tells_how_many_were_passed_by(ledger: sa.Engine):
     reading.claim(ledger, "1.2.2", "dr-b", LEASE, NOW + timedelta(minutes=10))
     reading.claim(ledger, "1.2.4", "dr-a", LEASE, NOW + timedelta(minutes=10))
     assert details(ledger, "claimed") == [{"passed": {"HIGH": 1}}, {"passed": {"HIGH": 1, "NEUTRAL": 1}}]
-    assert "2 that stand before it passed by" in rows.why(ledger, "1.2.4")[-1].said
+    assert "2 that stand before it passed by" in study.why(ledger, "1.2.4")[-1].said
     reading.claim(ledger, "1.2.1", "dr-c", LEASE, NOW + timedelta(minutes=10))
-    assert rows.why(ledger, "1.2.1")[-1].said == "claimed"
+    assert study.why(ledger, "1.2.1")[-1].said == "claimed"
 
 
 def test_a_word_before_and_after_the_ai_result_was_shown(ledger: sa.Engine):

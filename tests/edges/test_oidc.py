@@ -14,7 +14,9 @@ import sqlalchemy as sa
 from limits import RateLimitItemPerMinute
 
 from prioritizer.access import Role
-from prioritizer.config.settings import Settings, Web, unsafe
+from prioritizer.config.read import unsafe
+from prioritizer.config.settings import Settings
+from prioritizer.config.web_sections import Web
 from prioritizer.db.accounts import people
 from prioritizer.db.schema import connect, migrations
 from prioritizer.db.schema.tables import events

@@ -11,11 +11,12 @@ import pytest
 from playwright.sync_api import Browser
 
 from prioritizer.access import May, Role
+from prioritizer.config.quiet import Quiet
+from prioritizer.config.sections import Site as SiteSection
 from prioritizer.config.settings import Settings
-from prioritizer.config.settings import Site as SiteSection
 from prioritizer.db.accounts import people, sessions
 from prioritizer.db.processing import receive
-from prioritizer.db.processing.receive import Arrival, Quiet
+from prioritizer.db.processing.receive import Arrival
 from prioritizer.db.schema import connect, migrations
 from prioritizer.ranking.deadlines import Policy, Stage
 from prioritizer.study import Instance, SOPInstanceUID, StudyUID

@@ -12,9 +12,10 @@ from prioritizer.access import Lifetime, May, Person, Role
 from prioritizer.db.accounts import people
 from prioritizer.db.accounts import sessions as accounts_sessions
 from prioritizer.db.schema import connect
-from prioritizer.db.schema.tables import events, sessions, tokens
-from prioritizer.db.schema.tables import invitations as invitation_table
-from prioritizer.db.schema.tables import people as people_table
+from prioritizer.db.schema.people_tables import invitations as invitation_table
+from prioritizer.db.schema.people_tables import people as people_table
+from prioritizer.db.schema.people_tables import sessions, tokens
+from prioritizer.db.schema.tables import events
 from prioritizer.errors import NotAllowed, NotFound
 from tests.edges.ledgers import NOW, ledger_fixture, together  # noqa: F401
 

@@ -20,7 +20,7 @@ from prioritizer.db.accounts import people, sessions
 from prioritizer.db.order.order import WORKLIST
 from prioritizer.db.schema import connect
 from prioritizer.db.schema.events import Kind, record
-from prioritizer.db.worklist import changes, reading, rows
+from prioritizer.db.worklist import changes, counts, deadlines, reading, rows
 from prioritizer.db.worklist.changes import Asker, Mark
 from prioritizer.ranking.deadlines import Policy
 from prioritizer.web.app import page_app
@@ -88,7 +88,7 @@ def test_urgent_news_reach_everybody_at_once(ledger: sa.Engine, what: str):
         case "pinned":
             reading.pin(ledger, "1.2.1", "berg", POLICY, NOW)
         case "overdue":
-            assert reading.mark_overdue(ledger, LATER) == 1
+            assert deadlines.mark_overdue(ledger, LATER) == 1
         case _:
             receive(ledger, film(2, "1.2.1", priority="STAT"))
     pulse.look()
@@ -222,9 +222,9 @@ def test_without_anybody_who_watches_figures_are_a_second_old_at_most(ledger: sa
 
 def test_figures_counted_while_somebody_did_something_are_not_kept(ledger: sa.Engine, monkeypatch: pytest.MonkeyPatch):
     tallies = tallies_of(ledger, lambda: NOW)
-    counted = rows.counts
+    counted = counts.counts
 
-    def meanwhile(*args: Any) -> rows.Counts:
+    def meanwhile(*args: Any) -> counts.Counts:
         found = counted(*args)
         receive(ledger, film(1, "1.2.1"))
         tallies.forget()
@@ -266,7 +266,7 @@ def test_an_urgent_event_is_told_however_much_came_after_it(ledger: sa.Engine):
         receive(ledger, film(1, uid))
     mark = changes.mark_now(ledger, NOW)
     reading.pin(ledger, "1.2.1", "berg", POLICY, NOW)
-    reading.mark_overdue(ledger, LATER)
+    deadlines.mark_overdue(ledger, LATER)
     with connect.writing(ledger) as tx:
         for _ in range(changes.MOST_LOOKED_AT + 10):
             record(tx, Kind.CLAIMED, "claimed", LATER, study="1.2.2", actor="berg")

@@ -16,7 +16,8 @@ from prioritizer.daemon import receive as daemon_receive
 from prioritizer.daemon.identity_confirmation import settle
 from prioritizer.db.instances import rebuilding
 from prioritizer.db.processing import deliver
-from prioritizer.db.schema.tables import instances, metadata
+from prioritizer.db.schema.columns import metadata
+from prioritizer.db.schema.tables import instances
 from prioritizer.db.worklist import rows
 from prioritizer.errors import Transient
 from tests.edges.ledgers import AT_ONCE, LEASE, POLICY, ledger_fixture, score_next  # noqa: F401

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from prioritizer.daemon import receive as daemon_receive
 from prioritizer.daemon.receive import Receive, read_any
 from prioritizer.dicom.spool import spool
+from prioritizer.dicom.spool.intake import Outcome
 from prioritizer.dicom.spool.part10 import encode_header
-from prioritizer.dicom.spool.spool import Outcome
 from prioritizer.errors import Transient
 from tests.edges.ledgers import AT_ONCE, POLICY, kinds, ledger_fixture  # noqa: F401
 from tests.edges.spooled import Box, encoded, phantom, receipt_of

@@ -12,15 +12,16 @@ import sqlalchemy as sa
 from pydicom.dataset import Dataset
 
 from prioritizer.clock import utc_now
-from prioritizer.config.settings import Settings, Site
+from prioritizer.config.sections import Site
+from prioritizer.config.settings import Settings
 from prioritizer.db.instances import differing_copies, retention
 from prioritizer.db.instances.retention import Deadlines
 from prioritizer.db.processing import deliver as processing_deliver
 from prioritizer.db.processing import score
 from prioritizer.db.schema.tables import studies
-from prioritizer.db.worklist import reading
+from prioritizer.db.worklist import deadlines, reading
 from prioritizer.ranking.deadlines import Stage
-from prioritizer.study import DeliveryState
+from prioritizer.states import DeliveryState
 from tests.edges.ledgers import AT_ONCE, LEASE, POLICY, deliver, film, ledger_fixture, publish, receive, score_of, scored  # noqa: F401
 from tests.edges.spooled import Box, Well, phantom
 
@@ -39,7 +40,7 @@ def long_ago(ledger: sa.Engine, folder: Path, stage: Stage) -> Box:
         score.finish_scored(ledger, claim, score_of(0.3), policy, AT_ONCE, NOW - YEAR)
     while (study := processing_deliver.claim_study(ledger, "p", LEASE, NOW)) is not None:
         processing_deliver.finish_published(ledger, study, None, (), NOW)
-    reading.expire(ledger, NOW - timedelta(hours=48), NOW)
+    deadlines.expire(ledger, NOW - timedelta(hours=48), NOW)
     return box
 
 

@@ -10,7 +10,8 @@ import pytest
 import sqlalchemy as sa
 
 from prioritizer.config.policy import policy_of
-from prioritizer.config.settings import Model, Ranking, Settings, Site
+from prioritizer.config.sections import Model, Ranking, Site
+from prioritizer.config.settings import Settings
 from prioritizer.db.decisions import settings_overrides
 from prioritizer.db.decisions.activation import Decision
 from prioritizer.db.decisions.settings_overrides import Proposal

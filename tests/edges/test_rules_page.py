@@ -14,15 +14,16 @@ import sqlalchemy as sa
 
 from prioritizer.access import May, Role, rights_of
 from prioritizer.calibration.maps import Calibration
-from prioritizer.config.settings import Calibration as CalibrationSection
-from prioritizer.config.settings import Settings, Site
+from prioritizer.config.quiet import Quiet
+from prioritizer.config.sections import Calibration as CalibrationSection
+from prioritizer.config.sections import Site
+from prioritizer.config.settings import Settings
 from prioritizer.daemon import settings_in_force as settings_ruled
 from prioritizer.db.accounts import people, sessions
 from prioritizer.db.decisions import activation, calibrations, settings_overrides
 from prioritizer.db.decisions.activation import Decision
 from prioritizer.db.decisions.calibrations import Verdict
 from prioritizer.db.in_force.settings import holding
-from prioritizer.db.processing.receive import Quiet
 from prioritizer.db.schema import connect, migrations
 from prioritizer.db.worklist import rows
 from prioritizer.ranking.deadlines import Policy, Stage

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from prioritizer.config.settings import Monitoring, Ranking, Settings, Site
+from prioritizer.config.sections import Monitoring, Ranking, Site
+from prioritizer.config.settings import Settings
 from prioritizer.daemon import settings_in_force as settings_ruled
 from prioritizer.db.accounts import audit_log
 from prioritizer.db.accounts.audit_log import Asked
@@ -19,7 +20,7 @@ from prioritizer.db.decisions import settings_overrides
 from prioritizer.db.decisions.activation import Decision
 from prioritizer.db.decisions.settings_overrides import Done, Proposal
 from prioritizer.db.in_force.settings import Row, Ruled, holding
-from prioritizer.db.processing import deliver, score
+from prioritizer.db.processing import deliver, score, start
 from prioritizer.db.worklist import reading, rows
 from prioritizer.errors import NotAllowed, NotFound, RulingUnfit, Transient
 from prioritizer.ranking.deadlines import Policy, Stage
@@ -120,7 +121,7 @@ def test_a_ruled_stage_puts_the_list_into_order_of_arrival(ledger: sa.Engine, st
     ruled(ledger, stage=stage)
     assert due(ledger) == 120 * MINUTE
     assert f"stage {stage}" in rows.study(ledger, "1.2.3").place_reason
-    score.rerank_open(ledger, POLICY, "a restart", LATER)
+    start.rerank_open(ledger, POLICY, "a restart", LATER)
     assert due(ledger) == 120 * MINUTE
 
 
@@ -199,12 +200,12 @@ def test_a_candidate_is_judged_again_when_it_is_activated(ledger: sa.Engine) -> 
 def test_a_configuration_that_makes_the_ruling_unsafe_sets_it_aside_in_every_transaction(ledger: sa.Engine) -> None:
     ruled(ledger, high_minutes=60)
     tighter = replace(POLICY, neutral=45 * MINUTE, high=20 * MINUTE)
-    score.rerank_open(ledger, tighter, "reloaded", LATER)
+    start.rerank_open(ledger, tighter, "reloaded", LATER)
     scored(ledger, "1.2.3", 0.9)
     found = now(ledger, tighter)
     assert (found.policy, found.changes) == (tighter, {})
     assert "set aside" in found.fault
-    score.rerank_open(ledger, tighter, "again", LATER)
+    start.rerank_open(ledger, tighter, "again", LATER)
     assert due(ledger) == 20 * MINUTE
     assert now(ledger).fault == ""
 

@@ -18,7 +18,8 @@ from prioritizer.dicom.read.decode import read_frame
 from prioritizer.dicom.read.header import Header
 from prioritizer.dicom.result.lossy_history import lossy_history
 from prioritizer.dicom.result.secondary_capture import CaptureFacts, CaptureObject, build, result_uid
-from prioritizer.dicom.scu.sender import Destination, Sender
+from prioritizer.dicom.scu.destination import Destination
+from prioritizer.dicom.scu.sender import Sender
 from prioritizer.dicom.stand_ins.phantom_files import PhantomPatient, phantom_file
 from prioritizer.imaging.preprocessing import display_picture
 from tests.edges.pacs import Orthanc, orthanc, program, shared_dicom  # noqa: F401

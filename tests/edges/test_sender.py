@@ -17,8 +17,9 @@ from pydicom import uid
 from pynetdicom import AE, evt
 
 from prioritizer.dicom.scu.back_off import next_attempt_delay
+from prioritizer.dicom.scu.destination import Destination
 from prioritizer.dicom.scu.send_files import send_files
-from prioritizer.dicom.scu.sender import Destination, Sender
+from prioritizer.dicom.scu.sender import Sender
 from prioritizer.dicom.stand_ins.phantom_files import PhantomPatient, phantom_file
 from prioritizer.errors import PermanentRefusal, Transient
 from tests.edges.pacs import Orthanc, end_server, free_port, orthanc, program, running, shared_dicom, storescp  # noqa: F401

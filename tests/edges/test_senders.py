@@ -13,7 +13,7 @@ from prioritizer.db.processing import receive as processing_receive
 from prioritizer.db.schema import tables
 from prioritizer.dicom.spool import notices
 from prioritizer.selfcheck import doctor
-from prioritizer.study import DeliveryState
+from prioritizer.states import DeliveryState
 from tests.edges.ledgers import (
     NOW,
     deliver,

@@ -14,8 +14,8 @@ import pytest
 import sqlalchemy as sa
 
 from prioritizer.clock import utc_now
+from prioritizer.daemon import confirmed_copies, identity_confirmation
 from prioritizer.daemon import differing_copies as judged
-from prioritizer.daemon import identity_confirmation
 from prioritizer.daemon.receive import Receive, read_any
 from prioritizer.db.activity import queues
 from prioritizer.db.instances import differing_copies as instances_differing_copies
@@ -23,10 +23,12 @@ from prioritizer.db.instances import joining
 from prioritizer.db.instances.differing_copies import Newer
 from prioritizer.db.processing import deliver
 from prioritizer.db.schema import clock_steps
-from prioritizer.db.schema.tables import differing_copies, instances, metadata
+from prioritizer.db.schema.columns import metadata
+from prioritizer.db.schema.tables import differing_copies, instances
 from prioritizer.db.worklist import rows
 from prioritizer.errors import NotAllowed, Transient
-from prioritizer.study import HELD_WORDS, CopyState, Hold
+from prioritizer.states import CopyState
+from prioritizer.study import HELD_WORDS, Hold
 from tests.edges.ledgers import AT_ONCE, LEASE, POLICY, ledger_fixture, score_next  # noqa: F401
 from tests.edges.spooled import Box, phantom, scored_box  # noqa: F401 - a fixture
 
@@ -169,7 +171,9 @@ def test_what_a_clock_ahead_dated_as_begun_is_ended(box: Box, monkeypatch: pytes
         patched.setattr(judged.copies, "settle", lambda *_, **__: 1 / 0)
         with contextlib.suppress(ZeroDivisionError):
             ahead = utc_now() + timedelta(days=2)
-            judged.confirm(box.ledger, box.spool, read_any, STUDY, take=True, who="anna", policy=POLICY, quiet=AT_ONCE, clock=lambda: ahead)
+            confirmed_copies.confirm(
+                box.ledger, box.spool, read_any, STUDY, take=True, who="anna", policy=POLICY, quiet=AT_ONCE, clock=lambda: ahead
+            )
     later(worker)
     assert states(box) == [CopyState.TAKEN]
 
@@ -321,7 +325,7 @@ def ended_by_another_meanwhile(box: Box, monkeypatch: pytest.MonkeyPatch, name: 
         found = genuine(*rest)
         if once:
             once.clear()
-            judged.end_taking(box.ledger, box.spool, read_any, STUDY, who="anna", policy=POLICY, quiet=AT_ONCE)
+            confirmed_copies.end_taking(box.ledger, box.spool, read_any, STUDY, who="anna", policy=POLICY, quiet=AT_ONCE)
             box.stored(phantom(1, **THIRD))
             box.receive()
         return found

@@ -18,7 +18,8 @@ import sqlalchemy as sa
 from fastapi.routing import APIRoute
 
 from prioritizer.access import May, Role
-from prioritizer.config.settings import Settings, Web
+from prioritizer.config.settings import Settings
+from prioritizer.config.web_sections import Web
 from prioritizer.db.accounts import people, sessions
 from prioritizer.db.schema import connect, migrations
 from prioritizer.db.schema.tables import events

@@ -22,6 +22,7 @@ from prioritizer.errors import ConfigError
 from prioritizer.inference import bundle_card
 from prioritizer.inference.bundle import open_bundle
 from prioritizer.learning.bundling import export
+from prioritizer.learning.bundling import statement as bundling_statement
 from prioritizer.learning.cohorts import lung_masks
 from prioritizer.learning.cohorts.labelled_image import TEXT_MINED, LabelledImage
 from prioritizer.learning.cohorts.read import Cohort, read_cohort
@@ -31,9 +32,10 @@ from prioritizer.learning.description import describe
 from prioritizer.learning.description import report as description_report
 from prioritizer.learning.evaluation import never_seen
 from prioritizer.learning.evaluation.trials import Asked, trials_of
-from prioritizer.learning.training import train
+from prioritizer.learning.training import run_facts, sampling, train
 from prioritizer.learning.training.journal import Journal
-from prioritizer.learning.training.loop import Material, Run
+from prioritizer.learning.training.loop import Run
+from prioritizer.learning.training.material import Material
 from prioritizer.learning.training.processes import take_place
 from prioritizer.learning.training.recipes import Phase, Recipe
 from prioritizer.learning.training.selection import Watched
@@ -442,7 +444,7 @@ def test_the_chances_of_every_kind_of_a_class_of_a_site_are_equal():
     labels, sites = unequal()
     kinds = ["rare" if number % 5 == 0 and site != "c" else "common" for number, site in enumerate(sites)]
     images = at_sites(labels, sites, kinds)
-    chances = train.chances(labels, np.full(len(labels), 0.5), Recipe(sampler="kinds"), images)
+    chances = sampling.chances(labels, np.full(len(labels), 0.5), Recipe(sampler="kinds"), images)
     assert chances is not None
     assert float(chances.sum()) == pytest.approx(1)
     for site, of_class in (("a", 2), ("b", 2), ("c", 1)):
@@ -451,12 +453,12 @@ def test_the_chances_of_every_kind_of_a_class_of_a_site_are_equal():
                 cell = (np.array(sites) == site) & (labels == label) & (np.array(kinds) == kind)
                 assert float(chances[torch.from_numpy(cell)].sum()) == pytest.approx(1 / 6 / of_class)
     with pytest.raises(ConfigError, match="site a are of one class only"):
-        train.chances(labels[:300], np.full(300, 0.5), Recipe(sampler="kinds"), images[:300])
+        sampling.chances(labels[:300], np.full(300, 0.5), Recipe(sampler="kinds"), images[:300])
 
 
 def test_the_chances_of_every_class_of_every_site_are_equal():
     labels, sites = unequal()
-    chances = train.chances(labels, np.full(len(labels), 0.5), Recipe(sampler="sites"), at_sites(labels, sites))
+    chances = sampling.chances(labels, np.full(len(labels), 0.5), Recipe(sampler="sites"), at_sites(labels, sites))
     assert chances is not None
     assert float(chances.sum()) == pytest.approx(1)
     for site in "abc":
@@ -465,7 +467,7 @@ def test_the_chances_of_every_class_of_every_site_are_equal():
             assert float(of_cell.sum()) == pytest.approx(1 / 6)
             assert of_cell.unique().numel() == 1
     with pytest.raises(ConfigError, match="site a are of one class only"):
-        train.chances(labels[:300], np.full(300, 0.5), Recipe(sampler="sites"), at_sites(labels, sites)[:300])
+        sampling.chances(labels[:300], np.full(300, 0.5), Recipe(sampler="sites"), at_sites(labels, sites)[:300])
 
 
 def test_in_what_is_drawn_the_site_says_nothing_of_the_label(tmp_path: Path):
@@ -473,7 +475,7 @@ def test_in_what_is_drawn_the_site_says_nothing_of_the_label(tmp_path: Path):
     recipe = QUICK.model_copy(update={"seed": 3})
     run = Run(recipe, Journal(tmp_path), take_place(), initial=None, smoke=False, say=lambda said: None, tick=lambda a, b, c: None)
     empty = Watched(pictures=torch.zeros(0), labels=np.zeros(0), propensity=np.zeros(0), elsewhere=None)
-    chances = train.chances(labels, np.full(len(labels), 0.5), recipe, at_sites(labels, sites))
+    chances = sampling.chances(labels, np.full(len(labels), 0.5), recipe, at_sites(labels, sites))
     material = Material(pictures=torch.zeros(0), labels=torch.from_numpy(labels), boxes=None, chances=chances, watched=empty)
     drawn = torch.cat([run.order(material, epoch) for epoch in range(12)]).numpy()
     named, seen = np.array(sites)[drawn], labels[drawn]
@@ -493,7 +495,7 @@ def test_in_what_is_drawn_the_site_says_nothing_of_the_label(tmp_path: Path):
 
 def test_a_run_names_its_sources_seed_and_what_it_was_trained_without(hospitals: Path, cohort: Cohort, run: Path, run_without_west: Path):
     facts = Journal(run).facts()
-    assert facts["sources"] == train.source_facts(cohort)
+    assert facts["sources"] == run_facts.source_facts(cohort)
     assert (facts["split_seed"], facts["without"], facts["masks"]) == (7, [], None)
     splits = read_splits(run / "splits.json", cohort.images, cohort.root)
     assert set(splits) == {"train", "select", "calib", "val_report"}
@@ -603,7 +605,7 @@ def test_what_only_trains_judges_nothing_anywhere(hospitals: Path, cohort: Cohor
 
 
 def test_the_card_lists_every_source_with_whom_to_cite(hospitals: Path, run_without_west: Path, tmp_path: Path):
-    statement = replace(export.read_statement(STATEMENT), name="two")
+    statement = replace(bundling_statement.read_statement(STATEMENT), name="two")
     export.export(run_without_west, hospitals, tmp_path / "bundle", statement, {"all": hospitals}, say=lambda said: None)
     card = open_bundle(tmp_path / "bundle").card
     assert [(s["name"], s["site"], s["role"]) for s in card["data"]["sources"]] == [

@@ -15,9 +15,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from prioritizer.dicom.spool.intake import Outcome
 from prioritizer.dicom.spool.notices import RepeatFilter, read
 from prioritizer.dicom.spool.part10 import HEAD_BYTES, Receipt, check_identity, identity, read_receipt, valid_uid
-from prioritizer.dicom.spool.spool import Outcome, Spool
+from prioritizer.dicom.spool.spool import Spool
 from prioritizer.dicom.standard import status
 from prioritizer.dicom.standard.contexts import IMPLEMENTATION_CLASS_UID
 from prioritizer.errors import Refused
@@ -184,7 +185,7 @@ def test_a_failed_fsync_of_the_file_is_refused_and_never_repeated(spool: Spool, 
 
 def test_a_failed_fsync_of_the_folder_takes_the_name_back(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
     partial = spool.begin(receipt())
-    monkeypatch.setattr("prioritizer.dicom.spool.spool.sync_folder", lambda _: (_ for _ in ()).throw(OSError(5, "I/O error")))
+    monkeypatch.setattr("prioritizer.dicom.spool.intake.sync_folder", lambda _: (_ for _ in ()).throw(OSError(5, "I/O error")))
     with pytest.raises(Refused):
         spool.store(partial)
     assert not list(spool.inbox())
@@ -192,7 +193,7 @@ def test_a_failed_fsync_of_the_folder_takes_the_name_back(spool: Spool, monkeypa
 
 def test_two_failures_in_a_row_close_the_spool_until_a_probe_reaches_disk(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
     now = [100.0]
-    monkeypatch.setattr("prioritizer.dicom.spool.spool.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("prioritizer.dicom.spool.intake.time.monotonic", lambda: now[0])
     broken_fsync(monkeypatch, times=3)
     for _ in range(2):
         with pytest.raises(Refused):

@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from prioritizer.dicom.spool.durable import make_folder
+from prioritizer.dicom.spool.intake import Outcome
 from prioritizer.dicom.spool.lock import LOCK_NAME, SpoolLock, hold_spool
-from prioritizer.dicom.spool.spool import Outcome, Spool
+from prioritizer.dicom.spool.spool import Spool
 from prioritizer.dicom.standard import status
 from prioritizer.errors import ConfigError, Refused
 from tests.edges.test_spool import data_of, keep, receipt
@@ -92,7 +93,7 @@ def test_a_file_that_can_neither_be_closed_nor_removed_still_ends_in_a_status(sp
 @pytest.mark.parametrize("way", ["header write", "later write", "open"])
 def test_a_spool_that_takes_no_byte_closes_itself_until_a_probe_passes(spool: Spool, monkeypatch: pytest.MonkeyPatch, way: str):
     now = [100.0]
-    monkeypatch.setattr("prioritizer.dicom.spool.spool.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("prioritizer.dicom.spool.intake.time.monotonic", lambda: now[0])
     with monkeypatch.context() as broken:
         failing(broken, *WAYS[way])
         for _ in range(2):

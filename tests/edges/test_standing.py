@@ -10,7 +10,8 @@ import pytest
 import sqlalchemy as sa
 
 from prioritizer.clock import utc_now
-from prioritizer.config.settings import Destination, Listener, Settings
+from prioritizer.config.sections import Destination, Listener
+from prioritizer.config.settings import Settings
 from prioritizer.daemon import alarms
 from prioritizer.daemon.alarms import Lasting, Look, Parts
 from prioritizer.db.activity import daemons

@@ -15,7 +15,8 @@ import pytest
 import sqlalchemy as sa
 
 from prioritizer.access import May, Role
-from prioritizer.config.settings import Settings, Web
+from prioritizer.config.settings import Settings
+from prioritizer.config.web_sections import Web
 from prioritizer.db.accounts import people, sessions
 from prioritizer.db.schema import connect
 from prioritizer.db.schema.tables import events

@@ -8,11 +8,12 @@ import pytest
 import sqlalchemy as sa
 
 from prioritizer.access import Role
-from prioritizer.config.settings import Monitoring, Settings
+from prioritizer.config.sections import Monitoring
+from prioritizer.config.settings import Settings
 from prioritizer.db.activity import arrivals, monitoring
 from prioritizer.db.schema.tables import events, studies
 from prioritizer.db.worklist import feedback
-from prioritizer.monitoring.turnaround import asked_for
+from prioritizer.monitoring.agreement import asked_for
 from prioritizer.ranking.deadlines import Band
 from prioritizer.ranking.study_risk import MADE_BY, study_risk
 from prioritizer.study import Finding

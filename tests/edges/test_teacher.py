@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from prioritizer.calibration.maps import sigmoid
 from prioritizer.errors import ConfigError
 from prioritizer.learning.cohorts.labelled_image import TEXT_MINED
 from prioritizer.learning.cohorts.pictures import load_pictures
@@ -16,6 +15,7 @@ from prioritizer.learning.cohorts.splits import read_splits
 from prioritizer.learning.evaluation.subjects import open_subject
 from prioritizer.learning.training import teachers, train
 from prioritizer.learning.training.journal import Journal
+from prioritizer.statistics.logistic import sigmoid
 from tests.edges.test_sources import QUICK, hospitals, run, run_without_west  # noqa: F401
 
 TAUGHT = QUICK.model_copy(update={"teacher": 0.25})

@@ -11,7 +11,8 @@ import sqlalchemy as sa
 from prioritizer.calibration.maps import AgeGroup
 from prioritizer.calibration.threshold import ThresholdWish
 from prioritizer.config.policy import policy_of
-from prioritizer.config.settings import Settings, Site, Store
+from prioritizer.config.sections import Site, Store
+from prioritizer.config.settings import Settings
 from prioritizer.db.decisions import activation, calibrations
 from prioritizer.db.decisions.activation import Decision
 from prioritizer.db.decisions.calibrations import Row

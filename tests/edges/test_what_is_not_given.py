@@ -143,14 +143,14 @@ def test_a_notice_waits_for_the_ledger(box: Box, monkeypatch: pytest.MonkeyPatch
 def test_a_file_that_the_disk_does_not_describe_is_an_alarm_or_listed(box: Box, monkeypatch: pytest.MonkeyPatch, of_a_copy: bool) -> None:
     box.stored(phantom(1, **RIGHT) if of_a_copy else phantom(2))
     (path,) = box.spool.copies() if of_a_copy else box.spool.inbox()
-    genuine = spool_module._since
+    genuine = spool_module.since_when
 
     def since(entry: os.DirEntry[str]) -> int:
         if entry.name == path.name:
             raise OSError(errno.EUCLEAN, "Structure needs cleaning")
         return genuine(entry)
 
-    monkeypatch.setattr(spool_module, "_since", since)
+    monkeypatch.setattr(spool_module, "since_when", since)
     assert names_of(box) & {"copies", "inbox"}  # as long as nobody looked at it
     box.receive()
     assert box.row(STUDY).identity if of_a_copy else len(box.rows()) == 2

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from prioritizer.calibration import verdict
 from prioritizer.config.settings import Settings
 from prioritizer.inference.bundle import open_bundle
-from prioritizer.recalibration.recalibrate import Outcome, Request
+from prioritizer.recalibration.outcome import Outcome, Request
 from prioritizer.simulation.threshold_effect import who_moves
 from tests.edges.ledgers import (
     NOW,

@@ -19,12 +19,14 @@ from prioritizer.db.order.order import WORKING, Order, View, Wanted
 from prioritizer.db.processing import score
 from prioritizer.db.schema import connect
 from prioritizer.db.schema.tables import studies
-from prioritizer.db.worklist import reading
+from prioritizer.db.worklist import counts as worklist_counts
+from prioritizer.db.worklist import reading, study
 from prioritizer.db.worklist import rows as worklist_rows
 from prioritizer.db.worklist.rows import Row
 from prioritizer.errors import NotAllowed, NotFound
 from prioritizer.ranking.deadlines import Policy, Standing, place, sort_key
-from prioritizer.study import AIState, InstanceState
+from prioritizer.states import InstanceState
+from prioritizer.study import AIState
 from tests.edges.ledgers import (
     AT_ONCE,
     LEASE,
@@ -257,16 +259,16 @@ def test_why_tells_the_story_of_a_study(ledger: sa.Engine):
     scored(ledger, "1.2.1", 0.1, NOW - timedelta(minutes=10))
     scored(ledger, "1.2.3", 0.9)
     assert kinds(ledger) == ["arrived", "scored", "placed"]
-    assert worklist_rows.why(ledger, "1.2.3")[-1].said == "raised: due 30 min after arrival; stands before 1 that arrived earlier"
+    assert study.why(ledger, "1.2.3")[-1].said == "raised: due 30 min after arrival; stands before 1 that arrived earlier"
 
 
 def test_a_stat_study_says_before_how_many_it_stands(ledger: sa.Engine):
     receive(ledger, film(1, "1.2.1", NOW - timedelta(days=1)), film(1, "1.2.2", NOW - timedelta(minutes=1)), film())
     reading.pin(ledger, "1.2.3", "Dr. A", POLICY, NOW)
-    assert worklist_rows.why(ledger, "1.2.3")[-1].said == "STAT: first, in order of arrival; stands before 2 that arrived earlier"
+    assert study.why(ledger, "1.2.3")[-1].said == "STAT: first, in order of arrival; stands before 2 that arrived earlier"
 
 
-@pytest.mark.parametrize("ask", [worklist_rows.study, worklist_rows.why])
+@pytest.mark.parametrize("ask", [worklist_rows.study, study.why])
 def test_an_unknown_study_is_not_found(ledger: sa.Engine, ask):
     with pytest.raises(NotFound, match=r"no study 9\.9"):
         ask(ledger, "9.9")
@@ -275,7 +277,7 @@ def test_an_unknown_study_is_not_found(ledger: sa.Engine, ask):
 def test_an_instance_is_shown_with_its_newest_score(ledger: sa.Engine):
     scored(ledger)
     receive(ledger, film(2, at=NOW + timedelta(seconds=1)))
-    first, second = worklist_rows.study_instances(ledger, "1.2.3")
+    first, second = study.study_instances(ledger, "1.2.3")
     assert (first.state, first.probability, first.calibration_id) == ("SCORED", 0.2, "c1")
     assert (second.state, second.probability) == ("RECEIVED", None)
 
@@ -287,17 +289,17 @@ def test_counts_are_those_of_the_open_list(ledger: sa.Engine):
     receive(ledger, film(1, "1.2.5", NOW + timedelta(minutes=1)))
     publish(ledger)
     reading.claim(ledger, "1.2.1", "ito", LEASE, NOW)
-    counts = worklist_rows.counts(ledger, NOW)
+    counts = worklist_counts.counts(ledger, NOW)
     assert (counts.open, counts.overdue, counts.raised, counts.waiting, counts.failed) == (4, 1, 2, 1, 1)
     assert (counts.recent, counts.claims, counts.last_sender) == (3, {"ito": 1}, "DX1")
-    later = worklist_rows.counts(ledger, NOW + timedelta(minutes=40))
+    later = worklist_counts.counts(ledger, NOW + timedelta(minutes=40))
     assert (later.overdue, later.overdue_by_arrival) == (2, 1), "a raised study is due earlier than its arrival tells"
     assert (counts.unsent, counts.rejected, counts.expired) == (1, 0, 0)
     assert (counts.oldest, counts.last_arrival) == (NOW - timedelta(hours=9), NOW + timedelta(minutes=1))
 
 
 def test_an_empty_ledger_counts_nothing(ledger: sa.Engine):
-    counts = worklist_rows.counts(ledger)
+    counts = worklist_counts.counts(ledger)
     assert (counts.open, counts.overdue, counts.oldest, counts.last_arrival) == (0, 0, None, None)
 
 

@@ -30,13 +30,17 @@ from pynetdicom.transport import AssociationSocket
 from prioritizer.config.policy import policy_of, quiet_of
 from prioritizer.config.settings import Settings
 from prioritizer.daemon import worker as daemon_worker
+from prioritizer.daemon.deliver import DeliverStation
+from prioritizer.daemon.publish import PublishStation
 from prioritizer.daemon.scheduled_jobs import Chores
-from prioritizer.daemon.worker import DeliverStation, PublishStation, Receive, ScoreStation
+from prioritizer.daemon.score import ScoreStation
+from prioritizer.daemon.worker import Receive
 from prioritizer.db.schema import connect
 from prioritizer.db.worklist import rows as worklist_rows
 from prioritizer.dicom.read import sandboxed
 from prioritizer.dicom.result.secondary_capture import CaptureFacts, CaptureObject
-from prioritizer.dicom.scu.sender import Destination, Sender
+from prioritizer.dicom.scu.destination import Destination
+from prioritizer.dicom.scu.sender import Sender
 from prioritizer.dicom.spool.part10 import Receipt
 from prioritizer.dicom.spool.spool import Spool
 from prioritizer.inference.bundle import Bundle, open_bundle

@@ -31,7 +31,9 @@ from prioritizer.access import May, Role
 from prioritizer.db.accounts import people, sessions
 from prioritizer.db.schema import connect
 from prioritizer.db.worklist import rows as worklist_rows
-from prioritizer.db.worklist.rows import DeliveryRow, InstanceRow
+from prioritizer.db.worklist import study as worklist_study
+from prioritizer.db.worklist.rows import DeliveryRow
+from prioritizer.db.worklist.study import InstanceRow
 from prioritizer.dicom.stand_ins.phantom_files import PhantomPatient, phantom_file, phantom_study_uid
 from prioritizer.errors import NotAllowed
 from tests.edges.pacs import Orthanc, free_port, program, running, wait_for_port
@@ -236,7 +238,7 @@ class Daemon:
         return connect.open_ledger(url)
 
     def instances(self, study_uid: str) -> list[InstanceRow]:
-        return worklist_rows.study_instances(self.ledger, study_uid)
+        return worklist_study.study_instances(self.ledger, study_uid)
 
     def instance_states(self) -> dict[str, tuple[str, str]]:
         """SOP Instance UID -> (state, reason in words) of everything the ledger holds."""

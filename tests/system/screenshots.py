@@ -18,7 +18,7 @@ from playwright.sync_api import Page, expect, sync_playwright
 
 from prioritizer.access import Role
 from prioritizer.clock import utc_now
-from prioritizer.config.settings import read_settings
+from prioritizer.config.read import read_settings
 from prioritizer.daemon import dashboard_period
 from prioritizer.db.accounts import people
 from prioritizer.db.schema.tables import studies as in_ledger

@@ -21,12 +21,13 @@ import pytest
 
 from prioritizer.db.schema import connect, migrations
 from prioritizer.db.worklist import rows as worklist_rows
+from prioritizer.db.worklist import study
 from prioritizer.dicom.read import sandboxed
 from prioritizer.dicom.spool.spool import Spool
 from prioritizer.dicom.stand_ins.pacs import PacsStandIn, running_pacs
 from prioritizer.inference.bundle import open_bundle
 from prioritizer.inference.engine import Engine
-from prioritizer.study import DeliveryState, InstanceState
+from prioritizer.states import DeliveryState, InstanceState
 from tests.system.chain import Film
 from tests.system.daemons import (
     REPOSITORY,
@@ -134,7 +135,7 @@ class Bench:
         death = Death(step, first, held, second)
         engine = connect.open_ledger(url)
         for row in worklist_rows.rows(engine):
-            death.states += [instance.state for instance in worklist_rows.study_instances(engine, row.study_uid)]
+            death.states += [instance.state for instance in study.study_instances(engine, row.study_uid)]
             death.deliveries += [delivery.state for delivery in worklist_rows.unfinished_deliveries(engine, row.study_uid)]
         engine.dispose()
         death.published = set(self.pacs.received)

@@ -9,7 +9,8 @@ from pathlib import Path
 import pydicom
 import pytest
 
-from prioritizer.dicom.scu.sender import Destination, Sender
+from prioritizer.dicom.scu.destination import Destination
+from prioritizer.dicom.scu.sender import Sender
 from tests.edges.pacs import Orthanc
 from tests.system.daemons import (
     Daemon,

@@ -14,11 +14,12 @@ import pydicom
 import pytest
 import sqlalchemy as sa
 
-from prioritizer.calibration.maps import AgeGroup, Calibration, expected_calibration_error
+from prioritizer.calibration.maps import AgeGroup, Calibration
 from prioritizer.calibration.operating_point import Wish
 from prioritizer.clock import utc_now
 from prioritizer.config.policy import policy_of, quiet_of
-from prioritizer.config.settings import Scope, Settings, Store
+from prioritizer.config.sections import Scope, Store
+from prioritizer.config.settings import Settings
 from prioritizer.db.decisions import activation, calibrations
 from prioritizer.db.decisions.activation import Decision
 from prioritizer.db.decisions.calibrations import Verdict
@@ -26,9 +27,11 @@ from prioritizer.db.schema import connect, migrations
 from prioritizer.errors import ConfigError
 from prioritizer.inference.bundle import open_bundle
 from prioritizer.recalibration.cohort_logits import Cache, Looking
-from prioritizer.recalibration.recalibrate import Outcome, Request, run
+from prioritizer.recalibration.outcome import Outcome, Request
+from prioritizer.recalibration.recalibrate import run
 from prioritizer.reports.page import Section
 from prioritizer.scope.header_rules import Strictness
+from prioritizer.statistics.calibration_error import expected_calibration_error
 from tests.system.daemons import REPOSITORY, phantom
 
 SHARED = Path(os.environ.get("PRIORITIZER_SHARED_DATA", REPOSITORY.parent / "shared" / "data"))

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from prioritizer.study import InstanceState
+from prioritizer.states import InstanceState
 from tests.system.daemons import Daemon, free_port, phantom, phantom_study_uid, prioritizer, running_daemon, sections, sends, wait_until
 
 NUMBERS = itertools.count(801)

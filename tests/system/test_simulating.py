@@ -15,7 +15,8 @@ import sqlalchemy as sa
 from typer.testing import CliRunner, Result
 
 from prioritizer.cli.app import app
-from prioritizer.config.settings import Settings, Store
+from prioritizer.config.sections import Store
+from prioritizer.config.settings import Settings
 from prioritizer.db.schema import connect, migrations
 from prioritizer.db.schema.tables import instances, scores, studies
 from prioritizer.errors import ConfigError, NotFound

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from prioritizer.dicom.read.attributes import age_in_years
+from prioritizer.dicom.read.ages import age_in_years
 from prioritizer.study import Instance
 
 NOON = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)

@@ -13,16 +13,9 @@ from sklearn.calibration import calibration_curve
 from sklearn.metrics import brier_score_loss, recall_score
 from sklearn.metrics import log_loss as sklearn_log_loss
 
-from prioritizer.calibration.maps import (
-    Calibration,
-    brier,
-    expected_calibration_error,
-    fit_temperature,
-    log_loss,
-    reliability,
-    sigmoid,
-    threshold_at_sensitivity,
-)
+from prioritizer.calibration.maps import Calibration, threshold_at_sensitivity
+from prioritizer.statistics.calibration_error import brier, expected_calibration_error, reliability
+from prioritizer.statistics.logistic import fit_temperature, log_loss, sigmoid
 
 LOGITS = hnp.arrays(np.float64, st.integers(4, 60), elements=st.floats(-30, 30))
 

@@ -16,17 +16,14 @@ from scipy.special import expit, logit
 from sklearn.isotonic import IsotonicRegression
 
 from prioritizer.calibration.local_fit import INTERCEPT, ISOTONIC, LEAST, NONE, PLATT, SHRUNK, TEMPERATURE, Fit, Sample, first_map, fitted
-from prioritizer.calibration.maps import (
+from prioritizer.calibration.maps import Calibration, as_document, fit_isotonic, from_document
+from prioritizer.statistics.calibration_error import expected_calibration_error
+from prioritizer.statistics.logistic import (
     LEAST_SLOPE,
     SLOPE_SPREAD,
-    Calibration,
-    as_document,
-    expected_calibration_error,
     fit_intercept,
-    fit_isotonic,
     fit_platt,
     fit_shrunk_slope,
-    from_document,
     log_loss,
     odds_of,
     shift_to,
@@ -252,7 +249,7 @@ def test_both_calibration_errors_see_a_shift(equal_mass: bool) -> None:
 
 
 def test_equally_filled_bins_hold_equally_many() -> None:
-    from prioritizer.calibration.maps import reliability
+    from prioritizer.statistics.calibration_error import reliability
 
     logits, labels = drawn(205)
     assert {b.count for b in reliability(expit(logits) ** 4, labels, equal_mass=True)} == {20, 21}

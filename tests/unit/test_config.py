@@ -16,7 +16,9 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from prioritizer.cli.init import Answers, title_at_host, write_configuration
-from prioritizer.config.settings import UNNAMED, Settings, read_settings
+from prioritizer.config.read import read_settings
+from prioritizer.config.sections import UNNAMED
+from prioritizer.config.settings import Settings
 from prioritizer.config.template import TABLES, configuration_text
 from prioritizer.errors import ConfigError
 from prioritizer.ranking.deadlines import Stage

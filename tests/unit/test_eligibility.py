@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 from pydicom.sr._snomed_dict import mapping as SNOMED_RT_TO_CT  # noqa: N812 - a constant of pydicom
 from pydicom.sr.codedict import codes
 
-from prioritizer.dicom.read.attributes import age_in_years, instance_of_file
+from prioritizer.dicom.read.ages import age_in_years
+from prioritizer.dicom.read.attributes import instance_of_file
+from prioritizer.scope.guard_rules import with_guard
 from prioritizer.scope.header_rules import (
     CHECKS,
     FRONTAL_CODES,
@@ -25,7 +27,6 @@ from prioritizer.scope.header_rules import (
     age_words,
     judge,
     printable,
-    with_guard,
 )
 from prioritizer.scope.out_of_distribution import Figures
 from tests.unit.archives import SECONDARY_CAPTURE, indiana, instance, rsna, shared_data

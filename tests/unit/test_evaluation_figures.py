@@ -13,7 +13,8 @@ from prioritizer.calibration.operating_point import Share
 from prioritizer.calibration.verdict import CARE, FIT, NOT, Evidence
 from prioritizer.statistics import curves
 from prioritizer.statistics.at_threshold import Counts, counts, predictive_values
-from prioritizer.statistics.measures import NAMES, Cases, Figure, brier_parts, figures, interval, values
+from prioritizer.statistics.intervals import Cases, Figure, interval
+from prioritizer.statistics.measures import NAMES, brier_parts, figures, values
 from prioritizer.statistics.paired import Rated, most_disputed, paired
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from prioritizer.imaging import phantoms
-from prioritizer.learning.bundling import image_kind_fit
+from prioritizer.learning.bundling import image_kind_fit, other_kinds
 from prioritizer.learning.bundling.image_kind_fit import Films
 from prioritizer.scope import image_kind
 from prioritizer.scope.image_kind import Classifiers, ImageKind, Usual
@@ -36,7 +36,7 @@ def test_other_drawings_of_chests_pass(kind: ImageKind):
 @pytest.mark.parametrize("name", ["turned by a quarter", "turned by three quarters", "upside down", "inverted", "noise"])
 def test_what_is_no_chest_as_it_is_read_is_refused(kind: ImageKind, name: str):
     rng = np.random.default_rng(5)
-    shown = [image_kind_fit.tidy(image_kind_fit.OTHER_KINDS[name](film(200 + k), rng)) for k in range(20)]
+    shown = [other_kinds.tidy(other_kinds.OTHER_KINDS[name](film(200 + k), rng)) for k in range(20)]
     assert beyond(kind, shown) >= 0.9
 
 
@@ -94,9 +94,9 @@ def test_films_are_drawn_alike_often_of_every_site():
     assert ((drawn < 100).sum(), (drawn >= 100).sum()) == (20, 10)
 
 
-@pytest.mark.parametrize("name", image_kind_fit.OTHER_KINDS)
+@pytest.mark.parametrize("name", other_kinds.OTHER_KINDS)
 def test_every_other_kind_is_drawn_at_the_side_that_is_looked_at(name: str):
-    shown = image_kind_fit.tidy(image_kind_fit.OTHER_KINDS[name](film(1), np.random.default_rng(2)))
+    shown = other_kinds.tidy(other_kinds.OTHER_KINDS[name](film(1), np.random.default_rng(2)))
     assert shown.shape == (image_kind.SIDE, image_kind.SIDE)
     assert shown.dtype == np.float32
 
@@ -104,6 +104,6 @@ def test_every_other_kind_is_drawn_at_the_side_that_is_looked_at(name: str):
 def test_a_changed_film_keeps_its_shape_and_range():
     rng = np.random.default_rng(3)
     for _ in range(40):
-        shown = image_kind_fit.changed(film(1), rng)
+        shown = other_kinds.changed(film(1), rng)
         assert shown.shape == (image_kind.SIDE, image_kind.SIDE)
         assert 0 <= shown.min() <= shown.max() <= 1

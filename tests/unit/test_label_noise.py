@@ -11,7 +11,7 @@ import pytest
 from prioritizer.calibration import verdict
 from prioritizer.calibration.cohort_lint import Looked
 from prioritizer.calibration.local_fit import INTERCEPT, PLATT, SHRUNK, TEMPERATURE, Sample, fitted_to, recalibrate
-from prioritizer.calibration.maps import Calibration, sigmoid
+from prioritizer.calibration.maps import Calibration
 from prioritizer.calibration.operating_point import Wish
 from prioritizer.clock import utc_now
 from prioritizer.errors import ConfigError
@@ -19,7 +19,8 @@ from prioritizer.inference.bundle import open_bundle
 from prioritizer.recalibration import recalibrate as recalibration_recalibrate
 from prioritizer.recalibration import report
 from prioritizer.recalibration.cohort import Gathered
-from prioritizer.recalibration.recalibrate import Outcome, Request
+from prioritizer.recalibration.outcome import Outcome, Request
+from prioritizer.statistics.logistic import sigmoid
 
 BEFORE = Calibration(id="before", method="platt", slope=1.0, intercept=0.0, t_high=0.5, t_low=0.1)
 SHARE = 0.15

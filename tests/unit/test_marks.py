@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from prioritizer.daemon.worker import mark_words
+from prioritizer.daemon.publish import mark_words
 from prioritizer.ranking.deadlines import Band, Stage
 
 

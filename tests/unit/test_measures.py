@@ -11,7 +11,8 @@ from scipy.special import expit
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import average_precision_score, recall_score, roc_auc_score
 
-from prioritizer.statistics.measures import Cases, Figure, average_precision, calibration_line, figures, roc_auc, sensitivity, specificity
+from prioritizer.statistics.intervals import Cases, Figure
+from prioritizer.statistics.measures import average_precision, calibration_line, figures, roc_auc, sensitivity, specificity
 
 SCORES = hnp.arrays(np.float64, 25, elements=st.sampled_from([0.0, 0.1, 0.25, 0.5, 0.9, 1.0]))
 LABELS = hnp.arrays(np.bool_, 25).filter(lambda labels: 0 < labels.sum() < 25)

@@ -11,21 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from prioritizer.monitoring.agreement import agreement, label_free
 from prioritizer.monitoring.dashboard import MOST_GROUPS, Rule, board
-from prioritizer.monitoring.turnaround import (
-    KINDS,
-    LEAST_FOR_DRIFT,
-    Said,
-    Seen,
-    agreement,
-    group_of_age,
-    in_order_of_arrival,
-    label_free,
-    psi,
-    psi_of_embeddings,
-    unread,
-    waits,
-)
+from prioritizer.monitoring.drift import LEAST_FOR_DRIFT, psi, psi_of_embeddings
+from prioritizer.monitoring.studies import Said, Seen
+from prioritizer.monitoring.turnaround import KINDS, group_of_age, in_order_of_arrival, unread, waits
 
 NOON = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
 PLAIN = Seen(

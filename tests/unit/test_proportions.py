@@ -12,7 +12,8 @@ from prioritizer.calibration.local_fit import Sample
 from prioritizer.calibration.maps import Calibration
 from prioritizer.calibration.operating_point import Share, Wish, operating_point
 from prioritizer.statistics.at_threshold import counts
-from prioritizer.statistics.measures import Cases, figures
+from prioritizer.statistics.intervals import Cases
+from prioritizer.statistics.measures import figures
 from prioritizer.statistics.proportion import clusters_of, effective_number, proportion_interval
 
 OWN = Calibration(id="own", method="t", slope=1.0, intercept=0.0, t_high=0.5, t_low=0.1, n=500, events=100)

@@ -15,11 +15,13 @@ from scipy.stats import beta
 from prioritizer.calibration import cohort_lint, local_fit
 from prioritizer.calibration.cohort_lint import WHOLE, Looked, Twins
 from prioritizer.calibration.local_fit import INTERCEPT, ISOTONIC, NONE, PLATT, SHRUNK, TEMPERATURE, Sample, recalibrate
-from prioritizer.calibration.maps import Calibration, expected_calibration_error, sigmoid
+from prioritizer.calibration.maps import Calibration
 from prioritizer.calibration.operating_point import Wish, by_flags, kept, operating_point, reclassified
 from prioritizer.errors import CohortUnfit
-from prioritizer.statistics import measures
-from prioritizer.statistics.measures import Figure
+from prioritizer.statistics import intervals, measures
+from prioritizer.statistics.calibration_error import expected_calibration_error
+from prioritizer.statistics.intervals import Figure
+from prioritizer.statistics.logistic import sigmoid
 
 BEFORE = Calibration(id="before", method="platt", slope=1.0, intercept=0.0, t_high=0.6, t_low=0.05, n=500, events=100)
 
@@ -200,7 +202,7 @@ def test_the_exact_interval_is_that_of_the_beta_distribution(k: int, more: int) 
 def test_a_smooth_curve_of_a_calibrated_model_runs_along_the_diagonal() -> None:
     cohort = sample(3000)
     found = measures.smooth_reliability(
-        measures.Cases(probabilities=BEFORE.probabilities(cohort.logits), labels=cohort.labels, patients=cohort.patients)
+        intervals.Cases(probabilities=BEFORE.probabilities(cohort.logits), labels=cohort.labels, patients=cohort.patients)
     )
     inner = (found.predicted > 0.15) & (found.predicted < 0.85)
     assert np.abs(found.observed - found.predicted)[inner].max() < 0.12

@@ -9,9 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prioritizer.calibration.maps import Calibration, Float64, odds_of, sigmoid
-from prioritizer.monitoring.turnaround import Seen, label_free
+from prioritizer.calibration.maps import Calibration
+from prioritizer.monitoring.agreement import label_free
+from prioritizer.monitoring.studies import Seen
 from prioritizer.ranking.study_risk import ImagesOfAStudy, risk_of_logits, study_risk
+from prioritizer.statistics.logistic import Float64, odds_of, sigmoid
 
 NOON = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
 OWN = Calibration(id="own", method="t", slope=1.0, intercept=0.0, t_high=0.5, t_low=0.1)

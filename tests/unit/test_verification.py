@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from prioritizer.monitoring.agreement import agreement, asked_for, spoken
 from prioritizer.monitoring.dashboard import Rule, board
-from prioritizer.monitoring.turnaround import Said, Seen, agreement, asked_for, spoken
+from prioritizer.monitoring.studies import Said, Seen
 from prioritizer.monitoring.verification import NEEDED, Band, corrected
 
 NOON = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)

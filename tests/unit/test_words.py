@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from prioritizer.db.worklist.rows import Row
 from prioritizer.ranking.deadlines import EARLIER, Band, Policy, Stage, Standing, in_short, place
-from prioritizer.study import AIState, ReadingState
+from prioritizer.states import ReadingState
+from prioritizer.study import AIState
 from prioritizer.web.view.wording import (
     Line,
     Manner,

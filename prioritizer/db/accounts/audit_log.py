@@ -11,7 +11,8 @@ import sqlalchemy as sa
 from prioritizer.access import through
 from prioritizer.db.schema import connect
 from prioritizer.db.schema.events import ITSELF, who
-from prioritizer.db.schema.tables import AUDITED, BY_ITSELF, events, tokens
+from prioritizer.db.schema.people_tables import tokens
+from prioritizer.db.schema.tables import AUDITED, BY_ITSELF, events
 from prioritizer.errors import NotFound
 
 OWN = (ITSELF, "configuration")

@@ -19,7 +19,7 @@ from prioritizer import access
 from prioritizer.access import Lifetime, Role
 from prioritizer.db.schema import connect
 from prioritizer.db.schema.events import Kind, record
-from prioritizer.db.schema.tables import invitations, people, sessions, tokens
+from prioritizer.db.schema.people_tables import invitations, people, sessions, tokens
 from prioritizer.errors import Busy, NotAllowed, NotFound
 
 INVITATION_LASTS = timedelta(hours=24)

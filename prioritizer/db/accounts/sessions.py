@@ -14,7 +14,7 @@ from prioritizer.access import Lifetime, May, Person, Role
 from prioritizer.db.accounts.people import digest
 from prioritizer.db.schema import connect
 from prioritizer.db.schema.events import Kind, record
-from prioritizer.db.schema.tables import people, sessions, tokens
+from prioritizer.db.schema.people_tables import people, sessions, tokens
 from prioritizer.errors import NotAllowed, NotFound
 
 SEEN_EVERY = timedelta(seconds=60)

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from prioritizer.db.schema import connect
 from prioritizer.db.schema.tables import instances, scores, studies
-from prioritizer.study import InstanceState
+from prioritizer.states import InstanceState
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,7 +13,8 @@ import sqlalchemy as sa
 
 from prioritizer.db.in_force.settings import hold_settings
 from prioritizer.db.schema import connect
-from prioritizer.db.schema.tables import MICROSECOND, daemons, database_now
+from prioritizer.db.schema.columns import MICROSECOND, database_now
+from prioritizer.db.schema.site_tables import daemons
 
 SILENT = timedelta(seconds=60)
 """A daemon that was not heard for so long does not run any more."""

@@ -15,11 +15,16 @@ from prioritizer.db.order.order import Order, View, Wanted, in_view, order_keys
 from prioritizer.db.schema import connect
 from prioritizer.db.schema.events import Kind
 from prioritizer.db.schema.instance_rows import OWN_OBJECT
-from prioritizer.db.schema.tables import boards, events, feedback, instances, scores, studies
-from prioritizer.monitoring.turnaround import Beyond, Float64, Passed, Said, Seen, asked_for
+from prioritizer.db.schema.people_tables import feedback
+from prioritizer.db.schema.site_tables import boards
+from prioritizer.db.schema.tables import events, instances, scores, studies
+from prioritizer.monitoring.agreement import asked_for
+from prioritizer.monitoring.studies import Beyond, Said, Seen
+from prioritizer.monitoring.turnaround import Float64, Passed
 from prioritizer.ranking.deadlines import LATER, Band, in_short
-from prioritizer.scope.header_rules import OUT_OF_DISTRIBUTION, UNLIKE
-from prioritizer.study import AIState, Finding, InstanceState, ReadingState
+from prioritizer.scope.guard_rules import OUT_OF_DISTRIBUTION, UNLIKE
+from prioritizer.states import InstanceState, ReadingState
+from prioritizer.study import AIState, Finding
 
 MOST_SAMPLED = 2000
 AT_ONCE = 500

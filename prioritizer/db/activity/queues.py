@@ -12,7 +12,8 @@ from prioritizer.db.schema import connect
 from prioritizer.db.schema.events import ITSELF, Kind
 from prioritizer.db.schema.tables import deliveries, events, instances, studies
 from prioritizer.db.worklist.rows import DeliveryRow, delivery_columns
-from prioritizer.study import HELD_WORDS, AIState, InstanceState
+from prioritizer.states import InstanceState
+from prioritizer.study import HELD_WORDS, AIState
 
 Shown = TypeVar("Shown")
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from prioritizer.config.settings import is_ae_title
+from prioritizer.config.read import is_ae_title
 from prioritizer.db.activity.queues import MOST_COUNTED, Some, counted
 from prioritizer.db.schema import connect
 from prioritizer.db.schema.tables import ECHO, instances, notices, studies

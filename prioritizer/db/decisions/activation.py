@@ -8,19 +8,20 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from prioritizer.config.quiet import Quiet
 from prioritizer.db.decisions import calibrations
 from prioritizer.db.in_force.calibration import InForce, active_row, in_force
 from prioritizer.db.order.placement import high_suspended, lock_study, put_in_place, recompute_risk, standing_of
 from prioritizer.db.processing.left_out import count_owed
-from prioritizer.db.processing.receive import Quiet
 from prioritizer.db.processing.result_revisions import bump_revision
-from prioritizer.db.processing.score import hold_unread
+from prioritizer.db.processing.start import hold_unread
 from prioritizer.db.schema import connect
 from prioritizer.db.schema.events import Kind, record
 from prioritizer.errors import NotAllowed
 from prioritizer.ranking import deadlines
 from prioritizer.ranking.deadlines import Policy
-from prioritizer.study import AIState, CalibrationState
+from prioritizer.states import CalibrationState
+from prioritizer.study import AIState
 
 OWN = "the bundle's own"
 

@@ -13,10 +13,10 @@ from prioritizer.calibration.maps import Calibration
 from prioritizer.db.in_force.calibration import InForce, active_row, digest_of, document_text, in_force, trusted
 from prioritizer.db.schema import connect
 from prioritizer.db.schema.events import Kind, record
-from prioritizer.db.schema.tables import activations, bundles, calibrations
+from prioritizer.db.schema.site_tables import activations, bundles, calibrations
 from prioritizer.errors import NotAllowed, NotFound
 from prioritizer.ranking.deadlines import Policy
-from prioritizer.study import CALIBRATION_TRANSITIONS, CalibrationState, states_before
+from prioritizer.states import CALIBRATION_TRANSITIONS, CalibrationState, states_before
 
 ADVISED_AGAINST = "do not activate"
 

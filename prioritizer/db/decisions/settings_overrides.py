@@ -17,14 +17,14 @@ from prioritizer.db.decisions.activation import Decision
 from prioritizer.db.in_force.calibration import in_force
 from prioritizer.db.in_force.settings import COLUMNS, Row, Ruled, ruled
 from prioritizer.db.processing import deliver
-from prioritizer.db.processing.score import place_unread
+from prioritizer.db.processing.start import place_unread
 from prioritizer.db.schema import connect
 from prioritizer.db.schema.events import Kind, record
-from prioritizer.db.schema.tables import rulings, site_rules
+from prioritizer.db.schema.site_tables import rulings, site_rules
 from prioritizer.errors import NotAllowed, NotFound, RulingUnfit
 from prioritizer.monitoring.acceptance import stands_against
 from prioritizer.ranking.deadlines import Policy, Stage
-from prioritizer.study import RULING_TRANSITIONS, RulingState, states_before
+from prioritizer.states import RULING_TRANSITIONS, RulingState, states_before
 
 LARGEST = 2**31 - 1
 NO_EFFECT: Mapping[str, Any] = {}

@@ -13,11 +13,13 @@ from prioritizer.db.in_force.calibration import in_force
 from prioritizer.db.order.order import View, in_view
 from prioritizer.db.order.placement import high_suspended, standing_of
 from prioritizer.db.schema import connect
-from prioritizer.db.schema.tables import UNREAD, instances, scores, studies
+from prioritizer.db.schema.columns import UNREAD
+from prioritizer.db.schema.tables import instances, scores, studies
 from prioritizer.ranking import deadlines
 from prioritizer.ranking.deadlines import Band, Policy, Standing
 from prioritizer.ranking.study_risk import risk_of_logits
-from prioritizer.study import AIState, InstanceState, Probability
+from prioritizer.states import InstanceState
+from prioritizer.study import AIState, Probability
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

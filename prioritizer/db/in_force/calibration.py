@@ -18,11 +18,12 @@ from sqlalchemy.dialects import postgresql, sqlite
 from prioritizer.calibration.maps import Calibration, as_document, from_document
 from prioritizer.calibration.verdict import FIT
 from prioritizer.db.in_force.settings import ruled
-from prioritizer.db.schema.tables import bundles, calibrations, scores
+from prioritizer.db.schema.site_tables import bundles, calibrations
+from prioritizer.db.schema.tables import scores
 from prioritizer.errors import CalibrationChanged
 from prioritizer.ranking.deadlines import Policy, Stage
 from prioritizer.scope.verdict import Strictness
-from prioritizer.study import CalibrationState
+from prioritizer.states import CalibrationState
 
 NOTHING_IS_RAISED = 2.0
 """A threshold above every probability: the list is STAT and order of arrival."""

@@ -12,7 +12,8 @@ import sqlalchemy as sa
 
 from prioritizer.calibration.maps import as_document, from_document
 from prioritizer.db.schema import connect
-from prioritizer.db.schema.tables import MICROSECOND, ranking_policy
+from prioritizer.db.schema.columns import MICROSECOND
+from prioritizer.db.schema.site_tables import ranking_policy
 from prioritizer.ranking.deadlines import Policy, Stage
 from prioritizer.scope.verdict import PopulationRule
 

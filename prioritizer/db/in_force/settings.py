@@ -17,10 +17,10 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from prioritizer.config import settings_override
 from prioritizer.db.schema import connect
-from prioritizer.db.schema.tables import rulings, site_rules
+from prioritizer.db.schema.site_tables import rulings, site_rules
 from prioritizer.errors import RulingUnfit
 from prioritizer.ranking.deadlines import Policy
-from prioritizer.study import RulingState
+from prioritizer.states import RulingState
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,17 +13,19 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from prioritizer.config.quiet import Quiet
 from prioritizer.db.in_force.calibration import InForce
 from prioritizer.db.order.placement import STALE, lock_study, replace_study
-from prioritizer.db.processing.receive import Quiet, open_again
+from prioritizer.db.processing.receive import open_again
+from prioritizer.db.processing.requeue import DISCARDED
 from prioritizer.db.processing.result_revisions import bump_revision, retract_unsent
-from prioritizer.db.processing.score import DISCARDED
 from prioritizer.db.schema import connect
 from prioritizer.db.schema.events import Kind, record
 from prioritizer.db.schema.instance_rows import HEADER, OWN_OBJECT, SET_ASIDE, Arrival, instance_of, row_of
 from prioritizer.db.schema.tables import instances, studies
 from prioritizer.scope.header_rules import may_be_a_radiograph, same_facts
-from prioritizer.study import FileFault, Instance, InstanceState, ReadingState
+from prioritizer.states import InstanceState, ReadingState
+from prioritizer.study import FileFault, Instance
 
 FILE_MISSING = "file-missing"
 WANTED_ITS_FILE = frozenset({FILE_MISSING, HEADER, STALE, "unreadable", "truncated", "malformed"})

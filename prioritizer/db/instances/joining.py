@@ -16,12 +16,15 @@ from prioritizer.db.instances.identity import TWO_PATIENTS, particulars_of_row, 
 from prioritizer.db.order.placement import replace_study
 from prioritizer.db.processing.result_revisions import retract_unsent
 from prioritizer.db.schema import connect
+from prioritizer.db.schema.columns import NO_READER
 from prioritizer.db.schema.events import Kind, record
-from prioritizer.db.schema.tables import NO_READER, deliveries, differing_copies, feedback, instances, results, studies, terms
+from prioritizer.db.schema.people_tables import feedback
+from prioritizer.db.schema.tables import deliveries, differing_copies, instances, results, studies, terms
 from prioritizer.errors import NotAllowed, NotFound
 from prioritizer.patient_identity import in_words
 from prioritizer.ranking.deadlines import Policy
-from prioritizer.study import ANOTHER_PATIENT, Hold, ReadingState, study_instance_uid
+from prioritizer.states import ReadingState
+from prioritizer.study import ANOTHER_PATIENT, Hold, study_instance_uid
 
 FOLLOW = (instances, results, deliveries, differing_copies)
 """What belongs to a row of the list by its key alone."""

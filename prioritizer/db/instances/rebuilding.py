@@ -9,7 +9,8 @@ import sqlalchemy as sa
 from prioritizer.db.schema import connect
 from prioritizer.db.schema.events import Kind, record
 from prioritizer.db.schema.tables import instances, studies
-from prioritizer.study import Hold, InstanceState
+from prioritizer.states import InstanceState
+from prioritizer.study import Hold
 
 
 def decide(engine: sa.Engine, *, publish: bool, who: str, now: datetime) -> int:

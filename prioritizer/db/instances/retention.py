@@ -16,7 +16,8 @@ import sqlalchemy as sa
 from prioritizer.db.schema import connect
 from prioritizer.db.schema.events import Kind, record
 from prioritizer.db.schema.tables import deliveries, differing_copies, instances, results, studies
-from prioritizer.study import AIState, DeliveryState, Hold, InstanceState, ReadingState
+from prioritizer.states import DeliveryState, InstanceState, ReadingState
+from prioritizer.study import AIState, Hold
 
 log = logging.getLogger(__name__)
 MEASURED = timedelta(days=7)

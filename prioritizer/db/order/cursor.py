@@ -15,7 +15,8 @@ from typing import Any
 import sqlalchemy as sa
 
 from prioritizer.db.order.order import KEYS, Order, Wanted
-from prioritizer.db.schema.tables import EPOCH, studies
+from prioritizer.db.schema.columns import EPOCH
+from prioritizer.db.schema.tables import studies
 from prioritizer.errors import NotAllowed, NotFound
 
 OF_THE_PATIENT = ("patient_name", "study_description")

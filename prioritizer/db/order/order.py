@@ -15,8 +15,10 @@ from typing import Any
 import sqlalchemy as sa
 
 from prioritizer.db.order.search_terms import SHORTEST, asked
-from prioritizer.db.schema.tables import EPOCH, READ, UNREAD, studies, terms
-from prioritizer.study import AIState, ReadingState
+from prioritizer.db.schema.columns import EPOCH, READ, UNREAD
+from prioritizer.db.schema.tables import studies, terms
+from prioritizer.states import ReadingState
+from prioritizer.study import AIState
 
 HIGHEST = "\U0010ffff"
 

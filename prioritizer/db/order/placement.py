@@ -8,18 +8,20 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from prioritizer.config.quiet import Quiet
 from prioritizer.db.in_force.calibration import InForce
-from prioritizer.db.in_force.quiet import Quiet
 from prioritizer.db.processing.result_revisions import bump_revision, retract_unsent
+from prioritizer.db.schema.columns import SCORED_BEYOND
 from prioritizer.db.schema.events import Kind, record
 from prioritizer.db.schema.instance_rows import OWN_OBJECT
-from prioritizer.db.schema.tables import SCORED_BEYOND, instances, scores, studies
+from prioritizer.db.schema.tables import instances, scores, studies
 from prioritizer.ranking import deadlines
 from prioritizer.ranking.deadlines import Band, Policy, Standing
 from prioritizer.ranking.study_risk import MADE_BY, study_risk
-from prioritizer.scope.header_rules import UNLIKE, check_population
+from prioritizer.scope.guard_rules import UNLIKE, check_population
 from prioritizer.scope.out_of_distribution import Figures
-from prioritizer.study import AIState, InstanceState, ReadingState
+from prioritizer.states import InstanceState, ReadingState
+from prioritizer.study import AIState
 
 STALE = "stale-model"
 """The reason of an instance that another bundle scored: its probability means nothing beside this bundle's thresholds."""

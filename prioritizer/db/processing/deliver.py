@@ -11,48 +11,18 @@ import sqlalchemy as sa
 
 from prioritizer.db.in_force.settings import ruled
 from prioritizer.db.processing import leases
-from prioritizer.db.processing.result_revisions import GIVEN_UP, store_result
+from prioritizer.db.processing.result_revisions import GIVEN_UP, ClaimedStudy, Result, store_result
 from prioritizer.db.schema import connect
 from prioritizer.db.schema.events import Kind, record
 from prioritizer.db.schema.tables import deliveries, instances, results, scores, studies
 from prioritizer.errors import NotAllowed, NotFound
 from prioritizer.ranking.deadlines import Policy, Stage
-from prioritizer.study import DELIVERY_TRANSITIONS, AIState, DeliveryState, Hold, InstanceState, states_before
+from prioritizer.states import DELIVERY_TRANSITIONS, DeliveryState, InstanceState, states_before
+from prioritizer.study import AIState, Hold
 
 LONGEST_REASON = 300
 REFUSED = "refused"
 """How the reason begins of a delivery that the destination refused and that is tried again; its attempts count the refusals."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ClaimedStudy:
-    """A study to publish: the deciding image's score, as it stood when claimed."""
-
-    study_uid: str
-    revision: int
-    worker: str
-    attempts: int
-    band: str
-    source_instance_uid: str
-    bundle_digest: str
-    calibration_id: str
-    activation: int
-    probability: float
-    saliency: bytes
-    source_received_at: datetime
-    source_sha256: str
-    """Of the file that was scored."""
-    """When the deciding image was received: the time that its result states."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Result:
-    """A built object, ready to send."""
-
-    sop_instance_uid: str
-    sop_class_uid: str
-    transfer_syntax_uid: str
-    data: bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,7 +14,8 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from prioritizer.db.schema.tables import MICROSECOND, database_now, deliveries, studies
+from prioritizer.db.schema.columns import MICROSECOND, database_now
+from prioritizer.db.schema.tables import deliveries, studies
 
 MAX_WAIT = timedelta(hours=1)
 """No lease and no wait before the next try is longer. One that ends later was written while a clock was ahead, and holds nobody up."""

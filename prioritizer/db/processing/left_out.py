@@ -14,11 +14,12 @@ from prioritizer.db.decisions.calibrations import applying
 from prioritizer.db.in_force.calibration import InForce, in_force
 from prioritizer.db.order.order import View, in_view
 from prioritizer.db.order.placement import replace_study
-from prioritizer.db.processing.score import score_again
+from prioritizer.db.processing.requeue import score_again
 from prioritizer.db.schema import connect
-from prioritizer.db.schema.tables import LEFT_OUT, SCORED_BEYOND, instances, studies
+from prioritizer.db.schema.columns import LEFT_OUT, SCORED_BEYOND
+from prioritizer.db.schema.tables import instances, studies
 from prioritizer.ranking.deadlines import Policy
-from prioritizer.study import InstanceState
+from prioritizer.states import InstanceState
 
 A_TURN = 50
 """Images that wait at most because of it."""

@@ -10,25 +10,27 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
 
+from prioritizer.config.quiet import Quiet
 from prioritizer.db.in_force import ranking_policy
 from prioritizer.db.in_force.calibration import InForce, in_force
-from prioritizer.db.in_force.quiet import Quiet
 from prioritizer.db.instances import identity
 from prioritizer.db.order.placement import put_in_place, replace_study
 from prioritizer.db.processing.result_revisions import retract_unsent
 from prioritizer.db.schema import connect
 from prioritizer.db.schema.clock_steps import bring_to_present
+from prioritizer.db.schema.columns import NO_READER
 from prioritizer.db.schema.events import Kind, record
 from prioritizer.db.schema.instance_rows import Arrival, holds_a_radiograph, row_of
-from prioritizer.db.schema.tables import ECHO, NO_READER, differing_copies, instances, notices, results, studies
+from prioritizer.db.schema.tables import ECHO, differing_copies, instances, notices, results, studies
 from prioritizer.errors import Contended
 from prioritizer.patient_identity import in_words, particulars_of
 from prioritizer.ranking import deadlines
 from prioritizer.ranking.deadlines import Policy, Standing
 from prioritizer.scope.header_rules import may_be_a_radiograph
-from prioritizer.study import AIState, FileFault, Hold, Instance, ReadingState
+from prioritizer.states import ReadingState
+from prioritizer.study import AIState, FileFault, Hold, Instance
 
-__all__ = ["Arrival", "Quiet", "enter", "known_instances", "receive", "record_notice"]
+__all__ = ["Arrival", "enter", "known_instances", "receive", "record_notice"]
 
 
 NOT_TAKEN = (sa.exc.SQLAlchemyError, UnicodeError, OverflowError)

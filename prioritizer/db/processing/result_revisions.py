@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
-from prioritizer.db.in_force.quiet import Quiet
+from prioritizer.config.quiet import Quiet
 from prioritizer.db.schema.events import Kind, record
 from prioritizer.db.schema.tables import deliveries, results, studies
-from prioritizer.study import DELIVERY_TRANSITIONS, DeliveryState, states_before
-
-if TYPE_CHECKING:
-    from prioritizer.db.processing.deliver import ClaimedStudy, Result
+from prioritizer.states import DELIVERY_TRANSITIONS, DeliveryState, states_before
 
 GIVEN_UP = "given up"
 """How the reason begins of a delivery that an operator does not want sent any more, whatever comes."""
@@ -129,3 +126,34 @@ def bump_revision(tx: sa.Connection, study_uid: str, quiet: Quiet, now: datetime
             publish_error="",
         )
     )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClaimedStudy:
+    """A study to publish: the deciding image's score, as it stood when claimed."""
+
+    study_uid: str
+    revision: int
+    worker: str
+    attempts: int
+    band: str
+    source_instance_uid: str
+    bundle_digest: str
+    calibration_id: str
+    activation: int
+    probability: float
+    saliency: bytes
+    source_received_at: datetime
+    source_sha256: str
+    """Of the file that was scored."""
+    """When the deciding image was received: the time that its result states."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """A built object, ready to send."""
+
+    sop_instance_uid: str
+    sop_class_uid: str
+    transfer_syntax_uid: str
+    data: bytes

@@ -12,17 +12,18 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from prioritizer.config.quiet import Quiet
 from prioritizer.db.in_force import ranking_policy
 from prioritizer.db.in_force.calibration import InForce, in_force
-from prioritizer.db.in_force.quiet import Quiet
 from prioritizer.db.order.placement import put_in_place
 from prioritizer.db.processing.leases import MAX_WAIT
 from prioritizer.db.schema import connect
+from prioritizer.db.schema.columns import EPOCH, MICROSECOND
 from prioritizer.db.schema.events import Kind, record
 from prioritizer.db.schema.instance_rows import OWN_OBJECT
-from prioritizer.db.schema.tables import EPOCH, MICROSECOND, events, instances, studies
+from prioritizer.db.schema.tables import events, instances, studies
 from prioritizer.ranking.deadlines import minutes
-from prioritizer.study import ReadingState
+from prioritizer.states import ReadingState
 
 NO_STEP = timedelta(seconds=20)
 """What lies no further ahead is the wait between a look at the clock and the ledger's lock, and no step."""

@@ -9,7 +9,8 @@ import sqlalchemy as sa
 
 from prioritizer.db.schema.tables import instances
 from prioritizer.scope.header_rules import RADIOGRAPH_CLASSES, SECONDARY_CAPTURE_CLASS, may_be_a_radiograph
-from prioritizer.study import Instance, InstanceState
+from prioritizer.states import InstanceState
+from prioritizer.study import Instance
 
 NOT_IN_ATTRIBUTES = (
     "sop_instance_uid", "study_uid", "series_uid", "sop_class_uid", "transfer_syntax_uid",

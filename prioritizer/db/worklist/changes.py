@@ -22,7 +22,7 @@ from prioritizer.db.schema.events import Kind, who
 from prioritizer.db.schema.tables import events, studies
 from prioritizer.errors import NotAllowed
 from prioritizer.ranking.deadlines import Band
-from prioritizer.study import ReadingState
+from prioritizer.states import ReadingState
 
 MOST_TOLD = 12
 """Changes that are told one by one; the others are counted."""

@@ -12,7 +12,8 @@ import sqlalchemy as sa
 from prioritizer.db.order.placement import latest_scores
 from prioritizer.db.schema import connect
 from prioritizer.db.schema.events import Kind, record
-from prioritizer.db.schema.tables import events, feedback, studies
+from prioritizer.db.schema.people_tables import feedback
+from prioritizer.db.schema.tables import events, studies
 from prioritizer.errors import NotAllowed, NotFound
 from prioritizer.study import AIState, Finding
 

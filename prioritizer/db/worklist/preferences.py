@@ -14,7 +14,7 @@ import sqlalchemy as sa
 
 from prioritizer.db.schema import connect
 from prioritizer.db.schema.events import Kind, record
-from prioritizer.db.schema.tables import choices, saved_views
+from prioritizer.db.schema.people_tables import choices, saved_views
 from prioritizer.errors import NotAllowed
 
 MOST_VIEWS = 20

@@ -11,20 +11,22 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from prioritizer.config.quiet import Quiet
 from prioritizer.db.in_force import ranking_policy
 from prioritizer.db.in_force.calibration import InForce, in_force
 from prioritizer.db.order.order import KEYS, WORKING, WORKLIST, Wanted, chosen, nobody_has, order_keys, stands_before
 from prioritizer.db.order.placement import put_in_place, replace_study
-from prioritizer.db.processing.receive import Quiet
 from prioritizer.db.processing.result_revisions import bump_revision
 from prioritizer.db.schema import connect
+from prioritizer.db.schema.columns import NO_READER
 from prioritizer.db.schema.events import Kind, record
 from prioritizer.db.schema.instance_rows import instance_of
-from prioritizer.db.schema.tables import NO_READER, differing_copies, events, instances, studies
+from prioritizer.db.schema.tables import differing_copies, events, instances, studies
 from prioritizer.errors import NotAllowed, NotFound
 from prioritizer.ranking.deadlines import Policy, minutes
 from prioritizer.scope.header_rules import may_be_a_radiograph
-from prioritizer.study import STAT_PRIORITIES, AIState, CopyState, ReadingState
+from prioritizer.states import CopyState, ReadingState
+from prioritizer.study import STAT_PRIORITIES, AIState
 
 AT_ONCE = Quiet(quiet=timedelta(0), ceiling=timedelta(minutes=10))
 """When the result of a study that a person opened again is published: no more images are expected."""
@@ -49,7 +51,8 @@ def _study(tx: sa.Connection, study_uid: str) -> sa.Row[Any]:
     return row
 
 
-def _set(tx: sa.Connection, study_uid: str, **values: Any) -> None:
+def set_values(tx: sa.Connection, study_uid: str, **values: Any) -> None:
+    """Set columns of one study."""
     tx.execute(studies.update().where(studies.c.study_uid == study_uid).values(**values))
 
 
@@ -82,7 +85,7 @@ def claim(
             )
         renewed = _held(row, now) and row.reader == reader
         since = row.reader_since if renewed else now
-        _set(tx, study_uid, reading_state=ReadingState.CLAIMED, reader=reader, reader_since=since, reader_until=now + lease)
+        set_values(tx, study_uid, reading_state=ReadingState.CLAIMED, reader=reader, reader_since=since, reader_until=now + lease)
         if other:
             record(tx, Kind.TAKEN_OVER, f"taken over from {row.reader}", now, study=study_uid, actor=reader)
         elif not renewed:
@@ -117,7 +120,7 @@ def claim_next(
         query = sa.select(studies.c.study_uid).where(*free).order_by(*order_keys(wanted)).limit(1).with_for_update(skip_locked=True)
         uid: str | None = tx.scalar(query)
         if uid is not None:
-            _set(tx, uid, reading_state=ReadingState.CLAIMED, reader=reader, reader_since=now, reader_until=now + lease)
+            set_values(tx, uid, reading_state=ReadingState.CLAIMED, reader=reader, reader_since=now, reader_until=now + lease)
             record(tx, Kind.CLAIMED, "claimed as the next study", now, study=uid, actor=reader)
         return uid
 
@@ -135,7 +138,7 @@ def _skip(tx: sa.Connection, row: sa.Row[Any], reader: str, now: datetime) -> No
         return
     record(tx, Kind.SKIPPED, "skipped for the next one", now, study=row.study_uid, actor=reader, band=row.band)
     if row.reading_state == ReadingState.CLAIMED and row.reader == reader:
-        _set(tx, row.study_uid, reading_state=ReadingState.OPEN, **NO_READER)
+        set_values(tx, row.study_uid, reading_state=ReadingState.OPEN, **NO_READER)
         record(tx, Kind.RELEASED, "released by the skip", now, study=row.study_uid, actor=reader)
 
 
@@ -160,7 +163,7 @@ def release(engine: sa.Engine, study_uid: str, reader: str, now: datetime, *, fo
             raise NotAllowed("the study is not claimed")
         if row.reader != reader and not force:
             raise NotAllowed(f"{row.reader} has this study, not {reader}")
-        _set(tx, study_uid, reading_state=ReadingState.OPEN, **NO_READER)
+        set_values(tx, study_uid, reading_state=ReadingState.OPEN, **NO_READER)
         said = "released" if row.reader == reader else f"released the claim of {row.reader}"
         record(tx, Kind.RELEASED, said, now, study=study_uid, actor=reader, holder=row.reader)
 
@@ -180,7 +183,7 @@ def read(engine: sa.Engine, study_uid: str, reader: str, now: datetime, *, seen:
         if more:
             raise NotAllowed(f"{more} image{'s' if more > 1 else ''} came while the study was open: look at it again, then read it")
         began = row.reader_since if row.reader == reader else now
-        _set(tx, study_uid, reading_state=ReadingState.READ, reader=reader, reader_since=began, reader_until=None, read_at=now)
+        set_values(tx, study_uid, reading_state=ReadingState.READ, reader=reader, reader_since=began, reader_until=None, read_at=now)
         record(tx, Kind.READ, "read", now, study=study_uid, actor=reader)
 
 
@@ -198,7 +201,7 @@ def reopen(engine: sa.Engine, study_uid: str, reader: str, now: datetime) -> Non
         row = _study(tx, study_uid)
         if row.reading_state != ReadingState.READ:
             raise NotAllowed("the study is not read: it is on the list")
-        _set(tx, study_uid, reading_state=ReadingState.OPEN, read_at=None, expired_at=None, listed_since=now, **NO_READER)
+        set_values(tx, study_uid, reading_state=ReadingState.OPEN, read_at=None, expired_at=None, listed_since=now, **NO_READER)
         record(tx, Kind.REOPENED, f"opened again, read before by {row.reader}", now, study=study_uid, actor=reader)
         if rules is not None:
             _as_of_today(tx, row, rules, now)
@@ -220,9 +223,9 @@ def pin(engine: sa.Engine, study_uid: str, actor: str, policy: Policy, now: date
         if remove and row.pinned_by is None:
             raise NotAllowed("the study is not pinned" + ("; its order is STAT" if row.stat else ""))
         if remove:
-            _set(tx, study_uid, pinned_by=None, stat=_ordered_stat(tx, study_uid))
+            set_values(tx, study_uid, pinned_by=None, stat=_ordered_stat(tx, study_uid))
         else:
-            _set(tx, study_uid, pinned_by=actor, stat=True, expired_at=None, listed_since=now)
+            set_values(tx, study_uid, pinned_by=actor, stat=True, expired_at=None, listed_since=now)
         record(tx, Kind.UNPINNED if remove else Kind.PINNED, "unpinned" if remove else "pinned", now, study=study_uid, actor=actor)
         put_in_place(tx, study_uid, policy, now)
 
@@ -235,7 +238,7 @@ def _ordered_stat(tx: sa.Connection, study_uid: str) -> bool:
     return any(str(a.get("priority", "")).upper() in STAT_PRIORITIES for a in (*sent, *tx.scalars(mine)))
 
 
-def _held_in_order(tx: sa.Connection, wanted: sa.ColumnElement[bool]) -> Sequence[str]:
+def held_in_order(tx: sa.Connection, wanted: sa.ColumnElement[bool]) -> Sequence[str]:
     """The UIDs of these studies, their rows held in one order: two jobs that hold many never wait for each other in a ring."""
     return tx.scalars(sa.select(studies.c.study_uid).where(wanted).order_by(studies.c.study_uid).with_for_update()).all()
 
@@ -255,49 +258,3 @@ def opened(engine: sa.Engine, study_uid: str, actor: str, now: datetime, one_loo
     with connect.writing(engine) as tx:
         _study(tx, study_uid)
         record(tx, Kind.OPENED, "opened", now, study=study_uid, actor=actor)
-
-
-def end_expired_claims(engine: sa.Engine, now: datetime) -> int:
-    """Claims whose lease ran out become OPEN again; returns how many."""
-    with connect.writing(engine) as tx:
-        rows = tx.execute(
-            sa.select(studies.c.study_uid, studies.c.reader)
-            .where(studies.c.reading_state == ReadingState.CLAIMED, studies.c.reader_until <= now)
-            .order_by(studies.c.study_uid)
-            .with_for_update()
-        ).all()
-        for row in rows:
-            _set(tx, row.study_uid, reading_state=ReadingState.OPEN, **NO_READER)
-            record(tx, Kind.LEASE_ENDED, f"the claim of {row.reader} ran out", now, study=row.study_uid, holder=row.reader)
-        return len(rows)
-
-
-def mark_overdue(engine: sa.Engine, now: datetime) -> int:
-    """Unread studies past their deadline are marked and told once; returns how many are newly overdue."""
-    with connect.writing(engine) as tx:
-        late = sa.and_(
-            studies.c.listed, studies.c.reading_state != ReadingState.READ, studies.c.overdue_at.is_(None),
-            ~studies.c.stat, studies.c.due_at < now,
-        )  # fmt: skip
-        rows = _held_in_order(tx, late)
-        for uid in rows:
-            _set(tx, uid, overdue_at=now)
-            record(tx, Kind.OVERDUE, "overdue", now, study=uid)
-        return len(rows)
-
-
-def expire(engine: sa.Engine, older_than: datetime, now: datetime) -> int:
-    """Unread studies whose last image arrived before `older_than` move to their own view, with an alarm; returns how many do now.
-
-    One that a person pinned or opened again since then stays: they put it on the list.
-    """
-    with connect.writing(engine) as tx:
-        old = sa.and_(
-            studies.c.listed, studies.c.reading_state != ReadingState.READ, studies.c.expired_at.is_(None),
-            studies.c.last_received_at < older_than, sa.or_(studies.c.listed_since.is_(None), studies.c.listed_since < older_than),
-        )  # fmt: skip
-        rows = _held_in_order(tx, old)
-        for uid in rows:
-            _set(tx, uid, expired_at=now)
-            record(tx, Kind.EXPIRED, "open for longer than the site allows: moved to the view of expired studies", now, study=uid)
-        return len(rows)

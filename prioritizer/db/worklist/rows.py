@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
 import sqlalchemy as sa
 
 from prioritizer.db.in_force.settings import ruled
-from prioritizer.db.instances.identity import keys_under
 from prioritizer.db.order.cursor import Place, whole
-from prioritizer.db.order.order import WORKLIST, View, Wanted, chosen, common_words, in_view, is_overdue, order_keys, stands_after
+from prioritizer.db.order.order import WORKLIST, View, Wanted, chosen, common_words, in_view, order_keys, stands_after
 from prioritizer.db.order.placement import high_suspended
 from prioritizer.db.schema import connect
-from prioritizer.db.schema.events import who
-from prioritizer.db.schema.tables import alarms, deliveries, events, instances, results, scores, studies
+from prioritizer.db.schema.tables import alarms, deliveries, results, studies
 from prioritizer.errors import NotAllowed, NotFound
 from prioritizer.ranking.deadlines import Band, Policy
-from prioritizer.study import ANOTHER_PATIENT, HELD_WORDS, AIState, DeliveryState, Hold
+from prioritizer.states import DeliveryState
+from prioritizer.study import HELD_WORDS, AIState, Hold
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,157 +126,6 @@ def find(engine: sa.Engine, text: str) -> Row:
         if found:
             raise NotAllowed(f"{text} means several studies; give more of the Study UID")
     raise NotFound(f"no study {text} in the ledger; `prioritizer worklist --json` lists the UIDs")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Event:
-    """One line of a study's history."""
-
-    at: datetime
-    kind: str
-    actor: str
-    who: str
-    """The actor, with the token that a program did it with."""
-    said: str
-    sop_instance_uid: str | None
-
-
-def why(engine: sa.Engine, study_uid: str) -> list[Event]:
-    """Everything that happened to a study, and to rows that joined it, oldest first. Raises NotFound."""
-    study(engine, study_uid)
-    with connect.reading(engine) as tx:
-        others = [] if ANOTHER_PATIENT in study_uid else keys_under(study_uid)[1:]
-        joined = tx.scalars(sa.select(studies.c.study_uid).where(studies.c.study_uid.in_(others), ~studies.c.listed)).all()
-        query = sa.select(events).where(events.c.study_uid.in_([study_uid, *joined])).order_by(events.c.at, events.c.id)
-        return [
-            Event(at=e.at, kind=e.kind, actor=e.actor, who=who(e.actor, e.detail), said=e.said, sop_instance_uid=e.sop_instance_uid)
-            for e in tx.execute(query)
-        ]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class InstanceRow:
-    """One instance of a study with its newest score."""
-
-    sop_instance_uid: str
-    state: str
-    reason: str
-    reason_text: str
-    probability: float | None
-    logit: float | None
-    bundle_digest: str | None
-    calibration_id: str | None
-    activation: int | None
-    engine: str | None
-    precision: str | None
-    warnings: list[str] | None
-    received_at: datetime
-    scored_at: datetime | None
-    modality: str
-    view: str
-    has_film: bool
-    """A single image that may be shown: not our own result, no report, its pixels still here."""
-    out_of_distribution: float | None = None
-    """How far it lies from the training data, in units of the limit of the bundle named in `measured_by`; None where that is not known."""
-    measured_by: str = ""
-
-
-OF_ATTRIBUTES = ("modality", "view", "has_film")
-
-
-def study_instances(engine: sa.Engine, study_uid: str) -> list[InstanceRow]:
-    """The instances of a study in order of arrival."""
-    of_study = sa.select(instances.c.sop_instance_uid).where(instances.c.study_uid == study_uid)
-    newest = sa.select(sa.func.max(scores.c.id)).where(scores.c.sop_instance_uid.in_(of_study)).group_by(scores.c.sop_instance_uid)
-    joined = instances.outerjoin(scores, sa.and_(scores.c.sop_instance_uid == instances.c.sop_instance_uid, scores.c.id.in_(newest)))
-    names = [name for name in InstanceRow.__dataclass_fields__ if name not in OF_ATTRIBUTES]
-    columns = [instances.c[name] if name in instances.c else scores.c[name] for name in names]
-    more = (instances.c.attributes.label("attributes"), instances.c.pixels_deleted_at.label("gone"))
-    query = sa.select(*columns, *more).select_from(joined).where(instances.c.study_uid == study_uid).order_by(instances.c.received_at)
-    with connect.reading(engine) as tx:
-        return [_instance(row, names) for row in tx.execute(query)]
-
-
-def _instance(row: Any, names: Sequence[str]) -> InstanceRow:
-    said = row.attributes
-    shown = said.get("has_pixels") and said.get("number_of_frames") == 1 and not said.get("made_by_us") and row.gone is None
-    own = {name: row._mapping[name] for name in names}
-    return InstanceRow(**own, modality=said.get("modality", ""), view=said.get("view_position", ""), has_film=bool(shown))
-
-
-def saliency_of(engine: sa.Engine, sop_instance_uid: str) -> bytes:
-    """The newest heat map of an image: float32 little-endian, square. Raises NotFound."""
-    query = sa.select(scores.c.saliency).where(scores.c.sop_instance_uid == sop_instance_uid).order_by(scores.c.id.desc()).limit(1)
-    with connect.reading(engine) as tx:
-        found: bytes | None = tx.scalar(query)
-    if found is None:
-        raise NotFound("this image has no score")
-    return found
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Counts:
-    """The figures above the list."""
-
-    open: int
-    overdue: int
-    overdue_by_arrival: int
-    """Past the deadline that arrival alone gives: what a list without AI tells."""
-    raised: int
-    waiting: int
-    not_scored: int
-    failed: int
-    expired: int
-    unsent: int
-    rejected: int
-    recent: int
-    """Arrived within `RECENT`."""
-    claims: Mapping[str, int]
-    """Open studies that each reader has."""
-    oldest: datetime | None
-    last_arrival: datetime | None
-    last_sender: str
-
-
-RECENT = timedelta(hours=4)
-NEUTRAL = Policy().neutral
-
-
-def counts(engine: sa.Engine, now: datetime | None = None, neutral: timedelta = NEUTRAL) -> Counts:
-    """Counts over the open list, the deliveries and the last arrival. `neutral`: the window of a study that is not raised."""
-    now = now or datetime.now(UTC)
-
-    def when(condition: sa.ColumnElement[bool]) -> sa.ColumnElement[int]:
-        return sa.func.coalesce(sa.func.sum(sa.case((condition, 1), else_=0)), 0)
-
-    with connect.reading(engine) as tx:
-        listed = tx.execute(
-            sa.select(
-                sa.func.count(),
-                when(is_overdue(now)),
-                when(is_overdue(now, neutral)),
-                when(studies.c.band == "HIGH"),
-                when(studies.c.ai_state == "WAITING"),
-                when(studies.c.ai_state == "NOT_SCORED"),
-                when(studies.c.ai_state == "FAILED"),
-                when(studies.c.first_received_at >= now - RECENT),
-                sa.func.min(studies.c.first_received_at),
-            ).where(in_view(View.OPEN))
-        ).one()
-        expired = tx.scalar(sa.select(sa.func.count()).select_from(studies).where(in_view(View.EXPIRED)))
-        unfinished = sa.text("state IN ('PENDING', 'REJECTED')")  # the words of the partial index
-        each = sa.select(deliveries.c.state, sa.func.count()).where(unfinished).group_by(deliveries.c.state)
-        sent: dict[str, int] = {row[0]: row[1] for row in tx.execute(each)}
-        newest = sa.select(studies.c.last_received_at, studies.c.calling_ae).order_by(studies.c.last_received_at.desc()).limit(1)
-        last = tx.execute(newest).one_or_none()
-        held = sa.select(studies.c.reader, sa.func.count()).where(in_view(View.OPEN), studies.c.reader_until > now)
-        claims = {row[0]: row[1] for row in tx.execute(held.group_by(studies.c.reader))}
-    return Counts(
-        open=listed[0], overdue=listed[1], overdue_by_arrival=listed[2], raised=listed[3], waiting=listed[4], not_scored=listed[5],
-        failed=listed[6], recent=listed[7], oldest=listed[8], expired=expired or 0, unsent=sent.get(DeliveryState.PENDING, 0),
-        rejected=sent.get(DeliveryState.REJECTED, 0), claims=claims, last_arrival=last[0] if last else None,
-        last_sender=last[1] if last else "",
-    )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,73 +7,23 @@ Sources: PS3.5 sections 6.2 (VRs), 7.1 (element encodings), 7.5 (sequences).
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Callable, Collection
-from dataclasses import dataclass, field
-from typing import Final
 
 from prioritizer.dicom.read.byte_stream import ByteStream
+from prioritizer.dicom.read.element_walk_state import (
+    MAX_ELEMENTS,
+    MAX_KEPT_BYTES,
+    MAX_NESTING,
+    MAX_SEQUENCE_BYTES,
+    MAX_VALUE_BYTES,
+    OF_FILE_META,
+    OF_UNKNOWN,
+    Container,
+    Encoding,
+    Recording,
+)
 from prioritizer.dicom.read.header import ITEM, ITEM_END, LONG_VRS, PIXEL_DATA, SEQUENCE_END, SHORT_VRS, UNDEFINED, Element, Header
 from prioritizer.errors import Unprocessable
-
-MAX_NESTING: Final = 32
-MAX_ELEMENTS: Final = 100_000
-MAX_VALUE_BYTES: Final = 64 * 2**10
-"""Kept of one value that is no sequence: texts are shown to 400 characters, a VR with a short length holds no more."""
-MAX_SEQUENCE_BYTES: Final = 512 * 2**10
-"""A sequence beyond this is passed over; three look-up tables of 65,536 entries fit."""
-MAX_KEPT_BYTES: Final = 4 * 2**20
-"""Kept of one header in all."""
-
-
-def no_dictionary(_tag: int) -> bool:
-    """Without a dictionary a sequence of stated length, in implicit VR, is passed over whole like any value."""
-    return False
-
-
-@dataclass(frozen=True, slots=True)
-class _Encoding:
-    """How the elements of a data set are written."""
-
-    implicit: bool
-    little_endian: bool
-    tag: struct.Struct = field(init=False)
-    long: struct.Struct = field(init=False)
-    short: struct.Struct = field(init=False)
-
-    def __post_init__(self) -> None:
-        for name, code in (("tag", "HH"), ("long", "L"), ("short", "H")):
-            object.__setattr__(self, name, struct.Struct(("<" if self.little_endian else ">") + code))
-
-
-_OF_UNKNOWN = _Encoding(implicit=True, little_endian=True)
-"""PS3.5 6.2.2 note 2: what travels as UN is in implicit VR little endian, whatever surrounds it."""
-_OF_FILE_META = _Encoding(implicit=False, little_endian=True)
-
-
-@dataclass(slots=True)
-class _Container:
-    """A data set (root or item) or a sequence that the walk is inside of."""
-
-    end: int | None
-    """None where a delimiter ends it."""
-    is_sequence: bool
-    encoding: _Encoding
-    opaque: bool = False
-    """Its items are fragments, of an encapsulated icon say: bytes, not elements."""
-
-
-@dataclass(slots=True)
-class _Recording:
-    """The wanted sequence that the walk is inside of."""
-
-    tag: int
-    vr: bytes
-    depth: int
-    """Containers on the stack while its items are walked."""
-    encoding: _Encoding
-    data: bytearray = field(default_factory=bytearray)
-    whole: bool = True
 
 
 class ElementWalk:
@@ -85,8 +35,8 @@ class ElementWalk:
         """`is_sequence` says of a tag in implicit VR whether the dictionary makes it a sequence."""
         self._stream, self._header, self._wanted, self._is_item = stream, header, frozenset(wanted), is_item
         self._is_sequence = is_sequence
-        self._stack = [_Container(None, False, _Encoding(implicit=header.implicit, little_endian=header.little_endian))]
-        self._recording: _Recording | None = None
+        self._stack = [Container(None, False, Encoding(implicit=header.implicit, little_endian=header.little_endian))]
+        self._recording: Recording | None = None
         self._elements, self._kept, self._closed = 0, 0, False
 
     def to_pixel_data(self) -> None:
@@ -121,7 +71,7 @@ class ElementWalk:
             self._pop()
         return len(self._stack) > 1 or bool(self._stream.peek(1))
 
-    def _next(self, encoding: _Encoding, *, item: bool) -> tuple[int, bytes, int]:
+    def _next(self, encoding: Encoding, *, item: bool) -> tuple[int, bytes, int]:
         """Tag, VR (empty where none is written) and length of the next element; the stream then stands at its value."""
         self._elements += 1
         if self._elements > MAX_ELEMENTS:
@@ -134,14 +84,14 @@ class ElementWalk:
         vr = head[4:6]
         # Some devices copy the file meta information, always explicit and little endian, in front of a data set of another encoding.
         if head[:2] == b"\x02\x00" and (vr in LONG_VRS or vr in SHORT_VRS):
-            encoding = _OF_FILE_META
+            encoding = OF_FILE_META
         group, element = encoding.tag.unpack_from(head)
         if encoding.implicit or item or group == 0xFFFE:
             self._pass_over(8)
             return group << 16 | element, b"", encoding.long.unpack_from(head, 4)[0]
         return group << 16 | element, vr, self._explicit_length(head, vr, encoding)
 
-    def _explicit_length(self, head: bytes, vr: bytes, encoding: _Encoding) -> int:
+    def _explicit_length(self, head: bytes, vr: bytes, encoding: Encoding) -> int:
         # PS3.5 6.2: a VR that nobody here knows yet has the long form, unless its reserved bytes say otherwise.
         unknown = vr not in SHORT_VRS and vr not in LONG_VRS
         if unknown and not (vr.isalpha() and vr.isupper()):
@@ -155,7 +105,7 @@ class ElementWalk:
         self._pass_over(12)
         return int(encoding.long.unpack_from(head, 8)[0])
 
-    def _in_sequence(self, tag: int, length: int, inside: _Container) -> None:
+    def _in_sequence(self, tag: int, length: int, inside: Container) -> None:
         if tag == ITEM and inside.opaque:
             self._skip(length, inside.end)
         elif tag == ITEM:
@@ -165,7 +115,7 @@ class ElementWalk:
         else:
             raise Unprocessable("malformed", "a sequence holds something other than items")
 
-    def _in_data_set(self, tag: int, vr: bytes, length: int, inside: _Container) -> None:
+    def _in_data_set(self, tag: int, vr: bytes, length: int, inside: Container) -> None:
         top = len(self._stack) == 1
         if tag == PIXEL_DATA and top:
             self._at_pixel_data(vr, length)
@@ -184,9 +134,9 @@ class ElementWalk:
         else:
             self._skip(length, inside.end)
 
-    def _at_sequence(self, tag: int, vr: bytes, length: int, inside: _Container) -> None:
+    def _at_sequence(self, tag: int, vr: bytes, length: int, inside: Container) -> None:
         """Step into a sequence, or into what is encapsulated as Pixel Data is (PS3.5 A.4): of an icon, or of a device's own."""
-        encoding = _OF_UNKNOWN if vr == b"UN" and length == UNDEFINED else inside.encoding
+        encoding = OF_UNKNOWN if vr == b"UN" and length == UNDEFINED else inside.encoding
         unknown = tag >> 16 & 1 and vr in (b"UN", b"")
         if length == UNDEFINED and (vr in (b"OB", b"OW") or tag == PIXEL_DATA or (unknown and self._holds_fragments(encoding))):
             if len(self._stack) == 1 and tag in self._wanted:
@@ -198,7 +148,7 @@ class ElementWalk:
         self._enter(length, encoding, is_sequence=True)
         self._record(tag, vr, length, encoding)
 
-    def _holds_fragments(self, encoding: _Encoding) -> bool:
+    def _holds_fragments(self, encoding: Encoding) -> bool:
         """A private element whose VR nobody wrote holds fragments: what its first item that is not empty holds cannot be an element."""
         head, at = self._stream.peek(24), 0
         while len(head) >= at + 8:
@@ -218,7 +168,7 @@ class ElementWalk:
         if header.pixel_length is not None and left is not None and header.pixel_length > left:
             raise Unprocessable("truncated", "the file ends inside its Pixel Data")
 
-    def _keep(self, tag: int, vr: bytes, length: int, inside: _Container) -> None:
+    def _keep(self, tag: int, vr: bytes, length: int, inside: Container) -> None:
         """Take a value that is no sequence, as far as it may be kept, and pass over the rest."""
         kept = min(length, MAX_SEQUENCE_BYTES if self._is_item else MAX_VALUE_BYTES)
         if self._kept + kept > MAX_KEPT_BYTES:
@@ -232,13 +182,13 @@ class ElementWalk:
         self._skip(length - kept, inside.end)
         self._put(tag, vr, value, inside.encoding)
 
-    def _put(self, tag: int, vr: bytes, value: bytes, encoding: _Encoding) -> None:
+    def _put(self, tag: int, vr: bytes, value: bytes, encoding: Encoding) -> None:
         self._header.elements[tag] = Element(tag=tag, vr=vr, value=value, implicit=encoding.implicit, little_endian=encoding.little_endian)
 
-    def _record(self, tag: int, vr: bytes, length: int, encoding: _Encoding) -> None:
+    def _record(self, tag: int, vr: bytes, length: int, encoding: Encoding) -> None:
         """Begin to keep what is walked, where the sequence just entered is wanted."""
         if len(self._stack) == 2 and tag in self._wanted and tag not in self._header.elements:
-            self._recording = _Recording(tag, vr if vr != b"UN" else b"SQ", len(self._stack), encoding)
+            self._recording = Recording(tag, vr if vr != b"UN" else b"SQ", len(self._stack), encoding)
             if length == 0:
                 self._finish_recording()
 
@@ -270,7 +220,7 @@ class ElementWalk:
         if not self._pass_over(length):
             raise Unprocessable("truncated", "an element is longer than what is left of the file or of its sequence")
 
-    def _enter(self, length: int, encoding: _Encoding, *, is_sequence: bool, opaque: bool = False) -> None:
+    def _enter(self, length: int, encoding: Encoding, *, is_sequence: bool, opaque: bool = False) -> None:
         """Step into a sequence or item; it must end inside what holds it."""
         end, limit, left = None, self._stack[-1].end, self._stream.left()
         if length != UNDEFINED:
@@ -279,7 +229,7 @@ class ElementWalk:
                 raise Unprocessable("malformed", "a sequence is longer than what holds it")
             if left is not None and length > left:
                 raise Unprocessable("truncated", "a sequence is longer than what is left of the file")
-        self._stack.append(_Container(end, is_sequence, encoding, opaque))
+        self._stack.append(Container(end, is_sequence, encoding, opaque))
         if len(self._stack) > 2 * MAX_NESTING + 1:
             raise Unprocessable("too-deep", f"sequences are nested more than {MAX_NESTING} deep")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 
 from prioritizer.dicom.read.byte_stream import ByteStream
-from prioritizer.dicom.read.element_walk import MAX_ELEMENTS
+from prioritizer.dicom.read.element_walk_state import MAX_ELEMENTS
 from prioritizer.dicom.read.header import ITEM, SEQUENCE_END, UNDEFINED
 from prioritizer.errors import Unprocessable
 

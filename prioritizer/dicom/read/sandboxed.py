@@ -15,8 +15,8 @@ from prioritizer.dicom.read.decode import read_frame
 from prioritizer.dicom.result import secondary_capture
 from prioritizer.dicom.result.secondary_capture import CaptureFacts, CaptureObject
 from prioritizer.imaging import preprocessing
+from prioritizer.imaging.display import Shown
 from prioritizer.imaging.geometry import AS_STORED, Geometry
-from prioritizer.study import Shown
 
 LOSSY = frozenset(syntax for syntax, codec in CODECS.items() if not codec.lossless)
 """Transfer syntaxes that may lose: JPEG 2000 without a word may be either."""

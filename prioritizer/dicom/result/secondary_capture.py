@@ -26,7 +26,8 @@ from pydicom.filewriter import write_file_meta_info
 from pydicom.uid import UID, ExplicitVRLittleEndian, JPEGBaseline8Bit, SecondaryCaptureImageStorage
 
 from prioritizer.dicom.read.quiet import quietly
-from prioritizer.dicom.result.source_header import SourceHeader, encoded, read_source
+from prioritizer.dicom.result.copied_values import encoded
+from prioritizer.dicom.result.source_header import SourceHeader, read_source
 from prioritizer.dicom.result.source_values import is_zone
 from prioritizer.dicom.standard.contexts import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from prioritizer.imaging.heatmap import CAVEAT, NOT_FOR_DIAGNOSIS, overlay_picture

@@ -5,7 +5,7 @@ Started as ``python -m prioritizer.dicom.scp.listener``:
     standard input    first line: the settings; later lines {"peers": [...]} replace the peer list; its end means stop
     standard output   one JSON object a line: listening, stored, notice, counters (the heartbeat), fault
 
-It knows sockets and the spool: no database, no model, no web, no DICOM library. See admission.py for who gets in, gate.py for
+It knows sockets and the spool: no database, no model, no web, no DICOM library. See admission.py for who gets in, acceptor.py for
 what a connection may cost before that, conversation.py for an association, intake.py for one C-STORE.
 """
 
@@ -22,7 +22,7 @@ from types import FrameType
 from prioritizer.dicom.scp.acceptor import Gate
 from prioritizer.dicom.scp.admission import ListenerSettings, PeerRule, read_peers
 from prioritizer.dicom.scp.store import Announcer, Intake
-from prioritizer.dicom.spool.spool import Spool
+from prioritizer.dicom.spool.intake import SpoolIntake
 from prioritizer.errors import ConfigError
 from prioritizer.redaction.exceptions import guard_standard_error
 
@@ -44,7 +44,7 @@ def main() -> int:
     guard_standard_error(lambda said: print(f"listener: {said}", file=sys.stderr, flush=True))
     try:
         settings = ListenerSettings.from_json(sys.stdin.readline())
-        spool = Spool(Path(settings.spool))
+        spool = SpoolIntake(Path(settings.spool))
         spool.sync_folders()
         intake = Intake(settings, spool, announcer)
         gate = Gate(intake)

@@ -19,9 +19,9 @@ from prioritizer.dicom.scp.admission import ListenerSettings
 from prioritizer.dicom.scp.association_pdu import AcceptedContext
 from prioritizer.dicom.scp.dimse import Command
 from prioritizer.dicom.spool import notices
+from prioritizer.dicom.spool.intake import Outcome, SpoolIntake
 from prioritizer.dicom.spool.part10 import HEAD_BYTES, Receipt, check_identity, valid_uid
 from prioritizer.dicom.spool.partial_file import Partial
-from prioritizer.dicom.spool.spool import Outcome, Spool
 from prioritizer.dicom.standard import status
 from prioritizer.dicom.standard.contexts import VERIFICATION
 from prioritizer.errors import Refused
@@ -63,7 +63,7 @@ class Announcer:
 class Intake:
     """What all associations share: the spool, the counters, and the lines to the parent process."""
 
-    def __init__(self, settings: ListenerSettings, spool: Spool, announcer: Announcer) -> None:
+    def __init__(self, settings: ListenerSettings, spool: SpoolIntake, announcer: Announcer) -> None:
         self.settings, self.spool, self._announcer = settings, spool, announcer
         self._counts: Counter[str] = Counter()
         self._lock = threading.Lock()

@@ -20,7 +20,7 @@ from prioritizer.dicom.standard.contexts import IMPLEMENTATION_CLASS_UID, IMPLEM
 from prioritizer.errors import PermanentRefusal, Transient
 
 if TYPE_CHECKING:
-    from prioritizer.dicom.scu.sender import Destination
+    from prioritizer.dicom.scu.destination import Destination
 
 CONNECT_SECONDS: Final = 5.0
 """To a TCP connection; pynetdicom alone would hang about 30 s on a dead host."""

@@ -23,7 +23,8 @@ from prioritizer.dicom.read.elements import strings, tags_of
 from prioritizer.dicom.read.quiet import quietly
 from prioritizer.dicom.read.structure import read_header
 from prioritizer.dicom.scu.association import open_association
-from prioritizer.dicom.scu.sender import MAX_CONTEXTS, REPLY_SECONDS, Destination, file_context, store
+from prioritizer.dicom.scu.destination import Destination
+from prioritizer.dicom.scu.sender import MAX_CONTEXTS, REPLY_SECONDS, file_context, store
 from prioritizer.dicom.standard import status
 from prioritizer.dicom.standard.contexts import IMPLEMENTATION_CLASS_UID
 from prioritizer.errors import PermanentRefusal, Transient, Unprocessable

@@ -27,6 +27,7 @@ from pynetdicom.dsutils import split_dataset
 from prioritizer.dicom.read.quiet import quietly
 from prioritizer.dicom.result.encodings import NATIVE_FORMS, RESULT_CONTEXTS, RESULT_SYNTAX_NAMES, STORED_FORMS, check_uids, in_form
 from prioritizer.dicom.scu.association import IDLE_SECONDS, accepts, open_association
+from prioritizer.dicom.scu.destination import Destination
 from prioritizer.dicom.standard import status
 from prioritizer.errors import PermanentRefusal, Transient
 
@@ -52,17 +53,6 @@ class Offer:
     def takes_native(self) -> bool:
         """A result in any encoding can be sent: what is stored as JPEG is sent uncompressed where need be, not the other way round."""
         return any(RESULT_SYNTAX_NAMES[context] in self.result_syntaxes for context in RESULT_CONTEXTS if context[1] in NATIVE_FORMS)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Destination:
-    """A Storage SCP that results are sent to."""
-
-    name: str
-    ae_title: str
-    host: str
-    port: int
-    calling_ae: str = "PRIORITIZER"
 
 
 @dataclass(slots=True)

@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import Final
 
 from prioritizer.dicom.read.byte_stream import BufferStream, ByteStream, InflatedStream
-from prioritizer.dicom.read.element_walk import ElementWalk, no_dictionary
+from prioritizer.dicom.read.element_walk import ElementWalk
+from prioritizer.dicom.read.element_walk_state import no_dictionary
 from prioritizer.dicom.read.header import Header
 from prioritizer.dicom.standard import contexts, status
 from prioritizer.errors import Refused, Unprocessable

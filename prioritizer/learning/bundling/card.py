@@ -14,10 +14,10 @@ from prioritizer.learning.bundling import first_maps, image_kind_fit
 from prioritizer.learning.bundling.first_maps import FirstMaps
 from prioritizer.learning.training.recipes import Recipe
 from prioritizer.scope.out_of_distribution import Guards
-from prioritizer.statistics.measures import Figure
+from prioritizer.statistics.intervals import Figure
 
 if TYPE_CHECKING:
-    from prioritizer.learning.bundling.export import Statement
+    from prioritizer.learning.bundling.statement import Statement
 
 FILES = ("model.onnx", "weights.safetensors", "calibration.json", "golden.npz", GUARD)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -12,190 +12,32 @@ from typing import Any
 import numpy as np
 import tomlkit
 import torch
-from numpy.typing import NDArray
 
 from prioritizer.calibration import local_fit
 from prioritizer.calibration.maps import AgeGroup, Calibration, as_document
 from prioritizer.calibration.operating_point import Trade, trade
-from prioritizer.errors import ConfigError
 from prioritizer.inference import guard_file
 from prioritizer.inference.bundle import CARD, GUARD, Bundle, open_bundle
 from prioritizer.inference.engine import Engine
 from prioritizer.learning.bundling import card, graph, image_kind_fit
+from prioritizer.learning.bundling.answers import FEWEST, Answers, answers, load_run
 from prioritizer.learning.bundling.first_maps import first_maps
-from prioritizer.learning.bundling.image_kind_fit import Films
-from prioritizer.learning.cohorts.pictures import read_picture
+from prioritizer.learning.bundling.statement import Statement
 from prioritizer.learning.cohorts.read import LabelledImage, read_cohort
 from prioritizer.learning.cohorts.splits import LEFT_OUT, Splits, read_splits
-from prioritizer.learning.evaluation.lungs import share_inside
-from prioritizer.learning.evaluation.pointing import lungs_of, mask_of, peak_lies_in
 from prioritizer.learning.training import network
-from prioritizer.learning.training.journal import BEST, Journal
 from prioritizer.learning.training.recipes import Recipe
 from prioritizer.scope import image_kind, out_of_distribution
 from prioritizer.scope.header_rules import Scope
 from prioritizer.scope.out_of_distribution import Guards
-from prioritizer.statistics.measures import Cases, Figure, figures, mean_figure
+from prioritizer.statistics.intervals import Figure
 
 TARGET_SENSITIVITY = 0.95
 """Sensitivity on the calib split at which `t_high` is set, stated before any figure is looked at."""
-FEWEST = 10
-"""Films of each class without which the card says nothing of an age group."""
-TO_STATE = "STATE THIS"
-"""Stands in the template of a statement where only a person can say something."""
 LIMIT_SPLITS = ("calib", "select")
 """Where the guard's limits are set: no weight was fitted on these."""
 Say = Callable[[str], None]
 Tick = Callable[[int, int, str], None]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Statement:
-    """What a person must say of a bundle; nothing here can be measured."""
-
-    name: str
-    title: str
-    intended_use: str
-    data_source: str
-    data_licence: str
-    min_age_years: float
-    max_age_years: float
-    training_ages: str
-    limits: tuple[str, ...]
-    findings: Mapping[str, str] = field(default_factory=dict)
-    """What the label means where it is not pneumonia, by age group: `adults = "opacity suspicious of pneumonia"`."""
-
-    seen: Mapping[str, str] = field(default_factory=dict)
-    """Sets of the card that a choice of a person saw, by the beginning of their name, and which: recipes compared on them, for example."""
-
-    def seen_by(self, name: str) -> dict[str, str]:
-        """What the card says of a set that a choice saw."""
-        return next(({"seen": why} for begin, why in self.seen.items() if name.startswith(begin)), {})
-
-    def meant(self, calibration: Calibration) -> Calibration:
-        """The calibration with what the probability of each of its maps is of. Raises ConfigError for a group that it has no map for."""
-        unknown = sorted(self.findings.keys() - {str(group) for group in AgeGroup})
-        if unknown:
-            raise ConfigError((f"findings: {', '.join(unknown)} is no age group; say children or adults",))
-        if not calibration.groups:
-            words = set(self.findings.values())
-            return replace(calibration, finding=words.pop()) if len(words) == 1 else calibration
-        for group in calibration.groups:
-            its = calibration.of_group(group)
-            calibration = calibration.with_group(group, replace(its, finding=self.findings.get(group, its.finding)))
-        return calibration
-
-
-def read_statement(path: Path) -> Statement:
-    """The statement in a TOML file."""
-    values = tomlkit.parse(path.read_text(encoding="utf-8")).unwrap()
-    left = [key for key, value in values.items() if TO_STATE in str(value)]
-    if left:
-        raise ConfigError(tuple(f"{path}: {key} still says {TO_STATE}: only a person can say it" for key in left))
-    try:
-        return Statement(**{**values, "limits": tuple(values["limits"])})
-    except (KeyError, TypeError) as error:
-        raise ConfigError((f"{path}: {error}",)) from error
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Answers:
-    """What the engine says of a set of images, in their order."""
-
-    images: tuple[LabelledImage, ...]
-    logits: NDArray[np.float64]
-    saliency: NDArray[np.float32]
-    embeddings: NDArray[np.float32]
-    pictures: NDArray[np.float32]
-    """At the side at which kinds of image are told, shape (N, 112, 112), 0..1."""
-
-    @property
-    def films(self) -> Films:
-        """What a kind of image is learned from."""
-        return Films(pictures=self.pictures, sites=tuple(image.site for image in self.images))
-
-    @property
-    def by_group(self) -> dict[str, NDArray[np.float32]]:
-        """Embeddings (N, D) of the images of each site with, and of those without, the finding."""
-        groups = np.array([group_of(image) for image in self.images])
-        return {group: self.embeddings[groups == group] for group in sorted(set(groups.tolist()))}
-
-    @property
-    def labels(self) -> NDArray[np.float64]:
-        """Labels (N,), 0 or 1."""
-        return np.array([image.label for image in self.images], dtype=np.float64)
-
-    def only(self, index: Sequence[int]) -> Answers:
-        """What it says of these alone."""
-        at = np.array(index, dtype=np.int64)
-        return Answers(
-            images=tuple(self.images[place] for place in index),
-            logits=self.logits[at],
-            saliency=self.saliency[at],
-            embeddings=self.embeddings[at],
-            pictures=self.pictures[at],
-        )
-
-    def figures(self, fitted: Calibration) -> dict[str, Figure]:
-        """All figures under a calibration and threshold fitted elsewhere."""
-        patients = [image.patient for image in self.images]
-        return figures(Cases(probabilities=fitted.probabilities(self.logits), labels=self.labels, patients=patients), fitted.t_high)
-
-    def counts(self) -> dict[str, int]:
-        """Films, those with pneumonia, and patients."""
-        return {
-            "films": len(self.images),
-            "pneumonia": int(self.labels.sum()),
-            "patients": len({image.patient for image in self.images}),
-        }
-
-    def looks(self) -> dict[str, Figure]:
-        """Where it looks, on films with pneumonia that have boxes or a lung mask; empty where none has."""
-        places: dict[str, list[tuple[str, float]]] = {"peak_in_boxes": [], "share_in_boxes": [], "share_in_lungs": []}
-        for image, saliency in zip(self.images, self.saliency, strict=True):
-            if not image.label:
-                continue
-            if image.boxes:
-                boxes = mask_of(image.boxes)
-                places["peak_in_boxes"].append((image.patient, float(peak_lies_in(saliency, boxes))))
-                places["share_in_boxes"].append((image.patient, share_inside(saliency, boxes)))
-            if image.mask is not None:
-                places["share_in_lungs"].append((image.patient, share_inside(saliency, lungs_of(image.mask))))
-        known = {name: [(patient, value) for patient, value in found if np.isfinite(value)] for name, found in places.items()}
-        return {
-            name: mean_figure(np.array([value for _, value in found]), [patient for patient, _ in found])
-            for name, found in known.items()
-            if len(found) >= FEWEST
-        }
-
-
-def load_run(folder: Path) -> tuple[Recipe, torch.nn.Module, dict[str, Any]]:
-    """Recipe, the network that the recipe's rule kept, with rounded weights, and the facts of a run."""
-    journal = Journal(folder)
-    recipe, state = journal.recipe(), journal.load(name=BEST)
-    model = network.build(recipe.architecture, recipe.outputs, recipe.picture.size, stride=recipe.stride)
-    model.load_state_dict(state["kept"])
-    model.eval()
-    graph.rounded(model)
-    return recipe, model, journal.facts() | {"epoch_kept": state["epoch"], "epochs_done": len(journal.epochs())}
-
-
-def answers(engine: Engine, images: Sequence[LabelledImage], tick: Callable[[], None] = lambda: None) -> Answers:
-    """Every image read and scored as in service. Raises Unprocessable at a file that cannot be read."""
-    spec = engine.bundle.preprocessing
-    found, seen = [], []
-    for image in images:
-        picture = read_picture(image, spec)
-        found.append(engine.score(picture))
-        seen.append(image_kind.small(picture))
-        tick()
-    return Answers(
-        images=tuple(images),
-        logits=np.concatenate([outputs.logit for outputs in found]).astype(np.float64),
-        saliency=np.concatenate([outputs.saliency for outputs in found]),
-        embeddings=np.concatenate([outputs.embedding for outputs in found]),
-        pictures=np.stack(seen),
-    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -235,11 +77,6 @@ def trades_of(parts: Sequence[Part]) -> dict[str, Trade]:
         if part.name.startswith("val_report") and part.group not in found:
             found[part.group] = trade(part.answers.logits, part.answers.labels)
     return found
-
-
-def group_of(image: LabelledImage) -> str:
-    """The group of the guard's population that an image belongs to."""
-    return f"{image.site}, {'with' if image.label else 'without'} the finding"
 
 
 def joined(*parts: Answers) -> Answers:

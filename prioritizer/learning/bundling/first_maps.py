@@ -8,8 +8,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from prioritizer.calibration.local_fit import LEAST_CLASS, Fit, Sample, first_map
-from prioritizer.calibration.maps import AgeGroup, Calibration, Float64, age_group, threshold_at_sensitivity
+from prioritizer.calibration.maps import AgeGroup, Calibration, age_group, threshold_at_sensitivity
 from prioritizer.learning.cohorts.labelled_image import LabelledImage
+from prioritizer.statistics.logistic import Float64
 
 LOW_SENSITIVITY = 0.99
 RULE = (

@@ -11,7 +11,7 @@ import tomlkit
 
 from prioritizer.errors import ConfigError
 from prioritizer.learning.bundling.card import SMOKE_LIMIT
-from prioritizer.learning.bundling.export import TO_STATE
+from prioritizer.learning.bundling.statement import TO_STATE
 from prioritizer.learning.cohorts.labelled_image import Cohort, LabelledImage
 from prioritizer.learning.cohorts.read import read_cohort
 from prioritizer.learning.cohorts.splits import read_splits

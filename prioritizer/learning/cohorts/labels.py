@@ -11,7 +11,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from prioritizer.dicom.read.attributes import age_in_years, instance_of_file
+from prioritizer.dicom.read.ages import age_in_years
+from prioritizer.dicom.read.attributes import instance_of_file
 from prioritizer.errors import ConfigError, Unprocessable
 from prioritizer.learning.cohorts.labelled_image import Fault, LabelledImage
 from prioritizer.scope.header_rules import LATERAL_CODES, LATERAL_VIEWS

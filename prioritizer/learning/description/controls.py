@@ -13,7 +13,7 @@ from prioritizer.learning.cohorts.labelled_image import LabelledImage
 from prioritizer.learning.description import shortcuts
 from prioritizer.learning.description.file_facts import FILE_NAMES, INTENSITY_NAMES
 from prioritizer.learning.description.shortcuts import Statistics
-from prioritizer.statistics.measures import Figure
+from prioritizer.statistics.intervals import Figure
 
 Float64 = NDArray[np.float64]
 SUSPICIOUS = 0.60

@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from prioritizer.learning.cohorts.labelled_image import LabelledImage
 from prioritizer.learning.description.file_facts import FILE_NAMES, INTENSITY_NAMES, FileFacts, read_facts
-from prioritizer.statistics.measures import Figure
+from prioritizer.statistics.intervals import Figure
 
 Float64 = NDArray[np.float64]
 FOLDS = 5

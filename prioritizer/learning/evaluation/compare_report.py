@@ -10,7 +10,7 @@ import numpy as np
 
 from prioritizer import __version__
 from prioritizer.calibration.local_fit import LEAST_CLASS, MODERATE
-from prioritizer.calibration.maps import as_document, reliability
+from prioritizer.calibration.maps import as_document
 from prioritizer.learning.evaluation import gallery
 from prioritizer.learning.evaluation.compare import Bout, Comparison
 from prioritizer.learning.evaluation.report import COST_SAID, cost_rows, plain
@@ -18,8 +18,10 @@ from prioritizer.learning.evaluation.robustness import ELSEWHERE, NO_LUNGS, UNCH
 from prioritizer.reports import plots
 from prioritizer.reports.page import Plot, Report, Section, Table, shown
 from prioritizer.statistics import curves
+from prioritizer.statistics.calibration_error import reliability
 from prioritizer.statistics.delong import Difference
-from prioritizer.statistics.measures import NAMES, Cases, smooth_reliability
+from prioritizer.statistics.intervals import Cases
+from prioritizer.statistics.measures import NAMES, smooth_reliability
 from prioritizer.statistics.paired import most_disputed
 
 DISPUTED = 8

@@ -24,7 +24,8 @@ from prioritizer.learning.evaluation.subjects import Float64, open_subject
 from prioritizer.learning.evaluation.trials import Asked, Trial, parted_by_age, trials_of
 from prioritizer.statistics import at_threshold, delong
 from prioritizer.statistics.at_threshold import Counts
-from prioritizer.statistics.measures import Cases, Figure, drawn_values, figures_of, resamples, share_figures, values
+from prioritizer.statistics.intervals import Cases, Figure, resamples
+from prioritizer.statistics.measures import drawn_values, figures_of, share_figures, values
 from prioritizer.statistics.subgroups import Subgroup, subgroups
 
 Say = Callable[[str], None]

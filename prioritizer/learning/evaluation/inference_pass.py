@@ -16,7 +16,7 @@ from prioritizer.learning.cohorts.pictures import load_readable
 from prioritizer.learning.evaluation.lungs import lung_fields, share_inside
 from prioritizer.learning.evaluation.pointing import lungs_of, mask_of, peak_lies_in
 from prioritizer.learning.evaluation.subjects import Float32, Float64, Scores, Subject
-from prioritizer.statistics.measures import Cases
+from prioritizer.statistics.intervals import Cases
 
 BATCH = 16
 NONE = float("nan")

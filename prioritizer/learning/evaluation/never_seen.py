@@ -16,11 +16,12 @@ from prioritizer.calibration.operating_point import Wish, operating_point
 from prioritizer.errors import CohortUnfit, ConfigError
 from prioritizer.inference.engine import Engine
 from prioritizer.learning.bundling import graph
-from prioritizer.learning.bundling.export import TARGET_SENSITIVITY, Answers, answers, draft_bundle, load_run
+from prioritizer.learning.bundling.answers import Answers, answers, load_run
+from prioritizer.learning.bundling.export import TARGET_SENSITIVITY, draft_bundle
 from prioritizer.learning.bundling.first_maps import first_maps
 from prioritizer.learning.cohorts.read import read_cohort
 from prioritizer.learning.cohorts.splits import LEFT_OUT, read_splits
-from prioritizer.statistics.measures import Figure
+from prioritizer.statistics.intervals import Figure
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -18,7 +18,8 @@ from prioritizer.learning.evaluation.evaluate import Evaluation, Judgement
 from prioritizer.learning.training.journal import curves_of
 from prioritizer.reports import plots
 from prioritizer.reports.page import Plot, Report, Section, Table, Verdict
-from prioritizer.statistics.measures import NAMES, Figure
+from prioritizer.statistics.intervals import Figure
+from prioritizer.statistics.measures import NAMES
 
 
 def report_of(found: Evaluation) -> Report:

@@ -26,7 +26,7 @@ from prioritizer.learning.evaluation.subjects import Float32, Float64, Subject
 from prioritizer.learning.training.augment import disturbed
 from prioritizer.learning.training.surrounds import in_surrounds, lung_boxes, of_the_other_class
 from prioritizer.statistics import delong
-from prioritizer.statistics.measures import Figure
+from prioritizer.statistics.intervals import Figure
 
 MOST = 200
 """Films on which the copies are scored: six more runs of the network each, and 200 carry an area to within 0.03."""

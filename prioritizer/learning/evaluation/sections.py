@@ -8,14 +8,15 @@ from typing import Any
 import numpy as np
 
 from prioritizer.calibration.local_fit import MODERATE
-from prioritizer.calibration.maps import reliability
 from prioritizer.learning.evaluation import control_sections
 from prioritizer.learning.evaluation.evaluate import Evaluation, Judgement
 from prioritizer.reports import assessment, plots
 from prioritizer.reports.page import Plot, Section, Table, shown
 from prioritizer.statistics import at_threshold, curves
 from prioritizer.statistics.at_threshold import Counts, counts
-from prioritizer.statistics.measures import Cases, Figure, interval, smooth_reliability
+from prioritizer.statistics.calibration_error import reliability
+from prioritizer.statistics.intervals import Cases, Figure, interval
+from prioritizer.statistics.measures import smooth_reliability
 
 PREVALENCES = (0.02, 0.1, 0.3)
 """Shares of pneumonia for which a mark is explained, beside that of the site: a general clinic, a winter, a ward."""

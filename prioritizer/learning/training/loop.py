@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from timm.utils.model_ema import ModelEmaV3
 from torch import Tensor, nn
@@ -18,15 +15,12 @@ from torch.nn import functional
 from prioritizer.learning.training import augment, imagenet, network
 from prioritizer.learning.training.journal import BEST, LAST, Epoch, Journal
 from prioritizer.learning.training.lung_loss import outside_lungs, some_without_lungs
+from prioritizer.learning.training.material import SMOKE_STEPS, Material, Say, Tick, step_seed
 from prioritizer.learning.training.processes import Place
-from prioritizer.learning.training.recipes import Phase, Recipe
-from prioritizer.learning.training.selection import Watched, normalised
+from prioritizer.learning.training.recipes import Phase, Recipe, continuing
+from prioritizer.learning.training.selection import normalised
 from prioritizer.learning.training.stopping import asked_to_stop
 
-Say = Callable[[str], None]
-Tick = Callable[[int, int, str], None]
-SMOKE_STEPS = 2
-"""Steps an epoch of a smoke run."""
 UNLINKED_FROM = 0.5
 """Share of the epochs after which the costly unlinked figure is taken, and an epoch may be kept for it."""
 PLATEAU_EPOCHS = 2
@@ -36,34 +30,6 @@ STANDING = ("epoch", "step", "updates", "total", "seen", "best", "best_epoch", "
 """Where a run stands, as it is written into a checkpoint."""
 ORDER = 0xFFFF
 """Stands for the order of an epoch where a step's seed has the rank of its process."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Material:
-    """What is learned from: pictures (N, 1, S, S), labels (N,), the chance of each picture to be drawn, and the watched split."""
-
-    pictures: Tensor
-    labels: Tensor
-    boxes: Tensor | None
-    """Of the lungs (N, 4), where a change of the pictures needs them."""
-    chances: Tensor | None
-    watched: Watched
-    masks: Tensor | None = None
-    """Of the lungs: uint8 (N, 1, S, S), 255 inside; only where the recipe has a lung loss."""
-    masked: Tensor | None = None
-    """Which pictures have a mask: bool (N,)."""
-    targets: Tensor | None = None
-    """What is asked of each picture (N,), 0..1, where that is not its label alone."""
-
-    @property
-    def asked(self) -> Tensor:
-        """What is asked of each picture (N,)."""
-        return self.labels if self.targets is None else self.targets
-
-
-def step_seed(seed: int, epoch: int, step: int, rank: int) -> int:
-    """The seed of one step: every step is random by itself, so that a run resumed at any step goes the same way."""
-    return int(np.random.SeedSequence([seed, epoch, step, rank]).generate_state(1, np.uint64)[0] >> np.uint64(1))
 
 
 class Run:
@@ -131,7 +97,7 @@ class Run:
         self.trained = self.place.wrapped(network.Mapped(self.model) if self.recipe.lung_loss else self.model)
         self.schedule: Any = None
         if phase.schedule == "one-cycle":
-            spanned = phase.epochs + sum(later.epochs for later in _continuing(self.recipe.phases[index + 1 :]))
+            spanned = phase.epochs + sum(later.epochs for later in continuing(self.recipe.phases[index + 1 :]))
             self.schedule = torch.optim.lr_scheduler.OneCycleLR(self.optimiser, phase.learning_rate, total_steps=spanned * steps)
         elif phase.schedule == "plateau":
             self.schedule = torch.optim.lr_scheduler.ReduceLROnPlateau(self.optimiser, mode="max", patience=PLATEAU_EPOCHS)
@@ -327,11 +293,3 @@ class Run:
         if over:
             self.say(f"stopped early: no better epoch since {self.best_epoch}")
         return over
-
-
-def _continuing(later: Sequence[Phase]) -> Iterator[Phase]:
-    """The phases that go on with the rate of the one before them."""
-    for phase in later:
-        if phase.schedule != "continue":
-            return
-        yield phase

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any, Literal, Self, TypeVar, get_args
@@ -283,3 +283,11 @@ def _table_at(form: type[Table], where: tuple[int | str, ...]) -> type[Table]:
             candidates = (annotation, *get_args(annotation))
             form = next(one for one in candidates if isinstance(one, type) and issubclass(one, Table))
     return form
+
+
+def continuing(later: Sequence[Phase]) -> Iterator[Phase]:
+    """The phases that go on with the rate of the one before them."""
+    for phase in later:
+        if phase.schedule != "continue":
+            return
+        yield phase

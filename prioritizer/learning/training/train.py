@@ -2,44 +2,37 @@
 
 from __future__ import annotations
 
-import platform
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import timm
 import torch
 
-from prioritizer import __version__
 from prioritizer.errors import ConfigError
-from prioritizer.inference.bundle import sha256_of
 from prioritizer.learning.cohorts import dataset, duplicates, lung_masks, sources
 from prioritizer.learning.cohorts.labelled_image import Role
 from prioritizer.learning.cohorts.read import Cohort, LabelledImage, read_cohort
-from prioritizer.learning.description import shortcuts
-from prioritizer.learning.description.file_facts import FILE_NAMES, read_facts
-from prioritizer.learning.training import imagenet, surrounds, teachers
+from prioritizer.learning.cohorts.splits import Splits
+from prioritizer.learning.description.file_facts import read_facts
+from prioritizer.learning.training import surrounds, teachers
 from prioritizer.learning.training.journal import Journal
-from prioritizer.learning.training.loop import SMOKE_STEPS, Material, Run, Say, Tick
+from prioritizer.learning.training.loop import Run
 from prioritizer.learning.training.lung_loss import read_masks
-from prioritizer.learning.training.processes import Place, take_place
+from prioritizer.learning.training.material import SMOKE_STEPS, Material, Say, Tick
+from prioritizer.learning.training.processes import take_place
 from prioritizer.learning.training.recipes import Recipe
+from prioritizer.learning.training.run_facts import facts, mask_facts, source_facts
+from prioritizer.learning.training.sampling import chances, propensity_of
 from prioritizer.learning.training.selection import Watched
 
-Splits = dict[str, tuple[LabelledImage, ...]]
 SHARES: Mapping[Role, Mapping[str, float]] = {
     "both": {"train": 0.72, "select": 0.08, "calib": 0.10, "val_report": 0.10},
     "judge": {"select": 0.10, "calib": 0.40, "val_report": 0.50},
 }
 """By role: `select` chooses the epoch, `calib` fits calibration and thresholds, `val_report` is looked at once, at the end."""
-MOST_OFTEN = 10.0
-"""How much oftener than the average a picture may be drawn by the sampler `unlinked`."""
-MAKING = (*FILE_NAMES, "log sharpness", "share white", "share black", "standard deviation", "border mean")
-"""Statistics of how a file was made. Brightness of the centre and the middle percentiles are left out: an opacity is bright too."""
 
 
 def train(
@@ -189,58 +182,6 @@ def _check_classes(cohort: Cohort, splits: Splits) -> None:
         raise ConfigError(tuple(faults))
 
 
-def facts(
-    recipe: Recipe,
-    cohort: Cohort,
-    splits: Splits,
-    place: Place,
-    weights: Path | None,
-    without: Sequence[str] = (),
-    teacher: Sequence[Path] = (),
-    *,
-    smoke: bool = False,
-) -> dict[str, Any]:
-    """What is needed to repeat a run and to judge it, written before the first step."""
-    return {
-        "prioritizer": __version__,
-        "torch": torch.__version__,
-        "timm": timm.__version__,
-        "python": platform.python_version(),
-        "machine": platform.processor() or platform.machine(),
-        "device": str(place.device),
-        "processes": place.world,
-        "initial_weights": initial_facts(recipe, weights),
-        "preprocessing": recipe.preprocessing.id,
-        "data_sha256": dataset.fingerprint(image for images in splits.values() for image in images),
-        "images": {name: len(images) for name, images in splits.items()},
-        "patients": {name: len({image.patient for image in images}) for name, images in splits.items()},
-        "pneumonia": {name: sum(image.label for image in images) for name, images in splits.items()},
-        "split_seed": recipe.seed if cohort.split_seed is None else cohort.split_seed,
-        "sources": source_facts(cohort),
-        "without": sorted(set(without)),
-        "masks": mask_facts(recipe, splits),
-        **({"teacher": teachers.facts(teacher)} if teacher else {}),
-        "smoke": smoke,
-    }
-
-
-def source_facts(cohort: Cohort) -> list[dict[str, Any]]:
-    """The sources of a sources file, as run and card hold them."""
-    return [asdict(source) for source in cohort.sources]
-
-
-def mask_facts(recipe: Recipe, splits: Splits) -> dict[str, Any] | None:
-    """The lung masks that a run learns from; None where its recipe has no lung loss."""
-    return lung_masks.facts(splits["train"]) if recipe.needs_masks else None
-
-
-def initial_facts(recipe: Recipe, weights: Path | None) -> dict[str, Any] | None:
-    """Where the first weights come from; None for random ones. A file given with --weights goes before those of the recipe."""
-    if weights is not None:
-        return {"file": weights.name, "sha256": sha256_of(weights)}
-    return imagenet.facts(recipe.architecture) if recipe.initial == "imagenet" else None
-
-
 def gather(splits: Splits, recipe: Recipe, *, smoke: bool, tick: Tick, teacher: Sequence[Path] = ()) -> Material:
     """The pictures of `train` and `select`, read through the serving pixel path, and what the file statistics say of them."""
     chosen = _first_of_each(splits["train"], SMOKE_STEPS * recipe.batch_size) if smoke else splits["train"]
@@ -249,7 +190,7 @@ def gather(splits: Splits, recipe: Recipe, *, smoke: bool, tick: Tick, teacher: 
     watched, watched_labels = _loaded(splits["select"], recipe, tick, len(chosen), total)
     linked = recipe.sampler == "unlinked" or recipe.select == "unlinked"
     every = [*chosen, *splits["select"]]
-    propensity = _propensity(every, recipe.seed) if linked else np.full(len(every), 0.5)
+    propensity = propensity_of(every, recipe.seed) if linked else np.full(len(every), 0.5)
     truth = watched_labels.double().numpy()
     of_lungs = read_masks(chosen, recipe.picture.size) if recipe.needs_masks else (None, None)
     return Material(
@@ -268,49 +209,6 @@ def gather(splits: Splits, recipe: Recipe, *, smoke: bool, tick: Tick, teacher: 
             elsewhere=surrounds.with_surrounds_of_the_other_class(watched, truth) if recipe.select == "unlinked" else None,
         ),
     )
-
-
-def chances(labels: np.ndarray, propensity: np.ndarray, recipe: Recipe, images: Sequence[LabelledImage] = ()) -> torch.Tensor | None:
-    """The chance of each picture (N,) for the recipe's sampler; None for a plain shuffle. `images` (N,) are for `sites` and `kinds`."""
-    if recipe.sampler == "shuffle":
-        return None
-    positive = labels == 1
-    if recipe.sampler == "balanced":
-        weights = np.where(positive, 1 / positive.mean(), 1 / (1 - positive.mean()))
-    elif recipe.sampler in ("sites", "kinds"):
-        weights = _site_weights(positive, [image.site for image in images])
-        if recipe.sampler == "kinds":
-            weights = _kinds_alike(weights, [(image.site, image.label, image.subtype) for image in images])
-    else:
-        weights = np.where(positive, positive.mean() / propensity, (1 - positive.mean()) / (1 - propensity))
-        weights = np.minimum(weights / weights.mean(), MOST_OFTEN)
-    return torch.from_numpy(weights / weights.sum())
-
-
-def _site_weights(positive: np.ndarray, sites: Sequence[str]) -> np.ndarray:
-    """One over the number of pictures of the same site and class (N,). Raises ConfigError for a site with one class."""
-    cells = list(zip(sites, positive.tolist(), strict=True))
-    counts = Counter(cells)
-    alone = sorted({site for site, _ in counts if len({label for at, label in counts if at == site}) < 2})
-    if alone:
-        raise ConfigError((f'sampler = "sites": the training images of site {", ".join(alone)} are of one class only',))
-    return np.array([1 / counts[cell] for cell in cells])
-
-
-def _kinds_alike(weights: np.ndarray, kinds: Sequence[tuple[str, int, str]]) -> np.ndarray:
-    """The weights (N,), shared out so that every kind (site, class, subtype) of a class of a site has the same sum."""
-    sums: dict[tuple[str, int, str], float] = {}
-    for kind, weight in zip(kinds, weights, strict=True):
-        sums[kind] = sums.get(kind, 0.0) + weight
-    of_class = Counter((site, label) for site, label, _ in sums)
-    return np.array([weight / sums[kind] / of_class[kind[:2]] for kind, weight in zip(kinds, weights, strict=True)])
-
-
-def _propensity(images: Sequence[LabelledImage], seed: int) -> np.ndarray:
-    """P(pneumonia | how the file was made) of each image, from a logistic regression that did not see its patient."""
-    labels = np.array([image.label for image in images])
-    made = shortcuts.file_statistics(images).only(MAKING)
-    return shortcuts.propensity(made.values, labels, [image.patient for image in images], seed, trees=False)
 
 
 def _first_of_each(images: Sequence[LabelledImage], count: int) -> tuple[LabelledImage, ...]:

@@ -16,7 +16,7 @@ from prioritizer.db.decisions import activation as decisions_activation
 from prioritizer.db.decisions import calibrations, settings_overrides
 from prioritizer.db.decisions.activation import Activated, Decision
 from prioritizer.db.in_force.settings import holding
-from prioritizer.web.api.worklist import problems
+from prioritizer.web.api.documents import problems
 from prioritizer.web.http.context import Desk, Here, Seeing
 from prioritizer.web.pages.calibrations import Beside, Physicist, applying, beside
 

@@ -6,233 +6,54 @@ Errors are application/problem+json (RFC 9457). What AI made of a study is shown
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Annotated, Any
 from urllib.parse import quote
 
 from fastapi import APIRouter, File, Form, Query, Request, Response, UploadFile
 from fastapi.responses import JSONResponse
-from pydantic import BaseModel, Field
 
 from prioritizer.access import Person
 from prioritizer.db.accounts import audit_notes
 from prioritizer.db.order.cursor import place_of
-from prioritizer.db.worklist import changes, feedback, reading
+from prioritizer.db.worklist import changes, feedback, reading, study
 from prioritizer.db.worklist import rows as worklist_rows
-from prioritizer.db.worklist.rows import InstanceRow, Row
+from prioritizer.db.worklist.rows import Row
+from prioritizer.db.worklist.study import InstanceRow
 from prioritizer.errors import NotAllowed, NotFound
 from prioritizer.ranking.deadlines import Stage
-from prioritizer.study import Finding
+from prioritizer.web.api.documents import (
+    AddressOfProgram,
+    Delivery,
+    Happened,
+    Image,
+    Images,
+    Listing,
+    News,
+    OfList,
+    Opinion,
+    Said,
+    Since,
+    Study,
+    Told,
+    TriedFile,
+    Whole,
+    Word,
+    problems,
+)
 from prioritizer.web.http.context import Desk, Here, Listening, Seeing
 from prioritizer.web.pages.actions import Reading, do_step
 from prioritizer.web.pages.board import may_see_board
-from prioritizer.web.pages.study import Far, ai_of, far_of, why_hidden
 from prioritizer.web.pages.upload import MayTry, try_one
-from prioritizer.web.pages.worklist import list_of, manner_of, news_of, wanted_of
+from prioritizer.web.pages.worklist import news_of
 from prioritizer.web.view import history
-from prioritizer.web.view.list_query import Address, Asked, text_of
+from prioritizer.web.view.list_query import Asked, text_of
+from prioritizer.web.view.list_view import list_of, manner_of, wanted_of
+from prioritizer.web.view.study_view import Far, ai_of, far_of, why_hidden
 from prioritizer.web.view.wording import due_of, place_words
-
-MOST_ROWS = 1000
-Since = Annotated[str, Query(max_length=9000)]
-OfList = Annotated[str, Query(max_length=2000)]
-"""The query of a list's address."""
-Images = Annotated[int | None, Query(ge=0, lt=2**31)]
-
-
-class Problem(BaseModel):
-    """RFC 9457."""
-
-    type: str
-    title: str
-    status: int
-    detail: str
-    code: str = ""
-
-
-def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """The errors that an operation answers with."""
-    of_problem = {"content": {"application/problem+json": {"schema": Problem.model_json_schema()}}}
-    return {status: {"description": "problem", **of_problem} for status in (400, 401, 403, 413, 422, 503, *statuses)}
-
 
 routes = APIRouter(prefix="/api", responses=problems())
 """Every operation needs a session or a bearer token with the right that it names."""
-
-
-class Study(BaseModel):
-    """A study as the list shows it. Moments are ISO 8601 in UTC."""
-
-    study_uid: str
-    patient_id: str
-    patient_name: str
-    patient_birth_date: str
-    patient_sex: str
-    age_years: float | None
-    accession_number: str
-    study_description: str
-    modality: str
-    calling_ae: str
-    first_received_at: datetime
-    instances: int
-    entries: int
-    """How often something to look at came; the step `read` takes it as `seen`."""
-    stat: bool
-    pinned_by: str | None
-    ai_state: str
-    ai_reason: str
-    raised: bool
-    """False too where marks are not shown: in stage shadow."""
-    due_at: datetime
-    overdue_at: datetime | None
-    place_reason: str
-    reading_state: str
-    reader: str | None
-    reader_since: datetime | None
-    reader_until: datetime | None
-    read_at: datetime | None
-    identity: str
-    """What must be confirmed about whose study it is, a line each; empty where nothing must, and where names are masked."""
-
-
-class Listing(BaseModel):
-    """One page of a list."""
-
-    studies: list[Study]
-    next: str
-    """The address of the next page; empty on the last one."""
-    mark: str
-    """Ask `/api/changes` with it for what changed since."""
-    as_of: datetime
-
-
-class Image(BaseModel):
-    """One object of a study."""
-
-    sop_instance_uid: str
-    modality: str
-    view: str
-    state: str
-    reason: str
-    reason_text: str
-    received_at: datetime
-    scored_at: datetime | None
-    bundle_digest: str | None
-    calibration_id: str | None
-    engine: str | None
-    precision: str | None
-    warnings: list[str]
-    out_of_distribution: float | None
-    """How far it lies from the training data, as a share of the limit in force: above 1 is beyond. Null where that is not known."""
-    own_limit: bool
-    """That limit is the site's own, of the calibration in force; else it is the bundle's."""
-
-
-class Happened(BaseModel):
-    """A line of a study's history."""
-
-    at: datetime
-    kind: str
-    actor: str
-    who: str
-    """The actor, with the token that a program did it with."""
-    said: str
-    sop_instance_uid: str | None
-
-
-class Delivery(BaseModel):
-    """A result on its way to a destination."""
-
-    result_uid: str
-    destination: str
-    state: str
-    attempts: int
-    reason_text: str
-    created_at: datetime
-    sent_at: datetime | None
-    not_before: datetime | None
-
-
-class Said(BaseModel):
-    """A reader's word. `seen`: AI's result had been shown to them; `ranked`: the list had told whether the study was raised."""
-
-    id: int
-    reader: str
-    at: datetime
-    finding: Finding
-    note: str
-    seen: bool
-    ranked: bool
-    withdrawn_at: datetime | None
-
-
-class Opinion(BaseModel):
-    """What AI made of a study, as far as it may be shown to who asks."""
-
-    state: str
-    hidden: str
-    """Why the probability is not here; empty where it is."""
-    probability: float | None
-    t_high: float | None
-    """Studies are raised from this probability."""
-    seen_at: datetime | None
-    deciding_instance: str | None
-
-
-class Whole(BaseModel):
-    """A study with everything that happened to it."""
-
-    study: Study
-    ai: Opinion
-    images: list[Image]
-    events: list[Happened]
-    deliveries: list[Delivery]
-    words: list[Said]
-    """Those of others only after one's own, or for who may calibrate."""
-
-
-class Word(BaseModel):
-    """What a reader says of a study: the finding, not agreement with AI."""
-
-    finding: Finding
-    note: str = Field(default="", max_length=feedback.LONGEST_NOTE, pattern=r"^[^\x00]*$")
-    blind: bool = False
-    """The study was opened from a list without AI and in order of arrival."""
-
-
-class Told(BaseModel):
-    """One change."""
-
-    study_uid: str
-    said: str
-    at: datetime
-
-
-class News(BaseModel):
-    """What changed in a list since a mark, one's own steps left out."""
-
-    mark: str
-    new: int
-    moved_up: int
-    moved_down: int
-    taken: int
-    freed: int
-    read: int
-    expired: int
-    scored: int
-    grown: int
-    """More images came to studies that had stood there."""
-    stat: int
-    overdue: int
-    reordered: bool
-    more: bool
-    told: list[Told]
-
-
-class AddressOfProgram(Address):
-    """The parameters of the list, and how many studies a page holds."""
-
-    limit: int = Field(default=200, ge=1, le=MOST_ROWS)
 
 
 def study_of(desk: Desk, row: Row, asked: Asked | None = None) -> Study:
@@ -302,10 +123,10 @@ def show_study(desk: Here, person: Seeing, study_uid: str) -> Whole:
 def whole(desk: Desk, person: Person, study_uid: str) -> Whole:
     """Everything of a study that may be shown to this person."""
     row = worklist_rows.study(desk.engine, study_uid)
-    instances = worklist_rows.study_instances(desk.engine, study_uid)
+    instances = study.study_instances(desk.engine, study_uid)
     said = feedback.said_of(desk.engine, study_uid)
     ai = ai_of(desk, person, row, instances, said)
-    happened = history.told_to(person, row, manner_of(desk), said, worklist_rows.why(desk.engine, study_uid))
+    happened = history.told_to(person, row, manner_of(desk), said, study.why(desk.engine, study_uid))
     hears = history.may_hear_others(person, row, said)
     far = far_of(desk, instances)
     images = [image_of(one, far.get(one.sop_instance_uid, Far(share=None))) for one in instances]
@@ -371,18 +192,6 @@ def show_board(desk: Here, person: Seeing, period: str = "latest") -> dict[str, 
     may_see_board(desk, person)
     computed_at, found = desk.page.board(period)
     return {"computed_at": computed_at, **found}
-
-
-class TriedFile(BaseModel):
-    """What AI makes of a file that is no study. Without a probability, `reason` says why."""
-
-    reason: str
-    warnings: list[str]
-    probability: float | None
-    t_high: float
-    """Studies are raised from this probability."""
-    bundle: str
-    calibration: str
 
 
 @routes.post("/try", responses=problems(409))

@@ -21,15 +21,16 @@ from jinja2 import Environment, FileSystemLoader, select_autoescape
 from prioritizer import __version__
 from prioritizer.access import May, Person
 from prioritizer.calibration.threshold import ThresholdWish
+from prioritizer.config.quiet import Quiet
 from prioritizer.config.settings import Settings
 from prioritizer.db.order.order import Wanted
-from prioritizer.db.processing.receive import Quiet
 from prioritizer.db.schema.events import THROUGH
 from prioritizer.db.worklist import preferences
 from prioritizer.db.worklist import rows as worklist_rows
-from prioritizer.db.worklist.rows import Counts
+from prioritizer.db.worklist.counts import Counts
+from prioritizer.file_result import Tried
+from prioritizer.imaging.display import Shown
 from prioritizer.ranking.deadlines import Policy, Stage
-from prioritizer.study import Shown, Tried
 from prioritizer.web.http.auth import Doorkeeper, SignInLimits
 from prioritizer.web.live.change_feed import Pulse
 from prioritizer.web.live.counts import DAYS, Tallies

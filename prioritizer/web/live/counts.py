@@ -9,8 +9,9 @@ from datetime import datetime, timedelta
 
 import sqlalchemy as sa
 
+from prioritizer.db.worklist import counts as worklist_counts
 from prioritizer.db.worklist import feedback, rows
-from prioritizer.db.worklist.rows import Counts
+from prioritizer.db.worklist.counts import Counts
 from prioritizer.ranking.deadlines import Policy
 
 DAYS = 90
@@ -86,7 +87,7 @@ class Tallies:
         now, policy = self._now(), self._policy()
         found = Tally(
             at=now,
-            counts=rows.counts(self._engine, now, self._neutral()),
+            counts=worklist_counts.counts(self._engine, now, self._neutral()),
             senders=rows.senders(self._engine),
             share=rows.share_raised(self._engine, policy.last_n),
             suspended=rows.raising_is_suspended(self._engine, policy),

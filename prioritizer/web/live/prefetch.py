@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
 from prioritizer.errors import PrioritizerError
-from prioritizer.study import Shown
+from prioritizer.imaging.display import Shown
 
 MOST_BYTES = 96 << 20
 MOST_READERS = 500

@@ -16,12 +16,13 @@ from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from prioritizer.access import May, Person
 from prioritizer.db.worklist import feedback, preferences, reading, rows
 from prioritizer.errors import NotAllowed
-from prioritizer.study import Finding, ReadingState, study_instance_uid
+from prioritizer.states import ReadingState
+from prioritizer.study import Finding, study_instance_uid
 from prioritizer.web.http.context import Desk, Here, Seeing, Text, needs
 from prioritizer.web.pages.own_account import InPerson
-from prioritizer.web.pages.worklist import COLUMNS, list_of, manner_of, study_address, wanted_of
 from prioritizer.web.view import wording
 from prioritizer.web.view.list_query import Asked, without_place
+from prioritizer.web.view.list_view import COLUMNS, list_of, manner_of, study_address, wanted_of
 
 routes = APIRouter()
 Reading = Annotated[Person, needs(May.READ)]

@@ -20,7 +20,7 @@ from prioritizer.db.decisions.what_if import places_by
 from prioritizer.db.in_force.calibration import InForce
 from prioritizer.errors import CalibrationChanged, ModelError, NotAllowed, NotFound
 from prioritizer.ranking import moves
-from prioritizer.study import CalibrationState
+from prioritizer.states import CalibrationState
 from prioritizer.web.http.context import Desk, Here, Seeing, Text, needs
 
 MOST_MOVED = 20

@@ -12,7 +12,7 @@ from fastapi import APIRouter, FastAPI, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import RedirectResponse, Response
 
-from prioritizer.config.settings import Web
+from prioritizer.config.web_sections import Web
 from prioritizer.db.accounts import sessions
 from prioritizer.errors import ConfigError, Forbidden, NotFound, Transient
 from prioritizer.web.http.auth import address_of

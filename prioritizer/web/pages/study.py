@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Annotated
 
 from fastapi import APIRouter, Form, Query
@@ -12,114 +11,34 @@ from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from prioritizer import patient_identity
 from prioritizer.access import May, Person
 from prioritizer.db.activity import queues
-from prioritizer.db.decisions import calibrations
 from prioritizer.db.instances import differing_copies
 from prioritizer.db.instances.differing_copies import Newer
 from prioritizer.db.instances.side_by_side import side_by_side
 from prioritizer.db.processing import deliver
 from prioritizer.db.schema.events import Kind
-from prioritizer.db.worklist import feedback, reading
+from prioritizer.db.worklist import feedback, reading, study
 from prioritizer.db.worklist import rows as worklist_rows
-from prioritizer.db.worklist.feedback import Word
-from prioritizer.db.worklist.rows import InstanceRow, Row
+from prioritizer.db.worklist.rows import Row
+from prioritizer.db.worklist.study import InstanceRow
 from prioritizer.errors import Forbidden, NotAllowed, NotFound, Transient
-from prioritizer.monitoring import turnaround
+from prioritizer.monitoring import agreement
 from prioritizer.ranking.deadlines import Stage
-from prioritizer.scope.header_rules import OUT_OF_DISTRIBUTION
+from prioritizer.scope.guard_rules import OUT_OF_DISTRIBUTION
 from prioritizer.scope.verdict import PopulationRule
-from prioritizer.study import AIState, Finding, InstanceState, ReadingState
+from prioritizer.states import ReadingState
+from prioritizer.study import AIState, Finding
 from prioritizer.web.http.context import Desk, Here, Listening, Pictures, Seeing, Text
 from prioritizer.web.pages.actions import Operating, Reading
-from prioritizer.web.pages.worklist import list_of, manner_of, study_address, viewers_of
 from prioritizer.web.view import history, wording
 from prioritizer.web.view.list_query import Asked
+from prioritizer.web.view.list_view import list_of, manner_of, study_address, viewers_of
+from prioritizer.web.view.study_view import ai_of, far_of, told_already, why_hidden
 
 routes = APIRouter(prefix="/study/{study_uid}")
 PNG = "image/png"
 JUST = timedelta(minutes=5)
 MOST_PREPARED = 4
 """Films of a study that are made ready before it is opened."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AI:
-    """What the panel says of AI, as far as this reader may see it now."""
-
-    state: str
-    """scored, not scored, waiting, failed: in words, with the reason."""
-    hidden: str = ""
-    """Why the result is not shown, with what would show it; empty where it is."""
-    probability: float | None = None
-    t_high: float | None = None
-    finding: str = ""
-    """What the probability is of."""
-    assumed_ages: str = ""
-    """Whose map was asked for want of an age; empty where the age is known, or one map is for everybody."""
-    seen: datetime | None = None
-    deciding: InstanceRow | None = None
-    images: int = 1
-    """That were scored."""
-
-
-def ai_of(desk: Desk, person: Person, row: Row, instances: list[InstanceRow], said: list[Word]) -> AI:
-    """The panel. The reveal is decided here and again where the heat map is asked for, never in the browser."""
-    manner = manner_of(desk)
-    seen = feedback.seen_at(desk.engine, row.study_uid, person.eyes)
-    if row.ai_state != AIState.SCORED:
-        return AI(state=wording.ai_words(row, manner), seen=seen)
-    state = wording.ai_words(row, manner) if seen else "scored"
-    hidden = why_hidden(desk, person, said) or ("" if seen else "not asked for yet")
-    if hidden:
-        return AI(state=state, hidden=hidden, seen=seen)
-    scored = [one for one in instances if one.state == InstanceState.SCORED and one.probability is not None]
-    deciding = max(scored, key=lambda one: (one.probability or 0.0, one.logit or 0.0), default=None)
-    applies = calibrations.applying(desk.engine, desk.page.policy())
-    t_high, _ = applies.policy.thresholds(row.age_years)
-    whole = applies.calibration
-    return AI(
-        state=state,
-        probability=row.risk,
-        t_high=t_high,
-        finding=whole.for_age(row.age_years).finding if whole else "",
-        assumed_ages=str(whole.group_of(None)) if whole and whole.groups and row.age_years is None else "",
-        seen=seen,
-        deciding=deciding,
-        images=len(scored),
-    )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Far:
-    """How far an image lies from the training data, as a share of the limit in force."""
-
-    share: float | None
-    """Above 1 it is beyond; None where it is not known: nothing measured it, another bundle did, or AI is off."""
-    own_limit: bool = False
-    """The limit is this site's own, of the calibration in force; else the bundle's."""
-
-
-def far_of(desk: Desk, instances: list[InstanceRow]) -> dict[str, Far]:
-    """Of every image that was scored, or left unscored for it."""
-    rules = calibrations.applying(desk.engine, desk.page.policy())
-    digest = rules.policy.bundle_digest
-    found = {}
-    for one in instances:
-        if one.state == InstanceState.SCORED or one.reason == OUT_OF_DISTRIBUTION:
-            known = one.out_of_distribution is not None and one.measured_by == digest
-            share = (one.out_of_distribution or 0.0) / rules.limit if known else None
-            found[one.sop_instance_uid] = Far(share=share, own_limit=known and rules.local_limit is not None)
-    return found
-
-
-def why_hidden(desk: Desk, person: Person, said: list[Word]) -> str:
-    """What stands in the way of showing AI's result to this reader; empty where nothing does."""
-    if desk.page.settings().site.stage is Stage.SHADOW:
-        return "stage shadow: AI is being measured and shows nothing"
-    if desk.page.settings().reading.reveal == "after-read" and not any(
-        word.reader == person.name and word.withdrawn_at is None for word in said
-    ):
-        return "shown here after you have said what you found"
-    return ""
 
 
 @routes.get("", response_class=HTMLResponse)
@@ -137,8 +56,8 @@ def show_study(desk: Here, person: Seeing, study_uid: str, list: str = "", read:
     if with_study and row.ai_state == AIState.SCORED and not why_hidden(desk, person, said):
         feedback.revealed(desk.engine, study_uid, person.eyes[0], desk.now)
     desk.ahead.opened(person.name, study_uid, lambda: films_after(desk, person, asked, study_uid))
-    happened = worklist_rows.why(desk.engine, study_uid)
-    instances = worklist_rows.study_instances(desk.engine, study_uid)
+    happened = study.why(desk.engine, study_uid)
+    instances = study.study_instances(desk.engine, study_uid)
     mine = feedback.standing_of(desk.engine, study_uid, person.name)
     ai = ai_of(desk, person, row, instances, said)
     newer = differing_copies.newer_for(desk.engine, row.study_uid) if row.identity else Newer.NOTHING
@@ -175,7 +94,7 @@ def show_study(desk: Here, person: Seeing, study_uid: str, list: str = "", read:
         just_read=just_read(desk, person, read),
         may_read=person.may(May.READ),
         findings=FINDINGS,
-        asked_for=person.may(May.READ) and mine is None and turnaround.asked_for(study_uid, desk.page.settings().monitoring.ask_share),
+        asked_for=person.may(May.READ) and mine is None and agreement.asked_for(study_uid, desk.page.settings().monitoring.ask_share),
         told_already=told_already(desk, asked),
         may_operate=person.may(May.OPERATE),
         scale=desk.page.scale(),
@@ -194,14 +113,6 @@ def just_read(desk: Desk, person: Person, study_uid: str) -> wording.Line | None
     return wording.line(row, desk.now, manner_of(desk)) if row is not None and recent else None
 
 
-def told_already(desk: Desk, asked: Asked) -> str:
-    """What the list has told of AI's opinion before the study was opened; empty for one without AI, in order of arrival."""
-    if not asked.ranked or not desk.page.marks:
-        return ""
-    by = "place" if desk.page.settings().site.stage is Stage.ACTIVE else "mark"
-    return f"Its {by} on the list has told you already whether it was raised."
-
-
 def films_after(desk: Desk, person: Person, asked: Asked, study_uid: str) -> list[str]:
     """The films of the study after this one; none where its reader comes to no other, or while images wait for their score."""
     if person.token or not person.may(May.READ) or desk.counts().waiting:
@@ -209,7 +120,7 @@ def films_after(desk: Desk, person: Person, asked: Asked, study_uid: str) -> lis
     following = reading.upcoming(desk.engine, desk.now, asked.wanted(person.name), [study_uid])
     if following is None:
         return []
-    return [one.sop_instance_uid for one in worklist_rows.study_instances(desk.engine, following) if one.has_film][:MOST_PREPARED]
+    return [one.sop_instance_uid for one in study.study_instances(desk.engine, following) if one.has_film][:MOST_PREPARED]
 
 
 @routes.get("/now", response_class=HTMLResponse)
@@ -233,7 +144,7 @@ def lost_to(desk: Desk, person: Person, row: Row) -> str:
 
 def why_free(desk: Desk, person: Person, row: Row) -> str:
     """How the reader's claim ended: by somebody else, or by itself."""
-    ended = [one for one in worklist_rows.why(desk.engine, row.study_uid) if one.kind in (Kind.RELEASED, Kind.LEASE_ENDED)]
+    ended = [one for one in study.why(desk.engine, row.study_uid) if one.kind in (Kind.RELEASED, Kind.LEASE_ENDED)]
     if ended and ended[-1].kind == Kind.RELEASED and ended[-1].actor != person.name:
         return f"{ended[-1].who} released your claim, so others may take it"
     return "your claim has run out, so others may take it"
@@ -252,7 +163,7 @@ FINDINGS = (
 
 def instance_of(desk: Desk, study_uid: str, sop_instance_uid: str) -> InstanceRow:
     """An image, only through its own study."""
-    for one in worklist_rows.study_instances(desk.engine, study_uid):
+    for one in study.study_instances(desk.engine, study_uid):
         if one.sop_instance_uid == sop_instance_uid:
             return one
     raise NotFound("this study has no such image")
@@ -295,7 +206,7 @@ def show_heat(desk: Here, person: Seeing, study_uid: str, sop_instance_uid: str,
     said = feedback.said_of(desk.engine, study_uid)
     if why_hidden(desk, person, said) or feedback.seen_at(desk.engine, study_uid, person.eyes) is None:
         raise Forbidden("the AI result of this study has not been shown to you; ask for it on its page (h)")
-    saliency = worklist_rows.saliency_of(desk.engine, sop_instance_uid)
+    saliency = study.saliency_of(desk.engine, sop_instance_uid)
     return Response(pictures_of(desk).heat(saliency, rows, columns), media_type=PNG)
 
 

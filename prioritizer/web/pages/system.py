@@ -18,12 +18,12 @@ from prioritizer.db.accounts import audit_notes
 from prioritizer.db.activity import queues, senders
 from prioritizer.db.activity.queues import NOTHING, Queue
 from prioritizer.db.in_force.settings import holding
-from prioritizer.db.processing import deliver, score
+from prioritizer.db.processing import deliver, requeue
 from prioritizer.db.worklist import rows
 from prioritizer.errors import NotAllowed
 from prioritizer.web.http.context import Desk, Here, Proved, Seeing, Text, needs
-from prioritizer.web.pages.worklist import alarms_for
 from prioritizer.web.view.alarms import repairs
+from prioritizer.web.view.list_view import alarms_for
 
 routes = APIRouter(prefix="/system")
 Operator = Annotated[Person, needs(May.OPERATE)]
@@ -175,11 +175,11 @@ def what_came(desk: Desk, title: str, since: float) -> dict[str, Any]:
 def again(desk: Here, person: Operator, what: Again, study: Text = "") -> Response:
     """Score a study or one image again, or every image that failed, or send a study's result again, or every refused one."""
     if what is Again.SCORE_ALL:
-        found = score.requeue_failed(desk.engine, person.name, desk.page.policy(), desk.now)
+        found = requeue.requeue_failed(desk.engine, person.name, desk.page.policy(), desk.now)
         desk.forget()
         return page(desk, person, done=words_of(found))
     if what is Again.SCORE:
-        score.requeue(desk.engine, study, person.name, desk.page.policy(), desk.now)
+        requeue.requeue(desk.engine, study, person.name, desk.page.policy(), desk.now)
     elif what is Again.SEND_ALL:
         deliver.requeue_all(desk.engine, person.name, desk.now)
     else:
@@ -199,12 +199,12 @@ def give_up(desk: Here, person: Operator, study: Text, reason: Text = "") -> Res
 @routes.post("/discard")
 def discard(desk: Here, person: Operator, image: Text, reason: Text = "") -> Response:
     """An image that failed is given up; why is kept. Its study stays on the list."""
-    score.discard_failed(desk.engine, image, person.name, reason, desk.page.policy(), desk.now)
+    requeue.discard_failed(desk.engine, image, person.name, reason, desk.page.policy(), desk.now)
     desk.forget()
     return RedirectResponse("/system#failed", 303)
 
 
-def words_of(found: score.Requeued) -> str:
+def words_of(found: requeue.Requeued) -> str:
     """What scoring all again did."""
     images = "No image waits" if not found.again else "1 image waits" if found.again == 1 else f"{found.again} images wait"
     gone = f" Of {found.gone} the pixels were deleted after reading: send those again, or discard them." if found.gone else ""

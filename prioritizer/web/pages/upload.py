@@ -13,7 +13,7 @@ from fastapi.responses import HTMLResponse
 from prioritizer.access import May, Person
 from prioritizer.db.worklist import feedback
 from prioritizer.errors import NotAllowed, Transient, Unprocessable
-from prioritizer.study import Point, Tried
+from prioritizer.file_result import Point, Tried
 from prioritizer.web.http.context import Desk, Here, needs
 
 routes = APIRouter()

@@ -12,8 +12,9 @@ from dataclasses import replace
 from prioritizer.access import May, Person
 from prioritizer.db.schema.events import Kind
 from prioritizer.db.worklist.feedback import Word
-from prioritizer.db.worklist.rows import Event, Row
-from prioritizer.study import ReadingState
+from prioritizer.db.worklist.rows import Row
+from prioritizer.db.worklist.study import Event
+from prioritizer.states import ReadingState
 from prioritizer.web.view.wording import Manner
 
 OF_ITS_PLACE = (Kind.PLACED, Kind.RECALIBRATED, Kind.OVERDUE)

@@ -9,7 +9,8 @@ from prioritizer.calibration.operating_point import Share
 from prioritizer.db.worklist.rows import Row
 from prioritizer.ranking.deadlines import EARLIER, Stage, in_short
 from prioritizer.scope.header_rules import age_words
-from prioritizer.study import AIState, ReadingState
+from prioritizer.states import ReadingState
+from prioritizer.study import AIState
 
 RAISED = "raised"
 AI_NAMES = {

@@ -71,3 +71,17 @@ def test_every_error_code_has_a_line_in_the_error_page() -> None:
     codes = {kind.code for kind in (*kinds, ChildDied)} - {errors.PrioritizerError.code}
     text = (ROOT / "docs" / "errors.md").read_text()
     assert {code for code in codes | {"PRI-1002", "PRI-9999"} if code not in text} == set()
+
+
+def test_the_map_of_the_code_names_every_folder_and_nothing_that_is_not_there() -> None:
+    text, package = (ROOT / "docs" / "architecture.md").read_text(), ROOT / "prioritizer"
+    named = {name for name in re.findall(r"`([a-z_]+/[a-z_/]+\.py|[a-z_]+\.py)`", text) if not name.startswith("tests/")}
+    assert {name for name in named if not (package / name).is_file()} == set()
+    tree = text.split("## Folders")[1].split("##")[0]
+    listed, above = set(), ""
+    for line in tree.splitlines():
+        if found := re.match(r"( +)([a-z_]+)/", line):
+            above = above if len(found[1]) > 4 else found[2]
+            listed.add(found[2] if len(found[1]) == 4 else f"{above}/{found[2]}")
+    folders = {str(init.parent.relative_to(package)) for init in package.rglob("__init__.py")} - {"."}
+    assert listed == folders

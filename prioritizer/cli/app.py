@@ -1,4 +1,4 @@
-"""The command line: one thin command per verb. What all of them promise (streams, exit codes, errors) stands in `contract`."""
+"""The command line: one thin command per verb. What all of them promise (streams, exit codes, errors) is in `exit_codes`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Log lines on standard error: sentences for people or JSON for machines. They hold UIDs, never patient data (log_redaction.py)."""
+"""Log lines on standard error: sentences for people or JSON for machines. They hold UIDs, never patient data (redaction/log_records.py)."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ MOST_UNSCORED = 0.5
 def acceptance(board: Mapping[str, Any], *, local_calibration: bool) -> dict[str, Any]:
     """The report, as JSON: `said` what was measured, `faults` what speaks against leaving shadow; none is advised against without any.
 
-    `board`: the board of the last days (`board.board`). `local_calibration`: the one in force was made on this site's own cases.
+    `board`: the board of the last days (`dashboard.board`). `local_calibration`: the one in force was made on this site's own cases.
     """
     words = board["words"]["blinded"]
     sick, well = words["sensitivity"]["of"], words["specificity"]["of"]

@@ -1,7 +1,7 @@
 """Is this a frontal chest radiograph, upright, whole and with black air? Told from the picture alone, without the bundle's network.
 
-What is looked at: the equalised picture in 16 x 16 greys and where its edges run (`layout`). Small classifiers were taught chest
-radiographs against the same ones turned, inverted, cropped, shuffled, and against drawings (`learning.image_kinds`); the mean of their
+What is looked at: the equalised picture in 16 x 16 greys and where its edges run (`layout_features`). Small classifiers were taught chest
+radiographs against the same ones turned, inverted, cropped, shuffled, and against drawings (`image_kind_fit`); the mean of their
 logits is one distance. How far a picture lies from every chest radiograph, as Mahalanobis distance, is the other: it stands for kinds
 that no classifier was shown. The larger of the two counts, each over a limit set on radiographs of other patients.
 """

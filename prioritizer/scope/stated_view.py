@@ -1,6 +1,6 @@
 """What a header says in words about view, body part and kind of image; devices write CHEST_PA, Thorax.AP and PORTABLE AP ERECT.
 
-Pure text: which rule an image does not meet is `eligibility`'s to say.
+Pure text: which rule an image does not meet is `body_part_rules`' to say.
 """
 
 from __future__ import annotations

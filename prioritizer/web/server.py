@@ -20,7 +20,7 @@ class WebServer:
         self._app = app
         self._socket = self._bind(host, port)
         self.port = int(self._socket.getsockname()[1])
-        # Who is before the proxy is read by `security`, from the addresses the site names; uvicorn must not guess.
+        # Who is before the proxy is read by `http/auth.py`, from the addresses the site names; uvicorn must not guess.
         config = uvicorn.Config(
             app, http=Guarded, ws="none", log_config=None, access_log=False,
             timeout_graceful_shutdown=2, server_header=False, proxy_headers=False,

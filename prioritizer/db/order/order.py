@@ -1,6 +1,6 @@
 """The order of the list and the views of it, for those who show it and those who take the next study from it: one definition.
 
-Every order ends in the Study UID, so a page's end is a place (`places`) and not a number: pages neither repeat nor lose a study while
+Every order ends in the Study UID, so a page's end is a place (`cursor`) and not a number: pages neither repeat nor lose a study while
 others arrive or move. The two orders that people work by have an index of their own over the unread studies; the others sort those.
 """
 

@@ -91,7 +91,7 @@ terms = Table(
     Column("study_uid", sa.String(80), ForeignKey("studies.study_uid"), primary_key=True),
     sqlite_with_rowid=False,
 )
-"""What each study is found by (`search`): a prefix is a range of this key, in bytes on both databases."""
+"""What each study is found by (`search_terms`): a prefix is a range of this key, in bytes on both databases."""
 
 instances = Table(
     "instances",

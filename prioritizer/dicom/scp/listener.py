@@ -6,7 +6,7 @@ Started as ``python -m prioritizer.dicom.scp.listener``:
     standard output   one JSON object a line: listening, stored, notice, counters (the heartbeat), fault
 
 It knows sockets and the spool: no database, no model, no web, no DICOM library. See admission.py for who gets in, acceptor.py for
-what a connection may cost before that, conversation.py for an association, intake.py for one C-STORE.
+what a connection may cost before that, association.py for an association, store.py for one C-STORE.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Storage SCU: our results to the PACS, one reused association per destination.
 
 A result is sent as the bytes that were stored where the destination accepts their encoding, and otherwise in one that it accepts
-(result_forms.py). A failure is one of three things: Transient (the same bytes may go later), PermanentRefusal (the destination said
+(result/encodings.py). A failure is one of three things: Transient (the same bytes may go later), PermanentRefusal (the destination said
 no; `status` draws the line) or Unprocessable (what is stored must not be sent).
 
 Sources: PS3.4 B.2 (Storage SCU), PS3.7 9.1.1 (C-STORE), PS3.8 9.3.4 (A-ASSOCIATE-RJ).

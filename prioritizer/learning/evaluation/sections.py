@@ -1,4 +1,4 @@
-"""The sections on one cohort: separation, thresholds, calibration, usefulness, then those of `evaluate_controls`."""
+"""The sections on one cohort: separation, thresholds, calibration, usefulness, then those of `control_sections`."""
 
 from __future__ import annotations
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from io import BytesIO
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pydicom
@@ -19,6 +20,8 @@ from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from prioritizer.config.settings import Settings
 from prioritizer.daemon.scheduled_jobs import Chores
 from prioritizer.daemon.worker import Receive
+from prioritizer.db.instances import differing_copies as kept_copies
+from prioritizer.db.instances import taking_copies
 from prioritizer.db.worklist import rows as worklist_rows
 from prioritizer.dicom.spool.intake import Outcome
 from prioritizer.dicom.spool.part10 import Receipt
@@ -118,3 +121,8 @@ def scored_box(ledger: sa.Engine, tmp_path: Path) -> Box:
     box.receive()
     score_next(ledger, 0.9)
     return box
+
+
+def module_of_step(name: str) -> ModuleType:
+    """Where a step of a differing copy stands in the ledger."""
+    return taking_copies if hasattr(taking_copies, name) else kept_copies

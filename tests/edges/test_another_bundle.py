@@ -181,6 +181,6 @@ def test_a_person_cannot_have_a_score_made_again_that_would_come_out_the_same(le
 def test_many_open_studies_are_taken_back_in_turns(ledger: sa.Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     for number in range(5):
         raised(ledger, f"1.2.{number + 3}", images=2)
-    monkeypatch.setattr(processing_score, "A_TURN", 2)
+    monkeypatch.setattr(start, "A_TURN", 2)
     assert take_over(ledger) == 5
     assert {row(ledger, f"1.2.{number + 3}").ai_state for number in range(5)} == {"WAITING"}

@@ -12,10 +12,9 @@ import pytest
 import sqlalchemy as sa
 
 from prioritizer.clock import utc_now
-from prioritizer.daemon import differing_copies as judged
 from prioritizer.daemon import identity_confirmation
 from prioritizer.daemon.receive import read_any
-from prioritizer.db.instances import differing_copies, healing
+from prioritizer.db.instances import differing_copies, healing, taking_copies
 from prioritizer.db.instances.differing_copies import Newer
 from prioritizer.db.processing import deliver, requeue, score
 from prioritizer.db.worklist import deadlines, reading
@@ -37,7 +36,7 @@ from tests.edges.ledgers import (
     score_next,
     score_of,
 )
-from tests.edges.spooled import Box, encoded, phantom
+from tests.edges.spooled import Box, encoded, module_of_step, phantom
 
 UID = str(phantom(1).SOPInstanceUID)
 STUDY = str(phantom(1).StudyInstanceUID)
@@ -160,7 +159,7 @@ def test_a_crash_between_file_and_ledger_is_gone_on_with(box: Box, monkeypatch: 
     def crash(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(judged.copies, "settle", crash)
+    monkeypatch.setattr(taking_copies, "settle", crash)
     with pytest.raises(KeyboardInterrupt):
         settle(box, take=True)
     monkeypatch.undo()
@@ -242,15 +241,15 @@ def test_a_copy_that_the_disk_does_not_give_stops_neither_copies_nor_arrivals(bo
     box.receive(same_pixels=lambda one, other: False)
     box.stored(phantom(2, PatientID="OTHER-2"))
     box.stored(phantom(3))
-    genuine = judged.copies.enter_waiting
+    genuine = taking_copies.enter_waiting
 
     def enter(engine: sa.Engine, file: str, *rest: object) -> None:
         raise OSError(5, "EIO")
 
-    monkeypatch.setattr(judged.copies, "enter_waiting", enter)
+    monkeypatch.setattr(taking_copies, "enter_waiting", enter)
     worker = box.receive()
     assert len(box.rows()) == 3
-    monkeypatch.setattr(judged.copies, "enter_waiting", genuine)
+    monkeypatch.setattr(taking_copies, "enter_waiting", genuine)
     assert worker._copies is not None
     worker._copies._retries._waits.clear()
     worker.step()
@@ -459,7 +458,7 @@ def test_a_name_that_is_used_again_is_looked_at_again(box: Box):
 
 def fails_once(monkeypatch: pytest.MonkeyPatch, name: str, error: BaseException) -> None:
     """The next call of this step of the ledger fails, the one after it does not."""
-    genuine, left = getattr(judged.copies, name), [1]
+    genuine, left = getattr(module_of_step(name), name), [1]
 
     def step(*args: object, **more: object) -> object:
         if left[0]:
@@ -467,7 +466,7 @@ def fails_once(monkeypatch: pytest.MonkeyPatch, name: str, error: BaseException)
             raise error
         return genuine(*args, **more)
 
-    monkeypatch.setattr(judged.copies, name, step)
+    monkeypatch.setattr(module_of_step(name), name, step)
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), RuntimeError("a fault")])

@@ -98,7 +98,7 @@ def test_neither_failed_images_nor_refusals_are_found_by_reading_everything(ledg
 
 
 def test_all_that_failed_is_scored_again_but_what_has_no_pixels_left(ledger: sa.Engine, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(score, "A_TURN", 2)
+    monkeypatch.setattr(requeue, "A_TURN", 2)
     failed(ledger, "1.2.1", "1.2.2", "1.2.3", "1.2.4")
     pixels_gone(ledger, "1.2.2.1")
     receive(ledger, film(1, "1.2.5"))

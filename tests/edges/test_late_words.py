@@ -17,10 +17,9 @@ from prioritizer.access import Role
 from prioritizer.cli import print_worklist
 from prioritizer.clock import utc_now
 from prioritizer.daemon import confirmed_copies
-from prioritizer.daemon import differing_copies as judged
 from prioritizer.daemon.receive import read_any
 from prioritizer.db.activity import queues
-from prioritizer.db.instances import differing_copies
+from prioritizer.db.instances import differing_copies, taking_copies
 from prioritizer.db.processing import deliver
 from prioritizer.db.worklist import rows
 from prioritizer.dicom.read import attributes
@@ -60,7 +59,7 @@ def test_who_ends_a_taking_late_overrules_no_later_word(
     box.stored(phantom(1, **RIGHT))
     worker = box.receive()
     dies(monkeypatch, box)
-    owner: Any = judged.copies if at_which == "settle" else spool_module.Spool
+    owner: Any = taking_copies if at_which == "settle" else spool_module.Spool
     genuine, stopped = getattr(owner, at_which), [True]
 
     def late(*rest: Any, **more: Any) -> Any:

@@ -471,7 +471,7 @@ def test_reranking_moves_every_open_study_in_one_transaction(ledger: sa.Engine, 
         scored(ledger, f"1.2.{number}", 0.9, NOW + timedelta(minutes=number))
     before = rows.rows(ledger)
     shadow = Policy(t_high=0.5, stage=Stage.SHADOW)
-    put_in_place = processing_score.put_in_place
+    put_in_place = processing_start.put_in_place
 
     def dies_at_the_third(tx, uid, *rest, **more):
         if uid == "1.2.2":
@@ -479,7 +479,7 @@ def test_reranking_moves_every_open_study_in_one_transaction(ledger: sa.Engine, 
         return put_in_place(tx, uid, *rest, **more)
 
     with monkeypatch.context() as patched:
-        patched.setattr(processing_score, "put_in_place", dies_at_the_third)
+        patched.setattr(processing_start, "put_in_place", dies_at_the_third)
         with pytest.raises(RuntimeError):
             processing_start.rerank_open(ledger, shadow, "stage", NOW)
     assert rows.rows(ledger) == before

@@ -313,7 +313,7 @@ def test_nobody_asks_a_calibration_for_its_limit_past_that_rule():
     asking = {
         path.name for path in package.rglob("*.py") if re.search(r"calibration(\(\))?\.local_limit", path.read_text(encoding="utf-8"))
     }
-    assert asking == {"in_force.py"}
+    assert asking == {"calibration.py"}
 
 
 # --- how far, for people and programs ----------------------------------------------------------------------------------------

@@ -231,7 +231,7 @@ def test_figures_counted_while_somebody_did_something_are_not_kept(ledger: sa.En
         return found
 
     with monkeypatch.context() as patched:
-        patched.setattr(rows, "counts", meanwhile)
+        patched.setattr(counts, "counts", meanwhile)
         tallies.now()
     assert tallies.now().counts.open == 1
 

@@ -102,14 +102,14 @@ def test_a_file_that_the_disk_does_not_give_is_tried_again(box: Box, monkeypatch
 
 def test_a_rebuild_that_goes_on_is_not_put_off_by_a_database_that_did_not_answer(box: Box, monkeypatch: pytest.MonkeyPatch):
     lose(box.ledger)
-    genuine, calls = daemon_receive.receiving.receive, iter(range(999))
+    genuine, calls = daemon_receive.receive.receive, iter(range(999))
 
     def receive(*rest: object, **more: object) -> int:
         if next(calls) % 2:
             raise Transient("the database does not answer")
         return genuine(*rest, **more)
 
-    monkeypatch.setattr(daemon_receive.receiving, "receive", receive)
+    monkeypatch.setattr(daemon_receive.receive, "receive", receive)
     chores = box.chores()
     for _ in range(15):
         with suppress(Transient):
@@ -141,7 +141,7 @@ def test_a_rebuild_that_enters_some_is_tried_again_soon(box: Box, monkeypatch: p
 
 def test_what_the_ledger_cannot_store_is_listed_bare_with_its_reason(box: Box, monkeypatch: pytest.MonkeyPatch):
     lose(box.ledger)
-    genuine, odd = daemon_receive.receiving.receive, phantom(2).PatientID
+    genuine, odd = daemon_receive.receive.receive, phantom(2).PatientID
     kinds_of_fault = [sa.exc.DataError("INSERT", {}, ValueError("a value that does not fit")), OverflowError("a number too large")]
 
     def receive(engine: sa.Engine, arrivals: list[daemon_receive.Arrival], *rest: object, **more: object) -> int:
@@ -149,7 +149,7 @@ def test_what_the_ledger_cannot_store_is_listed_bare_with_its_reason(box: Box, m
             raise kinds_of_fault[arrivals[0].instance.received_at.minute % 2]
         return genuine(engine, arrivals, *rest, **more)
 
-    monkeypatch.setattr(daemon_receive.receiving, "receive", receive)
+    monkeypatch.setattr(daemon_receive.receive, "receive", receive)
     box.chores().reconcile()
     assert sum(row.instances for row in box.rows()) == 15
     assert [row.ai_reason for row in box.rows() if row.ai_state == "FAILED"] == [daemon_receive.NOT_STORED] * 3
@@ -161,7 +161,7 @@ def test_a_database_that_does_not_answer_ends_a_rebuild_and_lists_nothing_bare(b
     def down(*_: object, **__: object) -> int:
         raise Transient("the database cannot be used now")
 
-    monkeypatch.setattr(daemon_receive.receiving, "receive", down)
+    monkeypatch.setattr(daemon_receive.receive, "receive", down)
     chores = box.chores()
     with pytest.raises(Transient):
         chores.reconcile()

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from prioritizer.daemon import receive as daemon_receive
 from prioritizer.daemon.receive import Receive, read_any
-from prioritizer.dicom.spool import spool
+from prioritizer.dicom.spool import files, intake
 from prioritizer.dicom.spool.intake import Outcome
 from prioritizer.dicom.spool.part10 import encode_header
 from prioritizer.errors import Transient
@@ -95,7 +95,7 @@ def test_a_reading_that_raises_anything_is_a_listed_arrival(box: Box, monkeypatc
 def test_a_batch_that_the_ledger_does_not_take_is_entered_one_by_one(box: Box, monkeypatch: pytest.MonkeyPatch):
     for number in (1, 2, 3):
         box.stored(phantom(number))
-    genuine = daemon_receive.receiving.receive
+    genuine = daemon_receive.receive.receive
     odd = phantom(2).PatientID
 
     def receive(engine: sa.Engine, arrivals: list[object], *rest: object, **more: object) -> int:
@@ -103,7 +103,7 @@ def test_a_batch_that_the_ledger_does_not_take_is_entered_one_by_one(box: Box, m
             raise sa.exc.DataError("INSERT", {}, ValueError("a value that does not fit"))
         return genuine(engine, arrivals, *rest, **more)
 
-    monkeypatch.setattr(daemon_receive.receiving, "receive", receive)
+    monkeypatch.setattr(daemon_receive.receive, "receive", receive)
     box.receive()
     reasons = {row.patient_id: row.ai_reason for row in box.rows()}
     assert reasons == {phantom(1).PatientID: "", phantom(3).PatientID: "", "": daemon_receive.NOT_STORED}
@@ -151,14 +151,14 @@ def test_a_link_to_nothing_does_not_keep_the_station_busy(box: Box):
 def test_an_arrival_that_collides_for_ever_stops_no_other(box: Box, monkeypatch: pytest.MonkeyPatch):
     for number in (1, 2, 3):
         box.stored(phantom(number))
-    genuine = daemon_receive.receiving.enter
+    genuine = daemon_receive.receive.enter
 
     def enter(tx: object, arrival: object, *rest: object, **more: object) -> bool:
         if arrival.instance.sop_instance_uid == phantom(2).SOPInstanceUID:
             raise sa.exc.IntegrityError("INSERT", {}, ValueError("already there"))
         return genuine(tx, arrival, *rest, **more)
 
-    monkeypatch.setattr(daemon_receive.receiving, "enter", enter)
+    monkeypatch.setattr(daemon_receive.receive, "enter", enter)
     worker = box.receive()
     assert {row.patient_id for row in box.rows()} == {phantom(1).PatientID, phantom(3).PatientID}
     assert len(worker._retries) == 1
@@ -170,7 +170,7 @@ def test_a_ledger_that_does_not_answer_loses_nothing(box: Box, monkeypatch: pyte
     def down(*_: object, **__: object) -> int:
         raise Transient("the database cannot be used now")
 
-    monkeypatch.setattr(daemon_receive.receiving, "receive", down)
+    monkeypatch.setattr(daemon_receive.receive, "receive", down)
     with pytest.raises(Transient):
         box.receive()
     monkeypatch.undo()
@@ -258,7 +258,8 @@ def test_where_the_disk_gives_nothing_the_first_stays(box: Box, monkeypatch: pyt
     def none(path: Path) -> str:
         raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
 
-    monkeypatch.setattr(spool, "data_set_digest", none)
+    for module in (files, intake):
+        monkeypatch.setattr(module, "data_set_digest", none)
     with pytest.raises(OSError, match="open files"):
         box.spool.make_way(copy)
     assert (list(box.spool.inbox()), box.spool.copies()) == ([first], [copy])
@@ -280,7 +281,7 @@ def lost_to_the_disk(monkeypatch: pytest.MonkeyPatch, path: Path) -> int:
 def test_a_file_that_is_lost_while_the_ledger_does_not_take_it_waits_alone(box: Box, monkeypatch: pytest.MonkeyPatch):
     for number in (1, 2, 3):
         box.stored(phantom(number))
-    genuine, odd = daemon_receive.receiving.receive, phantom(2)
+    genuine, odd = daemon_receive.receive.receive, phantom(2)
 
     def receive(engine: sa.Engine, arrivals: list[object], *rest: object, **more: object) -> int:
         if any(one.instance.patient_id == odd.PatientID for one in arrivals):
@@ -290,7 +291,7 @@ def test_a_file_that_is_lost_while_the_ledger_does_not_take_it_waits_alone(box: 
     def bare(path: Path) -> object:
         raise OSError(errno.EIO, os.strerror(errno.EIO))
 
-    monkeypatch.setattr(daemon_receive.receiving, "receive", receive)
+    monkeypatch.setattr(daemon_receive.receive, "receive", receive)
     monkeypatch.setattr(daemon_receive.attributes, "bare_instance", bare)
     worker = box.receive()
     assert {row.patient_id for row in box.rows()} == {phantom(1).PatientID, phantom(3).PatientID}

@@ -19,7 +19,8 @@ from prioritizer.daemon import differing_copies as judged
 from prioritizer.daemon.receive import Receive, read_any
 from prioritizer.db.activity import queues
 from prioritizer.db.instances import differing_copies as instances_differing_copies
-from prioritizer.db.instances import joining
+from prioritizer.db.instances import differing_copies as kept_copies
+from prioritizer.db.instances import joining, taking_copies
 from prioritizer.db.instances.differing_copies import Newer
 from prioritizer.db.processing import deliver
 from prioritizer.db.schema import clock_steps
@@ -30,7 +31,7 @@ from prioritizer.errors import NotAllowed, Transient
 from prioritizer.states import CopyState
 from prioritizer.study import HELD_WORDS, Hold
 from tests.edges.ledgers import AT_ONCE, LEASE, POLICY, ledger_fixture, score_next  # noqa: F401
-from tests.edges.spooled import Box, phantom, scored_box  # noqa: F401 - a fixture
+from tests.edges.spooled import Box, module_of_step, phantom, scored_box  # noqa: F401 - a fixture
 
 UID, STUDY = str(phantom(1).SOPInstanceUID), str(phantom(1).StudyInstanceUID)
 RIGHT = {"PatientID": "RIGHT-2", "PatientName": "Right^Person"}
@@ -60,7 +61,7 @@ def dies(monkeypatch: pytest.MonkeyPatch, box: Box, *, in_place: bool = True) ->
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(*((judged.copies, "settle") if in_place else (judged, "_put_confirmed_in_place")), crash)
+        patched.setattr(*((taking_copies, "settle") if in_place else (confirmed_copies, "_put_confirmed_in_place")), crash)
         with pytest.raises(KeyboardInterrupt):
             settle(box, take=True)
 
@@ -105,7 +106,7 @@ def test_a_copy_that_comes_at_the_very_moment_is_not_settled_unseen(box: Box, mo
         return genuine(engine, uid)
 
     with monkeypatch.context() as patched:
-        patched.setattr(identity_confirmation.worklist, "study", study)
+        patched.setattr(identity_confirmation.rows, "study", study)
         with pytest.raises(NotAllowed, match="something else came since"):
             settle(box, take=take, shown=shown)
     assert states(box) == [CopyState.WAITING, CopyState.WAITING]
@@ -168,7 +169,7 @@ def test_what_a_clock_ahead_dated_as_begun_is_ended(box: Box, monkeypatch: pytes
     box.stored(phantom(1, **RIGHT))
     worker = box.receive()
     with monkeypatch.context() as patched:
-        patched.setattr(judged.copies, "settle", lambda *_, **__: 1 / 0)
+        patched.setattr(taking_copies, "settle", lambda *_, **__: 1 / 0)
         with contextlib.suppress(ZeroDivisionError):
             ahead = utc_now() + timedelta(days=2)
             confirmed_copies.confirm(
@@ -318,7 +319,7 @@ def test_a_confirmed_copy_that_was_lost_when_it_lay_in_its_place_is_settled_by_w
 
 def ended_by_another_meanwhile(box: Box, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     """Between what a worker is told and what it does, another process ends the taking, and a third patient's copy comes."""
-    genuine: Callable[..., Any] = getattr(judged.copies, name)
+    genuine: Callable[..., Any] = getattr(module_of_step(name), name)
     once = [True]
 
     def told(*rest: Any) -> Any:
@@ -330,7 +331,7 @@ def ended_by_another_meanwhile(box: Box, monkeypatch: pytest.MonkeyPatch, name: 
             box.receive()
         return found
 
-    monkeypatch.setattr(judged.copies, name, told)
+    monkeypatch.setattr(module_of_step(name), name, told)
 
 
 @pytest.mark.parametrize("name", ["being_taken", "taken_of"])
@@ -353,7 +354,7 @@ def test_take_said_again_ends_what_was_begun_and_joins_no_patients(box: Box, mon
     box.stored(phantom(1, SOPInstanceUID="1.2.3.77", PatientID="B-2", PatientName="Ceh^Other"))
     box.receive()
     with monkeypatch.context() as patched:
-        patched.setattr(judged.copies, "settle", lambda *_, **__: 1 / 0)
+        patched.setattr(taking_copies, "settle", lambda *_, **__: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             settle(box, take=True, study=second)
     with pytest.raises(NotAllowed, match="being put in its place"):
@@ -374,7 +375,7 @@ def test_without_a_mark_too_nothing_is_settled_that_came_after_the_listing(box: 
         return found
 
     with monkeypatch.context() as patched:
-        patched.setattr(judged.copies, "waiting", waiting)
+        patched.setattr(kept_copies, "waiting", waiting)
         with pytest.raises(NotAllowed, match="something else came since"):
             settle(box, take=True)
     assert states(box) == [CopyState.WAITING, CopyState.WAITING]
@@ -411,14 +412,14 @@ def test_a_copy_that_stands_alone_is_listed_also_where_the_ledger_stores_nothing
     box.stored(phantom(1, **RIGHT))
     assert box.spool.remove(UID)
     lost(box.ledger)
-    genuine = judged.receiving.receive
+    genuine = judged.receive.receive
 
     def receive(engine: sa.Engine, arrivals: Any, *rest: Any, **more: Any) -> int:
         if any(one.instance.patient_id for one in arrivals):
             raise OverflowError("a value that does not fit")
         return genuine(engine, arrivals, *rest, **more)
 
-    monkeypatch.setattr(judged.receiving, "receive", receive)
+    monkeypatch.setattr(judged.receive, "receive", receive)
     box.receive()
     assert len(box.rows()) == 1
     assert box.spool.copies() == []

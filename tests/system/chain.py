@@ -29,7 +29,7 @@ from pynetdicom.transport import AssociationSocket
 
 from prioritizer.config.policy import policy_of, quiet_of
 from prioritizer.config.settings import Settings
-from prioritizer.daemon import worker as daemon_worker
+from prioritizer.daemon import deliver, publish, score
 from prioritizer.daemon.deliver import DeliverStation
 from prioritizer.daemon.publish import PublishStation
 from prioritizer.daemon.scheduled_jobs import Chores
@@ -149,8 +149,8 @@ class Chain:
         _write(self.told, json.dumps({"event": event, **facts}).encode() + b"\n")
 
     def run(self) -> None:
-        for lease in ("SCORE_LEASE", "PUBLISH_LEASE", "SEND_LEASE"):
-            setattr(daemon_worker, lease, timedelta(0))  # what a dead process held is free for the next: its lease has run out
+        # What a dead process held is free for the next: its lease has run out.
+        score.SCORE_LEASE = publish.PUBLISH_LEASE = deliver.SEND_LEASE = timedelta(0)
         steps = Steps(self.job["kill_at"], self.tell)
         engine = connect.open_ledger(self.job["url"])
         for owner, name in (

@@ -18,7 +18,6 @@ from prioritizer.scope.header_rules import (
     CHECKS,
     FRONTAL_CODES,
     LATERAL_CODES,
-    OBLIQUE_CODES,
     RADIOGRAPH_CLASSES,
     Rules,
     Scope,
@@ -29,6 +28,7 @@ from prioritizer.scope.header_rules import (
     printable,
 )
 from prioritizer.scope.out_of_distribution import Figures
+from prioritizer.scope.stated_view import OBLIQUE_CODES
 from tests.unit.archives import SECONDARY_CAPTURE, indiana, instance, rsna, shared_data
 
 SCOPE = Scope(max_age_years=17.999)

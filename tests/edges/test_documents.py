@@ -85,3 +85,14 @@ def test_the_map_of_the_code_names_every_folder_and_nothing_that_is_not_there() 
             listed.add(found[2] if len(found[1]) == 4 else f"{above}/{found[2]}")
     folders = {str(init.parent.relative_to(package)) for init in package.rglob("__init__.py")} - {"."}
     assert listed == folders
+
+
+def test_every_picture_of_a_document_is_there_and_none_is_kept_that_no_document_shows() -> None:
+    folder = ROOT / "docs" / "screenshots"
+    shown = {
+        name
+        for page in (ROOT / "README.md", *(ROOT / "docs").glob("*.md"))
+        for name in re.findall(r"screenshots/([a-z-]+\.\w+)", page.read_text())
+    }
+    assert {path.name for path in folder.iterdir()} == shown
+    assert sum(path.stat().st_size for path in folder.iterdir()) < 2_000_000

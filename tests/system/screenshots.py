@@ -1,4 +1,4 @@
-"""Screenshots of every page, dark and light, wide and narrow, of a daemon fed with phantoms.
+"""Screenshots of every page, dark and light, wide and narrow, of a daemon fed with phantoms; the ten that documents show as WebP.
 
 python -m tests.system.screenshots [FOLDER]
 """
@@ -29,6 +29,11 @@ from tests.system.daemons import phantom, prioritizer, running_daemon, sections
 from tests.system.reading_room import BUNDLE, Room
 
 REPOSITORY = Path(__file__).resolve().parents[2]
+IN_DOCS = REPOSITORY / "docs" / "screenshots"
+SHOWN_IN_DOCS = (
+    "list-dark-wide", "list-light-wide", "list-dark-narrow", "list-news-dark-wide", "study-dark-wide", "study-shown-dark-wide",
+    "board-dark-wide", "rules-dark-wide", "calibrations-dark-wide", "system-dark-wide",
+)  # fmt: skip
 SIZES = {"wide": (1280, 800), "narrow": (390, 844)}
 PLAIN = {
     "list": "/",
@@ -125,6 +130,14 @@ def study_pages(page: Page, folder: Path, studies: dict[str, str], ending: str) 
     shoot(page, folder, f"list-why-{ending}")
 
 
+def for_documents(folder: Path, target: Path = IN_DOCS) -> None:
+    """Those that documents show, as WebP in the place of what lies there."""
+    shutil.rmtree(target, ignore_errors=True)
+    target.mkdir(parents=True)
+    for name in SHOWN_IN_DOCS:
+        Image.open(folder / f"{name}.png").convert("RGB").save(target / f"{name}.webp", quality=85, method=6)
+
+
 def main(target: Path) -> None:
     """Every page into `target`."""
     shutil.rmtree(target, ignore_errors=True)
@@ -182,4 +195,6 @@ def main(target: Path) -> None:
 
 if __name__ == "__main__":
     expect.set_options(timeout=30_000)
-    main(Path(sys.argv[1]) if len(sys.argv) > 1 else REPOSITORY / "docs" / "screenshots")
+    drawn = Path(sys.argv[1]) if len(sys.argv) > 1 else REPOSITORY / "var" / "screenshots"
+    main(drawn)
+    for_documents(drawn)

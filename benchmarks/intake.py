@@ -195,8 +195,9 @@ def ours(folder: Path, checkout: Path = REPOSITORY) -> Iterator[tuple[int, int]]
         decodable=(JPEG,),
         peers=(PeerRule(ae_title="*", host="127.0.0.1"),),
     )
+    moved = (checkout / "prioritizer" / "dicom" / "scp" / "listener.py").exists()
     with _process(
-        [sys.executable, "-m", "prioritizer.dicom.scp.listener"],
+        [sys.executable, "-m", "prioritizer.dicom.scp.listener" if moved else "prioritizer.dicom.listener"],
         spawn_environment() | {"PYTHONPATH": str(checkout)},
         pipes=True,
         cwd=checkout,

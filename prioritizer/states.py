@@ -1,4 +1,8 @@
-"""The state machines of instance, study, delivery, calibration, settings override and differing copy, each with its transitions."""
+"""The state machines of instance, study, delivery, calibration, settings override and differing copy, each with its transitions.
+
+Each machine is one table in the database, one TRANSITIONS table here and one CHECK constraint. A claim is columns, not a state:
+a worker that dies leaves a lease that runs out, never a row that nobody may touch.
+"""
 
 from __future__ import annotations
 

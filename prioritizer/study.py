@@ -1,8 +1,4 @@
-"""Instance, study, delivery and calibration: what they hold and the four state machines they walk.
-
-Each machine is one table in the database, one TRANSITIONS table here and one CHECK constraint. A claim is columns, not a state:
-a worker that dies leaves a lease that runs out, never a row that nobody may touch.
-"""
+"""Instance and study, and the words for what is known of them. Their state machines are in `states`."""
 
 from __future__ import annotations
 

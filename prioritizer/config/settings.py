@@ -1,4 +1,4 @@
-"""One frozen Settings, read from TOML. All faults are reported together, each with its line and the nearest known key.
+"""One frozen Settings of all sections; `read` makes it of a TOML file.
 
 Environment variables override single values: PRIORITIZER_STORE__URL, PRIORITIZER_WEB__PORT (two underscores between levels).
 """

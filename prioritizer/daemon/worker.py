@@ -1,7 +1,7 @@
-"""Receive, score, publish, deliver: each claims one piece of work, does it, commits it, and says whether there may be more.
+"""The thread of a worker: each step claims one piece of work, does it, commits it, and says whether there may be more.
 
-A station's `step` holds no state between calls: kill the process between any two lines and the ledger's leases and the spool's
-inbox bring the work back.
+A `step` holds no state between calls: kill the process between any two lines and the ledger's leases and the spool's inbox bring
+the work back.
 """
 
 from __future__ import annotations

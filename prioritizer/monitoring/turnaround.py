@@ -1,7 +1,6 @@
-"""Is it doing what it should? Turn-around beside order of arrival, what was raised and what came of it, and drift.
+"""Turn-around of the studies of a period beside what order of arrival would have given, by group.
 
-Everything is computed from studies of one period as the ledger holds them. A figure that rests on too little says so by its interval,
-and a drift index beside what chance alone gives it.
+A figure that rests on too little says so by its interval.
 """
 
 from __future__ import annotations

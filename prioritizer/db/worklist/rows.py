@@ -1,4 +1,4 @@
-"""The reading worklist, read only: ranked rows, one study's history, counts. Keyset paging on the order index."""
+"""The reading worklist, read only: ranked rows, their deliveries, what stands on them. Keyset paging on the order index."""
 
 from __future__ import annotations
 

@@ -16,7 +16,6 @@ from prioritizer.daemon import dashboard_period, identity_confirmation
 from prioritizer.daemon.listener_process import ListenerProcess
 from prioritizer.daemon.metrics import LedgerCollector, exposition
 from prioritizer.daemon.page_images import Lightbox
-from prioritizer.daemon.rendering import SandboxedDarkroom
 from prioritizer.daemon.running import Running
 from prioritizer.daemon.workers import Workers
 from prioritizer.db.accounts import people
@@ -79,7 +78,7 @@ class PageBackend:
         bundle = self._daemon.bundle
         if bundle is None:
             return None
-        renderer: SandboxedDarkroom = self._workers.renderer(bundle)
+        renderer = self._workers.renderer(bundle)
         return Lightbox(
             spool=self._daemon.spool, darkroom=renderer, scale=bundle.saliency_scale, padded=bundle.preprocessing.resize == "pad"
         )

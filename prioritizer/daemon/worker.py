@@ -12,13 +12,7 @@ import time
 from collections.abc import Callable
 
 from prioritizer.clock import utc_now
-from prioritizer.daemon.deliver import DeliverStation
-from prioritizer.daemon.publish import PublishStation
-from prioritizer.daemon.receive import Receive, read_arrival
-from prioritizer.daemon.score import ScoreStation
 from prioritizer.errors import ModelError, PrioritizerError, Transient
-
-__all__ = ["DeliverStation", "PublishStation", "Receive", "ScoreStation", "Station", "read_arrival"]
 
 log = logging.getLogger(__name__)
 

@@ -18,8 +18,8 @@ from pydicom.filewriter import write_dataset
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from prioritizer.config.settings import Settings
+from prioritizer.daemon.receive import Receive
 from prioritizer.daemon.scheduled_jobs import Chores
-from prioritizer.daemon.worker import Receive
 from prioritizer.db.instances import differing_copies as kept_copies
 from prioritizer.db.instances import taking_copies
 from prioritizer.db.worklist import rows as worklist_rows

@@ -14,8 +14,8 @@ import sqlalchemy as sa
 from prioritizer.config.policy import policy_of, quiet_of
 from prioritizer.config.settings import Settings
 from prioritizer.daemon import differing_copies as judged
+from prioritizer.daemon.receive import Receive
 from prioritizer.daemon.score import Deaths, ScoreStation
-from prioritizer.daemon.worker import Receive
 from prioritizer.db.instances import differing_copies
 from prioritizer.db.worklist import study
 from prioritizer.dicom.read.sandboxed import ModelInput

@@ -17,8 +17,8 @@ from pydicom import uid
 
 from prioritizer.config.quiet import Quiet
 from prioritizer.config.settings import Settings
+from prioritizer.daemon.receive import read_arrival
 from prioritizer.daemon.score import ScoreStation
-from prioritizer.daemon.worker import read_arrival
 from prioritizer.db.processing.receive import receive
 from prioritizer.db.worklist import study
 from prioritizer.dicom.read import sandboxed

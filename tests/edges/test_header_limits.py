@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydicom import uid
 
-from prioritizer.daemon.worker import read_arrival
+from prioritizer.daemon.receive import read_arrival
 from prioritizer.dicom.read.attributes import arrival_of, bare_instance, instance_of_file, read_instance
 from prioritizer.dicom.read.decode import frame_of
 from prioritizer.dicom.result.source_header import read_source

@@ -32,9 +32,9 @@ from prioritizer.config.settings import Settings
 from prioritizer.daemon import deliver, publish, score
 from prioritizer.daemon.deliver import DeliverStation
 from prioritizer.daemon.publish import PublishStation
+from prioritizer.daemon.receive import Receive
 from prioritizer.daemon.scheduled_jobs import Chores
 from prioritizer.daemon.score import ScoreStation
-from prioritizer.daemon.worker import Receive
 from prioritizer.db.schema import connect
 from prioritizer.db.worklist import rows as worklist_rows
 from prioritizer.dicom.read import sandboxed

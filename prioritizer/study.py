@@ -154,15 +154,13 @@ class Instance:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Score:
-    """One probability with everything that is needed to give it again."""
+    """What the network answered about an image, and the probability made of it, with everything that is needed to give it again."""
 
     bundle_digest: str
-    calibration_id: str
     preprocessing_id: str
     engine: str
     precision: str
     logit: Logit
-    probability: Probability
     saliency: bytes
     """float32 little-endian, (7, 7), contributions to the logit before any ReLU."""
     embedding: bytes
@@ -170,6 +168,9 @@ class Score:
     warnings: tuple[str, ...] = ()
     out_of_distribution: float | None = None
     """How far the image lies from the training data, in units of the bundle's limit; None where no guard measured it."""
+    calibration_id: str = ""
+    probability: Probability | None = None
+    """None until the ledger makes it, of the logit and by the calibration that is in force when the score is entered."""
     activation: int = 0
     """How often the bundle's calibration had been changed when this was made: an earlier calibration that is active again gives
     another score, and so another result object."""

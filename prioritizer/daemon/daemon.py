@@ -140,8 +140,8 @@ class Daemon:
 
     def _start_page(self) -> None:
         web = self.settings.web
-        page = PageBackend(self, self.listener, self.workers).page()
-        self.web = WebServer(page_app(page), web.host, web.port, web.tls_certificate, web.tls_key)
+        backend = PageBackend(self, self.listener, self.workers)
+        self.web = WebServer(page_app(backend), web.host, web.port, web.tls_certificate, web.tls_key)
         self.web.start()
         invite_the_first(self, lambda: self.web.port)
 

@@ -19,7 +19,7 @@ from prioritizer.db.worklist import counts as worklist_counts
 from prioritizer.db.worklist import rows as worklist_rows
 from prioritizer.errors import Transient
 from prioritizer.monitoring.dashboard import NAMES
-from prioritizer.web.http.context import SpoolRoom
+from prioritizer.web.http.backend import SpoolState
 
 TELLING = frozenset({"raised", "not_raised", "confirmed", "not_confirmed", "missed"})
 """Figures that tell what AI thinks. They are scraped without sign-in, and of few studies they would tell of which."""
@@ -40,7 +40,7 @@ class LedgerCollector:
         listener_counters: Callable[[], Mapping[str, int]],
         ai_on: Callable[[], bool],
         marks: Callable[[], bool],
-        room: Callable[[], SpoolRoom] | None = None,
+        room: Callable[[], SpoolState] | None = None,
         now: Callable[[], datetime] = utc_now,
     ) -> None:
         self._engine, self._listener_counters, self._ai_on, self._marks = engine, listener_counters, ai_on, marks
@@ -70,14 +70,14 @@ class LedgerCollector:
         if kept is not None:
             yield from board_families(*kept, marks=self._marks())
 
-    def _room_now(self) -> SpoolRoom | None:
+    def _room_now(self) -> SpoolState | None:
         """The spool's disk and inbox; None where the disk does not answer, which is an alarm of its own."""
         try:
             return self._room() if self._room is not None else None
         except OSError:
             return None
 
-    def _ages(self, since: Mapping[str, datetime | None], room: SpoolRoom | None) -> Metric:
+    def _ages(self, since: Mapping[str, datetime | None], room: SpoolState | None) -> Metric:
         """Seconds that the oldest of each queue has waited; 0 where nothing waits."""
         now, inbox = self._now(), {} if room is None else {"inbox": room.oldest}
         ages = ((name, 0.0 if oldest is None else max((now - oldest).total_seconds(), 0.0)) for name, oldest in {**inbox, **since}.items())

@@ -21,8 +21,8 @@ LAYER_SIDE = 448
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Lightbox:
-    """What the web room asks for pictures."""
+class PageImages:
+    """What the pages show of pixels."""
 
     spool: Spool
     darkroom: SandboxedDarkroom

@@ -32,7 +32,7 @@ from prioritizer.ranking.deadlines import Policy
 from prioritizer.scope import guard_rules, header_rules
 from prioritizer.scope.header_rules import PopulationRule, Verdict
 from prioritizer.states import InstanceState
-from prioritizer.study import Logit, Probability, Score
+from prioritizer.study import Logit, Score
 
 log = logging.getLogger(__name__)
 
@@ -155,25 +155,22 @@ class ScoreStation:
             measured = Measured(distance=far, bundle_digest=self.bundle.digest)
             self._unscored(claim, InstanceState.INELIGIBLE, verdict.reason.rule, verdict.reason.sentence, measured)
             return
-        calibration = self.bundle.calibration.for_age(claim.instance.age_years)
         logit = float(outputs.logit[0])
         if not np.isfinite(logit):
             raise ModelError(f"the network answered {logit} for instance {uid}", "Run `prioritizer check`")
         score = Score(
             bundle_digest=self.bundle.digest,
-            calibration_id=calibration.id,
             preprocessing_id=self.bundle.preprocessing.id,
             engine=self.scorer.name,
             precision=self.scorer.precision,
             logit=Logit(logit),
-            probability=Probability(calibration.probability(logit)),
             saliency=outputs.saliency[0].astype("<f4").tobytes(),
             embedding=outputs.embedding[0].astype("<f2").tobytes(),
             warnings=verdict.warnings,
             out_of_distribution=far,
         )
-        processing_score.finish_scored(self.engine, claim, score, self.policy, self.quiet, self.clock())
-        log.info("scored", extra={"event": "scored", "study": claim.instance.study_uid, "instance": uid})
+        if processing_score.finish_scored(self.engine, claim, score, self.policy, self.quiet, self.clock()):
+            log.info("scored", extra={"event": "scored", "study": claim.instance.study_uid, "instance": uid})
 
     def _model_input(self, uid: str) -> ModelInput:
         """What the network sees. The file may settle, that is move, between finding and opening it: then it is found again."""

@@ -170,14 +170,14 @@ class Remembered:
         self._turn = threading.Lock()
         self._kept: OrderedDict[tuple[str, int, str], dict[str, Any]] = OrderedDict()
 
-    def __call__(self, changes: Mapping[str, Any], *, anew: bool = True) -> dict[str, Any]:
-        """The effect; with `anew` false the one that was shown of the same values under the same rules, where there was one."""
+    def __call__(self, changes: Mapping[str, Any], *, again: bool = True) -> dict[str, Any]:
+        """The effect; with `again` false the one that was shown of the same values under the same rules, where there was one."""
         settings = self._settings()
         policy = policy_of(settings, None)
         rules = settings_override.text_of(settings_override.configured(settings))
         key = (settings_override.text_of(settings_override.changed(policy, changes)), holding(self._engine, policy).change, rules)
         with self._turn:
-            kept = None if anew else self._kept.get(key)
+            kept = None if again else self._kept.get(key)
             if kept is None:
                 kept = self._kept[key] = effect_of(settings, self._engine, changes, self._now())
                 self._kept.move_to_end(key)

@@ -27,7 +27,8 @@ from prioritizer.errors import (
     Unprocessable,
 )
 from prioritizer.web.api import decisions, health, worklist
-from prioritizer.web.http.context import FOLDER, Page, at_desk, desk_of
+from prioritizer.web.http.backend import Backend
+from prioritizer.web.http.context import FOLDER, context_of, request_context
 from prioritizer.web.http.request_limits import Armour, for_programs, headers_of, problem
 from prioritizer.web.live import event_stream
 from prioritizer.web.pages import (
@@ -81,26 +82,26 @@ PARTS = (
 )
 
 
-def page_app(page: Page) -> FastAPI:
+def page_app(backend: Backend) -> FastAPI:
     """The application; it binds to no address itself."""
-    desk = desk_of(page)
+    context = request_context(backend)
 
     @asynccontextmanager
     async def open_house(app: FastAPI) -> AsyncIterator[None]:
-        desk.pulse.start()
+        context.pulse.start()
         yield
-        desk.pulse.stop()
-        desk.ahead.stop()
+        context.pulse.stop()
+        context.ahead.stop()
 
     app = FastAPI(lifespan=open_house, title="prioritizer", version=__version__, docs_url=None, redoc_url=None, openapi_url=None)
-    app.state.desk = desk
-    app.state.end_streams = desk.pulse.stop
-    web = page.settings().web
+    app.state.context = context
+    app.state.end_streams = context.pulse.stop
+    web = backend.settings().web
     app.state.proxies = web.proxies if web.behind_proxy else ()
     app.state.house = oidc.ready(app, web) if web.auth == "oidc" else None
     app.mount("/static", StaticFiles(directory=FOLDER / "static"), name="static")
-    uploads = dict.fromkeys(("/try", "/api/try"), partial(upload.most_bytes, desk))
-    app.add_middleware(Armour, settings=page.configured, uploads=uploads, gate=partial(upload.gate, desk), explain=explain)
+    uploads = dict.fromkeys(("/try", "/api/try"), partial(upload.most_bytes, context))
+    app.add_middleware(Armour, settings=backend.configured, uploads=uploads, gate=partial(upload.gate, context), explain=explain)
     for kind, _, _ in STATUSES:
         app.add_exception_handler(kind, explain)
     app.add_exception_handler(RequestValidationError, explain_values)
@@ -141,7 +142,7 @@ def explain_fault(request: Request, error: Exception) -> Response:
     """A fault of ours: nothing of it is told but that it is one. It is answered outside of `Armour`, and so puts the headers on itself."""
     said = f"prioritizer made a mistake ({type(error).__name__}). Look whether it took effect before you do it again; the log says more."
     answer = told(request, 500, "This is our fault", said)
-    answer.headers.update(headers_of({"path": request.url.path}, 500, secure=at_desk(request).page.settings().web.secure))
+    answer.headers.update(headers_of({"path": request.url.path}, 500, secure=context_of(request).backend.settings().web.secure))
     return answer
 
 
@@ -151,6 +152,6 @@ def told(
     """A page for people, application/problem+json (RFC 9457) for programs."""
     if for_programs(request):
         return problem(status, title, said, headers, code)
-    page = at_desk(request).render("message.html", status, title=title, said=said)
+    page = context_of(request).render("message.html", status, title=title, said=said)
     page.headers.update(headers)
     return page

@@ -179,11 +179,11 @@ def receive(ledger: sa.Engine, *films: Instance, policy: Policy = POLICY, unread
     return processing_receive.receive(ledger, [Arrival(instance=one, unreadable=unreadable) for one in films], policy, AT_ONCE, now)
 
 
-def score_of(probability: float, **values: object) -> Score:
-    """A score with its provenance."""
+def score_of(probability: float | None, **values: object) -> Score:
+    """A score with its provenance; without a probability the ledger makes it, as it does for the daemon."""
     usual: dict[str, object] = {
         "bundle_digest": "d" * 64, "calibration_id": "c1", "preprocessing_id": "p1", "engine": "openvino-1", "precision": "f32",
-        "logit": Logit(0.0), "probability": Probability(probability), "saliency": b"\0" * 196, "embedding": b"\0" * 8,
+        "logit": Logit(0.0), "probability": None if probability is None else Probability(probability), "saliency": b"\0" * 196, "embedding": b"\0" * 8,
     }  # fmt: skip
     return Score(**(usual | values))
 

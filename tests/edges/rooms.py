@@ -7,7 +7,8 @@ from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import sqlalchemy as sa
 from fastapi.testclient import TestClient
@@ -23,12 +24,14 @@ from prioritizer.dicom import conformance
 from prioritizer.ranking.deadlines import Policy, Stage
 from prioritizer.web.app import page_app
 from prioritizer.web.http.auth import COOKIE
-from prioritizer.web.http.context import Page, SpoolRoom
+from prioritizer.web.http.backend import Backend, SpoolState, WorkerState
 from tests.edges.ledgers import NOW, POLICY
 
 LATER = NOW + timedelta(minutes=40)
 """A raised study is overdue by then, one in order of arrival is not."""
 THEN = datetime(2026, 11, 22, 14, 0, tzinfo=UTC)
+WORKERS = (("receive", 0), ("score-0", 0), ("deliver-pacs", 2))
+"""Name and failures in a row."""
 
 
 def told_now(engine: sa.Engine, period: str) -> tuple[datetime, dict[str, Any]]:
@@ -36,34 +39,41 @@ def told_now(engine: sa.Engine, period: str) -> tuple[datetime, dict[str, Any]]:
     return dashboard_period.told(engine, Settings(), "", period, THEN)
 
 
-def page_of(engine: sa.Engine, **other: Any) -> Page:
-    """A daemon that is well, has no bundle and stands still at `THEN`; `other` says what is different."""
+OF_OPERATION = ("ai_off", "listening", "faults", "workers", "spool", "card", "metrics", "dashboard", "conformance", "examine")
+OF_DECISIONS = ("simulate", "settings_changed", "propose_threshold", "settle_identity")
+
+
+def backend_of(engine: sa.Engine, **other: Any) -> Backend:
+    """A daemon that is well, has no bundle and stands still at `THEN`; `other` says what is different: a function for a name of `Backend`,
+    its `operation` or its `decisions`."""
     usual: dict[str, Any] = {
-        "engine": engine,
         "settings": Settings,
-        "rules_changed": lambda: None,
+        "settings_changed": lambda: None,
         "propose_threshold": lambda wish, by, activation: "threshold-1",
-        "simulated": lambda wanted, *, anew: {"changes": settings_override.changed(Policy(), wanted), "said": ["simulated by a test"]},
+        "simulate": lambda wanted, *, again: {"changes": settings_override.changed(Policy(), wanted), "said": ["simulated by a test"]},
         "metrics": lambda: b"prioritizer_ai_on 1.0\n",
         "ai_off": lambda: ("", THEN),
         "listening": lambda: True,
-        "ready": list,
+        "faults": list,
         "now": lambda: THEN,
         "policy": Policy,
-        "pictures": lambda: None,
-        "board": partial(told_now, engine),
+        "images": lambda: None,
+        "dashboard": partial(told_now, engine),
         "settle_identity": lambda study, take, who, shown: "settled",
         "quiet": lambda: Quiet(quiet=timedelta(0), ceiling=timedelta(1)),
-        "stations": lambda: [("receive", THEN, 0), ("score-0", THEN, 0), ("deliver-pacs", THEN, 2)],
-        "room": lambda: SpoolRoom(free_bytes=50 << 30, free_share=0.5, inbox=3, oldest=THEN - timedelta(seconds=40)),
+        "workers": lambda: [WorkerState(name=name, last_turn=THEN, failures=failed) for name, failed in WORKERS],
+        "spool": lambda: SpoolState(free_bytes=50 << 30, free_share=0.5, inbox=3, oldest=THEN - timedelta(seconds=40)),
         "card": dict,
         "conformance": conformance.statement,
         "examine": lambda name, send: [],
-        "trying": lambda: None,
-        "scale": lambda: 1.0,
+        "trial": lambda: None,
     }
     usual["configured"] = other.get("settings", Settings)
-    return Page(**(usual | other))
+    assert not other.keys() - usual.keys(), "no such name"
+    answers = usual | other
+    parts = {"operation": SimpleNamespace(**{name: answers.pop(name) for name in OF_OPERATION})}
+    parts["decisions"] = SimpleNamespace(**{name: answers.pop(name) for name in OF_DECISIONS})
+    return cast("Backend", SimpleNamespace(engine=engine, **parts, **answers))
 
 
 @contextmanager
@@ -72,7 +82,7 @@ def at(ledger: sa.Engine, name: str, role: Role = Role.READER, stage: Stage = St
     people.add(ledger, name, role, "tests", NOW)
     settings = Settings(site=Site(name="test site", stage=stage), reading=other.pop("reading", Reading()))
     usual = {"settings": lambda: settings, "now": lambda: LATER, "policy": lambda: replace(POLICY, stage=stage)}
-    app = page_app(page_of(ledger, **(usual | other)))
+    app = page_app(backend_of(ledger, **(usual | other)))
     client = TestClient(app, base_url="http://127.0.0.1", follow_redirects=True, raise_server_exceptions=False)
     client.cookies.set(COOKIE, sessions.begin(ledger, name, "127.0.0.1", LATER))
     yield client

@@ -50,7 +50,7 @@ AGES = {"1.2.1": 3.0, "1.2.2": 40.0, "1.2.3": None}
 def score(ledger: sa.Engine, logit: float, policy: Policy = SITE) -> None:
     claim = processing_score.claim_instance(ledger, "scorer", LEASE)
     assert claim is not None
-    made = score_of(0.0, logit=Logit(logit), calibration_id="own", bundle_digest=BUNDLE)
+    made = score_of(None, logit=Logit(logit), bundle_digest=BUNDLE)
     assert processing_score.finish_scored(ledger, claim, made, policy, AT_ONCE, NOW)
 
 
@@ -148,7 +148,7 @@ def test_a_threshold_is_proposed_for_one_age_group(ledger: sa.Engine, tmp_path: 
         receive(ledger, film(1, f"1.3.{number}", age_years=40.0 if number % 2 else 4.0), policy=policy)
         claim = processing_score.claim_instance(ledger, "scorer", LEASE)
         assert claim is not None
-        made = score_of(0.5, logit=Logit(number / 10 - 2), bundle_digest=two.digest)
+        made = score_of(None, logit=Logit(number / 10 - 2), bundle_digest=two.digest)
         assert processing_score.finish_scored(ledger, claim, made, policy, AT_ONCE, NOW)
     with pytest.raises(NotAllowed, match="say whose threshold"):
         threshold_proposal.propose(ledger, settings, ThresholdWish(probability=0.3), "anna", NOW)

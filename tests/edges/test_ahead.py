@@ -20,11 +20,13 @@ from prioritizer.web.app import page_app
 from prioritizer.web.http.auth import COOKIE
 from prioritizer.web.live.prefetch import KEPT_S, Ahead
 from tests.edges.ledgers import LEASE, NOW, film, kinds, ledger_fixture, receive, scored  # noqa: F401
-from tests.edges.rooms import page_of
+from tests.edges.rooms import backend_of
 
 
 class Maker:
-    """Makes pictures and remembers which."""
+    """Makes images and remembers which."""
+
+    scale = 1.0
 
     def __init__(self, size: int = 10) -> None:
         self.made: list[str] = []
@@ -85,11 +87,11 @@ def test_one_study_is_prepared_at_a_time_and_a_fault_is_told_to_who_opens_it() -
 
 def opened(ledger: sa.Engine, maker: Maker, look: Callable[[TestClient], object]) -> None:
     people.add(ledger, "ito", Role.READER, "tests", NOW)
-    app = page_app(page_of(ledger, now=lambda: NOW + timedelta(minutes=1), pictures=lambda: maker))
+    app = page_app(backend_of(ledger, now=lambda: NOW + timedelta(minutes=1), images=lambda: maker))
     client = TestClient(app, base_url="http://127.0.0.1")
     client.cookies.set(COOKIE, sessions.begin(ledger, "ito", "127.0.0.1", NOW))
     look(client)
-    settled(app.state.desk.ahead)
+    settled(app.state.context.ahead)
 
 
 def look(client: TestClient) -> None:

@@ -37,7 +37,7 @@ def score(ledger: sa.Engine, bundle: str, logit: float) -> None:
     """The next instance, by the bundle in service."""
     claim = processing_score.claim_instance(ledger, "scorer", LEASE)
     assert claim is not None
-    made = score_of(OWN.probability(logit), logit=Logit(logit), calibration_id=OWN.id, bundle_digest=bundle)
+    made = score_of(None, logit=Logit(logit), bundle_digest=bundle)
     assert processing_score.finish_scored(ledger, claim, made, site(bundle), AT_ONCE, NOW)
 
 

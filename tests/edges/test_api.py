@@ -28,7 +28,7 @@ from prioritizer.ranking.deadlines import Policy, Stage
 from prioritizer.web.app import page_app
 from prioritizer.web.server import WebServer
 from tests.edges.ledgers import film, receive
-from tests.edges.rooms import THEN, page_of
+from tests.edges.rooms import THEN, backend_of
 
 LONGEST_ADDRESS = 60_000
 """Bytes; h11 reads at most 64 KiB of a request's head."""
@@ -56,7 +56,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     people.add(engine, "robot", Role.ADMIN, "tests", THEN)
     secret, _ = sessions.make_token(engine, "robot", "tests", list(May), "tests", THEN, timedelta(days=1))
     chosen = Settings(site=Site(name="test site", stage=Stage.ACTIVE))
-    app = page_app(page_of(engine, settings=lambda: chosen, trying=lambda: unreadable))
+    app = page_app(backend_of(engine, settings=lambda: chosen, trial=lambda: unreadable))
     server = WebServer(app, "127.0.0.1", 0)
     server.start()
     yield Served(f"http://127.0.0.1:{server.port}", {"Authorization": f"Bearer {secret}"}, app.openapi(), engine)
@@ -64,7 +64,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     engine.dispose()
 
 
-schema = schemathesis.openapi.from_dict(page_app(page_of(sa.create_engine("sqlite://"))).openapi())
+schema = schemathesis.openapi.from_dict(page_app(backend_of(sa.create_engine("sqlite://"))).openapi())
 
 
 @schema.parametrize()

@@ -38,7 +38,7 @@ from tests.edges.ledgers import (
     score_next,
     scored,
 )
-from tests.edges.rooms import LATER, at, page_of
+from tests.edges.rooms import LATER, at, backend_of
 
 BLIND = "?order=arrival&blind=1"
 
@@ -256,7 +256,7 @@ def test_an_open_page_keeps_nobody_signed_in(ledger: sa.Engine):
         sessions = sa.text("SELECT seen_at FROM sessions")
         with ledger.connect() as tx:
             before = tx.scalar(sessions)
-        late = page_app(page_of(ledger, now=lambda: LATER + timedelta(minutes=20)))
+        late = page_app(backend_of(ledger, now=lambda: LATER + timedelta(minutes=20)))
         other = TestClient(late, base_url="http://127.0.0.1", cookies=dict(ito.cookies))
         assert other.get("/changes", params={"since": mark}).status_code == 200
         with ledger.connect() as tx:
@@ -276,9 +276,9 @@ def test_a_stranger_elsewhere_locks_nobody_out():
 
 
 def test_tried_files_never_hold_the_threads_of_the_list(ledger: sa.Engine):
-    with at(ledger, "ito", trying=lambda: lambda data, ignore_scope: None) as ito:
-        desk = ito.app.state.desk
-        held = [desk.tried_at_once.acquire(blocking=False) for _ in range(desks.MOST_TRIED)]
+    with at(ledger, "ito", trial=lambda: lambda data, ignore_scope: None) as ito:
+        context = ito.app.state.context
+        held = [context.tried_at_once.acquire(blocking=False) for _ in range(desks.MOST_TRIED)]
         assert all(held)
         refused = ito.post("/api/try", files={"file": ("a.png", b"x")})
         assert refused.status_code == 503
@@ -293,7 +293,7 @@ def test_what_is_stored_and_cannot_be_trusted_is_a_conflict_and_a_fault_is_told_
         raise KeyError("patient name")
 
     for fault, status in ((changed, 409), (broken, 500)):
-        with at(ledger, f"ito{status}", board=lambda period, fault=fault: fault()) as ito:
+        with at(ledger, f"ito{status}", dashboard=lambda period, fault=fault: fault()) as ito:
             for path in ("/board", "/api/board/latest"):
                 answer = ito.get(path)
                 assert answer.status_code == status
@@ -311,7 +311,7 @@ def test_the_board_counts_what_was_left_standing_by_band_and_names_nobody(ledger
     reading.claim(ledger, "1.2.4", "ito", LEASE, NOW)
     found = dashboard_period.board_of(ledger, Settings(), "", dashboard_period.period_of("latest", Settings(), LATER), LATER)["passed"]
     assert found == {"claims": 3, "skipped": {"raised": 1, "others": 0}, "passed_by": {"raised": 1, "others": 1}}
-    with at(ledger, "anna", Role.PHYSICIST, board=lambda name: dashboard_period.told(ledger, Settings(), "", name, LATER)) as anna:
+    with at(ledger, "anna", Role.PHYSICIST, dashboard=lambda name: dashboard_period.told(ledger, Settings(), "", name, LATER)) as anna:
         text = anna.get("/board").text
         assert "3 claims" in text
         assert "ito" not in text

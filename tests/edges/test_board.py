@@ -134,7 +134,7 @@ def test_a_study_from_before_the_period_is_not_forgotten(ledger: sa.Engine):
 
 def test_page_and_terminal_tell_of_those_that_wait(ledger: sa.Engine, monkeypatch: pytest.MonkeyPatch):
     receive(ledger, film(1, "1.2.1", LATER - 3 * DAY), film(1, "1.2.2", LATER - 40 * DAY))
-    with at(ledger, "anna", Role.PHYSICIST, board=lambda name: dashboard_period.told(ledger, Settings(), "", name, LATER)) as anna:
+    with at(ledger, "anna", Role.PHYSICIST, dashboard=lambda name: dashboard_period.told(ledger, Settings(), "", name, LATER)) as anna:
         text = anna.get("/board").text
     assert "Not read yet: the longest has waited for 40 d 0 h." in text
     assert "Still waiting" in text
@@ -151,7 +151,7 @@ def test_a_board_kept_by_an_earlier_release_is_shown_as_it_is(ledger: sa.Engine)
     old = {
         key: value for key, value in latest(ledger).items() if key not in ("unread", "earlier", "beyond", "first_day", "last_day", "passed")
     }
-    with at(ledger, "anna", Role.PHYSICIST, board=lambda name: (LATER, old)) as anna:
+    with at(ledger, "anna", Role.PHYSICIST, dashboard=lambda name: (LATER, old)) as anna:
         assert anna.get("/board").status_code == 200
     monitoring.keep(ledger, "latest", old, LATER)
     assert "prioritizer_board_arrived 0.0" in scraped(ledger)
@@ -219,7 +219,7 @@ def test_images_beyond_the_limit_are_counted_by_scanner_and_week_with_what_becam
     }
     (week,) = [name for name in told if name.startswith("week of ")]
     assert told == {"all": (4, 3, 1, 1, 1), "DX1": (3, 2, 1, 1, 0), "DX2": (1, 1, 0, 0, 1), week: (4, 3, 1, 1, 1)}
-    with at(ledger, "anna", Role.PHYSICIST, board=lambda name: dashboard_period.told(ledger, Settings(), "", name, LATER)) as anna:
+    with at(ledger, "anna", Role.PHYSICIST, dashboard=lambda name: dashboard_period.told(ledger, Settings(), "", name, LATER)) as anna:
         text = anna.get("/board").text
     assert week in text
     assert "3 of 4" in text
@@ -286,7 +286,7 @@ def test_the_board_of_a_month_holds_its_first_night_and_says_its_days(ledger: sa
     assert found["arrived"] == 1
     assert (found["from"], found["to"]) == ("2026-10-01T00:00:00+02:00", "2026-11-01T00:00:00+01:00")
     assert (found["first_day"], found["last_day"]) == ("2026-10-01", "2026-10-31")
-    with at(ledger, "anna", Role.PHYSICIST, board=lambda name: (now, found)) as anna:
+    with at(ledger, "anna", Role.PHYSICIST, dashboard=lambda name: (now, found)) as anna:
         assert "From 2026-10-01 to 2026-10-31," in anna.get("/board/2026-10").text
 
 

@@ -64,10 +64,10 @@ def roll_back(ledger: sa.Engine, **how: bool) -> Activated:
 
 
 def score(ledger: sa.Engine, logit: float, policy: Policy = SITE) -> bool:
-    """Score the next instance as the station does: with the bundle's own calibration."""
+    """Score the next instance as the worker does: the ledger makes the probability."""
     claim = processing_score.claim_instance(ledger, "scorer", LEASE)
     assert claim is not None
-    made = score_of(OWN.probability(logit), logit=Logit(logit), calibration_id=OWN.id, bundle_digest=BUNDLE)
+    made = score_of(None, logit=Logit(logit), calibration_id="", bundle_digest=BUNDLE)
     return processing_score.finish_scored(ledger, claim, made, policy, AT_ONCE, NOW)
 
 
@@ -143,13 +143,25 @@ def test_of_a_study_of_several_images_the_highest_still_decides(ledger: sa.Engin
     assert row(ledger).risk == pytest.approx(study_risk([OWN.probability(-1.0), OWN.probability(1.0)]))
 
 
+def test_an_image_that_was_looked_at_while_ai_was_turned_off_waits_and_the_try_does_not_count(ledger: sa.Engine) -> None:
+    receive(ledger, film(1), policy=SITE)
+    claim = processing_score.claim_instance(ledger, "scorer", LEASE)
+    assert claim is not None
+    without_ai = replace(SITE, bundle_digest="", own=None)
+    assert not processing_score.finish_scored(ledger, claim, score_of(None, logit=Logit(-1.0)), without_ai, AT_ONCE, NOW)
+    again = processing_score.claim_instance(ledger, "scorer", LEASE)
+    assert again is not None
+    assert again.attempts == claim.attempts
+    assert processing_score.finish_scored(ledger, again, score_of(None, logit=Logit(-1.0)), SITE, AT_ONCE, NOW)
+    assert instance(ledger).probability == pytest.approx(OWN.probability(-1.0))
+
+
 def test_an_image_being_scored_while_an_activation_commits_ends_with_the_new_calibration(ledger: sa.Engine) -> None:
     receive(ledger, film(1), policy=SITE)
     claim = processing_score.claim_instance(ledger, "scorer", LEASE)
     assert claim is not None
     activate(ledger, candidate(ledger))
-    made = score_of(OWN.probability(-1.0), logit=Logit(-1.0), calibration_id=OWN.id)
-    assert processing_score.finish_scored(ledger, claim, made, SITE, AT_ONCE, NOW)
+    assert processing_score.finish_scored(ledger, claim, score_of(None, logit=Logit(-1.0)), SITE, AT_ONCE, NOW)
     assert (instance(ledger).calibration_id, row(ledger).band) == ("b", "HIGH")
     assert instance(ledger).probability == pytest.approx(OWN.probability(1.0))
 

@@ -19,7 +19,7 @@ from prioritizer.daemon import listener_process
 from prioritizer.daemon.listener_process import ListenerProcess
 from prioritizer.daemon.metrics import LedgerCollector, exposition
 from prioritizer.dicom.scp.listener import ListenerSettings
-from prioritizer.web.http.context import SpoolRoom
+from prioritizer.web.http.backend import SpoolState
 from tests.edges.ledgers import (
     NOW,
     film,
@@ -125,7 +125,7 @@ def test_counts_are_counters_and_what_is_open_now_is_a_gauge(ledger: sa.Engine):
 
 def test_the_disk_and_the_age_of_each_queue_are_told(ledger: sa.Engine):
     receive(ledger, film(1, "1.2.1", NOW - timedelta(minutes=7)))
-    room = SpoolRoom(free_bytes=1 << 30, free_share=0.5, inbox=1, oldest=NOW - timedelta(seconds=90))
+    room = SpoolState(free_bytes=1 << 30, free_share=0.5, inbox=1, oldest=NOW - timedelta(seconds=90))
     text = scraped(ledger, room=lambda: room, now=lambda: NOW)
     assert "prioritizer_spool_free_bytes 1.073741824e+09" in text
     assert 'prioritizer_queue_oldest_seconds{queue="inbox"} 90.0' in text
@@ -133,7 +133,7 @@ def test_the_disk_and_the_age_of_each_queue_are_told(ledger: sa.Engine):
 
 
 def test_a_disk_that_does_not_answer_leaves_the_other_figures(ledger: sa.Engine):
-    def broken() -> SpoolRoom:
+    def broken() -> SpoolState:
         raise OSError(5, "Input/output error")
 
     text = scraped(ledger, room=broken)

@@ -21,7 +21,7 @@ from prioritizer.web.http.auth import COOKIE
 from prioritizer.web.server import WebServer
 from tests.edges.browsers import browser_fixture, context_of  # noqa: F401
 from tests.edges.ledgers import NOW, film, ledger_fixture, receive  # noqa: F401
-from tests.edges.rooms import at, page_of
+from tests.edges.rooms import at, backend_of
 
 HERE = "http://127.0.0.1"
 
@@ -100,7 +100,7 @@ def test_the_conformance_statement_is_a_page_for_whoever_signed_in(ledger: sa.En
 
 @pytest.fixture
 def url(ledger: sa.Engine) -> Iterator[str]:
-    server = WebServer(page_app(page_of(ledger, now=lambda: NOW)), "127.0.0.1", 0)
+    server = WebServer(page_app(backend_of(ledger, now=lambda: NOW)), "127.0.0.1", 0)
     server.start()
     yield f"http://127.0.0.1:{server.port}"
     server.stop()

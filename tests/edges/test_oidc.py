@@ -25,7 +25,7 @@ from prioritizer.web.http import auth as http_auth
 from prioritizer.web.http.auth import PER_ADDRESS
 from prioritizer.web.server import WebServer
 from tests.edges.identity_provider import CLIENT, Provider, running_provider
-from tests.edges.rooms import THEN, page_of
+from tests.edges.rooms import THEN, backend_of
 
 PATIENCE_S = 60.0
 
@@ -48,7 +48,7 @@ def engine(tmp_path: Path) -> Iterator[sa.Engine]:
 @pytest.fixture
 def room(provider: Provider, engine: sa.Engine) -> Iterator[str]:
     web = Web(auth="oidc", oidc_issuer=provider.url, oidc_client_id=CLIENT)
-    server = WebServer(page_app(page_of(engine, settings=lambda: Settings(web=web))), "127.0.0.1", 0)
+    server = WebServer(page_app(backend_of(engine, settings=lambda: Settings(web=web))), "127.0.0.1", 0)
     server.start()
     yield f"http://127.0.0.1:{server.port}"
     server.stop()
@@ -79,7 +79,7 @@ def test_whom_nobody_let_in_stays_outside(room: str, provider: Provider, who: di
 @pytest.fixture
 def by_mail(provider: Provider, engine: sa.Engine) -> Iterator[str]:
     web = Web(auth="oidc", oidc_issuer=provider.url, oidc_client_id=CLIENT, oidc_claim="email")
-    server = WebServer(page_app(page_of(engine, settings=lambda: Settings(web=web))), "127.0.0.1", 0)
+    server = WebServer(page_app(backend_of(engine, settings=lambda: Settings(web=web))), "127.0.0.1", 0)
     server.start()
     yield f"http://127.0.0.1:{server.port}"
     server.stop()
@@ -102,7 +102,7 @@ def test_a_verified_address_is_a_name(by_mail: str, provider: Provider, verified
 
 
 def test_where_people_do_not_sign_in_this_way_its_addresses_are_not_there(engine: sa.Engine) -> None:
-    server = WebServer(page_app(page_of(engine, settings=lambda: Settings(web=Web(auth="local")))), "127.0.0.1", 0)
+    server = WebServer(page_app(backend_of(engine, settings=lambda: Settings(web=Web(auth="local")))), "127.0.0.1", 0)
     server.start()
     try:
         for path in ("/oidc", "/oidc/back", "/oidc/back?code=a&state=b"):
@@ -157,7 +157,7 @@ def test_while_the_ledger_waits_every_other_page_is_answered(room: str, engine: 
 
 def test_a_provider_that_is_away_is_told(provider: Provider, engine: sa.Engine) -> None:
     web = Web(auth="oidc", oidc_issuer="http://127.0.0.1:9", oidc_client_id=CLIENT)
-    server = WebServer(page_app(page_of(engine, settings=lambda: Settings(web=web))), "127.0.0.1", 0)
+    server = WebServer(page_app(backend_of(engine, settings=lambda: Settings(web=web))), "127.0.0.1", 0)
     server.start()
     try:
         answer = httpx.get(f"http://127.0.0.1:{server.port}/oidc", timeout=PATIENCE_S)
@@ -180,7 +180,7 @@ def test_what_could_not_be_safe_is_not_started(given: dict[str, Any], said: str)
 
 
 def test_where_people_have_passwords_there_is_no_provider(engine: sa.Engine) -> None:
-    server = WebServer(page_app(page_of(engine)), "127.0.0.1", 0)
+    server = WebServer(page_app(backend_of(engine)), "127.0.0.1", 0)
     server.start()
     try:
         assert httpx.get(f"http://127.0.0.1:{server.port}/oidc", timeout=PATIENCE_S).status_code == 404

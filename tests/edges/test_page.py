@@ -23,7 +23,7 @@ from prioritizer.study import Instance, SOPInstanceUID, StudyUID
 from prioritizer.web.app import page_app
 from prioritizer.web.server import WebServer
 from tests.edges.browsers import browser_fixture  # noqa: F401
-from tests.edges.rooms import page_of
+from tests.edges.rooms import backend_of
 
 NOW = datetime(2026, 11, 22, 14, 0, tzinfo=UTC)
 PASSWORD = "four grey herons fly"
@@ -48,7 +48,7 @@ def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     arrivals.append(Arrival(instance=instance(200, patient_name=MARKUP, study_description=MARKUP)))
     arrivals.append(Arrival(instance=instance(201, patient_name="STAT^CASE", priority="STAT")))
     receive.receive(engine, arrivals, Policy(), Quiet(quiet=timedelta(0), ceiling=timedelta(1)), NOW)
-    page = page_of(
+    page = backend_of(
         engine,
         settings=lambda: Settings(site=SiteSection(name="test site", stage=request.param)),
         ai_off=lambda: ("self-test failed", NOW) if request.param is Stage.SHADOW else ("", NOW),

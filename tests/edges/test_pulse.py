@@ -29,7 +29,7 @@ from prioritizer.web.live.change_feed import MOST_OF_ONE, TOLD_AT_ONCE, Ear, Pul
 from prioritizer.web.live.counts import Tallies
 from prioritizer.web.server import WebServer
 from tests.edges.ledgers import LEASE, NOW, POLICY, film, ledger_fixture, receive, scored  # noqa: F401
-from tests.edges.rooms import page_of
+from tests.edges.rooms import backend_of
 
 LATER = NOW + timedelta(hours=3)
 
@@ -146,7 +146,7 @@ def test_a_page_that_made_room_for_another_is_told_to_ask_by_itself_and_not_to_c
     monkeypatch.setattr(pulses, "MOST_OF_ONE", 1)
     people.add(ledger, "ito", Role.READER, "tests", NOW)
     secret, _ = sessions.make_token(ledger, "ito", "tests", [May.SEE], "tests", NOW, timedelta(days=1))
-    server = WebServer(page_app(page_of(ledger, now=lambda: NOW)), "127.0.0.1", 0)
+    server = WebServer(page_app(backend_of(ledger, now=lambda: NOW)), "127.0.0.1", 0)
     server.start()
     asked = {"method": "GET", "url": f"http://127.0.0.1:{server.port}/live", "headers": {"Authorization": f"Bearer {secret}"}}
     try:
@@ -164,7 +164,7 @@ def test_a_page_that_made_room_for_another_is_told_to_ask_by_itself_and_not_to_c
 def test_streams_end_before_the_server(ledger: sa.Engine):
     people.add(ledger, "ito", Role.READER, "tests", NOW)
     secret, _ = sessions.make_token(ledger, "ito", "tests", [May.SEE], "tests", NOW, timedelta(days=1))
-    server = WebServer(page_app(page_of(ledger, now=lambda: NOW)), "127.0.0.1", 0)
+    server = WebServer(page_app(backend_of(ledger, now=lambda: NOW)), "127.0.0.1", 0)
     server.start()
     lines: list[str] = []
     begun = threading.Event()

@@ -105,8 +105,8 @@ def test_what_is_saved_is_what_was_shown_until_the_rules_change(ledger: sa.Engin
     policy = policy_of(SETTINGS, None)
     found = settings_effect.Remembered(ledger, lambda: SETTINGS, lambda: NOW)
     first = found({"high_minutes": 10})
-    assert found({"high_minutes": "10"}, anew=False) is first
+    assert found({"high_minutes": "10"}, again=False) is first
     assert found({"high_minutes": 10}) is not first
     made = settings_overrides.propose(ledger, policy, Proposal(wanted={"stage": "pilot"}, reason="x", effect={}), "anna", NOW)
     settings_overrides.activate(ledger, policy, made.id, Decision(who="anna"), NOW)
-    assert orders(found({"high_minutes": 10}, anew=False))["in force now"]["rules"].startswith("stage pilot")
+    assert orders(found({"high_minutes": 10}, again=False))["in force now"]["rules"].startswith("stage pilot")

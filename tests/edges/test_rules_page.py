@@ -30,7 +30,7 @@ from prioritizer.ranking.deadlines import Policy, Stage
 from prioritizer.web.app import page_app
 from prioritizer.web.server import WebServer
 from tests.edges.ledgers import POLICY, scored
-from tests.edges.rooms import THEN, page_of
+from tests.edges.rooms import THEN, backend_of
 
 OWN = Calibration(id="own", method="temperature", slope=1.0, intercept=0.0, t_high=0.5, t_low=0.1, n=500, events=100)
 SITE = Policy(t_high=0.5, t_low=0.1, bundle_digest="d" * 64, own=OWN)
@@ -75,7 +75,7 @@ def house(tmp_path: Any) -> Iterator[House]:
         tokens[name] = sessions.make_token(engine, name, "tests", rights, "tests", THEN, timedelta(days=1))[0]
     settings = [Settings(site=Site(name="test site", stage=Stage.ACTIVE))]
     in_force = settings_ruled.InForce(engine, lambda: settings[0])
-    page = page_of(engine, settings=in_force, configured=lambda: settings[0], policy=lambda: SITE, rules_changed=in_force.forget)
+    page = backend_of(engine, settings=in_force, configured=lambda: settings[0], policy=lambda: SITE, settings_changed=in_force.forget)
     server = WebServer(page_app(page), "127.0.0.1", 0)
     server.start()
     yield House(f"http://127.0.0.1:{server.port}", engine, tokens, settings)

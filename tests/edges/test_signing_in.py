@@ -25,12 +25,12 @@ from prioritizer.db.schema import connect, migrations
 from prioritizer.db.schema.tables import events
 from prioritizer.web.app import PARTS, page_app
 from prioritizer.web.http.auth import COOKIE
-from prioritizer.web.http.context import Page
+from prioritizer.web.http.backend import Backend
 from prioritizer.web.pages.sign_in import inside
 from prioritizer.web.server import WebServer
 from tests.edges.ledgers import NOW, film, receive
 from tests.edges.pacs import program
-from tests.edges.rooms import page_of
+from tests.edges.rooms import backend_of
 
 PASSWORD = "four grey herons fly"
 OTHER = "another long sentence"
@@ -45,14 +45,14 @@ class Room:
     """A page that answers on loopback, with a clock that stands still until it is moved."""
 
     url: str
-    page: Page
+    backend: Backend
     clock: list[timedelta]
     web: list[Web]
     browsers: list[httpx.Client] = field(default_factory=list)
 
     @property
     def engine(self) -> sa.Engine:
-        return self.page.engine
+        return self.backend.engine
 
     def browser(self, name: str = "") -> httpx.Client:
         """A browser, signed in where a name is given; it says where its requests come from, as all do."""
@@ -76,10 +76,10 @@ def room(tmp_path: Path) -> Iterator[Room]:
     migrations.upgrade(engine)
     receive(engine, film())
     clock, web = [timedelta(0)], [Web()]
-    page = page_of(engine, settings=lambda: Settings(web=web[0]), now=lambda: NOW + clock[0])
-    server = WebServer(page_app(page), "127.0.0.1", 0)
+    backend = backend_of(engine, settings=lambda: Settings(web=web[0]), now=lambda: NOW + clock[0])
+    server = WebServer(page_app(backend), "127.0.0.1", 0)
     server.start()
-    found = Room(f"http://127.0.0.1:{server.port}", page, clock, web)
+    found = Room(f"http://127.0.0.1:{server.port}", backend, clock, web)
     yield found
     for client in found.browsers:
         client.close()
@@ -397,7 +397,7 @@ def test_the_page_speaks_tls(room: Room, tmp_path: Path):
     subprocess.run([openssl, *asked, "-keyout", str(key), "-out", str(certificate)], check=True, capture_output=True, timeout=60)
     room.let_in("ito")
     room.web[0] = Web(tls_certificate=certificate, tls_key=key)
-    server = WebServer(page_app(room.page), "127.0.0.1", 0, certificate, key)
+    server = WebServer(page_app(room.backend), "127.0.0.1", 0, certificate, key)
     server.start()
     try:
         url = f"https://127.0.0.1:{server.port}"

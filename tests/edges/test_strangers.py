@@ -28,7 +28,7 @@ from prioritizer.web.http.connection_limits import most_connections, place_of
 from prioritizer.web.pages import upload
 from prioritizer.web.server import WebServer
 from tests.edges.ledgers import NOW, ledger_fixture, together  # noqa: F401
-from tests.edges.rooms import page_of
+from tests.edges.rooms import backend_of
 
 PASSWORD = "four grey herons fly"
 PATIENCE_S = 60.0
@@ -37,7 +37,7 @@ PATIENCE_S = 60.0
 @contextmanager
 def serving(ledger: sa.Engine, **other: Any) -> Iterator[str]:
     """The page on loopback."""
-    server = WebServer(page_app(page_of(ledger, now=lambda: NOW, **other)), "127.0.0.1", 0)
+    server = WebServer(page_app(backend_of(ledger, now=lambda: NOW, **other)), "127.0.0.1", 0)
     server.start()
     try:
         yield f"http://127.0.0.1:{server.port}"
@@ -197,7 +197,7 @@ def test_of_a_file_from_somebody_without_the_right_nothing_is_read(ledger: sa.En
 
 def test_no_more_files_are_taken_than_are_tried_at_once(ledger: sa.Engine):
     let_in(ledger)
-    with serving(ledger, trying=lambda: lambda data, ignore_scope: None) as url, ExitStack() as stack:
+    with serving(ledger, trial=lambda: lambda data, ignore_scope: None) as url, ExitStack() as stack:
         headers = bearer(ledger, May.TRY)
         slow = [stack.enter_context(taken_upload(url, "/api/try", **headers)) for _ in range(3)]
         assert half_a_post(url, "/api/try", **headers).startswith("HTTP/1.1 503 ")
@@ -225,7 +225,7 @@ def test_a_file_of_somebody_who_may_is_read_and_its_place_is_free_again(ledger: 
         seen.append(len(data))
         raise upload.NotAllowed("a test looked at it")
 
-    with serving(ledger, trying=lambda: trying) as url:
+    with serving(ledger, trial=lambda: trying) as url:
         headers = bearer(ledger, May.TRY) | FORM
         for _ in range(5):
             assert post(f"{url}/api/try", content=file_of(1 << 20), headers=headers).status_code == 409
@@ -263,11 +263,11 @@ def test_half_a_request_is_waited_for_a_while_only(ledger: sa.Engine, monkeypatc
 def test_a_second_request_is_waited_for_as_long_and_an_answer_as_it_takes(ledger: sa.Engine, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(connection_limits, "REQUEST_S", 0.5)
 
-    def ready() -> list[str]:
+    def faults() -> list[str]:
         time.sleep(1.5)
         return []
 
-    with serving(ledger, ready=ready) as url, half_a_head(url) as one:
+    with serving(ledger, faults=faults) as url, half_a_head(url) as one:
         one.sendall(b"\r\nGET /readyz HTTP/1.1\r\nHost: x\r\n\r\n")
         said = b""
         while b"ready" not in said:

@@ -46,7 +46,7 @@ def scored_at(ledger: sa.Engine, settings: Settings, *logits: float) -> None:
         receive(ledger, film(1, f"1.2.{number}"), policy=policy)
         claim = score.claim_instance(ledger, "scorer", LEASE)
         assert claim is not None
-        made = score_of(0.5, logit=Logit(logit), bundle_digest=BUNDLE.digest)
+        made = score_of(None, logit=Logit(logit), bundle_digest=BUNDLE.digest)
         assert score.finish_scored(ledger, claim, made, policy, AT_ONCE, NOW)
 
 

@@ -73,9 +73,10 @@ def _leave(
 
 
 def finish_scored(engine: sa.Engine, claim: ClaimedInstance, score: Score, policy: Policy, quiet: Quiet, now: datetime) -> bool:
-    """Score, state, study risk and place in one commit; False when the claim was lost meanwhile.
+    """Score, state, study risk and place in one commit; False when the claim was lost meanwhile, or AI was turned off.
 
-    The probability is made here, from the logit, with the calibration that is active in this very transaction.
+    A score without a probability gets it here, from its logit, by the calibration that is in force in this very transaction. Where there
+    is none, AI was turned off while the network looked: the claim is given back, as no try of this image.
     """
     uid = claim.instance.sop_instance_uid
     with connect.writing(engine) as tx:
@@ -83,13 +84,17 @@ def finish_scored(engine: sa.Engine, claim: ClaimedInstance, score: Score, polic
         rules = in_force(tx, policy)
         if rules.fault:
             raise CalibrationChanged(rules.fault)
+        calibration = rules.calibration if score.bundle_digest == policy.bundle_digest else None
+        if calibration is None and score.probability is None:
+            _give_up(tx, claim, timedelta(0), instances.c.attempts - 1, now)
+            return False
         measured = Measured(distance=score.out_of_distribution, bundle_digest=score.bundle_digest)
         left = _leave(tx, claim, InstanceState.SCORED, measured)
         if left is None:
             return False
-        if rules.calibration is not None and score.bundle_digest == policy.bundle_digest:
+        if calibration is not None:
             age = tx.scalar(sa.select(studies.c.age_years).where(studies.c.study_uid == left.study_uid))
-            score = _calibrated(score, rules.calibration.for_age(age), rules.activation)
+            score = _calibrated(score, calibration.for_age(age), rules.activation)
         _store_score(tx, uid, left.pixels_version, score, now)
         said = f"scored by bundle {score.bundle_digest[:12]}, calibration {score.calibration_id}"
         if score.warnings:

@@ -17,7 +17,7 @@ from prioritizer.db.decisions import calibrations, settings_overrides
 from prioritizer.db.decisions.activation import Activated, Decision
 from prioritizer.db.in_force.settings import holding
 from prioritizer.web.api.documents import problems
-from prioritizer.web.http.context import Desk, Here, Seeing
+from prioritizer.web.http.context import Here, RequestContext, Seeing
 from prioritizer.web.pages.calibrations import Beside, Physicist, applying, beside
 
 routes = APIRouter(prefix="/api", responses=problems())
@@ -147,66 +147,70 @@ def calibration_of(one: Beside) -> CalibrationOf:
     )
 
 
-def took_effect(desk: Desk, done: Activated) -> TookEffect:
+def took_effect(context: RequestContext, done: Activated) -> TookEffect:
     """What it did; the figures above the list are counted anew."""
-    desk.forget()
+    context.forget()
     return TookEffect(**{name: getattr(done, name) for name in TookEffect.model_fields})
 
 
 @routes.get("/calibrations")
-def show_calibrations(desk: Here, person: Seeing) -> Calibrations:
+def show_calibrations(context: Here, person: Seeing) -> Calibrations:
     """Every calibration, and which is in force."""
-    applies = applying(desk)
+    applies = applying(context)
     return Calibrations(
         in_force=applies.calibration.id if applies.calibration else "",
         activation=applies.activation,
         fault=applies.fault,
-        calibrations=[calibration_of(beside(row)) for row in calibrations.listed(desk.engine)],
+        calibrations=[calibration_of(beside(row)) for row in calibrations.listed(context.engine)],
     )
 
 
 @routes.get("/calibrations/{name}", responses=problems(404))
-def show_calibration(desk: Here, person: Seeing, name: str) -> CalibrationOf:
+def show_calibration(context: Here, person: Seeing, name: str) -> CalibrationOf:
     """One calibration."""
-    return calibration_of(beside(calibrations.find(desk.engine, name)))
+    return calibration_of(beside(calibrations.find(context.engine, name)))
 
 
 @routes.post("/calibrations/rollback", responses=problems(404, 409))
-def roll_back(desk: Here, person: Physicist, shown: Shown = None, *, own: bool = False) -> TookEffect:
+def roll_back(context: Here, person: Physicist, shown: Shown = None, *, own: bool = False) -> TookEffect:
     """What applied before applies again, or with `own` the bundle's own."""
-    policy, quiet = desk.page.policy(), desk.page.quiet()
-    return took_effect(desk, decisions_activation.roll_back(desk.engine, person.name, policy, quiet, desk.now, to_own=own, expected=shown))
+    policy, quiet = context.backend.policy(), context.backend.quiet()
+    return took_effect(
+        context, decisions_activation.roll_back(context.engine, person.name, policy, quiet, context.now, to_own=own, expected=shown)
+    )
 
 
 @routes.post("/calibrations/{name}/activate", responses=problems(404, 409))
-def activate(desk: Here, person: Physicist, name: str, why: Reason, shown: Shown = None) -> TookEffect:
+def activate(context: Here, person: Physicist, name: str, why: Reason, shown: Shown = None) -> TookEffect:
     """Put it in force. `reason` is asked for where its report advises against it."""
-    decision = Decision(who=person.name, second_person=desk.page.settings().calibration.second_person, against_advice=why.reason.strip())
-    policy, quiet = desk.page.policy(), desk.page.quiet()
-    return took_effect(desk, decisions_activation.activate(desk.engine, name, decision, policy, quiet, desk.now, expected=shown))
+    decision = Decision(
+        who=person.name, second_person=context.backend.settings().calibration.second_person, against_advice=why.reason.strip()
+    )
+    policy, quiet = context.backend.policy(), context.backend.quiet()
+    return took_effect(context, decisions_activation.activate(context.engine, name, decision, policy, quiet, context.now, expected=shown))
 
 
 @routes.post("/calibrations/{name}/{step}", responses=problems(404, 409))
-def decide(desk: Here, person: Physicist, name: str, step: Literal["approve", "reject"], why: Reason) -> CalibrationOf:
+def decide(context: Here, person: Physicist, name: str, step: Literal["approve", "reject"], why: Reason) -> CalibrationOf:
     """Agree as a second person, or decide against it for good."""
     if step == "approve":
-        calibrations.approve(desk.engine, name, person.name, desk.now)
+        calibrations.approve(context.engine, name, person.name, context.now)
     else:
-        calibrations.reject(desk.engine, name, person.name, why.reason.strip(), desk.now)
-    return show_calibration(desk, person, name)
+        calibrations.reject(context.engine, name, person.name, why.reason.strip(), context.now)
+    return show_calibration(context, person, name)
 
 
 @routes.get("/rules")
-def show_rules(desk: Here, person: Seeing) -> Rules:
+def show_rules(context: Here, person: Seeing) -> Rules:
     """What is configured, what is in force, and every ruling, the newest first."""
-    holds, may = holding(desk.engine, desk.page.policy()), desk.shows_ai_to(person)
+    holds, may = holding(context.engine, context.backend.policy()), context.shows_ai_to(person)
     return Rules(
-        configured=rules.configured(desk.page.configured()),
+        configured=rules.configured(context.backend.configured()),
         in_force=rules.values_of(holds.policy),
         ruling=holds.active.id if holds.active else None,
         change=holds.change,
         fault=holds.fault,
-        rulings=[ruling_of(row, sees_effect=may) for row in settings_overrides.listed(desk.engine)],
+        rulings=[ruling_of(row, sees_effect=may) for row in settings_overrides.listed(context.engine)],
     )
 
 
@@ -218,33 +222,33 @@ def ruling_of(row: Any, *, sees_effect: bool) -> RulingOf:
 
 
 @routes.post("/rules/{step}", responses=problems(404, 409))
-def change_rules(desk: Here, person: Physicist, step: Literal["end", "back"], shown: Shown = None) -> RulesChanged:
+def change_rules(context: Here, person: Physicist, step: Literal["end", "back"], shown: Shown = None) -> RulesChanged:
     """The configuration alone holds again, or what held before."""
     work = settings_overrides.end if step == "end" else settings_overrides.back
-    return changed(desk, work(desk.engine, desk.page.policy(), person.name, desk.now, shown))
+    return changed(context, work(context.engine, context.backend.policy(), person.name, context.now, shown))
 
 
 @routes.post("/rules/{number}/activate", responses=problems(404, 409))
-def activate_ruling(desk: Here, person: Physicist, number: Number, why: Reason = NO_REASON, shown: Shown = None) -> RulesChanged:
+def activate_ruling(context: Here, person: Physicist, number: Number, why: Reason = NO_REASON, shown: Shown = None) -> RulesChanged:
     """Put it in force in one transaction. `reason` is asked for where it leaves shadow against its acceptance report."""
-    second = desk.page.settings().calibration.second_person
+    second = context.backend.settings().calibration.second_person
     decision = Decision(who=person.name, second_person=second, against_advice=why.reason)
-    return changed(desk, settings_overrides.activate(desk.engine, desk.page.policy(), number, decision, desk.now, shown))
+    return changed(context, settings_overrides.activate(context.engine, context.backend.policy(), number, decision, context.now, shown))
 
 
 @routes.post("/rules/{number}/{step}", responses=problems(404, 409))
 def decide_ruling(
-    desk: Here, person: Physicist, number: Number, step: Literal["approve", "reject"], why: Reason, shown: Shown = None
+    context: Here, person: Physicist, number: Number, step: Literal["approve", "reject"], why: Reason, shown: Shown = None
 ) -> RulingOf:
     """Agree as a second person, or decide against it for good."""
     if step == "approve":
-        settings_overrides.approve(desk.engine, desk.page.policy(), number, person.name, desk.now, shown)
+        settings_overrides.approve(context.engine, context.backend.policy(), number, person.name, context.now, shown)
     else:
-        settings_overrides.reject(desk.engine, desk.page.policy(), number, person.name, why.reason, desk.now, shown)
-    return ruling_of(settings_overrides.find(desk.engine, number), sees_effect=desk.shows_ai_to(person))
+        settings_overrides.reject(context.engine, context.backend.policy(), number, person.name, why.reason, context.now, shown)
+    return ruling_of(settings_overrides.find(context.engine, number), sees_effect=context.shows_ai_to(person))
 
 
-def changed(desk: Desk, done: settings_overrides.Done) -> RulesChanged:
+def changed(context: RequestContext, done: settings_overrides.Done) -> RulesChanged:
     """What it did; the figures above the list are counted anew."""
-    desk.forget()
+    context.forget()
     return RulesChanged(**{name: getattr(done, name) for name in RulesChanged.model_fields})

@@ -12,9 +12,9 @@ routes = APIRouter()
 
 
 @routes.get("/metrics")
-def metrics(desk: Here) -> Response:
+def metrics(context: Here) -> Response:
     """Prometheus text format. It holds no patient data and needs no sign-in."""
-    return PlainTextResponse(desk.page.metrics(), media_type="text/plain; version=0.0.4")
+    return PlainTextResponse(context.backend.operation.metrics(), media_type="text/plain; version=0.0.4")
 
 
 @routes.get("/healthz")
@@ -24,7 +24,7 @@ def alive() -> Response:
 
 
 @routes.get("/readyz")
-def ready(desk: Here) -> Response:
+def ready(context: Here) -> Response:
     """200 when everything works, else 503 with each reason."""
-    faults = desk.page.ready()
+    faults = context.backend.operation.faults()
     return JSONResponse({"ready": not faults, "faults": faults}, status_code=503 if faults else 200)

@@ -41,7 +41,7 @@ from prioritizer.web.api.documents import (
     Word,
     problems,
 )
-from prioritizer.web.http.context import Desk, Here, Listening, Seeing
+from prioritizer.web.http.context import Here, Listening, RequestContext, Seeing
 from prioritizer.web.pages.actions import Reading, do_step
 from prioritizer.web.pages.board import may_see_board
 from prioritizer.web.pages.upload import MayTry, try_one
@@ -56,82 +56,82 @@ routes = APIRouter(prefix="/api", responses=problems())
 """Every operation needs a session or a bearer token with the right that it names."""
 
 
-def study_of(desk: Desk, row: Row, asked: Asked | None = None) -> Study:
+def study_of(context: RequestContext, row: Row, asked: Asked | None = None) -> Study:
     """A row as this site shows it, on the list that was asked for."""
-    manner = manner_of(desk, asked)
+    manner = manner_of(context, asked)
     values = {name: getattr(row, name) for name in Study.model_fields if name != "raised"}
     if manner.masked:
         values |= dict.fromkeys(("patient_id", "patient_name", "patient_birth_date", "accession_number", "identity"), "")
     values |= {"due_at": due_of(row, manner), "place_reason": place_words(row, manner)}
     if manner.neutral is not None and row.overdue_at is not None:
-        values["overdue_at"] = values["due_at"] if values["due_at"] < desk.now else None
+        values["overdue_at"] = values["due_at"] if values["due_at"] < context.now else None
     return Study(**values, raised=manner.marks and row.band == "HIGH")
 
 
 @routes.get("/worklist", responses=problems(404, 409))
-def show_worklist(desk: Here, person: Seeing, address: Annotated[AddressOfProgram, Query()]) -> Listing:
+def show_worklist(context: Here, person: Seeing, address: Annotated[AddressOfProgram, Query()]) -> Listing:
     """The list, in the order and with the filters of the page's own address."""
     asked = Asked(address)
-    audit_notes.list_given(desk.engine, person, desk.now)
-    mark = changes.mark_now(desk.engine, desk.now)
-    wanted = wanted_of(desk, asked, person)
-    rows = worklist_rows.rows(desk.engine, wanted, now=desk.now, limit=address.limit + 1, after=asked.place)
+    audit_notes.list_given(context.engine, person, context.now)
+    mark = changes.mark_now(context.engine, context.now)
+    wanted = wanted_of(context, asked, person)
+    rows = worklist_rows.rows(context.engine, wanted, now=context.now, limit=address.limit + 1, after=asked.place)
     more = len(rows) > address.limit
     following = address.model_copy(update={"after": place_of(wanted, rows[address.limit - 1]).text()}) if more else None
     return Listing(
-        studies=[study_of(desk, row, asked) for row in rows[: address.limit]],
+        studies=[study_of(context, row, asked) for row in rows[: address.limit]],
         next=f"/api/worklist{text_of(following)}" if following else "",
         mark=str(mark),
-        as_of=desk.now,
+        as_of=context.now,
     )
 
 
 @routes.get("/changes", responses=problems(409))
 def show_changes(
-    desk: Here,
+    context: Here,
     person: Listening,
     since: Since,
     list: OfList = "",  # noqa: A002 - the name in the address
     shown: Annotated[str, Query(max_length=4100)] = "",
 ) -> News:
     """What changed since a mark in a list, given as the query of its address. `shown`: Study UIDs with commas between, told of anyhow."""
-    found = news_of(desk, list_of(list), person, since, shown)
+    found = news_of(context, list_of(list), person, since, shown)
     counts = {name: getattr(found, name) for name in News.model_fields if name not in ("mark", "told")}
     told = [Told(study_uid=one.study_uid, said=one.said, at=one.at) for one in found.told]
     return News(mark=str(found.mark), told=told, **counts)
 
 
 @routes.post("/next", responses={204: {"description": "nobody waits"}, **problems(409)})
-def take_next(desk: Here, person: Reading, list: OfList = "") -> Study | None:  # noqa: A002
+def take_next(context: Here, person: Reading, list: OfList = "") -> Study | None:  # noqa: A002
     """Claim the first study of a list that nobody has."""
-    lease = timedelta(minutes=desk.page.settings().ranking.claim_minutes)
+    lease = timedelta(minutes=context.backend.settings().ranking.claim_minutes)
     asked = list_of(list)
-    found = reading.claim_next(desk.engine, person.name, lease, desk.now, wanted_of(desk, asked, person), ())
-    desk.forget()
+    found = reading.claim_next(context.engine, person.name, lease, context.now, wanted_of(context, asked, person), ())
+    context.forget()
     if found is None:
         return Response(status_code=204)  # type: ignore[return-value]
-    return study_of(desk, worklist_rows.study(desk.engine, found), asked)
+    return study_of(context, worklist_rows.study(context.engine, found), asked)
 
 
 @routes.get("/studies/{study_uid}", responses=problems(404))
-def show_study(desk: Here, person: Seeing, study_uid: str) -> Whole:
+def show_study(context: Here, person: Seeing, study_uid: str) -> Whole:
     """One study. That it was looked at is an event."""
-    reading.opened(desk.engine, study_uid, person.name, desk.now, audit_notes.GIVEN_EVERY if person.token else reading.ONE_LOOK)
-    return whole(desk, person, study_uid)
+    reading.opened(context.engine, study_uid, person.name, context.now, audit_notes.GIVEN_EVERY if person.token else reading.ONE_LOOK)
+    return whole(context, person, study_uid)
 
 
-def whole(desk: Desk, person: Person, study_uid: str) -> Whole:
+def whole(context: RequestContext, person: Person, study_uid: str) -> Whole:
     """Everything of a study that may be shown to this person."""
-    row = worklist_rows.study(desk.engine, study_uid)
-    instances = study.study_instances(desk.engine, study_uid)
-    said = feedback.said_of(desk.engine, study_uid)
-    ai = ai_of(desk, person, row, instances, said)
-    happened = history.told_to(person, row, manner_of(desk), said, study.why(desk.engine, study_uid))
+    row = worklist_rows.study(context.engine, study_uid)
+    instances = study.study_instances(context.engine, study_uid)
+    said = feedback.said_of(context.engine, study_uid)
+    ai = ai_of(context, person, row, instances, said)
+    happened = history.told_to(person, row, manner_of(context), said, study.why(context.engine, study_uid))
     hears = history.may_hear_others(person, row, said)
-    far = far_of(desk, instances)
+    far = far_of(context, instances)
     images = [image_of(one, far.get(one.sop_instance_uid, Far(share=None))) for one in instances]
     return Whole(
-        study=study_of(desk, row),
+        study=study_of(context, row),
         ai=Opinion(
             state=ai.state,
             hidden=ai.hidden,
@@ -144,7 +144,7 @@ def whole(desk: Desk, person: Person, study_uid: str) -> Whole:
         events=[Happened(**{name: getattr(one, name) for name in Happened.model_fields}) for one in happened],
         deliveries=[
             Delivery(**{name: getattr(one, name) for name in Delivery.model_fields})
-            for one in worklist_rows.unfinished_deliveries(desk.engine, study_uid)
+            for one in worklist_rows.unfinished_deliveries(context.engine, study_uid)
         ],
         words=[Said(**{name: getattr(word, name) for name in Said.model_fields}) for word in said if hears or word.reader == person.name],
     )
@@ -157,47 +157,47 @@ def image_of(one: InstanceRow, far: Far) -> Image:
 
 
 @routes.post("/studies/{study_uid}/reveal", responses=problems(404, 409))
-def reveal(desk: Here, person: Seeing, study_uid: str) -> Whole:
+def reveal(context: Here, person: Seeing, study_uid: str) -> Whole:
     """Show AI's result to who asks; that it was shown is kept before it is."""
-    if hidden := why_hidden(desk, person, feedback.said_of(desk.engine, study_uid)):
+    if hidden := why_hidden(context, person, feedback.said_of(context.engine, study_uid)):
         raise NotAllowed(hidden)
-    feedback.revealed(desk.engine, study_uid, person.eyes[0], desk.now)
-    return whole(desk, person, study_uid)
+    feedback.revealed(context.engine, study_uid, person.eyes[0], context.now)
+    return whole(context, person, study_uid)
 
 
 @routes.post("/studies/{study_uid}/feedback", status_code=201, responses=problems(404, 409))
-def say(desk: Here, person: Reading, study_uid: str, word: Word) -> Whole:
+def say(context: Here, person: Reading, study_uid: str, word: Word) -> Whole:
     """Say what was found. An earlier word of the same person is withdrawn, not lost."""
-    ranked = not word.blind and desk.page.settings().site.stage is not Stage.SHADOW
-    feedback.say(desk.engine, study_uid, person.name, word.finding, desk.now, ranked=ranked, note=word.note, eyes=person.eyes)
-    return whole(desk, person, study_uid)
+    ranked = not word.blind and context.backend.settings().site.stage is not Stage.SHADOW
+    feedback.say(context.engine, study_uid, person.name, word.finding, context.now, ranked=ranked, note=word.note, eyes=person.eyes)
+    return whole(context, person, study_uid)
 
 
 @routes.delete("/studies/{study_uid}/feedback", status_code=204, response_class=Response, responses=problems(404, 409))
-def withdraw(desk: Here, person: Reading, study_uid: str) -> None:
+def withdraw(context: Here, person: Reading, study_uid: str) -> None:
     """Take one's word back."""
-    feedback.withdraw(desk.engine, study_uid, person.name, desk.now)
+    feedback.withdraw(context.engine, study_uid, person.name, context.now)
 
 
 @routes.post("/studies/{study_uid}/{step}", responses=problems(404, 409))
-def take_step(desk: Here, person: Reading, study_uid: str, step: reading.Step, seen: Images = None) -> Study:
+def take_step(context: Here, person: Reading, study_uid: str, step: reading.Step, seen: Images = None) -> Study:
     """Claim, release, take over, read, pin or unpin. `seen`: the `entries` looked at; read is refused where more came since."""
-    do_step(desk, person, study_uid, step, list_of(""), seen)
-    return study_of(desk, worklist_rows.study(desk.engine, study_uid))
+    do_step(context, person, study_uid, step, list_of(""), seen)
+    return study_of(context, worklist_rows.study(context.engine, study_uid))
 
 
 @routes.get("/board/{period}", responses=problems(409))
-def show_board(desk: Here, person: Seeing, period: str = "latest") -> dict[str, Any]:
+def show_board(context: Here, person: Seeing, period: str = "latest") -> dict[str, Any]:
     """The board of a period: `latest`, or a month as 2026-11. Shares carry their exact 95 % interval."""
-    may_see_board(desk, person)
-    computed_at, found = desk.page.board(period)
+    may_see_board(context, person)
+    computed_at, found = context.backend.operation.dashboard(period)
     return {"computed_at": computed_at, **found}
 
 
 @routes.post("/try", responses=problems(409))
-def try_file(desk: Here, person: MayTry, file: Annotated[UploadFile, File()], *, outside: Annotated[bool, Form()] = False) -> TriedFile:
+def try_file(context: Here, person: MayTry, file: Annotated[UploadFile, File()], *, outside: Annotated[bool, Form()] = False) -> TriedFile:
     """Score a DICOM, PNG or JPEG file. Nothing of it is kept or ranked."""
-    tried = try_one(desk, person, file.file.read(), outside=outside)
+    tried = try_one(context, person, file.file.read(), outside=outside)
     values = {name: getattr(tried, name) for name in TriedFile.model_fields if name != "warnings"}
     return TriedFile(**values, warnings=list(tried.warnings))
 

@@ -14,7 +14,7 @@ from fastapi.responses import StreamingResponse
 
 from prioritizer.access import May
 from prioritizer.errors import Transient
-from prioritizer.web.http.context import Listening, at_desk
+from prioritizer.web.http.context import Listening, context_of
 from prioritizer.web.live.change_feed import Ear
 
 routes = APIRouter()
@@ -32,15 +32,15 @@ async def live(person: Listening, request: Request) -> StreamingResponse:
 
 async def told(request: Request, who: str) -> AsyncIterator[str]:
     """The lines of one stream, until the browser leaves, the sign-in ends, the daemon does, or `who` opened too many pages after it."""
-    desk = at_desk(request)
-    ear = desk.pulse.join(who)
+    context = context_of(request)
+    ear = context.pulse.join(who)
     if ear is None:
         yield FULL
         return
     try:
         # Whatever happened while the page was on its way: the first thing it does is ask.
         yield "retry: 3000\nevent: changed\ndata: \n\n"
-        while not desk.pulse.over:
+        while not context.pulse.over:
             said = await _heard(ear)
             if ear.closed:
                 yield FULL
@@ -48,12 +48,12 @@ async def told(request: Request, who: str) -> AsyncIterator[str]:
             if not await asyncio.to_thread(_may_still, request):
                 yield "event: signed-out\ndata: \n\n"
                 return
-            if said == "still" and not desk.pulse.sees:
+            if said == "still" and not context.pulse.sees:
                 yield ": nothing is known now\n\n"
                 continue
             yield f"event: {said}\ndata: \n\n"
     finally:
-        desk.pulse.leave(ear)
+        context.pulse.leave(ear)
 
 
 async def _heard(ear: Ear) -> str:
@@ -69,7 +69,7 @@ async def _heard(ear: Ear) -> str:
 def _may_still(request: Request) -> bool:
     """Listening is not being there: it does not make a sign-in last longer."""
     try:
-        person = at_desk(request).door.recognise(request, touch=False)
+        person = context_of(request).door.recognise(request, touch=False)
     except Transient:
         return True
     return person is not None and person.may(May.SEE)

@@ -11,7 +11,7 @@ from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from prioritizer.access import Person, Role
 from prioritizer.db.accounts import people, sessions
 from prioritizer.errors import NotAllowed
-from prioritizer.web.http.context import Admin, Desk, Here, Text
+from prioritizer.web.http.context import Admin, Here, RequestContext, Text
 from prioritizer.web.pages.oidc import base_of
 from prioritizer.web.pages.own_account import in_person
 
@@ -27,44 +27,44 @@ class Step(StrEnum):
     ROLE = "role"
 
 
-def page(desk: Desk, person: Person, status: int = 200, **more: Any) -> HTMLResponse:
+def page(context: RequestContext, person: Person, status: int = 200, **more: Any) -> HTMLResponse:
     """Everybody who may sign in, every token, and what was just done."""
-    everybody, tokens = people.listed(desk.engine, desk.door.lifetime, desk.now), sessions.listed_tokens(desk.engine)
-    return desk.render("people.html", status, person=person, people=everybody, tokens=tokens, roles=list(Role), **more)
+    everybody, tokens = people.listed(context.engine, context.door.lifetime, context.now), sessions.listed_tokens(context.engine)
+    return context.render("people.html", status, person=person, people=everybody, tokens=tokens, roles=list(Role), **more)
 
 
 @routes.get("", response_class=HTMLResponse)
-def show(desk: Here, person: Admin) -> Response:
+def show(context: Here, person: Admin) -> Response:
     """The people of the site."""
-    return page(desk, person)
+    return page(context, person)
 
 
 @routes.post("", response_class=HTMLResponse)
-def invite(desk: Here, request: Request, person: Admin, role: Annotated[Role, Form()], name: Text = "") -> Response:
+def invite(context: Here, request: Request, person: Admin, role: Annotated[Role, Form()], name: Text = "") -> Response:
     """A one-time link for a new person, or for one who forgot the password; it is on this answer and nowhere else."""
     in_person(person)
     name = name.strip().lower()
     if not name:
-        return page(desk, person, 422, fault="say for whom the link is")
+        return page(context, person, 422, fault="say for whom the link is")
     try:
-        secret = people.invite(desk.engine, name, role, person.name, desk.now)
+        secret = people.invite(context.engine, name, role, person.name, context.now)
     except NotAllowed as error:
-        return page(desk, person, 422, fault=str(error))
-    return page(desk, person, link=f"{base_of(request, desk.page.settings().web)}/welcome/{secret}", invited=name)
+        return page(context, person, 422, fault=str(error))
+    return page(context, person, link=f"{base_of(request, context.backend.settings().web)}/welcome/{secret}", invited=name)
 
 
 @routes.post("/{name}/{step}")
-def change(desk: Here, person: Admin, name: str, step: Step, role: Annotated[Role, Form()] = Role.READER) -> Response:
+def change(context: Here, person: Admin, name: str, step: Step, role: Annotated[Role, Form()] = Role.READER) -> Response:
     """Disable, enable, sign out everywhere, or another role. A program may take away, and give nothing."""
     if step in (Step.ENABLE, Step.ROLE):
         in_person(person)
     match step:
         case Step.DISABLE:
-            people.disable(desk.engine, name, person.name, desk.now)
+            people.disable(context.engine, name, person.name, context.now)
         case Step.ENABLE:
-            people.enable(desk.engine, name, person.name, desk.now)
+            people.enable(context.engine, name, person.name, context.now)
         case Step.SIGN_OUT:
-            people.end_sessions(desk.engine, name, person.name, desk.now)
+            people.end_sessions(context.engine, name, person.name, context.now)
         case Step.ROLE:
-            people.set_role(desk.engine, name, role, person.name, desk.now)
+            people.set_role(context.engine, name, role, person.name, context.now)
     return RedirectResponse("/people", 303)

@@ -18,7 +18,7 @@ from prioritizer.db.worklist import feedback, preferences, reading, rows
 from prioritizer.errors import NotAllowed
 from prioritizer.states import ReadingState
 from prioritizer.study import Finding, study_instance_uid
-from prioritizer.web.http.context import Desk, Here, Seeing, Text, needs
+from prioritizer.web.http.context import Here, RequestContext, Seeing, Text, needs
 from prioritizer.web.pages.own_account import InPerson
 from prioritizer.web.view import wording
 from prioritizer.web.view.list_query import Asked, without_place
@@ -41,17 +41,17 @@ def to_study(study_uid: str, asked: Asked, read: str = "") -> Response:
 
 
 @routes.post("/next")
-def next_study(desk: Here, person: Reading, list: Text = "", passing: Annotated[Sequence[str], Form()] = ()) -> Response:  # noqa: A002
+def next_study(context: Here, person: Reading, list: Text = "", passing: Annotated[Sequence[str], Form()] = ()) -> Response:  # noqa: A002
     """Claim the first study that nobody has and open it; the ones in `passing` are skipped, which is kept."""
-    return take_next(desk, person, list, passing)
+    return take_next(context, person, list, passing)
 
 
-def take_next(desk: Desk, person: Person, list: str, passing: Sequence[str] = (), read: str = "") -> Response:  # noqa: A002
+def take_next(context: RequestContext, person: Person, list: str, passing: Sequence[str] = (), read: str = "") -> Response:  # noqa: A002
     """The same. `read`: the study that was read on the way, so that its reader may still open it again."""
     asked = list_of(list)
-    lease = timedelta(minutes=desk.page.settings().ranking.claim_minutes)
-    found = reading.claim_next(desk.engine, person.name, lease, desk.now, wanted_of(desk, asked, person), passing)
-    desk.forget()
+    lease = timedelta(minutes=context.backend.settings().ranking.claim_minutes)
+    found = reading.claim_next(context.engine, person.name, lease, context.now, wanted_of(context, asked, person), passing)
+    context.forget()
     if found is not None:
         return to_study(found, asked, read)
     told = {"list": without_place(asked).query()} | ({"read": "1"} if read else {})
@@ -59,16 +59,16 @@ def take_next(desk: Desk, person: Person, list: str, passing: Sequence[str] = ()
 
 
 @routes.get("/nothing-left", response_class=HTMLResponse)
-def nothing_left(desk: Here, person: Seeing, list: str = "", *, read: bool = False) -> HTMLResponse:  # noqa: A002 - the name in the address
+def nothing_left(context: Here, person: Seeing, list: str = "", *, read: bool = False) -> HTMLResponse:  # noqa: A002 - the name in the address
     """Said in words: a list that is only drawn anew looks as if the key had not been heard."""
     said = ("The study is read. " if read else "") + "Every study of this list is read, or somebody has it."
     back = list_of(list).query(after="", at="")
-    return desk.render("message.html", person=person, title="Nothing is left to read here", said=said, back=back)
+    return context.render("message.html", person=person, title="Nothing is left to read here", said=said, back=back)
 
 
 @routes.post("/study/{study_uid}/identity")
 def settle_identity(
-    desk: Here,
+    context: Here,
     person: Operating,
     study_uid: str,
     take: Text = "no",
@@ -76,14 +76,14 @@ def settle_identity(
     list: Text = "",  # noqa: A002
 ) -> Response:
     """An administrator says whose study it is: what is shown stays, or what came since takes its place."""
-    desk.page.settle_identity(study_uid, take == "yes", person.name, shown)
-    desk.forget()
+    context.backend.decisions.settle_identity(study_uid, take == "yes", person.name, shown)
+    context.forget()
     return to_study(study_instance_uid(study_uid) if take == "yes" else study_uid, list_of(list))
 
 
 @routes.post("/study/{study_uid}/{step}")
 def take_step(
-    desk: Here,
+    context: Here,
     person: Reading,
     study_uid: str,
     step: reading.Step,
@@ -95,78 +95,82 @@ def take_step(
     """Claim, release, take over, read, open again, pin or unpin, then back to the page it was done from. `seen`: its number of images."""
     asked = list_of(list)
     if to == "next":
-        wanted_of(desk, asked, person)  # a list that cannot be gone on with is told before anything is done
+        wanted_of(context, asked, person)  # a list that cannot be gone on with is told before anything is done
     if step is reading.Step.READ:
-        keep_note(desk, person, study_uid, note)
-    do_step(desk, person, study_uid, step, asked, seen)
+        keep_note(context, person, study_uid, note)
+    do_step(context, person, study_uid, step, asked, seen)
     if to == "next":
-        return take_next(desk, person, list, read=study_uid if step is reading.Step.READ else "")
+        return take_next(context, person, list, read=study_uid if step is reading.Step.READ else "")
     return to_study(study_uid, asked) if to == "study" else back_to(asked, study_uid)
 
 
-def keep_note(desk: Desk, person: Person, study_uid: str, note: str) -> None:
+def keep_note(context: RequestContext, person: Person, study_uid: str, note: str) -> None:
     """A note that was typed and not said yet goes with the finding that was said. Raises NotAllowed where none was: nothing is lost."""
     typed = " ".join(note.split())
-    mine = feedback.standing_of(desk.engine, study_uid, person.name)
+    mine = feedback.standing_of(context.engine, study_uid, person.name)
     if not typed or (mine is not None and mine.note == typed):
         return
     if mine is None:
         raise NotAllowed(f"your note is not kept yet: go back and say with it what you found, or clear it. It reads: {typed}")
-    feedback.say(desk.engine, study_uid, person.name, Finding(mine.finding), desk.now, ranked=mine.ranked, note=typed, eyes=person.eyes)
+    feedback.say(
+        context.engine, study_uid, person.name, Finding(mine.finding), context.now, ranked=mine.ranked, note=typed, eyes=person.eyes
+    )
 
 
 @routes.get("/study/{study_uid}/release", response_class=HTMLResponse)
-def ask_before_release(desk: Here, person: Operating, study_uid: str, list: str = "") -> HTMLResponse:  # noqa: A002
+def ask_before_release(context: Here, person: Operating, study_uid: str, list: str = "") -> HTMLResponse:  # noqa: A002
     """Before somebody's claim is taken away: whose it is, since when, and what becomes of what they did."""
     asked = list_of(list)
-    row = rows.study(desk.engine, study_uid)
-    if not wording.reader_words(row, desk.now) or row.reading_state == ReadingState.READ:
+    row = rows.study(context.engine, study_uid)
+    if not wording.reader_words(row, context.now) or row.reading_state == ReadingState.READ:
         raise NotAllowed("nobody has this study")
-    line = wording.line(row, desk.now, manner_of(desk, asked))
-    return desk.render("release.html", person=person, row=row, line=line, kept=asked.query(after=asked.address.after, at=""))
+    line = wording.line(row, context.now, manner_of(context, asked))
+    return context.render("release.html", person=person, row=row, line=line, kept=asked.query(after=asked.address.after, at=""))
 
 
-def do_step(desk: Desk, person: Person, study_uid: str, step: reading.Step, asked: Asked, seen: int | None = None) -> None:
+def do_step(context: RequestContext, person: Person, study_uid: str, step: reading.Step, asked: Asked, seen: int | None = None) -> None:
     """One step with a study, and the counts are taken anew."""
-    lease = timedelta(minutes=desk.page.settings().ranking.claim_minutes)
-    policy = desk.page.policy()
+    lease = timedelta(minutes=context.backend.settings().ranking.claim_minutes)
+    policy = context.backend.policy()
     match step:
         case reading.Step.CLAIM | reading.Step.TAKE_OVER:
             over = step is reading.Step.TAKE_OVER
-            reading.claim(desk.engine, study_uid, person.name, lease, desk.now, take_over=over, wanted=wanted_of(desk, asked, person))
+            reading.claim(
+                context.engine, study_uid, person.name, lease, context.now, take_over=over, wanted=wanted_of(context, asked, person)
+            )
         case reading.Step.RELEASE:
-            reading.release(desk.engine, study_uid, person.name, desk.now, force=person.may(May.OPERATE))
+            reading.release(context.engine, study_uid, person.name, context.now, force=person.may(May.OPERATE))
         case reading.Step.READ:
-            reading.read(desk.engine, study_uid, person.name, desk.now, seen=seen)
+            reading.read(context.engine, study_uid, person.name, context.now, seen=seen)
         case reading.Step.REOPEN:
-            reading.reopen(desk.engine, study_uid, person.name, desk.now)
+            reading.reopen(context.engine, study_uid, person.name, context.now)
         case reading.Step.PIN | reading.Step.UNPIN:
-            reading.pin(desk.engine, study_uid, person.name, policy, desk.now, remove=step is reading.Step.UNPIN)
-    desk.forget()
+            reading.pin(context.engine, study_uid, person.name, policy, context.now, remove=step is reading.Step.UNPIN)
+    context.forget()
 
 
 @routes.post("/views")
-def save_view(desk: Here, person: InPerson, name: Text = "", list: Text = "", whose: Text = "mine") -> Response:  # noqa: A002
+def save_view(context: Here, person: InPerson, name: Text = "", list: Text = "", whose: Text = "mine") -> Response:  # noqa: A002
     """Keep a list under a name, for oneself or, by an administrator, for the site."""
     asked = without_place(list_of(list))
     if whose == "site" and not person.may(May.OPERATE):
         raise NotAllowed("lists of the site are made by an administrator")
-    preferences.save_view(desk.engine, "" if whose == "site" else person.name, name, asked.query(), desk.now, by=person.name)
+    preferences.save_view(context.engine, "" if whose == "site" else person.name, name, asked.query(), context.now, by=person.name)
     return RedirectResponse(f"/{asked.query()}", 303)
 
 
 @routes.post("/views/delete")
-def delete_view(desk: Here, person: InPerson, name: Text = "", whose: Text = "mine") -> Response:
+def delete_view(context: Here, person: InPerson, name: Text = "", whose: Text = "mine") -> Response:
     """Forget a list's name."""
     if whose == "site" and not person.may(May.OPERATE):
         raise NotAllowed("lists of the site are taken away by an administrator")
-    preferences.delete_view(desk.engine, "" if whose == "site" else person.name, name, desk.now, by=person.name)
+    preferences.delete_view(context.engine, "" if whose == "site" else person.name, name, context.now, by=person.name)
     return RedirectResponse("/", 303)
 
 
 @routes.post("/columns")
 def choose_columns(
-    desk: Here,
+    context: Here,
     person: InPerson,
     columns: Annotated[Sequence[str], Form()] = (),
     every: Annotated[Sequence[str], Form()] = (),
@@ -176,5 +180,5 @@ def choose_columns(
     """Which columns, in which order, for this reader. `places`: the place of each of `every` column, the chosen and the others."""
     place = dict(zip(every, places, strict=False))
     wanted = sorted((name for name in columns if name in COLUMNS), key=lambda name: place.get(name, 0))
-    preferences.choose(desk.engine, person.name, "columns", wanted, desk.now)
+    preferences.choose(context.engine, person.name, "columns", wanted, context.now)
     return RedirectResponse(f"/{list_of(list).query()}", 303)

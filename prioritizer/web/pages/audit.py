@@ -21,7 +21,7 @@ Short = Annotated[str, Query(max_length=80)]
 
 @routes.get("/audit", response_class=HTMLResponse)
 def show(
-    desk: Here,
+    context: Here,
     person: Auditor,
     actor: Short = "",
     kind: Kind | Literal[""] = "",
@@ -30,6 +30,6 @@ def show(
 ) -> HTMLResponse:
     """The newest entries, or those before a given one."""
     asked = Asked(actor=actor.strip(), kind=kind, study_uid=study.strip(), before=before)
-    found = audit_log.entries(desk.engine, asked, PAGE_ROWS + 1)
+    found = audit_log.entries(context.engine, asked, PAGE_ROWS + 1)
     last = found[PAGE_ROWS - 1].id if len(found) > PAGE_ROWS else 0
-    return desk.render("audit.html", person=person, entries=found[:PAGE_ROWS], asked=asked, kinds=sorted(Kind), older=last)
+    return context.render("audit.html", person=person, entries=found[:PAGE_ROWS], asked=asked, kinds=sorted(Kind), older=last)

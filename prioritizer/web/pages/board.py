@@ -11,7 +11,7 @@ from fastapi.responses import HTMLResponse
 from prioritizer.access import Person
 from prioritizer.db.activity import monitoring
 from prioritizer.errors import Forbidden
-from prioritizer.web.http.context import Desk, Here, Seeing
+from prioritizer.web.http.context import Here, RequestContext, Seeing
 from prioritizer.web.view import wording
 
 routes = APIRouter()
@@ -19,41 +19,41 @@ LATEST = "latest"
 
 
 @routes.get("/board", response_class=HTMLResponse)
-def show_latest(desk: Here, person: Seeing) -> HTMLResponse:
+def show_latest(context: Here, person: Seeing) -> HTMLResponse:
     """The last days."""
-    return show_period(desk, person, LATEST)
+    return show_period(context, person, LATEST)
 
 
 @routes.get("/board/{period}", response_class=HTMLResponse)
-def show_period(desk: Here, person: Seeing, period: str) -> HTMLResponse:
+def show_period(context: Here, person: Seeing, period: str) -> HTMLResponse:
     """A month, or the last days."""
-    may_see_board(desk, person)
-    computed_at, board = desk.page.board(period)
-    return desk.render(
+    may_see_board(context, person)
+    computed_at, board = context.backend.operation.dashboard(period)
+    return context.render(
         "board.html",
         person=person,
         board=board,
         computed_at=computed_at,
         period=period,
-        days=desk.page.settings().monitoring.days,
-        headline=headline(desk, board),
-        periods=[name for name in monitoring.periods(desk.engine) if name != LATEST],
+        days=context.backend.settings().monitoring.days,
+        headline=headline(context, board),
+        periods=[name for name in monitoring.periods(context.engine) if name != LATEST],
         most_earlier=monitoring.MOST_EARLIER,
         longest=max((max(one["longest"], one["fifo_longest"]) for one in board["waits"]), default=0.0),
     )
 
 
-def may_see_board(desk: Desk, person: Person) -> None:
+def may_see_board(context: RequestContext, person: Person) -> None:
     """Raises Forbidden in stage shadow to those who read: the board says how often and whom AI would have raised."""
-    if not desk.shows_ai_to(person):
+    if not context.shows_ai_to(person):
         raise Forbidden("stage shadow: AI is being measured and readers are told nothing of it; the board is for physicists")
 
 
-def headline(desk: Desk, board: dict[str, Any]) -> str:
+def headline(context: RequestContext, board: dict[str, Any]) -> str:
     """The one line that is read first."""
     raised, alarms = board["raised"], len(board["alarms"])
     verdict = "Nothing left its range." if not alarms else f"{alarms} figure{'s' if alarms > 1 else ''} left the range."
-    marks = f", {raised['hits']} raised" if desk.page.marks else ""
+    marks = f", {raised['hits']} raised" if context.shows_ai else ""
     counted = f"{board['arrived']} studies arrived, {board['read']} read, {board['overdue']['hits']} overdue{marks}."
     return " ".join(part for part in (verdict, counted, waiting(board)) if part)
 

@@ -21,7 +21,7 @@ from prioritizer.db.in_force.calibration import InForce
 from prioritizer.errors import CalibrationChanged, ModelError, NotAllowed, NotFound
 from prioritizer.ranking import moves
 from prioritizer.states import CalibrationState
-from prioritizer.web.http.context import Desk, Here, Seeing, Text, needs
+from prioritizer.web.http.context import Here, RequestContext, Seeing, Text, needs
 
 MOST_MOVED = 20
 """Studies that are told one by one, those that move furthest."""
@@ -48,9 +48,9 @@ class Beside:
     has_report: bool = False
 
 
-def applying(desk: Desk) -> InForce:
+def applying(context: RequestContext) -> InForce:
     """What is in force."""
-    return calibrations.applying(desk.engine, desk.page.policy())
+    return calibrations.applying(context.engine, context.backend.policy())
 
 
 def beside(row: Row) -> Beside:
@@ -63,44 +63,44 @@ def beside(row: Row) -> Beside:
 
 
 @routes.get("", response_class=HTMLResponse)
-def show(desk: Here, person: Seeing) -> HTMLResponse:
+def show(context: Here, person: Seeing) -> HTMLResponse:
     """Every calibration, the newest first, and what is in force."""
-    return listed(desk, person)
+    return listed(context, person)
 
 
-def listed(desk: Desk, person: Person, status: int = 200, **said: Any) -> HTMLResponse:
+def listed(context: RequestContext, person: Person, status: int = 200, **said: Any) -> HTMLResponse:
     """The list, with what was just done or tried, or what stood in the way."""
-    applies, own = applying(desk), desk.page.policy().own
-    return desk.render(
+    applies, own = applying(context), context.backend.policy().own
+    return context.render(
         "calibrations.html",
         status,
         person=person,
-        rows=[beside(row) for row in calibrations.listed(desk.engine)],
+        rows=[beside(row) for row in calibrations.listed(context.engine)],
         applies=applies,
         own=own,
         own_active=own is not None and applies.calibration == own,
-        digest=desk.page.policy().bundle_digest,
+        digest=context.backend.policy().bundle_digest,
         may=person.may(May.CALIBRATE),
-        second_person=desk.page.settings().calibration.second_person,
-        back=back_names(desk),
+        second_person=context.backend.settings().calibration.second_person,
+        back=back_names(context),
         **({"fault": "", "done": "", "effect": None} | said),
     )
 
 
-def back_names(desk: Desk) -> list[tuple[str, str]]:
+def back_names(context: RequestContext) -> list[tuple[str, str]]:
     """The ways back from what is active: what the form says of each, and what it leads to. None while the bundle's own applies."""
-    own = desk.page.policy().own
+    own = context.backend.policy().own
     try:
-        before = decisions_activation.goes_back_to(desk.engine, desk.page.policy())
+        before = decisions_activation.goes_back_to(context.engine, context.backend.policy())
     except NotAllowed:
         return []
     ways = [("", before.id)] if before is not None else []
     return [*ways, ("yes", f"the bundle's own, {own.id}" if own else "the bundle's own")]
 
 
-def effect_of(desk: Desk, other: Calibration) -> dict[str, Any]:
+def effect_of(context: RequestContext, other: Calibration) -> dict[str, Any]:
     """Which open studies would stand elsewhere at this moment, and how many would be raised. Nothing is written."""
-    found = places_by(desk.engine, desk.page.policy(), other)
+    found = places_by(context.engine, context.backend.policy(), other)
     held = (found.suspended_before, found.suspended_after)
     moved = moves.shifts(found.standings, found.before, found.after, suspended=held, then=found.then)
     return {
@@ -114,22 +114,22 @@ def effect_of(desk: Desk, other: Calibration) -> dict[str, Any]:
     }
 
 
-def may_apply(desk: Desk, one: Beside) -> bool:
+def may_apply(context: RequestContext, one: Beside) -> bool:
     """True for a calibration that could be put in force here."""
-    policy = desk.page.policy()
+    policy = context.backend.policy()
     could = one.row.state in (CalibrationState.CANDIDATE, CalibrationState.RETIRED)
     return could and policy.own is not None and one.row.bundle_digest == policy.bundle_digest
 
 
 @routes.get("/{name}", response_class=HTMLResponse)
-def show_one(desk: Here, person: Seeing, name: str) -> HTMLResponse:
+def show_one(context: Here, person: Seeing, name: str) -> HTMLResponse:
     """One calibration beside the one in force: maps, thresholds, verdict."""
-    found, applies = beside(calibrations.find(desk.engine, name)), applying(desk)
+    found, applies = beside(calibrations.find(context.engine, name)), applying(context)
     now = applies.calibration
     both = [one for one in (now, found.map) if one is not None]
     groups = next((one.groups for one in both if one.groups), ())
     tables = [(str(group), [one.of_group(group) for one in both]) for group in groups] or [("", both)]
-    return desk.render(
+    return context.render(
         "calibration.html",
         person=person,
         one=found,
@@ -145,16 +145,18 @@ def show_one(desk: Here, person: Seeing, name: str) -> HTMLResponse:
             for group, maps in tables
         ],
         may=person.may(May.CALIBRATE),
-        second_person=desk.page.settings().calibration.second_person,
+        second_person=context.backend.settings().calibration.second_person,
         advised_against=found.row.verdict == calibrations.ADVISED_AGAINST,
-        effect=effect_of(desk, found.map) if found.map is not None and desk.shows_ai_to(person) and may_apply(desk, found) else None,
+        effect=effect_of(context, found.map)
+        if found.map is not None and context.shows_ai_to(person) and may_apply(context, found)
+        else None,
     )
 
 
 @routes.get("/{name}/report")
-def report(desk: Here, person: Physicist, name: str) -> Response:
+def report(context: Here, person: Physicist, name: str) -> Response:
     """The report of the recalibration as it was written; it names studies and what AI makes of them."""
-    found = beside(calibrations.find(desk.engine, name))
+    found = beside(calibrations.find(context.engine, name))
     if not found.has_report:
         raise NotFound(f"the report of {found.row.id} is not on this machine: {found.row.report or 'none was written'}")
     return FileResponse(found.row.report, media_type="text/html", headers={"Content-Security-Policy": WITHIN})
@@ -162,7 +164,7 @@ def report(desk: Here, person: Physicist, name: str) -> Response:
 
 @routes.post("/threshold", response_class=HTMLResponse)
 def threshold(
-    desk: Here,
+    context: Here,
     person: Physicist,
     shown: NowInForce,
     probability: Text = "",
@@ -175,9 +177,9 @@ def threshold(
         wish = ThresholdWish(
             probability=_number(probability), sensitivity=_number(sensitivity), flags_per_day=_number(flags_per_day), ages=ages
         )
-        name = desk.page.propose_threshold(wish, person.name, shown)
+        name = context.backend.decisions.propose_threshold(wish, person.name, shown)
     except (NotAllowed, ModelError) as error:
-        return listed(desk, person, 409, fault=str(error))
+        return listed(context, person, 409, fault=str(error))
     return RedirectResponse(f"/calibrations/{name}", 303)
 
 
@@ -192,60 +194,62 @@ def _number(text: str) -> float | None:
 
 
 @routes.post("/rollback/preview", response_class=HTMLResponse)
-def preview_back(desk: Here, person: Physicist, own: Text = "") -> HTMLResponse:
+def preview_back(context: Here, person: Physicist, own: Text = "") -> HTMLResponse:
     """What going back would do, beside what is in force. Nothing is changed."""
-    policy = desk.page.policy()
+    policy = context.backend.policy()
     try:
-        chosen = decisions_activation.goes_back_to(desk.engine, policy, to_own=own == "yes")
+        chosen = decisions_activation.goes_back_to(context.engine, policy, to_own=own == "yes")
         other = chosen.calibration if chosen is not None else policy.own
     except (NotAllowed, CalibrationChanged) as error:
-        return listed(desk, person, 409, fault=str(error))
+        return listed(context, person, 409, fault=str(error))
     if other is None:
-        return listed(desk, person, 409, fault="no bundle serves: what going back would do cannot be told")
-    return listed(desk, person, effect=effect_of(desk, other), tried=other, to_own="yes" if chosen is None else "")
+        return listed(context, person, 409, fault="no bundle serves: what going back would do cannot be told")
+    return listed(context, person, effect=effect_of(context, other), tried=other, to_own="yes" if chosen is None else "")
 
 
 @routes.post("/rollback", response_class=HTMLResponse)
-def roll_back(desk: Here, person: Physicist, own: Text = "", shown: ShownActivation = None) -> Response:
+def roll_back(context: Here, person: Physicist, own: Text = "", shown: ShownActivation = None) -> Response:
     """What applied before applies again, or the bundle's own."""
     try:
         decisions_activation.roll_back(
-            desk.engine, person.name, desk.page.policy(), desk.page.quiet(), desk.now, to_own=own == "yes", expected=shown
+            context.engine, person.name, context.backend.policy(), context.backend.quiet(), context.now, to_own=own == "yes", expected=shown
         )
     except NotAllowed as error:
-        return listed(desk, person, 409, fault=str(error))
-    desk.forget()
+        return listed(context, person, 409, fault=str(error))
+    context.forget()
     return RedirectResponse("/calibrations", 303)
 
 
 @routes.post("/{name}/approve")
-def approve(desk: Here, person: Physicist, name: str) -> Response:
+def approve(context: Here, person: Physicist, name: str) -> Response:
     """A second person agrees."""
-    calibrations.approve(desk.engine, name, person.name, desk.now)
+    calibrations.approve(context.engine, name, person.name, context.now)
     return RedirectResponse(f"/calibrations/{name}", 303)
 
 
 @routes.post("/{name}/reject")
-def reject(desk: Here, person: Physicist, name: str, reason: Text = "") -> Response:
+def reject(context: Here, person: Physicist, name: str, reason: Text = "") -> Response:
     """Decide against it, for good."""
-    calibrations.reject(desk.engine, name, person.name, reason.strip(), desk.now)
+    calibrations.reject(context.engine, name, person.name, reason.strip(), context.now)
     return RedirectResponse("/calibrations", 303)
 
 
 @routes.post("/{name}/activate", response_class=HTMLResponse)
-def activate(desk: Here, person: Physicist, name: str, against_advice: Text = "", shown: ShownActivation = None) -> Response:
+def activate(context: Here, person: Physicist, name: str, against_advice: Text = "", shown: ShownActivation = None) -> Response:
     """Put it in force: every unread study is scored and placed anew by it in one transaction."""
     decision = Decision(
-        who=person.name, second_person=desk.page.settings().calibration.second_person, against_advice=against_advice.strip()
+        who=person.name, second_person=context.backend.settings().calibration.second_person, against_advice=against_advice.strip()
     )
     try:
-        done = decisions_activation.activate(desk.engine, name, decision, desk.page.policy(), desk.page.quiet(), desk.now, expected=shown)
+        done = decisions_activation.activate(
+            context.engine, name, decision, context.backend.policy(), context.backend.quiet(), context.now, expected=shown
+        )
     except NotAllowed as error:
-        return listed(desk, person, 409, fault=str(error))
-    desk.forget()
+        return listed(context, person, 409, fault=str(error))
+    context.forget()
     said = f"{done.calibration} is in force (activation {done.activation}): {done.scored_anew} studies scored anew, {done.moved} moved."
     if done.unscored:
         said += f" {done.unscored} studies that are unlike the training data are left unscored now, in order of arrival."
     if done.left_out:
         said += f" {done.left_out} images that were left unscored as unlike the training data are to be scored now."
-    return listed(desk, person, done=said)
+    return listed(context, person, done=said)

@@ -48,6 +48,6 @@ def _plain(text: str) -> str:
 
 
 @routes.get("/conformance", response_class=HTMLResponse)
-def show(desk: Here, person: Seeing) -> HTMLResponse:
+def show(context: Here, person: Seeing) -> HTMLResponse:
     """What this installation speaks, for whoever connects a device to it."""
-    return desk.render("conformance.html", person=person, blocks=blocks(desk.page.conformance()))
+    return context.render("conformance.html", person=person, blocks=blocks(context.backend.operation.conformance()))

@@ -16,7 +16,7 @@ from prioritizer.config.web_sections import Web
 from prioritizer.db.accounts import sessions
 from prioritizer.errors import ConfigError, Forbidden, NotFound, Transient
 from prioritizer.web.http.auth import address_of
-from prioritizer.web.http.context import Desk, Here
+from prioritizer.web.http.context import Here, RequestContext
 from prioritizer.web.pages.sign_in import inside
 
 routes = APIRouter(prefix="/oidc")
@@ -54,58 +54,59 @@ def ready(app: FastAPI, web: Web) -> Any:
 
 
 @routes.get("")
-async def leave(desk: Here, request: Request, to: str = "/") -> Response:
+async def leave(context: Here, request: Request, to: str = "/") -> Response:
     """To the provider."""
     client = _client(request)
     request.session["to"] = inside(to)
     try:
-        found: Response = await client.authorize_redirect(request, f"{base_of(request, desk.page.configured().web)}/oidc/back")
+        found: Response = await client.authorize_redirect(request, f"{base_of(request, context.backend.configured().web)}/oidc/back")
     except _unreachable() as error:
         raise Transient(f"the identity provider of the house does not answer ({type(error).__name__})") from error
     return found
 
 
 @routes.get("/back")
-async def back(desk: Here, request: Request) -> Response:
+async def back(context: Here, request: Request) -> Response:
     """From the provider, with a code. What it says is checked by authlib: signature, issuer, audience, nonce, time."""
     # Where people do not sign in this way there is no session to look into either: not found comes first.
-    client, web = _client(request), desk.page.configured().web
-    address, to = address_of(request, desk.page.configured()), request.session.pop("to", "/")
-    desk.limits.begin(None, address)
+    client, web = _client(request), context.backend.configured().web
+    address, to = address_of(request, context.backend.configured()), request.session.pop("to", "/")
+    context.limits.begin(None, address)
     try:
         token = await client.authorize_access_token(request)
         told = token.get("userinfo") or {}
     except _refused() as error:
-        await run_in_threadpool(sessions.refused, desk.engine, "?", address, desk.now)
+        await run_in_threadpool(sessions.refused, context.engine, "?", address, context.now)
         raise Forbidden("the identity provider did not sign you in; begin again at the list") from error
     except _unreachable() as error:
-        desk.limits.take_back(None, address)
+        context.limits.take_back(None, address)
         raise Transient(f"the identity provider of the house does not answer ({type(error).__name__})") from error
     name = str(told.get(web.oidc_claim, "")).strip().lower()
     if web.oidc_claim == EMAIL and str(told.get("email_verified", "")).lower() != "true":
         # Whoever may write any address into their account there would be anybody here (OpenID Connect Core 5.7).
-        await run_in_threadpool(sessions.refused, desk.engine, name or "?", address, desk.now)
+        await run_in_threadpool(sessions.refused, context.engine, name or "?", address, context.now)
         raise Forbidden("the identity provider has not verified your e-mail address, so it cannot say who you are here")
     try:
-        secret = await run_in_threadpool(begin, desk, name, address)
+        secret = await run_in_threadpool(begin, context, name, address)
     except Transient:
-        desk.limits.take_back(None, address)
+        context.limits.take_back(None, address)
         raise
-    desk.limits.take_back(None, address)
+    context.limits.take_back(None, address)
     response = RedirectResponse(inside(to), 303)
-    desk.door.let_in(response, secret)
+    context.door.let_in(response, secret)
     return response
 
 
-def begin(desk: Desk, name: str, address: str) -> str:
+def begin(context: RequestContext, name: str, address: str) -> str:
     """A session of whom the house named; its secret. Raises Forbidden where nobody of that name was let in."""
-    if not name or sessions.by_proxy(desk.engine, name) is None:
-        sessions.refused(desk.engine, name or "?", address, desk.now)
+    if not name or sessions.by_proxy(context.engine, name) is None:
+        sessions.refused(context.engine, name or "?", address, context.now)
+        known_as = name or f"nobody with a {context.backend.configured().web.oidc_claim}"
         raise Forbidden(
-            f"the house says you are {name or 'nobody with a ' + desk.page.configured().web.oidc_claim}, and nobody of that name was let "
+            f"the house says you are {known_as}, and nobody of that name was let "
             "in here; ask an administrator to run `prioritizer people add NAME --role reader`"
         )
-    return sessions.begin(desk.engine, name, address, desk.now)
+    return sessions.begin(context.engine, name, address, context.now)
 
 
 def base_of(request: Request, web: Web) -> str:

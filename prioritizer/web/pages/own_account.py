@@ -13,7 +13,7 @@ from prioritizer.db.accounts import people, sessions
 from prioritizer.db.worklist import preferences
 from prioritizer.errors import Forbidden, NotAllowed
 from prioritizer.web.http.auth import address_of
-from prioritizer.web.http.context import Desk, Here, Seeing, Text
+from prioritizer.web.http.context import Here, RequestContext, Seeing, Text
 from prioritizer.web.pages.sign_in import came_from, is_right
 
 routes = APIRouter()
@@ -31,35 +31,37 @@ def in_person(person: Seeing) -> Person:
 InPerson = Annotated[Person, Depends(in_person)]
 
 
-def page(desk: Desk, person: Person, status: int = 200, **more: Any) -> HTMLResponse:
+def page(context: RequestContext, person: Person, status: int = 200, **more: Any) -> HTMLResponse:
     """The account with what was just done, or what stood in the way."""
-    mine = sessions.listed_tokens(desk.engine, person.name)
-    return desk.render("account.html", status, person=person, tokens=mine, scopes=sorted(person.rights), shortest=SHORTEST_PASSWORD, **more)
+    mine = sessions.listed_tokens(context.engine, person.name)
+    return context.render(
+        "account.html", status, person=person, tokens=mine, scopes=sorted(person.rights), shortest=SHORTEST_PASSWORD, **more
+    )
 
 
 @routes.get("/account", response_class=HTMLResponse)
-def account(desk: Here, person: Seeing) -> Response:
+def account(context: Here, person: Seeing) -> Response:
     """Who I am here, my tokens, my password."""
-    return page(desk, person)
+    return page(context, person)
 
 
 @routes.post("/account/password", response_class=HTMLResponse)
-def change_password(desk: Here, request: Request, person: InPerson, old: Text = "", password: Text = "", again: Text = "") -> Response:
+def change_password(context: Here, request: Request, person: InPerson, old: Text = "", password: Text = "", again: Text = "") -> Response:
     """A new password; every other session of mine ends."""
     if not person.session:
         raise NotAllowed("passwords are changed on the page, by a person who signed in with one")
-    if not is_right(desk, person.name, old, address_of(request, desk.page.configured())):
-        return page(desk, person, 422, fault="the old password is not right")
+    if not is_right(context, person.name, old, address_of(request, context.backend.configured())):
+        return page(context, person, 422, fault="the old password is not right")
     try:
-        people.set_password(desk.engine, person.name, people.agreed(password, again), desk.now, keep=person.session)
+        people.set_password(context.engine, person.name, people.agreed(password, again), context.now, keep=person.session)
     except NotAllowed as error:
-        return page(desk, person, 422, fault=str(error))
-    return page(desk, person, done="The password is changed. Your other sessions have ended.")
+        return page(context, person, 422, fault=str(error))
+    return page(context, person, done="The password is changed. Your other sessions have ended.")
 
 
 @routes.post("/account/tokens", response_class=HTMLResponse)
 def make_token(
-    desk: Here,
+    context: Here,
     person: InPerson,
     purpose: Text = "",
     days: Annotated[int, Form(ge=1, le=366)] = 90,
@@ -67,21 +69,21 @@ def make_token(
 ) -> Response:
     """A token for a program; its secret is on this answer and nowhere else."""
     try:
-        secret, row = sessions.make_token(desk.engine, person.name, purpose, scopes, person.name, desk.now, timedelta(days=days))
+        secret, row = sessions.make_token(context.engine, person.name, purpose, scopes, person.name, context.now, timedelta(days=days))
     except NotAllowed as error:
-        return page(desk, person, 422, fault=str(error))
-    return page(desk, person, secret=secret, made=row)
+        return page(context, person, 422, fault=str(error))
+    return page(context, person, secret=secret, made=row)
 
 
 @routes.post("/account/tokens/{token_id}/revoke")
-def revoke(desk: Here, person: InPerson, token_id: str) -> Response:
+def revoke(context: Here, person: InPerson, token_id: str) -> Response:
     """The token is worth nothing from now on."""
-    sessions.revoke(desk.engine, token_id, person, desk.now)
+    sessions.revoke(context.engine, token_id, person, context.now)
     return RedirectResponse("/people" if person.may(May.PEOPLE) else "/account", 303)
 
 
 @routes.post("/account/theme")
-def choose_theme(desk: Here, request: Request, person: InPerson, theme: Annotated[Theme, Form()] = "") -> Response:
+def choose_theme(context: Here, request: Request, person: InPerson, theme: Annotated[Theme, Form()] = "") -> Response:
     """Dark, light or as the system has it, from the next page on, on whatever screen; back to the page it was chosen on."""
-    preferences.choose(desk.engine, person.name, "theme", theme, desk.now)
+    preferences.choose(context.engine, person.name, "theme", theme, context.now)
     return RedirectResponse(came_from(request), 303)

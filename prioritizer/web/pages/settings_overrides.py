@@ -19,7 +19,7 @@ from prioritizer.db.decisions.settings_overrides import Done, Proposal
 from prioritizer.db.in_force.settings import Row, holding
 from prioritizer.errors import NotAllowed, NotFound, RulingUnfit
 from prioritizer.ranking.deadlines import Stage
-from prioritizer.web.http.context import Desk, Here, Seeing, Text, needs
+from prioritizer.web.http.context import Here, RequestContext, Seeing, Text, needs
 
 routes = APIRouter(prefix="/rules")
 Physicist = Annotated[Person, needs(May.CALIBRATE)]
@@ -29,14 +29,14 @@ DIGITS = 10
 
 
 @routes.get("", response_class=HTMLResponse)
-def show(desk: Here, person: Seeing) -> HTMLResponse:
+def show(context: Here, person: Seeing) -> HTMLResponse:
     """The rules in force, the form to propose others, candidates and history."""
-    return page(desk, person)
+    return page(context, person)
 
 
-def page(desk: Desk, person: Person, status: int = 200, **said: Any) -> HTMLResponse:
+def page(context: RequestContext, person: Person, status: int = 200, **said: Any) -> HTMLResponse:
     """The page, with what was just done, tried, or stood in the way."""
-    holds, configured = holding(desk.engine, desk.page.policy()), rules.configured(desk.page.configured())
+    holds, configured = holding(context.engine, context.backend.policy()), rules.configured(context.backend.configured())
     in_force = rules.values_of(holds.policy)
     table = [
         (
@@ -47,7 +47,7 @@ def page(desk: Desk, person: Person, status: int = 200, **said: Any) -> HTMLResp
         )
         for key in rules.KEYS
     ]
-    rows = [(row, words_of(row)) for row in settings_overrides.listed(desk.engine)]
+    rows = [(row, words_of(row)) for row in settings_overrides.listed(context.engine)]
     usual = {
         "holds": holds,
         "table": table,
@@ -57,8 +57,8 @@ def page(desk: Desk, person: Person, status: int = 200, **said: Any) -> HTMLResp
         "candidates": [(row, said) for row, said in rows if row.state == "CANDIDATE"],
         "past": [(row, said) for row, said in rows if row.state != "CANDIDATE"],
         "may": person.may(May.CALIBRATE),
-        "sees": desk.shows_ai_to(person),
-        "second_person": desk.page.settings().calibration.second_person,
+        "sees": context.shows_ai_to(person),
+        "second_person": context.backend.settings().calibration.second_person,
         "given": {},
         "reason": "",
         "most": rules.LONGEST_REASON,
@@ -67,7 +67,7 @@ def page(desk: Desk, person: Person, status: int = 200, **said: Any) -> HTMLResp
         "fault": "",
         "done": "",
     }
-    return desk.render("rules.html", status, person=person, **(usual | said))
+    return context.render("rules.html", status, person=person, **(usual | said))
 
 
 FIELDS = (
@@ -130,80 +130,84 @@ def _share(value: float | None) -> str:
 
 
 @routes.post("/preview", response_class=HTMLResponse)
-def preview(desk: Here, person: Physicist, wanted: Given, reason: Text = "") -> HTMLResponse:
+def preview(context: Here, person: Physicist, wanted: Given, reason: Text = "") -> HTMLResponse:
     """What it would do, simulated beside what is in force. Nothing is kept."""
     try:
-        effect = desk.page.simulated(wanted, anew=True)
+        effect = context.backend.decisions.simulate(wanted, again=True)
     except RulingUnfit as error:
-        return page(desk, person, 422, fault=str(error), given=wanted, reason=reason)
+        return page(context, person, 422, fault=str(error), given=wanted, reason=reason)
     if not effect["changes"]:
         said = "nothing differs from the configuration; to go back to it, end the ruling that is in force"
-        return page(desk, person, 422, fault=said, given=wanted, reason=reason)
-    return page(desk, person, effect=effect, rows=effect_rows(effect), tried=rules.told(effect["changes"]), given=wanted, reason=reason)
+        return page(context, person, 422, fault=said, given=wanted, reason=reason)
+    return page(context, person, effect=effect, rows=effect_rows(effect), tried=rules.told(effect["changes"]), given=wanted, reason=reason)
 
 
 @routes.post("/{step}/preview", response_class=HTMLResponse)
-def preview_step(desk: Here, person: Physicist, step: Literal["end", "back"]) -> HTMLResponse:
+def preview_step(context: Here, person: Physicist, step: Literal["end", "back"]) -> HTMLResponse:
     """What ending or going back would do, simulated beside what is in force. Nothing is changed."""
-    policy = desk.page.policy()
+    policy = context.backend.policy()
     try:
-        settings_overrides.active_of(holding(desk.engine, policy))
-        chosen = settings_overrides.before_the_active(desk.engine, policy) if step == "back" else None
-        effect = desk.page.simulated(chosen.changes if chosen else {}, anew=True)
+        settings_overrides.active_of(holding(context.engine, policy))
+        chosen = settings_overrides.before_the_active(context.engine, policy) if step == "back" else None
+        effect = context.backend.decisions.simulate(chosen.changes if chosen else {}, again=True)
     except NotAllowed as error:
-        return page(desk, person, 409, fault=str(error))
+        return page(context, person, 409, fault=str(error))
     tried = f"ruling {chosen.id} again, {words_of(chosen)}" if chosen else "the configuration alone"
-    return page(desk, person, effect=effect, rows=effect_rows(effect), tried=tried, step=step)
+    return page(context, person, effect=effect, rows=effect_rows(effect), tried=tried, step=step)
 
 
 @routes.post("/propose", response_class=HTMLResponse)
-def propose(desk: Here, person: Physicist, wanted: Given, shown: ShownChange, reason: Text = "") -> Response:
+def propose(context: Here, person: Physicist, wanted: Given, shown: ShownChange, reason: Text = "") -> Response:
     """Keep it as a candidate, with the effect that was shown."""
     try:
-        effect = desk.page.simulated(wanted, anew=False)
+        effect = context.backend.decisions.simulate(wanted, again=False)
         row = settings_overrides.propose(
-            desk.engine, desk.page.policy(), Proposal(wanted=wanted, reason=reason, effect=effect), person.name, desk.now, shown
+            context.engine, context.backend.policy(), Proposal(wanted=wanted, reason=reason, effect=effect), person.name, context.now, shown
         )
     except NotAllowed as error:
-        return page(desk, person, 409, fault=str(error), given=wanted, reason=reason)
+        return page(context, person, 409, fault=str(error), given=wanted, reason=reason)
     return RedirectResponse(f"/rules/{row.id}", 303)
 
 
 @routes.post("/end", response_class=HTMLResponse)
-def end(desk: Here, person: Physicist, shown: ShownChange) -> Response:
+def end(context: Here, person: Physicist, shown: ShownChange) -> Response:
     """The configuration alone holds again."""
-    return decided(desk, person, lambda: settings_overrides.end(desk.engine, desk.page.policy(), person.name, desk.now, shown))
+    return decided(
+        context, person, lambda: settings_overrides.end(context.engine, context.backend.policy(), person.name, context.now, shown)
+    )
 
 
 @routes.post("/back", response_class=HTMLResponse)
-def back(desk: Here, person: Physicist, shown: ShownChange) -> Response:
+def back(context: Here, person: Physicist, shown: ShownChange) -> Response:
     """What held before holds again."""
-    return decided(desk, person, lambda: settings_overrides.back(desk.engine, desk.page.policy(), person.name, desk.now, shown))
+    return decided(
+        context, person, lambda: settings_overrides.back(context.engine, context.backend.policy(), person.name, context.now, shown)
+    )
 
 
 @routes.get("/{number}", response_class=HTMLResponse)
-def show_one(desk: Here, person: Seeing, number: str) -> HTMLResponse:
+def show_one(context: Here, person: Seeing, number: str) -> HTMLResponse:
     """One ruling: who did what, why, and what was simulated when it was proposed."""
-    row = settings_overrides.find(desk.engine, number_of(number))
-    return desk.render(
+    row = settings_overrides.find(context.engine, number_of(number))
+    return context.render(
         "rule.html",
         person=person,
         row=row,
         what=words_of(row),
-        holds=holding(desk.engine, desk.page.policy()),
+        holds=holding(context.engine, context.backend.policy()),
         effect=row.effect,
         rows=effect_rows(row.effect),
         may=person.may(May.CALIBRATE),
-        leaves=leaves(desk, row),
-        sees=desk.shows_ai_to(person),
-        second_person=desk.page.settings().calibration.second_person,
+        leaves=leaves(context, row),
+        sees=context.shows_ai_to(person),
+        second_person=context.backend.settings().calibration.second_person,
     )
 
 
-def leaves(desk: Desk, row: Row) -> bool:
+def leaves(context: RequestContext, row: Row) -> bool:
     """True for a ruling by which readers would begin to see AI's opinion now."""
     try:
-        return not desk.page.marks and rules.over(desk.page.policy(), row.changes).stage is not Stage.SHADOW
+        return not context.shows_ai and rules.over(context.backend.policy(), row.changes).stage is not Stage.SHADOW
     except RulingUnfit:
         return False
 
@@ -216,41 +220,43 @@ def number_of(text: str) -> int:
 
 
 @routes.post("/{number}/approve", response_class=HTMLResponse)
-def approve(desk: Here, person: Physicist, number: str, shown: ShownChange) -> Response:
+def approve(context: Here, person: Physicist, number: str, shown: ShownChange) -> Response:
     """A second person agrees."""
     try:
-        settings_overrides.approve(desk.engine, desk.page.policy(), number_of(number), person.name, desk.now, shown)
+        settings_overrides.approve(context.engine, context.backend.policy(), number_of(number), person.name, context.now, shown)
     except NotAllowed as error:
-        return page(desk, person, 409, fault=str(error))
+        return page(context, person, 409, fault=str(error))
     return RedirectResponse(f"/rules/{number_of(number)}", 303)
 
 
 @routes.post("/{number}/reject", response_class=HTMLResponse)
-def reject(desk: Here, person: Physicist, number: str, shown: ShownChange, reason: Text = "") -> Response:
+def reject(context: Here, person: Physicist, number: str, shown: ShownChange, reason: Text = "") -> Response:
     """Decide against it, for good."""
     try:
-        settings_overrides.reject(desk.engine, desk.page.policy(), number_of(number), person.name, reason, desk.now, shown)
+        settings_overrides.reject(context.engine, context.backend.policy(), number_of(number), person.name, reason, context.now, shown)
     except NotAllowed as error:
-        return page(desk, person, 409, fault=str(error))
+        return page(context, person, 409, fault=str(error))
     return RedirectResponse("/rules", 303)
 
 
 @routes.post("/{number}/activate", response_class=HTMLResponse)
-def activate(desk: Here, person: Physicist, number: str, shown: ShownChange, against_advice: Text = "") -> Response:
+def activate(context: Here, person: Physicist, number: str, shown: ShownChange, against_advice: Text = "") -> Response:
     """Put it in force: every unread study is placed anew by it in one transaction."""
-    second = desk.page.settings().calibration.second_person
+    second = context.backend.settings().calibration.second_person
     decision = Decision(who=person.name, second_person=second, against_advice=against_advice)
     wanted = number_of(number)
-    return decided(desk, person, lambda: settings_overrides.activate(desk.engine, desk.page.policy(), wanted, decision, desk.now, shown))
+    return decided(
+        context, person, lambda: settings_overrides.activate(context.engine, context.backend.policy(), wanted, decision, context.now, shown)
+    )
 
 
-def decided(desk: Desk, person: Person, work: Callable[[], Done]) -> Response:
+def decided(context: RequestContext, person: Person, work: Callable[[], Done]) -> Response:
     """Do what was decided, and show what it did or what stood in the way."""
     try:
         done = work()
     except NotAllowed as error:
-        return page(desk, person, 409, fault=str(error))
-    desk.forget()
+        return page(context, person, 409, fault=str(error))
+    context.forget()
     after = f"Ruling {done.after}" if done.after is not None else "The configuration alone"
     more = f" {done.retracted} results that waited are not sent." if done.retracted else ""
-    return page(desk, person, done=f"{after} is in force (change {done.change}): {done.moved} unread studies moved.{more}")
+    return page(context, person, done=f"{after} is in force (change {done.change}): {done.moved} unread studies moved.{more}")

@@ -13,7 +13,7 @@ from prioritizer.access import SHORTEST_PASSWORD
 from prioritizer.db.accounts import people, sessions
 from prioritizer.errors import NotAllowed, PrioritizerError
 from prioritizer.web.http.auth import SAFE, address_of, hosts_of
-from prioritizer.web.http.context import Desk, Here, Text, at_desk
+from prioritizer.web.http.context import Here, RequestContext, Text, context_of
 
 routes = APIRouter()
 WRONG = "Name and password do not fit together, or this person may not sign in here."
@@ -28,7 +28,7 @@ def inside(path: str) -> str:
 def came_from(request: Request) -> str:
     """The page of this site on which a button was pressed; the list where it is not known, or cannot be asked for."""
     said = urlsplit(request.headers.get("referer", ""))
-    ours = said.netloc in hosts_of(request, at_desk(request).page.configured())
+    ours = said.netloc in hosts_of(request, context_of(request).backend.configured())
     return inside(said.path + (f"?{said.query}" if said.query else "")) if ours and _is_page(request, said.path) else "/"
 
 
@@ -46,79 +46,79 @@ def sign_in_first(request: Request) -> Response:
     return RedirectResponse(f"/sign-in?{urlencode(told)}", 303)
 
 
-def form(desk: Desk, status: int = 200, **values: Any) -> HTMLResponse:
+def form(context: RequestContext, status: int = 200, **values: Any) -> HTMLResponse:
     """The form; where others sign people in, what to do instead."""
-    first = status == 200 and not people.has_administrator(desk.engine)
-    return desk.render("sign_in.html", status, auth=desk.page.settings().web.auth, first=first, **values)
+    first = status == 200 and not people.has_administrator(context.engine)
+    return context.render("sign_in.html", status, auth=context.backend.settings().web.auth, first=first, **values)
 
 
 @routes.get("/sign-in", response_class=HTMLResponse)
-def sign_in_page(desk: Here, request: Request, to: str = "/", *, lost: bool = False) -> Response:
+def sign_in_page(context: Here, request: Request, to: str = "/", *, lost: bool = False) -> Response:
     """Where a stranger begins. `lost`: what they just did was not done."""
-    if desk.door.recognise(request) is not None:
+    if context.door.recognise(request) is not None:
         return RedirectResponse(inside(to), 303)
-    return form(desk, to=inside(to), lost=lost)
+    return form(context, to=inside(to), lost=lost)
 
 
-def is_right(desk: Desk, name: str, password: str, address: str) -> bool:
+def is_right(context: RequestContext, name: str, password: str, address: str) -> bool:
     """True for the right password. It counts as a failed try of this place until it is known not to be one. Raises TooManyTries."""
-    desk.limits.begin(name, address)
+    context.limits.begin(name, address)
     try:
-        right = people.check_password(desk.engine, name, password)
+        right = people.check_password(context.engine, name, password)
     except PrioritizerError:
-        desk.limits.take_back(name, address)
+        context.limits.take_back(name, address)
         raise
     if right:
-        desk.limits.take_back(name, address)
+        context.limits.take_back(name, address)
     else:
-        sessions.refused(desk.engine, name, address, desk.now)
+        sessions.refused(context.engine, name, address, context.now)
     return right
 
 
 @routes.post("/sign-in", response_class=HTMLResponse)
 def sign_in(
-    desk: Here, request: Request, name: Text = "", password: Text = "", to: Text = "/", *, lost: Annotated[bool, Form()] = False
+    context: Here, request: Request, name: Text = "", password: Text = "", to: Text = "/", *, lost: Annotated[bool, Form()] = False
 ) -> Response:
     """Begin a session. The browser gets a new secret, whatever it sent."""
-    settings = desk.page.settings()
+    settings = context.backend.settings()
     if settings.web.auth != "local":
         raise NotAllowed(f"people are signed in by the {'proxy' if settings.web.auth == 'proxy' else 'identity provider'} of the house")
     name, address = name.strip().lower(), address_of(request, settings)
-    if not is_right(desk, name, password, address):
-        return form(desk, 401, to=inside(to), lost=lost, fault=WRONG, name=name)
+    if not is_right(context, name, password, address):
+        return form(context, 401, to=inside(to), lost=lost, fault=WRONG, name=name)
     response = RedirectResponse(inside(to), 303)
-    desk.door.let_in(response, sessions.begin(desk.engine, name, address, desk.now))
+    context.door.let_in(response, sessions.begin(context.engine, name, address, context.now))
     return response
 
 
 @routes.post("/sign-out")
-def sign_out(desk: Here, request: Request) -> Response:
+def sign_out(context: Here, request: Request) -> Response:
     """End the session, in the browser and in the ledger."""
-    person = desk.door.recognise(request)
+    person = context.door.recognise(request)
     if person is not None and person.session:
-        sessions.end(desk.engine, person, desk.now)
+        sessions.end(context.engine, person, context.now)
     response = RedirectResponse("/sign-in", 303)
-    desk.door.let_out(response)
+    context.door.let_out(response)
     return response
 
 
 @routes.get("/welcome/{secret}", response_class=HTMLResponse)
-def welcome(desk: Here, secret: str) -> Response:
+def welcome(context: Here, secret: str) -> Response:
     """What a one-time link is good for; looking at it does not use it."""
-    found = people.invitation(desk.engine, secret, desk.now)
-    return desk.render("welcome.html", secret=secret, invited=found, shortest=SHORTEST_PASSWORD)
+    found = people.invitation(context.engine, secret, context.now)
+    return context.render("welcome.html", secret=secret, invited=found, shortest=SHORTEST_PASSWORD)
 
 
 @routes.post("/welcome/{secret}", response_class=HTMLResponse)
-def accept(desk: Here, request: Request, secret: str, password: Text = "", again: Text = "", name: Text = "") -> Response:
+def accept(context: Here, request: Request, secret: str, password: Text = "", again: Text = "", name: Text = "") -> Response:
     """Use the link: set the password and sign in."""
-    now = desk.now
-    found = people.invitation(desk.engine, secret, now)
+    now = context.now
+    found = people.invitation(context.engine, secret, now)
     try:
-        who = people.accept(desk.engine, secret, name.strip().lower(), people.agreed(password, again), now)
+        who = people.accept(context.engine, secret, name.strip().lower(), people.agreed(password, again), now)
     except NotAllowed as error:
         told = {"secret": secret, "invited": found, "shortest": SHORTEST_PASSWORD, "fault": str(error), "name": name}
-        return desk.render("welcome.html", 422, **told)
+        return context.render("welcome.html", 422, **told)
     response = RedirectResponse("/", 303)
-    desk.door.let_in(response, sessions.begin(desk.engine, who, address_of(request, desk.page.settings()), now))
+    context.door.let_in(response, sessions.begin(context.engine, who, address_of(request, context.backend.settings()), now))
     return response

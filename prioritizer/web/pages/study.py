@@ -27,7 +27,8 @@ from prioritizer.scope.guard_rules import OUT_OF_DISTRIBUTION
 from prioritizer.scope.verdict import PopulationRule
 from prioritizer.states import ReadingState
 from prioritizer.study import AIState, Finding
-from prioritizer.web.http.context import Desk, Here, Listening, Pictures, Seeing, Text
+from prioritizer.web.http.backend import Images
+from prioritizer.web.http.context import Here, Listening, RequestContext, Seeing, Text
 from prioritizer.web.pages.actions import Operating, Reading
 from prioritizer.web.view import history, wording
 from prioritizer.web.view.list_query import Asked
@@ -42,109 +43,109 @@ MOST_PREPARED = 4
 
 
 @routes.get("", response_class=HTMLResponse)
-def show_study(desk: Here, person: Seeing, study_uid: str, list: str = "", read: str = "") -> HTMLResponse:  # noqa: A002 - in the address
+def show_study(context: Here, person: Seeing, study_uid: str, list: str = "", read: str = "") -> HTMLResponse:  # noqa: A002 - in the address
     """The page of one study. Opening it is an event. `read`: the study that this reader has just read."""
     asked = list_of(list)
-    reading.opened(desk.engine, study_uid, person.name, desk.now)
-    said = feedback.said_of(desk.engine, study_uid)
-    row, manner = worklist_rows.study(desk.engine, study_uid), manner_of(desk, asked)
+    reading.opened(context.engine, study_uid, person.name, context.now)
+    said = feedback.said_of(context.engine, study_uid)
+    row, manner = worklist_rows.study(context.engine, study_uid), manner_of(context, asked)
     doubt = ""
     if row.identity:  # the mark first: what comes while the page is drawn is not in it
-        doubt = differing_copies.mark_of(desk.engine, row.study_uid)
-        row = worklist_rows.study(desk.engine, study_uid)
-    with_study = desk.page.settings().reading.reveal == "with-study" and not asked.address.blind
-    if with_study and row.ai_state == AIState.SCORED and not why_hidden(desk, person, said):
-        feedback.revealed(desk.engine, study_uid, person.eyes[0], desk.now)
-    desk.ahead.opened(person.name, study_uid, lambda: films_after(desk, person, asked, study_uid))
-    happened = study.why(desk.engine, study_uid)
-    instances = study.study_instances(desk.engine, study_uid)
-    mine = feedback.standing_of(desk.engine, study_uid, person.name)
-    ai = ai_of(desk, person, row, instances, said)
-    newer = differing_copies.newer_for(desk.engine, row.study_uid) if row.identity else Newer.NOTHING
-    held_by_other = row.reading_state == "CLAIMED" and row.reader != person.name and bool(wording.reader_words(row, desk.now))
-    return desk.render(
+        doubt = differing_copies.mark_of(context.engine, row.study_uid)
+        row = worklist_rows.study(context.engine, study_uid)
+    with_study = context.backend.settings().reading.reveal == "with-study" and not asked.address.blind
+    if with_study and row.ai_state == AIState.SCORED and not why_hidden(context, person, said):
+        feedback.revealed(context.engine, study_uid, person.eyes[0], context.now)
+    context.ahead.opened(person.name, study_uid, lambda: films_after(context, person, asked, study_uid))
+    happened = study.why(context.engine, study_uid)
+    instances = study.study_instances(context.engine, study_uid)
+    mine = feedback.standing_of(context.engine, study_uid, person.name)
+    ai = ai_of(context, person, row, instances, said)
+    newer = differing_copies.newer_for(context.engine, row.study_uid) if row.identity else Newer.NOTHING
+    held_by_other = row.reading_state == "CLAIMED" and row.reader != person.name and bool(wording.reader_words(row, context.now))
+    return context.render(
         "study.html",
         person=person,
         asked=asked,
         here=study_address(study_uid, asked),
-        line=wording.line(row, desk.now, manner),
+        line=wording.line(row, context.now, manner),
         masked=manner.masked,
         row=row,
         ai=ai,
-        far=far_of(desk, instances),
+        far=far_of(context, instances),
         mine=mine,
         said=[word for word in said if word.reader != person.name] if history.may_hear_others(person, row, said) else [],
         films=[one for one in instances if one.has_film],
         instances=instances,
         can_take=newer is not Newer.NOTHING,
-        stated=side_by_side(desk.engine, row.study_uid) if row.identity and not manner.masked else [],
+        stated=side_by_side(context.engine, row.study_uid) if row.identity and not manner.masked else [],
         labels=patient_identity.LABELS,
         joins=newer is Newer.FIRST_ROW,
         doubt=doubt,
         events=history.told_to(person, row, manner, said, happened),
-        lifted_by_calibration=desk.page.policy().out_of_distribution is PopulationRule.UNTIL_CALIBRATED
+        lifted_by_calibration=context.backend.policy().out_of_distribution is PopulationRule.UNTIL_CALIBRATED
         and any(one.reason == OUT_OF_DISTRIBUTION for one in instances),
         left_out=history.left_out(manner, happened),
-        deliveries=worklist_rows.unfinished_deliveries(desk.engine, study_uid),
-        no_result=queues.why_unpublished(desk.engine, study_uid) if person.may(May.OPERATE) else "",
-        viewers=viewers_of(desk, row, manner),
+        deliveries=worklist_rows.unfinished_deliveries(context.engine, study_uid),
+        no_result=queues.why_unpublished(context.engine, study_uid) if person.may(May.OPERATE) else "",
+        viewers=viewers_of(context, row, manner),
         held_by_other=held_by_other,
         held_by_me=row.reading_state == "CLAIMED" and row.reader == person.name,
         was_read=row.reading_state == "READ",
-        just_read=just_read(desk, person, read),
+        just_read=just_read(context, person, read),
         may_read=person.may(May.READ),
         findings=FINDINGS,
-        asked_for=person.may(May.READ) and mine is None and agreement.asked_for(study_uid, desk.page.settings().monitoring.ask_share),
-        told_already=told_already(desk, asked),
+        asked_for=person.may(May.READ) and mine is None and agreement.asked_for(study_uid, context.backend.settings().monitoring.ask_share),
+        told_already=told_already(context, asked),
         may_operate=person.may(May.OPERATE),
-        scale=desk.page.scale(),
-        frequency=desk.frequency(),
+        scale=context.heat_map_scale,
+        frequency=context.frequency(),
     )
 
 
-def just_read(desk: Desk, person: Person, study_uid: str) -> wording.Line | None:
+def just_read(context: RequestContext, person: Person, study_uid: str) -> wording.Line | None:
     """The study that this reader has just read, while a slip may be taken back without looking for it."""
     try:
-        row = worklist_rows.study(desk.engine, study_uid) if study_uid else None
+        row = worklist_rows.study(context.engine, study_uid) if study_uid else None
     except NotFound:
         return None
     mine = row is not None and row.reading_state == ReadingState.READ and row.reader == person.name
-    recent = mine and row is not None and row.read_at is not None and desk.now - row.read_at < JUST
-    return wording.line(row, desk.now, manner_of(desk)) if row is not None and recent else None
+    recent = mine and row is not None and row.read_at is not None and context.now - row.read_at < JUST
+    return wording.line(row, context.now, manner_of(context)) if row is not None and recent else None
 
 
-def films_after(desk: Desk, person: Person, asked: Asked, study_uid: str) -> list[str]:
+def films_after(context: RequestContext, person: Person, asked: Asked, study_uid: str) -> list[str]:
     """The films of the study after this one; none where its reader comes to no other, or while images wait for their score."""
-    if person.token or not person.may(May.READ) or desk.counts().waiting:
+    if person.token or not person.may(May.READ) or context.counts().waiting:
         return []
-    following = reading.upcoming(desk.engine, desk.now, asked.wanted(person.name), [study_uid])
+    following = reading.upcoming(context.engine, context.now, asked.wanted(person.name), [study_uid])
     if following is None:
         return []
-    return [one.sop_instance_uid for one in study.study_instances(desk.engine, following) if one.has_film][:MOST_PREPARED]
+    return [one.sop_instance_uid for one in study.study_instances(context.engine, following) if one.has_film][:MOST_PREPARED]
 
 
 @routes.get("/now", response_class=HTMLResponse)
 def show_now(
-    desk: Here, person: Listening, study_uid: str, images: Annotated[int, Query(ge=0, lt=2**31)], *, mine: bool = False
+    context: Here, person: Listening, study_uid: str, images: Annotated[int, Query(ge=0, lt=2**31)], *, mine: bool = False
 ) -> HTMLResponse:
     """What happened to a study while its page was open, that its reader must know. `images`: the entries that the page shows."""
-    row = worklist_rows.study(desk.engine, study_uid)
-    return desk.part("now.html", row=row, more=row.entries - images, lost=lost_to(desk, person, row) if mine else "")
+    row = worklist_rows.study(context.engine, study_uid)
+    return context.part("now.html", row=row, more=row.entries - images, lost=lost_to(context, person, row) if mine else "")
 
 
-def lost_to(desk: Desk, person: Person, row: Row) -> str:
+def lost_to(context: RequestContext, person: Person, row: Row) -> str:
     """Why a study is no longer the reader's, in words; empty while it is."""
     if row.reading_state == ReadingState.READ:
         return "" if row.reader == person.name else f"{row.reader} has read it"
     if row.reading_state == ReadingState.CLAIMED and row.reader != person.name:
         return f"{row.reader} has taken it over"
-    held = row.reading_state == ReadingState.CLAIMED and row.reader_until is not None and row.reader_until > desk.now
-    return "" if held else why_free(desk, person, row)
+    held = row.reading_state == ReadingState.CLAIMED and row.reader_until is not None and row.reader_until > context.now
+    return "" if held else why_free(context, person, row)
 
 
-def why_free(desk: Desk, person: Person, row: Row) -> str:
+def why_free(context: RequestContext, person: Person, row: Row) -> str:
     """How the reader's claim ended: by somebody else, or by itself."""
-    ended = [one for one in study.why(desk.engine, row.study_uid) if one.kind in (Kind.RELEASED, Kind.LEASE_ENDED)]
+    ended = [one for one in study.why(context.engine, row.study_uid) if one.kind in (Kind.RELEASED, Kind.LEASE_ENDED)]
     if ended and ended[-1].kind == Kind.RELEASED and ended[-1].actor != person.name:
         return f"{ended[-1].who} released your claim, so others may take it"
     return "your claim has run out, so others may take it"
@@ -161,38 +162,38 @@ FINDINGS = (
 # --- pictures ----------------------------------------------------------------------------------------------------------
 
 
-def instance_of(desk: Desk, study_uid: str, sop_instance_uid: str) -> InstanceRow:
+def instance_of(context: RequestContext, study_uid: str, sop_instance_uid: str) -> InstanceRow:
     """An image, only through its own study."""
-    for one in study.study_instances(desk.engine, study_uid):
+    for one in study.study_instances(context.engine, study_uid):
         if one.sop_instance_uid == sop_instance_uid:
             return one
     raise NotFound("this study has no such image")
 
 
-def pictures_of(desk: Desk) -> Pictures:
+def pictures_of(context: RequestContext) -> Images:
     """Where films come from."""
-    found = desk.page.pictures()
+    found = context.backend.images()
     if found is None:
         raise Transient("AI is off and so are the previews; open the study in the viewer")
     return found
 
 
 @routes.get("/image/{sop_instance_uid}.png")
-def show_image(desk: Here, person: Seeing, study_uid: str, sop_instance_uid: str) -> Response:
+def show_image(context: Here, person: Seeing, study_uid: str, sop_instance_uid: str) -> Response:
     """The film in the header's window, for a browser without JavaScript."""
-    instance_of(desk, study_uid, sop_instance_uid)
-    reading.opened(desk.engine, study_uid, person.name, desk.now)
-    return Response(desk.ahead.display(pictures_of(desk), sop_instance_uid), media_type=PNG)
+    instance_of(context, study_uid, sop_instance_uid)
+    reading.opened(context.engine, study_uid, person.name, context.now)
+    return Response(context.ahead.display(pictures_of(context), sop_instance_uid), media_type=PNG)
 
 
 @routes.get("/film/{sop_instance_uid}.png")
-def show_film(desk: Here, person: Seeing, study_uid: str, sop_instance_uid: str) -> Response:
+def show_film(context: Here, person: Seeing, study_uid: str, sop_instance_uid: str) -> Response:
     """The film with all its tones; the header's window stands in two headers, as shares of the range."""
-    instance_of(desk, study_uid, sop_instance_uid)
-    reading.opened(desk.engine, study_uid, person.name, desk.now)
-    films = pictures_of(desk)
-    film = desk.ahead.film(films, sop_instance_uid)
-    desk.ahead.shown(films, person.name, study_uid)
+    instance_of(context, study_uid, sop_instance_uid)
+    reading.opened(context.engine, study_uid, person.name, context.now)
+    films = pictures_of(context)
+    film = context.ahead.film(films, sop_instance_uid)
+    context.ahead.shown(films, person.name, study_uid)
     return Response(film.png, media_type=PNG, headers={"X-Window-Low": f"{film.low:.6f}", "X-Window-High": f"{film.high:.6f}"})
 
 
@@ -200,47 +201,47 @@ Side = Annotated[int, Query(ge=1, le=20000)]
 
 
 @routes.get("/heat/{sop_instance_uid}.png")
-def show_heat(desk: Here, person: Seeing, study_uid: str, sop_instance_uid: str, rows: Side = 1, columns: Side = 1) -> Response:
+def show_heat(context: Here, person: Seeing, study_uid: str, sop_instance_uid: str, rows: Side = 1, columns: Side = 1) -> Response:
     """The heat map of an image, for a reader to whom AI's result was shown."""
-    instance_of(desk, study_uid, sop_instance_uid)
-    said = feedback.said_of(desk.engine, study_uid)
-    if why_hidden(desk, person, said) or feedback.seen_at(desk.engine, study_uid, person.eyes) is None:
+    instance_of(context, study_uid, sop_instance_uid)
+    said = feedback.said_of(context.engine, study_uid)
+    if why_hidden(context, person, said) or feedback.seen_at(context.engine, study_uid, person.eyes) is None:
         raise Forbidden("the AI result of this study has not been shown to you; ask for it on its page (h)")
-    saliency = study.saliency_of(desk.engine, sop_instance_uid)
-    return Response(pictures_of(desk).heat(saliency, rows, columns), media_type=PNG)
+    saliency = study.saliency_of(context.engine, sop_instance_uid)
+    return Response(pictures_of(context).heat(saliency, rows, columns), media_type=PNG)
 
 
 # --- steps -------------------------------------------------------------------------------------------------------------
 
 
 @routes.post("/reveal")
-def reveal(desk: Here, person: Seeing, study_uid: str, list: Text = "") -> Response:  # noqa: A002
+def reveal(context: Here, person: Seeing, study_uid: str, list: Text = "") -> Response:  # noqa: A002
     """Show AI's result to this reader; that it was shown is kept before it is."""
-    said = feedback.said_of(desk.engine, study_uid)
-    if hidden := why_hidden(desk, person, said):
+    said = feedback.said_of(context.engine, study_uid)
+    if hidden := why_hidden(context, person, said):
         raise NotAllowed(hidden)
-    feedback.revealed(desk.engine, study_uid, person.eyes[0], desk.now)
+    feedback.revealed(context.engine, study_uid, person.eyes[0], context.now)
     return RedirectResponse(study_address(study_uid, list_of(list)), 303)
 
 
 @routes.post("/say")
-def say(desk: Here, person: Reading, study_uid: str, finding: Annotated[Finding, Form()], list: Text = "", note: Text = "") -> Response:  # noqa: A002
+def say(context: Here, person: Reading, study_uid: str, finding: Annotated[Finding, Form()], list: Text = "", note: Text = "") -> Response:  # noqa: A002
     """The reader's word. What had been seen is read from the events; whether the list told AI's opinion, from the list."""
     asked = list_of(list)
-    ranked = asked.ranked and desk.page.settings().site.stage is not Stage.SHADOW
-    feedback.say(desk.engine, study_uid, person.name, finding, desk.now, ranked=ranked, note=note, eyes=person.eyes)
+    ranked = asked.ranked and context.backend.settings().site.stage is not Stage.SHADOW
+    feedback.say(context.engine, study_uid, person.name, finding, context.now, ranked=ranked, note=note, eyes=person.eyes)
     return RedirectResponse(study_address(study_uid, asked), 303)
 
 
 @routes.post("/withdraw")
-def withdraw(desk: Here, person: Reading, study_uid: str, list: Text = "") -> Response:  # noqa: A002
+def withdraw(context: Here, person: Reading, study_uid: str, list: Text = "") -> Response:  # noqa: A002
     """Take one's word back."""
-    feedback.withdraw(desk.engine, study_uid, person.name, desk.now)
+    feedback.withdraw(context.engine, study_uid, person.name, context.now)
     return RedirectResponse(study_address(study_uid, list_of(list)), 303)
 
 
 @routes.post("/send-again")
-def send_again(desk: Here, person: Operating, study_uid: str, list: Text = "") -> Response:  # noqa: A002
+def send_again(context: Here, person: Operating, study_uid: str, list: Text = "") -> Response:  # noqa: A002
     """Refused or waiting deliveries are tried at once."""
-    deliver.requeue_deliveries(desk.engine, study_uid, person.name, desk.now)
+    deliver.requeue_deliveries(context.engine, study_uid, person.name, context.now)
     return RedirectResponse(study_address(study_uid, list_of(list)), 303)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -21,7 +22,8 @@ from prioritizer.db.in_force.settings import holding
 from prioritizer.db.processing import deliver, requeue
 from prioritizer.db.worklist import rows
 from prioritizer.errors import NotAllowed
-from prioritizer.web.http.context import Desk, Here, Proved, Seeing, Text, needs
+from prioritizer.web.http.backend import TestedStep
+from prioritizer.web.http.context import Here, RequestContext, Seeing, Text, needs
 from prioritizer.web.view.alarms import repairs
 from prioritizer.web.view.list_view import alarms_for
 
@@ -47,18 +49,20 @@ class Again(StrEnum):
 
 
 @routes.get("", response_class=HTMLResponse)
-def show(desk: Here, person: Seeing) -> HTMLResponse:
+def show(context: Here, person: Seeing) -> HTMLResponse:
     """Everything at a glance; what changes something is for administrators."""
-    return page(desk, person)
+    return page(context, person)
 
 
-def page(desk: Desk, person: Person, proofs: list[Proved] | None = None, tested: str = "", done: str = "") -> HTMLResponse:
+def page(
+    context: RequestContext, person: Person, proofs: Sequence[TestedStep] | None = None, tested: str = "", done: str = ""
+) -> HTMLResponse:
     """The page, with what a test just showed or what was just done."""
-    settings, now = desk.page.settings(), desk.now
-    faults, alarms, counts = desk.page.ready(), alarms_for(desk, person), desk.counts()
-    day = now.astimezone(desk.zone).replace(hour=0, minute=0, second=0, microsecond=0).astimezone(UTC)
-    heard = senders.heard(desk.engine, {peer.ae_title for peer in settings.peers if peer.ae_title != "*"}, day, now)
-    return desk.render(
+    settings, now = context.backend.settings(), context.now
+    faults, alarms, counts = context.backend.operation.faults(), alarms_for(context, person), context.counts()
+    day = now.astimezone(context.zone).replace(hour=0, minute=0, second=0, microsecond=0).astimezone(UTC)
+    heard = senders.heard(context.engine, {peer.ae_title for peer in settings.peers if peer.ae_title != "*"}, day, now)
+    return context.render(
         "system.html",
         person=person,
         verdict=verdict(faults, len(alarms)),
@@ -68,21 +72,21 @@ def page(desk: Desk, person: Person, proofs: list[Proved] | None = None, tested:
         heard=heard,
         notes={peer.ae_title: peer for peer in settings.peers},
         any_peer=next((peer for peer in settings.peers if peer.ae_title == "*"), None),
-        last_refusal=senders.last_refusals(desk.engine, {one.calling_ae for one in heard}, now),
-        refusals=senders.newest_notices(desk.engine, MOST_SHOWN),
-        refused_today=senders.refused_since(desk.engine, day),
+        last_refusal=senders.last_refusals(context.engine, {one.calling_ae for one in heard}, now),
+        refusals=senders.newest_notices(context.engine, MOST_SHOWN),
+        refused_today=senders.refused_since(context.engine, day),
         destinations=settings.destinations,
-        deliveries=queues.unfinished_deliveries(desk.engine, MOST_SHOWN),
-        failed=queues.failed_instances(desk.engine, MOST_SHOWN),
-        unconfirmed=rows.unconfirmed(desk.engine, MOST_SHOWN),
+        deliveries=queues.unfinished_deliveries(context.engine, MOST_SHOWN),
+        failed=queues.failed_instances(context.engine, MOST_SHOWN),
+        unconfirmed=rows.unconfirmed(context.engine, MOST_SHOWN),
         masked=settings.reading.mask_patients,
-        stations=turning(desk),
-        room=desk.page.room(),
-        card=desk.page.card(),
+        stations=turning(context),
+        room=context.backend.operation.spool(),
+        card=context.backend.operation.card(),
         settings=settings,
         shown=in_force(settings),
         version=__version__,
-        ruled=holding(desk.engine, desk.page.policy()).active,
+        ruled=holding(context.engine, context.backend.policy()).active,
         may_operate=person.may(May.OPERATE),
         proofs=proofs,
         tested=tested,
@@ -104,15 +108,15 @@ class Turning:
     failures: int
 
 
-def turning(desk: Desk) -> list[Turning]:
+def turning(context: RequestContext) -> list[Turning]:
     """Every station with what waits for it. Several that score share one queue."""
-    room, waiting, did = desk.page.room(), queues.queues(desk.engine), queues.done(desk.engine, desk.now)
+    room, waiting, did = context.backend.operation.spool(), queues.queues(context.engine), queues.done(context.engine, context.now)
     found = []
-    for name, turned, failures in desk.page.stations():
-        kind, _, which = name.partition("-")
+    for worker in context.backend.operation.workers():
+        kind, _, which = worker.name.partition("-")
         queue = {"receive": Queue(waiting=room.inbox, oldest=room.oldest), "score": waiting.get(queues.TO_SCORE, NOTHING),
                  "deliver": waiting.get(which, NOTHING)}.get(kind)  # fmt: skip
-        found.append(Turning(name=name, queue=queue, done=did.get(kind, ""), turned=turned, failures=failures))
+        found.append(Turning(name=worker.name, queue=queue, done=did.get(kind, ""), turned=worker.last_turn, failures=worker.failures))
     return found
 
 
@@ -140,67 +144,67 @@ def in_force(settings: Settings) -> list[tuple[str, str]]:
 
 
 @routes.post("/test", response_class=HTMLResponse)
-def walk(desk: Here, person: Operator, name: Text, *, send: Annotated[bool, Form()] = False) -> HTMLResponse:
+def walk(context: Here, person: Operator, name: Text, *, send: Annotated[bool, Form()] = False) -> HTMLResponse:
     """Walk one way from the bottom up: C-ECHO, and with `send` a phantom image."""
-    known = {OURSELVES, *(destination.name for destination in desk.page.settings().destinations)}
+    known = {OURSELVES, *(destination.name for destination in context.backend.settings().destinations)}
     if name not in known:
         raise NotAllowed(f"there is no way called {name!r} to test")
-    audit_notes.way_tested(desk.engine, person.name, name, desk.now, sent=send)
-    return page(desk, person, desk.page.examine(name, send), name)
+    audit_notes.way_tested(context.engine, person.name, name, context.now, sent=send)
+    return page(context, person, context.backend.operation.examine(name, send), name)
 
 
 @routes.get("/waiting", response_class=HTMLResponse)
-def wait_for_test(desk: Here, person: Operator, title: Title, since: Since | None = None) -> Response:
+def wait_for_test(context: Here, person: Operator, title: Title, since: Since | None = None) -> Response:
     """Wait for what a device sends: somebody stands at it. The moment from which on is kept in the address."""
     if since is None:
-        return RedirectResponse(f"/system/waiting?{urlencode({'title': title, 'since': f'{desk.now.timestamp():.3f}'})}", 303)
-    return desk.render("waiting.html", person=person, **what_came(desk, title, since))
+        return RedirectResponse(f"/system/waiting?{urlencode({'title': title, 'since': f'{context.now.timestamp():.3f}'})}", 303)
+    return context.render("waiting.html", person=person, **what_came(context, title, since))
 
 
 @routes.get("/waiting/now", response_class=HTMLResponse)
-def look_for_test(desk: Here, person: Watching, title: Title, since: Since) -> HTMLResponse:
+def look_for_test(context: Here, person: Watching, title: Title, since: Since) -> HTMLResponse:
     """The same, for a page that asks again by itself."""
-    return desk.part("came.html", **what_came(desk, title, since))
+    return context.part("came.html", **what_came(context, title, since))
 
 
-def what_came(desk: Desk, title: str, since: float) -> dict[str, Any]:
+def what_came(context: RequestContext, title: str, since: float) -> dict[str, Any]:
     """What a device sent since then. `again`: nothing was stored yet, and it is worth looking again."""
     began = datetime.fromtimestamp(since, UTC)
-    found = senders.came(desk.engine, title, began)
-    again = not found.images and desk.now - began < LONGEST_WAIT
-    return {"title": title, "since": since, "began": began, "came": found, "again": again, "settings": desk.page.settings()}
+    found = senders.came(context.engine, title, began)
+    again = not found.images and context.now - began < LONGEST_WAIT
+    return {"title": title, "since": since, "began": began, "came": found, "again": again, "settings": context.backend.settings()}
 
 
 @routes.post("/again/{what}", response_class=HTMLResponse)
-def again(desk: Here, person: Operator, what: Again, study: Text = "") -> Response:
+def again(context: Here, person: Operator, what: Again, study: Text = "") -> Response:
     """Score a study or one image again, or every image that failed, or send a study's result again, or every refused one."""
     if what is Again.SCORE_ALL:
-        found = requeue.requeue_failed(desk.engine, person.name, desk.page.policy(), desk.now)
-        desk.forget()
-        return page(desk, person, done=words_of(found))
+        found = requeue.requeue_failed(context.engine, person.name, context.backend.policy(), context.now)
+        context.forget()
+        return page(context, person, done=words_of(found))
     if what is Again.SCORE:
-        requeue.requeue(desk.engine, study, person.name, desk.page.policy(), desk.now)
+        requeue.requeue(context.engine, study, person.name, context.backend.policy(), context.now)
     elif what is Again.SEND_ALL:
-        deliver.requeue_all(desk.engine, person.name, desk.now)
+        deliver.requeue_all(context.engine, person.name, context.now)
     else:
-        deliver.requeue_deliveries(desk.engine, study, person.name, desk.now)
-    desk.forget()
+        deliver.requeue_deliveries(context.engine, study, person.name, context.now)
+    context.forget()
     return RedirectResponse("/system", 303)
 
 
 @routes.post("/give-up")
-def give_up(desk: Here, person: Operator, study: Text, reason: Text = "") -> Response:
+def give_up(context: Here, person: Operator, study: Text, reason: Text = "") -> Response:
     """Results that were refused for good are given up; why is kept."""
-    deliver.discard_deliveries(desk.engine, study, person.name, reason, desk.now)
-    desk.forget()
+    deliver.discard_deliveries(context.engine, study, person.name, reason, context.now)
+    context.forget()
     return RedirectResponse("/system", 303)
 
 
 @routes.post("/discard")
-def discard(desk: Here, person: Operator, image: Text, reason: Text = "") -> Response:
+def discard(context: Here, person: Operator, image: Text, reason: Text = "") -> Response:
     """An image that failed is given up; why is kept. Its study stays on the list."""
-    requeue.discard_failed(desk.engine, image, person.name, reason, desk.page.policy(), desk.now)
-    desk.forget()
+    requeue.discard_failed(context.engine, image, person.name, reason, context.backend.policy(), context.now)
+    context.forget()
     return RedirectResponse("/system#failed", 303)
 
 

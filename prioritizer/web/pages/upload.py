@@ -14,7 +14,7 @@ from prioritizer.access import May, Person
 from prioritizer.db.worklist import feedback
 from prioritizer.errors import NotAllowed, Transient, Unprocessable
 from prioritizer.file_result import Point, Tried
-from prioritizer.web.http.context import Desk, Here, needs
+from prioritizer.web.http.context import Here, RequestContext, needs
 
 routes = APIRouter()
 MayTry = Annotated[Person, needs(May.TRY)]
@@ -23,9 +23,9 @@ OFFERED = (0.99, 0.98, 0.95, 0.90, 0.85, 0.80)
 MOST_NAME = 80
 
 
-def most_bytes(desk: Desk) -> int:
+def most_bytes(context: RequestContext) -> int:
     """What an upload may have."""
-    return desk.page.settings().web.upload_mib << 20
+    return context.backend.settings().web.upload_mib << 20
 
 
 def data_address(png: bytes) -> str:
@@ -45,42 +45,42 @@ def offered(points: Sequence[Point], t_high: float) -> list[tuple[str, Point]]:
     return found
 
 
-def gate(desk: Desk, request: Request) -> Callable[[], None]:
+def gate(context: RequestContext, request: Request) -> Callable[[], None]:
     """Who sends a file may try one, and one more can be taken now; returns what gives the place back. Raises what stands in the way."""
-    desk.door.admit(request, May.TRY)
-    if not desk.tried_at_once.acquire(blocking=False):
+    context.door.admit(request, May.TRY)
+    if not context.tried_at_once.acquire(blocking=False):
         raise Transient("several files are being tried; try this one again in a moment")
-    return desk.tried_at_once.release
+    return context.tried_at_once.release
 
 
-def try_one(desk: Desk, person: Person, data: bytes, *, outside: bool) -> Tried:
+def try_one(context: RequestContext, person: Person, data: bytes, *, outside: bool) -> Tried:
     """Look at a file that `gate` let in. That somebody tried one is kept, the file and what came of it are not."""
-    trying = desk.page.trying()
+    trying = context.backend.trial()
     if trying is None:
         raise Transient("AI is off, so no file can be tried")
     if not data:
         raise NotAllowed("the file is empty")
-    feedback.tried(desk.engine, person.name, desk.now, outside=outside)
+    feedback.tried(context.engine, person.name, context.now, outside=outside)
     return trying(data, ignore_scope=outside)
 
 
 @routes.get("/try", response_class=HTMLResponse)
-def ask(desk: Here, person: MayTry) -> HTMLResponse:
+def ask(context: Here, person: MayTry) -> HTMLResponse:
     """The form."""
-    return desk.render("try.html", person=person, most=desk.page.settings().web.upload_mib)
+    return context.render("try.html", person=person, most=context.backend.settings().web.upload_mib)
 
 
 @routes.post("/try", response_class=HTMLResponse)
-def answer(desk: Here, person: MayTry, file: Annotated[UploadFile, File()], *, outside: Annotated[bool, Form()] = False) -> HTMLResponse:
+def answer(context: Here, person: MayTry, file: Annotated[UploadFile, File()], *, outside: Annotated[bool, Form()] = False) -> HTMLResponse:
     """The result, and what other thresholds would give."""
-    most, name = desk.page.settings().web.upload_mib, (file.filename or "file")[-MOST_NAME:]
+    most, name = context.backend.settings().web.upload_mib, (file.filename or "file")[-MOST_NAME:]
     try:
-        tried = try_one(desk, person, file.file.read(), outside=outside)
+        tried = try_one(context, person, file.file.read(), outside=outside)
     except (Unprocessable, NotAllowed) as error:
-        return desk.render("try.html", 422, person=person, most=most, name=name, fault=str(error))
-    pictures = desk.page.pictures()
+        return context.render("try.html", 422, person=person, most=most, name=name, fault=str(error))
+    pictures = context.backend.images()
     heat = pictures.heat(tried.saliency, tried.film.rows, tried.film.columns) if pictures and tried.saliency else b""
-    return desk.render(
+    return context.render(
         "try.html",
         person=person,
         most=most,
@@ -90,7 +90,7 @@ def answer(desk: Here, person: MayTry, file: Annotated[UploadFile, File()], *, o
         film=data_address(tried.film.png),
         display=data_address(tried.display),
         heat=data_address(heat) if heat else "",
-        scale=desk.page.scale(),
+        scale=context.heat_map_scale,
         points=json.dumps([[p.threshold, p.sensitivity, p.specificity] for p in tried.points]),
         offered=offered(tried.points, tried.t_high),
     )

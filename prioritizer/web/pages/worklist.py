@@ -25,7 +25,7 @@ from prioritizer.db.worklist.changes import Asker, Changes, Mark, Told
 from prioritizer.db.worklist.rows import Row
 from prioritizer.errors import NotFound
 from prioritizer.states import ReadingState
-from prioritizer.web.http.context import Desk, Here, Listening, Seeing, needs
+from prioritizer.web.http.context import Here, Listening, RequestContext, Seeing, needs
 from prioritizer.web.view import history, wording
 from prioritizer.web.view.history import OF_ITS_PLACE
 from prioritizer.web.view.list_query import Asked, Listed
@@ -48,45 +48,45 @@ Reading = Annotated[Person, needs(May.READ)]
 Operating = Annotated[Person, needs(May.OPERATE)]
 
 
-def asker_of(desk: Desk, asked: Asked, person: Person, shown: str) -> Asker:
+def asker_of(context: RequestContext, asked: Asked, person: Person, shown: str) -> Asker:
     """Who asks for news. A page without AI is not told what moved, what came to a result, or what became overdue by AI's deadline."""
-    manner = manner_of(desk, asked)
+    manner = manner_of(context, asked)
     quiet = () if manner.marks else tuple(kind for kind in UNMARKED if kind is not Kind.OVERDUE or manner.neutral is not None)
     return Asker(reader=person.name, quiet=quiet, shown=[uid for uid in shown.split(",") if uid][:PAGE_ROWS])
 
 
-def news_of(desk: Desk, asked: Asked, person: Person, since: str, shown: str) -> Changes:
+def news_of(context: RequestContext, asked: Asked, person: Person, since: str, shown: str) -> Changes:
     """What happened to a list since the mark `since`, as far as this person's page may tell. Raises NotAllowed for what is no mark."""
-    wanted, asker = wanted_of(desk, asked, person), asker_of(desk, asked, person, shown)
-    return changes.since(desk.engine, Mark.parse(since), wanted, asker, desk.now)
+    wanted, asker = wanted_of(context, asked, person), asker_of(context, asked, person, shown)
+    return changes.since(context.engine, Mark.parse(since), wanted, asker, context.now)
 
 
 UNMARKED = (*OF_ITS_PLACE, Kind.SCORED, Kind.INELIGIBLE, Kind.FAILED)
 
 
 @routes.get("/", response_class=HTMLResponse)
-def show_list(desk: Here, person: Seeing, asked: Listed) -> HTMLResponse:
+def show_list(context: Here, person: Seeing, asked: Listed) -> HTMLResponse:
     """The worklist. It is drawn once and stays as it is until the reader wants the changes."""
-    with connect.one_look(desk.engine):
-        return drawn(desk, person, asked)
+    with connect.one_look(context.engine):
+        return drawn(context, person, asked)
 
 
-def drawn(desk: Desk, person: Person, asked: Asked) -> HTMLResponse:
+def drawn(context: RequestContext, person: Person, asked: Asked) -> HTMLResponse:
     """The page of this moment."""
-    tally = desk.tallies.now()
-    mark = changes.mark_now(desk.engine, desk.now)
-    wanted, manner = wanted_of(desk, asked, person), manner_of(desk, asked)
-    rows = worklist_rows.rows(desk.engine, wanted, now=desk.now, limit=PAGE_ROWS + 1, after=asked.place)
-    shown, chosen, kept = rows[:PAGE_ROWS], columns(desk, person), asked.query(after=asked.address.after, at="")
+    tally = context.tallies.now()
+    mark = changes.mark_now(context.engine, context.now)
+    wanted, manner = wanted_of(context, asked, person), manner_of(context, asked)
+    rows = worklist_rows.rows(context.engine, wanted, now=context.now, limit=PAGE_ROWS + 1, after=asked.place)
+    shown, chosen, kept = rows[:PAGE_ROWS], columns(context, person), asked.query(after=asked.address.after, at="")
     following = asked.query(after=place_of(wanted, shown[-1]).text(), at="") if len(rows) > PAGE_ROWS else ""
-    shown = with_the_one_that_was_read(desk, asked, shown, last=not following)
-    return desk.render(
+    shown = with_the_one_that_was_read(context, asked, shown, last=not following)
+    return context.render(
         "worklist.html",
         person=person,
         asked=asked,
         mark=mark,
-        lines=[wording.line(row, desk.now, replace(manner, person=person.name)) for row in shown],
-        viewers={row.study_uid: viewers_of(desk, row, manner)[:1] for row in shown},
+        lines=[wording.line(row, context.now, replace(manner, person=person.name)) for row in shown],
+        viewers={row.study_uid: viewers_of(context, row, manner)[:1] for row in shown},
         heading=heading(asked, wanted.common),
         common=wanted.common,
         columns=shown_columns(chosen, asked),
@@ -96,32 +96,32 @@ def drawn(desk: Desk, person: Person, asked: Asked) -> HTMLResponse:
         overdue=tally.counts.overdue if manner.neutral is None else tally.counts.overdue_by_arrival,
         share=tally.share if manner.marks else None,
         reads=asked.address.view is View.READ,
-        changing=bool(changing(wanted, desk.now)),
-        limit_raised=desk.page.settings().ranking,
-        views=views(desk, person, asked),
+        changing=bool(changing(wanted, context.now)),
+        limit_raised=context.backend.settings().ranking,
+        views=views(context, person, asked),
         senders=tally.senders,
-        alarms=alarms_for(desk, person, manner),
+        alarms=alarms_for(context, person, manner),
         next_query=following,
         plain_list=is_plain(asked),
         elsewhere=elsewhere(asked),
         may_read=person.may(May.READ),
         selected=asked.address.at,
-        sound=desk.page.settings().reading.stat_sound,
+        sound=context.backend.settings().reading.stat_sound,
         hidden=kept_by_search(asked),
         ai_names=[(state.value, name) for state, name in wording.AI_NAMES.items()],
         from_list=f"?list={quote(kept, safe='')}" if kept else "",
         kept=kept,
-        frequency="" if asked.address.blind else desk.frequency(),
+        frequency="" if asked.address.blind else context.frequency(),
     )
 
 
-def with_the_one_that_was_read(desk: Desk, asked: Asked, shown: list[Row], *, last: bool) -> list[Row]:
+def with_the_one_that_was_read(context: RequestContext, asked: Asked, shown: list[Row], *, last: bool) -> list[Row]:
     """The page's rows and, where it stood, the selected one that was read meanwhile: it does not vanish under the reader's eyes."""
     uid = asked.address.at
     if not uid or asked.address.view is not View.OPEN or asked.order not in WORKING or any(row.study_uid == uid for row in shown):
         return shown
     try:
-        gone = worklist_rows.study(desk.engine, uid)
+        gone = worklist_rows.study(context.engine, uid)
     except NotFound:
         return shown
     at = next((number for number, row in enumerate(shown) if stands(gone, asked) < stands(row, asked)), len(shown))
@@ -142,7 +142,7 @@ def elsewhere(asked: Asked) -> str:
 
 @routes.get("/changes", response_class=HTMLResponse)
 def show_changes(
-    desk: Here,
+    context: Here,
     person: Listening,
     since: str,
     list: str = "",  # noqa: A002 - the name in the address
@@ -150,13 +150,13 @@ def show_changes(
 ) -> HTMLResponse:
     """The pill: what happened to this list since it was drawn. The rows stay where they are. `shown`: the studies that stand there."""
     asked = list_of(list)
-    found = news_of(desk, asked, person, since, shown)
-    return desk.part("pill.html", changes=found, said=pill_words(found), asked=asked, names=named(desk, found), page_changed=True)
+    found = news_of(context, asked, person, since, shown)
+    return context.part("pill.html", changes=found, said=pill_words(found), asked=asked, names=named(context, found), page_changed=True)
 
 
-def named(desk: Desk, found: Changes) -> list[tuple[str, str]]:
+def named(context: RequestContext, found: Changes) -> list[tuple[str, str]]:
     """What happened to each study, in a line, with the patient's name as this page shows names. Of several places only the last is told."""
-    manner = manner_of(desk)
+    manner = manner_of(context)
     of_study: dict[str, list[Told]] = {}
     for told in found.told:
         of_study.setdefault(told.study_uid, []).append(told)
@@ -182,7 +182,7 @@ def pill_words(found: Changes) -> list[str]:
 
 @routes.get("/study/{study_uid}/why", response_class=HTMLResponse)
 def why_here(
-    desk: Here,
+    context: Here,
     person: Seeing,
     study_uid: str,
     list: str = "",  # noqa: A002 - the name in the address
@@ -190,13 +190,13 @@ def why_here(
 ) -> HTMLResponse:
     """One study's way to its place: unfolded in the list, or a page of its own for a browser without scripts."""
     asked = list_of(list)
-    row, manner = worklist_rows.study(desk.engine, study_uid), manner_of(desk, asked)
-    happened, said = study.why(desk.engine, study_uid), feedback.said_of(desk.engine, study_uid)
+    row, manner = worklist_rows.study(context.engine, study_uid), manner_of(context, asked)
+    happened, said = study.why(context.engine, study_uid), feedback.said_of(context.engine, study_uid)
     told = history.told_to(person, row, manner, said, happened)
-    found: dict[str, Any] = {"line": wording.line(row, desk.now, manner), "events": told, "left_out": history.left_out(manner, happened)}
+    found: dict[str, Any] = {"line": wording.line(row, context.now, manner), "events": told, "left_out": history.left_out(manner, happened)}
     if hx_request:
-        return desk.part("why.html", **found)
-    return desk.render("why_page.html", person=person, back=asked.query(at=study_uid, after=asked.address.after), **found)
+        return context.part("why.html", **found)
+    return context.render("why_page.html", person=person, back=asked.query(at=study_uid, after=asked.address.after), **found)
 
 
 def kept_by_search(asked: Asked) -> list[tuple[str, str]]:

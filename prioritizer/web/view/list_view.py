@@ -14,7 +14,7 @@ from prioritizer.db.worklist import rows as worklist_rows
 from prioritizer.db.worklist.rows import Row
 from prioritizer.errors import NotAllowed
 from prioritizer.study import study_instance_uid
-from prioritizer.web.http.context import Desk
+from prioritizer.web.http.context import RequestContext
 from prioritizer.web.view.list_query import Asked, parsed, without_place
 from prioritizer.web.view.wording import Manner
 
@@ -45,27 +45,27 @@ class SavedView:
     """"site", "mine", or empty for those that come with prioritizer."""
 
 
-def manner_of(desk: Desk, asked: Asked | None = None) -> Manner:
+def manner_of(context: RequestContext, asked: Asked | None = None) -> Manner:
     """How this page writes."""
-    settings = desk.page.settings()
+    settings = context.backend.settings()
     blind = asked is not None and asked.address.blind
     return Manner(
-        marks=desk.page.marks and not blind,
+        marks=context.shows_ai and not blind,
         neutral=timedelta(minutes=settings.ranking.neutral_minutes) if blind else None,
         masked=settings.reading.mask_patients,
         name_format=settings.reading.name_format,
         name_groups=settings.reading.name_groups,
         date_format=settings.reading.date_format,
-        ai_off=bool(desk.page.ai_off()[0]),
+        ai_off=bool(context.backend.operation.ai_off()[0]),
     )
 
 
-def wanted_of(desk: Desk, asked: Asked, person: Person) -> Wanted:
+def wanted_of(context: RequestContext, asked: Asked, person: Person) -> Wanted:
     """The list for the ledger. Raises NotAllowed where choosing by AI's opinion would tell it on a page that does not."""
-    manner = manner_of(desk, asked)
+    manner = manner_of(context, asked)
     if asked.address.raised and not manner.marks:
         raise NotAllowed("this list does not tell which studies were raised, so it cannot be searched by that; take the filter away")
-    common = worklist_rows.too_common(desk.engine, asked.address.q) if asked.address.q else ()
+    common = worklist_rows.too_common(context.engine, asked.address.q) if asked.address.q else ()
     return replace(asked.wanted(person.name), neutral=manner.neutral, common=common)
 
 
@@ -73,12 +73,12 @@ OF_THE_LIST = ("overdue", "expired", "raising-suspended", "calibration-changed",
 """Alarms that those who read must know; the others are on the page System, for those who mend them."""
 
 
-def alarms_for(desk: Desk, person: Person, manner: Manner | None = None) -> list[tuple[str, datetime, str, str]]:
+def alarms_for(context: RequestContext, person: Person, manner: Manner | None = None) -> list[tuple[str, datetime, str, str]]:
     """The alarms that stand above a list, or with no `manner` those of the page System: none that would tell what AI thinks."""
-    found = worklist_rows.standing_alarms(desk.engine)
+    found = worklist_rows.standing_alarms(context.engine)
     if manner is not None and not person.may(May.OPERATE):
         found = [one for one in found if one[0] in OF_THE_LIST]
-    marks = desk.page.marks if manner is None else manner.marks
+    marks = context.shows_ai if manner is None else manner.marks
     if marks or (manner is None and person.may(May.CALIBRATE)):
         return found
     hidden = ("raising-suspended", "overdue") if manner is not None and manner.neutral is not None else ("raising-suspended",)
@@ -91,9 +91,9 @@ def is_plain(asked: Asked) -> bool:
     return a.view is View.OPEN and not (a.q or a.sender or a.ai or a.raised or a.overdue or a.mine or a.hours or a.after)
 
 
-def columns(desk: Desk, person: Person) -> list[str]:
+def columns(context: RequestContext, person: Person) -> list[str]:
     """The columns that this reader chose, in their order."""
-    chosen = preferences.of(desk.engine, person.name).get("columns")
+    chosen = preferences.of(context.engine, person.name).get("columns")
     return [name for name in (COLUMNS if chosen is None else chosen) if name in COLUMNS]
 
 
@@ -102,26 +102,28 @@ def shown_columns(chosen: Sequence[str], asked: Asked) -> list[str]:
     return [name for name in chosen if not (asked.address.blind and name in ("ai", "why"))]
 
 
-def views(desk: Desk, person: Person, asked: Asked) -> list[SavedView]:
+def views(context: RequestContext, person: Person, asked: Asked) -> list[SavedView]:
     """The menu of lists: those that come with prioritizer, the site's, the reader's own."""
-    here, counts, blind = without_place(asked).query(), desk.counts(), asked.address.blind
+    here, counts, blind = without_place(asked).query(), context.counts(), asked.address.blind
     known = {"everything open": counts.open, "not scored": counts.not_scored, "failed": counts.failed, "open too long": counts.expired,
              "overdue": counts.overdue_by_arrival if blind else counts.overdue, "last 4 h": counts.recent,
              "my claims": counts.claims.get(person.name, 0)}  # fmt: skip
     found = [SavedView(name=name, query=query, count=known.get(name), current=here == query) for name, query in SITE_VIEWS]
-    for saved in preferences.views(desk.engine, person.name):
+    for saved in preferences.views(context.engine, person.name):
         wanted = parsed(saved.query)
-        if wanted is None or (wanted.address.raised and not manner_of(desk, wanted).marks):
+        if wanted is None or (wanted.address.raised and not manner_of(context, wanted).marks):
             continue
-        count = desk.counted(person.name, saved.query, wanted_of(desk, wanted, person)) if wanted.address.view is not View.READ else None
+        count = (
+            context.counted(person.name, saved.query, wanted_of(context, wanted, person)) if wanted.address.view is not View.READ else None
+        )
         whose = "mine" if saved.person else "site"
         found.append(SavedView(name=saved.name, query=saved.query, count=count, current=here == saved.query, whose=whose))
     return found
 
 
-def viewers_of(desk: Desk, row: Row, manner: Manner) -> list[tuple[str, str]]:
+def viewers_of(context: RequestContext, row: Row, manner: Manner) -> list[tuple[str, str]]:
     """The viewers of the house with their links to one study; what a peer sent is quoted, so that it stays a value. Masked: none."""
-    viewers = desk.page.settings().viewers
+    viewers = context.backend.settings().viewers
     if manner.masked or not viewers:
         return []
     values = {"study_uid": study_instance_uid(row.study_uid), "accession_number": row.accession_number, "patient_id": row.patient_id}

@@ -15,7 +15,7 @@ from prioritizer.ranking.deadlines import Stage
 from prioritizer.scope.guard_rules import OUT_OF_DISTRIBUTION
 from prioritizer.states import InstanceState
 from prioritizer.study import AIState
-from prioritizer.web.http.context import Desk
+from prioritizer.web.http.context import RequestContext
 from prioritizer.web.view import wording
 from prioritizer.web.view.list_query import Asked
 from prioritizer.web.view.list_view import manner_of
@@ -41,19 +41,19 @@ class AI:
     """That were scored."""
 
 
-def ai_of(desk: Desk, person: Person, row: Row, instances: list[InstanceRow], said: list[Word]) -> AI:
+def ai_of(context: RequestContext, person: Person, row: Row, instances: list[InstanceRow], said: list[Word]) -> AI:
     """The panel. The reveal is decided here and again where the heat map is asked for, never in the browser."""
-    manner = manner_of(desk)
-    seen = feedback.seen_at(desk.engine, row.study_uid, person.eyes)
+    manner = manner_of(context)
+    seen = feedback.seen_at(context.engine, row.study_uid, person.eyes)
     if row.ai_state != AIState.SCORED:
         return AI(state=wording.ai_words(row, manner), seen=seen)
     state = wording.ai_words(row, manner) if seen else "scored"
-    hidden = why_hidden(desk, person, said) or ("" if seen else "not asked for yet")
+    hidden = why_hidden(context, person, said) or ("" if seen else "not asked for yet")
     if hidden:
         return AI(state=state, hidden=hidden, seen=seen)
     scored = [one for one in instances if one.state == InstanceState.SCORED and one.probability is not None]
     deciding = max(scored, key=lambda one: (one.probability or 0.0, one.logit or 0.0), default=None)
-    applies = calibrations.applying(desk.engine, desk.page.policy())
+    applies = calibrations.applying(context.engine, context.backend.policy())
     t_high, _ = applies.policy.thresholds(row.age_years)
     whole = applies.calibration
     return AI(
@@ -78,9 +78,9 @@ class Far:
     """The limit is this site's own, of the calibration in force; else the bundle's."""
 
 
-def far_of(desk: Desk, instances: list[InstanceRow]) -> dict[str, Far]:
+def far_of(context: RequestContext, instances: list[InstanceRow]) -> dict[str, Far]:
     """Of every image that was scored, or left unscored for it."""
-    rules = calibrations.applying(desk.engine, desk.page.policy())
+    rules = calibrations.applying(context.engine, context.backend.policy())
     digest = rules.policy.bundle_digest
     found = {}
     for one in instances:
@@ -91,20 +91,20 @@ def far_of(desk: Desk, instances: list[InstanceRow]) -> dict[str, Far]:
     return found
 
 
-def why_hidden(desk: Desk, person: Person, said: list[Word]) -> str:
+def why_hidden(context: RequestContext, person: Person, said: list[Word]) -> str:
     """What stands in the way of showing AI's result to this reader; empty where nothing does."""
-    if desk.page.settings().site.stage is Stage.SHADOW:
+    if context.backend.settings().site.stage is Stage.SHADOW:
         return "stage shadow: AI is being measured and shows nothing"
-    if desk.page.settings().reading.reveal == "after-read" and not any(
+    if context.backend.settings().reading.reveal == "after-read" and not any(
         word.reader == person.name and word.withdrawn_at is None for word in said
     ):
         return "shown here after you have said what you found"
     return ""
 
 
-def told_already(desk: Desk, asked: Asked) -> str:
+def told_already(context: RequestContext, asked: Asked) -> str:
     """What the list has told of AI's opinion before the study was opened; empty for one without AI, in order of arrival."""
-    if not asked.ranked or not desk.page.marks:
+    if not asked.ranked or not context.shows_ai:
         return ""
-    by = "place" if desk.page.settings().site.stage is Stage.ACTIVE else "mark"
+    by = "place" if context.backend.settings().site.stage is Stage.ACTIVE else "mark"
     return f"Its {by} on the list has told you already whether it was raised."

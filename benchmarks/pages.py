@@ -25,6 +25,7 @@ import sqlalchemy as sa
 
 from benchmarks.line import Daemon, Modality, film_of_10_mb, running
 from prioritizer.access import RIGHTS, May, Role
+from prioritizer.config.policy import SitePolicy
 from prioritizer.config.sections import Site
 from prioritizer.config.settings import Settings
 from prioritizer.db.accounts import people, sessions
@@ -33,7 +34,7 @@ from prioritizer.db.order.order import WORKLIST
 from prioritizer.db.order.search_terms import terms_of
 from prioritizer.db.schema import connect, migrations
 from prioritizer.db.schema.tables import events, studies, terms
-from prioritizer.ranking.deadlines import Policy, Stage
+from prioritizer.ranking.deadlines import Stage
 from prioritizer.web.app import page_app
 from prioritizer.web.server import WebServer
 from tests.edges.rooms import page_of
@@ -177,7 +178,7 @@ def token(engine: sa.Engine, now: datetime, name: str = "bench") -> dict[str, st
 def served(engine: sa.Engine) -> Iterator[Asking]:
     """The application on loopback, and how a reader asks it."""
     headers = token(engine, NOW)
-    app = page_app(page_of(engine, now=lambda: NOW, settings=lambda: CHOSEN, policy=Policy))
+    app = page_app(page_of(engine, now=lambda: NOW, settings=lambda: CHOSEN, policy=SitePolicy))
     server = WebServer(app, "127.0.0.1", 0)
     server.start()
     connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=600)

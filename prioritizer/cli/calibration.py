@@ -16,11 +16,11 @@ from prioritizer.clock import utc_now
 if TYPE_CHECKING:
     import sqlalchemy as sa
 
+    from prioritizer.config.policy import SitePolicy
     from prioritizer.config.settings import Settings
     from prioritizer.db.decisions.activation import Activated
     from prioritizer.db.decisions.calibrations import Row
     from prioritizer.inference.bundle import Bundle
-    from prioritizer.ranking.deadlines import Policy
 
 app = typer.Typer()
 calibration = typer.Typer(help="Calibrations of this site: look at them, approve, activate, go back.", no_args_is_help=True)
@@ -99,7 +99,7 @@ def recalibrate(
         raise typer.Exit(1)
 
 
-def _site(config: Path | None) -> tuple[sa.Engine, Settings, Bundle, Policy]:
+def _site(config: Path | None) -> tuple[sa.Engine, Settings, Bundle, SitePolicy]:
     """The ledger, the settings, the bundle and its policy."""
     from prioritizer.config.policy import policy_of
     from prioritizer.inference.bundle import open_bundle
@@ -124,7 +124,7 @@ def list_(config: ConfigFile = None, as_json: AsJson = False) -> None:
         print_calibrations.show_list(rows, bundle, applies, out)
 
 
-def _told(engine: sa.Engine, name: str, bundle: Bundle, policy: Policy) -> dict[str, Any]:
+def _told(engine: sa.Engine, name: str, bundle: Bundle, policy: SitePolicy) -> dict[str, Any]:
     """One calibration, the bundle's own included."""
     from prioritizer.cli import print_calibrations
     from prioritizer.db.decisions import calibrations
@@ -205,13 +205,12 @@ def activate(
     as_json: AsJson = False,
 ) -> None:
     """Put a calibration in force: every unread study is scored and placed anew in that moment. No restart."""
-    from prioritizer.config.policy import quiet_of
     from prioritizer.db.decisions import activation, calibrations
 
     engine, settings, _, policy = _site(config)
     decision = activation.Decision(who=who, second_person=settings.calibration.second_person, against_advice=against_advice)
     row = calibrations.find(engine, name)
-    _say_done(activation.activate(engine, row.id, decision, policy, quiet_of(settings), utc_now()), as_json=as_json)
+    _say_done(activation.activate(engine, row.id, decision, policy, utc_now()), as_json=as_json)
 
 
 @calibration.command()
@@ -223,11 +222,10 @@ def rollback(
     as_json: AsJson = False,
 ) -> None:
     """Go back to what applied before the active calibration. Needs nobody's approval."""
-    from prioritizer.config.policy import quiet_of
     from prioritizer.db.decisions import activation
 
-    engine, settings, _, policy = _site(config)
-    _say_done(activation.roll_back(engine, who, policy, quiet_of(settings), utc_now(), to_own=own), as_json=as_json)
+    engine, _, _, policy = _site(config)
+    _say_done(activation.roll_back(engine, who, policy, utc_now(), to_own=own), as_json=as_json)
 
 
 @calibration.command()

@@ -40,13 +40,13 @@ def describe(
     as_json: AsJson = False,
 ) -> None:
     """Balance, files, duplicates, faults, and what the files alone say of the label. Exit code 1 where the data must be mended."""
-    from prioritizer.learning.cohorts.read import Policy, read_cohort
+    from prioritizer.learning.cohorts.read import LabelPolicy, read_cohort
     from prioritizer.learning.cohorts.splits import read_splits
     from prioritizer.learning.description.describe import facts_of
     from prioritizer.learning.description.report import report_of, verdict_of
     from prioritizer.reports.page import write
 
-    cohort = read_cohort(folder, labels, policy=Policy(negatives=negatives, uncertain=uncertain))
+    cohort = read_cohort(folder, labels, policy=LabelPolicy(negatives=negatives, uncertain=uncertain))
     found = _described(cohort, read_splits(splits, cohort.images, cohort.root) if splits else None, seed)
     if report:
         from prioritizer.learning.training.example_batch import augmentation

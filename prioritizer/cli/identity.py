@@ -55,7 +55,7 @@ def show(config: ConfigFile = None, as_json: AsJson = False) -> None:
 
 
 def _settle(config: ConfigFile, study: str, reader: str, shown: str, *, take: bool) -> None:
-    from prioritizer.config.policy import policy_of, quiet_of
+    from prioritizer.config.policy import policy_of
     from prioritizer.daemon.identity_confirmation import settle
     from prioritizer.db.worklist import rows
     from prioritizer.dicom.spool.spool import Spool
@@ -64,7 +64,7 @@ def _settle(config: ConfigFile, study: str, reader: str, shown: str, *, take: bo
     engine, settings = ledger_of(config)
     uid, policy = rows.find(engine, study).study_uid, policy_of(settings, open_bundle(settings.model.bundle))
     spool = Spool(settings.spool_folder)
-    done = settle(engine, spool, uid, take=take, who=reader, policy=policy, quiet=quiet_of(settings), shown=shown)
+    done = settle(engine, spool, uid, take=take, who=reader, policy=policy, shown=shown)
     talk.print(done, markup=False)
 
 
@@ -116,7 +116,7 @@ def rebuild(
 
 
 def _rebuilt(config: ConfigFile) -> tuple[sa.Engine, Rebuilt]:
-    from prioritizer.config.policy import policy_of, quiet_of
+    from prioritizer.config.policy import policy_of
     from prioritizer.daemon.receive import rebuild as enter
     from prioritizer.db.processing import receive
     from prioritizer.dicom.spool.spool import Spool
@@ -125,4 +125,4 @@ def _rebuilt(config: ConfigFile) -> tuple[sa.Engine, Rebuilt]:
     engine, settings = ledger_of(config)
     policy = policy_of(settings, open_bundle(settings.model.bundle))
     known = set(receive.known_instances(engine))
-    return engine, enter(engine, Spool(settings.spool_folder), known, policy, quiet_of(settings), utc_now())
+    return engine, enter(engine, Spool(settings.spool_folder), known, policy, utc_now())

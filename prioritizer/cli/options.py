@@ -14,8 +14,8 @@ from prioritizer.errors import ConfigError, Transient
 if TYPE_CHECKING:
     import sqlalchemy as sa
 
+    from prioritizer.config.policy import SitePolicy
     from prioritizer.config.settings import Settings
-    from prioritizer.ranking.deadlines import Policy
 
 ConfigFile = Annotated[
     Path | None,
@@ -81,7 +81,7 @@ def in_force_of(config: Path | None) -> tuple[sa.Engine, Settings]:
     return engine, in_force_for(engine, settings)
 
 
-def rules_of(settings: Settings) -> Policy:
+def rules_of(settings: Settings) -> SitePolicy:
     """The configured ranking rules; without the bundle's thresholds where it cannot be trusted, for then nothing is raised here."""
     from prioritizer.config.policy import policy_of
     from prioritizer.errors import ModelError

@@ -26,7 +26,7 @@ def in_force_as_json(settings: Settings, holds: Ruled) -> dict[str, Any]:
     return {
         "configured": settings_override.configured(settings),
         "ruled": dict(holds.changes),
-        "in_force": settings_override.values_of(holds.policy),
+        "in_force": settings_override.values_of(holds.policy.ranking),
         "ruling": holds.active.id if holds.active else None,
         "change": holds.change,
         "fault": holds.fault,

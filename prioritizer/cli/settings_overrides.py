@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
     import sqlalchemy as sa
 
+    from prioritizer.config.policy import SitePolicy
     from prioritizer.config.settings import Settings
     from prioritizer.db.decisions.settings_overrides import Done
-    from prioritizer.ranking.deadlines import Policy
 
 app = typer.Typer()
 rules = typer.Typer(help="Rulings on the site's rules: propose with the simulated effect, approve, activate, back.", no_args_is_help=True)
@@ -31,7 +31,7 @@ DryRun = Annotated[bool, typer.Option("--dry-run", help="Only simulate: nothing 
 Who = Annotated[str, typer.Option("--as", help="Who does this; it is recorded.", show_default="the user signed in here")]
 
 
-def _site(config: Path | None) -> tuple[sa.Engine, Settings, Policy]:
+def _site(config: Path | None) -> tuple[sa.Engine, Settings, SitePolicy]:
     """The ledger, the configuration and its rules."""
     engine, settings = ledger_of(config)
     return engine, settings, rules_of(settings)

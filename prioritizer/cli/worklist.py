@@ -17,14 +17,14 @@ from prioritizer.errors import NotFound
 if TYPE_CHECKING:
     import sqlalchemy as sa
 
+    from prioritizer.config.policy import SitePolicy
     from prioritizer.config.settings import Settings
-    from prioritizer.ranking.deadlines import Policy
 
 app = typer.Typer()
 StudyName = Annotated[str, typer.Argument(metavar="STUDY", help="Study UID, the end of it, or the accession number.")]
 
 
-def policy_for(settings: Settings) -> Policy:
+def policy_for(settings: Settings) -> SitePolicy:
     """The ranking policy with the bundle's thresholds; raises ModelError when the bundle cannot be trusted."""
     from prioritizer.config.policy import policy_of
     from prioritizer.inference.bundle import open_bundle

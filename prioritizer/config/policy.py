@@ -1,19 +1,24 @@
-"""The configuration in the terms of each room: how it ranks, what is in scope, when a study is ready."""
+"""The policy that a site runs by, made of the configuration and the bundle in one place: `policy_of`.
+
+What is in force is this with the active settings override and the active calibration over it, which every transaction that ranks reads
+from the ledger (`db.in_force`).
+"""
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Protocol
 
 from prioritizer.calibration.maps import Calibration
-from prioritizer.config.quiet import Quiet
 from prioritizer.config.settings import Settings
-from prioritizer.ranking.deadlines import Policy
+from prioritizer.ranking.deadlines import RankingPolicy
 from prioritizer.scope.header_rules import Rules
+from prioritizer.scope.verdict import PopulationRule
 
 
 class Serving(Protocol):
-    """What the ranking needs of the bundle that serves."""
+    """What the policy needs of the bundle that serves."""
 
     @property
     def digest(self) -> str:
@@ -24,21 +29,58 @@ class Serving(Protocol):
         """The one it came with."""
 
 
-def policy_of(settings: Settings, bundle: Serving | None) -> Policy:
-    """The configured ranking rules; the ledger puts the active ruling over them, and the active calibration for the bundle's own."""
-    ranking = settings.ranking
-    policy = Policy(
-        high=timedelta(minutes=ranking.high_minutes),
-        neutral=timedelta(minutes=ranking.neutral_minutes),
-        low=timedelta(minutes=ranking.low_minutes),
-        t_high=2.0,
-        demote_low=ranking.demote_low,
-        stage=settings.site.stage,
-        max_high_share=ranking.max_high_share,
-        last_n=ranking.last_n,
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QuietTime:
+    """When a study is ready to publish: the time without a new instance, and the ceiling of that wait."""
+
+    quiet: timedelta
+    ceiling: timedelta
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SitePolicy:
+    """How studies are ranked, what is done with images unlike the training data, and when a result is built.
+
+    Where `bundle_digest` and `own` are set, every transaction of the ledger that places a study puts the calibration that is active
+    for this bundle in their place: the thresholds of `ranking` then hold only while none is active.
+    """
+
+    ranking: RankingPolicy = field(default_factory=RankingPolicy)
+    bundle_digest: str = ""
+    """Of the bundle that serves; empty while there is none, or AI is off."""
+    own: Calibration | None = None
+    """The calibration that came with it."""
+    out_of_distribution: PopulationRule = PopulationRule.UNTIL_CALIBRATED
+    """What the site does with images of another population or device than in training."""
+    quiet: QuietTime = QuietTime(quiet=timedelta(seconds=60), ceiling=timedelta(minutes=10))
+
+    def with_thresholds(self, t_high: float, t_low: float) -> SitePolicy:
+        """The same policy with other thresholds, the same for every age."""
+        return replace(self, ranking=self.ranking.with_thresholds(t_high, t_low))
+
+    def with_thresholds_of(self, calibration: Calibration) -> SitePolicy:
+        """The same policy with the thresholds of a calibration."""
+        return replace(self, ranking=self.ranking.with_thresholds_of(calibration))
+
+
+def policy_of(settings: Settings, bundle: Serving | None) -> SitePolicy:
+    """The configured policy with the bundle's own calibration; without a bundle nothing is moved up."""
+    ranking, publish = settings.ranking, settings.publish
+    policy = SitePolicy(
+        ranking=RankingPolicy(
+            high=timedelta(minutes=ranking.high_minutes),
+            neutral=timedelta(minutes=ranking.neutral_minutes),
+            low=timedelta(minutes=ranking.low_minutes),
+            t_high=2.0,
+            demote_low=ranking.demote_low,
+            stage=settings.site.stage,
+            max_high_share=ranking.max_high_share,
+            last_n=ranking.last_n,
+        ),
         bundle_digest=bundle.digest if bundle else "",
         own=bundle.calibration if bundle else None,
         out_of_distribution=settings.scope.out_of_distribution,
+        quiet=QuietTime(quiet=timedelta(seconds=publish.quiet_seconds), ceiling=timedelta(seconds=publish.ceiling_seconds)),
     )
     return policy.with_thresholds_of(bundle.calibration) if bundle else policy
 
@@ -46,9 +88,3 @@ def policy_of(settings: Settings, bundle: Serving | None) -> Policy:
 def rules_of(settings: Settings) -> Rules:
     """The site's strictness per scope rule."""
     return Rules(**settings.scope.model_dump(exclude={"likeness"}))
-
-
-def quiet_of(settings: Settings) -> Quiet:
-    """When a study is ready to publish."""
-    publish = settings.publish
-    return Quiet(quiet=timedelta(seconds=publish.quiet_seconds), ceiling=timedelta(seconds=publish.ceiling_seconds))

@@ -20,7 +20,7 @@ from prioritizer.config.read import unsafe_ranking
 from prioritizer.config.sections import Ranking, Site
 from prioritizer.config.settings import Settings
 from prioritizer.errors import RulingUnfit
-from prioritizer.ranking.deadlines import Policy, Stage
+from prioritizer.ranking.deadlines import RankingPolicy, Stage
 
 WINDOWS = MappingProxyType({"high_minutes": "high", "neutral_minutes": "neutral", "low_minutes": "low"})
 """The windows by their key in the configuration, and how the policy calls them."""
@@ -53,7 +53,7 @@ def read(text: str, sha256: str) -> dict[str, str | float]:
     return found
 
 
-def values_of(policy: Policy) -> dict[str, str | float]:
+def values_of(policy: RankingPolicy) -> dict[str, str | float]:
     """What a ruling may change, as a policy has it."""
     windows = {key: getattr(policy, name) / MINUTE for key, name in WINDOWS.items()}
     return {"stage": str(policy.stage), **windows, "max_high_share": policy.max_high_share}
@@ -64,7 +64,7 @@ def configured(settings: Settings) -> dict[str, str | float]:
     return {"stage": str(settings.site.stage), **{key: getattr(settings.ranking, key) for key in KEYS[1:]}}
 
 
-def changed(policy: Policy, wanted: Mapping[str, Any]) -> dict[str, str | float]:
+def changed(policy: RankingPolicy, wanted: Mapping[str, Any]) -> dict[str, str | float]:
     """Of the wanted values those that differ from the configured ones of `policy`, as numbers. Raises RulingUnfit."""
     if unknown := sorted(wanted.keys() - set(KEYS)):
         raise RulingUnfit(f"{', '.join(unknown)}: a ruling changes {', '.join(KEYS)}, nothing else")
@@ -74,7 +74,7 @@ def changed(policy: Policy, wanted: Mapping[str, Any]) -> dict[str, str | float]
     return {key: after[key] for key in KEYS if key in wanted and after[key] != before[key]}
 
 
-def over(policy: Policy, changes: Changes) -> Policy:
+def over(policy: RankingPolicy, changes: Changes) -> RankingPolicy:
     """The policy with a ruling over it. Raises RulingUnfit where the configuration would refuse what comes of it."""
     stage, ranking = _checked(values_of(policy), changes)
     windows: dict[str, Any] = {name: timedelta(minutes=getattr(ranking, key)) for key, name in WINDOWS.items() if key in changes}

@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 
 import sqlalchemy as sa
 
+from prioritizer.config.policy import SitePolicy
 from prioritizer.config.settings import Settings
 from prioritizer.daemon import settings_in_force
 from prioritizer.db.activity import queues
@@ -24,7 +25,7 @@ from prioritizer.db.worklist import counts as worklist_counts
 from prioritizer.db.worklist import rows
 from prioritizer.dicom.spool.spool import Spool
 from prioritizer.errors import CalibrationChanged, Transient
-from prioritizer.ranking.deadlines import Policy, minutes
+from prioritizer.ranking.deadlines import minutes
 from prioritizer.study import FileFault
 
 log = logging.getLogger(__name__)
@@ -61,7 +62,7 @@ class Look:
     engine: sa.Engine
     spool: Spool
     settings: Settings
-    policy: Policy
+    policy: SitePolicy
     ready: list[str]
     parts: Parts
     failing: Mapping[str, str]

@@ -8,13 +8,12 @@ from pathlib import Path
 import sqlalchemy as sa
 
 from prioritizer.clock import Clock, utc_now
-from prioritizer.config.quiet import Quiet
+from prioritizer.config.policy import SitePolicy
 from prioritizer.db.instances import differing_copies, taking_copies
 from prioritizer.db.processing.receive import Arrival
 from prioritizer.dicom.read import attributes
 from prioritizer.dicom.spool.spool import Spool
 from prioritizer.errors import NotAllowed
-from prioritizer.ranking.deadlines import Policy
 
 Read = Callable[[Path], Arrival]
 
@@ -27,8 +26,7 @@ def confirm(
     *,
     take: bool,
     who: str,
-    policy: Policy,
-    quiet: Quiet,
+    policy: SitePolicy,
     clock: Clock = utc_now,
     shown: str = "",
 ) -> int:
@@ -38,7 +36,7 @@ def confirm(
     confirmed, something else came since, or a copy is not there any more.
     """
     if not take:
-        taking_copies.settle(engine, study_uid, {}, who, policy, quiet, clock(), shown=shown)
+        taking_copies.settle(engine, study_uid, {}, who, policy, clock(), shown=shown)
         return 0
     shown = shown or differing_copies.mark_of(engine, study_uid)  # what comes from here on is not settled with what is listed now
     newest: dict[str, str] = {}
@@ -53,12 +51,10 @@ def confirm(
         if file not in there:
             raise NotAllowed(f"the copy {file} is not in the spool any more: send the image again")
     differing_copies.begin_taking(engine, study_uid, list(newest.values()), who, clock(), shown)
-    return end_taking(engine, spool, read, study_uid, who=who, policy=policy, quiet=quiet, clock=clock)
+    return end_taking(engine, spool, read, study_uid, who=who, policy=policy, clock=clock)
 
 
-def end_taking(
-    engine: sa.Engine, spool: Spool, read: Read, study_uid: str, *, who: str, policy: Policy, quiet: Quiet, clock: Clock = utc_now
-) -> int:
+def end_taking(engine: sa.Engine, spool: Spool, read: Read, study_uid: str, *, who: str, policy: SitePolicy, clock: Clock = utc_now) -> int:
     """Put the copies of a study that were confirmed in the place of what is held; returns how many. May be repeated."""
     files = differing_copies.taken_of(engine, study_uid)
     if not files:  # another process has ended it meanwhile
@@ -76,7 +72,7 @@ def end_taking(
             faults.append(error)
     if gone := files - paths.keys() - arrivals.keys():
         differing_copies.wait_again(engine, study_uid, gone, clock())
-    settled = taking_copies.settle(engine, study_uid, arrivals, who, policy, quiet, clock()) if arrivals else set()
+    settled = taking_copies.settle(engine, study_uid, arrivals, who, policy, clock()) if arrivals else set()
     for name in arrivals.keys() & paths.keys():
         if name in settled:
             _put_confirmed_in_place(engine, spool, paths[name], arrivals[name])

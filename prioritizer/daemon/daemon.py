@@ -23,7 +23,7 @@ from apscheduler.schedulers.background import BackgroundScheduler
 
 from prioritizer.clock import utc_now
 from prioritizer.config import last_good
-from prioritizer.config.policy import policy_of, quiet_of
+from prioritizer.config.policy import SitePolicy, policy_of
 from prioritizer.config.read import read_settings
 from prioritizer.config.settings import Settings
 from prioritizer.daemon import readiness
@@ -47,7 +47,6 @@ from prioritizer.errors import ConfigError, ModelError
 from prioritizer.inference.bundle import Bundle, open_bundle
 from prioritizer.inference.sandbox import Sandbox
 from prioritizer.inference.worker import EngineProcess
-from prioritizer.ranking.deadlines import Policy
 from prioritizer.web.app import page_app
 from prioritizer.web.server import WebServer
 
@@ -171,7 +170,7 @@ class Daemon:
 
     # --- while running -----------------------------------------------------------------------------------------
 
-    def policy(self) -> Policy:
+    def policy(self) -> SitePolicy:
         """The site's ranking rules now; without AI nothing is moved up."""
         return policy_of(self.settings, None if self.ai_off else self.bundle)
 
@@ -188,7 +187,7 @@ class Daemon:
 
         The one way at start, reload and "AI off": it never fails.
         """
-        self.workers.apply(self.settings, self.policy(), quiet_of(self.settings))
+        self.workers.apply(self.settings, self.policy())
         self.listener.tell_peers(peer_rules(self.settings))
         self._owed.owe("placing every study by the settings of now", lambda: self._rerank(why, actor))
         self._paying.wake()

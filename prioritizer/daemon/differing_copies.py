@@ -21,7 +21,7 @@ import sqlalchemy as sa
 
 from prioritizer import patient_identity
 from prioritizer.clock import Clock, utc_now
-from prioritizer.config.quiet import Quiet
+from prioritizer.config.policy import SitePolicy
 from prioritizer.daemon.confirmed_copies import Read, end_taking
 from prioritizer.daemon.retries import Retries
 from prioritizer.db.instances import differing_copies, taking_copies
@@ -34,7 +34,6 @@ from prioritizer.dicom.spool.spool import Spool
 from prioritizer.errors import Transient, Unprocessable
 from prioritizer.inference.sandbox import ChildDied
 from prioritizer.patient_identity import particulars_of
-from prioritizer.ranking.deadlines import Policy
 from prioritizer.scope.header_rules import may_be_a_radiograph, same_facts
 from prioritizer.study import names_a_study, study_instance_uid
 
@@ -74,13 +73,13 @@ class Copies:
     _takings: Retries[str] = field(default_factory=lambda: Retries(WAIT_S, MAX_WAIT_S))
     """Studies of which a confirmed copy could not be put in its place."""
 
-    def step(self, policy: Policy, quiet: Quiet) -> bool:
+    def step(self, policy: SitePolicy) -> bool:
         """Judge the oldest copy that is due; True when there was one, also where it could not be judged: others may stand behind it."""
         first = self._looked_at is None
         came = self.spool.copies_came()
         if self._looked_at is None:
             self._looked_at = {name: came[name] for name in differing_copies.kept_files(self.engine) if name in came}
-        self._end_what_was_begun(policy, quiet, begun_before=None if first else self.clock() - MAX_TAKING)
+        self._end_what_was_begun(policy, begun_before=None if first else self.clock() - MAX_TAKING)
         present = self.spool.copies()
         names = {path.name for path in present}
         # A name may be used again: what is not there any more is forgotten, and what came again is looked at again.
@@ -88,17 +87,15 @@ class Copies:
         new = {path.name: path for path in present if path.name not in self._looked_at}
         due = self._retries.due(new)[:A_TURN]
         for name in due:
-            self._judge_alone(new[name], policy, quiet, came.get(name, 0))
+            self._judge_alone(new[name], policy, came.get(name, 0))
         return bool(due)
 
-    def _end_what_was_begun(self, policy: Policy, quiet: Quiet, begun_before: datetime | None) -> None:
+    def _end_what_was_begun(self, policy: SitePolicy, begun_before: datetime | None) -> None:
         """Copies that a person took, and a crash or a fault came between their file and the ledger."""
         begun = dict(differing_copies.being_taken(self.engine, begun_before))
         for study_uid in self._takings.due(begun):
             try:
-                end_taking(
-                    self.engine, self.spool, self.read, study_uid, who=begun[study_uid], policy=policy, quiet=quiet, clock=self.clock
-                )
+                end_taking(self.engine, self.spool, self.read, study_uid, who=begun[study_uid], policy=policy, clock=self.clock)
             except Transient:
                 raise  # the ledger does not answer
             except Exception as error:  # noqa: BLE001 - one study of many
@@ -114,10 +111,10 @@ class Copies:
         if out:
             differing_copies.wait_again(self.engine, study_uid, out, self.clock())
 
-    def _judge_alone(self, path: Path, policy: Policy, quiet: Quiet, came: int) -> None:
+    def _judge_alone(self, path: Path, policy: SitePolicy, came: int) -> None:
         """Whatever one copy does to the disk, the ledger or a decoder: it is looked at again later, the others go on."""
         try:
-            judged = self._judge(path, policy, quiet, came)
+            judged = self._judge(path, policy, came)
         except Transient:
             raise  # the ledger does not answer: no copy can be judged now
         except Exception as error:  # noqa: BLE001 - one item of many
@@ -126,7 +123,7 @@ class Copies:
         if not judged:
             self._retries.later(path.name)
 
-    def _judge(self, path: Path, policy: Policy, quiet: Quiet, came: int) -> bool:
+    def _judge(self, path: Path, policy: SitePolicy, came: int) -> bool:
         """True when the copy was judged; one whose original is not in the ledger yet waits for the next turn."""
         try:
             arrival = self.read(path)
@@ -136,61 +133,61 @@ class Copies:
         uid = str(arrival.instance.sop_instance_uid)
         held, file = differing_copies.held(self.engine, uid), self.spool.find(uid)
         if held is None:
-            return self.spool.make_way(path) and self._enter_alone(path, arrival, policy, quiet)
-        stays = differing_copies.is_settled(self.engine, path.name) or not self._decide(path, arrival, held, file, policy, quiet)
+            return self.spool.make_way(path) and self._enter_alone(path, arrival, policy)
+        stays = differing_copies.is_settled(self.engine, path.name) or not self._decide(path, arrival, held, file, policy)
         if stays and self._looked_at is not None:
             self._looked_at[path.name] = came
         return True
 
-    def _enter_alone(self, path: Path, arrival: Arrival, policy: Policy, quiet: Quiet) -> bool:
+    def _enter_alone(self, path: Path, arrival: Arrival, policy: SitePolicy) -> bool:
         """A copy of nothing that is held: the ledger was lost, or the disk lost the first before it was entered.
 
         It is listed, and waits to be confirmed: a person may have decided against this copy in a ledger that is gone.
         """
         self.spool.put_in_place(path, "the first is gone", arrival.instance.received_at)
         try:
-            self._list(arrival, policy, quiet)
+            self._list(arrival, policy)
         except NOT_TAKEN as error:
             if not is_of_the_values(error):
                 raise
             log.error("a copy is entered without its header (%s)", type(error).__name__, extra={"event": "entry-fault"})
-            self._list(Arrival(instance=attributes.bare_instance(path), unreadable=NOT_STORED), policy, quiet)
+            self._list(Arrival(instance=attributes.bare_instance(path), unreadable=NOT_STORED), policy)
         self.spool.drop_copy(path)
         return True
 
-    def _list(self, arrival: Arrival, policy: Policy, quiet: Quiet) -> None:
-        receive.receive(self.engine, [arrival], policy, quiet, self.clock(), doubt=differing_copies.STANDS_ALONE)
+    def _list(self, arrival: Arrival, policy: SitePolicy) -> None:
+        receive.receive(self.engine, [arrival], policy, self.clock(), doubt=differing_copies.STANDS_ALONE)
 
-    def _decide(self, path: Path, arrival: Arrival, held: Held, file: Path | None, policy: Policy, quiet: Quiet) -> bool:
+    def _decide(self, path: Path, arrival: Arrival, held: Held, file: Path | None, policy: SitePolicy) -> bool:
         """True where nothing is left to decide and the copy is dropped; False where it stays in conflicts/."""
         now, taken = self.clock(), file is not None and _lies_in(file, path) and held.instance.sha256 == arrival.instance.sha256
         changed = bool(patient_identity.differing(particulars_of(held.instance), particulars_of(arrival.instance)))
         if taken:  # a crash came after the ledger's commit
             self.spool.drop_copy(path)
         elif _of_another_study(held.instance.study_uid, arrival.instance.study_uid, changed=changed):
-            taking_copies.enter_in_its_study(self.engine, path.name, arrival, policy, quiet, now)
+            taking_copies.enter_in_its_study(self.engine, path.name, arrival, policy, now)
             return False
         elif not changed and (why := _what_is_wrong(held, file, arrival)):
-            self._take(path, why, held, arrival, policy, quiet)
+            self._take(path, why, held, arrival, policy)
         elif changed or file is None or not self._is_the_same(held, file, arrival, path):
-            taking_copies.enter_waiting(self.engine, path.name, arrival, policy, quiet, now)
+            taking_copies.enter_waiting(self.engine, path.name, arrival, policy, now)
             return False
         elif names_a_study(arrival.instance.study_uid) and not names_a_study(held.instance.study_uid):
-            self._take(path, "the file named no study", held, arrival, policy, quiet)
+            self._take(path, "the file named no study", held, arrival, policy)
         elif same_facts(held.instance, arrival.instance):
             taking_copies.enter_same(self.engine, path.name, arrival, policy, now)
             self.spool.drop_copy(path)
         elif _lost_something(held, arrival):
-            taking_copies.enter_waiting(self.engine, path.name, arrival, policy, quiet, now, same_pixels=True)
+            taking_copies.enter_waiting(self.engine, path.name, arrival, policy, now, same_pixels=True)
             return False
         else:
-            self._take(path, "what is stated of the image was corrected", held, arrival, policy, quiet)
+            self._take(path, "what is stated of the image was corrected", held, arrival, policy)
         return True
 
-    def _take(self, path: Path, why: str, held: Held, arrival: Arrival, policy: Policy, quiet: Quiet) -> None:
+    def _take(self, path: Path, why: str, held: Held, arrival: Arrival, policy: SitePolicy) -> None:
         self.spool.put_in_place(path, why, held.came_first)
         said = f"{why}: the copy that came again took its place"
-        taking_copies.enter_taken(self.engine, path.name, arrival, policy, quiet, self.clock(), said)
+        taking_copies.enter_taken(self.engine, path.name, arrival, policy, self.clock(), said)
         self.spool.put_in_place(path, why, held.came_first)  # a file that was marked as deleted may have been unlinked before the commit
         self.spool.drop_copy(path)
 

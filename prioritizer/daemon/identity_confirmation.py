@@ -7,7 +7,7 @@ from collections.abc import Callable
 import sqlalchemy as sa
 
 from prioritizer.clock import utc_now
-from prioritizer.config.quiet import Quiet
+from prioritizer.config.policy import SitePolicy
 from prioritizer.daemon import confirmed_copies
 from prioritizer.daemon.receive import read_any
 from prioritizer.db.instances import differing_copies as kept_copies
@@ -15,10 +15,9 @@ from prioritizer.db.instances import joining
 from prioritizer.db.instances.differing_copies import Newer
 from prioritizer.db.worklist import rows
 from prioritizer.dicom.spool.spool import Spool
-from prioritizer.ranking.deadlines import Policy
 
 
-def settle(engine: sa.Engine, spool: Spool, study_uid: str, *, take: bool, who: str, policy: Policy, quiet: Quiet, shown: str = "") -> str:
+def settle(engine: sa.Engine, spool: Spool, study_uid: str, *, take: bool, who: str, policy: SitePolicy, shown: str = "") -> str:
     """Keep what a row shows, or take what came since: the copies that wait, or the row that is the same patient's. What was done, in words.
 
     `shown`: the mark (`copies.mark_of`) of what the person was shown; where something else came since, nothing is done. Raises NotAllowed
@@ -29,7 +28,7 @@ def settle(engine: sa.Engine, spool: Spool, study_uid: str, *, take: bool, who: 
         first = joining.join(engine, study_uid, who, policy, utc_now(), shown)
         row = rows.study(engine, first)
         return f"the two rows are one study now, {first}, shown as {row.patient_name or 'no name'} ({row.patient_id or 'no Patient ID'})"
-    taken = confirmed_copies.confirm(engine, spool, read_any, study_uid, take=take, who=who, policy=policy, quiet=quiet, shown=shown)
+    taken = confirmed_copies.confirm(engine, spool, read_any, study_uid, take=take, who=who, policy=policy, shown=shown)
     if taken:
         return f"{taken} image{'s' if taken > 1 else ''} and the particulars of the row were replaced by what came since"
     return "what the row shows was kept"

@@ -13,7 +13,6 @@ from contextlib import suppress
 import sqlalchemy as sa
 
 from prioritizer.clock import utc_now
-from prioritizer.config.policy import quiet_of
 from prioritizer.daemon import settings_in_force
 from prioritizer.daemon.owed_work import Owed
 from prioritizer.daemon.running import Running
@@ -90,7 +89,7 @@ class LedgerTakeover:
         if again := start.another_bundle(engine, policy, utc_now()):
             log.warning("another bundle serves: %s open studies are scored again", again, extra={"event": "bundle-changed"})
         clock_steps.hold_to_present(engine, utc_now())
-        clock_steps.hold_results_to_present(engine, quiet_of(self._daemon.settings), utc_now())
+        clock_steps.hold_results_to_present(engine, policy.quiet, utc_now())
         clock_steps.keep_on_the_list(engine, utc_now())
         start.rerank_open(engine, policy, "prioritizer started", utc_now())
         report_override(self._daemon)

@@ -11,8 +11,7 @@ from typing import Any
 from prioritizer.access import Role
 from prioritizer.calibration.threshold import ThresholdWish
 from prioritizer.clock import utc_now
-from prioritizer.config.policy import quiet_of
-from prioritizer.config.quiet import Quiet
+from prioritizer.config.policy import SitePolicy
 from prioritizer.config.settings import Settings
 from prioritizer.daemon import dashboard_period, identity_confirmation
 from prioritizer.daemon.listener_process import ListenerProcess
@@ -27,7 +26,7 @@ from prioritizer.dicom import conformance
 from prioritizer.errors import Transient
 from prioritizer.file_scoring.upload import AT_ONCE, Trial, trial_room
 from prioritizer.inference import bundle_card
-from prioritizer.ranking.deadlines import Policy, Stage
+from prioritizer.ranking.deadlines import Stage
 from prioritizer.recalibration import threshold_proposal
 from prioritizer.selfcheck import doctor
 from prioritizer.selfcheck.check import Proof
@@ -56,13 +55,9 @@ class PageBackend:
         """The configuration alone."""
         return self._daemon.settings
 
-    def policy(self) -> Policy:
-        """The ranking policy now."""
+    def policy(self) -> SitePolicy:
+        """The site's policy now."""
         return self._daemon.policy()
-
-    def quiet(self) -> Quiet:
-        """When a study is published."""
-        return quiet_of(self._daemon.settings)
 
     def now(self) -> datetime:
         """This moment, UTC."""
@@ -183,10 +178,8 @@ class DecisionsHere:
     def settle_identity(self, study_uid: str, take: bool, who: str, shown: str) -> str:
         """A person's decision on whose study it is."""
         daemon = self._daemon
-        policy, quiet = daemon.policy(), quiet_of(daemon.settings)
-        return identity_confirmation.settle(
-            daemon.engine, daemon.spool, study_uid, take=take, who=who, policy=policy, quiet=quiet, shown=shown
-        )
+        policy = daemon.policy()
+        return identity_confirmation.settle(daemon.engine, daemon.spool, study_uid, take=take, who=who, policy=policy, shown=shown)
 
 
 def invite_the_first(daemon: Running, port: Callable[[], int]) -> None:

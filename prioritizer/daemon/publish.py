@@ -57,7 +57,7 @@ class PublishStation:
         if claim is None:
             return False
         policy = policy_of(self.settings, self.bundle)
-        stage = holding(self.engine, policy).policy.stage
+        stage = holding(self.engine, policy).policy.ranking.stage
         if stage is Stage.SHADOW or self.settings.publish.overlay == "off":
             # Done with, not put off: going from shadow to pilot must not send the whole past to the PACS.
             deliver.finish_published(self.engine, claim, None, (), self.clock())

@@ -18,7 +18,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from prioritizer.clock import Clock, utc_now
-from prioritizer.config.quiet import Quiet
+from prioritizer.config.policy import SitePolicy
 from prioritizer.daemon.differing_copies import Compare, Copies
 from prioritizer.daemon.retries import Retries
 from prioritizer.db.instances import differing_copies
@@ -29,7 +29,6 @@ from prioritizer.dicom.spool import notices
 from prioritizer.dicom.spool.part10 import read_receipt
 from prioritizer.dicom.spool.spool import Spool
 from prioritizer.errors import Contended
-from prioritizer.ranking.deadlines import Policy
 from prioritizer.study import Hold
 
 log = logging.getLogger(__name__)
@@ -78,8 +77,7 @@ class Receive:
 
     engine: sa.Engine
     spool: Spool
-    policy: Policy
-    quiet: Quiet
+    policy: SitePolicy
     entered: Callable[[], None] = lambda: None
     """Called when rows are committed: scoring need not wait until the files have settled."""
     clock: Clock = utc_now
@@ -160,7 +158,7 @@ class Receive:
         """Returns what may settle: all that was entered, or was before. Other bytes under a known UID lie with the differing copies."""
         others = differing_copies.of_other_bytes(self.engine, [arrival.instance for _, arrival in found])
         arrivals = [(path, arrival) for path, arrival in found if arrival.instance.sop_instance_uid not in others]
-        receive.receive(self.engine, [arrival for _, arrival in arrivals], self.policy, self.quiet, self.clock())
+        receive.receive(self.engine, [arrival for _, arrival in arrivals], self.policy, self.clock())
         for path, arrival in found:
             if arrival.instance.sop_instance_uid in others:
                 self._compare(path)
@@ -219,7 +217,7 @@ class Receive:
     def _take_copies(self) -> bool:
         if self._copies is None:
             self._copies = Copies(engine=self.engine, spool=self.spool, read=read_any, same_pixels=self.same_pixels, clock=self.clock)
-        return self._copies.step(self.policy, self.quiet)
+        return self._copies.step(self.policy)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -242,7 +240,7 @@ def moment_of(notice: dict[str, Any], now: datetime) -> datetime:
     return at if at.tzinfo is not None else now
 
 
-def rebuild(engine: sa.Engine, spool: Spool, known: set[str], policy: Policy, quiet: Quiet, now: datetime) -> Rebuilt:
+def rebuild(engine: sa.Engine, spool: Spool, known: set[str], policy: SitePolicy, now: datetime) -> Rebuilt:
     """Enter every settled file that the ledger does not know, by when its image came first: the earliest arrival wins.
 
     One bad file stops no other. The results of studies that are entered so are held back: a person says whether they are sent again.
@@ -268,19 +266,19 @@ def rebuild(engine: sa.Engine, spool: Spool, known: set[str], policy: Policy, qu
     entered = 0
     for came_first, path in sorted(found):
         try:
-            entered += _enter_settled(engine, path, came_first, policy, quiet, now)
+            entered += _enter_settled(engine, path, came_first, policy, now)
         except (*NOT_TAKEN, ValueError, OSError) as error:
             left += 1
             log.error("a spooled file could not be entered (%s)", type(error).__name__, extra={"event": "rebuild-fault"})
     return Rebuilt(entered=entered, set_aside=len(unreadable), left=left + len(lost))
 
 
-def _enter_settled(engine: sa.Engine, path: Path, came_first: datetime, policy: Policy, quiet: Quiet, now: datetime) -> int:
+def _enter_settled(engine: sa.Engine, path: Path, came_first: datetime, policy: SitePolicy, now: datetime) -> int:
     """As it is, or bare with the reason; returns how many were new."""
 
     def enter(arrival: Arrival) -> int:
         first = replace(arrival, instance=replace(arrival.instance, received_at=came_first))
-        return receive.receive(engine, [first], policy, quiet, now, held=Hold.REBUILT)
+        return receive.receive(engine, [first], policy, now, held=Hold.REBUILT)
 
     arrival = read_any(path)
     try:

@@ -7,6 +7,7 @@ from typing import Protocol
 
 import sqlalchemy as sa
 
+from prioritizer.config.policy import SitePolicy
 from prioritizer.config.settings import Settings
 from prioritizer.daemon.settings_in_force import InForce
 from prioritizer.dicom.spool.spool import Spool
@@ -14,7 +15,6 @@ from prioritizer.errors import ModelError
 from prioritizer.inference.bundle import Bundle
 from prioritizer.inference.sandbox import Sandbox
 from prioritizer.inference.worker import EngineProcess
-from prioritizer.ranking.deadlines import Policy
 
 
 class Running(Protocol):
@@ -36,7 +36,7 @@ class Running(Protocol):
     ai_off_since: datetime
     stopping: bool
 
-    def policy(self) -> Policy:
+    def policy(self) -> SitePolicy:
         """The site's ranking rules now; without AI nothing is moved up."""
 
     def turn_ai_off(self, error: ModelError) -> None:

@@ -12,7 +12,7 @@ from typing import Protocol
 import sqlalchemy as sa
 
 from prioritizer.clock import utc_now
-from prioritizer.config.policy import policy_of, quiet_of
+from prioritizer.config.policy import SitePolicy, policy_of
 from prioritizer.config.settings import Settings
 from prioritizer.daemon import alarms as daemon_alarms
 from prioritizer.daemon import dashboard_period
@@ -28,7 +28,7 @@ from prioritizer.db.worklist import deadlines as worklist_deadlines
 from prioritizer.dicom.read import attributes
 from prioritizer.dicom.spool.spool import Spool
 from prioritizer.errors import Transient
-from prioritizer.ranking.deadlines import Policy, Stage
+from prioritizer.ranking.deadlines import Stage
 from prioritizer.study import FileFault
 
 log = logging.getLogger(__name__)
@@ -75,7 +75,7 @@ class Chores:
         spool: Spool,
         settings: Callable[[], Settings],
         daemon: Watched,
-        policy: Callable[[], Policy] | None = None,
+        policy: Callable[[], SitePolicy] | None = None,
         parts: Callable[[], Parts] = Parts,
         ours: Callable[[], bool] = lambda: True,
     ) -> None:
@@ -150,7 +150,7 @@ class Chores:
 
     def _hold_to_present(self, now: datetime) -> None:
         clock_steps.hold_to_present(self._engine, now)
-        clock_steps.hold_results_to_present(self._engine, quiet_of(self._settings()), now)
+        clock_steps.hold_results_to_present(self._engine, self._policy().quiet, now)
 
     def deadlines(self) -> None:
         """Mark overdue and expired studies, end claims whose lease ran out."""
@@ -178,7 +178,7 @@ class Chores:
         if self._reconciled or time.monotonic() < self._reconcile_at:
             return
         known = receive.known_instances(self._engine)
-        found = rebuild(self._engine, self._spool, set(known), self._policy(), quiet_of(self._settings()), utc_now())
+        found = rebuild(self._engine, self._spool, set(known), self._policy(), utc_now())
         if found.entered or found.set_aside:
             said = "%s spooled instances were unknown to the ledger and entered, %s put into quarantine"
             log.warning(said, found.entered, found.set_aside, extra={"event": "reconciled"})
@@ -215,7 +215,7 @@ class Chores:
         now, store = utc_now(), self._settings().store
         by = now - clock_steps.forward_of_late(self._engine, now)
         sessions.forget(self._engine, by - KEPT_SESSIONS)
-        in_shadow = holding(self._engine, self._policy()).policy.stage is Stage.SHADOW
+        in_shadow = holding(self._engine, self._policy()).policy.ranking.stage is Stage.SHADOW
         unread = by - timedelta(days=store.keep_unread_days) if in_shadow else None
         marked = retention.mark_deletable(self._engine, Deadlines(by - timedelta(days=store.keep_read_days), unread), now)
         if retention.unlink_marked(self._engine, marked, self._spool.remove):

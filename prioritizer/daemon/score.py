@@ -14,8 +14,7 @@ import sqlalchemy as sa
 from numpy.typing import NDArray
 
 from prioritizer.clock import Clock, utc_now
-from prioritizer.config.policy import rules_of
-from prioritizer.config.quiet import Quiet
+from prioritizer.config.policy import SitePolicy, rules_of
 from prioritizer.config.settings import Settings
 from prioritizer.daemon.rendering import Darkroom
 from prioritizer.db.in_force import local_calibration
@@ -28,7 +27,6 @@ from prioritizer.errors import ModelError, Transient, Unprocessable
 from prioritizer.inference.bundle import Bundle
 from prioritizer.inference.engine import Outputs
 from prioritizer.inference.sandbox import ChildDied
-from prioritizer.ranking.deadlines import Policy
 from prioritizer.scope import guard_rules, header_rules
 from prioritizer.scope.header_rules import PopulationRule, Verdict
 from prioritizer.states import InstanceState
@@ -100,8 +98,7 @@ class ScoreStation:
     darkroom: Darkroom
     scorer: Scorer
     settings: Settings
-    policy: Policy
-    quiet: Quiet
+    policy: SitePolicy
     worker: str
     clock: Clock = utc_now
     deaths: Deaths = field(default_factory=Deaths)
@@ -169,7 +166,7 @@ class ScoreStation:
             warnings=verdict.warnings,
             out_of_distribution=far,
         )
-        if processing_score.finish_scored(self.engine, claim, score, self.policy, self.quiet, self.clock()):
+        if processing_score.finish_scored(self.engine, claim, score, self.policy, self.clock()):
             log.info("scored", extra={"event": "scored", "study": claim.instance.study_uid, "instance": uid})
 
     def _model_input(self, uid: str) -> ModelInput:

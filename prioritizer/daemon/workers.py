@@ -8,8 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from prioritizer import __version__
-from prioritizer.config.policy import quiet_of
-from prioritizer.config.quiet import Quiet
+from prioritizer.config.policy import SitePolicy
 from prioritizer.config.settings import Settings
 from prioritizer.daemon.deliver import DeliverStation
 from prioritizer.daemon.ledger_takeover import LedgerTakeover
@@ -24,7 +23,6 @@ from prioritizer.dicom.read import sandboxed
 from prioritizer.dicom.scu.destination import Destination
 from prioritizer.dicom.scu.sender import Sender
 from prioritizer.inference.bundle import Bundle
-from prioritizer.ranking.deadlines import Policy
 
 MAX_TURN_S = 300.0
 """Seconds until a worker that ends no turn hangs: the longest is a destination that takes a connection and never answers."""
@@ -44,8 +42,7 @@ class Workers:
     def build(self) -> None:
         """Every worker that the configuration and the bundle ask for."""
         daemon = self._daemon
-        quiet = quiet_of(daemon.settings)
-        receive = Receive(engine=daemon.engine, spool=daemon.spool, policy=daemon.policy(), quiet=quiet, same_pixels=self._same_pixels)
+        receive = Receive(engine=daemon.engine, spool=daemon.spool, policy=daemon.policy(), same_pixels=self._same_pixels)
         self.works.append(receive)
         scoring = self._scoring()
 
@@ -78,7 +75,6 @@ class Workers:
                 scorer=daemon.scorer,
                 settings=daemon.settings,
                 policy=daemon.policy(),
-                quiet=quiet_of(daemon.settings),
                 worker=f"{daemon.name}:score:{number}",
                 deaths=deaths,
                 reads_others=lambda: sandbox_reads(daemon.sandbox),
@@ -133,10 +129,10 @@ class Workers:
         """Whether two files hold the same image: decoded where a hostile one can do no harm."""
         return self._daemon.sandbox.run(sandboxed.same_pixels, self._daemon.settings.model.decode_timeout_s * 2, one, other)
 
-    def apply(self, settings: Settings, policy: Policy, quiet: Quiet) -> None:
+    def apply(self, settings: Settings, policy: SitePolicy) -> None:
         """From its next step on every worker goes by these."""
         for work in self.works:
-            for name, value in (("settings", settings), ("policy", policy), ("quiet", quiet)):
+            for name, value in (("settings", settings), ("policy", policy)):
                 if hasattr(work, name):
                     setattr(work, name, value)
 

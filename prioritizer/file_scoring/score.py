@@ -156,7 +156,7 @@ def _score_one(
     standing = Standing(
         study_uid="", first_received_at=datetime.now(UTC), ai_state=AIState.SCORED, risk=probability, age_years=look.age_years
     )
-    band = deadlines.band_of(standing, rules.policy)
+    band = deadlines.band_of(standing, rules.policy.ranking)
     return Answer(
         file=str(file), state="scored", logit=logit, probability=probability, band=str(band), warnings=warnings, calibration=calibration.id,
         image_kind=kind, out_of_distribution=population,

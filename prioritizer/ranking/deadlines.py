@@ -12,7 +12,6 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 
 from prioritizer.calibration.maps import AgeGroup, Calibration, age_group
-from prioritizer.scope.verdict import PopulationRule
 from prioritizer.study import AIState
 
 
@@ -33,12 +32,8 @@ class Stage(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Policy:
-    """The site's ranking rules, with the thresholds of the bundle's own calibration.
-
-    Where `bundle_digest` and `own` are set, every transaction of the ledger that places a study puts the calibration that is active
-    for this bundle in their place: the two thresholds here then hold only while none is active.
-    """
+class RankingPolicy:
+    """How studies are ranked: windows, thresholds, stage and the most that may be moved up."""
 
     high: timedelta = timedelta(minutes=30)
     neutral: timedelta = timedelta(minutes=120)
@@ -49,21 +44,16 @@ class Policy:
     stage: Stage = Stage.ACTIVE
     max_high_share: float = 0.4
     last_n: int = 50
-    bundle_digest: str = ""
-    own: Calibration | None = None
-    """The calibration that came with the bundle."""
     adults: tuple[float, float] | None = None
     """`t_high` and `t_low` for adults, where the calibration has a map of their own; the others are then those for children."""
     ageless: tuple[float, float] | None = None
     """Those for a patient whose age is not known, where there are two maps."""
-    out_of_distribution: PopulationRule = PopulationRule.UNTIL_CALIBRATED
-    """What the site does with images of another population or device than in training."""
 
-    def with_thresholds(self, t_high: float, t_low: float) -> Policy:
+    def with_thresholds(self, t_high: float, t_low: float) -> RankingPolicy:
         """The same rules with other thresholds, the same for every age."""
         return replace(self, t_high=t_high, t_low=t_low, adults=None, ageless=None)
 
-    def with_thresholds_of(self, calibration: Calibration) -> Policy:
+    def with_thresholds_of(self, calibration: Calibration) -> RankingPolicy:
         """The same rules with the thresholds of a calibration, by age where it has a map for each."""
         same = self.with_thresholds(calibration.t_high, calibration.t_low)
         if calibration.adults is None:
@@ -71,7 +61,7 @@ class Policy:
         unknown = calibration.for_age(None)
         return replace(same, adults=(calibration.adults.t_high, calibration.adults.t_low), ageless=(unknown.t_high, unknown.t_low))
 
-    def with_thresholds_as(self, other: Policy) -> Policy:
+    def with_thresholds_as(self, other: RankingPolicy) -> RankingPolicy:
         """The same rules with the thresholds of others."""
         return replace(self, t_high=other.t_high, t_low=other.t_low, adults=other.adults, ageless=other.ageless)
 
@@ -125,7 +115,7 @@ class Standing:
     """Of the patient, where it is known: thresholds may differ by age."""
 
 
-def band_of(standing: Standing, policy: Policy) -> Band:
+def band_of(standing: Standing, policy: RankingPolicy) -> Band:
     """The band that the risk alone gives; pending, ineligible and failed studies are NEUTRAL."""
     if standing.ai_state is not AIState.SCORED or standing.risk is None:
         return Band.NEUTRAL
@@ -137,7 +127,7 @@ def band_of(standing: Standing, policy: Policy) -> Band:
     return Band.NEUTRAL
 
 
-def place(standing: Standing, policy: Policy, *, high_suspended: bool = False) -> Place:
+def place(standing: Standing, policy: RankingPolicy, *, high_suspended: bool = False) -> Place:
     """Band and deadline of a study. In shadow and pilot every deadline is arrival + the neutral window: the list is FIFO."""
     band = band_of(standing, policy)
     arrival = standing.first_received_at
@@ -163,7 +153,7 @@ def sort_key(standing: Standing, due_at: datetime) -> tuple[bool, datetime, date
     return (not standing.stat, due_at, standing.first_received_at, standing.study_uid)
 
 
-def high_is_suspended(recent_bands: Sequence[Band], policy: Policy) -> bool:
+def high_is_suspended(recent_bands: Sequence[Band], policy: RankingPolicy) -> bool:
     """True when more than `max_high_share` of the last N scored studies are HIGH; needs at least N of them to judge."""
     if len(recent_bands) < policy.last_n:
         return False

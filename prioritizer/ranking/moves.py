@@ -8,7 +8,7 @@ from datetime import datetime
 
 from prioritizer.calibration.maps import Calibration
 from prioritizer.ranking import deadlines
-from prioritizer.ranking.deadlines import Band, Policy, Stage, Standing
+from prioritizer.ranking.deadlines import Band, RankingPolicy, Stage, Standing
 from prioritizer.ranking.study_risk import risk_of_logits
 from prioritizer.study import AIState, Probability
 
@@ -35,7 +35,7 @@ class Move:
     """Studies that it newly stands before, less those that newly stand before it."""
 
 
-def moves(known: Sequence[Listed], before: Calibration, after: Calibration, policy: Policy) -> list[Move]:
+def moves(known: Sequence[Listed], before: Calibration, after: Calibration, policy: RankingPolicy) -> list[Move]:
     """Every study whose place changes, the furthest first. STAT studies move by no calibration and are not asked for.
 
     The site's windows, stage active, raising not suspended: what the calibration does, whatever the site's stage makes of it today.
@@ -88,8 +88,8 @@ class Shift:
 
 def shifts(
     standings: Sequence[Standing],
-    before: Policy,
-    after: Policy,
+    before: RankingPolicy,
+    after: RankingPolicy,
     *,
     suspended: tuple[bool, bool] = (False, False),
     then: Sequence[Standing] | None = None,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from prioritizer.ranking.deadlines import Policy, Stage
+from prioritizer.ranking.deadlines import RankingPolicy, Stage
 from prioritizer.reading_queue.scenario import Flags, Float64, Scenario, Studies, draw, with_prevalence, with_specificity
 from prioritizer.reading_queue.simulate import MINUTE, NEVER, Run, in_order_of_arrival, overtaken_by, simulate, strictly_by_ai
 from prioritizer.statistics.intervals import Figure
@@ -44,7 +44,7 @@ class Setting:
     """A named way of ordering the list."""
 
     name: str
-    policy: Policy
+    policy: RankingPolicy
 
     @property
     def bound(self) -> float:
@@ -55,7 +55,7 @@ class Setting:
         return float("inf") if self.policy.neutral >= NEVER else (furthest - self.policy.high) / MINUTE
 
 
-def settings_of(policy: Policy, others: Sequence[Setting]) -> tuple[Setting, ...]:
+def settings_of(policy: RankingPolicy, others: Sequence[Setting]) -> tuple[Setting, ...]:
     """Order of arrival, strictly by AI, and the given ones, in this order."""
     return (
         Setting(name=FIFO, policy=in_order_of_arrival(policy)),

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from prioritizer.ranking import deadlines
-from prioritizer.ranking.deadlines import Band, Policy, Stage, Standing
+from prioritizer.ranking.deadlines import Band, RankingPolicy, Stage, Standing
 from prioritizer.reading_queue.scenario import Float64, Studies
 from prioritizer.study import AIState
 
@@ -46,17 +46,17 @@ class Run:
     """Its risk would have raised it, but too many had been raised before it."""
 
 
-def in_order_of_arrival(policy: Policy) -> Policy:
+def in_order_of_arrival(policy: RankingPolicy) -> RankingPolicy:
     """The same site in shadow: STAT, then arrival."""
     return replace(policy, stage=Stage.SHADOW)
 
 
-def strictly_by_ai(policy: Policy) -> Policy:
+def strictly_by_ai(policy: RankingPolicy) -> RankingPolicy:
     """Flagged studies before all others, whatever waits: deadlines whose neutral window never ends. Nothing suspends it."""
     return replace(policy, high=timedelta(0), neutral=NEVER, low=NEVER, demote_low=False, stage=Stage.ACTIVE, max_high_share=1.0)
 
 
-def with_windows(policy: Policy, high: float, neutral: float) -> Policy:
+def with_windows(policy: RankingPolicy, high: float, neutral: float) -> RankingPolicy:
     """The same rules with other windows, in minutes; the low window stays as far behind the neutral one."""
     behind = max(policy.low - policy.neutral, timedelta(0))
     later = timedelta(minutes=neutral)
@@ -66,7 +66,7 @@ def with_windows(policy: Policy, high: float, neutral: float) -> Policy:
 class _Worklist:
     """The open list as a heap of ranking's sort keys. A study that is placed anew leaves a stale entry, dropped when it comes up."""
 
-    def __init__(self, studies: Studies, policy: Policy) -> None:
+    def __init__(self, studies: Studies, policy: RankingPolicy) -> None:
         moments = [START + MINUTE * minutes for minutes in studies.arrived.tolist()]
         waiting = [
             Standing(study_uid=f"{number:09d}", first_received_at=moment, stat=stat)
@@ -122,7 +122,7 @@ class _Worklist:
         return None
 
 
-def simulate(studies: Studies, readers: tuple[int, ...], policy: Policy) -> Run:
+def simulate(studies: Studies, readers: tuple[int, ...], policy: RankingPolicy) -> Run:
     """Every study read once. `readers` at work: one number, or 24 by hour from midnight, not all of them 0."""
     worklist = _Worklist(studies, policy)
     begun, turn = np.zeros(len(studies)), np.zeros(len(studies), dtype=np.int64)

@@ -13,7 +13,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from prioritizer.config import settings_override
-from prioritizer.config.policy import policy_of
+from prioritizer.config.policy import SitePolicy, policy_of
 from prioritizer.config.settings import Settings
 from prioritizer.daemon import dashboard_period
 from prioritizer.db.decisions.calibrations import applying
@@ -23,7 +23,7 @@ from prioritizer.errors import ConfigError, ModelError, NotFound
 from prioritizer.inference.bundle import open_bundle
 from prioritizer.monitoring.acceptance import acceptance
 from prioritizer.ranking import moves
-from prioritizer.ranking.deadlines import Policy, Stage
+from prioritizer.ranking.deadlines import RankingPolicy, Stage
 from prioritizer.reading_queue.compare import ALL, FALSE, FIFO, FLAGGED, MISSED, QUIET, UNSCORED, Effect, Setting, compare
 from prioritizer.reading_queue.scenario import Scenario
 from prioritizer.reading_queue.simulate import in_order_of_arrival
@@ -50,9 +50,9 @@ def effect_of(settings: Settings, engine: sa.Engine, changes: Mapping[str, Any],
         policy = policy_of(settings, bundle)
     except ModelError:
         policy = policy_of(settings, None)
-    wanted = settings_override.changed(policy, changes)
+    wanted = settings_override.changed(policy.ranking, changes)
     told["changes"] = wanted
-    if leaves_shadow(holding(engine, policy).policy, _over(policy, wanted)):
+    if leaves_shadow(holding(engine, policy).policy.ranking, _over(policy.ranking, wanted)):
         told["acceptance"] = _accepted(settings, engine, policy, now)
     told |= _moves(engine, policy, wanted)
     try:
@@ -62,19 +62,19 @@ def effect_of(settings: Settings, engine: sa.Engine, changes: Mapping[str, Any],
     return told
 
 
-def leaves_shadow(before: Policy, after: Policy) -> bool:
+def leaves_shadow(before: RankingPolicy, after: RankingPolicy) -> bool:
     """True for a change by which readers begin to see what AI thinks."""
     return before.stage is Stage.SHADOW and after.stage is not Stage.SHADOW
 
 
-def _accepted(settings: Settings, engine: sa.Engine, policy: Policy, now: datetime) -> dict[str, Any]:
+def _accepted(settings: Settings, engine: sa.Engine, policy: SitePolicy, now: datetime) -> dict[str, Any]:
     """What this site measured in shadow."""
     _, board = dashboard_period.told(engine, settings, policy.bundle_digest, dashboard_period.LATEST, now)
     calibration = applying(engine, policy).calibration
     return acceptance(board, local_calibration=calibration is not None and calibration != policy.own)
 
 
-def _moves(engine: sa.Engine, policy: Policy, wanted: Mapping[str, str | float]) -> dict[str, Any]:
+def _moves(engine: sa.Engine, policy: SitePolicy, wanted: Mapping[str, str | float]) -> dict[str, Any]:
     """Which open studies would stand elsewhere at this moment."""
     found = open_places(engine, policy, wanted)
     suspended = (found.suspended_before, found.suspended_after)
@@ -83,9 +83,11 @@ def _moves(engine: sa.Engine, policy: Policy, wanted: Mapping[str, str | float])
     return {"open": len(found.standings), "moved": len(moved), "moves": shown}
 
 
-def _simulated(settings: Settings, engine: sa.Engine, policy: Policy, wanted: Mapping[str, str | float], now: datetime) -> dict[str, Any]:
+def _simulated(
+    settings: Settings, engine: sa.Engine, policy: SitePolicy, wanted: Mapping[str, str | float], now: datetime
+) -> dict[str, Any]:
     scenario, rules, assumed, own = _room(settings, engine, now)
-    base = replace(rules, stage=policy.stage)
+    base = replace(rules, stage=policy.ranking.stage)
     held = holding(engine, policy).changes
     tried = (
         Setting(name=FIFO, policy=in_order_of_arrival(base)),
@@ -109,11 +111,11 @@ def _said(proposed: Effect, first: Effect) -> list[str]:
     return [words.buys(proposed), words.costs(proposed, first)]
 
 
-def _over(policy: Policy, changes: Mapping[str, str | float]) -> Policy:
+def _over(policy: RankingPolicy, changes: Mapping[str, str | float]) -> RankingPolicy:
     return settings_override.over(policy, changes) if changes else policy
 
 
-def _room(settings: Settings, engine: sa.Engine, now: datetime) -> tuple[Scenario, Policy, Said, bool]:
+def _room(settings: Settings, engine: sa.Engine, now: datetime) -> tuple[Scenario, RankingPolicy, Said, bool]:
     """The site's own arrivals where there are enough, else drawn ones; with as many readers as keep up."""
     request = Request(from_ledger=True, days=DAYS_BACK, replications=REPLICATIONS)
     try:
@@ -175,7 +177,7 @@ class Remembered:
         settings = self._settings()
         policy = policy_of(settings, None)
         rules = settings_override.text_of(settings_override.configured(settings))
-        key = (settings_override.text_of(settings_override.changed(policy, changes)), holding(self._engine, policy).change, rules)
+        key = (settings_override.text_of(settings_override.changed(policy.ranking, changes)), holding(self._engine, policy).change, rules)
         with self._turn:
             kept = None if again else self._kept.get(key)
             if kept is None:

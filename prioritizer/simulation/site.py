@@ -11,14 +11,14 @@ import numpy as np
 import sqlalchemy as sa
 
 from prioritizer.calibration.maps import Calibration
-from prioritizer.config.policy import policy_of
+from prioritizer.config.policy import SitePolicy, policy_of
 from prioritizer.config.settings import Settings
 from prioritizer.db.activity import arrivals
 from prioritizer.db.activity.arrivals import Arrived
 from prioritizer.db.decisions import calibrations
 from prioritizer.errors import CalibrationChanged, ConfigError, NotFound
 from prioritizer.inference.bundle import Bundle, open_bundle
-from prioritizer.ranking.deadlines import Policy, Stage
+from prioritizer.ranking.deadlines import RankingPolicy, Stage
 from prioritizer.ranking.study_risk import risk_of_logits
 from prioritizer.reading_queue.compare import Setting
 from prioritizer.reading_queue.scenario import HOURS, Known, OperatingPoint, Scenario
@@ -69,13 +69,14 @@ class Request:
 
 def site_of(
     settings: Settings, engine: sa.Engine | None, request: Request, now: datetime, *, calibration: Calibration | None = None
-) -> tuple[Scenario, Policy, Said]:
+) -> tuple[Scenario, RankingPolicy, Said]:
     """Scenario, the site's rules as if in stage active, and the assumptions. Raises ConfigError, NotFound, CalibrationChanged.
 
     `calibration` is tried in the place of the one in force.
     """
     bundle = open_bundle(settings.model.bundle)
-    policy = replace(policy_of(settings, bundle), stage=Stage.ACTIVE)
+    configured = policy_of(settings, bundle)
+    policy = replace(configured, ranking=replace(configured.ranking, stage=Stage.ACTIVE))
     known, seen, where = _arrivals(engine, request, policy, bundle, now, calibration)
     model, model_said = _model(bundle, request)
     prevalence = PREVALENCE if request.prevalence is None else request.prevalence
@@ -97,13 +98,13 @@ def site_of(
     if known is None or known.probabilities is None:
         if request.t_high:
             raise ConfigError(("--t-high needs arrivals with probabilities; with --sensitivity and --specificity use --at-sensitivity",))
-        policy, scores = policy.with_thresholds(model.t_high, model.threshold_at(LOW_SENSITIVITY)), model_said
+        ranking, scores = policy.ranking.with_thresholds(model.t_high, model.threshold_at(LOW_SENSITIVITY)), model_said
     else:
-        policy, scores = _thresholds(engine, policy, bundle, request, calibration)
-    return scenario, policy, _assumptions(scenario, policy, request, where, scores)
+        ranking, scores = _thresholds(engine, policy, bundle, request, calibration)
+    return scenario, ranking, _assumptions(scenario, ranking, request, where, scores)
 
 
-def asked(scenario: Scenario, policy: Policy, request: Request) -> tuple[Setting, ...]:
+def asked(scenario: Scenario, policy: RankingPolicy, request: Request) -> tuple[Setting, ...]:
     """The windows that were asked for, then the thresholds, each at the first windows."""
     pairs = request.windows or ((policy.high / MINUTE, policy.neutral / MINUTE),)
     found = [Setting(name=f"deadlines {high:g}/{neutral:g}", policy=with_windows(policy, high, neutral)) for high, neutral in pairs]
@@ -126,7 +127,7 @@ def _readers(request: Request) -> tuple[int, ...]:
 
 
 def _arrivals(
-    engine: sa.Engine | None, request: Request, policy: Policy, bundle: Bundle, now: datetime, calibration: Calibration | None
+    engine: sa.Engine | None, request: Request, policy: SitePolicy, bundle: Bundle, now: datetime, calibration: Calibration | None
 ) -> tuple[Known | None, tuple[float, ...], str]:
     """Real arrivals, measured reading times, and where the arrivals come from."""
     if request.file is not None:
@@ -170,7 +171,7 @@ def moved_odds(probability: float, threshold: float, other: float) -> float:
     return float(sigmoid(given - before + after))
 
 
-def _applying(engine: sa.Engine, policy: Policy, bundle: Bundle) -> Calibration:
+def _applying(engine: sa.Engine, policy: SitePolicy, bundle: Bundle) -> Calibration:
     """The calibration that is in force."""
     applies = calibrations.applying(engine, policy)
     if applies.fault:
@@ -179,14 +180,14 @@ def _applying(engine: sa.Engine, policy: Policy, bundle: Bundle) -> Calibration:
 
 
 def _thresholds(
-    engine: sa.Engine | None, policy: Policy, bundle: Bundle, request: Request, calibration: Calibration | None
-) -> tuple[Policy, str]:
+    engine: sa.Engine | None, policy: SitePolicy, bundle: Bundle, request: Request, calibration: Calibration | None
+) -> tuple[RankingPolicy, str]:
     """The rules with the thresholds that known probabilities are held against."""
     if request.at_sensitivity:
         raise ConfigError(("--at-sensitivity needs a model known by --sensitivity and --specificity; with probabilities use --t-high",))
     applies = calibration or (_applying(engine, policy, bundle) if engine is not None and request.from_ledger else bundle.calibration)
     said = f"known probabilities, taken at their word where the label is not known, at t_high {applies.t_high:.3f} ({applies.id})"
-    return policy.with_thresholds(applies.t_high, applies.t_low), said
+    return policy.ranking.with_thresholds(applies.t_high, applies.t_low), said
 
 
 def _model(bundle: Bundle, request: Request) -> tuple[OperatingPoint, str]:
@@ -207,7 +208,7 @@ def _model(bundle: Bundle, request: Request) -> tuple[OperatingPoint, str]:
     return OperatingPoint(sensitivity=sensitivity, specificity=specificity), said
 
 
-def _assumptions(scenario: Scenario, policy: Policy, request: Request, where: str, scores: str) -> Said:
+def _assumptions(scenario: Scenario, policy: RankingPolicy, request: Request, where: str, scores: str) -> Said:
     """Everything that was assumed, name and value."""
     hours = f"from {request.open_hours[0]} to {request.open_hours[1]} o'clock" if request.open_hours else "day and night"
     measured = len(scenario.reading_seen)

@@ -14,7 +14,7 @@ from prioritizer.config.policy import policy_of
 from prioritizer.config.settings import Settings
 from prioritizer.db.activity import arrivals
 from prioritizer.inference.bundle import Bundle
-from prioritizer.ranking.deadlines import Policy, Stage
+from prioritizer.ranking.deadlines import RankingPolicy, Stage
 from prioritizer.ranking.moves import Listed, moves
 from prioritizer.reading_queue.compare import FIFO, SICK, Effect, Setting, compare
 from prioritizer.reading_queue.scenario import Known, OperatingPoint, Scenario
@@ -66,7 +66,7 @@ def moved_last_week(
         for row in rows
         if row.logits and not row.stat
     ]
-    found = moves(known, before, after, policy_of(settings, bundle))
+    found = moves(known, before, after, policy_of(settings, bundle).ranking)
     title = "Who would have moved last week"
     if not known:
         return (Section(title=title, answers="R18", text=("No study that this bundle scored arrived in the last seven days.",)),)
@@ -96,10 +96,10 @@ def simulated(outcome: Outcome, engine: sa.Engine, settings: Settings) -> tuple[
     start = outcome.made_at - timedelta(days=DAYS_BACK)
     rows = arrivals.since(engine, start, outcome.bundle.digest)
     moments, stat = [row.at for row in rows], [row.stat for row in rows]
-    return (section(change, policy_of(settings, outcome.bundle), moments, stat, outcome.request.seed),)
+    return (section(change, policy_of(settings, outcome.bundle).ranking, moments, stat, outcome.request.seed),)
 
 
-def section(change: Change, policy: Policy, moments: list[datetime], stat: list[bool], seed: int = 0) -> Section:
+def section(change: Change, policy: RankingPolicy, moments: list[datetime], stat: list[bool], seed: int = 0) -> Section:
     """Order of arrival, the threshold before, and the proposed one, at the site's windows, as one table.
 
     `moments` and `stat` are the arrivals of the site; where they are too few, arrivals are drawn.

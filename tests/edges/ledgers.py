@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import fields, replace
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
@@ -20,7 +21,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from prioritizer.config.quiet import Quiet
+from prioritizer.config.policy import QuietTime, SitePolicy
 from prioritizer.db.order.order import Wanted
 from prioritizer.db.processing import deliver as processing_deliver
 from prioritizer.db.processing import receive as processing_receive
@@ -31,15 +32,29 @@ from prioritizer.db.schema import connect, migrations, tables
 from prioritizer.db.schema.every_table import metadata
 from prioritizer.db.worklist import rows
 from prioritizer.db.worklist import study as worklist_study
-from prioritizer.ranking.deadlines import Policy
+from prioritizer.ranking.deadlines import RankingPolicy
 from prioritizer.states import DeliveryState
 from prioritizer.study import Instance, Logit, Probability, Score
 from tests.edges.pacs import REQUIRED, free_port, wait_for_port
 
 NOW = datetime.now(UTC) - timedelta(minutes=5)
 """The moment of most arrivals. Leases and delays are judged by the database's own clock, so it is a real one, just past."""
-POLICY = Policy(t_high=0.5, t_low=0.1)
-AT_ONCE = Quiet(quiet=timedelta(0), ceiling=timedelta(minutes=10))
+AT_ONCE = QuietTime(quiet=timedelta(0), ceiling=timedelta(minutes=10))
+RANKING = frozenset(field.name for field in fields(RankingPolicy))
+
+
+def site_policy(**values: Any) -> SitePolicy:
+    """A policy that awaits nothing before a result is built, with these values for it or its ranking."""
+    return policy_with(SitePolicy(quiet=AT_ONCE), **values)
+
+
+def policy_with(policy: SitePolicy, **values: Any) -> SitePolicy:
+    """The policy with other values for it or its ranking."""
+    of_ranking = {name: values.pop(name) for name in values.keys() & RANKING}
+    return replace(policy, ranking=replace(policy.ranking, **of_ranking), **values)
+
+
+POLICY = site_policy(t_high=0.5, t_low=0.1)
 LEASE = timedelta(minutes=5)
 RUN_OUT = timedelta(seconds=-1)
 """A lease that is over when it begins: what a worker that died long ago left behind."""
@@ -173,10 +188,10 @@ def own_object(ledger: sa.Engine, number: int = 7, study: str = "1.2.3", **value
     return sent
 
 
-def receive(ledger: sa.Engine, *films: Instance, policy: Policy = POLICY, unreadable: str = "", now: datetime | None = None) -> int:
+def receive(ledger: sa.Engine, *films: Instance, policy: SitePolicy = POLICY, unreadable: str = "", now: datetime | None = None) -> int:
     """Enter films, at `now` or when the last of them arrived; returns how many were new."""
     now = now or max(NOW, *(one.received_at for one in films))
-    return processing_receive.receive(ledger, [Arrival(instance=one, unreadable=unreadable) for one in films], policy, AT_ONCE, now)
+    return processing_receive.receive(ledger, [Arrival(instance=one, unreadable=unreadable) for one in films], policy, now)
 
 
 def score_of(probability: float | None, **values: object) -> Score:
@@ -188,11 +203,11 @@ def score_of(probability: float | None, **values: object) -> Score:
     return Score(**(usual | values))
 
 
-def score_next(ledger: sa.Engine, probability: float, policy: Policy = POLICY, now: datetime = NOW) -> score.ClaimedInstance:
+def score_next(ledger: sa.Engine, probability: float, policy: SitePolicy = POLICY, now: datetime = NOW) -> score.ClaimedInstance:
     """Score the next waiting instance."""
     claim = score.claim_instance(ledger, "scorer", LEASE)
     assert claim is not None
-    assert score.finish_scored(ledger, claim, score_of(probability), policy, AT_ONCE, now)
+    assert score.finish_scored(ledger, claim, score_of(probability), policy, now)
     return claim
 
 

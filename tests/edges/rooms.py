@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from types import SimpleNamespace
@@ -15,17 +14,17 @@ from fastapi.testclient import TestClient
 
 from prioritizer.access import Role
 from prioritizer.config import settings_override
-from prioritizer.config.quiet import Quiet
+from prioritizer.config.policy import QuietTime, SitePolicy
 from prioritizer.config.sections import Reading, Site
 from prioritizer.config.settings import Settings
 from prioritizer.daemon import dashboard_period
 from prioritizer.db.accounts import people, sessions
 from prioritizer.dicom import conformance
-from prioritizer.ranking.deadlines import Policy, Stage
+from prioritizer.ranking.deadlines import Stage
 from prioritizer.web.app import page_app
 from prioritizer.web.http.auth import COOKIE
 from prioritizer.web.http.backend import Backend, SpoolState, WorkerState
-from tests.edges.ledgers import NOW, POLICY
+from tests.edges.ledgers import NOW, POLICY, policy_with, site_policy
 
 LATER = NOW + timedelta(minutes=40)
 """A raised study is overdue by then, one in order of arrival is not."""
@@ -50,17 +49,20 @@ def backend_of(engine: sa.Engine, **other: Any) -> Backend:
         "settings": Settings,
         "settings_changed": lambda: None,
         "propose_threshold": lambda wish, by, activation: "threshold-1",
-        "simulate": lambda wanted, *, again: {"changes": settings_override.changed(Policy(), wanted), "said": ["simulated by a test"]},
+        "simulate": lambda wanted, *, again: {
+            "changes": settings_override.changed(site_policy().ranking, wanted),
+            "said": ["simulated by a test"],
+        },
         "metrics": lambda: b"prioritizer_ai_on 1.0\n",
         "ai_off": lambda: ("", THEN),
         "listening": lambda: True,
         "faults": list,
         "now": lambda: THEN,
-        "policy": Policy,
+        "policy": SitePolicy,
         "images": lambda: None,
         "dashboard": partial(told_now, engine),
         "settle_identity": lambda study, take, who, shown: "settled",
-        "quiet": lambda: Quiet(quiet=timedelta(0), ceiling=timedelta(1)),
+        "quiet": lambda: QuietTime(quiet=timedelta(0), ceiling=timedelta(1)),
         "workers": lambda: [WorkerState(name=name, last_turn=THEN, failures=failed) for name, failed in WORKERS],
         "spool": lambda: SpoolState(free_bytes=50 << 30, free_share=0.5, inbox=3, oldest=THEN - timedelta(seconds=40)),
         "card": dict,
@@ -81,7 +83,7 @@ def at(ledger: sa.Engine, name: str, role: Role = Role.READER, stage: Stage = St
     """A browser signed in as this person, `LATER`."""
     people.add(ledger, name, role, "tests", NOW)
     settings = Settings(site=Site(name="test site", stage=stage), reading=other.pop("reading", Reading()))
-    usual = {"settings": lambda: settings, "now": lambda: LATER, "policy": lambda: replace(POLICY, stage=stage)}
+    usual = {"settings": lambda: settings, "now": lambda: LATER, "policy": lambda: policy_with(POLICY, stage=stage)}
     app = page_app(backend_of(ledger, **(usual | other)))
     client = TestClient(app, base_url="http://127.0.0.1", follow_redirects=True, raise_server_exceptions=False)
     client.cookies.set(COOKIE, sessions.begin(ledger, name, "127.0.0.1", LATER))

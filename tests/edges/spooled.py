@@ -27,7 +27,7 @@ from prioritizer.dicom.spool.intake import Outcome
 from prioritizer.dicom.spool.part10 import Receipt
 from prioritizer.dicom.spool.spool import Spool
 from prioritizer.dicom.stand_ins.phantom_files import PhantomPatient, phantom_file
-from tests.edges.ledgers import AT_ONCE, POLICY, score_next
+from tests.edges.ledgers import POLICY, score_next
 
 TAKEN = datetime(2026, 3, 4, 8, 30, tzinfo=UTC)
 
@@ -88,7 +88,7 @@ class Box:
 
     def receive(self, **parts: Any) -> Receive:
         """The worker, until nothing is left to take; returns it."""
-        worker = Receive(engine=self.ledger, spool=self.spool, policy=POLICY, quiet=AT_ONCE, **parts)
+        worker = Receive(engine=self.ledger, spool=self.spool, policy=POLICY, **parts)
         while worker.step():
             pass
         return worker

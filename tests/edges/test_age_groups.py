@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from prioritizer.calibration.cohort_lint import Looked
 from prioritizer.calibration.maps import AgeGroup, Calibration
 from prioritizer.calibration.threshold import ThresholdWish
-from prioritizer.config.policy import policy_of
+from prioritizer.config.policy import SitePolicy, policy_of
 from prioritizer.config.sections import Site, Store
 from prioritizer.config.settings import Settings
 from prioritizer.db.decisions import activation, calibrations
@@ -27,7 +27,7 @@ from prioritizer.db.worklist import rows, study
 from prioritizer.errors import ConfigError, NotAllowed
 from prioritizer.inference.bundle import open_bundle
 from prioritizer.ranking import moves
-from prioritizer.ranking.deadlines import Policy, Stage
+from prioritizer.ranking.deadlines import Stage
 from prioritizer.recalibration import threshold_proposal
 from prioritizer.recalibration.cohort import Gathered
 from prioritizer.recalibration.outcome import Outcome, Request
@@ -35,23 +35,23 @@ from prioritizer.recalibration.recalibrate import _ages_possible, _by_age
 from prioritizer.recalibration.report import facts, write
 from prioritizer.statistics.subgroups import Traits
 from prioritizer.study import Logit
-from tests.edges.ledgers import AT_ONCE, LEASE, NOW, film, ledger_fixture, receive, score_of  # noqa: F401
+from tests.edges.ledgers import AT_ONCE, LEASE, NOW, film, ledger_fixture, policy_with, receive, score_of, site_policy  # noqa: F401
 
 BUNDLE = "d" * 64
 OWN = Calibration(
     id="own", method="platt", slope=1.0, intercept=0.0, t_high=0.5, t_low=0.1, n=500, events=100,
     adults=Calibration(id="", method="platt", slope=1.0, intercept=-2.0, t_high=0.2, t_low=0.1, n=200, events=50, finding="opacity"),
 )  # fmt: skip
-SITE = Policy(bundle_digest=BUNDLE, own=OWN, max_high_share=1.0).with_thresholds_of(OWN)
+SITE = site_policy(bundle_digest=BUNDLE, own=OWN, max_high_share=1.0).with_thresholds_of(OWN)
 FIT = Verdict(word="fit to activate", said="It separates well.", report="report.html")
 AGES = {"1.2.1": 3.0, "1.2.2": 40.0, "1.2.3": None}
 
 
-def score(ledger: sa.Engine, logit: float, policy: Policy = SITE) -> None:
+def score(ledger: sa.Engine, logit: float, policy: SitePolicy = SITE) -> None:
     claim = processing_score.claim_instance(ledger, "scorer", LEASE)
     assert claim is not None
     made = score_of(None, logit=Logit(logit), bundle_digest=BUNDLE)
-    assert processing_score.finish_scored(ledger, claim, made, policy, AT_ONCE, NOW)
+    assert processing_score.finish_scored(ledger, claim, made, policy, NOW)
 
 
 def arrived(ledger: sa.Engine, logit: float) -> None:
@@ -104,14 +104,14 @@ def test_one_map_is_put_in_force_and_taken_back_and_the_other_ages_stay(ledger: 
     made = replace(OWN.with_group(AgeGroup.ADULTS, OWN.of_group(AgeGroup.ADULTS).moved(1.0, 2.0, "intercept")), id="local")
     calibrations.add(ledger, BUNDLE, made, FIT, "anna", NOW)
     foreseen = places_by(ledger, SITE, made)
-    done = activation.activate(ledger, "local", Decision(who="berta"), SITE, AT_ONCE, NOW)
+    done = activation.activate(ledger, "local", Decision(who="berta"), SITE, NOW)
     assert (done.scored_anew, done.moved) == (3, 1)
     assert foreseen.raised == (2, 3)
     moved = moves.shifts(foreseen.standings, foreseen.before, foreseen.after, then=foreseen.then)
     assert {shift.study_uid: shift.after for shift in moved} == {"1.2.2": 2, "1.2.3": 3}
     assert bands(ledger) == ["HIGH", "HIGH", "HIGH"]
     assert maps_of(ledger) == ["local (children)", "local (adults)", "local (adults)"], "adults are now raised from the lower logit"
-    activation.roll_back(ledger, "berta", SITE, AT_ONCE, NOW)
+    activation.roll_back(ledger, "berta", SITE, NOW)
     assert bands(ledger) == ["HIGH", "NEUTRAL", "HIGH"]
     assert [(row.risk, row.due_at) for row in (rows.study(ledger, uid) for uid in AGES)] == before
 
@@ -127,7 +127,7 @@ def test_who_moves_is_judged_by_the_map_of_each_age() -> None:
     known = [
         moves.Listed(study_uid=str(number), at=NOW, logits=(0.3,), age_years=age) for number, age in enumerate((3.0, 40.0, None, 41.0))
     ]
-    found = moves.moves(known, OWN, made, replace(SITE, stage=Stage.ACTIVE))
+    found = moves.moves(known, OWN, made, policy_with(SITE, stage=Stage.ACTIVE).ranking)
     moved = {move.study_uid: move for move in found}
     assert {uid for uid, move in moved.items() if move.bands[0] is not move.bands[1]} <= {"1", "3"}
     assert moved["1"].probabilities[1] > moved["1"].probabilities[0]
@@ -149,7 +149,7 @@ def test_a_threshold_is_proposed_for_one_age_group(ledger: sa.Engine, tmp_path: 
         claim = processing_score.claim_instance(ledger, "scorer", LEASE)
         assert claim is not None
         made = score_of(None, logit=Logit(number / 10 - 2), bundle_digest=two.digest)
-        assert processing_score.finish_scored(ledger, claim, made, policy, AT_ONCE, NOW)
+        assert processing_score.finish_scored(ledger, claim, made, policy, NOW)
     with pytest.raises(NotAllowed, match="say whose threshold"):
         threshold_proposal.propose(ledger, settings, ThresholdWish(probability=0.3), "anna", NOW)
     row = threshold_proposal.propose(ledger, settings, ThresholdWish(probability=0.3, ages=AgeGroup.ADULTS), "anna", NOW)
@@ -263,9 +263,9 @@ def test_a_recalibration_fits_the_limit_of_the_guard_to_the_cohort_and_it_goes_w
     ):
         name = f"local-{verdict.word[:3]}"
         calibrations.add(ledger, BUNDLE, replace(outcome.entered, id=name), verdict, "anna", NOW)
-        activation.activate(ledger, name, Decision(who="berta"), SITE, AT_ONCE, NOW)
+        activation.activate(ledger, name, Decision(who="berta"), SITE, NOW)
         assert local_calibration.local(ledger, SITE) == found
         assert calibrations.applying(ledger, SITE).calibration == replace(outcome.entered, id=name)
-    activation.roll_back(ledger, "berta", SITE, AT_ONCE, NOW)
-    activation.roll_back(ledger, "berta", SITE, AT_ONCE, NOW)
+    activation.roll_back(ledger, "berta", SITE, NOW)
+    activation.roll_back(ledger, "berta", SITE, NOW)
     assert local_calibration.local(ledger, SITE).limit is None

@@ -35,12 +35,12 @@ def test_ai_that_goes_off_while_running_ends_no_worker_and_moves_nothing_up_any_
     daemon.ledger.await_database()
     daemon.workers.build()
     (receive,) = (work for work in daemon.workers.works if isinstance(work, Receive))
-    assert receive.policy.t_high <= 1
+    assert receive.policy.ranking.t_high <= 1
     daemon.workers.start()
     try:
         daemon.turn_ai_off(ModelError("the network answered nan", "Run `prioritizer check`"))
         assert "nan" in daemon.ai_off
-        assert receive.policy.t_high > 1
+        assert receive.policy.ranking.t_high > 1
         assert any("nan" in said for said in daemon.ready())
         assert daemon.workers.are_alive()
     finally:

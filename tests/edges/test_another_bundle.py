@@ -9,6 +9,7 @@ import pytest
 import sqlalchemy as sa
 
 from prioritizer.calibration.maps import Calibration
+from prioritizer.config.policy import SitePolicy
 from prioritizer.db.decisions import activation, calibrations
 from prioritizer.db.decisions.activation import Decision
 from prioritizer.db.decisions.calibrations import Verdict
@@ -18,19 +19,18 @@ from prioritizer.db.schema import connect
 from prioritizer.db.schema.tables import events, instances
 from prioritizer.db.worklist import reading, rows, study
 from prioritizer.errors import NotAllowed
-from prioritizer.ranking.deadlines import Policy
 from prioritizer.states import InstanceState
 from prioritizer.study import Logit
 from prioritizer.web.view.wording import Manner, ai_words
-from tests.edges.ledgers import AT_ONCE, LEASE, NOW, film, kinds, ledger_fixture, receive, score_of  # noqa: F401
+from tests.edges.ledgers import AT_ONCE, LEASE, NOW, film, kinds, ledger_fixture, receive, score_of, site_policy  # noqa: F401
 
 OLD, NEW = "a" * 64, "b" * 64
 OWN = Calibration(id="own", method="temperature", slope=1.0, intercept=0.0, t_high=0.5, t_low=0.1, n=500, events=100)
 LATER = NOW + timedelta(minutes=1)
 
 
-def site(bundle: str) -> Policy:
-    return Policy(t_high=OWN.t_high, t_low=OWN.t_low, bundle_digest=bundle, own=OWN, max_high_share=1.0)
+def site(bundle: str) -> SitePolicy:
+    return site_policy(t_high=OWN.t_high, t_low=OWN.t_low, bundle_digest=bundle, own=OWN, max_high_share=1.0)
 
 
 def score(ledger: sa.Engine, bundle: str, logit: float) -> None:
@@ -38,7 +38,7 @@ def score(ledger: sa.Engine, bundle: str, logit: float) -> None:
     claim = processing_score.claim_instance(ledger, "scorer", LEASE)
     assert claim is not None
     made = score_of(None, logit=Logit(logit), bundle_digest=bundle)
-    assert processing_score.finish_scored(ledger, claim, made, site(bundle), AT_ONCE, NOW)
+    assert processing_score.finish_scored(ledger, claim, made, site(bundle), NOW)
 
 
 def raised(ledger: sa.Engine, uid: str = "1.2.3", bundle: str = OLD, images: int = 1) -> rows.Row:
@@ -67,7 +67,7 @@ def test_a_study_that_another_bundle_raised_stands_in_order_of_arrival_until_thi
     raised(ledger)
     assert take_over(ledger) == 1
     stale = row(ledger)
-    assert (stale.ai_state, stale.band, stale.risk, stale.due_at) == ("WAITING", "NEUTRAL", None, NOW + site(NEW).neutral)
+    assert (stale.ai_state, stale.band, stale.risk, stale.due_at) == ("WAITING", "NEUTRAL", None, NOW + site(NEW).ranking.neutral)
     assert ai_words(stale, Manner()) == f"waiting: stale model, scored by bundle {OLD[:12]}"
     score(ledger, NEW, 2.0)
     fresh = row(ledger)
@@ -87,7 +87,7 @@ def test_the_same_bundle_takes_nothing_back(ledger: sa.Engine) -> None:
 
 def test_without_a_model_scores_stand_as_they_were_made(ledger: sa.Engine) -> None:
     before = raised(ledger)
-    assert start.another_bundle(ledger, Policy(), LATER) == 0
+    assert start.another_bundle(ledger, site_policy(), LATER) == 0
     assert row(ledger) == before
 
 
@@ -117,14 +117,14 @@ def test_a_local_calibration_survives_that_its_bundle_was_away(ledger: sa.Engine
     raised(ledger)
     fit = Verdict(word="fit to activate", said="It separates well.", report="")
     calibrations.add(ledger, OLD, replace(OWN, id="local", t_high=0.9), fit, "anna", NOW)
-    activation.activate(ledger, "local", Decision(who="berta"), site(OLD), AT_ONCE, NOW)
+    activation.activate(ledger, "local", Decision(who="berta"), site(OLD), NOW)
     take_over(ledger)
     score(ledger, NEW, -2.0)
     take_over(ledger, OLD)
     score(ledger, OLD, 3.0)
     image = study.study_instances(ledger, "1.2.3")[0]
-    assert (image.calibration_id, calibrations.applying(ledger, site(OLD)).policy.t_high) == ("local", 0.9)
-    activation.roll_back(ledger, "berta", site(OLD), AT_ONCE, LATER, expected=calibrations.applying(ledger, site(OLD)).activation)
+    assert (image.calibration_id, calibrations.applying(ledger, site(OLD)).policy.ranking.t_high) == ("local", 0.9)
+    activation.roll_back(ledger, "berta", site(OLD), LATER, expected=calibrations.applying(ledger, site(OLD)).activation)
     assert study.study_instances(ledger, "1.2.3")[0].calibration_id == "own"
 
 

@@ -24,10 +24,10 @@ from prioritizer.db.decisions import settings_overrides
 from prioritizer.db.schema import connect, migrations
 from prioritizer.errors import Unprocessable
 from prioritizer.file_result import Tried
-from prioritizer.ranking.deadlines import Policy, Stage
+from prioritizer.ranking.deadlines import Stage
 from prioritizer.web.app import page_app
 from prioritizer.web.server import WebServer
-from tests.edges.ledgers import film, receive
+from tests.edges.ledgers import film, receive, site_policy
 from tests.edges.rooms import THEN, backend_of
 
 LONGEST_ADDRESS = 60_000
@@ -110,7 +110,7 @@ def test_calibrations_and_rules_are_told_and_only_physicists_decide(served: Serv
 
 def test_a_ruling_is_activated_by_a_program_that_says_what_it_was_shown(served: Served) -> None:
     proposal = settings_overrides.Proposal(wanted={"high_minutes": 20}, reason="tests", effect={})
-    row = settings_overrides.propose(served.engine, Policy(), proposal, "anna", THEN)
+    row = settings_overrides.propose(served.engine, site_policy(), proposal, "anna", THEN)
     address = f"{served.url}/api/rules/{row.id}/activate"
     change = httpx.get(f"{served.url}/api/rules", headers=served.headers).json()["change"]
     assert httpx.post(address, params={"shown": change + 1}, headers=served.headers).status_code == 409

@@ -14,8 +14,7 @@ from prioritizer.db.decisions import activation, calibrations
 from prioritizer.db.decisions.activation import Decision
 from prioritizer.db.decisions.calibrations import Verdict
 from prioritizer.errors import NotAllowed
-from prioritizer.ranking.deadlines import Policy
-from tests.edges.ledgers import AT_ONCE, NOW, ledger_fixture, together  # noqa: F401
+from tests.edges.ledgers import AT_ONCE, NOW, ledger_fixture, site_policy, together  # noqa: F401
 
 OWN = Calibration(id="own", method="temperature", slope=1.0, intercept=0.0, t_high=0.5, t_low=0.1, n=500, events=100)
 LATER = NOW + timedelta(minutes=1)
@@ -55,12 +54,12 @@ def test_an_approval_is_good_for_one_activation(ledger: sa.Engine) -> None:
     name = candidate(ledger)
     calibrations.approve(ledger, name, "berta", NOW)
     assert calibrations.find(ledger, name).agreed_by == "berta"
-    site = Policy(t_high=OWN.t_high, t_low=OWN.t_low, bundle_digest="d" * 64, own=OWN)
-    activation.activate(ledger, name, Decision(who="anna", second_person=True), site, AT_ONCE, LATER)
+    site = site_policy(t_high=OWN.t_high, t_low=OWN.t_low, bundle_digest="d" * 64, own=OWN)
+    activation.activate(ledger, name, Decision(who="anna", second_person=True), site, LATER)
     assert calibrations.find(ledger, name).agreed_by == ""
     with pytest.raises(NotAllowed, match="is ACTIVE"):
         calibrations.approve(ledger, name, "carla", LATER)
-    activation.roll_back(ledger, "anna", site, AT_ONCE, LATER)
+    activation.roll_back(ledger, "anna", site, LATER)
     calibrations.approve(ledger, name, "carla", LATER + timedelta(minutes=1))
     found = calibrations.find(ledger, name)
     assert (found.state, found.agreed_by, found.approved_by) == ("RETIRED", "carla", "carla")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -10,6 +9,7 @@ import sqlalchemy as sa
 from fastapi.testclient import TestClient
 
 from prioritizer.access import May, Role
+from prioritizer.config.policy import QuietTime
 from prioritizer.config.sections import Reading
 from prioritizer.config.settings import Settings
 from prioritizer.daemon import dashboard_period
@@ -33,6 +33,7 @@ from tests.edges.ledgers import (
     film,
     kinds,
     ledger_fixture,  # noqa: F401
+    policy_with,
     publish,
     receive,
     score_next,
@@ -81,7 +82,7 @@ def test_the_news_of_a_list_without_ai_say_nothing_of_moves(ledger: sa.Engine):
 
 
 def test_in_stage_shadow_nothing_tells_what_ai_would_raise(ledger: sa.Engine):
-    shadow = replace(POLICY, stage=Stage.SHADOW)
+    shadow = policy_with(POLICY, stage=Stage.SHADOW)
     receive(ledger, film(1, "1.2.1", NOW), policy=shadow)
     score_next(ledger, 0.9, shadow)
     assert "placed" not in kinds(ledger, "1.2.1"), "a band that moves nothing is no event"
@@ -132,11 +133,11 @@ def test_who_judges_readings_hears_of_them_when_the_study_is_read(ledger: sa.Eng
 
 
 def test_more_images_of_a_study_are_told_once_after_a_pause_and_not_as_new(ledger: sa.Engine):
-    quiet = processing_receive.Quiet(quiet=timedelta(seconds=60), ceiling=timedelta(minutes=10))
+    patient = policy_with(POLICY, quiet=QuietTime(quiet=timedelta(seconds=60), ceiling=timedelta(minutes=10)))
 
     def more(number: int, uid: str, seconds: float) -> None:
         one = film(number, uid, NOW + timedelta(seconds=seconds))
-        assert processing_receive.receive(ledger, [processing_receive.Arrival(instance=one)], POLICY, quiet, one.received_at) == 1
+        assert processing_receive.receive(ledger, [processing_receive.Arrival(instance=one)], patient, one.received_at) == 1
 
     more(1, "1.2.1", 0)
     with at(ledger, "ito") as ito:

@@ -44,7 +44,6 @@ from prioritizer.scope.out_of_distribution import Figures
 from prioritizer.states import InstanceState
 from prioritizer.study import Finding
 from tests.edges.ledgers import (
-    AT_ONCE,
     LEASE,
     NOW,
     POLICY,
@@ -52,6 +51,7 @@ from tests.edges.ledgers import (
     ledger_fixture,  # noqa: F401
     own_object,
     plans_of,
+    policy_with,
     receive,
     score_next,
     score_of,
@@ -158,11 +158,11 @@ def test_a_board_kept_by_an_earlier_release_is_shown_as_it_is(ledger: sa.Engine)
 
 
 def test_what_the_site_demotes_is_told_apart_only_where_it_is_moved(ledger: sa.Engine):
-    demoting = replace(POLICY, demote_low=True)
+    demoting = policy_with(POLICY, demote_low=True)
     receive(ledger, film(1, "1.2.1"), policy=demoting)
     score_next(ledger, 0.05, demoting)
     receive(ledger, film(1, "1.2.2"), policy=demoting)
-    score_next(ledger, 0.05, replace(demoting, stage=Stage.PILOT))
+    score_next(ledger, 0.05, policy_with(demoting, stage=Stage.PILOT))
     assert {name: told[0] for name, told in by_group(latest(ledger)["unread"]).items()} == {
         "placed later by the site": 1, "order of arrival": 1, "all": 2,
     }  # fmt: skip
@@ -184,7 +184,7 @@ def test_studies_of_another_population_are_counted_scored_or_not(ledger: sa.Engi
     receive(ledger, film(1, "1.2.2"))
     claim = processing_score.claim_instance(ledger, "scorer", LEASE)
     assert claim is not None
-    assert processing_score.finish_scored(ledger, claim, replace(score_of(0.05), warnings=strange.warnings), POLICY, AT_ONCE, NOW)
+    assert processing_score.finish_scored(ledger, claim, replace(score_of(0.05), warnings=strange.warnings), POLICY, NOW)
     receive(ledger, film(1, "1.2.3"))
     claim = processing_score.claim_instance(ledger, "scorer", LEASE)
     assert claim is not None
@@ -202,7 +202,7 @@ def looked_at(ledger: sa.Engine, uid: str, probability: float, distance: float, 
     assert claim is not None
     judged = guard_rules.with_guard(Verdict(reason=None), Figures(out_of_distribution=distance), Rules(), holds_back=holds_back)
     if judged.reason is None:
-        processing_score.finish_scored(ledger, claim, replace(score_of(probability), warnings=judged.warnings), POLICY, AT_ONCE, NOW)
+        processing_score.finish_scored(ledger, claim, replace(score_of(probability), warnings=judged.warnings), POLICY, NOW)
     else:
         processing_score.finish_unscored(ledger, claim, InstanceState.INELIGIBLE, judged.reason.rule, judged.reason.sentence, POLICY, NOW)
 
@@ -410,7 +410,7 @@ def full_board(ledger: sa.Engine) -> dict[str, Any]:
     """A board on which no part is empty."""
     for number in range(30, 300):
         scored_at(ledger, number, NOW - (300 - number) / 30 * DAY, float(number % 10))
-    demoting = replace(POLICY, demote_low=True)
+    demoting = policy_with(POLICY, demote_low=True)
     for number, risk in enumerate((0.9, 0.9, 0.05, 0.2, 0.3, 0.05, 0.2)):
         receive(ledger, film(1, f"1.2.{number}", NOW + timedelta(seconds=number), calling_ae=f"DX{number % 2}"), policy=demoting)
         score_next(ledger, risk, demoting)

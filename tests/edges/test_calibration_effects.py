@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 import sqlalchemy as sa
 
 from prioritizer.access import Role
+from prioritizer.config.policy import SitePolicy
 from prioritizer.db.decisions import activation, calibrations, settings_overrides
 from prioritizer.db.decisions.settings_overrides import Proposal
 from prioritizer.db.decisions.what_if import places_by
 from prioritizer.db.schema.tables import events
 from prioritizer.db.worklist import reading, rows
 from prioritizer.ranking import moves
-from prioritizer.ranking.deadlines import Policy, Stage
-from tests.edges.ledgers import AT_ONCE, NOW, film, ledger_fixture, listed, receive  # noqa: F401
+from prioritizer.ranking.deadlines import Stage
+from tests.edges.ledgers import AT_ONCE, NOW, film, ledger_fixture, listed, policy_with, receive  # noqa: F401
 from tests.edges.rooms import LATER, at
 from tests.edges.test_calibrations import OWN, SITE, UNFIT, activate, candidate, score, shifted
 
 
-def arrived(ledger: sa.Engine, *logits: float, policy: Policy = SITE, every: float = 10) -> None:
+def arrived(ledger: sa.Engine, *logits: float, policy: SitePolicy = SITE, every: float = 10) -> None:
     """Studies so many minutes apart, each with the logit of its film."""
     for number, logit in enumerate(logits, start=1):
         uid = f"1.2.{number}"
@@ -29,7 +29,7 @@ def arrived(ledger: sa.Engine, *logits: float, policy: Policy = SITE, every: flo
         assert score(ledger, logit, policy)
 
 
-def told(ledger: sa.Engine, name: str = "b", policy: Policy = SITE) -> tuple[list[str], tuple[int, int]]:
+def told(ledger: sa.Engine, name: str = "b", policy: SitePolicy = SITE) -> tuple[list[str], tuple[int, int]]:
     """The order that is foreseen of the open studies, and how many are raised before and after."""
     found = places_by(ledger, policy, calibrations.find(ledger, name).calibration)
     held = (found.suspended_before, found.suspended_after)
@@ -74,7 +74,7 @@ def test_of_a_study_of_several_films_the_deciding_one_is_judged_anew(ledger: sa.
 
 
 def test_raising_too_much_is_foreseen_too(ledger: sa.Engine):
-    careful = replace(SITE, max_high_share=0.5, last_n=4)
+    careful = policy_with(SITE, max_high_share=0.5, last_n=4)
     arrived(ledger, -1, -1, -1, -1, policy=careful)
     found = places_by(ledger, careful, shifted("b", 2.0))
     assert (found.suspended_before, found.suspended_after, found.raised) == (False, True, (0, 4))
@@ -85,7 +85,7 @@ def test_raising_too_much_is_foreseen_too(ledger: sa.Engine):
 
 def test_what_another_bundle_scored_is_foreseen_to_wait(ledger: sa.Engine):
     arrived(ledger, 3.0)
-    other = replace(SITE, bundle_digest="e" * 64)
+    other = policy_with(SITE, bundle_digest="e" * 64)
     found = places_by(ledger, other, shifted("b", 2.0))
     assert found.then is not None
     assert ([one.ai_state for one in found.then], found.raised[1]) == (["WAITING"], 0)
@@ -104,7 +104,7 @@ def test_the_ruling_in_force_is_part_of_what_is_foreseen(ledger: sa.Engine):
 
 
 def room(ledger: sa.Engine, name: str, role: Role, stage: Stage = Stage.ACTIVE):
-    return at(ledger, name, role, stage, policy=lambda: replace(SITE, stage=stage))
+    return at(ledger, name, role, stage, policy=lambda: policy_with(SITE, stage=stage))
 
 
 def test_the_page_of_a_candidate_shows_who_would_move(ledger: sa.Engine):
@@ -144,7 +144,7 @@ def test_of_a_rejected_one_or_one_of_another_bundle_nothing_is_foreseen(ledger: 
     (Role.READER, Stage.ACTIVE, True), (Role.READER, Stage.SHADOW, False), (Role.PHYSICIST, Stage.SHADOW, True),
 ])  # fmt: skip
 def test_in_stage_shadow_only_who_measures_sees_what_would_be_raised(ledger: sa.Engine, role: Role, stage: Stage, sees: bool):
-    policy = replace(SITE, stage=stage)
+    policy = policy_with(SITE, stage=stage)
     arrived(ledger, -3, -1, policy=policy)
     candidate(ledger)
     with room(ledger, "x", role, stage) as somebody:
@@ -213,6 +213,6 @@ def test_the_way_back_is_that_of_the_step_itself(ledger: sa.Engine):
     activate(ledger, candidate(ledger, "c", by=1.0))
     row = activation.goes_back_to(ledger, SITE)
     assert row is not None
-    assert activation.roll_back(ledger, "berta", SITE, AT_ONCE, LATER).calibration == row.id == "b"
+    assert activation.roll_back(ledger, "berta", SITE, LATER).calibration == row.id == "b"
     assert activation.goes_back_to(ledger, SITE) is None, "before b the bundle's own applied"
-    assert activation.roll_back(ledger, "berta", SITE, AT_ONCE, LATER).calibration == OWN.id
+    assert activation.roll_back(ledger, "berta", SITE, LATER).calibration == OWN.id

@@ -10,6 +10,7 @@ import pytest
 import sqlalchemy as sa
 
 from prioritizer.calibration.maps import Calibration
+from prioritizer.config.policy import SitePolicy
 from prioritizer.db.decisions import activation, calibrations
 from prioritizer.db.decisions.activation import Activated, Decision
 from prioritizer.db.decisions.calibrations import Verdict
@@ -20,7 +21,7 @@ from prioritizer.db.worklist import reading, rows
 from prioritizer.db.worklist import study as worklist_study
 from prioritizer.db.worklist.study import InstanceRow
 from prioritizer.errors import CalibrationChanged, NotAllowed, NotFound
-from prioritizer.ranking.deadlines import Policy, Stage
+from prioritizer.ranking.deadlines import Stage
 from prioritizer.ranking.study_risk import study_risk
 from prioritizer.states import CALIBRATION_TRANSITIONS, CalibrationState
 from prioritizer.study import Logit, Probability
@@ -33,14 +34,16 @@ from tests.edges.ledgers import (  # noqa: F401
     kinds,
     ledger_fixture,
     opened_again,
+    policy_with,
     publish,
     receive,
     score_of,
+    site_policy,
 )
 
 BUNDLE = "d" * 64
 OWN = Calibration(id="own", method="temperature", slope=1.0, intercept=0.0, t_high=0.5, t_low=0.1, n=500, events=100)
-SITE = Policy(t_high=OWN.t_high, t_low=OWN.t_low, bundle_digest=BUNDLE, own=OWN, max_high_share=1.0)
+SITE = site_policy(t_high=OWN.t_high, t_low=OWN.t_low, bundle_digest=BUNDLE, own=OWN, max_high_share=1.0)
 FIT = Verdict(word="fit to activate", said="It separates well.", report="report.html")
 UNFIT = Verdict(word="do not activate", said="It does not separate.", report="report.html")
 LATER = NOW + timedelta(minutes=1)
@@ -55,20 +58,20 @@ def candidate(ledger: sa.Engine, name: str = "b", by: float = 2.0, verdict: Verd
     return name
 
 
-def activate(ledger: sa.Engine, name: str, who: str = "berta", policy: Policy = SITE, **decision: object) -> Activated:
-    return activation.activate(ledger, name, Decision(who=who, **decision), policy, AT_ONCE, LATER)
+def activate(ledger: sa.Engine, name: str, who: str = "berta", policy: SitePolicy = SITE, **decision: object) -> Activated:
+    return activation.activate(ledger, name, Decision(who=who, **decision), policy, LATER)
 
 
 def roll_back(ledger: sa.Engine, **how: bool) -> Activated:
-    return activation.roll_back(ledger, "berta", SITE, AT_ONCE, LATER, **how)
+    return activation.roll_back(ledger, "berta", SITE, LATER, **how)
 
 
-def score(ledger: sa.Engine, logit: float, policy: Policy = SITE) -> bool:
+def score(ledger: sa.Engine, logit: float, policy: SitePolicy = SITE) -> bool:
     """Score the next instance as the worker does: the ledger makes the probability."""
     claim = processing_score.claim_instance(ledger, "scorer", LEASE)
     assert claim is not None
     made = score_of(None, logit=Logit(logit), calibration_id="", bundle_digest=BUNDLE)
-    return processing_score.finish_scored(ledger, claim, made, policy, AT_ONCE, NOW)
+    return processing_score.finish_scored(ledger, claim, made, policy, NOW)
 
 
 def study(ledger: sa.Engine, uid: str, *logits: float) -> str:
@@ -104,7 +107,7 @@ def test_activating_scores_and_places_every_unread_study_anew_in_one_commit(ledg
     assert (done.before, done.calibration, done.activation, done.scored_anew, done.moved) == ("own", "b", 1, 2, 1)
     assert (row(ledger).band, row(ledger, "1.2.4").band) == ("HIGH", "NEUTRAL")
     assert row(ledger).risk == pytest.approx(OWN.probability(1.0))
-    assert row(ledger).due_at == NOW + SITE.high
+    assert row(ledger).due_at == NOW + SITE.ranking.high
     assert (instance(ledger).calibration_id, instance(ledger).activation) == ("b", 1)
 
 
@@ -147,12 +150,12 @@ def test_an_image_that_was_looked_at_while_ai_was_turned_off_waits_and_the_try_d
     receive(ledger, film(1), policy=SITE)
     claim = processing_score.claim_instance(ledger, "scorer", LEASE)
     assert claim is not None
-    without_ai = replace(SITE, bundle_digest="", own=None)
-    assert not processing_score.finish_scored(ledger, claim, score_of(None, logit=Logit(-1.0)), without_ai, AT_ONCE, NOW)
+    without_ai = policy_with(SITE, bundle_digest="", own=None)
+    assert not processing_score.finish_scored(ledger, claim, score_of(None, logit=Logit(-1.0)), without_ai, NOW)
     again = processing_score.claim_instance(ledger, "scorer", LEASE)
     assert again is not None
     assert again.attempts == claim.attempts
-    assert processing_score.finish_scored(ledger, again, score_of(None, logit=Logit(-1.0)), SITE, AT_ONCE, NOW)
+    assert processing_score.finish_scored(ledger, again, score_of(None, logit=Logit(-1.0)), SITE, NOW)
     assert instance(ledger).probability == pytest.approx(OWN.probability(-1.0))
 
 
@@ -161,7 +164,7 @@ def test_an_image_being_scored_while_an_activation_commits_ends_with_the_new_cal
     claim = processing_score.claim_instance(ledger, "scorer", LEASE)
     assert claim is not None
     activate(ledger, candidate(ledger))
-    assert processing_score.finish_scored(ledger, claim, score_of(None, logit=Logit(-1.0)), SITE, AT_ONCE, NOW)
+    assert processing_score.finish_scored(ledger, claim, score_of(None, logit=Logit(-1.0)), SITE, NOW)
     assert (instance(ledger).calibration_id, row(ledger).band) == ("b", "HIGH")
     assert instance(ledger).probability == pytest.approx(OWN.probability(1.0))
 
@@ -195,24 +198,24 @@ def test_scores_that_commit_beside_an_activation_all_end_with_it(ledger: sa.Engi
 
 def test_a_new_bundle_never_takes_over_another_bundles_calibration(ledger: sa.Engine) -> None:
     activate(ledger, candidate(ledger))
-    other = replace(SITE, bundle_digest="e" * 64)
+    other = policy_with(SITE, bundle_digest="e" * 64)
     assert calibrations.applying(ledger, other).calibration == OWN
     with pytest.raises(NotAllowed, match="made for bundle dddddddddddd"):
         activate(ledger, "b", policy=other)
 
 
 def test_a_calibration_that_raises_too_much_is_suspended_in_the_same_commit(ledger: sa.Engine) -> None:
-    cautious = replace(SITE, max_high_share=0.5, last_n=5)
+    cautious = policy_with(SITE, max_high_share=0.5, last_n=5)
     for number in range(6):
         study(ledger, f"1.2.{number}", -1.0)
     activate(ledger, candidate(ledger), policy=cautious)
-    assert {(found.band, found.due_at) for found in rows.rows(ledger)} == {("HIGH", NOW + SITE.neutral)}
+    assert {(found.band, found.due_at) for found in rows.rows(ledger)} == {("HIGH", NOW + SITE.ranking.neutral)}
 
 
 def test_in_stage_pilot_an_activation_moves_no_study(ledger: sa.Engine) -> None:
     study(ledger, "1.2.3", -1.0)
-    done = activate(ledger, candidate(ledger), policy=replace(SITE, stage=Stage.PILOT))
-    assert row(ledger).due_at == NOW + SITE.neutral
+    done = activate(ledger, candidate(ledger), policy=policy_with(SITE, stage=Stage.PILOT))
+    assert row(ledger).due_at == NOW + SITE.ranking.neutral
     assert done.published_anew == 1
 
 
@@ -375,7 +378,7 @@ def test_a_row_that_was_given_to_another_bundle_is_refused(ledger: sa.Engine) ->
     activate(ledger, candidate(ledger, bundle=BUNDLE))
     with ledger.begin() as connection:
         connection.execute(sa.text("UPDATE calibrations SET bundle_digest = '" + "e" * 64 + "'"))
-    assert "another bundle" in calibrations.applying(ledger, replace(SITE, bundle_digest="e" * 64)).fault
+    assert "another bundle" in calibrations.applying(ledger, policy_with(SITE, bundle_digest="e" * 64)).fault
 
 
 def test_every_transition_of_the_table_and_no_other_is_a_way_through_the_ledger() -> None:
@@ -399,11 +402,11 @@ def test_retention_and_alarms_do_not_mind_calibrations(ledger: sa.Engine) -> Non
 
 @pytest.mark.parametrize(("stage", "held"), [(Stage.SHADOW, False), (Stage.PILOT, True), (Stage.ACTIVE, True)])
 def test_strange_images_are_held_back_where_studies_are_marked_or_moved(ledger: sa.Engine, stage: Stage, held: bool):
-    assert local_calibration.local(ledger, replace(SITE, stage=stage)).holds_back is held
+    assert local_calibration.local(ledger, policy_with(SITE, stage=stage)).holds_back is held
 
 
 def test_a_local_calibration_that_was_judged_fit_lets_them_through(ledger: sa.Engine):
-    active = replace(SITE, stage=Stage.ACTIVE)
+    active = policy_with(SITE, stage=Stage.ACTIVE)
     candidate(ledger)
     assert local_calibration.local(ledger, active).holds_back
     activate(ledger, "b")
@@ -416,4 +419,4 @@ def test_a_local_calibration_that_was_judged_fit_lets_them_through(ledger: sa.En
 def test_a_calibration_that_was_advised_against_lets_nothing_through(ledger: sa.Engine):
     candidate(ledger, verdict=UNFIT)
     activate(ledger, "b", against_advice="there is nothing better")
-    assert local_calibration.local(ledger, replace(SITE, stage=Stage.ACTIVE)).holds_back
+    assert local_calibration.local(ledger, policy_with(SITE, stage=Stage.ACTIVE)).holds_back

@@ -15,7 +15,6 @@ from prioritizer.errors import NotAllowed, Transient
 from prioritizer.ranking.study_risk import study_risk
 from prioritizer.states import DeliveryState, InstanceState
 from tests.edges.ledgers import (
-    AT_ONCE,
     LEASE,
     NOW,
     POLICY,
@@ -131,7 +130,7 @@ def test_two_images_of_a_study_scored_at_once_overlook_neither(ledger: sa.Engine
         def finish(claim: score.ClaimedInstance | None) -> bool:
             assert claim is not None
             probability = 0.9 if claim.instance.sop_instance_uid.endswith(".1") else 0.1
-            return score.finish_scored(ledger, claim, score_of(probability), POLICY, AT_ONCE, NOW)
+            return score.finish_scored(ledger, claim, score_of(probability), POLICY, NOW)
 
         assert together(*(lambda c=c: finish(c) for c in claims)) == [True, True]
     assert {rows.study(ledger, study).risk for study in studies} == {study_risk([0.9, 0.1])}
@@ -157,10 +156,10 @@ def test_a_lease_that_ran_out_is_taken_over_and_the_first_worker_finishes_nothin
     assert first is not None
     assert second is not None
     assert second.attempts == 2
-    assert not score.finish_scored(ledger, first, score_of(0.9), POLICY, AT_ONCE, NOW)
+    assert not score.finish_scored(ledger, first, score_of(0.9), POLICY, NOW)
     assert not score.finish_unscored(ledger, first, InstanceState.FAILED, "x", "x", POLICY, NOW)
     assert rows.study(ledger, "1.2.3").ai_state == "WAITING"
-    assert score.finish_scored(ledger, second, score_of(0.1), POLICY, AT_ONCE, NOW)
+    assert score.finish_scored(ledger, second, score_of(0.1), POLICY, NOW)
     assert rows.study(ledger, "1.2.3").risk == 0.1
 
 

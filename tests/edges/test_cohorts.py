@@ -12,10 +12,10 @@ import pytest
 
 from prioritizer.dicom.stand_ins.phantom_files import phantom_study_uid
 from prioritizer.errors import ConfigError, NotFound
-from prioritizer.learning.cohorts.read import Cohort, Policy, read_cohort
+from prioritizer.learning.cohorts.read import Cohort, LabelPolicy, read_cohort
 from tests.edges.cohort_files import dicom, film, folders, shared, table
 
-NO_FINDING = Policy(negatives="no-finding")
+NO_FINDING = LabelPolicy(negatives="no-finding")
 
 
 def kinds(cohort: Cohort) -> dict[str, int]:
@@ -306,7 +306,7 @@ def test_chexpert_leaves_out_laterals_and_uncertain_labels_with_a_fault_each(che
 
 
 def test_chexpert_counts_uncertain_labels_as_the_policy_says(chexpert: Path) -> None:
-    assert {i.patient: i.label for i in read_cohort(chexpert, policy=Policy(uncertain="positive")).images}["patient00003"] == 1
+    assert {i.patient: i.label for i in read_cohort(chexpert, policy=LabelPolicy(uncertain="positive")).images}["patient00003"] == 1
     only_healthy = read_cohort(chexpert, policy=NO_FINDING)
     assert "patient00004" not in {image.patient for image in only_healthy.images}
     assert kinds(only_healthy)["other-finding"] == 1
@@ -354,7 +354,7 @@ def test_the_childrens_set_of_vindr_counts_every_kind_of_pneumonia(tmp_path: Pat
 
 def test_a_policy_that_does_not_exist_names_the_choices() -> None:
     with pytest.raises(ConfigError, match=r"not-pneumonia, no-finding[\s\S]*ignore, positive, negative"):
-        Policy(negatives="healthy", uncertain="maybe")
+        LabelPolicy(negatives="healthy", uncertain="maybe")
 
 
 # --- real images --------------------------------------------------------------------------------------------------

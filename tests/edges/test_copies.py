@@ -20,11 +20,9 @@ from prioritizer.db.processing import deliver, requeue, score
 from prioritizer.db.worklist import deadlines, reading
 from prioritizer.dicom.spool.intake import Outcome
 from prioritizer.errors import NotAllowed
-from prioritizer.ranking.deadlines import Policy
 from prioritizer.states import CopyState, DeliveryState, InstanceState
 from prioritizer.study import FileFault
 from tests.edges.ledgers import (
-    AT_ONCE,
     LEASE,
     NOW,
     POLICY,
@@ -35,6 +33,7 @@ from tests.edges.ledgers import (
     result_of,
     score_next,
     score_of,
+    site_policy,
 )
 from tests.edges.spooled import Box, encoded, module_of_step, phantom
 
@@ -53,7 +52,7 @@ def box(ledger: sa.Engine, tmp_path: Path) -> Box:
 
 
 def settle(box: Box, *, take: bool, study: str = STUDY) -> str:
-    return identity_confirmation.settle(box.ledger, box.spool, study, take=take, who="anna", policy=POLICY, quiet=AT_ONCE)
+    return identity_confirmation.settle(box.ledger, box.spool, study, take=take, who="anna", policy=POLICY)
 
 
 def states(box: Box) -> list[str]:
@@ -283,7 +282,7 @@ def test_copies_whose_pixels_cannot_be_compared_wait(box: Box):
     box.receive(same_pixels=unreadable)
     assert len(differing_copies.waiting(box.ledger)) == 1
     assert read_any(box.spool.copies()[0]).instance.sop_instance_uid == UID
-    assert Policy().t_high
+    assert site_policy().ranking.t_high
 
 
 # --- other bytes come when what is held is gone or damaged ---------------------------------------------------------------
@@ -408,7 +407,7 @@ def test_a_score_of_pixels_that_are_gone_is_not_kept_of_those_that_came(box: Box
     damage(box)
     box.stored(other_pixels())
     box.receive()
-    assert not score.finish_scored(box.ledger, claim, score_of(0.9), POLICY, AT_ONCE, utc_now())
+    assert not score.finish_scored(box.ledger, claim, score_of(0.9), POLICY, utc_now())
     assert box.row(STUDY).ai_state == "WAITING"
 
 
@@ -530,7 +529,7 @@ def test_nothing_is_confirmed_that_was_not_shown(box: Box):
     shown = differing_copies.mark_of(box.ledger, STUDY)
     box.stored(phantom(1, PatientID="WRONG-3", PatientName="Wrong^Person"))
     box.receive()
-    how = {"who": "anna", "policy": POLICY, "quiet": AT_ONCE, "shown": shown}
+    how = {"who": "anna", "policy": POLICY, "shown": shown}
     for take in (True, False):
         with pytest.raises(NotAllowed, match="something else came"):
             identity_confirmation.settle(box.ledger, box.spool, STUDY, take=take, **how)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import sqlalchemy as sa
 
-from prioritizer.config.policy import policy_of, quiet_of
+from prioritizer.config.policy import policy_of
 from prioritizer.config.settings import Settings
 from prioritizer.daemon import differing_copies as judged
 from prioritizer.daemon.receive import Receive
@@ -43,7 +43,6 @@ def station(box: Box, read: Callable[[Path], Any], score: Callable[[Any], Output
         scorer=SimpleNamespace(name="x", precision="f32", score=score),
         settings=settings,
         policy=policy_of(settings, bundle),
-        quiet=quiet_of(settings),
         worker="w",
         **more,
     )
@@ -206,7 +205,7 @@ def test_copies_that_can_never_be_judged_keep_no_later_one_waiting(box: Box, mon
     def bad(one: Path, other: Path) -> bool:
         raise AttributeError("a foreign library")
 
-    worker = Receive(engine=box.ledger, spool=box.spool, policy=POLICY, quiet=AT_ONCE, same_pixels=bad)
+    worker = Receive(engine=box.ledger, spool=box.spool, policy=POLICY, same_pixels=bad)
     for _ in range(2 * 4):
         worker.step()
     assert [one.sop_instance_uid for one in differing_copies.waiting(box.ledger)] == [phantom(2).SOPInstanceUID]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import tracemalloc
 import zlib
 from collections.abc import Callable
-from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,7 +14,7 @@ import pytest
 import sqlalchemy as sa
 from pydicom import uid
 
-from prioritizer.config.quiet import Quiet
+from prioritizer.config.policy import policy_of
 from prioritizer.config.settings import Settings
 from prioritizer.daemon.receive import read_arrival
 from prioritizer.daemon.score import ScoreStation
@@ -91,12 +90,11 @@ def test_what_the_pixels_alone_show_is_a_warning_of_the_score_and_a_doubt(tmp_pa
 
 def test_what_the_pixels_alone_show_is_on_the_row(tmp_path: Path, bundle: Bundle, ledger: sa.Engine):
     (tmp_path / "film.dcm").write_bytes(radiograph(**BEYOND))
-    quiet = Quiet(quiet=timedelta(0), ceiling=timedelta(minutes=1))
-    receive(ledger, [read_arrival(tmp_path / "film.dcm")], POLICY, quiet, NOW)
+    receive(ledger, [read_arrival(tmp_path / "film.dcm")], POLICY, NOW)
     darkroom = SimpleNamespace(model_input=lambda path: sandboxed.model_input(path, bundle.preprocessing))
     spool = SimpleNamespace(find=lambda _uid: tmp_path / "film.dcm")
     site = {"engine": ledger, "spool": spool, "bundle": bundle, "darkroom": darkroom, "settings": Settings(), "worker": "w"}
-    assert ScoreStation(**site, scorer=Here(), policy=POLICY, quiet=quiet).step()
+    assert ScoreStation(**site, scorer=Here(), policy=policy_of(site["settings"], bundle)).step()
     assert any("beyond Bits Stored" in warning for warning in study.study_instances(ledger, "1.2.3")[0].warnings or [])
 
 
@@ -111,14 +109,13 @@ def test_a_peer_may_be_told_to_send_raw_values(told: bool, state: str, tmp_path:
     raw = radiograph(PresentationIntentType="FOR PROCESSING", PixelIntensityRelationshipSign=1, **WEAK)
     spool = Spool(tmp_path / "spool")
     (tmp_path / "film.dcm").write_bytes(raw)
-    quiet = Quiet(quiet=timedelta(0), ceiling=timedelta(minutes=1))
-    receive(ledger, [read_arrival(tmp_path / "film.dcm")], POLICY, quiet, NOW)
+    receive(ledger, [read_arrival(tmp_path / "film.dcm")], POLICY, NOW)
     peer = {"ae_title": "DX1", "host": "192.0.2.7", "score_for_processing": told}
     darkroom = SimpleNamespace(model_input=lambda _path: sandboxed.ModelInput(picture=np.zeros((224, 224), np.float32)))
     spool = SimpleNamespace(find=lambda _uid: tmp_path / "film.dcm")
     settings = Settings(peers=(peer,))
     site = {"engine": ledger, "spool": spool, "bundle": bundle, "darkroom": darkroom, "settings": settings, "worker": "w"}
-    assert ScoreStation(**site, scorer=Here(), policy=POLICY, quiet=quiet).step()
+    assert ScoreStation(**site, scorer=Here(), policy=policy_of(site["settings"], bundle)).step()
     image = study.study_instances(ledger, "1.2.3")[0]
     assert image.state == state
     if told:

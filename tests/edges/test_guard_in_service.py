@@ -18,7 +18,7 @@ from prioritizer.db.processing import left_out
 from prioritizer.db.worklist import study as worklist_study
 from prioritizer.ranking.deadlines import Stage
 from prioritizer.scope.out_of_distribution import Figures
-from tests.edges.ledgers import AT_ONCE, NOW, ledger_fixture  # noqa: F401
+from tests.edges.ledgers import AT_ONCE, NOW, ledger_fixture, policy_with  # noqa: F401
 from tests.edges.spooled import Box, phantom
 from tests.edges.test_deaths import outputs, station
 
@@ -35,7 +35,7 @@ def box(ledger: sa.Engine, tmp_path: Path) -> Box:
 
 def scoring(box: Box, figures: Figures, stage: Stage) -> ScoreStation:
     work = station(box, lambda path: np.zeros((224, 224), np.float32), lambda picture: replace(outputs(picture), figures=figures))
-    work.policy = replace(work.policy, stage=stage)
+    work.policy = policy_with(work.policy, stage=stage)
     return work
 
 
@@ -61,7 +61,7 @@ def test_another_population_is_scored_where_nothing_is_marked_or_moved(box: Box,
 def activate_local(box: Box, work: ScoreStation) -> None:
     fit = Verdict(word="fit to activate", said="It separates well.", report="report.html")
     calibrations.add(box.ledger, work.bundle.digest, replace(work.bundle.calibration, id="local"), fit, "anna", NOW)
-    activation.activate(box.ledger, "local", Decision(who="berta"), work.policy, AT_ONCE, NOW)
+    activation.activate(box.ledger, "local", Decision(who="berta"), work.policy, NOW)
 
 
 def test_another_population_is_scored_once_the_site_is_calibrated(box: Box):
@@ -78,7 +78,7 @@ def test_what_was_left_out_is_scored_by_the_station_once_the_site_is_calibrated_
     assert left_out.judge_again(box.ledger, work.policy, NOW)
     assert work.step()
     assert box.row(study).ai_state == "SCORED"
-    activation.roll_back(box.ledger, "berta", work.policy, AT_ONCE, NOW)
+    activation.roll_back(box.ledger, "berta", work.policy, NOW)
     assert box.row(study).ai_state == "NOT_SCORED"
     assert not left_out.judge_again(box.ledger, work.policy, NOW)
 

@@ -126,9 +126,8 @@ def test_another_patient_in_the_place_of_a_lost_file_waits_and_sends_nothing(box
 def test_a_score_stays_when_its_file_comes_again(box: Box):
     claim = score.claim_instance(box.ledger, "w", LEASE)
     assert claim is not None
-    from tests.edges.ledgers import AT_ONCE
 
-    assert score.finish_scored(box.ledger, claim, score_of(0.7), POLICY, AT_ONCE, utc_now())
+    assert score.finish_scored(box.ledger, claim, score_of(0.7), POLICY, utc_now())
     box.spool.object_path(UID).unlink()
     box.stored(phantom(1))
     box.receive()

@@ -14,7 +14,6 @@ from prioritizer.errors import NotAllowed, NotFound
 from prioritizer.ranking.study_risk import study_risk
 from prioritizer.study import Finding, row_key, study_instance_uid
 from tests.edges.ledgers import (
-    AT_ONCE,
     LEASE,
     NOW,
     POLICY,
@@ -160,7 +159,7 @@ def test_an_image_that_is_being_scored_when_its_row_joins_is_the_joined_study_s(
     claim = score.claim_instance(ledger, "w", LEASE)
     assert claim is not None
     joining.join(ledger, second, "anna", POLICY, NOW)
-    assert score.finish_scored(ledger, claim, score_of(0.9), POLICY, AT_ONCE, NOW)
+    assert score.finish_scored(ledger, claim, score_of(0.9), POLICY, NOW)
     found = row(ledger, "1.2.3")
     assert (found.ai_state, found.risk) == ("SCORED", pytest.approx(study_risk([0.1, 0.9])))
     assert kinds(ledger).count("scored") == 2

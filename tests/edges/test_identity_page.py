@@ -126,7 +126,7 @@ def test_a_result_that_is_held_back_says_so_wherever_it_is_listed(ledger: sa.Eng
     assert [one.reason_text for one in queues.unfinished_deliveries(ledger, 9).rows] == [held]
     assert queues.why_unpublished(ledger, study) == held
     assert deliver.claim_delivery(ledger, "pacs", "d", LEASE) is None
-    settle(box.ledger, box.spool, study, take=False, who="op", policy=POLICY, quiet=AT_ONCE)
+    settle(box.ledger, box.spool, study, take=False, who="op", policy=POLICY)
     assert [one.reason_text for one in rows.unfinished_deliveries(ledger, study)] == [""]
     assert queues.why_unpublished(ledger, study) == ""
 
@@ -134,7 +134,7 @@ def test_a_result_that_is_held_back_says_so_wherever_it_is_listed(ledger: sa.Eng
 def test_a_correction_names_what_changed_alone_and_refuses_nothing(ledger: sa.Engine, tmp_path: Path):
     box = corrected(ledger, tmp_path)
     study = str(phantom(1).StudyInstanceUID)
-    settle(box.ledger, box.spool, study, take=True, who="op", policy=POLICY, quiet=AT_ONCE)
+    settle(box.ledger, box.spool, study, take=True, who="op", policy=POLICY)
     said = [event.said for event in worklist_study.why(ledger, study) if event.kind == Kind.CORRECTED]
     assert said == ["corrected: Patient ID, name, birth date"]
     assert box.spool.notices() == [], "what was replaced lies in quarantine; nothing was refused"

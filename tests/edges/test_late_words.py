@@ -65,7 +65,7 @@ def test_who_ends_a_taking_late_overrules_no_later_word(
     def late(*rest: Any, **more: Any) -> Any:
         if stopped:
             stopped.clear()
-            confirmed_copies.end_taking(box.ledger, box.spool, read_any, STUDY, who="anna", policy=POLICY, quiet=AT_ONCE)
+            confirmed_copies.end_taking(box.ledger, box.spool, read_any, STUDY, who="anna", policy=POLICY)
             box.stored(phantom(1, **THIRD))
             box.receive()
             settle(box, take=True)

@@ -13,6 +13,7 @@ import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
 
 from prioritizer.calibration.maps import Calibration
+from prioritizer.config.policy import QuietTime
 from prioritizer.db.activity import queues, senders
 from prioritizer.db.instances import retention
 from prioritizer.db.instances.retention import Deadlines
@@ -30,7 +31,7 @@ from prioritizer.db.schema.events import Kind, record
 from prioritizer.db.schema.tables import deliveries, instances, scores, studies
 from prioritizer.db.worklist import counts, deadlines, reading, rows, study
 from prioritizer.errors import ConfigError, NotAllowed, NotFound, Transient
-from prioritizer.ranking.deadlines import Policy, Stage
+from prioritizer.ranking.deadlines import Stage
 from prioritizer.ranking.study_risk import study_risk
 from prioritizer.states import DELIVERY_TRANSITIONS, INSTANCE_TRANSITIONS, READING_TRANSITIONS, DeliveryState, InstanceState, ReadingState
 from tests.edges.ledgers import (
@@ -47,12 +48,14 @@ from tests.edges.ledgers import (
     listed,
     opened_again,
     own_object,
+    policy_with,
     publish,
     receive,
     result_of,
     score_next,
     score_of,
     scored,
+    site_policy,
 )
 
 LATER = NOW + timedelta(hours=1)
@@ -87,7 +90,7 @@ def another_bundle_without_pixels(ledger: sa.Engine) -> None:
 
 
 INSTANCE_VERBS: dict[str, Callable[[sa.Engine, ClaimedInstance], object]] = {
-    "score": lambda db, claim: processing_score.finish_scored(db, claim, score_of(0.2), POLICY, AT_ONCE, NOW),
+    "score": lambda db, claim: processing_score.finish_scored(db, claim, score_of(0.2), POLICY, NOW),
     "ineligible": lambda db, claim: finish_unscored(db, claim, InstanceState.INELIGIBLE),
     "fail": lambda db, claim: finish_unscored(db, claim, InstanceState.FAILED),
     "put back": lambda db, claim: processing_score.put_back(db, claim, timedelta(0), NOW),
@@ -105,7 +108,7 @@ def bring_instance_to(ledger: sa.Engine, state: InstanceState) -> ClaimedInstanc
     claim = processing_score.claim_instance(ledger, "w", LEASE)
     assert claim is not None
     if state is InstanceState.SCORED:
-        processing_score.finish_scored(ledger, claim, score_of(0.2), POLICY, AT_ONCE, NOW)
+        processing_score.finish_scored(ledger, claim, score_of(0.2), POLICY, NOW)
     elif state is not InstanceState.RECEIVED:
         finish_unscored(ledger, claim, state)
     return claim
@@ -249,7 +252,7 @@ def test_a_received_study_is_on_the_list_at_once_in_the_neutral_band(ledger: sa.
     receive(ledger, film())
     row = rows.study(ledger, "1.2.3")
     assert listed(ledger) == ["1.2.3"]
-    assert (row.band, row.ai_state, row.due_at) == ("NEUTRAL", "WAITING", NOW + POLICY.neutral)
+    assert (row.band, row.ai_state, row.due_at) == ("NEUTRAL", "WAITING", NOW + POLICY.ranking.neutral)
 
 
 def test_receiving_again_changes_nothing(ledger: sa.Engine):
@@ -329,7 +332,7 @@ def test_a_film_lists_a_study_that_an_earlier_version_did_not_list_by_its_own_ar
     receive(ledger, film(2, at=LATER))
     row = rows.study(ledger, "1.2.3")
     assert listed(ledger) == ["1.2.3"]
-    assert (row.first_received_at, row.due_at, row.patient_name) == (LATER, LATER + POLICY.neutral, "Muster^Anna")
+    assert (row.first_received_at, row.due_at, row.patient_name) == (LATER, LATER + POLICY.ranking.neutral, "Muster^Anna")
 
 
 def test_a_late_image_opens_a_read_study_again(ledger: sa.Engine):
@@ -402,7 +405,7 @@ def test_the_highest_probability_decides_the_study(ledger: sa.Engine):
     row = rows.study(ledger, "1.2.3")
     assert row.risk == pytest.approx(study_risk([0.2, 0.9, 0.4]))
     assert 0.8 < row.risk < 0.9
-    assert (row.band, row.due_at) == ("HIGH", NOW + POLICY.high)
+    assert (row.band, row.due_at) == ("HIGH", NOW + POLICY.ranking.high)
 
 
 def test_an_image_out_of_scope_does_not_lower_its_study(ledger: sa.Engine):
@@ -455,14 +458,14 @@ def test_an_instance_without_pixels_cannot_be_requeued(ledger: sa.Engine):
 
 
 def test_too_many_raised_studies_suspend_raising(ledger: sa.Engine):
-    policy = Policy(t_high=0.5, last_n=5, max_high_share=0.4)
+    policy = site_policy(t_high=0.5, last_n=5, max_high_share=0.4)
     for number in range(6):
         receive(ledger, film(1, f"1.2.{number}", NOW + timedelta(seconds=number)))
         score_next(ledger, 0.9, policy)
     assert rows.raising_is_suspended(ledger, policy)
-    assert rows.study(ledger, "1.2.0").due_at == NOW + policy.high
+    assert rows.study(ledger, "1.2.0").due_at == NOW + policy.ranking.high
     last = rows.study(ledger, "1.2.5")
-    assert last.due_at == last.first_received_at + policy.neutral
+    assert last.due_at == last.first_received_at + policy.ranking.neutral
     assert "raising is suspended" in last.place_reason
 
 
@@ -470,7 +473,7 @@ def test_reranking_moves_every_open_study_in_one_transaction(ledger: sa.Engine, 
     for number in range(4):
         scored(ledger, f"1.2.{number}", 0.9, NOW + timedelta(minutes=number))
     before = rows.rows(ledger)
-    shadow = Policy(t_high=0.5, stage=Stage.SHADOW)
+    shadow = site_policy(t_high=0.5, stage=Stage.SHADOW)
     put_in_place = processing_start.put_in_place
 
     def dies_at_the_third(tx, uid, *rest, **more):
@@ -496,14 +499,14 @@ def test_a_dead_model_leaves_the_list_in_order_of_arrival(ledger: sa.Engine):
     for number, probability in enumerate((0.1, 0.9, 0.2, 0.8)):
         scored(ledger, f"1.2.{number}", probability, NOW + timedelta(minutes=number))
     assert listed(ledger) == ["1.2.1", "1.2.3", "1.2.0", "1.2.2"]
-    processing_start.rerank_open(ledger, Policy(t_high=2.0), "AI is off", NOW)
+    processing_start.rerank_open(ledger, site_policy(t_high=2.0), "AI is off", NOW)
     assert listed(ledger) == ["1.2.0", "1.2.1", "1.2.2", "1.2.3"]
 
 
 def test_read_studies_are_not_reranked(ledger: sa.Engine):
     scored(ledger, probability=0.9)
     reading.read(ledger, "1.2.3", "Dr. A", NOW)
-    assert processing_start.rerank_open(ledger, Policy(t_high=2.0), "AI is off", NOW) == 0
+    assert processing_start.rerank_open(ledger, site_policy(t_high=2.0), "AI is off", NOW) == 0
 
 
 # --- reading -----------------------------------------------------------------------------------------------------------------
@@ -572,7 +575,7 @@ def test_a_pin_is_taken_back(ledger: sa.Engine):
     reading.pin(ledger, "1.2.3", "Dr. A", POLICY, NOW)
     reading.pin(ledger, "1.2.3", "Dr. A", POLICY, NOW, remove=True)
     row = rows.study(ledger, "1.2.3")
-    assert (row.stat, row.pinned_by, row.due_at) == (False, None, NOW + POLICY.neutral)
+    assert (row.stat, row.pinned_by, row.due_at) == (False, None, NOW + POLICY.ranking.neutral)
     assert kinds(ledger) == ["arrived", "pinned", "placed", "unpinned", "placed"]
 
 
@@ -601,7 +604,7 @@ def test_an_unknown_study_is_not_found(ledger: sa.Engine, verb: Callable[[sa.Eng
 
 def test_a_study_past_its_deadline_is_overdue_once(ledger: sa.Engine):
     receive(ledger, film())
-    due = NOW + POLICY.neutral
+    due = NOW + POLICY.ranking.neutral
     assert deadlines.mark_overdue(ledger, due) == 0
     assert deadlines.mark_overdue(ledger, due + timedelta(seconds=1)) == 1
     assert deadlines.mark_overdue(ledger, due + timedelta(seconds=2)) == 0
@@ -610,8 +613,8 @@ def test_a_study_past_its_deadline_is_overdue_once(ledger: sa.Engine):
 
 def test_an_overdue_study_stays_overdue_when_only_the_words_change(ledger: sa.Engine):
     receive(ledger, film())
-    deadlines.mark_overdue(ledger, LATER + POLICY.neutral)
-    processing_start.rerank_open(ledger, Policy(stage=Stage.PILOT), "stage", LATER)
+    deadlines.mark_overdue(ledger, LATER + POLICY.ranking.neutral)
+    processing_start.rerank_open(ledger, site_policy(stage=Stage.PILOT), "stage", LATER)
     assert rows.study(ledger, "1.2.3").overdue_at is not None
 
 
@@ -639,15 +642,15 @@ def test_a_study_is_published_after_its_quiet_time(ledger: sa.Engine):
     receive(ledger, film())
     claim = processing_score.claim_instance(ledger, "w", LEASE)
     assert claim is not None
-    quiet = processing_receive.Quiet(quiet=timedelta(hours=1), ceiling=timedelta(hours=2))
-    processing_score.finish_scored(ledger, claim, score_of(0.2), POLICY, quiet, NOW)
+    patient = policy_with(POLICY, quiet=QuietTime(quiet=timedelta(hours=1), ceiling=timedelta(hours=2)))
+    processing_score.finish_scored(ledger, claim, score_of(0.2), patient, NOW)
     assert processing_deliver.claim_study(ledger, "w", LEASE, NOW) is None
 
 
 def test_another_image_starts_the_quiet_time_anew_up_to_the_ceiling(ledger: sa.Engine):
     scored(ledger)
-    quiet = processing_receive.Quiet(quiet=timedelta(hours=1), ceiling=timedelta(hours=2))
-    processing_receive.receive(ledger, [processing_receive.Arrival(instance=film(2))], POLICY, quiet, NOW)
+    patient = policy_with(POLICY, quiet=QuietTime(quiet=timedelta(hours=1), ceiling=timedelta(hours=2)))
+    processing_receive.receive(ledger, [processing_receive.Arrival(instance=film(2))], patient, NOW)
     with connect.reading(ledger) as tx:
         not_before, publish_by = tx.execute(sa.select(studies.c.not_before, studies.c.publish_by)).one()
     assert (not_before, publish_by) == (NOW + AT_ONCE.ceiling, NOW + AT_ONCE.ceiling)
@@ -922,7 +925,7 @@ class Line:
 
     def score(self) -> None:
         if self.instance is not None:
-            assert processing_score.finish_scored(self.ledger, self.instance, score_of(0.9), POLICY, AT_ONCE, NOW)
+            assert processing_score.finish_scored(self.ledger, self.instance, score_of(0.9), POLICY, NOW)
 
     def claim_study(self) -> None:
         self.study = processing_deliver.claim_study(self.ledger, self.worker, self.lease, NOW)

@@ -17,6 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from prioritizer.calibration.maps import Calibration
+from prioritizer.config.policy import SitePolicy
 from prioritizer.db.decisions import activation, calibrations, settings_overrides
 from prioritizer.db.decisions.activation import Decision
 from prioritizer.db.decisions.calibrations import Verdict
@@ -28,13 +29,13 @@ from prioritizer.db.schema.every_table import metadata
 from prioritizer.db.worklist import reading
 from prioritizer.db.worklist import rows as worklist_rows
 from prioritizer.errors import PrioritizerError
-from prioritizer.ranking.deadlines import Policy, Stage
+from prioritizer.ranking.deadlines import Stage
 from prioritizer.states import InstanceState
 from prioritizer.study import Instance, study_instance_uid
-from tests.edges.ledgers import AT_ONCE, LEASE, NOW, film, ledger_fixture, receive, score_of  # noqa: F401
+from tests.edges.ledgers import AT_ONCE, LEASE, NOW, film, ledger_fixture, policy_with, receive, score_of, site_policy  # noqa: F401
 
 OWN = Calibration(id="own", method="temperature", slope=1.0, intercept=0.0, t_high=0.5, t_low=0.1, n=500, events=100)
-POLICY = Policy(t_high=0.5, t_low=0.1, bundle_digest="d" * 64, own=OWN, max_high_share=1.0)
+POLICY = site_policy(t_high=0.5, t_low=0.1, bundle_digest="d" * 64, own=OWN, max_high_share=1.0)
 MINUTE = timedelta(minutes=1)
 
 
@@ -44,7 +45,7 @@ class Life:
 
     ledger: sa.Engine
     now: datetime = NOW
-    policy: Policy = POLICY
+    policy: SitePolicy = POLICY
     came: list[Instance] = field(default_factory=list)
     made: int = 0
 
@@ -68,7 +69,7 @@ class Life:
             return
         logit = 2.0 if high else -2.0
         score = score_of(OWN.probability(logit), logit=logit, calibration_id="own", bundle_digest="d" * 64)
-        processing_score.finish_scored(self.ledger, claim, score, self.policy, AT_ONCE, self.now)
+        processing_score.finish_scored(self.ledger, claim, score, self.policy, self.now)
 
     def fail(self) -> None:
         claim = processing_score.claim_instance(self.ledger, "w", LEASE)
@@ -94,17 +95,17 @@ class Life:
         self.made += 1
         made = replace(OWN, id=f"local-{self.made}", intercept=shift)
         calibrations.add(self.ledger, "d" * 64, made, Verdict(word="activate", said="", report=""), "m", self.now)
-        activation.activate(self.ledger, made.id, Decision(who="a"), self.policy, AT_ONCE, self.now)
+        activation.activate(self.ledger, made.id, Decision(who="a"), self.policy, self.now)
 
     def back(self) -> None:
-        activation.roll_back(self.ledger, "a", self.policy, AT_ONCE, self.now)
+        activation.roll_back(self.ledger, "a", self.policy, self.now)
 
     def step_clock(self, minutes: int) -> None:
         self.now += minutes * MINUTE
         clock_steps.hold_to_present(self.ledger, self.now)
 
     def ai_off(self) -> None:
-        processing_start.rerank_open(self.ledger, replace(self.policy, bundle_digest="", own=None, t_high=2.0), "AI is off", self.now)
+        processing_start.rerank_open(self.ledger, policy_with(self.policy, bundle_digest="", own=None, t_high=2.0), "AI is off", self.now)
 
     def start(self) -> None:
         processing_start.rerank_open(self.ledger, self.policy, "prioritizer started", self.now)
@@ -141,7 +142,7 @@ def judge(life: Life) -> None:
     assert {study_instance_uid(row.study_uid) for row in rows} <= {one.study_uid for one in life.came}
     assert [row.stat for row in rows] == sorted((row.stat for row in rows), reverse=True)
     assert all(row.first_received_at <= life.now for row in rows)
-    bound = POLICY.bound
+    bound = POLICY.ranking.bound
     for place, row in enumerate(rows):
         for behind in rows[place + 1 :]:
             if not row.stat:

@@ -11,12 +11,13 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
+from prioritizer.config.policy import SitePolicy
 from prioritizer.config.settings import Settings
 from prioritizer.daemon.scheduled_jobs import LEFT_OUT_AGAIN_S, Chores
 from prioritizer.db.decisions import activation, calibrations
 from prioritizer.db.decisions.activation import Activated, Decision
 from prioritizer.db.decisions.calibrations import Verdict
-from prioritizer.db.in_force import local_calibration, ranking_policy
+from prioritizer.db.in_force import local_calibration, site_policy
 from prioritizer.db.in_force.calibration import InForce, in_force
 from prioritizer.db.in_force.local_calibration import Local
 from prioritizer.db.order import placement
@@ -27,7 +28,7 @@ from prioritizer.db.schema import connect
 from prioritizer.db.schema.tables import deliveries, instances
 from prioritizer.db.worklist import deadlines, reading, rows, study
 from prioritizer.dicom.spool.spool import Spool
-from prioritizer.ranking.deadlines import Policy, Stage
+from prioritizer.ranking.deadlines import Stage
 from prioritizer.scope import guard_rules
 from prioritizer.scope.header_rules import Rules
 from prioritizer.scope.header_rules import Verdict as Judged
@@ -45,6 +46,7 @@ from tests.edges.ledgers import (  # noqa: F401
     ledger_fixture,
     opened_again,
     plans_of,
+    policy_with,
     publish,
     receive,
     score_of,
@@ -56,7 +58,7 @@ CARE = Verdict(word="activate with care", said="Few cases.", report="report.html
 SOON = LATER + timedelta(minutes=1)
 
 
-def score_waiting(ledger: sa.Engine, distance: float = 1.5, policy: Policy = SITE, logit: float = 2.0) -> int:
+def score_waiting(ledger: sa.Engine, distance: float = 1.5, policy: SitePolicy = SITE, logit: float = 2.0) -> int:
     """Score everything that waits as the score station does: beyond the limit it asks what is in force; returns how many images."""
     count = 0
     while (claim := score.claim_instance(ledger, "scorer", LEASE)) is not None:
@@ -73,26 +75,26 @@ def score_waiting(ledger: sa.Engine, distance: float = 1.5, policy: Policy = SIT
             OWN.probability(logit), logit=Logit(logit), calibration_id=OWN.id, bundle_digest=BUNDLE, warnings=judged.warnings,
             out_of_distribution=distance,
         )  # fmt: skip
-        assert score.finish_scored(ledger, claim, made, policy, AT_ONCE, NOW)
+        assert score.finish_scored(ledger, claim, made, policy, NOW)
     return count
 
 
-def stranger(ledger: sa.Engine, uid: str = "1.2.3", policy: Policy = SITE, distance: float = 1.5) -> str:
+def stranger(ledger: sa.Engine, uid: str = "1.2.3", policy: SitePolicy = SITE, distance: float = 1.5) -> str:
     receive(ledger, film(1, uid), policy=policy)
     assert score_waiting(ledger, distance, policy) == 1
     return uid
 
 
-def activate(ledger: sa.Engine, name: str = "b", verdict: Verdict = FIT, policy: Policy = SITE, **values: float) -> Activated:
+def activate(ledger: sa.Engine, name: str = "b", verdict: Verdict = FIT, policy: SitePolicy = SITE, **values: float) -> Activated:
     calibrations.add(ledger, BUNDLE, replace(shifted(name, 0.0), **values), verdict, "anna", NOW)
-    return activation.activate(ledger, name, Decision(who="berta"), policy, AT_ONCE, LATER)
+    return activation.activate(ledger, name, Decision(who="berta"), policy, LATER)
 
 
-def roll_back(ledger: sa.Engine, policy: Policy = SITE) -> Activated:
-    return activation.roll_back(ledger, "berta", policy, AT_ONCE, LATER)
+def roll_back(ledger: sa.Engine, policy: SitePolicy = SITE) -> Activated:
+    return activation.roll_back(ledger, "berta", policy, LATER)
 
 
-def judged(ledger: sa.Engine, policy: Policy = SITE) -> int:
+def judged(ledger: sa.Engine, policy: SitePolicy = SITE) -> int:
     """Turns of the chore until nothing is owed; how many images were then scored."""
     count = 0
     while left_out.judge_again(ledger, policy, SOON):
@@ -115,7 +117,7 @@ def test_activating_a_calibration_that_was_judged_fit_has_what_was_left_out_scor
     assert done.left_out == 1
     assert judged(ledger) == 1
     row = rows.study(ledger, "1.2.3")
-    assert (state(ledger), row.due_at) == (("SCORED", "HIGH"), NOW + SITE.high)
+    assert (state(ledger), row.due_at) == (("SCORED", "HIGH"), NOW + SITE.ranking.high)
     said = [event.said for event in study.why(ledger, "1.2.3") if event.kind == "requeued"]
     assert said == ["to be scored: calibration b, made here and judged fit, is in force"]
 
@@ -187,7 +189,7 @@ def test_images_left_out_before_distances_were_kept_are_scored_too(ledger: sa.En
 
 
 def test_where_the_site_always_leaves_them_out_only_those_within_the_local_limit_are_scored(ledger: sa.Engine):
-    strict = replace(SITE, out_of_distribution=PopulationRule.ENFORCE)
+    strict = policy_with(SITE, out_of_distribution=PopulationRule.ENFORCE)
     stranger(ledger, "1.2.3", strict, 1.5)
     stranger(ledger, "1.2.4", strict, 2.5)
     assert activate(ledger, policy=strict, local_limit=2.0).left_out == 1
@@ -206,7 +208,7 @@ def test_going_back_leaves_unread_studies_unscored_again_in_the_same_commit(ledg
     publish(ledger)
     roll_back(ledger)
     row = rows.study(ledger, "1.2.3")
-    assert (state(ledger), row.risk, row.due_at) == (("INELIGIBLE", "NEUTRAL"), None, NOW + SITE.neutral)
+    assert (state(ledger), row.risk, row.due_at) == (("INELIGIBLE", "NEUTRAL"), None, NOW + SITE.ranking.neutral)
     assert deliveries_of(ledger) == {"2.25.1": DeliveryState.RETRACTED}
     said = study.why(ledger, "1.2.3")
     assert any("no longer scored" in one.said and "judged fit" in one.said for one in said if one.kind == "not-scored")
@@ -231,7 +233,7 @@ def test_going_back_leaves_those_within_the_limit_scored(ledger: sa.Engine):
 
 
 def test_what_was_scored_in_shadow_is_left_out_once_studies_are_moved_and_scored_again_back_in_shadow(ledger: sa.Engine):
-    shadow = replace(SITE, stage=Stage.SHADOW)
+    shadow = policy_with(SITE, stage=Stage.SHADOW)
     stranger(ledger, policy=shadow)
     assert state(ledger)[0] == "SCORED"
     assert left_out.judge_again(ledger, SITE, SOON)
@@ -242,7 +244,7 @@ def test_what_was_scored_in_shadow_is_left_out_once_studies_are_moved_and_scored
 
 
 def test_a_site_that_only_warns_leaves_nothing_out(ledger: sa.Engine):
-    warns = replace(SITE, out_of_distribution=PopulationRule.FLAG)
+    warns = policy_with(SITE, out_of_distribution=PopulationRule.FLAG)
     stranger(ledger, policy=warns)
     assert state(ledger) == ("SCORED", "HIGH")
     assert not left_out.judge_again(ledger, warns, SOON)
@@ -260,10 +262,10 @@ class Watched:
 
 
 def test_the_daemon_looks_once_after_every_change_and_seldom_besides(ledger: sa.Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    looked: list[Policy] = []
+    looked: list[SitePolicy] = []
     judge = left_out.judge_again
 
-    def counted(engine: sa.Engine, policy: Policy, now: Any) -> bool:
+    def counted(engine: sa.Engine, policy: SitePolicy, now: Any) -> bool:
         looked.append(policy)
         return judge(engine, policy, now)
 
@@ -285,13 +287,13 @@ def test_the_daemon_looks_once_after_every_change_and_seldom_besides(ledger: sa.
 
 
 def test_the_rule_of_the_site_is_kept_with_the_policy_and_one_of_before_is_read(ledger: sa.Engine):
-    strict = replace(SITE, out_of_distribution=PopulationRule.ENFORCE)
+    strict = policy_with(SITE, out_of_distribution=PopulationRule.ENFORCE)
     with ledger.begin() as tx:
-        ranking_policy.remember(tx, strict)
-        assert ranking_policy.remembered(tx) == strict
-    document = ranking_policy._text(SITE).replace('"out_of_distribution": "until-calibrated", ', "")
+        site_policy.remember(tx, strict)
+        assert site_policy.remembered(tx) == strict
+    document = site_policy._text(SITE).replace('"out_of_distribution": "until-calibrated", ', "")
     assert "out_of_distribution" not in document
-    assert ranking_policy._policy(document) == SITE
+    assert site_policy._policy(document) == SITE
 
 
 # --- one rule for whoever judges an image ----------------------------------------------------------------------------------
@@ -319,7 +321,7 @@ def test_nobody_asks_a_calibration_for_its_limit_past_that_rule():
 # --- how far, for people and programs ----------------------------------------------------------------------------------------
 
 
-def pages(ledger: sa.Engine, uid: str = "1.2.3", policy: Policy = SITE) -> tuple[str, dict[str, Any]]:
+def pages(ledger: sa.Engine, uid: str = "1.2.3", policy: SitePolicy = SITE) -> tuple[str, dict[str, Any]]:
     """The study page, and the images of the API's answer."""
     with at(ledger, "ito", policy=lambda: policy) as ito:
         return ito.get(f"/study/{uid}").text, ito.get(f"/api/studies/{uid}").json()["images"][0]
@@ -337,7 +339,7 @@ def test_the_study_page_and_the_api_tell_how_far_an_image_lies_as_a_share_of_the
 @pytest.mark.parametrize(("rule", "lifted"), [(PopulationRule.UNTIL_CALIBRATED, True), (PopulationRule.ENFORCE, False)])
 def test_the_study_page_says_what_lifts_the_rule_where_a_calibration_does(ledger: sa.Engine, rule: PopulationRule, lifted: bool):
     stranger(ledger)
-    text, _ = pages(ledger, policy=replace(SITE, out_of_distribution=rule))
+    text, _ = pages(ledger, policy=policy_with(SITE, out_of_distribution=rule))
     assert ("prioritizer recalibrate" in text) is lifted
     assert ("Each rule of scope is enforced" in text) is not lifted
 
@@ -384,20 +386,20 @@ def test_what_is_owed_is_looked_up_and_no_ledger_is_read_whole_for_it(ledger: sa
 
 # --- studies of several images, and what goes to the PACS ---------------------------------------------------------------
 
-FLAG = replace(SITE, out_of_distribution=PopulationRule.FLAG)
+FLAG = policy_with(SITE, out_of_distribution=PopulationRule.FLAG)
 
 
-def score_one(ledger: sa.Engine, distance: float, logit: float, policy: Policy = SITE, warnings: tuple[str, ...] = ()) -> None:
+def score_one(ledger: sa.Engine, distance: float, logit: float, policy: SitePolicy = SITE, warnings: tuple[str, ...] = ()) -> None:
     claim = score.claim_instance(ledger, "scorer", LEASE)
     assert claim is not None
     made = score_of(
         OWN.probability(logit), logit=Logit(logit), calibration_id=OWN.id, bundle_digest=BUNDLE, out_of_distribution=distance,
         warnings=warnings,
     )  # fmt: skip
-    assert score.finish_scored(ledger, claim, made, policy, AT_ONCE, NOW)
+    assert score.finish_scored(ledger, claim, made, policy, NOW)
 
 
-def two_images(ledger: sa.Engine, first: tuple[float, float], second: tuple[float, float], policy: Policy) -> None:
+def two_images(ledger: sa.Engine, first: tuple[float, float], second: tuple[float, float], policy: SitePolicy) -> None:
     """One study of two images, each with its distance and logit."""
     receive(ledger, film(1, "1.2.3"), film(2, "1.2.3"), policy=policy)
     for distance, logit in (first, second):
@@ -489,7 +491,7 @@ def test_studies_that_left_the_list_are_not_owed(ledger: sa.Engine):
 
 
 def test_how_far_an_image_lies_is_told_by_the_limit_in_force(ledger: sa.Engine):
-    shadow = replace(SITE, stage=Stage.SHADOW)
+    shadow = policy_with(SITE, stage=Stage.SHADOW)
     finding = guard_rules.check_population(Figures(out_of_distribution=1.5))
     assert finding is not None
     receive(ledger, film(1, "1.2.3"), policy=shadow)

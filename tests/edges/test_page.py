@@ -11,18 +11,18 @@ import pytest
 from playwright.sync_api import Browser
 
 from prioritizer.access import May, Role
-from prioritizer.config.quiet import Quiet
 from prioritizer.config.sections import Site as SiteSection
 from prioritizer.config.settings import Settings
 from prioritizer.db.accounts import people, sessions
 from prioritizer.db.processing import receive
 from prioritizer.db.processing.receive import Arrival
 from prioritizer.db.schema import connect, migrations
-from prioritizer.ranking.deadlines import Policy, Stage
+from prioritizer.ranking.deadlines import Stage
 from prioritizer.study import Instance, SOPInstanceUID, StudyUID
 from prioritizer.web.app import page_app
 from prioritizer.web.server import WebServer
 from tests.edges.browsers import browser_fixture  # noqa: F401
+from tests.edges.ledgers import site_policy
 from tests.edges.rooms import backend_of
 
 NOW = datetime(2026, 11, 22, 14, 0, tzinfo=UTC)
@@ -47,7 +47,7 @@ def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     arrivals = [Arrival(instance=instance(n, patient_name=f"PHANTOM^{n}", patient_sex="F", age_years=3.0)) for n in range(1, 121)]
     arrivals.append(Arrival(instance=instance(200, patient_name=MARKUP, study_description=MARKUP)))
     arrivals.append(Arrival(instance=instance(201, patient_name="STAT^CASE", priority="STAT")))
-    receive.receive(engine, arrivals, Policy(), Quiet(quiet=timedelta(0), ceiling=timedelta(1)), NOW)
+    receive.receive(engine, arrivals, site_policy(), NOW)
     page = backend_of(
         engine,
         settings=lambda: Settings(site=SiteSection(name="test site", stage=request.param)),

@@ -16,13 +16,13 @@ import pytest
 import sqlalchemy as sa
 
 from prioritizer.access import May, Role
+from prioritizer.config.policy import SitePolicy
 from prioritizer.db.accounts import people, sessions
 from prioritizer.db.order.order import WORKLIST
 from prioritizer.db.schema import connect
 from prioritizer.db.schema.events import Kind, record
 from prioritizer.db.worklist import changes, counts, deadlines, reading, rows
 from prioritizer.db.worklist.changes import Asker, Mark
-from prioritizer.ranking.deadlines import Policy
 from prioritizer.web.app import page_app
 from prioritizer.web.live import change_feed as pulses
 from prioritizer.web.live.change_feed import MOST_OF_ONE, TOLD_AT_ONCE, Ear, Pulse
@@ -188,7 +188,7 @@ def test_streams_end_before_the_server(ledger: sa.Engine):
 
 
 def tallies_of(ledger: sa.Engine, clock: Callable[[], object]) -> Tallies:
-    return Tallies(ledger, clock, Policy, lambda: timedelta(hours=2))  # type: ignore[arg-type]
+    return Tallies(ledger, clock, SitePolicy, lambda: timedelta(hours=2))  # type: ignore[arg-type]
 
 
 def test_figures_are_taken_anew_by_who_watches_and_after_a_step(ledger: sa.Engine):

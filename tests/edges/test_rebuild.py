@@ -269,7 +269,7 @@ def is_corrected(box: Box) -> None:
         box.stored(phantom(1, PatientName=name), BEGAN + timedelta(hours=4))
         box.receive()
         study = str(phantom(1).StudyInstanceUID)
-        settle(box.ledger, box.spool, study, take=True, who="op", policy=POLICY, quiet=AT_ONCE)
+        settle(box.ledger, box.spool, study, take=True, who="op", policy=POLICY)
 
 
 def is_described_otherwise(box: Box) -> None:

@@ -135,7 +135,7 @@ def test_files_that_the_disk_never_gives_keep_no_later_one_waiting(box: Box, mon
     monkeypatch.setattr(daemon_receive, "read_receipt", read)
     monkeypatch.setattr(daemon_receive, "WAIT_S", 0.0)
     monkeypatch.setattr(daemon_receive, "MAX_WAIT_S", 0.0)
-    worker = Receive(engine=box.ledger, spool=box.spool, policy=POLICY, quiet=AT_ONCE)
+    worker = Receive(engine=box.ledger, spool=box.spool, policy=POLICY)
     for _ in range(2 * 3):  # every wait is over at once: the failed ones are due at each of these turns
         assert worker.step()
     assert [row.patient_id for row in box.rows()] == [phantom(many).PatientID]
@@ -238,7 +238,7 @@ def reasons_of_notices(box: Box) -> list[str]:
 def test_a_copy_is_listed_where_the_disk_does_not_give_the_first_in_the_inbox(box: Box, monkeypatch: pytest.MonkeyPatch):
     box.stored(phantom(1))
     lost = lost_to_the_disk(monkeypatch, next(iter(box.spool.inbox())))
-    worker = Receive(engine=box.ledger, spool=box.spool, policy=POLICY, quiet=AT_ONCE)
+    worker = Receive(engine=box.ledger, spool=box.spool, policy=POLICY)
     worker.step()
     assert box.stored(phantom(1)) is Outcome.CONFLICT
     while worker.step():

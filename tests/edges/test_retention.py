@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,7 @@ from prioritizer.db.schema.tables import studies
 from prioritizer.db.worklist import deadlines, reading
 from prioritizer.ranking.deadlines import Stage
 from prioritizer.states import DeliveryState
-from tests.edges.ledgers import AT_ONCE, LEASE, POLICY, deliver, film, ledger_fixture, publish, receive, score_of, scored  # noqa: F401
+from tests.edges.ledgers import AT_ONCE, LEASE, POLICY, deliver, film, ledger_fixture, policy_with, publish, receive, score_of, scored  # noqa: F401
 from tests.edges.spooled import Box, Well, phantom
 
 YEAR = timedelta(days=365)
@@ -35,9 +34,9 @@ def long_ago(ledger: sa.Engine, folder: Path, stage: Stage) -> Box:
     for number in (1, 2, 3):
         box.stored(phantom(number), NOW - YEAR)
     box.receive()
-    policy = replace(POLICY, stage=stage)
+    policy = policy_with(POLICY, stage=stage)
     while (claim := score.claim_instance(ledger, "w", LEASE)) is not None:
-        score.finish_scored(ledger, claim, score_of(0.3), policy, AT_ONCE, NOW - YEAR)
+        score.finish_scored(ledger, claim, score_of(0.3), policy, NOW - YEAR)
     while (study := processing_deliver.claim_study(ledger, "p", LEASE, NOW)) is not None:
         processing_deliver.finish_published(ledger, study, None, (), NOW)
     deadlines.expire(ledger, NOW - timedelta(hours=48), NOW)
@@ -47,7 +46,7 @@ def long_ago(ledger: sa.Engine, folder: Path, stage: Stage) -> Box:
 @pytest.mark.parametrize(("stage", "left"), [(Stage.SHADOW, 0), (Stage.PILOT, 3), (Stage.ACTIVE, 3)])
 def test_only_in_shadow_do_unread_studies_leave_the_spool(ledger: sa.Engine, tmp_path: Path, stage: Stage, left: int):
     box = long_ago(ledger, tmp_path, stage)
-    policy = replace(POLICY, stage=stage)
+    policy = policy_with(POLICY, stage=stage)
     from prioritizer.daemon.scheduled_jobs import Chores
 
     Chores(ledger, box.spool, lambda: box.settings, Well(), lambda: policy).retention()

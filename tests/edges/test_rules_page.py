@@ -14,7 +14,7 @@ import sqlalchemy as sa
 
 from prioritizer.access import May, Role, rights_of
 from prioritizer.calibration.maps import Calibration
-from prioritizer.config.quiet import Quiet
+from prioritizer.config.policy import QuietTime
 from prioritizer.config.sections import Calibration as CalibrationSection
 from prioritizer.config.sections import Site
 from prioritizer.config.settings import Settings
@@ -26,15 +26,15 @@ from prioritizer.db.decisions.calibrations import Verdict
 from prioritizer.db.in_force.settings import holding
 from prioritizer.db.schema import connect, migrations
 from prioritizer.db.worklist import rows
-from prioritizer.ranking.deadlines import Policy, Stage
+from prioritizer.ranking.deadlines import Stage
 from prioritizer.web.app import page_app
 from prioritizer.web.server import WebServer
-from tests.edges.ledgers import POLICY, scored
+from tests.edges.ledgers import POLICY, scored, site_policy
 from tests.edges.rooms import THEN, backend_of
 
 OWN = Calibration(id="own", method="temperature", slope=1.0, intercept=0.0, t_high=0.5, t_low=0.1, n=500, events=100)
-SITE = Policy(t_high=0.5, t_low=0.1, bundle_digest="d" * 64, own=OWN)
-NOW_QUIET = Quiet(quiet=timedelta(0), ceiling=timedelta(minutes=1))
+SITE = site_policy(t_high=0.5, t_low=0.1, bundle_digest="d" * 64, own=OWN)
+NOW_QUIET = QuietTime(quiet=timedelta(0), ceiling=timedelta(minutes=1))
 MINUTE = timedelta(minutes=1)
 SHADOW = {"stage": "shadow", "reason": "a week of measuring"}
 
@@ -239,7 +239,7 @@ def test_going_back_from_a_calibration_by_an_old_page_is_refused(house: House) -
         made = OWN.moved(1.0, by, "intercept")
         made = Calibration(**{**{field: getattr(made, field) for field in made.__dataclass_fields__}, "id": name})
         calibrations.add(house.engine, "d" * 64, made, Verdict(word="fit to activate", said="", report=""), "anna", THEN)
-        activation.activate(house.engine, name, Decision(who="anna"), SITE, NOW_QUIET, THEN)
+        activation.activate(house.engine, name, Decision(who="anna"), SITE, THEN)
     assert shown_in(house.get("/calibrations").text) == {"2"}
     assert house.post("/calibrations/rollback", shown=2).status_code == 303
     again = house.post("/calibrations/rollback", "paul", shown=2)

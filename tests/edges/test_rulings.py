@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
+from prioritizer.config.policy import SitePolicy
 from prioritizer.config.sections import Monitoring, Ranking, Site
 from prioritizer.config.settings import Settings
 from prioritizer.daemon import settings_in_force as settings_ruled
@@ -23,7 +24,7 @@ from prioritizer.db.in_force.settings import Row, Ruled, holding
 from prioritizer.db.processing import deliver, score, start
 from prioritizer.db.worklist import reading, rows
 from prioritizer.errors import NotAllowed, NotFound, RulingUnfit, Transient
-from prioritizer.ranking.deadlines import Policy, Stage
+from prioritizer.ranking.deadlines import Stage
 from tests.edges.ledgers import (  # noqa: F401
     AT_ONCE,
     LEASE,
@@ -34,6 +35,7 @@ from tests.edges.ledgers import (  # noqa: F401
     kinds,
     ledger_fixture,
     opened_again,
+    policy_with,
     publish,
     receive,
     result_of,
@@ -47,25 +49,27 @@ LATER = NOW + timedelta(minutes=1)
 MINUTE = timedelta(minutes=1)
 
 
-def propose(ledger: sa.Engine, who: str = "anna", policy: Policy = POLICY, **wanted: Any) -> int:
+def propose(ledger: sa.Engine, who: str = "anna", policy: SitePolicy = POLICY, **wanted: Any) -> int:
     """A candidate; without values one that shortens the deadline of raised studies."""
     asked = Proposal(wanted=wanted or {"high_minutes": 15}, reason="a trial", effect={"said": "simulated"})
     return settings_overrides.propose(ledger, policy, asked, who, NOW).id
 
 
-def activate(ledger: sa.Engine, number: int, who: str = "berta", policy: Policy = POLICY, shown: int | None = None, **more: bool) -> Done:
+def activate(
+    ledger: sa.Engine, number: int, who: str = "berta", policy: SitePolicy = POLICY, shown: int | None = None, **more: bool
+) -> Done:
     decision = Decision(who=who, against_advice="a test", **more)
     return settings_overrides.activate(ledger, policy, number, decision, LATER, shown)
 
 
-def ruled(ledger: sa.Engine, policy: Policy = POLICY, **wanted: Any) -> int:
+def ruled(ledger: sa.Engine, policy: SitePolicy = POLICY, **wanted: Any) -> int:
     """A ruling in force."""
     number = propose(ledger, policy=policy, **wanted)
     activate(ledger, number, policy=policy)
     return number
 
 
-def now(ledger: sa.Engine, policy: Policy = POLICY) -> Ruled:
+def now(ledger: sa.Engine, policy: SitePolicy = POLICY) -> Ruled:
     return holding(ledger, policy)
 
 
@@ -126,7 +130,7 @@ def test_a_ruled_stage_puts_the_list_into_order_of_arrival(ledger: sa.Engine, st
 
 
 def test_the_ruled_share_suspends_raising_and_its_alarm_sees_it(ledger: sa.Engine) -> None:
-    policy = replace(POLICY, last_n=5)
+    policy = policy_with(POLICY, last_n=5)
     for number in range(5):
         scored(ledger, f"1.2.{number}", 0.9 if number < 2 else 0.2)
     assert not rows.raising_is_suspended(ledger, policy)
@@ -145,7 +149,7 @@ def test_a_ruling_holds_only_what_it_changes_and_the_rest_follows_the_configurat
     number = propose(ledger, high_minutes="15", neutral_minutes=120, stage="active")
     assert settings_overrides.find(ledger, number).changes == {"high_minutes": 15}
     activate(ledger, number)
-    assert now(ledger, replace(POLICY, neutral=200 * MINUTE, low=300 * MINUTE)).policy.neutral == 200 * MINUTE
+    assert now(ledger, policy_with(POLICY, neutral=200 * MINUTE, low=300 * MINUTE)).policy.ranking.neutral == 200 * MINUTE
 
 
 def test_settings_and_policy_agree_on_what_is_in_force(ledger: sa.Engine) -> None:
@@ -153,7 +157,7 @@ def test_settings_and_policy_agree_on_what_is_in_force(ledger: sa.Engine) -> Non
     ruled(ledger, stage="pilot", high_minutes=10)
     found = settings_ruled.in_force_for(ledger, settings)
     assert (found.site.stage, found.ranking.high_minutes, found.ranking.neutral_minutes) == (Stage.PILOT, 10, 120)
-    assert now(ledger).policy.stage is Stage.PILOT
+    assert now(ledger).policy.ranking.stage is Stage.PILOT
 
 
 # --- what a ruling may not be --------------------------------------------------------------------------------------
@@ -193,13 +197,13 @@ def test_what_changes_nothing_and_what_has_no_reason_is_refused(ledger: sa.Engin
 def test_a_candidate_is_judged_again_when_it_is_activated(ledger: sa.Engine) -> None:
     number = propose(ledger, high_minutes=60)
     with pytest.raises(RulingUnfit, match=f"ruling {number} cannot be put in force: .*below neutral_minutes"):
-        activate(ledger, number, policy=replace(POLICY, neutral=45 * MINUTE))
+        activate(ledger, number, policy=policy_with(POLICY, neutral=45 * MINUTE))
     assert settings_overrides.find(ledger, number).state == "CANDIDATE"
 
 
 def test_a_configuration_that_makes_the_ruling_unsafe_sets_it_aside_in_every_transaction(ledger: sa.Engine) -> None:
     ruled(ledger, high_minutes=60)
-    tighter = replace(POLICY, neutral=45 * MINUTE, high=20 * MINUTE)
+    tighter = policy_with(POLICY, neutral=45 * MINUTE, high=20 * MINUTE)
     start.rerank_open(ledger, tighter, "reloaded", LATER)
     scored(ledger, "1.2.3", 0.9)
     found = now(ledger, tighter)
@@ -411,7 +415,7 @@ def test_scores_that_commit_beside_rulings_all_end_placed_by_the_last(ledger: sa
             for _ in uids[::2]:
                 claim = score.claim_instance(other, "scorer", LEASE)
                 assert claim is not None
-                assert score.finish_scored(other, claim, score_of(0.9), replace(POLICY, max_high_share=1.0), AT_ONCE, NOW)
+                assert score.finish_scored(other, claim, score_of(0.9), policy_with(POLICY, max_high_share=1.0), NOW)
         except BaseException as error:
             faults.append(error)
         other.dispose()
@@ -420,7 +424,7 @@ def test_scores_that_commit_beside_rulings_all_end_placed_by_the_last(ledger: sa
     for station in stations:
         station.start()
     for number in numbers:
-        activate(ledger, number, policy=replace(POLICY, max_high_share=1.0))
+        activate(ledger, number, policy=policy_with(POLICY, max_high_share=1.0))
     for station in stations:
         station.join()
     assert faults == []
@@ -476,7 +480,7 @@ def test_with_the_ledger_down_pages_go_on_with_what_was_read_last(ledger: sa.Eng
 
 
 def test_nobody_leaves_shadow_against_the_sites_own_figures_without_saying_why(ledger: sa.Engine):
-    shadow = replace(POLICY, stage=Stage.SHADOW)
+    shadow = policy_with(POLICY, stage=Stage.SHADOW)
 
     def candidate(effect: dict[str, Any], **wanted: Any) -> int:
         return settings_overrides.propose(ledger, shadow, Proposal(wanted=wanted, reason="a trial", effect=effect), "anna", NOW).id

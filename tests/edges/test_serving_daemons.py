@@ -8,7 +8,7 @@ import pytest
 import sqlalchemy as sa
 
 from prioritizer.db.activity import daemons
-from prioritizer.db.in_force import ranking_policy
+from prioritizer.db.in_force import site_policy
 from prioritizer.db.schema import connect
 from prioritizer.db.worklist import reading
 from tests.edges.ledgers import NOW, POLICY, ledger_fixture, scored  # noqa: F401
@@ -46,5 +46,5 @@ def test_a_policy_that_another_version_kept_stops_no_step(ledger: sa.Engine, cha
         tx.execute(sa.text("UPDATE ranking_policy SET document = :text"), {"text": json.dumps(change(document))})
     reading.reopen(ledger, "1.2.3", "anna", NOW)
     with connect.writing(ledger) as tx:
-        ranking_policy.remember(tx, POLICY)
-        assert ranking_policy.remembered(tx) == POLICY
+        site_policy.remember(tx, POLICY)
+        assert site_policy.remembered(tx) == POLICY

@@ -40,7 +40,7 @@ IN_A_MINUTE = timedelta(seconds=60)
 
 
 def settle(box: Box, *, take: bool, study: str = STUDY, shown: str = "") -> str:
-    return identity_confirmation.settle(box.ledger, box.spool, study, take=take, who="anna", policy=POLICY, quiet=AT_ONCE, shown=shown)
+    return identity_confirmation.settle(box.ledger, box.spool, study, take=take, who="anna", policy=POLICY, shown=shown)
 
 
 def states(box: Box) -> list[str]:
@@ -172,9 +172,7 @@ def test_what_a_clock_ahead_dated_as_begun_is_ended(box: Box, monkeypatch: pytes
         patched.setattr(taking_copies, "settle", lambda *_, **__: 1 / 0)
         with contextlib.suppress(ZeroDivisionError):
             ahead = utc_now() + timedelta(days=2)
-            confirmed_copies.confirm(
-                box.ledger, box.spool, read_any, STUDY, take=True, who="anna", policy=POLICY, quiet=AT_ONCE, clock=lambda: ahead
-            )
+            confirmed_copies.confirm(box.ledger, box.spool, read_any, STUDY, take=True, who="anna", policy=POLICY, clock=lambda: ahead)
     later(worker)
     assert states(box) == [CopyState.TAKEN]
 
@@ -326,7 +324,7 @@ def ended_by_another_meanwhile(box: Box, monkeypatch: pytest.MonkeyPatch, name: 
         found = genuine(*rest)
         if once:
             once.clear()
-            confirmed_copies.end_taking(box.ledger, box.spool, read_any, STUDY, who="anna", policy=POLICY, quiet=AT_ONCE)
+            confirmed_copies.end_taking(box.ledger, box.spool, read_any, STUDY, who="anna", policy=POLICY)
             box.stored(phantom(1, **THIRD))
             box.receive()
         return found

@@ -47,7 +47,7 @@ def scored_at(ledger: sa.Engine, settings: Settings, *logits: float) -> None:
         claim = score.claim_instance(ledger, "scorer", LEASE)
         assert claim is not None
         made = score_of(None, logit=Logit(logit), bundle_digest=BUNDLE.digest)
-        assert score.finish_scored(ledger, claim, made, policy, AT_ONCE, NOW)
+        assert score.finish_scored(ledger, claim, made, policy, NOW)
 
 
 def test_it_is_the_map_in_force_with_another_threshold_and_a_report_and_changes_nothing(ledger: sa.Engine, settings: Settings) -> None:
@@ -66,9 +66,9 @@ def test_activated_it_raises_from_there(ledger: sa.Engine, settings: Settings) -
     policy = policy_of(settings, BUNDLE)
     assert rows.study(ledger, "1.2.0").band == "NEUTRAL"
     row = ask(ledger, settings, probability=OWN.t_high / 4)
-    activation.activate(ledger, row.id, Decision(who="berta"), policy, AT_ONCE, NOW)
+    activation.activate(ledger, row.id, Decision(who="berta"), policy, NOW)
     assert rows.study(ledger, "1.2.0").band == "HIGH"
-    activation.roll_back(ledger, "berta", policy, AT_ONCE, NOW)
+    activation.roll_back(ledger, "berta", policy, NOW)
     assert rows.study(ledger, "1.2.0").band == "NEUTRAL"
 
 
@@ -94,7 +94,7 @@ def test_what_is_in_force_already_is_no_candidate(ledger: sa.Engine, settings: S
 
 def test_over_another_activation_than_was_shown_it_is_not_entered(ledger: sa.Engine, settings: Settings) -> None:
     first = ask(ledger, settings, probability=0.3, expected=0)
-    activation.activate(ledger, first.id, Decision(who="berta"), policy_of(settings, BUNDLE), AT_ONCE, NOW)
+    activation.activate(ledger, first.id, Decision(who="berta"), policy_of(settings, BUNDLE), NOW)
     with pytest.raises(NotAllowed, match="put in force by berta"):
         ask(ledger, settings, probability=0.4, expected=0)
     second = ask(ledger, settings, probability=0.4, expected=1)

@@ -75,7 +75,7 @@ def standing_names(box: Box) -> set[str]:
 
 def test_no_free_connection_makes_no_image_nameless(box: Box) -> None:
     box.stored(phantom(2))
-    worker = Receive(engine=box.ledger, spool=box.spool, policy=POLICY, quiet=AT_ONCE)
+    worker = Receive(engine=box.ledger, spool=box.spool, policy=POLICY)
     held = all_connections(box)
     with pytest.raises(Transient, match="no connection"):
         worker.step()
@@ -89,9 +89,9 @@ def test_no_free_connection_makes_no_rebuilt_image_nameless(box: Box) -> None:
     lost(box.ledger)
     held = all_connections(box)
     with pytest.raises(Transient, match="no connection"):
-        daemon_receive.rebuild(box.ledger, box.spool, set(), POLICY, AT_ONCE, utc_now())
+        daemon_receive.rebuild(box.ledger, box.spool, set(), POLICY, utc_now())
     give_back(held)
-    daemon_receive.rebuild(box.ledger, box.spool, set(), POLICY, AT_ONCE, utc_now())
+    daemon_receive.rebuild(box.ledger, box.spool, set(), POLICY, utc_now())
     assert [row.patient_id for row in box.rows()] == ["PHANTOM-0001"]
 
 
@@ -107,7 +107,7 @@ def test_only_values_that_the_ledger_refuses_are_entered_bare(box: Box, monkeypa
         return genuine(*rest, **more)
 
     monkeypatch.setattr(processing_receive, "receive", receive)
-    worker = Receive(engine=box.ledger, spool=box.spool, policy=POLICY, quiet=AT_ONCE)
+    worker = Receive(engine=box.ledger, spool=box.spool, policy=POLICY)
     worker.step()
     rows = {row.patient_id for row in box.rows()}
     assert rows == ({"PHANTOM-0001", ""} if refused else {"PHANTOM-0001"})
@@ -121,7 +121,7 @@ def test_only_values_that_the_ledger_refuses_are_entered_bare(box: Box, monkeypa
 @pytest.mark.parametrize("error", [Transient("stalls"), sa.exc.InvalidRequestError()])
 def test_a_notice_waits_for_the_ledger(box: Box, monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
     box.spool.board.post(kinds.QUARANTINED, reason="x", file="f.dcm", acknowledged=True)
-    worker = Receive(engine=box.ledger, spool=box.spool, policy=POLICY, quiet=AT_ONCE)
+    worker = Receive(engine=box.ledger, spool=box.spool, policy=POLICY)
 
     def fails(*rest: Any) -> None:
         raise error

@@ -24,11 +24,10 @@ from prioritizer.db.worklist import reading, study
 from prioritizer.db.worklist import rows as worklist_rows
 from prioritizer.db.worklist.rows import Row
 from prioritizer.errors import NotAllowed, NotFound
-from prioritizer.ranking.deadlines import Policy, Standing, place, sort_key
+from prioritizer.ranking.deadlines import Standing, place, sort_key
 from prioritizer.states import InstanceState
 from prioritizer.study import AIState
 from tests.edges.ledgers import (
-    AT_ONCE,
     LEASE,
     NOW,
     POLICY,
@@ -41,6 +40,7 @@ from tests.edges.ledgers import (
     receive,
     score_of,
     scored,
+    site_policy,
 )
 
 
@@ -208,7 +208,7 @@ ARRIVALS = st.lists(st.tuples(st.integers(0, 300), st.none() | st.floats(0, 1), 
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(ARRIVALS, st.booleans())
 def test_the_list_is_the_ranking_of_what_arrived(ledger: sa.Engine, arrivals: list[tuple[int, float | None, bool]], demote: bool):
-    policy = Policy(t_high=0.5, t_low=0.2, demote_low=demote, last_n=50)
+    policy = site_policy(t_high=0.5, t_low=0.2, demote_low=demote, last_n=50)
     with connect.writing(ledger) as tx:
         for table in ("scores", "events", "instances", "terms", "studies"):
             tx.exec_driver_sql(f"DELETE FROM {table}")
@@ -221,10 +221,10 @@ def test_the_list_is_the_ranking_of_what_arrived(ledger: sa.Engine, arrivals: li
         if risk is None:
             score.finish_unscored(ledger, claim, InstanceState.FAILED, "x", "x", policy, NOW)
         else:
-            score.finish_scored(ledger, claim, score_of(risk), policy, AT_ONCE, NOW)
+            score.finish_scored(ledger, claim, score_of(risk), policy, NOW)
         state = AIState.FAILED if risk is None else AIState.SCORED
         standing = Standing(study_uid=uid, first_received_at=at, stat=stat, ai_state=state, risk=risk)
-        expected.append((sort_key(standing, place(standing, policy).due_at), uid))
+        expected.append((sort_key(standing, place(standing, policy.ranking).due_at), uid))
     assert listed(ledger) == [uid for _, uid in sorted(expected)]
 
 

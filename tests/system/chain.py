@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from pynetdicom.association import Association
 from pynetdicom.transport import AssociationSocket
 
-from prioritizer.config.policy import policy_of, quiet_of
+from prioritizer.config.policy import policy_of
 from prioritizer.config.settings import Settings
 from prioritizer.daemon import deliver, publish, score
 from prioritizer.daemon.deliver import DeliverStation
@@ -181,14 +181,14 @@ class Chain:
             scope={"likeness": "flag"},
             publish={"quiet_seconds": 0, "ceiling_seconds": 1},
         )
-        policy, quiet, darkroom = policy_of(settings, self.bundle), quiet_of(settings), Darkroom(self.bundle)
+        policy, darkroom = policy_of(settings, self.bundle), Darkroom(self.bundle)
         worker, rng = f"chain:{os.getpid()}", random.Random(1)
         site = {"engine": engine, "spool": spool, "bundle": self.bundle, "darkroom": darkroom, "settings": settings, "worker": worker}
         destination = Destination(name="pacs", ae_title="PACS", host="127.0.0.1", port=self.job["port"])
         Chores(engine, spool, lambda: settings, Healthy()).reconcile()
         steps = (
-            Receive(engine=engine, spool=spool, policy=policy, quiet=quiet).step,
-            ScoreStation(**site, scorer=Scorer(self.outputs), policy=policy, quiet=quiet).step,
+            Receive(engine=engine, spool=spool, policy=policy).step,
+            ScoreStation(**site, scorer=Scorer(self.outputs), policy=policy).step,
             PublishStation(**site, software_version="test", rng=rng).step,
             DeliverStation(engine=engine, sender=self.sender, destination=destination, worker=worker, rng=rng).step,
         )

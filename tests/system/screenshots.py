@@ -23,8 +23,8 @@ from prioritizer.daemon import dashboard_period
 from prioritizer.db.accounts import people
 from prioritizer.db.schema.tables import studies as in_ledger
 from prioritizer.db.worklist import feedback, reading
-from prioritizer.ranking.deadlines import Policy
 from prioritizer.study import Finding
+from tests.edges.ledgers import site_policy
 from tests.system.daemons import phantom, prioritizer, running_daemon, sections
 from tests.system.reading_room import BUNDLE, Room
 
@@ -75,7 +75,7 @@ def furnished(room: Room) -> dict[str, str]:
         reading.opened(engine, study, "berg", now)
         feedback.say(engine, study, "berg", Finding.ABSENT, now, ranked=True)
         reading.read(engine, study, "berg", now)
-    reading.pin(engine, studies[5], "berg", Policy(), utc_now(), remove=False)
+    reading.pin(engine, studies[5], "berg", site_policy(), utc_now(), remove=False)
     room.candidate(0.8)
     room.daemon.wait_settled()
     # One who calls somebody else: a refusal for the page System.
@@ -102,13 +102,13 @@ def news(room: Room, page: Page, folder: Path, ending: str) -> None:
     expect(page.locator("#fresh")).to_contain_text("live")
     first, second = room.film(rows=1024, columns=896, plain=True), room.film(rows=1024, columns=896, opacity=True)
     reading.claim(room.daemon.ledger, first, "ito", timedelta(hours=1), utc_now())
-    reading.pin(room.daemon.ledger, second, "berg", Policy(), utc_now())
+    reading.pin(room.daemon.ledger, second, "berg", site_policy(), utc_now())
     expect(page.locator("#pill .urgent")).to_contain_text("STAT", timeout=30_000)
     page.locator("#pill summary").click()
     shoot(page, folder, f"list-news-{ending}")
     page.goto(f"/study/{first}/release")
     shoot(page, folder, f"release-{ending}")
-    reading.pin(room.daemon.ledger, second, "berg", Policy(), utc_now(), remove=True)
+    reading.pin(room.daemon.ledger, second, "berg", site_policy(), utc_now(), remove=True)
 
 
 def study_pages(page: Page, folder: Path, studies: dict[str, str], ending: str) -> None:

@@ -26,8 +26,8 @@ from prioritizer.clock import utc_now
 from prioritizer.db.accounts import audit_log
 from prioritizer.db.worklist import feedback, reading
 from prioritizer.db.worklist import rows as worklist_rows
-from prioritizer.ranking.deadlines import Policy
 from tests.edges.browsers import browser_fixture, is_accessible  # noqa: F401
+from tests.edges.ledgers import site_policy
 from tests.system.daemons import phantom, phantom_study_uid, running_daemon, sections, sends, wait_until
 from tests.system.reading_room import NUMBERS, PASSWORD, RAISES_ALL, RAISES_NONE, Room, Wire, rows
 
@@ -180,7 +180,7 @@ def test_a_site_that_wants_a_sound_hears_one_for_a_stat_study_and_for_nothing_el
             study = room.film()
             expect(page.locator("#pill")).to_contain_text("1 new")
             assert page.evaluate("window.sounds") == 0
-            reading.pin(daemon.ledger, study, "berg", Policy(), utc_now())
+            reading.pin(daemon.ledger, study, "berg", site_policy(), utc_now())
             expect(page.locator("#pill .urgent")).to_contain_text("1 STAT")
             assert page.evaluate("window.sounds") == 1
             room.film()

@@ -17,7 +17,7 @@ import sqlalchemy as sa
 from prioritizer.calibration.maps import AgeGroup, Calibration
 from prioritizer.calibration.operating_point import Wish
 from prioritizer.clock import utc_now
-from prioritizer.config.policy import policy_of, quiet_of
+from prioritizer.config.policy import policy_of
 from prioritizer.config.sections import Scope, Store
 from prioritizer.config.settings import Settings
 from prioritizer.db.decisions import activation, calibrations
@@ -67,7 +67,7 @@ def begin_with(ledger: sa.Engine, settings: Settings, starting: Calibration) -> 
     """Put a calibration in force, as if the site had come to it."""
     calibrations.add(ledger, BUNDLE.digest, starting, Verdict(word="fit to activate", said="", report=""), "anna", utc_now())
     policy = policy_of(settings, BUNDLE)
-    activation.activate(ledger, starting.id, Decision(who="berta"), policy, quiet_of(settings), utc_now())
+    activation.activate(ledger, starting.id, Decision(who="berta"), policy, utc_now())
 
 
 # --- another hospital, adults --------------------------------------------------------------------------------------

@@ -21,7 +21,7 @@ from prioritizer.db.schema import connect, migrations
 from prioritizer.db.schema.tables import instances, scores, studies
 from prioritizer.errors import ConfigError, NotFound
 from prioritizer.inference.bundle import open_bundle
-from prioritizer.ranking.deadlines import Policy
+from prioritizer.ranking.deadlines import RankingPolicy
 from prioritizer.reading_queue.compare import FIFO, STRICT
 from prioritizer.reading_queue.scenario import OperatingPoint
 from prioritizer.simulation.run import run
@@ -202,7 +202,7 @@ def test_the_effect_of_a_new_threshold_is_one_section_on_the_same_studies() -> N
     change = Change(
         before=OperatingPoint(sensitivity=0.5, specificity=0.99), after=OperatingPoint(sensitivity=0.9, specificity=0.8), prevalence=0.1
     )
-    found = section(change, Policy(), [], [])
+    found = section(change, RankingPolicy(), [], [])
     rows = {str(row[0]).replace("\N{NO-BREAK SPACE}", " "): row for row in found.tables[0].rows}
     assert found.title == "Simulated effect"
     assert list(rows) == [FIFO, "before: sensitivity 0.50, specificity 0.99", "proposed: sensitivity 0.90, specificity 0.80"]
@@ -214,7 +214,7 @@ def test_the_effect_of_a_new_threshold_is_one_section_on_the_same_studies() -> N
 def test_the_sites_own_arrivals_are_taken_where_there_are_enough() -> None:
     point = OperatingPoint(sensitivity=0.9, specificity=0.8)
     moments = [NOW + timedelta(minutes=2 * number) for number in range(400)]
-    found = section(Change(before=point, after=point, prevalence=0.1), Policy(), moments, [False] * 400)
+    found = section(Change(before=point, after=point, prevalence=0.1), RankingPolicy(), moments, [False] * 400)
     assert "400 arrivals of the ledger" in found.text[0]
     before, proposed = found.tables[0].rows[1:]
     assert before[1:] == proposed[1:]

@@ -13,12 +13,13 @@ import pytest
 from prioritizer.calibration.maps import AgeGroup, Calibration, age_group, as_document, from_document
 from prioritizer.calibration.threshold import ThresholdWish, ages_meant
 from prioritizer.clock import utc_now
-from prioritizer.db.in_force.ranking_policy import _policy, _text
+from prioritizer.config.policy import SitePolicy
+from prioritizer.db.in_force.site_policy import _policy, _text
 from prioritizer.errors import ConfigError, NotAllowed
 from prioritizer.learning.bundling.first_maps import first_maps
 from prioritizer.learning.cohorts.labelled_image import LabelledImage
 from prioritizer.learning.evaluation.trials import Trial, parted_by_age
-from prioritizer.ranking.deadlines import Band, Policy, Standing, band_of
+from prioritizer.ranking.deadlines import Band, RankingPolicy, Standing, band_of
 from prioritizer.simulation.site import moved_odds
 from prioritizer.study import AIState
 
@@ -74,7 +75,7 @@ def test_both_maps_are_stored_and_an_old_document_reads_as_before():
 
 
 def test_a_study_is_raised_by_the_threshold_of_its_age():
-    policy = Policy().with_thresholds_of(BOTH)
+    policy = RankingPolicy().with_thresholds_of(BOTH)
 
     def band(risk: float, age: float | None) -> Band:
         return band_of(Standing(study_uid="1", first_received_at=utc_now(), ai_state=AIState.SCORED, risk=risk, age_years=age), policy)
@@ -84,11 +85,11 @@ def test_a_study_is_raised_by_the_threshold_of_its_age():
     low = replace(policy, demote_low=True)
     assert low.thresholds(40.0) == (0.7, 0.2)
     assert low.with_thresholds(0.6, 0.3).thresholds(40.0) == (0.6, 0.3)
-    assert Policy().with_thresholds_as(policy).thresholds(40.0) == (0.7, 0.2)
+    assert RankingPolicy().with_thresholds_as(policy).thresholds(40.0) == (0.7, 0.2)
 
 
 def test_the_policy_that_the_ledger_remembers_keeps_both_thresholds():
-    policy = replace(Policy(high=timedelta(minutes=20), own=BOTH), bundle_digest="d").with_thresholds_of(BOTH)
+    policy = SitePolicy(ranking=RankingPolicy(high=timedelta(minutes=20)), own=BOTH, bundle_digest="d").with_thresholds_of(BOTH)
     assert _policy(_text(policy)) == policy
 
 

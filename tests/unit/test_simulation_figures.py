@@ -8,7 +8,7 @@ from datetime import timedelta
 import numpy as np
 import pytest
 
-from prioritizer.ranking.deadlines import Policy
+from prioritizer.ranking.deadlines import RankingPolicy
 from prioritizer.reading_queue.compare import (
     ALL,
     CLASSES,
@@ -40,7 +40,7 @@ from prioritizer.reading_queue.scenario import (
 from prioritizer.reading_queue.simulate import with_windows
 
 MODEL = OperatingPoint(sensitivity=0.9, specificity=0.9)
-POLICY = Policy(t_high=MODEL.t_high, max_high_share=1.0)
+POLICY = RankingPolicy(t_high=MODEL.t_high, max_high_share=1.0)
 BUSY = Scenario(model=MODEL, per_hour=12, days=12, reading_minutes=4.85, prevalence=0.1)
 """One reader, 97 % busy: a list that is always long, where the order matters."""
 

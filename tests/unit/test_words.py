@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from prioritizer.db.worklist.rows import Row
-from prioritizer.ranking.deadlines import EARLIER, Band, Policy, Stage, Standing, in_short, place
+from prioritizer.ranking.deadlines import EARLIER, Band, RankingPolicy, Stage, Standing, in_short, place
 from prioritizer.states import ReadingState
 from prioritizer.study import AIState
 from prioritizer.web.view.wording import (
@@ -65,7 +65,7 @@ def test_nothing_says_normal_or_a_finding(
     ai: AIState, band: Band, reading: ReadingState, stat: bool, marks: bool, left: int, risk: float, stage: Stage
 ):
     standing = Standing(study_uid="1.2.3", first_received_at=NOON, stat=stat, ai_state=ai, risk=risk)
-    reason = place(standing, Policy(t_high=0.7, t_low=0.3, demote_low=True, stage=stage)).reason
+    reason = place(standing, RankingPolicy(t_high=0.7, t_low=0.3, demote_low=True, stage=stage)).reason
     shown = row(
         ai_state=ai, band=band, reading_state=reading, stat=stat, risk=risk, place_reason=reason, reader="Dr. A",
         due_at=NOON + timedelta(minutes=left), reader_since=NOON, reader_until=NOON + timedelta(minutes=5), read_at=NOON,
@@ -143,7 +143,7 @@ def test_a_study_is_said_with_its_images(instances: int, words: str):
 def test_the_reason_of_a_place_begins_with_a_few_words_that_say_when_it_is_earlier(
     ai: AIState, risk: float, stat: bool, suspended: bool, stage: Stage
 ):
-    policy = Policy(t_high=0.7, t_low=0.3, demote_low=True, stage=stage)
+    policy = RankingPolicy(t_high=0.7, t_low=0.3, demote_low=True, stage=stage)
     standing = Standing(study_uid="1.2.3", first_received_at=NOON, stat=stat, ai_state=ai, risk=risk)
     found = place(standing, policy, high_suspended=suspended)
     assert in_short(found.reason) in ("STAT", "raised", "order of arrival", "placed later", "raising is suspended")

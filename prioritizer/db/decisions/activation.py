@@ -8,7 +8,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from prioritizer.config.quiet import Quiet
+from prioritizer.config.policy import SitePolicy
 from prioritizer.db.decisions import calibrations
 from prioritizer.db.in_force.calibration import InForce, active_row, in_force
 from prioritizer.db.order.placement import high_suspended, lock_study, put_in_place, recompute_risk, standing_of
@@ -19,7 +19,6 @@ from prioritizer.db.schema import connect
 from prioritizer.db.schema.events import Kind, record
 from prioritizer.errors import NotAllowed
 from prioritizer.ranking import deadlines
-from prioritizer.ranking.deadlines import Policy
 from prioritizer.states import CalibrationState
 from prioritizer.study import AIState
 
@@ -58,7 +57,7 @@ class Decision:
 
 
 def activate(
-    engine: sa.Engine, name: str, decision: Decision, policy: Policy, quiet: Quiet, now: datetime, *, expected: int | None = None
+    engine: sa.Engine, name: str, decision: Decision, policy: SitePolicy, now: datetime, *, expected: int | None = None
 ) -> Activated:
     """Put a calibration in force. Raises NotAllowed with what stands in the way, CalibrationChanged when it is not what was stored.
 
@@ -70,11 +69,11 @@ def activate(
         chosen = calibrations.row_of(tx, name)
         _may(chosen, decision, policy)
         extra = {"against_advice": decision.against_advice} if decision.against_advice else {}
-        return _put_in_force(tx, before, chosen, decision.who, policy, quiet, now, back=False, **extra)
+        return _put_in_force(tx, before, chosen, decision.who, policy, now, back=False, **extra)
 
 
 def roll_back(
-    engine: sa.Engine, who: str, policy: Policy, quiet: Quiet, now: datetime, *, to_own: bool = False, expected: int | None = None
+    engine: sa.Engine, who: str, policy: SitePolicy, now: datetime, *, to_own: bool = False, expected: int | None = None
 ) -> Activated:
     """Put in force again what applied before the calibration that is active, or with `to_own` the bundle's own. Raises NotAllowed.
 
@@ -84,16 +83,16 @@ def roll_back(
         before = in_force(tx, policy, alone=True)
         calibrations.as_expected(tx, before, policy.bundle_digest, expected)
         chosen = _before_the_active(tx, policy, to_own=to_own)
-        return _put_in_force(tx, before, chosen, who, policy, quiet, now, back=True)
+        return _put_in_force(tx, before, chosen, who, policy, now, back=True)
 
 
-def goes_back_to(engine: sa.Engine, policy: Policy, *, to_own: bool = False) -> calibrations.Row | None:
+def goes_back_to(engine: sa.Engine, policy: SitePolicy, *, to_own: bool = False) -> calibrations.Row | None:
     """What going back would put in force; None for the bundle's own. Read only. Raises NotAllowed where there is nothing to go back to."""
     with connect.reading(engine) as tx:
         return _before_the_active(tx, policy, to_own=to_own, held=False)
 
 
-def _before_the_active(tx: sa.Connection, policy: Policy, *, to_own: bool, held: bool = True) -> calibrations.Row | None:
+def _before_the_active(tx: sa.Connection, policy: SitePolicy, *, to_own: bool, held: bool = True) -> calibrations.Row | None:
     if active_row(tx, policy.bundle_digest) is None:
         raise NotAllowed("the bundle's own calibration applies: there is nothing to go back to")
     earlier = calibrations.in_order(tx, policy.bundle_digest)[:-1]
@@ -102,7 +101,7 @@ def _before_the_active(tx: sa.Connection, policy: Policy, *, to_own: bool, held:
     return calibrations.row_of(tx, earlier[-1].calibration, held=held)
 
 
-def _may(chosen: calibrations.Row, decision: Decision, policy: Policy) -> None:
+def _may(chosen: calibrations.Row, decision: Decision, policy: SitePolicy) -> None:
     if chosen.bundle_digest != policy.bundle_digest:
         raise NotAllowed(f"calibration {chosen.id} was made for bundle {chosen.bundle_digest[:12]}, this is {policy.bundle_digest[:12]}")
     if chosen.state == CalibrationState.ACTIVE:
@@ -121,8 +120,7 @@ def _put_in_force(
     before: InForce,
     chosen: calibrations.Row | None,
     who: str,
-    policy: Policy,
-    quiet: Quiet,
+    policy: SitePolicy,
     now: datetime,
     *,
     back: bool,
@@ -132,7 +130,7 @@ def _put_in_force(
     calibrations.take_its_place(tx, policy, before, chosen, who, now, back=back)
     rules = in_force(tx, policy, alone=True)
     assert rules.calibration is not None
-    counts = _score_and_place_anew(tx, rules, quiet, now) | {"left_out": count_owed(tx, rules)}
+    counts = _score_and_place_anew(tx, rules, now) | {"left_out": count_owed(tx, rules)}
     done = Activated(
         calibration=rules.calibration.id,
         before=left.id if left is not None else policy.own.id if policy.own else "",
@@ -150,21 +148,21 @@ def _put_in_force(
     return done
 
 
-def _score_and_place_anew(tx: sa.Connection, rules: InForce, quiet: Quiet, now: datetime) -> dict[str, int]:
+def _score_and_place_anew(tx: sa.Connection, rules: InForce, now: datetime) -> dict[str, int]:
     """Every unread scored study by the calibration that now applies."""
     rows = [lock_study(tx, uid) for uid in hold_unread(tx)]
     marks = {row.study_uid: (row.band, row.deciding_instance) for row in rows if row.ai_state == AIState.SCORED}
     for uid in marks:
         recompute_risk(tx, uid, rules, now)
-    bands = {uid: deadlines.band_of(standing_of(lock_study(tx, uid)), rules.policy) for uid in marks}
-    suspended = high_suspended(tx, rules.policy, bands)
-    moved = sum(put_in_place(tx, uid, rules.policy, now, suspended=suspended) for uid in marks)
+    bands = {uid: deadlines.band_of(standing_of(lock_study(tx, uid)), rules.policy.ranking) for uid in marks}
+    suspended = high_suspended(tx, rules.policy.ranking, bands)
+    moved = sum(put_in_place(tx, uid, rules.policy.ranking, now, suspended=suspended) for uid in marks)
     shown_anew = unscored = 0
     for uid, mark in marks.items():
         after = lock_study(tx, uid)
         if after.ai_state != AIState.SCORED:
             unscored += 1
         elif (after.band, after.deciding_instance) != mark:
-            bump_revision(tx, uid, quiet, now)
+            bump_revision(tx, uid, rules.policy.quiet, now)
             shown_anew += 1
     return {"scored_anew": len(marks) - unscored, "moved": moved, "published_anew": shown_anew, "unscored": unscored}

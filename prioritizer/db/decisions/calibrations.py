@@ -10,12 +10,12 @@ from typing import Any
 import sqlalchemy as sa
 
 from prioritizer.calibration.maps import Calibration
+from prioritizer.config.policy import SitePolicy
 from prioritizer.db.in_force.calibration import InForce, active_row, digest_of, document_text, in_force, trusted
 from prioritizer.db.schema import connect
 from prioritizer.db.schema.events import Kind, record
 from prioritizer.db.schema.site_tables import activations, bundles, calibrations
 from prioritizer.errors import NotAllowed, NotFound
-from prioritizer.ranking.deadlines import Policy
 from prioritizer.states import CALIBRATION_TRANSITIONS, CalibrationState, states_before
 
 ADVISED_AGAINST = "do not activate"
@@ -76,7 +76,7 @@ def add(
     who: str,
     now: datetime,
     *,
-    expected: tuple[Policy, int] | None = None,
+    expected: tuple[SitePolicy, int] | None = None,
 ) -> Row:
     """Enter a candidate. Raises NotAllowed when its id is taken.
 
@@ -138,7 +138,7 @@ def find(engine: sa.Engine, text: str) -> Row:
     raise NotFound(f"no calibration {text} in the ledger; `prioritizer calibration list` shows them")
 
 
-def applying(engine: sa.Engine, policy: Policy) -> InForce:
+def applying(engine: sa.Engine, policy: SitePolicy) -> InForce:
     """What applies now for the bundle of `policy`, read only."""
     with connect.reading(engine) as tx:
         return in_force(tx, policy, held=False)
@@ -191,7 +191,9 @@ def _enter(tx: sa.Connection, row: Row, state: CalibrationState, **values: Any) 
         raise NotAllowed(f"calibration {row.id} is {row.state}: it cannot become {state}")
 
 
-def take_its_place(tx: sa.Connection, policy: Policy, before: InForce, chosen: Row | None, who: str, now: datetime, *, back: bool) -> None:
+def take_its_place(
+    tx: sa.Connection, policy: SitePolicy, before: InForce, chosen: Row | None, who: str, now: datetime, *, back: bool
+) -> None:
     """Retire what is active for the bundle and put `chosen` (None: the bundle's own) in its place, under the next activation."""
     number = before.activation + 1
     tx.execute(bundles.update().where(bundles.c.digest == policy.bundle_digest).values(activation=number))

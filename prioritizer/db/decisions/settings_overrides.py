@@ -13,6 +13,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from prioritizer.config import settings_override
+from prioritizer.config.policy import SitePolicy
 from prioritizer.db.decisions.activation import Decision
 from prioritizer.db.in_force.calibration import in_force
 from prioritizer.db.in_force.settings import COLUMNS, Row, Ruled, ruled
@@ -23,7 +24,7 @@ from prioritizer.db.schema.events import Kind, record
 from prioritizer.db.schema.site_tables import rulings, site_rules
 from prioritizer.errors import NotAllowed, NotFound, RulingUnfit
 from prioritizer.monitoring.acceptance import stands_against
-from prioritizer.ranking.deadlines import Policy, Stage
+from prioritizer.ranking.deadlines import Stage
 from prioritizer.states import RULING_TRANSITIONS, RulingState, states_before
 
 LARGEST = 2**31 - 1
@@ -53,7 +54,7 @@ class Proposal:
     effect: Mapping[str, Any]
 
 
-def propose(engine: sa.Engine, policy: Policy, proposal: Proposal, who: str, now: datetime, shown: int | None = None) -> Row:
+def propose(engine: sa.Engine, policy: SitePolicy, proposal: Proposal, who: str, now: datetime, shown: int | None = None) -> Row:
     """Enter a candidate. Raises RulingUnfit where the configuration would refuse it, NotAllowed where it changes nothing."""
     reason = " ".join(proposal.reason.split())
     if not 0 < len(reason) <= settings_override.LONGEST_REASON:
@@ -63,7 +64,7 @@ def propose(engine: sa.Engine, policy: Policy, proposal: Proposal, who: str, now
     with connect.writing(engine) as tx:
         before = ruled(tx, policy)
         _as_shown(tx, before, shown)
-        changes = settings_override.changed(policy, proposal.wanted)
+        changes = settings_override.changed(policy.ranking, proposal.wanted)
         if not changes:
             raise NotAllowed("nothing differs from the configuration; to go back to it, end the ruling that is in force")
         if dict(before.changes) == changes:
@@ -94,7 +95,7 @@ def find(engine: sa.Engine, number: int) -> Row:
     return Row(**row._mapping)
 
 
-def approve(engine: sa.Engine, policy: Policy, number: int, who: str, now: datetime, shown: int | None = None) -> None:
+def approve(engine: sa.Engine, policy: SitePolicy, number: int, who: str, now: datetime, shown: int | None = None) -> None:
     """A second person agrees to a candidate. Raises NotAllowed for the person who proposed it, and for anything but a candidate."""
     with connect.writing(engine) as tx:
         _as_shown(tx, ruled(tx, policy), shown)
@@ -109,7 +110,7 @@ def approve(engine: sa.Engine, policy: Policy, number: int, who: str, now: datet
         record(tx, Kind.RULING_APPROVED, f"ruling {number} approved", now, actor=who, ruling=number, sha256=row.sha256)
 
 
-def reject(engine: sa.Engine, policy: Policy, number: int, who: str, reason: str, now: datetime, shown: int | None = None) -> None:
+def reject(engine: sa.Engine, policy: SitePolicy, number: int, who: str, reason: str, now: datetime, shown: int | None = None) -> None:
     """A person decides against a candidate, for good. Raises NotAllowed for anything but a candidate."""
     with connect.writing(engine) as tx:
         _as_shown(tx, ruled(tx, policy), shown)
@@ -120,7 +121,7 @@ def reject(engine: sa.Engine, policy: Policy, number: int, who: str, reason: str
         record(tx, Kind.RULING_REJECTED, said, now, actor=who, ruling=number)
 
 
-def activate(engine: sa.Engine, policy: Policy, number: int, decision: Decision, now: datetime, shown: int | None = None) -> Done:
+def activate(engine: sa.Engine, policy: SitePolicy, number: int, decision: Decision, now: datetime, shown: int | None = None) -> Done:
     """Put a candidate in force in the place of what holds. Raises NotAllowed with what stands in the way, RulingUnfit."""
     with connect.writing(engine) as tx:
         before = ruled(tx, policy, alone=True)
@@ -137,16 +138,16 @@ def activate(engine: sa.Engine, policy: Policy, number: int, decision: Decision,
         return _put_in_force(tx, policy, before, row, decision.who, now, back=False, against=decision.against_advice.strip())
 
 
-def _accepted(before: Ruled, row: Row, policy: Policy, decision: Decision) -> None:
+def _accepted(before: Ruled, row: Row, policy: SitePolicy, decision: Decision) -> None:
     """Raises NotAllowed where readers would begin to see AI's opinion, the site's own figures speak against it and nobody says why."""
-    leaves = before.policy.stage is Stage.SHADOW and settings_override.over(policy, row.changes).stage is not Stage.SHADOW
+    leaves = before.policy.ranking.stage is Stage.SHADOW and settings_override.over(policy.ranking, row.changes).stage is not Stage.SHADOW
     faults = stands_against(row.effect) if leaves else []
     if faults and not decision.against_advice.strip():
         said = f"its acceptance report says: not yet: {'; '.join(faults)}"
         raise NotAllowed(f"{said}. To leave shadow all the same say why (--against-advice REASON); it is kept")
 
 
-def end(engine: sa.Engine, policy: Policy, who: str, now: datetime, shown: int | None = None) -> Done:
+def end(engine: sa.Engine, policy: SitePolicy, who: str, now: datetime, shown: int | None = None) -> Done:
     """The configuration alone holds again. Asks for nobody's approval. Raises NotAllowed where it holds already."""
     with connect.writing(engine) as tx:
         before = ruled(tx, policy, alone=True)
@@ -155,7 +156,7 @@ def end(engine: sa.Engine, policy: Policy, who: str, now: datetime, shown: int |
         return _put_in_force(tx, policy, before, None, who, now, back=True)
 
 
-def back(engine: sa.Engine, policy: Policy, who: str, now: datetime, shown: int | None = None) -> Done:
+def back(engine: sa.Engine, policy: SitePolicy, who: str, now: datetime, shown: int | None = None) -> Done:
     """What held before the active ruling holds again: the one before it, or the configuration. Asks for nobody's approval."""
     with connect.writing(engine) as tx:
         before = ruled(tx, policy, alone=True)
@@ -167,7 +168,7 @@ def back(engine: sa.Engine, policy: Policy, who: str, now: datetime, shown: int 
         return _put_in_force(tx, policy, before, chosen, who, now, back=True)
 
 
-def before_the_active(engine: sa.Engine, policy: Policy) -> Row | None:
+def before_the_active(engine: sa.Engine, policy: SitePolicy) -> Row | None:
     """What `back` would put in force; None: the configuration alone. Raises NotAllowed where it holds already, RulingUnfit."""
     with connect.reading(engine) as tx:
         active = active_of(ruled(tx, policy, held=False))
@@ -216,10 +217,10 @@ def _is_candidate(row: Row) -> None:
     raise NotAllowed(f"ruling {row.id} is {how[RulingState(row.state)]}")
 
 
-def _fits(row: Row, policy: Policy) -> None:
+def _fits(row: Row, policy: SitePolicy) -> None:
     """Raises RulingUnfit where the ruling is not what was stored, or unsafe over the configuration of today."""
     try:
-        settings_override.over(policy, row.changes)
+        settings_override.over(policy.ranking, row.changes)
     except RulingUnfit as error:
         raise RulingUnfit(f"ruling {row.id} cannot be put in force: {error}") from error
 
@@ -239,7 +240,7 @@ def _enter(tx: sa.Connection, row: Row, state: RulingState, **values: Any) -> No
 
 
 def _put_in_force(
-    tx: sa.Connection, policy: Policy, before: Ruled, chosen: Row | None, who: str, now: datetime, *, back: bool, against: str = ""
+    tx: sa.Connection, policy: SitePolicy, before: Ruled, chosen: Row | None, who: str, now: datetime, *, back: bool, against: str = ""
 ) -> Done:
     """End what is active, put `chosen` (None: the configuration) in its place, and place every unread study anew by it."""
     active = before.active
@@ -252,7 +253,7 @@ def _put_in_force(
     tx.execute(site_rules.update().values(change=before.change + 1))
     rules = in_force(tx, policy).policy
     moved = place_unread(tx, rules, now)
-    shadowed = rules.stage is Stage.SHADOW and before.policy.stage is not Stage.SHADOW
+    shadowed = rules.ranking.stage is Stage.SHADOW and before.policy.ranking.stage is not Stage.SHADOW
     retracted = deliver.retract_all_unsent(tx, "the stage became shadow before it was sent", now) if shadowed else 0
     left, taken = active.id if active else None, chosen.id if chosen else None
     done = Done(before=left, after=taken, change=before.change + 1, moved=moved, retracted=retracted)

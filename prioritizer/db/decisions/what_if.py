@@ -9,6 +9,7 @@ import sqlalchemy as sa
 
 from prioritizer.calibration.maps import Calibration
 from prioritizer.config import settings_override
+from prioritizer.config.policy import SitePolicy
 from prioritizer.db.in_force.calibration import in_force
 from prioritizer.db.order.order import View, in_view
 from prioritizer.db.order.placement import high_suspended, standing_of
@@ -16,7 +17,7 @@ from prioritizer.db.schema import connect
 from prioritizer.db.schema.columns import UNREAD
 from prioritizer.db.schema.tables import instances, scores, studies
 from prioritizer.ranking import deadlines
-from prioritizer.ranking.deadlines import Band, Policy, Standing
+from prioritizer.ranking.deadlines import Band, RankingPolicy, Standing
 from prioritizer.ranking.study_risk import risk_of_logits
 from prioritizer.states import InstanceState
 from prioritizer.study import AIState, Probability
@@ -27,8 +28,8 @@ class OpenPlaces:
     """The open studies, and two sets of rules with what each says of raising too much."""
 
     standings: list[Standing]
-    before: Policy
-    after: Policy
+    before: RankingPolicy
+    after: RankingPolicy
     suspended_before: bool
     suspended_after: bool
     then: list[Standing] | None = None
@@ -42,11 +43,11 @@ class OpenPlaces:
         return counts[0], counts[1]
 
 
-def open_places(engine: sa.Engine, policy: Policy, changes: Mapping[str, str | float]) -> OpenPlaces:
+def open_places(engine: sa.Engine, policy: SitePolicy, changes: Mapping[str, str | float]) -> OpenPlaces:
     """The list as it is, and the rules that a ruling would make in the place of what is in force. Raises RulingUnfit."""
     with connect.reading(engine) as tx:
-        before = in_force(tx, policy, held=False).policy
-        proposed = settings_override.over(policy, changes) if changes else policy
+        before = in_force(tx, policy, held=False).policy.ranking
+        proposed = settings_override.over(policy.ranking, changes) if changes else policy.ranking
         after = proposed.with_thresholds_as(before)
         rows = tx.execute(sa.select(studies).where(in_view(View.OPEN))).all()
         return OpenPlaces(
@@ -58,10 +59,10 @@ def open_places(engine: sa.Engine, policy: Policy, changes: Mapping[str, str | f
         )
 
 
-def places_by(engine: sa.Engine, policy: Policy, other: Calibration) -> OpenPlaces:
+def places_by(engine: sa.Engine, policy: SitePolicy, other: Calibration) -> OpenPlaces:
     """The list as it is, and as it would be with another calibration of this bundle in force: what activating it would write."""
     with connect.reading(engine) as tx:
-        before = in_force(tx, policy, held=False).policy
+        before = in_force(tx, policy, held=False).policy.ranking
         after = before.with_thresholds_of(other)
         names = ("study_uid", "first_received_at", "stat", "pinned_by", "ai_state", "risk", "age_years", "expired_at")
         columns = [studies.c[name] for name in names]

@@ -17,11 +17,12 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from prioritizer.calibration.maps import Calibration, as_document, from_document
 from prioritizer.calibration.verdict import FIT
+from prioritizer.config.policy import SitePolicy
 from prioritizer.db.in_force.settings import ruled
 from prioritizer.db.schema.site_tables import bundles, calibrations
 from prioritizer.db.schema.tables import scores
 from prioritizer.errors import CalibrationChanged
-from prioritizer.ranking.deadlines import Policy, Stage
+from prioritizer.ranking.deadlines import Stage
 from prioritizer.scope.verdict import Strictness
 from prioritizer.states import CalibrationState
 
@@ -33,7 +34,7 @@ NOTHING_IS_RAISED = 2.0
 class InForce:
     """What holds in this transaction: the configured rules, the ruling over them, the thresholds of the calibration that applies."""
 
-    policy: Policy
+    policy: SitePolicy
     calibration: Calibration | None = None
     """None: there is no model here to score with, or what is stored cannot be trusted; scores stand as they were made."""
     activation: int = 0
@@ -58,7 +59,7 @@ class InForce:
     @property
     def holds_back(self) -> bool:
         """Studies are moved or marked (stages pilot and active, by the ruling in force) and none that was judged fit is active."""
-        return self.policy.stage is not Stage.SHADOW and not self.fit
+        return self.policy.ranking.stage is not Stage.SHADOW and not self.fit
 
     @property
     def leaves_out(self) -> bool:
@@ -105,7 +106,7 @@ def trusted(row: Mapping[str, Any]) -> Calibration:
     return found
 
 
-def in_force(tx: sa.Connection, policy: Policy, *, alone: bool = False, held: bool = True) -> InForce:
+def in_force(tx: sa.Connection, policy: SitePolicy, *, alone: bool = False, held: bool = True) -> InForce:
     """The rules of `policy` with the active ruling and the calibration that is active for its bundle over them, held until the commit.
 
     `alone` by who changes the calibration. Call it before any study is held: whoever changes something takes them in this order.

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
+from prioritizer.config.policy import SitePolicy
 from prioritizer.db.decisions.calibrations import applying
 from prioritizer.db.in_force.calibration import InForce
-from prioritizer.ranking.deadlines import Policy
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,6 +26,6 @@ def of(rules: InForce) -> Local:
     return Local(holds_back=rules.holds_back, limit=rules.local_limit)
 
 
-def local(engine: sa.Engine, policy: Policy) -> Local:
+def local(engine: sa.Engine, policy: SitePolicy) -> Local:
     """Read from the ledger; only of images beyond the bundle's limit is it asked."""
     return of(applying(engine, policy))

@@ -8,7 +8,7 @@ the same transaction: the configuration alone holds, and whoever asks is told wh
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
@@ -16,10 +16,10 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
 from prioritizer.config import settings_override
+from prioritizer.config.policy import SitePolicy
 from prioritizer.db.schema import connect
 from prioritizer.db.schema.site_tables import rulings, site_rules
 from prioritizer.errors import RulingUnfit
-from prioritizer.ranking.deadlines import Policy
 from prioritizer.states import RulingState
 
 
@@ -67,7 +67,7 @@ COLUMNS = [rulings.c[name] for name in Row.__dataclass_fields__]
 class Ruled:
     """The site's rules as they hold in this transaction."""
 
-    policy: Policy
+    policy: SitePolicy
     """The configured rules with the ruling over them."""
     change: int = 0
     """How often what lies above the configuration was changed."""
@@ -78,7 +78,7 @@ class Ruled:
     """Why the active ruling was set aside; then the configuration alone holds."""
 
 
-def ruled(tx: sa.Connection, policy: Policy, *, alone: bool = False, held: bool = True) -> Ruled:
+def ruled(tx: sa.Connection, policy: SitePolicy, *, alone: bool = False, held: bool = True) -> Ruled:
     """The rules of `policy` with the active ruling over them, held until the commit; `alone` by who decides on rulings."""
     change = _held_change(tx, alone=alone) if held else int(tx.scalar(sa.select(site_rules.c.change)) or 0)
     # A query of its own, after the row is held: on Postgres a joined row would be that of before the wait.
@@ -87,12 +87,13 @@ def ruled(tx: sa.Connection, policy: Policy, *, alone: bool = False, held: bool 
         return Ruled(policy=policy, change=change)
     try:
         changes = active.changes
-        return Ruled(policy=settings_override.over(policy, changes), change=change, active=active, changes=changes)
+        ranking = settings_override.over(policy.ranking, changes)
+        return Ruled(policy=replace(policy, ranking=ranking), change=change, active=active, changes=changes)
     except RulingUnfit as error:
         return Ruled(policy=policy, change=change, active=active, fault=f"ruling {active.id} is set aside: {error}")
 
 
-def holding(engine: sa.Engine, policy: Policy) -> Ruled:
+def holding(engine: sa.Engine, policy: SitePolicy) -> Ruled:
     """What holds now, read only."""
     with connect.reading(engine) as tx:
         return ruled(tx, policy, held=False)

@@ -13,7 +13,6 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from prioritizer.config.quiet import Quiet
 from prioritizer.db.in_force.calibration import InForce
 from prioritizer.db.order.placement import STALE, lock_study, replace_study
 from prioritizer.db.processing.receive import open_again
@@ -58,7 +57,7 @@ def faulty(engine: sa.Engine, fault: FileFault) -> set[str]:
         return set(tx.scalars(found))
 
 
-def take_file(tx: sa.Connection, row: sa.Row[Any], arrival: Arrival, rules: InForce, quiet: Quiet, now: datetime, said: str) -> None:
+def take_file(tx: sa.Connection, row: sa.Row[Any], arrival: Arrival, rules: InForce, now: datetime, said: str) -> None:
     """The arrival's bytes are this instance's from now on; its arrival and its study stay as they are.
 
     So does its score, where the image is shown to be the same and is described as before. Where it is described otherwise it is judged
@@ -88,7 +87,7 @@ def take_file(tx: sa.Connection, row: sa.Row[Any], arrival: Arrival, rules: InFo
     if other and (may_be_a_radiograph(before) or may_be_a_radiograph(instance)):
         retract_unsent(tx, row.study_uid, now)
         new |= open_again(tx, study, "an image came again with pixels that nobody has looked at", now)
-        bump_revision(tx, row.study_uid, quiet, now)
+        bump_revision(tx, row.study_uid, rules.policy.quiet, now)
     if new:
         tx.execute(studies.update().where(studies.c.study_uid == row.study_uid).values(new))
     replace_study(tx, row.study_uid, rules, now)

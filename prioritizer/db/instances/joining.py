@@ -10,6 +10,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from prioritizer.config.policy import SitePolicy
 from prioritizer.db.in_force.calibration import in_force
 from prioritizer.db.instances.differing_copies import is_what_was_shown
 from prioritizer.db.instances.identity import TWO_PATIENTS, particulars_of_row, rows_under
@@ -22,7 +23,6 @@ from prioritizer.db.schema.people_tables import feedback
 from prioritizer.db.schema.tables import deliveries, differing_copies, instances, results, studies, terms
 from prioritizer.errors import NotAllowed, NotFound
 from prioritizer.patient_identity import in_words
-from prioritizer.ranking.deadlines import Policy
 from prioritizer.states import ReadingState
 from prioritizer.study import ANOTHER_PATIENT, Hold, study_instance_uid
 
@@ -30,7 +30,7 @@ FOLLOW = (instances, results, deliveries, differing_copies)
 """What belongs to a row of the list by its key alone."""
 
 
-def join(engine: sa.Engine, key: str, who: str, policy: Policy, now: datetime, shown: str = "") -> str:
+def join(engine: sa.Engine, key: str, who: str, policy: SitePolicy, now: datetime, shown: str = "") -> str:
     """The row `key` of another patient joins the first row under its Study Instance UID; returns that row's key.
 
     What readers said of either stays. Where one of the two is unread, the study is. `shown`: the mark of what the person was shown.

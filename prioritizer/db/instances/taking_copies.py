@@ -11,7 +11,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from prioritizer import patient_identity
-from prioritizer.config.quiet import Quiet
+from prioritizer.config.policy import SitePolicy
 from prioritizer.db.in_force.calibration import in_force
 from prioritizer.db.instances import healing
 from prioritizer.db.instances.differing_copies import ALIAS, BEING_TAKEN, came_again_for, is_what_was_shown, leave, lines_of
@@ -25,12 +25,11 @@ from prioritizer.db.schema.instance_rows import OWN_OBJECT, SET_ASIDE, Arrival, 
 from prioritizer.db.schema.tables import differing_copies, instances, studies
 from prioritizer.errors import NotAllowed
 from prioritizer.patient_identity import particulars_of
-from prioritizer.ranking.deadlines import Policy
 from prioritizer.states import CopyState
 from prioritizer.study import Hold, Instance, SOPInstanceUID, names_a_study, study_instance_uid
 
 
-def enter_same(engine: sa.Engine, file: str, arrival: Arrival, policy: Policy, now: datetime) -> None:
+def enter_same(engine: sa.Engine, file: str, arrival: Arrival, policy: SitePolicy, now: datetime) -> None:
     """The same image again, differently encoded: an order's STAT and what the row lacks are taken from it, nothing else."""
     with connect.writing(engine) as tx:
         rules = in_force(tx, policy)
@@ -39,7 +38,7 @@ def enter_same(engine: sa.Engine, file: str, arrival: Arrival, policy: Policy, n
         instance = replace(arrival.instance, study_uid=row.study_uid)
         _complete(tx, study, instance, now)
         if instance.stat and not study.stat:
-            put_in_place(tx, row.study_uid, rules.policy, now)
+            put_in_place(tx, row.study_uid, rules.policy.ranking, now)
         _enter(tx, file, arrival, row.study_uid, CopyState.SAME, now)
 
 
@@ -51,9 +50,7 @@ def _complete(tx: sa.Connection, study: sa.Row[Any], instance: Instance, now: da
         find_by(tx, study.study_uid, instance)
 
 
-def enter_waiting(
-    engine: sa.Engine, file: str, arrival: Arrival, policy: Policy, quiet: Quiet, now: datetime, *, same_pixels: bool = False
-) -> None:
+def enter_waiting(engine: sa.Engine, file: str, arrival: Arrival, policy: SitePolicy, now: datetime, *, same_pixels: bool = False) -> None:
     """Other particulars, other pixels or another description under a SOP Instance UID of the same study: it waits on the row.
 
     Where the particulars differ no result is sent meanwhile: it might be another patient's. Where they do not it is this patient's, and
@@ -64,12 +61,12 @@ def enter_waiting(
         row = _row(tx, arrival.instance.sop_instance_uid)
         changed = patient_identity.differing(particulars_of(instance_of(row)), particulars_of(arrival.instance))
         if not changed and not names_a_study(row.study_uid) and names_a_study(arrival.instance.study_uid):
-            move(tx, row, replace(instance_of(row), study_uid=arrival.instance.study_uid), rules, quiet, now)
+            move(tx, row, replace(instance_of(row), study_uid=arrival.instance.study_uid), rules, now)
             row = _row(tx, arrival.instance.sop_instance_uid)
         study = lock_study(tx, row.study_uid)
         if not changed and arrival.instance.stat and not study.stat:
             tx.execute(studies.update().where(studies.c.study_uid == row.study_uid).values(stat=True))
-            put_in_place(tx, row.study_uid, rules.policy, now)
+            put_in_place(tx, row.study_uid, rules.policy.ranking, now)
         tail = arrival.instance.sop_instance_uid[-12:]
         if changed:
             text = f"particulars changed, confirm: {came_again_for(arrival.instance.sop_instance_uid, row_of(arrival)['attributes'])}"
@@ -86,7 +83,7 @@ def enter_waiting(
         _enter(tx, file, arrival, row.study_uid, CopyState.WAITING, now)
 
 
-def enter_in_its_study(engine: sa.Engine, file: str, arrival: Arrival, policy: Policy, quiet: Quiet, now: datetime) -> None:
+def enter_in_its_study(engine: sa.Engine, file: str, arrival: Arrival, policy: SitePolicy, now: datetime) -> None:
     """The same SOP Instance UID in another study, or for another patient: listed there, never scored, both rows marked."""
     sent = arrival.instance
     alias = SOPInstanceUID(ALIAS + hashlib.sha256(file.encode()).hexdigest()[:48])
@@ -95,7 +92,7 @@ def enter_in_its_study(engine: sa.Engine, file: str, arrival: Arrival, policy: P
         rules = in_force(tx, policy)
         first = _row(tx, sent.sop_instance_uid)
         aside = Arrival(instance=replace(sent, sop_instance_uid=alias), unreadable=arrival.unreadable, set_aside=reason)
-        enter(tx, aside, rules, quiet, now)
+        enter(tx, aside, rules, now)
         key = tx.scalar(sa.select(instances.c.study_uid).where(instances.c.sop_instance_uid == alias))
         tx.execute(instances.update().where(instances.c.sop_instance_uid == alias).values(pixels_deleted_at=now))
         tail = sent.sop_instance_uid[-12:]
@@ -110,17 +107,17 @@ def enter_in_its_study(engine: sa.Engine, file: str, arrival: Arrival, policy: P
         _enter(tx, file, arrival, str(key), CopyState.WAITING, now)
 
 
-def enter_taken(engine: sa.Engine, file: str, arrival: Arrival, policy: Policy, quiet: Quiet, now: datetime, said: str) -> None:
+def enter_taken(engine: sa.Engine, file: str, arrival: Arrival, policy: SitePolicy, now: datetime, said: str) -> None:
     """The copy took the place of a file that was gone, damaged or unreadable."""
     with connect.writing(engine) as tx:
         rules = in_force(tx, policy)
         row = _row(tx, arrival.instance.sop_instance_uid)
         if not names_a_study(row.study_uid) and names_a_study(arrival.instance.study_uid):
-            move(tx, row, arrival.instance, rules, quiet, now)
+            move(tx, row, arrival.instance, rules, now)
             row = _row(tx, arrival.instance.sop_instance_uid)
         _complete(tx, lock_study(tx, row.study_uid), replace(arrival.instance, study_uid=row.study_uid), now)
         _enter(tx, file, arrival, row.study_uid, CopyState.TAKEN, now)
-        healing.take_file(tx, row, arrival, rules, quiet, now, said)
+        healing.take_file(tx, row, arrival, rules, now, said)
 
 
 def settle(
@@ -128,8 +125,7 @@ def settle(
     study_uid: str,
     taken: Mapping[str, Arrival],
     who: str,
-    policy: Policy,
-    quiet: Quiet,
+    policy: SitePolicy,
     now: datetime,
     *,
     shown: str = "",
@@ -155,7 +151,7 @@ def settle(
             return set()
         for file, arrival in mine.items():
             row = _row(tx, arrival.instance.sop_instance_uid)
-            healing.take_file(tx, row, arrival, rules, quiet, now, "the copy was confirmed and took its place")
+            healing.take_file(tx, row, arrival, rules, now, "the copy was confirmed and took its place")
             _correct_row(tx, row.study_uid, arrival.instance, now)
             leave(tx, differing_copies.c.file == file, CopyState.TAKEN, who, now)
         if mine:

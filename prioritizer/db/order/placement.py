@@ -8,7 +8,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from prioritizer.config.quiet import Quiet
+from prioritizer.config.policy import QuietTime
 from prioritizer.db.in_force.calibration import InForce
 from prioritizer.db.processing.result_revisions import bump_revision, retract_unsent
 from prioritizer.db.schema.columns import SCORED_BEYOND
@@ -16,7 +16,7 @@ from prioritizer.db.schema.events import Kind, record
 from prioritizer.db.schema.instance_rows import OWN_OBJECT
 from prioritizer.db.schema.tables import instances, scores, studies
 from prioritizer.ranking import deadlines
-from prioritizer.ranking.deadlines import Band, Policy, Standing
+from prioritizer.ranking.deadlines import Band, RankingPolicy, Standing
 from prioritizer.ranking.study_risk import MADE_BY, study_risk
 from prioritizer.scope.guard_rules import UNLIKE, check_population
 from prioritizer.scope.out_of_distribution import Figures
@@ -40,11 +40,11 @@ def standing_of(row: sa.Row[tuple[object, ...]]) -> Standing:
     )
 
 
-AT_ONCE = Quiet(quiet=timedelta(0), ceiling=timedelta(0))
+AT_ONCE = QuietTime(quiet=timedelta(0), ceiling=timedelta(0))
 """Where nothing more is awaited before the next result is built."""
 
 
-def high_suspended(tx: sa.Connection, policy: Policy, anew: Mapping[str, Band] | None = None) -> bool:
+def high_suspended(tx: sa.Connection, policy: RankingPolicy, anew: Mapping[str, Band] | None = None) -> bool:
     """True when the share of HIGH among the last N scored studies is over the site's limit; `anew`: bands they are about to get."""
     recent = tx.execute(
         sa.select(studies.c.study_uid, studies.c.band)
@@ -159,7 +159,7 @@ def why_left_out(rules: InForce) -> str:
     """Why an image beyond the limit is left unscored now, in words."""
     if not rules.holds_back:
         return "scope.out_of_distribution leaves such images unscored"
-    return f"no local calibration that was judged fit is in force in stage {rules.policy.stage}"
+    return f"no local calibration that was judged fit is in force in stage {rules.policy.ranking.stage}"
 
 
 def _ai_reason(tx: sa.Connection, study_uid: str, state: AIState) -> str:
@@ -178,7 +178,7 @@ def _ai_reason(tx: sa.Connection, study_uid: str, state: AIState) -> str:
 def replace_study(tx: sa.Connection, study_uid: str, rules: InForce, now: datetime) -> None:
     """Recompute scores, AI state, risk and place of a study, and say so in an event when its place changed."""
     recompute_risk(tx, study_uid, rules, now)
-    put_in_place(tx, study_uid, rules.policy, now)
+    put_in_place(tx, study_uid, rules.policy.ranking, now)
 
 
 def recompute_risk(tx: sa.Connection, study_uid: str, rules: InForce, now: datetime) -> None:
@@ -209,7 +209,7 @@ def recompute_risk(tx: sa.Connection, study_uid: str, rules: InForce, now: datet
     )
 
 
-def put_in_place(tx: sa.Connection, study_uid: str, policy: Policy, now: datetime, *, suspended: bool | None = None) -> bool:
+def put_in_place(tx: sa.Connection, study_uid: str, policy: RankingPolicy, now: datetime, *, suspended: bool | None = None) -> bool:
     """Give the study the band and deadline of its standing; True when it stands elsewhere.
 
     A band that moves nothing, as in stages shadow and pilot, is no event: whoever reads the history would learn what AI thinks.

@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 
 import sqlalchemy as sa
 
+from prioritizer.config.policy import SitePolicy
 from prioritizer.db.in_force.settings import ruled
 from prioritizer.db.processing import leases
 from prioritizer.db.processing.result_revisions import GIVEN_UP, ClaimedStudy, Result, store_result
@@ -16,7 +17,7 @@ from prioritizer.db.schema import connect
 from prioritizer.db.schema.events import Kind, record
 from prioritizer.db.schema.tables import deliveries, instances, results, scores, studies
 from prioritizer.errors import NotAllowed, NotFound
-from prioritizer.ranking.deadlines import Policy, Stage
+from prioritizer.ranking.deadlines import Stage
 from prioritizer.states import DELIVERY_TRANSITIONS, DeliveryState, InstanceState, states_before
 from prioritizer.study import AIState, Hold
 
@@ -84,7 +85,7 @@ def finish_published(
     now: datetime,
     error: str = "",
     *,
-    policy: Policy | None = None,
+    policy: SitePolicy | None = None,
 ) -> bool:
     """Store the result and its deliveries and retract unsent older ones, in one commit; False when the claim was lost.
 
@@ -92,7 +93,7 @@ def finish_published(
     force say shadow by now, the result is not kept: what was built before a ruling never goes out after it.
     """
     with connect.writing(engine) as tx:
-        if policy is not None and ruled(tx, policy).policy.stage is Stage.SHADOW:
+        if policy is not None and ruled(tx, policy).policy.ranking.stage is Stage.SHADOW:
             result = None
         done = tx.execute(
             studies.update()

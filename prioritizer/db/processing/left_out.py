@@ -10,6 +10,7 @@ from datetime import datetime
 
 import sqlalchemy as sa
 
+from prioritizer.config.policy import SitePolicy
 from prioritizer.db.decisions.calibrations import applying
 from prioritizer.db.in_force.calibration import InForce, in_force
 from prioritizer.db.order.order import View, in_view
@@ -18,14 +19,13 @@ from prioritizer.db.processing.requeue import score_again
 from prioritizer.db.schema import connect
 from prioritizer.db.schema.columns import LEFT_OUT, SCORED_BEYOND
 from prioritizer.db.schema.tables import instances, studies
-from prioritizer.ranking.deadlines import Policy
 from prioritizer.states import InstanceState
 
 A_TURN = 50
 """Images that wait at most because of it."""
 
 
-def decided_by(engine: sa.Engine, policy: Policy) -> tuple[object, ...]:
+def decided_by(engine: sa.Engine, policy: SitePolicy) -> tuple[object, ...]:
     """All that decides what is owed; nothing more is owed until one of them changes, or a study that was read is opened again."""
     rules = applying(engine, policy)
     return policy.bundle_digest, rules.activation, rules.leaves_out, rules.local_limit
@@ -49,7 +49,7 @@ def count_owed(tx: sa.Connection, rules: InForce) -> int:
     return tx.scalar(sa.select(sa.func.count()).select_from(owed(rules).order_by(None).subquery())) or 0
 
 
-def judge_again(engine: sa.Engine, policy: Policy, now: datetime) -> bool:
+def judge_again(engine: sa.Engine, policy: SitePolicy, now: datetime) -> bool:
     """One turn of what is owed, in order of arrival: images to be scored, or, where they may not be, unscored. True while more may be.
 
     Scoring them is the work of the score station, after whatever else waits for its first time in order of arrival.
@@ -82,4 +82,4 @@ def _why(rules: InForce) -> str:
         return f"to be scored: within the local limit of calibration {rules.calibration.id}"
     if rules.fit and rules.calibration is not None:
         return f"to be scored: calibration {rules.calibration.id}, made here and judged fit, is in force"
-    return f"to be scored: the site's rules no longer leave it out (stage {rules.policy.stage})"
+    return f"to be scored: the site's rules no longer leave it out (stage {rules.policy.ranking.stage})"

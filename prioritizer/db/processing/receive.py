@@ -10,8 +10,8 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
 
-from prioritizer.config.quiet import Quiet
-from prioritizer.db.in_force import ranking_policy
+from prioritizer.config.policy import SitePolicy
+from prioritizer.db.in_force import site_policy
 from prioritizer.db.in_force.calibration import InForce, in_force
 from prioritizer.db.instances import identity
 from prioritizer.db.order.placement import put_in_place, replace_study
@@ -25,7 +25,7 @@ from prioritizer.db.schema.tables import ECHO, differing_copies, instances, noti
 from prioritizer.errors import Contended
 from prioritizer.patient_identity import in_words, particulars_of
 from prioritizer.ranking import deadlines
-from prioritizer.ranking.deadlines import Policy, Standing
+from prioritizer.ranking.deadlines import Standing
 from prioritizer.scope.header_rules import may_be_a_radiograph
 from prioritizer.states import ReadingState
 from prioritizer.study import AIState, FileFault, Hold, Instance
@@ -49,8 +49,7 @@ def is_of_the_values(error: BaseException) -> bool:
 def receive(
     engine: sa.Engine,
     arrivals: Sequence[Arrival],
-    policy: Policy,
-    quiet: Quiet,
+    policy: SitePolicy,
     now: datetime,
     *,
     held: Hold = Hold.NONE,
@@ -63,10 +62,10 @@ def receive(
     """
     try:
         with connect.writing(engine) as tx:
-            ranking_policy.remember(tx, policy)
+            site_policy.remember(tx, policy)
             rules = in_force(tx, policy)
             bring_to_present(tx, rules, now)
-            entered = [arrival for arrival in arrivals if enter(tx, arrival, rules, quiet, now, held=held)]
+            entered = [arrival for arrival in arrivals if enter(tx, arrival, rules, now, held=held)]
             for arrival in entered if doubt else ():
                 _doubt(tx, arrival.instance, doubt)
             return len(entered)
@@ -81,7 +80,7 @@ def _doubt(tx: sa.Connection, instance: Instance, doubt: str) -> None:
     identity.mark(tx, str(key), text, held=may_be_a_radiograph(instance))
 
 
-def enter(tx: sa.Connection, arrival: Arrival, rules: InForce, quiet: Quiet, now: datetime, *, held: Hold = Hold.NONE) -> bool:
+def enter(tx: sa.Connection, arrival: Arrival, rules: InForce, now: datetime, *, held: Hold = Hold.NONE) -> bool:
     """One arrival in the caller's transaction; True when its instance is new."""
     known = tx.execute(sa.select(instances).where(instances.c.sop_instance_uid == arrival.instance.sop_instance_uid)).one_or_none()
     if known is not None:
@@ -94,7 +93,7 @@ def enter(tx: sa.Connection, arrival: Arrival, rules: InForce, quiet: Quiet, now
         arrival = replace(arrival, instance=replace(arrival.instance, made_by_us=False), set_aside=NO_RESULT_OF_OURS)
     # Nothing arrives later than now: a clock that was ahead would hide what it dated.
     sent = replace(arrival.instance, received_at=min(arrival.instance.received_at, now))
-    instance, study = belong(tx, sent, rules.policy, quiet, now, held)
+    instance, study = belong(tx, sent, rules.policy, now, held)
     values = row_of(replace(arrival, instance=instance)) | {"entry": _entry(study, instance), "receipt_at": arrival.instance.received_at}
     tx.execute(instances.insert().values(**values))
     if _asks_for_a_place(study, arrival):
@@ -102,9 +101,7 @@ def enter(tx: sa.Connection, arrival: Arrival, rules: InForce, quiet: Quiet, now
     return True
 
 
-def belong(
-    tx: sa.Connection, sent: Instance, policy: Policy, quiet: Quiet, now: datetime, held: Hold
-) -> tuple[Instance, sa.Row[Any] | None]:
+def belong(tx: sa.Connection, sent: Instance, policy: SitePolicy, now: datetime, held: Hold) -> tuple[Instance, sa.Row[Any] | None]:
     """The instance in its row of the list, which it opens or joins, and the row as it was before; the instance itself is not entered."""
     key, study, others = identity.row_for(tx, sent)
     instance = replace(sent, study_uid=key)
@@ -113,7 +110,7 @@ def belong(
         if others:
             identity.mark_two_patients(tx, key, particulars_of(instance), others, now)
     elif not instance.made_by_us:  # our own object coming back from the PACS is recorded, and nothing else changes
-        _add_to_study(tx, study, instance, policy, quiet, now)
+        _add_to_study(tx, study, instance, policy, now)
         if not held and study.held == Hold.REBUILT and may_be_a_radiograph(instance):
             # A new image: its result is none of before. Where whose study it is waits to be confirmed, that is asked.
             of_now = sa.case((studies.c.identity == "", Hold.NONE), else_=Hold.IDENTITY)
@@ -135,13 +132,13 @@ def _entry(study: sa.Row[Any] | None, instance: Instance) -> int:
     return 1 if study is None else study.entries + 1
 
 
-def move(tx: sa.Connection, row: sa.Row[Any], sent: Instance, rules: InForce, quiet: Quiet, now: datetime) -> str:
+def move(tx: sa.Connection, row: sa.Row[Any], sent: Instance, rules: InForce, now: datetime) -> str:
     """An instance of a row that names no study belongs to the study that `sent` names; returns that study's key.
 
     Its old row leaves the list where it holds nothing more; what was built of it and not sent is not sent.
     """
     old = tx.execute(sa.select(studies).where(studies.c.study_uid == row.study_uid).with_for_update()).one()
-    instance, study = belong(tx, replace(sent, received_at=row.received_at), rules.policy, quiet, now, Hold(old.held))
+    instance, study = belong(tx, replace(sent, received_at=row.received_at), rules.policy, now, Hold(old.held))
     mine, key = instances.c.sop_instance_uid == row.sop_instance_uid, instance.study_uid
     tx.execute(instances.update().where(mine).values(study_uid=key, entry=_entry(study, instance)))
     copies = differing_copies.c.sop_instance_uid == row.sop_instance_uid
@@ -170,9 +167,9 @@ def _asks_for_a_place(study: sa.Row[Any] | None, arrival: Arrival) -> bool:
     return study.ai_state in (AIState.NOT_SCORED, AIState.FAILED) or study.reading_state == ReadingState.READ
 
 
-def _open_study(tx: sa.Connection, instance: Instance, sent: Instance, policy: Policy, now: datetime, held: Hold) -> None:
+def _open_study(tx: sa.Connection, instance: Instance, sent: Instance, policy: SitePolicy, now: datetime, held: Hold) -> None:
     standing = Standing(study_uid=instance.study_uid, first_received_at=instance.received_at, stat=instance.stat)
-    place = deadlines.place(standing, policy)
+    place = deadlines.place(standing, policy.ranking)
     tx.execute(
         studies.insert().values(
             study_uid=instance.study_uid,
@@ -194,7 +191,7 @@ def _open_study(tx: sa.Connection, instance: Instance, sent: Instance, policy: P
     record(tx, Kind.ARRIVED, f"arrived from {instance.calling_ae}; {place.reason}", now, study=instance.study_uid)
 
 
-def _add_to_study(tx: sa.Connection, study: sa.Row[Any], instance: Instance, policy: Policy, quiet: Quiet, now: datetime) -> None:
+def _add_to_study(tx: sa.Connection, study: sa.Row[Any], instance: Instance, policy: SitePolicy, now: datetime) -> None:
     new: dict[str, Any] = {
         "instances": studies.c.instances + 1,
         "entries": studies.c.entries + 1,
@@ -206,15 +203,15 @@ def _add_to_study(tx: sa.Connection, study: sa.Row[Any], instance: Instance, pol
     new |= identity.after(tx, study, instance, now) if study.listed else identity.texts_of(instance)
     identity.find_by(tx, study.study_uid, instance)
     if study.revision > study.published_revision and study.publish_by is not None:
-        new["not_before"] = min(now + quiet.quiet, study.publish_by)
+        new["not_before"] = min(now + policy.quiet.quiet, study.publish_by)
     if may_be_a_radiograph(instance):
         read = study.reading_state == ReadingState.READ
-        if study.listed and not read and instance.received_at > study.last_received_at + quiet.quiet:
+        if study.listed and not read and instance.received_at > study.last_received_at + policy.quiet.quiet:
             record(tx, Kind.GREW, "more images arrived later", now, study=instance.study_uid)
         new |= open_again(tx, study, "another image arrived", now)
     tx.execute(studies.update().where(studies.c.study_uid == instance.study_uid).values(**new))
     if new["stat"] != study.stat or new["first_received_at"] != study.first_received_at or not study.listed:
-        put_in_place(tx, instance.study_uid, policy, now)
+        put_in_place(tx, instance.study_uid, policy.ranking, now)
 
 
 def open_again(tx: sa.Connection, study: sa.Row[Any], what: str, now: datetime) -> dict[str, Any]:

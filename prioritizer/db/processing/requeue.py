@@ -8,6 +8,7 @@ from datetime import datetime
 
 import sqlalchemy as sa
 
+from prioritizer.config.policy import SitePolicy
 from prioritizer.db.activity.queues import failed_ones
 from prioritizer.db.in_force.calibration import InForce, in_force
 from prioritizer.db.order.placement import replace_study
@@ -16,7 +17,6 @@ from prioritizer.db.schema.events import Kind, record
 from prioritizer.db.schema.instance_rows import SET_ASIDE
 from prioritizer.db.schema.tables import instances
 from prioritizer.errors import NotAllowed, NotFound
-from prioritizer.ranking.deadlines import Policy
 from prioritizer.states import INSTANCE_TRANSITIONS, InstanceState, states_before
 
 AGAIN = (InstanceState.FAILED, InstanceState.INELIGIBLE)
@@ -28,7 +28,7 @@ A_TURN = 50
 """Studies that one transaction takes back, so that films may come in between."""
 
 
-def requeue(engine: sa.Engine, uid: str, actor: str, policy: Policy, now: datetime) -> int:
+def requeue(engine: sa.Engine, uid: str, actor: str, policy: SitePolicy, now: datetime) -> int:
     """Score again what is FAILED or INELIGIBLE of a study (or one instance); returns how many instances."""
     with connect.writing(engine) as tx:
         rules = in_force(tx, policy)
@@ -83,7 +83,7 @@ class Requeued:
     """Those that cannot be: their pixels were deleted after reading."""
 
 
-def requeue_failed(engine: sa.Engine, actor: str, policy: Policy, now: datetime) -> Requeued:
+def requeue_failed(engine: sa.Engine, actor: str, policy: SitePolicy, now: datetime) -> Requeued:
     """Score again every image that failed and still has its pixels, some studies at a time, so that films may come in between."""
     wanted = failed_ones(instances.c.sop_instance_uid, instances.c.study_uid, instances.c.pixels_deleted_at)
     with connect.reading(engine) as tx:
@@ -101,7 +101,7 @@ def requeue_failed(engine: sa.Engine, actor: str, policy: Policy, now: datetime)
     return Requeued(again=again, gone=sum(row.pixels_deleted_at is not None for row in rows))
 
 
-def discard_failed(engine: sa.Engine, uid: str, actor: str, reason: str, policy: Policy, now: datetime) -> int:
+def discard_failed(engine: sa.Engine, uid: str, actor: str, reason: str, policy: SitePolicy, now: datetime) -> int:
     """Give up what FAILED of a study (or one instance): not scored, with why; returns how many instances.
 
     The study stays on the list, by what its other images say or in order of arrival. Raises NotFound, NotAllowed.

@@ -9,7 +9,7 @@ from datetime import datetime
 
 import sqlalchemy as sa
 
-from prioritizer.config.quiet import Quiet
+from prioritizer.config.policy import QuietTime
 from prioritizer.db.schema.events import Kind, record
 from prioritizer.db.schema.tables import deliveries, results, studies
 from prioritizer.states import DELIVERY_TRANSITIONS, DeliveryState, states_before
@@ -108,7 +108,7 @@ def retract_unsent(tx: sa.Connection, study_uid: str, now: datetime, but: str = 
         record(tx, Kind.RETRACTED, f"{done.rowcount} unsent older results retracted", now, study=study_uid)
 
 
-def bump_revision(tx: sa.Connection, study_uid: str, quiet: Quiet, now: datetime) -> None:
+def bump_revision(tx: sa.Connection, study_uid: str, quiet: QuietTime, now: datetime) -> None:
     """The study has something new to publish, after the quiet time and at the latest at the ceiling."""
     row = tx.execute(
         sa.select(studies.c.revision, studies.c.published_revision, studies.c.publish_by).where(studies.c.study_uid == study_uid)

@@ -9,8 +9,8 @@ from typing import Any
 import sqlalchemy as sa
 
 from prioritizer.calibration.maps import Calibration
-from prioritizer.config.quiet import Quiet
-from prioritizer.db.in_force import ranking_policy
+from prioritizer.config.policy import SitePolicy
+from prioritizer.db.in_force import site_policy
 from prioritizer.db.in_force.calibration import in_force
 from prioritizer.db.order.placement import replace_study
 from prioritizer.db.processing import leases
@@ -20,7 +20,6 @@ from prioritizer.db.schema.events import Kind, record
 from prioritizer.db.schema.instance_rows import instance_of
 from prioritizer.db.schema.tables import MADE, instances, scores, studies
 from prioritizer.errors import CalibrationChanged
-from prioritizer.ranking.deadlines import Policy
 from prioritizer.scope.guard_rules import OUT_OF_DISTRIBUTION
 from prioritizer.states import INSTANCE_TRANSITIONS, InstanceState, states_before
 from prioritizer.study import Instance, Probability, Score
@@ -72,7 +71,7 @@ def _leave(
     return tx.execute(left.returning(instances.c.study_uid, instances.c.pixels_version)).one_or_none()
 
 
-def finish_scored(engine: sa.Engine, claim: ClaimedInstance, score: Score, policy: Policy, quiet: Quiet, now: datetime) -> bool:
+def finish_scored(engine: sa.Engine, claim: ClaimedInstance, score: Score, policy: SitePolicy, now: datetime) -> bool:
     """Score, state, study risk and place in one commit; False when the claim was lost meanwhile, or AI was turned off.
 
     A score without a probability gets it here, from its logit, by the calibration that is in force in this very transaction. Where there
@@ -80,7 +79,7 @@ def finish_scored(engine: sa.Engine, claim: ClaimedInstance, score: Score, polic
     """
     uid = claim.instance.sop_instance_uid
     with connect.writing(engine) as tx:
-        ranking_policy.remember(tx, policy)
+        site_policy.remember(tx, policy)
         rules = in_force(tx, policy)
         if rules.fault:
             raise CalibrationChanged(rules.fault)
@@ -101,7 +100,7 @@ def finish_scored(engine: sa.Engine, claim: ClaimedInstance, score: Score, polic
             said += f" ({'; '.join(score.warnings)})"
         record(tx, Kind.SCORED, said, now, study=left.study_uid, instance=uid, probability=score.probability)
         replace_study(tx, left.study_uid, rules, now)
-        bump_revision(tx, left.study_uid, quiet, now)
+        bump_revision(tx, left.study_uid, policy.quiet, now)
     return True
 
 
@@ -138,7 +137,7 @@ def finish_unscored(
     state: InstanceState,
     reason: str,
     text: str,
-    policy: Policy,
+    policy: SitePolicy,
     now: datetime,
     measured: Measured = NOT_MEASURED,
 ) -> bool:

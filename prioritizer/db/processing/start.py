@@ -7,7 +7,8 @@ from datetime import datetime
 
 import sqlalchemy as sa
 
-from prioritizer.db.in_force import ranking_policy
+from prioritizer.config.policy import SitePolicy
+from prioritizer.db.in_force import site_policy
 from prioritizer.db.in_force.calibration import called_back, in_force
 from prioritizer.db.order.order import View, in_view
 from prioritizer.db.order.placement import high_suspended, put_in_place, replace_study
@@ -16,11 +17,10 @@ from prioritizer.db.schema import connect
 from prioritizer.db.schema.events import Kind, record
 from prioritizer.db.schema.instance_rows import OWN_OBJECT, SET_ASIDE
 from prioritizer.db.schema.tables import instances, scores, studies
-from prioritizer.ranking.deadlines import Policy
 from prioritizer.states import InstanceState, ReadingState
 
 
-def another_bundle(engine: sa.Engine, policy: Policy, now: datetime) -> int:
+def another_bundle(engine: sa.Engine, policy: SitePolicy, now: datetime) -> int:
     """When this bundle takes over from another: open studies that the other scored or refused are scored again; returns how many.
 
     A bundle that served before counts one more activation, so that what it scores now is told from what it scored then.
@@ -70,16 +70,16 @@ def hold_unread(tx: sa.Connection) -> Sequence[str]:
     return tx.scalars(unread.order_by(studies.c.study_uid).with_for_update()).all()
 
 
-def place_unread(tx: sa.Connection, policy: Policy, now: datetime) -> int:
+def place_unread(tx: sa.Connection, policy: SitePolicy, now: datetime) -> int:
     """Every unread study takes the place that these rules, as they are in force, give it; returns how many moved."""
-    suspended = high_suspended(tx, policy)
-    return sum(put_in_place(tx, uid, policy, now, suspended=suspended) for uid in hold_unread(tx))
+    suspended = high_suspended(tx, policy.ranking)
+    return sum(put_in_place(tx, uid, policy.ranking, now, suspended=suspended) for uid in hold_unread(tx))
 
 
-def rerank_open(engine: sa.Engine, policy: Policy, why: str, now: datetime, actor: str = "prioritizer") -> int:
+def rerank_open(engine: sa.Engine, policy: SitePolicy, why: str, now: datetime, actor: str = "prioritizer") -> int:
     """Every unread study takes the place that `policy` gives it, in one transaction; returns how many moved."""
     with connect.writing(engine) as tx:
-        ranking_policy.remember(tx, policy)
+        site_policy.remember(tx, policy)
         policy = in_force(tx, policy).policy
         moved = place_unread(tx, policy, now)
         if moved:

@@ -12,8 +12,8 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from prioritizer.config.quiet import Quiet
-from prioritizer.db.in_force import ranking_policy
+from prioritizer.config.policy import QuietTime
+from prioritizer.db.in_force import site_policy
 from prioritizer.db.in_force.calibration import InForce, in_force
 from prioritizer.db.order.placement import put_in_place
 from prioritizer.db.processing.leases import MAX_WAIT
@@ -48,7 +48,7 @@ def bring_to_present(tx: sa.Connection, rules: InForce, now: datetime) -> int:
         tx.execute(studies.update().where(studies.c.study_uid == row.study_uid).values(values))
         late = (instances.c.study_uid == row.study_uid) & (instances.c.received_at > moment)
         tx.execute(instances.update().where(late).values(received_at=moment))
-        put_in_place(tx, row.study_uid, rules.policy, now)
+        put_in_place(tx, row.study_uid, rules.policy.ranking, now)
     if rows:
         furthest = max(row.last_received_at for row in rows) - now
         said = f"{len(rows)} studies had arrived up to {minutes(furthest)} ahead of the clock as it is now: they arrived just before now"
@@ -56,7 +56,7 @@ def bring_to_present(tx: sa.Connection, rules: InForce, now: datetime) -> int:
     return len(rows)
 
 
-def hold_results_to_present(engine: sa.Engine, quiet: Quiet, now: datetime) -> int:
+def hold_results_to_present(engine: sa.Engine, quiet: QuietTime, now: datetime) -> int:
     """Results that a clock which was ahead put off are due as if their study had changed now; returns of how many studies."""
     latest = now + max(quiet.ceiling, quiet.quiet, MAX_WAIT) + NO_STEP
     with connect.writing(engine) as tx:
@@ -76,7 +76,7 @@ def keep_on_the_list(engine: sa.Engine, now: datetime) -> int:
 def hold_to_present(engine: sa.Engine, now: datetime) -> int:
     """Arrivals and readers' claims that a clock which was ahead left in the future; returns how many studies."""
     with connect.writing(engine) as tx:
-        policy = ranking_policy.remembered(tx)
+        policy = site_policy.remembered(tx)
         if policy is None:
             return 0
         held = bring_to_present(tx, in_force(tx, policy), now)
@@ -110,7 +110,7 @@ def _put_back(tx: sa.Connection, step: timedelta, now: datetime) -> int:
     alive = (studies.c.reading_state == ReadingState.CLAIMED) & (studies.c.reader_until > now - step)
     moved_on = {name: _later(studies.c[name], step) for name in ("reader_since", "reader_until")}
     tx.execute(studies.update().where(alive).values(moved_on))
-    policy = ranking_policy.remembered(tx)
+    policy = site_policy.remembered(tx)
     if policy is None:
         return 0
     rules = in_force(tx, policy)
@@ -142,7 +142,7 @@ def _put_back(tx: sa.Connection, step: timedelta, now: datetime) -> int:
         first, last = tx.execute(span).one()
         if first is not None:
             tx.execute(studies.update().where(studies.c.study_uid == uid).values(first_received_at=first, last_received_at=last))
-            put_in_place(tx, uid, rules.policy, now)
+            put_in_place(tx, uid, rules.policy.ranking, now)
     return len(uids)
 
 

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from prioritizer.db.order.order import View, in_view, is_overdue
 from prioritizer.db.schema import connect
 from prioritizer.db.schema.tables import deliveries, studies
-from prioritizer.ranking.deadlines import Policy
+from prioritizer.ranking.deadlines import RankingPolicy
 from prioritizer.states import DeliveryState
 
 
@@ -40,7 +40,7 @@ class Counts:
 
 
 RECENT = timedelta(hours=4)
-NEUTRAL = Policy().neutral
+NEUTRAL = RankingPolicy().neutral
 
 
 def counts(engine: sa.Engine, now: datetime | None = None, neutral: timedelta = NEUTRAL) -> Counts:

@@ -11,8 +11,8 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from prioritizer.config.quiet import Quiet
-from prioritizer.db.in_force import ranking_policy
+from prioritizer.config.policy import QuietTime, SitePolicy
+from prioritizer.db.in_force import site_policy
 from prioritizer.db.in_force.calibration import InForce, in_force
 from prioritizer.db.order.order import KEYS, WORKING, WORKLIST, Wanted, chosen, nobody_has, order_keys, stands_before
 from prioritizer.db.order.placement import put_in_place, replace_study
@@ -23,12 +23,12 @@ from prioritizer.db.schema.events import Kind, record
 from prioritizer.db.schema.instance_rows import instance_of
 from prioritizer.db.schema.tables import differing_copies, events, instances, studies
 from prioritizer.errors import NotAllowed, NotFound
-from prioritizer.ranking.deadlines import Policy, minutes
+from prioritizer.ranking.deadlines import minutes
 from prioritizer.scope.header_rules import may_be_a_radiograph
 from prioritizer.states import CopyState, ReadingState
 from prioritizer.study import STAT_PRIORITIES, AIState
 
-AT_ONCE = Quiet(quiet=timedelta(0), ceiling=timedelta(minutes=10))
+AT_ONCE = QuietTime(quiet=timedelta(0), ceiling=timedelta(minutes=10))
 """When the result of a study that a person opened again is published: no more images are expected."""
 
 
@@ -196,7 +196,7 @@ def _images_after(tx: sa.Connection, study_uid: str, seen: int) -> int:
 def reopen(engine: sa.Engine, study_uid: str, reader: str, now: datetime) -> None:
     """A read study is on the list again, placed by the rules of today: a key slipped, or there is more to look at. Raises NotAllowed."""
     with connect.writing(engine) as tx:
-        policy = ranking_policy.remembered(tx)
+        policy = site_policy.remembered(tx)
         rules = in_force(tx, policy) if policy is not None else None
         row = _study(tx, study_uid)
         if row.reading_state != ReadingState.READ:
@@ -215,7 +215,7 @@ def _as_of_today(tx: sa.Connection, before: sa.Row[Any], rules: InForce, now: da
         bump_revision(tx, before.study_uid, AT_ONCE, now)
 
 
-def pin(engine: sa.Engine, study_uid: str, actor: str, policy: Policy, now: datetime, *, remove: bool = False) -> None:
+def pin(engine: sa.Engine, study_uid: str, actor: str, policy: SitePolicy, now: datetime, *, remove: bool = False) -> None:
     """A person puts the study into class STAT, or takes that back. An order's own STAT cannot be taken back."""
     with connect.writing(engine) as tx:
         policy = in_force(tx, policy).policy
@@ -227,7 +227,7 @@ def pin(engine: sa.Engine, study_uid: str, actor: str, policy: Policy, now: date
         else:
             set_values(tx, study_uid, pinned_by=actor, stat=True, expired_at=None, listed_since=now)
         record(tx, Kind.UNPINNED if remove else Kind.PINNED, "unpinned" if remove else "pinned", now, study=study_uid, actor=actor)
-        put_in_place(tx, study_uid, policy, now)
+        put_in_place(tx, study_uid, policy.ranking, now)
 
 
 def _ordered_stat(tx: sa.Connection, study_uid: str) -> bool:

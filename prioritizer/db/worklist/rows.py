@@ -8,6 +8,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from prioritizer.config.policy import SitePolicy
 from prioritizer.db.in_force.settings import ruled
 from prioritizer.db.order.cursor import Place, whole
 from prioritizer.db.order.order import WORKLIST, View, Wanted, chosen, common_words, in_view, order_keys, stands_after
@@ -15,7 +16,7 @@ from prioritizer.db.order.placement import high_suspended
 from prioritizer.db.schema import connect
 from prioritizer.db.schema.tables import alarms, deliveries, results, studies
 from prioritizer.errors import NotAllowed, NotFound
-from prioritizer.ranking.deadlines import Band, Policy
+from prioritizer.ranking.deadlines import Band
 from prioritizer.states import DeliveryState
 from prioritizer.study import HELD_WORDS, AIState, Hold
 
@@ -201,7 +202,7 @@ def held_after_rebuild(engine: sa.Engine) -> int:
         return tx.scalar(sa.select(sa.func.count()).select_from(studies).where(held)) or 0
 
 
-def raising_is_suspended(engine: sa.Engine, policy: Policy) -> bool:
+def raising_is_suspended(engine: sa.Engine, policy: SitePolicy) -> bool:
     """True while the share of HIGH among the last N scored studies is over the site's limit."""
     with connect.reading(engine) as tx:
-        return high_suspended(tx, ruled(tx, policy, held=False).policy)
+        return high_suspended(tx, ruled(tx, policy, held=False).policy.ranking)

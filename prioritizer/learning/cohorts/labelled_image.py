@@ -109,7 +109,7 @@ class Cohort:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Policy:
+class LabelPolicy:
     """What counts as negative in sets that label many findings, and what becomes of an uncertain label.
 
     `negatives`: `not-pneumonia` (default) is every film without the finding, because the worklist holds films with effusions and

@@ -1,6 +1,6 @@
 """The public adult sets as their users have them, recognised by the columns of their label file.
 
-Positive is what each set itself calls pneumonia; what counts as negative is the caller's `Policy`. Laterals are left out with a
+Positive is what each set itself calls pneumonia; what counts as negative is the caller's `LabelPolicy`. Laterals are left out with a
 fault. The official splits of the sets are not used: images are split anew, by patient.
 
 - RSNA Pneumonia Detection Challenge, stage 2 (Shih et al., Radiol AI 2019): Target 1 is a lung opacity that 3 radiologists found
@@ -19,7 +19,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from prioritizer.errors import ConfigError
-from prioritizer.learning.cohorts.labelled_image import TEXT_MINED, LabelledImage, Policy
+from prioritizer.learning.cohorts.labelled_image import TEXT_MINED, LabelledImage, LabelPolicy
 from prioritizer.learning.cohorts.labels import (
     Gathering,
     LabelTable,
@@ -33,7 +33,7 @@ from prioritizer.learning.cohorts.labels import (
     years_of,
 )
 
-Reader = Callable[[Gathering, list[LabelTable], Policy], str]
+Reader = Callable[[Gathering, list[LabelTable], LabelPolicy], str]
 
 PATTERNS = (
     "stage_2_train_labels.csv",
@@ -71,7 +71,7 @@ def reader_of(table: LabelTable) -> Reader | None:
     return next((reader for columns, reader in known if columns <= header), None)
 
 
-def read_rsna(gathered: Gathering, tables: list[LabelTable], policy: Policy) -> str:
+def read_rsna(gathered: Gathering, tables: list[LabelTable], policy: LabelPolicy) -> str:
     """RSNA stage 2: several rows (boxes) a film, DICOM named after it; age, sex and view from the header."""
     table = tables[0]
     files = {path.stem: path for path in radiographs_below(gathered.root)}
@@ -91,7 +91,7 @@ def read_rsna(gathered: Gathering, tables: list[LabelTable], policy: Policy) -> 
     return f"RSNA Pneumonia Detection Challenge, stage 2: positive Target 1; {policy.sentence}"
 
 
-def _rsna_classes(table: LabelTable, policy: Policy) -> dict[str, str]:
+def _rsna_classes(table: LabelTable, policy: LabelPolicy) -> dict[str, str]:
     """The three-way class of each film, needed only where negatives must be free of any finding."""
     path = table.path.parent / "stage_2_detailed_class_info.csv"
     if path.is_file():
@@ -112,7 +112,7 @@ def _rsna_people(gathered: Gathering, table: LabelTable) -> dict[str, str]:
     return {}
 
 
-def read_nih(gathered: Gathering, tables: list[LabelTable], policy: Policy) -> str:
+def read_nih(gathered: Gathering, tables: list[LabelTable], policy: LabelPolicy) -> str:
     """NIH ChestX-ray14: one row a film, findings joined by |, ages 58 or 058Y."""
     table = tables[0]
     paths = radiographs_below(gathered.root)
@@ -139,7 +139,7 @@ def read_nih(gathered: Gathering, tables: list[LabelTable], policy: Policy) -> s
     return f"NIH ChestX-ray14: positive Pneumonia among the Finding Labels; {policy.sentence}"
 
 
-def read_chexpert(gathered: Gathering, tables: list[LabelTable], policy: Policy) -> str:
+def read_chexpert(gathered: Gathering, tables: list[LabelTable], policy: LabelPolicy) -> str:
     """CheXpert: one row a film, its path under a folder name that people change; ages in years, 90 is 90 or older."""
     paths = radiographs_below(gathered.root)
     files = {_chexpert_key(path.as_posix()): path for path in paths}
@@ -168,7 +168,7 @@ def _chexpert_key(path: str) -> str:
     return "/".join(path.split("/")[-4:])
 
 
-def read_mimic(gathered: Gathering, tables: list[LabelTable], policy: Policy) -> str:
+def read_mimic(gathered: Gathering, tables: list[LabelTable], policy: LabelPolicy) -> str:
     """MIMIC-CXR-JPG: labels are of studies, the metadata file names their films and views; ages are not published."""
     table = tables[0]
     metadata = next(iter(sorted(table.path.parent.glob("mimic-cxr-2.*-metadata.csv*"))), None)
@@ -198,7 +198,7 @@ def read_mimic(gathered: Gathering, tables: list[LabelTable], policy: Policy) ->
     return f"MIMIC-CXR-JPG ({table.path.name}): positive Pneumonia 1; {policy.sentence}"
 
 
-def read_vindr(gathered: Gathering, tables: list[LabelTable], policy: Policy) -> str:
+def read_vindr(gathered: Gathering, tables: list[LabelTable], policy: LabelPolicy) -> str:
     """VinDr-CXR and VinDr-PCXR: one row a radiologist, the majority decides; the sets name no patients, so each film is one.
 
     Any column with pneumonia in its name is positive: the children's set also tells broncho-pneumonia apart.
@@ -249,7 +249,7 @@ def _take_dicom(gathered: Gathering, files: dict[str, Path], name: str, label: i
         _take_row(gathered, completed(replace(image, path=path), header), label, present=True)
 
 
-def _take_finding(gathered: Gathering, row: Row, image: LabelledImage, policy: Policy, *, present: bool) -> None:
+def _take_finding(gathered: Gathering, row: Row, image: LabelledImage, policy: LabelPolicy, *, present: bool) -> None:
     """A film whose row holds 1, 0, -1 or nothing for Pneumonia and No Finding."""
     cell = row.get("pneumonia")
     pneumonia = FOUND.get(cell)

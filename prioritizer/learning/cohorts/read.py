@@ -7,10 +7,10 @@ from pathlib import Path
 
 from prioritizer.errors import ConfigError, NotFound
 from prioritizer.learning.cohorts import public_sets, site_forms, sources
-from prioritizer.learning.cohorts.labelled_image import Cohort, Fault, LabelledImage, Policy
+from prioritizer.learning.cohorts.labelled_image import Cohort, Fault, LabelledImage, LabelPolicy
 from prioritizer.learning.cohorts.labels import WORKBOOKS, Gathering, read_table
 
-__all__ = ["Cohort", "Fault", "LabelledImage", "Policy", "read_cohort"]
+__all__ = ["Cohort", "Fault", "LabelPolicy", "LabelledImage", "read_cohort"]
 
 FORMS_SAID = (
     "a cohort is a folder with NORMAL/ and PNEUMONIA/, a folder with labels.csv (file or study_uid, label), or one of the public sets "
@@ -20,7 +20,7 @@ FORMS_SAID = (
 SHOWN_FAULTS = 10
 
 
-def read_cohort(root: Path, labels: Path | None = None, *, policy: Policy | None = None) -> Cohort:
+def read_cohort(root: Path, labels: Path | None = None, *, policy: LabelPolicy | None = None) -> Cohort:
     """The cohort below `root`, its labels in `labels` or wherever its form keeps them; of a sources file (.toml), that of all its sources.
 
     Raises ConfigError where no form is recognised or no image can be used.
@@ -28,11 +28,11 @@ def read_cohort(root: Path, labels: Path | None = None, *, policy: Policy | None
     if root.suffix.lower() == ".toml" and root.is_file():
         if labels is not None:
             raise ConfigError((f"{root}: is a sources file; a label file stands in it, as labels of its source",))
-        return sources.read_sources(root, policy or Policy(), _read_folder)
-    return _read_folder(root, labels, policy or Policy())
+        return sources.read_sources(root, policy or LabelPolicy(), _read_folder)
+    return _read_folder(root, labels, policy or LabelPolicy())
 
 
-def _read_folder(root: Path, labels: Path | None, policy: Policy) -> Cohort:
+def _read_folder(root: Path, labels: Path | None, policy: LabelPolicy) -> Cohort:
     if not root.is_dir():
         raise NotFound(f"{root}: no such folder")
     if labels is not None and not labels.is_file():
@@ -46,7 +46,7 @@ def _read_folder(root: Path, labels: Path | None, policy: Policy) -> Cohort:
     return Cohort(root=root, images=tuple(gathered.images.values()), faults=tuple(gathered.faults), form=form)
 
 
-def _read(gathered: Gathering, labels: Path | None, policy: Policy) -> str:
+def _read(gathered: Gathering, labels: Path | None, policy: LabelPolicy) -> str:
     """Fill `gathered` from whatever form is there, a table before folders; the form in words."""
     root = gathered.root
     own_only = "words, leave_out and boxes are of a label table with the columns file and label (labels.csv)"

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from prioritizer.errors import ConfigError
-from prioritizer.learning.cohorts.labelled_image import Box, LabelledImage, Policy
+from prioritizer.learning.cohorts.labelled_image import Box, LabelledImage, LabelPolicy
 from prioritizer.learning.cohorts.labels import (
     Gathering,
     LabelTable,
@@ -94,7 +94,7 @@ def _with_patient(image: LabelledImage) -> LabelledImage:
     return image if image.patient else replace(image, patient=patient_of(image.path.name))
 
 
-def read_labels(gathered: Gathering, table: LabelTable, policy: Policy) -> str:
+def read_labels(gathered: Gathering, table: LabelTable, policy: LabelPolicy) -> str:
     """Every row of a site's own table, and every radiograph below the folder that no row names."""
     faults = []
     if "label" not in table.header:
@@ -132,7 +132,9 @@ def _studies(gathered: Gathering, everything: tuple[Path, ...], table: LabelTabl
     return found
 
 
-def _take_row(gathered: Gathering, table: LabelTable, row: Row, studies: dict[str, list[tuple[Path, Instance]]], policy: Policy) -> None:
+def _take_row(
+    gathered: Gathering, table: LabelTable, row: Row, studies: dict[str, list[tuple[Path, Instance]]], policy: LabelPolicy
+) -> None:
     """The image or images of one row, or the fault that stands in the way."""
     place = f"{table.path.name} line {row.line}"
     file, study = row.get("file"), row.get("study_uid")
@@ -167,7 +169,7 @@ def _named_file(root: Path, file: str) -> Path:
     return path if "\\" not in file or path.exists() else Path(os.path.normpath(root / file.replace("\\", "/")))
 
 
-def _take_file(gathered: Gathering, row: Row, place: str, path: Path, label: int, policy: Policy) -> None:
+def _take_file(gathered: Gathering, row: Row, place: str, path: Path, label: int, policy: LabelPolicy) -> None:
     if not path.is_relative_to(os.path.normpath(gathered.root)):
         gathered.fault(place, "outside", f"{row.get('file')} lies outside the folder; move it below, or name the folder above")
     elif not path.is_file():
@@ -176,7 +178,7 @@ def _take_file(gathered: Gathering, row: Row, place: str, path: Path, label: int
         _take(gathered, _image(gathered, row, place, path, label, policy))
 
 
-def _image(gathered: Gathering, row: Row, place: str, path: Path, label: int, policy: Policy) -> LabelledImage:
+def _image(gathered: Gathering, row: Row, place: str, path: Path, label: int, policy: LabelPolicy) -> LabelledImage:
     """The image as the row describes it; an age that is none is a fault, the image is kept without."""
     age = years_of(row.get("age")) if row.get("age") else None
     if row.get("age") and age is None:
@@ -197,7 +199,7 @@ def _image(gathered: Gathering, row: Row, place: str, path: Path, label: int, po
     )
 
 
-def _boxes(gathered: Gathering, row: Row, place: str, policy: Policy) -> tuple[Box, ...] | None:
+def _boxes(gathered: Gathering, row: Row, place: str, policy: LabelPolicy) -> tuple[Box, ...] | None:
     """What was boxed on an image; boxes that cannot be read are a fault, the image is kept without."""
     if policy.boxes is None:
         return None

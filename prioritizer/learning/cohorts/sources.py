@@ -19,12 +19,12 @@ import numpy as np
 from pydantic import Field, field_validator, model_validator
 
 from prioritizer.errors import ConfigError, NotFound
-from prioritizer.learning.cohorts.labelled_image import TEXT_MINED, Cohort, Fault, LabelledImage, Policy, Role, SourceFacts
+from prioritizer.learning.cohorts.labelled_image import TEXT_MINED, Cohort, Fault, LabelledImage, LabelPolicy, Role, SourceFacts
 from prioritizer.learning.cohorts.lung_masks import with_masks
 from prioritizer.learning.cohorts.site_forms import LABEL_WORDS
 from prioritizer.learning.training.recipes import Table, read_file
 
-Reader = Callable[[Path, Path | None, Policy], Cohort]
+Reader = Callable[[Path, Path | None, LabelPolicy], Cohort]
 """Reads one folder with its labels."""
 NEVER_JUDGES = f'{TEXT_MINED} labels may train, never judge: set role = "train"'
 LAST_NUMBER = re.compile(r"^(.*?)(\d+)\D*$")
@@ -139,7 +139,7 @@ class _Read:
         )
 
 
-def read_sources(path: Path, policy: Policy, read: Reader) -> Cohort:
+def read_sources(path: Path, policy: LabelPolicy, read: Reader) -> Cohort:
     """The cohort of all sources of the file. Raises ConfigError with the faults of every source."""
     asked = read_file(path, Sources)
     found, faults = [], []
@@ -180,7 +180,7 @@ def one_class_sites(images: Iterable[LabelledImage]) -> list[str]:
     ]
 
 
-def _read_source(path: Path, source: Source, seed: int, policy: Policy, read: Reader) -> _Read:
+def _read_source(path: Path, source: Source, seed: int, policy: LabelPolicy, read: Reader) -> _Read:
     beside = Path(os.path.normpath(Path.cwd() / path)).parent
     boxes = None if source.boxes is None else (source.boxes.column.strip().lower(), source.boxes.side)
     policy = replace(policy, words=source.words, leave_out=source.leave_out, boxes=boxes)

@@ -174,9 +174,9 @@ def show_calibration(context: Here, person: Seeing, name: str) -> CalibrationOf:
 @routes.post("/calibrations/rollback", responses=problems(404, 409))
 def roll_back(context: Here, person: Physicist, shown: Shown = None, *, own: bool = False) -> TookEffect:
     """What applied before applies again, or with `own` the bundle's own."""
-    policy, quiet = context.backend.policy(), context.backend.quiet()
+    policy = context.backend.policy()
     return took_effect(
-        context, decisions_activation.roll_back(context.engine, person.name, policy, quiet, context.now, to_own=own, expected=shown)
+        context, decisions_activation.roll_back(context.engine, person.name, policy, context.now, to_own=own, expected=shown)
     )
 
 
@@ -186,8 +186,8 @@ def activate(context: Here, person: Physicist, name: str, why: Reason, shown: Sh
     decision = Decision(
         who=person.name, second_person=context.backend.settings().calibration.second_person, against_advice=why.reason.strip()
     )
-    policy, quiet = context.backend.policy(), context.backend.quiet()
-    return took_effect(context, decisions_activation.activate(context.engine, name, decision, policy, quiet, context.now, expected=shown))
+    policy = context.backend.policy()
+    return took_effect(context, decisions_activation.activate(context.engine, name, decision, policy, context.now, expected=shown))
 
 
 @routes.post("/calibrations/{name}/{step}", responses=problems(404, 409))
@@ -206,7 +206,7 @@ def show_rules(context: Here, person: Seeing) -> Rules:
     holds, may = holding(context.engine, context.backend.policy()), context.shows_ai_to(person)
     return Rules(
         configured=rules.configured(context.backend.configured()),
-        in_force=rules.values_of(holds.policy),
+        in_force=rules.values_of(holds.policy.ranking),
         ruling=holds.active.id if holds.active else None,
         change=holds.change,
         fault=holds.fault,

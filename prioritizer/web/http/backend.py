@@ -10,11 +10,10 @@ from typing import Any, Protocol
 import sqlalchemy as sa
 
 from prioritizer.calibration.threshold import ThresholdWish
-from prioritizer.config.quiet import Quiet
+from prioritizer.config.policy import SitePolicy
 from prioritizer.config.settings import Settings
 from prioritizer.file_result import Tried
 from prioritizer.imaging.display import Shown
-from prioritizer.ranking.deadlines import Policy
 
 
 class Images(Protocol):
@@ -154,11 +153,8 @@ class Backend(Protocol):
     def configured(self) -> Settings:
         """The configuration alone."""
 
-    def policy(self) -> Policy:
-        """The ranking policy now."""
-
-    def quiet(self) -> Quiet:
-        """When a study is published."""
+    def policy(self) -> SitePolicy:
+        """The site's policy now."""
 
     def images(self) -> Images | None:
         """None while there is no bundle."""

@@ -9,10 +9,10 @@ from datetime import datetime, timedelta
 
 import sqlalchemy as sa
 
+from prioritizer.config.policy import SitePolicy
 from prioritizer.db.worklist import counts as worklist_counts
 from prioritizer.db.worklist import feedback, rows
 from prioritizer.db.worklist.counts import Counts
-from prioritizer.ranking.deadlines import Policy
 
 DAYS = 90
 """Over which the site's own frequency is taken."""
@@ -43,7 +43,7 @@ class Tallies:
     """The newest tally. `renew` is called by who watches the ledger, `now` by pages, `forget` after a step."""
 
     def __init__(
-        self, engine: sa.Engine, now: Callable[[], datetime], policy: Callable[[], Policy], neutral: Callable[[], timedelta]
+        self, engine: sa.Engine, now: Callable[[], datetime], policy: Callable[[], SitePolicy], neutral: Callable[[], timedelta]
     ) -> None:
         self._engine, self._now, self._policy, self._neutral = engine, now, policy, neutral
         self._lock = threading.Lock()
@@ -89,7 +89,7 @@ class Tallies:
             at=now,
             counts=worklist_counts.counts(self._engine, now, self._neutral()),
             senders=rows.senders(self._engine),
-            share=rows.share_raised(self._engine, policy.last_n),
+            share=rows.share_raised(self._engine, policy.ranking.last_n),
             suspended=rows.raising_is_suspended(self._engine, policy),
             confirmed=feedback.confirmed_of_raised(self._engine, now - timedelta(days=DAYS)),
         )

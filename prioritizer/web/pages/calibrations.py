@@ -212,7 +212,7 @@ def roll_back(context: Here, person: Physicist, own: Text = "", shown: ShownActi
     """What applied before applies again, or the bundle's own."""
     try:
         decisions_activation.roll_back(
-            context.engine, person.name, context.backend.policy(), context.backend.quiet(), context.now, to_own=own == "yes", expected=shown
+            context.engine, person.name, context.backend.policy(), context.now, to_own=own == "yes", expected=shown
         )
     except NotAllowed as error:
         return listed(context, person, 409, fault=str(error))
@@ -241,9 +241,7 @@ def activate(context: Here, person: Physicist, name: str, against_advice: Text =
         who=person.name, second_person=context.backend.settings().calibration.second_person, against_advice=against_advice.strip()
     )
     try:
-        done = decisions_activation.activate(
-            context.engine, name, decision, context.backend.policy(), context.backend.quiet(), context.now, expected=shown
-        )
+        done = decisions_activation.activate(context.engine, name, decision, context.backend.policy(), context.now, expected=shown)
     except NotAllowed as error:
         return listed(context, person, 409, fault=str(error))
     context.forget()

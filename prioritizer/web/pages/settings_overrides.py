@@ -37,7 +37,7 @@ def show(context: Here, person: Seeing) -> HTMLResponse:
 def page(context: RequestContext, person: Person, status: int = 200, **said: Any) -> HTMLResponse:
     """The page, with what was just done, tried, or stood in the way."""
     holds, configured = holding(context.engine, context.backend.policy()), rules.configured(context.backend.configured())
-    in_force = rules.values_of(holds.policy)
+    in_force = rules.values_of(holds.policy.ranking)
     table = [
         (
             rules.NAMES[key],
@@ -207,7 +207,7 @@ def show_one(context: Here, person: Seeing, number: str) -> HTMLResponse:
 def leaves(context: RequestContext, row: Row) -> bool:
     """True for a ruling by which readers would begin to see AI's opinion now."""
     try:
-        return not context.shows_ai and rules.over(context.backend.policy(), row.changes).stage is not Stage.SHADOW
+        return not context.shows_ai and rules.over(context.backend.policy().ranking, row.changes).stage is not Stage.SHADOW
     except RulingUnfit:
         return False
 

@@ -54,7 +54,7 @@ def ai_of(context: RequestContext, person: Person, row: Row, instances: list[Ins
     scored = [one for one in instances if one.state == InstanceState.SCORED and one.probability is not None]
     deciding = max(scored, key=lambda one: (one.probability or 0.0, one.logit or 0.0), default=None)
     applies = calibrations.applying(context.engine, context.backend.policy())
-    t_high, _ = applies.policy.thresholds(row.age_years)
+    t_high, _ = applies.policy.ranking.thresholds(row.age_years)
     whole = applies.calibration
     return AI(
         state=state,

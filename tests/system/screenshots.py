@@ -25,8 +25,8 @@ from prioritizer.db.schema.tables import studies as in_ledger
 from prioritizer.db.worklist import feedback, reading
 from prioritizer.ranking.deadlines import Policy
 from prioritizer.study import Finding
-from tests.system.daemons import phantom, prioritizer, running_daemon, sections
-from tests.system.reading_room import BUNDLE, Room
+from tests.support.daemons import phantom, prioritizer, running_daemon, sections
+from tests.support.reading_room import BUNDLE, Room
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 IN_DOCS = REPOSITORY / "docs" / "screenshots"

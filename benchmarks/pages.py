@@ -37,7 +37,7 @@ from prioritizer.db.schema.tables import events, studies, terms
 from prioritizer.ranking.deadlines import Stage
 from prioritizer.web.app import page_app
 from prioritizer.web.server import WebServer
-from tests.edges.rooms import page_of
+from tests.support.page_client import page_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -374,7 +374,7 @@ def of_sqlite(sizes: Sizes) -> list[dict[str, Any]]:
 
 def of_postgres(sizes: Sizes) -> list[dict[str, Any]]:
     """The list on Postgres."""
-    from tests.system.daemons import running_postgres
+    from tests.support.daemons import running_postgres
 
     with running_postgres() as server:
         return at_size("Postgres", lambda count: server.database(f"n{count}"), sizes)

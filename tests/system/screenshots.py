@@ -24,9 +24,9 @@ from prioritizer.db.accounts import people
 from prioritizer.db.schema.tables import studies as in_ledger
 from prioritizer.db.worklist import feedback, reading
 from prioritizer.study import Finding
-from tests.edges.ledgers import site_policy
-from tests.system.daemons import phantom, prioritizer, running_daemon, sections
-from tests.system.reading_room import BUNDLE, Room
+from tests.support.daemons import phantom, prioritizer, running_daemon, sections
+from tests.support.ledgers import site_policy
+from tests.support.reading_room import BUNDLE, Room
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 IN_DOCS = REPOSITORY / "docs" / "screenshots"

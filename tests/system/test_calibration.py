@@ -22,8 +22,7 @@ from prioritizer.db.decisions import calibrations
 from prioritizer.db.decisions.calibrations import Verdict
 from prioritizer.imaging import phantoms
 from prioritizer.inference.bundle import default_folder, open_bundle
-from tests.edges.pacs import Orthanc
-from tests.system.daemons import (
+from tests.support.daemons import (
     Daemon,
     download,
     free_port,
@@ -39,6 +38,7 @@ from tests.system.daemons import (
     toml,
     wait_until,
 )
+from tests.support.pacs import Orthanc
 
 NUMBERS = itertools.count(701)
 BUNDLE = open_bundle(default_folder())

@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from prioritizer.imaging import phantoms
-from tests.system.daemons import (
+from tests.support.daemons import (
     Daemon,
     free_port,
     phantom,

@@ -7,8 +7,8 @@ import sys
 from pathlib import Path
 
 from prioritizer.db.worklist import rows as worklist_rows
-from tests.edges.pacs import free_port
-from tests.system.daemons import running_daemon, sections
+from tests.support.daemons import running_daemon, sections
+from tests.support.pacs import free_port
 
 
 def test_the_demo_shows_a_list_that_the_shipped_bundle_re_orders(tmp_path: Path) -> None:

@@ -10,8 +10,8 @@ import pydicom
 import sqlalchemy as sa
 
 from prioritizer.dicom.stand_ins.phantom_files import phantom_study_uid
-from tests.edges.pacs import free_port
-from tests.system.daemons import Daemon, phantom, running_daemon, sections, sends, wait_until
+from tests.support.daemons import Daemon, phantom, running_daemon, sections, sends, wait_until
+from tests.support.pacs import free_port
 
 NUMBERS = itertools.count(5000)
 RIGHT = {"PatientID": "RIGHT-2", "PatientName": "Right^Person"}

@@ -28,8 +28,7 @@ from prioritizer.dicom.stand_ins.pacs import PacsStandIn, running_pacs
 from prioritizer.inference.bundle import open_bundle
 from prioritizer.inference.engine import Engine
 from prioritizer.states import DeliveryState, InstanceState
-from tests.system.chain import Film
-from tests.system.daemons import (
+from tests.support.daemons import (
     REPOSITORY,
     free_port,
     phantom,
@@ -39,6 +38,7 @@ from tests.system.daemons import (
     sections,
     storescu,
 )
+from tests.support.pipeline_killed_at_step import Film
 
 MOST_STEPS = 400
 """Far more than the chain has; a walk that long has lost its way."""
@@ -79,11 +79,11 @@ class Death:
 
 
 class Forge:
-    """The program of chain.py, which forks one process for each job."""
+    """The program of pipeline_killed_at_step.py, which forks one process for each job."""
 
     def __init__(self, film: Path, outputs: Path) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.system.chain", str(film), str(outputs)],
+            [sys.executable, "-m", "tests.support.pipeline_killed_at_step", str(film), str(outputs)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

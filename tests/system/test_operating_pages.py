@@ -10,9 +10,9 @@ from playwright.sync_api import Browser, Page, expect
 
 from prioritizer.access import Role
 from prioritizer.db.activity import queues
-from tests.edges.browsers import browser_fixture, is_accessible  # noqa: F401
-from tests.system.daemons import phantom, phantom_study_uid, prioritizer, running_daemon, sections, sends, wait_until
-from tests.system.reading_room import NUMBERS, Room
+from tests.support.browsers import browser_fixture, is_accessible  # noqa: F401
+from tests.support.daemons import phantom, phantom_study_uid, prioritizer, running_daemon, sections, sends, wait_until
+from tests.support.reading_room import NUMBERS, Room
 
 SLOW_MS = int(os.environ.get("SLOW_MS", "30000"))
 """It bounds a hang on a busy machine, and proves nothing about speed."""

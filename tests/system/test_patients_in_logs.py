@@ -10,8 +10,8 @@ import pytest
 from pydicom.tag import Tag
 
 from prioritizer.dicom.standard.contexts import COMPUTED_RADIOGRAPHY
-from tests.edges.intake import RawPeer, command_set, p_data, proposed
-from tests.system.daemons import Daemon, phantom, running_daemon, sections, uid_of, wait_until
+from tests.support.daemons import Daemon, phantom, running_daemon, sections, uid_of, wait_until
+from tests.support.listener_process import RawPeer, command_set, p_data, proposed
 
 NAME, NUMBER, ORDER = b"ZQXMUSTERMANN^ZQXANNE ", b"ZQXNUMBER7", b"ZQXORDER99"
 MARKS = (b"ZQXMUSTERMANN", b"ZQXANNE", b"ZQXNUMBER7", b"ZQXORDER99")

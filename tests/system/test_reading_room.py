@@ -26,10 +26,10 @@ from prioritizer.clock import utc_now
 from prioritizer.db.accounts import audit_log
 from prioritizer.db.worklist import feedback, reading
 from prioritizer.db.worklist import rows as worklist_rows
-from tests.edges.browsers import browser_fixture, is_accessible  # noqa: F401
-from tests.edges.ledgers import site_policy
-from tests.system.daemons import phantom, phantom_study_uid, running_daemon, sections, sends, wait_until
-from tests.system.reading_room import NUMBERS, PASSWORD, RAISES_ALL, RAISES_NONE, Room, Wire, rows
+from tests.support.browsers import browser_fixture, is_accessible  # noqa: F401
+from tests.support.daemons import phantom, phantom_study_uid, running_daemon, sections, sends, wait_until
+from tests.support.ledgers import site_policy
+from tests.support.reading_room import NUMBERS, PASSWORD, RAISES_ALL, RAISES_NONE, Room, Wire, rows
 
 SLOW_MS = int(os.environ.get("SLOW_MS", "30000"))
 """It bounds a hang on a busy machine, and proves nothing about speed."""

@@ -12,9 +12,9 @@ from prioritizer.access import Role
 from prioritizer.clock import utc_now
 from prioritizer.db.accounts import audit_log, people
 from prioritizer.db.worklist import feedback, reading, rows
-from tests.edges.browsers import browser_fixture, is_accessible  # noqa: F401
-from tests.system.daemons import running_daemon, sections, wait_until
-from tests.system.reading_room import NUMBERS, PASSWORD, Room
+from tests.support.browsers import browser_fixture, is_accessible  # noqa: F401
+from tests.support.daemons import running_daemon, sections, wait_until
+from tests.support.reading_room import NUMBERS, PASSWORD, Room
 
 SLOW_MS = 30_000
 SMALL = """() => [...document.querySelectorAll("a, button, summary, input, select, textarea")].filter((one) => {

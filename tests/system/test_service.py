@@ -18,8 +18,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from prioritizer.dicom.stand_ins.pacs import running_pacs
 from prioritizer.inference.bundle import default_folder
-from tests.edges.pacs import program
-from tests.system.daemons import (
+from tests.support.daemons import (
     REPOSITORY,
     Daemon,
     Postgres,
@@ -34,6 +33,7 @@ from tests.system.daemons import (
     storescu,
     wait_until,
 )
+from tests.support.pacs import program
 
 NUMBERS = itertools.count(301)
 WATCH = """

@@ -58,7 +58,6 @@ def recalibrate(
     from prioritizer.daemon.settings_in_force import in_force_for
     from prioritizer.recalibration.outcome import Request
     from prioritizer.recalibration.recalibrate import run
-    from prioritizer.simulation.threshold_effect import sections
 
     engine, settings = ledger_of(config)
     request = Request(
@@ -79,9 +78,8 @@ def recalibrate(
     with Progress(*columns, console=talk, transient=True) as progress:
         bar = progress.add_task("scoring the cohort", total=None)
         outcome, path = run(
-            engine, settings, request, utc_now(),
+            engine, in_force_for(engine, settings), request, utc_now(),
             tick=lambda done, of: progress.update(bar, completed=done, total=of),
-            extra_sections=lambda outcome: sections(outcome, engine, in_force_for(engine, settings)),
         )  # fmt: skip
     if as_json:
         from prioritizer.recalibration.report import facts

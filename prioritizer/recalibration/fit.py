@@ -17,6 +17,7 @@ from prioritizer.calibration.verdict import NOT, SENSITIVITY_FLOOR, Evidence
 from prioritizer.errors import CohortUnfit
 from prioritizer.inference.bundle import Bundle
 from prioritizer.learning.cohorts.labelled_image import TEXT_MINED
+from prioritizer.recalibration.assessment import assess
 from prioritizer.recalibration.cohort import Gathered
 from prioritizer.recalibration.outcome import CROSS_FITTED, Outcome, Request
 from prioritizer.statistics.intervals import Cases
@@ -125,7 +126,11 @@ def _fitted(outcome: Outcome) -> Outcome:
     said = replace(said, said=f"{said.said} {noisy}".strip())
     outcome = replace(outcome, noisy=noisy, advice=said, fit=fit, point=point, auc=auc, figures_before=first, figures_after=later)
     fitted = replace(fit.after, method=fit.winner, fitted_on=f"local cohort of {len(sample.labels)} images")
-    return _with_candidate(outcome, fitted, point.t_high, point.t_low, len(sample.labels), int(sample.labels.sum()))
+    outcome = _with_candidate(outcome, fitted, point.t_high, point.t_low, len(sample.labels), int(sample.labels.sum()))
+    assert outcome.candidate is not None
+    traits = [image.traits for image in gathered.analysed]
+    found = assess(sample, fit, point, before, outcome.candidate, traits, prevalence=request.prevalence, seed=request.seed)
+    return replace(outcome, assessment=found)
 
 
 def _if_mined(sample: Sample, before: Calibration, fit: Fit, point: OperatingPoint, request: Request) -> str:

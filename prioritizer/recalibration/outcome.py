@@ -11,6 +11,7 @@ from prioritizer.calibration.maps import AgeGroup, Calibration
 from prioritizer.calibration.operating_point import OperatingPoint, Wish
 from prioritizer.calibration.verdict import AUC_FLOOR, Fitness
 from prioritizer.inference.bundle import Bundle
+from prioritizer.recalibration.assessment import Assessment
 from prioritizer.recalibration.cohort import Gathered
 from prioritizer.statistics.intervals import Figure
 
@@ -68,6 +69,8 @@ class Outcome:
     fit: Fit | None = None
     point: OperatingPoint | None = None
     auc: Figure | None = None
+    assessment: Assessment | None = None
+    """What the candidate is worth on the cohort; None where nothing was fitted to labels."""
     figures_before: dict[str, Figure] | None = None
     figures_after: dict[str, Figure] | None = None
 

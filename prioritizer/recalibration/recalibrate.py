@@ -5,7 +5,7 @@ Nothing takes effect here: a person reads the report and activates the candidate
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -26,12 +26,12 @@ from prioritizer.db.in_force.calibration import digest_of, document_text
 from prioritizer.errors import CalibrationChanged, ConfigError
 from prioritizer.inference.bundle import Bundle, open_bundle
 from prioritizer.recalibration import cohort as recalibration_cohort
+from prioritizer.recalibration import effect
 from prioritizer.recalibration import report as recalibration_report
 from prioritizer.recalibration.cohort import Gathered
 from prioritizer.recalibration.cohort_logits import Cache, Looking
 from prioritizer.recalibration.fit import map_of, outcome_of
 from prioritizer.recalibration.outcome import Outcome, Request
-from prioritizer.reports.page import Section
 from prioritizer.scope import out_of_distribution
 
 
@@ -42,12 +42,11 @@ def run(
     now: datetime,
     *,
     tick: recalibration_cohort.Tick = lambda done, of: None,
-    extra_sections: Callable[[Outcome], tuple[Section, ...]] = lambda outcome: (),
 ) -> tuple[Outcome, Path]:
-    """Read, score, fit, judge, write the report, enter the candidate; the outcome and the report's path.
+    """Cohort, lint and logits, fit and verdict, effect on the list, report, candidate; the outcome and the report's path.
 
     Raises ConfigError for what cannot be asked, CalibrationChanged. A cohort that carries no fit is an outcome with `refused`, and has
-    its report too. `extra_sections` adds to the report what is computed elsewhere, such as the effect on the list.
+    its report too. `settings`: those in force.
     """
     _possible(request)
     bundle = open_bundle(settings.model.bundle)
@@ -58,7 +57,7 @@ def run(
     outcome = _by_age(request, bundle, in_force, gathered, now)
     name = outcome.entered.id if outcome.entered else f"refused-{now:%Y%m%d-%H%M%S}"
     path = (request.report or folder / f"{name}.html").resolve()
-    recalibration_report.write(outcome, path, extra_sections(outcome))
+    recalibration_report.write(outcome, path, effect.sections(outcome, engine, settings))
     if outcome.entered is not None:
         verdict = Verdict(word=outcome.advice.word, said=outcome.advice.said, report=str(path))
         calibrations.add(engine, bundle.digest, outcome.entered, verdict, request.by, now)

@@ -23,15 +23,15 @@ if TYPE_CHECKING:
 SHOWN_FAULTS = 300
 
 
-def write(outcome: Outcome, path: Path, extra_sections: Sequence[Section] = ()) -> Path:
-    """The page and the JSON beside it."""
+def write(outcome: Outcome, path: Path, effect: Sequence[Section] = ()) -> Path:
+    """The page and the JSON beside it; `effect`: what the candidate does to the list."""
     advice = outcome.advice
     return page.write(
         Report(
             title=f"Recalibration of {outcome.bundle.name}",
             made_at=outcome.made_at,
             verdict=Shown(word=advice.word, sentence=advice.said, rule=advice.rule),
-            sections=(*_of_each(outcome, _sections), *extra_sections, _sign_off(outcome), *_of_each(outcome, _every_fault)),
+            sections=(*_of_each(outcome, _sections), *effect, _sign_off(outcome), *_of_each(outcome, _every_fault)),
             facts=facts(outcome) | ({"other_ages": [facts(one) for one in outcome.also]} if outcome.also else {}),
         ),
         path,

@@ -5,17 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from prioritizer.calibration import local_fit, operating_point
 from prioritizer.reports import assessment, plots
 from prioritizer.reports.page import Plot, Section, Table
-from prioritizer.statistics import delong
-from prioritizer.statistics.calibration_error import reliability
-from prioritizer.statistics.intervals import Cases
-from prioritizer.statistics.logistic import Float64, odds_of, sigmoid
-from prioritizer.statistics.measures import smooth_reliability
-from prioritizer.statistics.subgroups import subgroups
 
 if TYPE_CHECKING:
     from prioritizer.recalibration.outcome import Outcome
@@ -29,7 +21,6 @@ NAMES = {
     "calibration_slope": "Calibration slope (1 is right)",
     "calibration_intercept": "Calibration intercept (0 is right)",
 }
-PREVALENCES = (0.02, 0.05, 0.1, 0.3)
 
 
 def of_methods(outcome: Outcome) -> Section:
@@ -72,22 +63,24 @@ def of_performance(outcome: Outcome) -> Section:
 
 def of_diagrams(outcome: Outcome) -> Section:
     """Reliability diagrams before and after."""
-    fit, gathered = outcome.fit, outcome.gathered
-    assert fit is not None
-    assert gathered is not None
-    sample = outcome.sample
-    curves = []
-    samples = []
-    for name, odds in (("before", fit.before), ("after", fit.held_out)):
-        p = sigmoid(sample.as_labelled(odds))
-        smooth = smooth_reliability(Cases(probabilities=p, labels=sample.labels, patients=sample.patients))
-        curves.append(plots.Curve(name=f"{name}, smooth", x=smooth.predicted, y=smooth.observed, low=smooth.low, high=smooth.high))
-        curves.append(_bins(f"{name}, ten equal counts", p, sample.labels))
-        samples.append((name, p))
-    ordered = [curves[0], curves[2], curves[1], curves[3]]
+    found = outcome.assessment
+    assert found is not None
+    sides = (("before", found.reliability_before), ("after", found.reliability_after))
+    smooth = [
+        plots.Curve(name=f"{name}, smooth", x=of.smooth.predicted, y=of.smooth.observed, low=of.smooth.low, high=of.smooth.high)
+        for name, of in sides
+    ]
+    bins = [
+        plots.Curve(
+            name=f"{name}, ten equal counts", x=[b.predicted for b in of.bins], y=[b.observed for b in of.bins], marker="o", dashed=True
+        )
+        for name, of in sides
+    ]
     unit = (0.0, 1.0)
-    drawn = plots.lines(ordered, x="predicted probability", y="observed rate", diagonal=True, x_range=unit, y_range=unit, size=(6.4, 5.0))
-    spread = plots.histograms(samples, x="predicted probability", x_range=unit)
+    drawn = plots.lines(
+        [*smooth, *bins], x="predicted probability", y="observed rate", diagonal=True, x_range=unit, y_range=unit, size=(6.4, 5.0)
+    )
+    spread = plots.histograms([(name, of.probabilities) for name, of in sides], x="predicted probability", x_range=unit)
     alt = "Observed rate of pneumonia over predicted probability, before and after, against the diagonal of perfect calibration"
     shown = (
         Plot(caption="Reliability before and after (cross-validated), with 95 % bands by patient", svg=drawn, alt=alt),
@@ -96,16 +89,11 @@ def of_diagrams(outcome: Outcome) -> Section:
     return Section(title="Reliability", answers="R10, R21", plots=shown)
 
 
-def _bins(name: str, p: Float64, labels: Float64) -> plots.Curve:
-    found = reliability(p, labels, equal_mass=True)
-    return plots.Curve(name=name, x=[b.predicted for b in found], y=[b.observed for b in found], marker="o", dashed=True)
-
-
 def of_thresholds(outcome: Outcome) -> Section:
     """The thresholds, and what they give on the cohort."""
-    point, made, request = outcome.point, outcome.candidate, outcome.request
+    point, found = outcome.point, outcome.assessment
     assert point is not None
-    assert made is not None
+    assert found is not None
     rows = [
         ("t_high", outcome.before.t_high, point.t_high),
         ("t_low (used only where a site demotes)", outcome.before.t_low, point.t_low),
@@ -113,59 +101,28 @@ def of_thresholds(outcome: Outcome) -> Section:
         ("specificity at t_high", (outcome.figures_before or {}).get("specificity"), point.specificity),
         ("share of studies raised", (outcome.figures_before or {}).get("share_raised"), point.raised),
     ]
-    sens, spec = point.sensitivity.value, point.specificity.value
-    shares = sorted({*PREVALENCES, *([request.prevalence] if request.prevalence else [])})
-    values = [(f"{p:.0%}", *_predictive(sens, spec, p)) for p in shares]
+    values = [(f"{one.prevalence:.0%}", one.among_high, one.among_others) for one in found.predictive]
     header = ("prevalence", "of 100 raised, with pneumonia", "of 100 not raised, with pneumonia")
     low = f"Lower bound of the sensitivity: {point.sensitivity.low:.3f}. {operating_point.RULE}"
     tables = (table_of("Thresholds", ("", "before", "proposed, cross-fitted"), rows), table_of("What a mark means", header, values))
     return Section(title="Thresholds", answers="R9, R12", text=(f"How it was set: {point.how}.", low), tables=tables)
 
 
-def _predictive(sens: float, spec: float, p: float) -> tuple[float, float]:
-    """Of 100 raised, how many have pneumonia; of 100 not raised, how many have it."""
-    raised, rest = sens * p + (1 - spec) * (1 - p), (1 - sens) * p + spec * (1 - p)
-    return (100 * sens * p / raised if raised else float("nan")), (100 * (1 - sens) * p / rest if rest else float("nan"))
-
-
 def of_worth(outcome: Outcome) -> tuple[Section, ...]:
     """Decision curve and subgroups, of probabilities that no case of the same patient had a part in."""
-    fit, gathered, made = outcome.fit, outcome.gathered, outcome.candidate
-    assert fit is not None
-    assert gathered is not None
-    assert made is not None
-    sample = outcome.sample
-    before, after = (
-        Cases(probabilities=sigmoid(sample.as_labelled(odds)), labels=sample.labels, patients=sample.patients)
-        for odds in (fit.before, fit.held_out)
-    )
-    # The candidate's threshold, moved to the cohort's mix, where these probabilities lie.
-    at = float(sigmoid(sample.as_labelled(odds_of(np.array(made.t_high)) + fit.offset)))
-    groups = subgroups([image.traits for image in gathered.analysed], after, sample.logits, at, outcome.request.seed)
-    whole = delong.area(sample.labels, sample.logits, sample.patients)
+    found = outcome.assessment
+    assert found is not None
     return (
-        assessment.decision(after, "the candidate, cross-validated", beside={"before": before}, seed=outcome.request.seed),
-        assessment.subgroups(groups, whole),
+        assessment.decision(found.decision, "the candidate, cross-validated", beside={"before": found.net_benefit_before}),
+        assessment.subgroups(found.subgroups, found.auc),
     )
 
 
 def of_moves(outcome: Outcome) -> Section:
-    """Which studies of the cohort would change priority."""
-    fit, made, gathered = outcome.fit, outcome.candidate, outcome.gathered
-    assert fit is not None
-    assert made is not None
-    assert gathered is not None
-    sample = outcome.sample
-    bands = [
-        np.where(p >= t_high, "HIGH", np.where(p < t_low, "LOW", "NEUTRAL")).tolist()
-        for p, t_high, t_low in (
-            (outcome.before.probabilities(sample.logits), outcome.before.t_high, outcome.before.t_low),
-            (made.probabilities(sample.logits), made.t_high, made.t_low),
-        )
-    ]
-    rows = operating_point.reclassified(bands[0], bands[1], sample.labels)
+    """Which images of the cohort would change their band."""
+    assert outcome.assessment is not None
     text = "Bands of these very images by the calibration before and by the candidate; LOW differs from NEUTRAL only where a site demotes."
-    table = table_of("Images", ("before", "after", "without pneumonia", "with pneumonia"), rows)
+    table = table_of("Images", ("before", "after", "without pneumonia", "with pneumonia"), outcome.assessment.moves)
     return Section(title="Which images change their band", answers="R21", text=(text,), tables=(table,))
 
 

@@ -29,12 +29,12 @@ from prioritizer.ranking.deadlines import Stage
 from prioritizer.ranking.study_risk import risk_of_logits
 from prioritizer.reading_queue.compare import FIFO, Effect, Setting, compare
 from prioritizer.reading_queue.simulate import in_order_of_arrival
+from prioritizer.recalibration.effect import moved_last_week
 from prioritizer.reports import page
 from prioritizer.reports.page import Report, Section, Table
 from prioritizer.reports.page import Verdict as Shown
 from prioritizer.simulation import wording as words
-from prioritizer.simulation.site import Request, site_of
-from prioritizer.simulation.threshold_effect import BUSIEST, DAYS_BACK, RATE, REPLICATIONS, moved_last_week
+from prioritizer.simulation.site import BUSIEST, DAYS_BACK, RATE, REPLICATIONS, Request, site_of
 
 RULE = "A threshold without new labels: whether the map is right here is not known anew, so it is never more than 'activate with care'."
 

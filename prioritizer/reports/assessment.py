@@ -9,8 +9,8 @@ import numpy as np
 from prioritizer.calibration.operating_point import Share
 from prioritizer.reports import plots
 from prioritizer.reports.page import Plot, Section, Table
-from prioritizer.statistics import curves
-from prioritizer.statistics.intervals import Cases, Figure
+from prioritizer.statistics.curves import Decision
+from prioritizer.statistics.intervals import Figure, Float64
 from prioritizer.statistics.subgroups import Subgroup
 
 NO_GROUPS = "The cohort states neither age, sex, view, scanner, site nor subtype, or one for all: nothing can be said of groups."
@@ -51,18 +51,15 @@ def _short(share: Share) -> str | None:
     return f"{share.value:.3f} ({share.low:.3f}-{share.high:.3f})" if share.of else None
 
 
-def decision(cases: Cases, name: str, *, beside: Mapping[str, Cases] | None = None, seed: int = 0) -> Section:
-    """R11: net benefit of `cases` with its band, of others on the same films without one, of raising all and of raising none."""
-    found = curves.decision(cases, seed)
+def decision(found: Decision, name: str, *, beside: Mapping[str, Float64] | None = None) -> Section:
+    """R11: net benefit with its band, beside it that of others at the same thresholds, of raising all and of raising none."""
     x, useful = found.model.x, found.useful
     said = (
         f"The lower bound of {name} beats raising everything and raising nothing from {useful[0]:.2f} to {useful[1]:.2f}."
         if useful
         else f"At no threshold does the lower bound of {name} beat both raising everything and raising nothing."
     )
-    others = [
-        plots.Curve(name=other, x=x, y=curves.net_benefit(case.labels, case.probabilities, x)) for other, case in (beside or {}).items()
-    ]
+    others = [plots.Curve(name=other, x=x, y=benefit) for other, benefit in (beside or {}).items()]
     drawn = plots.lines(
         [
             plots.Curve(name=name, x=x, y=found.model.y, low=found.model.low, high=found.model.high),
@@ -72,7 +69,7 @@ def decision(cases: Cases, name: str, *, beside: Mapping[str, Cases] | None = No
         ],
         x="threshold probability: a study this likely should come early",
         y="net benefit",
-        y_range=(-0.1, float(cases.labels.mean()) + 0.05),
+        y_range=(-0.1, found.share + 0.05),
         size=(6.0, 3.8),
     )
     text = ("Net benefit: pneumonias raised less false alarms, weighed by the odds of the threshold (Vickers and Elkin 2006).", said)

@@ -28,8 +28,7 @@ from prioritizer.reading_queue.compare import ALL, FALSE, FIFO, FLAGGED, MISSED,
 from prioritizer.reading_queue.scenario import Scenario
 from prioritizer.reading_queue.simulate import in_order_of_arrival
 from prioritizer.simulation import wording as words
-from prioritizer.simulation.site import Request, Said, site_of
-from prioritizer.simulation.threshold_effect import BUSIEST, DAYS_BACK, RATE, REPLICATIONS
+from prioritizer.simulation.site import BUSIEST, DAYS_BACK, RATE, REPLICATIONS, Request, Said, site_of
 from prioritizer.statistics.intervals import Figure
 
 MOST_ARRIVALS = 2000

@@ -28,6 +28,12 @@ from prioritizer.statistics.logistic import odds_of, sigmoid
 
 PREVALENCE = 0.1
 """Assumed where nobody says better."""
+REPLICATIONS = 5
+DAYS_BACK = 28
+RATE = 12.0
+"""Studies an hour, where the ledger holds too few arrivals."""
+BUSIEST = 0.95
+"""Readers are added until they are no busier than this: the site's own number is not known here."""
 LEAST_ARRIVALS = 30
 SPLIT = "val_report"
 LOW_SENSITIVITY = 0.99

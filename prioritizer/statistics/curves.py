@@ -32,6 +32,8 @@ class Decision:
 
     model: Band
     everything: Float64
+    share: float
+    """Of the cases that are positive."""
 
     @property
     def useful(self) -> tuple[float, float] | None:
@@ -59,7 +61,7 @@ def decision(cases: Cases, seed: int = 0, thresholds: Float64 = THRESHOLDS) -> D
     """Net benefit TP/n - FP/n * t/(1-t) (Vickers and Elkin 2006): t is the probability above which one would want the study early."""
     share = float(cases.labels.mean())
     odds = thresholds / (1 - thresholds)
-    return Decision(model=_banded(cases, thresholds, net_benefit, seed), everything=share - (1 - share) * odds)
+    return Decision(model=_banded(cases, thresholds, net_benefit, seed), everything=share - (1 - share) * odds, share=share)
 
 
 def net_benefit(labels: Float64, probabilities: Float64, thresholds: Float64) -> Float64:

@@ -24,9 +24,9 @@ from prioritizer.inference.bundle import open_bundle
 from prioritizer.ranking.deadlines import RankingPolicy
 from prioritizer.reading_queue.compare import FIFO, STRICT
 from prioritizer.reading_queue.scenario import OperatingPoint
+from prioritizer.recalibration.effect import Change, section
 from prioritizer.simulation.run import run
 from prioritizer.simulation.site import Request
-from prioritizer.simulation.threshold_effect import Change, section
 
 SMALL = ("--days", "1", "--replications", "2", "--reading-minutes", "4.8")
 NOW = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)

@@ -22,8 +22,9 @@ from prioritizer.learning.evaluation.inference_pass import Looked, look
 from prioritizer.learning.evaluation.robustness import MOST, Robustness, robustness
 from prioritizer.learning.evaluation.subjects import Float64, open_subject
 from prioritizer.learning.evaluation.trials import Asked, Trial, parted_by_age, trials_of
-from prioritizer.statistics import at_threshold, delong
+from prioritizer.statistics import at_threshold, curves, delong
 from prioritizer.statistics.at_threshold import Counts
+from prioritizer.statistics.curves import Decision
 from prioritizer.statistics.intervals import Cases, Figure, resamples
 from prioritizer.statistics.measures import drawn_values, figures_of, share_figures, values
 from prioritizer.statistics.subgroups import Subgroup, subgroups
@@ -50,6 +51,7 @@ class Judgement:
     at: Counts
     """At t_high."""
     groups: tuple[Subgroup, ...]
+    decision: Decision
     against: dict[str, Figure]
     """ROC area of the films with pneumonia against one kind of the others, by the word of their label; of adults also by view."""
     robustness: Robustness
@@ -150,6 +152,7 @@ def judged(ready: Fitted, trial: Trial, progress: Progress, seed: int) -> Judgem
         auc=delong.area(cases.labels, looked.logits, cases.patients),
         at=at_threshold.counts(cases.labels, cases.probabilities, threshold, cases.patients),
         groups=subgroups(looked.images, cases, looked.logits, threshold, seed),
+        decision=curves.decision(cases, seed),
         against=_against(looked),
         robustness=robustness(ready.subject, looked, trial.root, progress.named(f"disturbing {trial.name}"), seed),
     )

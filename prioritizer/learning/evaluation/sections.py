@@ -35,7 +35,7 @@ def sections(found: Evaluation, one: Judgement, title: str) -> tuple[Section, ..
         _separation(found, one),
         _thresholds(found, one),
         _calibration(found, one),
-        assessment.decision(one.cases, "the network", seed=found.seed),
+        assessment.decision(one.decision, "the network"),
         assessment.subgroups(one.groups, one.auc),
         *_against(one),
         control_sections.shortcuts(one),

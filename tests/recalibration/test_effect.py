@@ -10,8 +10,8 @@ import sqlalchemy as sa
 from prioritizer.calibration import verdict
 from prioritizer.config.settings import Settings
 from prioritizer.inference.bundle import open_bundle
+from prioritizer.recalibration.effect import who_moves
 from prioritizer.recalibration.outcome import Outcome, Request
-from prioritizer.simulation.threshold_effect import who_moves
 from tests.support.ledgers import (
     NOW,
     film,

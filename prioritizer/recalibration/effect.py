@@ -23,16 +23,10 @@ from prioritizer.recalibration.outcome import Outcome
 from prioritizer.reports.page import Section, Table
 from prioritizer.simulation import wording as words
 from prioritizer.simulation.arrival_file import minutes_of
-from prioritizer.simulation.site import LEAST_ARRIVALS
+from prioritizer.simulation.site import BUSIEST, DAYS_BACK, LEAST_ARRIVALS, RATE, REPLICATIONS
 
-REPLICATIONS = 5
-DAYS_BACK = 28
 WEEK, MOST_SHOWN = 7, 20
-RATE = 12.0
-"""Studies an hour, where the ledger holds too few arrivals."""
 READING = 4.0
-BUSIEST = 0.95
-"""Readers are added until they are no busier than this: the site's own number is not known here."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

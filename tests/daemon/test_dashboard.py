@@ -43,21 +43,7 @@ from prioritizer.scope.header_rules import Rules, Verdict
 from prioritizer.scope.out_of_distribution import Figures
 from prioritizer.states import InstanceState
 from prioritizer.study import Finding
-from tests.support.ledgers import (
-    AT_ONCE,
-    LEASE,
-    NOW,
-    POLICY,
-    film,
-    ledger_fixture,  # noqa: F401
-    own_object,
-    plans_of,
-    receive,
-    score_next,
-    score_of,
-    scored,
-    together,
-)
+from tests.support.ledgers import AT_ONCE, LEASE, NOW, POLICY, film, own_object, plans_of, receive, score_next, score_of, scored, together
 from tests.support.page_client import LATER, at
 
 DAY = timedelta(days=1)

@@ -22,7 +22,6 @@ from prioritizer.ranking.deadlines import Policy, Stage
 from prioritizer.study import Instance, SOPInstanceUID, StudyUID
 from prioritizer.web.app import page_app
 from prioritizer.web.server import WebServer
-from tests.support.browsers import browser_fixture  # noqa: F401
 from tests.support.page_client import page_of
 
 NOW = datetime(2026, 11, 22, 14, 0, tzinfo=UTC)

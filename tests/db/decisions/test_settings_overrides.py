@@ -24,7 +24,7 @@ from prioritizer.db.processing import deliver, score, start
 from prioritizer.db.worklist import reading, rows
 from prioritizer.errors import NotAllowed, NotFound, RulingUnfit, Transient
 from prioritizer.ranking.deadlines import Policy, Stage
-from tests.support.ledgers import (  # noqa: F401
+from tests.support.ledgers import (
     AT_ONCE,
     LEASE,
     NOW,
@@ -32,7 +32,6 @@ from tests.support.ledgers import (  # noqa: F401
     deliveries_of,
     film,
     kinds,
-    ledger_fixture,
     opened_again,
     publish,
     receive,

@@ -23,19 +23,7 @@ from prioritizer.errors import NotAllowed
 from prioritizer.ranking.deadlines import Policy
 from prioritizer.states import CopyState, DeliveryState, InstanceState
 from prioritizer.study import FileFault
-from tests.support.ledgers import (
-    AT_ONCE,
-    LEASE,
-    NOW,
-    POLICY,
-    deliveries_of,
-    kinds,
-    ledger_fixture,  # noqa: F401
-    publish,
-    result_of,
-    score_next,
-    score_of,
-)
+from tests.support.ledgers import AT_ONCE, LEASE, NOW, POLICY, deliveries_of, kinds, publish, result_of, score_next, score_of
 from tests.support.phantom_spool import Box, encoded, module_of_step, phantom
 
 UID = str(phantom(1).SOPInstanceUID)

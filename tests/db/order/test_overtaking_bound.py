@@ -31,7 +31,7 @@ from prioritizer.errors import PrioritizerError
 from prioritizer.ranking.deadlines import Policy, Stage
 from prioritizer.states import InstanceState
 from prioritizer.study import Instance, study_instance_uid
-from tests.support.ledgers import AT_ONCE, LEASE, NOW, film, ledger_fixture, receive, score_of  # noqa: F401
+from tests.support.ledgers import AT_ONCE, LEASE, NOW, film, receive, score_of
 
 OWN = Calibration(id="own", method="temperature", slope=1.0, intercept=0.0, t_high=0.5, t_low=0.1, n=500, events=100)
 POLICY = Policy(t_high=0.5, t_low=0.1, bundle_digest="d" * 64, own=OWN, max_high_share=1.0)

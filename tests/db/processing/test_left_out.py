@@ -35,21 +35,8 @@ from prioritizer.scope.out_of_distribution import Figures
 from prioritizer.scope.verdict import PopulationRule
 from prioritizer.states import DeliveryState, InstanceState
 from prioritizer.study import Logit
-from tests.db.decisions.test_activation import BUNDLE, FIT, LATER, OWN, SITE, shifted
-from tests.support.ledgers import (  # noqa: F401
-    AT_ONCE,
-    LEASE,
-    NOW,
-    deliver,
-    deliveries_of,
-    film,
-    ledger_fixture,
-    opened_again,
-    plans_of,
-    publish,
-    receive,
-    score_of,
-)
+from tests.support.calibrations import BUNDLE, FIT, LATER, OWN, SITE, shifted
+from tests.support.ledgers import AT_ONCE, LEASE, NOW, deliver, deliveries_of, film, opened_again, plans_of, publish, receive, score_of
 from tests.support.page_client import at
 
 CARE = Verdict(word="activate with care", said="Few cases.", report="report.html")

@@ -1,4 +1,4 @@
-"""The two databases of the ledger, really running: a SQLite file and a Postgres server. Fixtures are imported by name."""
+"""The two databases of the ledger, really running: a SQLite file and a Postgres server."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import fields, replace
 from datetime import UTC, datetime, timedelta
 from functools import cache
@@ -131,10 +131,10 @@ MEMORY_DISK = Path("/dev/shm")
 """A file system whose fsync costs nothing: no test here cuts the power, and the commits are hundreds."""
 
 
-@pytest.fixture(name="ledger", params=BACKENDS)
-def ledger_fixture(request: pytest.FixtureRequest) -> Iterator[sa.Engine]:
-    """An empty ledger at the newest revision, once on each database."""
-    if request.param == "sqlite":
+@contextmanager
+def empty_ledger(backend: str) -> Iterator[sa.Engine]:
+    """An empty ledger at the newest revision on one of `BACKENDS`."""
+    if backend == "sqlite":
         with tempfile.TemporaryDirectory(dir=MEMORY_DISK if MEMORY_DISK.is_dir() else None) as folder:
             file = Path(folder) / "ledger.sqlite3"
             file.write_bytes(_migrated_sqlite())
@@ -198,7 +198,8 @@ def score_of(probability: float | None, **values: object) -> Score:
     """A score with its provenance; without a probability the ledger makes it, as it does for the daemon."""
     usual: dict[str, object] = {
         "bundle_digest": "d" * 64, "calibration_id": "c1", "preprocessing_id": "p1", "engine": "openvino-1", "precision": "f32",
-        "logit": Logit(0.0), "probability": None if probability is None else Probability(probability), "saliency": b"\0" * 196, "embedding": b"\0" * 8,
+        "logit": Logit(0.0), "probability": None if probability is None else Probability(probability),
+        "saliency": b"\0" * 196, "embedding": b"\0" * 8,
     }  # fmt: skip
     return Score(**(usual | values))
 

@@ -10,7 +10,6 @@ from types import ModuleType
 from typing import Any
 
 import pydicom
-import pytest
 import sqlalchemy as sa
 from pydicom.dataset import Dataset
 from pydicom.filebase import DicomBytesIO
@@ -113,12 +112,17 @@ class Well:
         pass
 
 
-@pytest.fixture(name="box")
-def scored_box(ledger: sa.Engine, tmp_path: Path) -> Box:
-    """One study with one image, received and scored; `ledger` is the fixture of tests.support.ledgers, imported beside it."""
-    box = Box(ledger, tmp_path)
+def received_box(ledger: sa.Engine, folder: Path) -> Box:
+    """One study with one image, received and not yet scored."""
+    box = Box(ledger, folder)
     box.stored(phantom(1))
     box.receive()
+    return box
+
+
+def scored_box(ledger: sa.Engine, folder: Path) -> Box:
+    """One study with one image, received and scored."""
+    box = received_box(ledger, folder)
     score_next(ledger, 0.9)
     return box
 

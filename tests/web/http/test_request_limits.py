@@ -27,7 +27,7 @@ from prioritizer.web.http.auth import PER_ADDRESS, PER_NAME_AND_ADDRESS, SignInL
 from prioritizer.web.http.connection_limits import most_connections, place_of
 from prioritizer.web.pages import upload
 from prioritizer.web.server import WebServer
-from tests.support.ledgers import NOW, ledger_fixture, together  # noqa: F401
+from tests.support.ledgers import NOW, together
 from tests.support.page_client import backend_of
 
 PASSWORD = "four grey herons fly"
@@ -263,11 +263,11 @@ def test_half_a_request_is_waited_for_a_while_only(ledger: sa.Engine, monkeypatc
 def test_a_second_request_is_waited_for_as_long_and_an_answer_as_it_takes(ledger: sa.Engine, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(connection_limits, "REQUEST_S", 0.5)
 
-    def faults() -> list[str]:
+    def ready() -> list[str]:
         time.sleep(1.5)
         return []
 
-    with serving(ledger, faults=faults) as url, half_a_head(url) as one:
+    with serving(ledger, faults=ready) as url, half_a_head(url) as one:
         one.sendall(b"\r\nGET /readyz HTTP/1.1\r\nHost: x\r\n\r\n")
         said = b""
         while b"ready" not in said:

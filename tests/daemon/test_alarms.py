@@ -19,7 +19,7 @@ from prioritizer.db.instances import healing
 from prioritizer.db.schema import clock_steps
 from prioritizer.db.worklist import rows
 from prioritizer.study import FileFault
-from tests.support.ledgers import POLICY, film, ledger_fixture, publish, receive, scored, together  # noqa: F401
+from tests.support.ledgers import POLICY, film, publish, receive, scored, together
 from tests.support.phantom_spool import Box, phantom
 
 PACS = Destination(name="pacs", ae_title="PACS", host="127.0.0.1", port=11113)

@@ -28,10 +28,10 @@ from prioritizer.dicom.spool import spool as spool_module
 from prioritizer.errors import NotAllowed
 from prioritizer.states import CopyState
 from prioritizer.web.pages import study as page
-from tests.daemon.test_identity_confirmation import RIGHT, STUDY, THIRD, UID, dies, later, lost, other_pixels, settle, states
-from tests.support.ledgers import AT_ONCE, LEASE, POLICY, ledger_fixture, score_next  # noqa: F401
+from tests.support.differing_copies import RIGHT, STUDY, THIRD, UID, dies, later, lost, other_pixels, settle, states
+from tests.support.ledgers import LEASE, POLICY, score_next
 from tests.support.page_client import at
-from tests.support.phantom_spool import Box, phantom, scored_box  # noqa: F401 - a fixture
+from tests.support.phantom_spool import Box, phantom
 
 
 def in_file(box: Box) -> str:

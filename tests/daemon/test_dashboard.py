@@ -48,7 +48,6 @@ from tests.support.ledgers import (
     NOW,
     POLICY,
     film,
-    ledger_fixture,  # noqa: F401
     own_object,
     plans_of,
     policy_with,

@@ -32,16 +32,15 @@ from prioritizer.dicom.scu.back_off import REFUSAL_MINUTES
 from prioritizer.dicom.scu.destination import Destination
 from prioritizer.dicom.scu.sender import Sender
 from prioritizer.dicom.spool.spool import Spool
+from prioritizer.dicom.stand_ins.phantom_files import phantom_file
 from prioritizer.errors import PermanentRefusal, Unprocessable
 from prioritizer.inference.bundle import open_bundle
 from prioritizer.selfcheck import doctor
 from prioritizer.selfcheck.check import _destination
-from tests.dicom.result.test_secondary_capture import FACTS, FILM, built, errors_of, phantom_file
-from tests.dicom.spool.test_spool import receipt
+from tests.support.capture_objects import FACTS, FILM, built, errors_of
 from tests.support.ledgers import NOW, film, publish, receive, result_of, score_next
-from tests.support.pacs import Orthanc, end_server, free_port, orthanc, storescp
-
-__all__ = ["orthanc", "storescp"]
+from tests.support.pacs import Orthanc, end_server, free_port
+from tests.support.spool_files import receipt
 
 SC, CR, ECHO = uid.SecondaryCaptureImageStorage, uid.ComputedRadiographyImageStorage, uid.UID("1.2.840.10008.1.1")
 JPEG, EXPLICIT, IMPLICIT = uid.JPEGBaseline8Bit, uid.ExplicitVRLittleEndian, uid.ImplicitVRLittleEndian

@@ -18,9 +18,9 @@ from prioritizer.db.processing import left_out
 from prioritizer.db.worklist import study as worklist_study
 from prioritizer.ranking.deadlines import Stage
 from prioritizer.scope.out_of_distribution import Figures
-from tests.daemon.test_sandbox_deaths import outputs, station
-from tests.support.ledgers import AT_ONCE, NOW, ledger_fixture, policy_with  # noqa: F401
+from tests.support.ledgers import NOW, policy_with
 from tests.support.phantom_spool import Box, phantom
+from tests.support.score_worker import outputs, station
 
 STRANGER = Figures(image_kind=0.3, out_of_distribution=1.5)
 

@@ -16,7 +16,7 @@ import sqlalchemy as sa
 from prioritizer.clock import utc_now
 from prioritizer.daemon import confirmed_copies, identity_confirmation
 from prioritizer.daemon import differing_copies as judged
-from prioritizer.daemon.receive import Receive, read_any
+from prioritizer.daemon.receive import read_any
 from prioritizer.db.activity import queues
 from prioritizer.db.instances import differing_copies as instances_differing_copies
 from prioritizer.db.instances import differing_copies as kept_copies
@@ -24,53 +24,14 @@ from prioritizer.db.instances import joining, taking_copies
 from prioritizer.db.instances.differing_copies import Newer
 from prioritizer.db.processing import deliver
 from prioritizer.db.schema import clock_steps
-from prioritizer.db.schema.columns import metadata
-from prioritizer.db.schema.tables import differing_copies, instances
+from prioritizer.db.schema.tables import instances
 from prioritizer.db.worklist import rows
 from prioritizer.errors import NotAllowed, Transient
 from prioritizer.states import CopyState
 from prioritizer.study import HELD_WORDS, Hold
-from tests.support.ledgers import AT_ONCE, LEASE, POLICY, ledger_fixture, score_next  # noqa: F401
-from tests.support.phantom_spool import Box, module_of_step, phantom, scored_box  # noqa: F401 - a fixture
-
-UID, STUDY = str(phantom(1).SOPInstanceUID), str(phantom(1).StudyInstanceUID)
-RIGHT = {"PatientID": "RIGHT-2", "PatientName": "Right^Person"}
-THIRD = {"PatientID": "THIRD-3", "PatientName": "Third^Person"}
-IN_A_MINUTE = timedelta(seconds=60)
-
-
-def settle(box: Box, *, take: bool, study: str = STUDY, shown: str = "") -> str:
-    return identity_confirmation.settle(box.ledger, box.spool, study, take=take, who="anna", policy=POLICY, shown=shown)
-
-
-def states(box: Box) -> list[str]:
-    with box.ledger.begin() as tx:
-        return list(tx.scalars(sa.select(differing_copies.c.state).order_by(differing_copies.c.entry)))
-
-
-def other_pixels(number: int = 1) -> pydicom.Dataset:
-    other = phantom(number)
-    other.PixelData = bytes(reversed(other.PixelData))
-    return other
-
-
-def dies(monkeypatch: pytest.MonkeyPatch, box: Box, *, in_place: bool = True) -> None:
-    """The verb dies when the person's word is written down: before the ledger's commit, with the copies in their place or not yet."""
-
-    def crash(*_: Any, **__: Any) -> None:
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patched:
-        patched.setattr(*((taking_copies, "settle") if in_place else (confirmed_copies, "_put_confirmed_in_place")), crash)
-        with pytest.raises(KeyboardInterrupt):
-            settle(box, take=True)
-
-
-def later(worker: Receive) -> None:
-    """The worker's next turn in a minute: what a person's process began is its to end."""
-    assert worker._copies is not None
-    worker._copies.clock = lambda: utc_now() + IN_A_MINUTE
-    worker.step()
+from tests.support.differing_copies import IN_A_MINUTE, RIGHT, STUDY, THIRD, UID, dies, later, lost, other_pixels, settle, states
+from tests.support.ledgers import LEASE, POLICY, score_next
+from tests.support.phantom_spool import Box, module_of_step, phantom
 
 
 @pytest.mark.parametrize("restarts", [False, True])
@@ -255,12 +216,6 @@ def test_the_stat_of_an_order_of_another_patient_does_not_count_until_it_is_conf
     assert not box.row(STUDY).stat
     settle(box, take=True)
     assert box.row(STUDY).stat
-
-
-def lost(ledger: sa.Engine) -> None:
-    with ledger.begin() as tx:
-        for table in reversed(metadata.sorted_tables):
-            tx.execute(table.delete())
 
 
 def test_a_copy_that_was_kept_aside_is_listed_and_not_published_after_the_ledger_was_lost(box: Box):

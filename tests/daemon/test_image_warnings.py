@@ -28,10 +28,9 @@ from prioritizer.file_scoring.score_one import Look, look_at
 from prioritizer.inference.bundle import Bundle, open_bundle
 from prioritizer.inference.engine import Outputs
 from prioritizer.scope.out_of_distribution import Figures
-from tests.support.ledgers import NOW, POLICY, ledger_fixture
+from tests.support.ledgers import NOW, POLICY
 from tests.support.radiograph_files import STORED, radiograph, receipt
 
-__all__ = ["ledger_fixture"]
 MEBI = 2**20
 
 

@@ -20,12 +20,7 @@ from prioritizer.daemon.listener_process import ListenerProcess
 from prioritizer.daemon.metrics import LedgerCollector, exposition
 from prioritizer.dicom.scp.listener import ListenerSettings
 from prioritizer.web.http.backend import SpoolState
-from tests.support.ledgers import (
-    NOW,
-    film,
-    ledger_fixture,  # noqa: F401
-    receive,
-)
+from tests.support.ledgers import NOW, film, receive
 
 
 def settings_of(folder: Path) -> ListenerSettings:

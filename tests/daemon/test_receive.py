@@ -17,7 +17,7 @@ from prioritizer.dicom.spool import files, intake
 from prioritizer.dicom.spool.intake import Outcome
 from prioritizer.dicom.spool.part10 import encode_header
 from prioritizer.errors import Transient
-from tests.support.ledgers import AT_ONCE, POLICY, kinds, ledger_fixture  # noqa: F401
+from tests.support.ledgers import POLICY, kinds
 from tests.support.phantom_spool import Box, encoded, phantom, receipt_of
 
 

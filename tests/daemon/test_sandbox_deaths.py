@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,41 +10,17 @@ import numpy as np
 import pytest
 import sqlalchemy as sa
 
-from prioritizer.config.policy import policy_of
-from prioritizer.config.settings import Settings
 from prioritizer.daemon import differing_copies as judged
 from prioritizer.daemon.receive import Receive
 from prioritizer.daemon.score import Deaths, ScoreStation
 from prioritizer.db.instances import differing_copies
 from prioritizer.db.worklist import study
-from prioritizer.dicom.read.sandboxed import ModelInput
 from prioritizer.errors import Transient
-from prioritizer.inference.bundle import open_bundle
 from prioritizer.inference.engine import Outputs
 from prioritizer.inference.sandbox import ChildDied
-from prioritizer.scope.out_of_distribution import Figures
-from tests.support.ledgers import AT_ONCE, POLICY, ledger_fixture  # noqa: F401
+from tests.support.ledgers import POLICY
 from tests.support.phantom_spool import Box, phantom
-
-
-def outputs(picture: Any) -> Outputs:
-    zero = np.zeros((1, 7, 7), np.float32)
-    return Outputs(logit=np.zeros(1, np.float32), saliency=zero, embedding=np.zeros((1, 4), np.float32), figures=Figures())
-
-
-def station(box: Box, read: Callable[[Path], Any], score: Callable[[Any], Outputs] = outputs, **more: Any) -> ScoreStation:
-    settings, bundle = Settings(), open_bundle(None)
-    return ScoreStation(
-        engine=box.ledger,
-        spool=box.spool,
-        bundle=bundle,
-        darkroom=SimpleNamespace(model_input=lambda path: ModelInput(picture=read(path))),
-        scorer=SimpleNamespace(name="x", precision="f32", score=score),
-        settings=settings,
-        policy=policy_of(settings, bundle),
-        worker="w",
-        **more,
-    )
+from tests.support.score_worker import station
 
 
 @pytest.fixture

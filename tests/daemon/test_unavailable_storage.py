@@ -26,9 +26,9 @@ from prioritizer.dicom.spool import notices as kinds
 from prioritizer.dicom.spool import spool as spool_module
 from prioritizer.errors import Transient
 from prioritizer.study import FileFault
-from tests.daemon.test_identity_confirmation import RIGHT, STUDY, UID, lost
-from tests.support.ledgers import AT_ONCE, POLICY, ledger_fixture, score_next  # noqa: F401
-from tests.support.phantom_spool import Box, Well, phantom, scored_box  # noqa: F401 - a fixture
+from tests.support.differing_copies import RIGHT, STUDY, UID, lost
+from tests.support.ledgers import POLICY
+from tests.support.phantom_spool import Box, Well, phantom
 
 
 def all_connections(box: Box) -> list[sa.Connection]:

@@ -35,7 +35,7 @@ from prioritizer.recalibration.recalibrate import _ages_possible, _by_age
 from prioritizer.recalibration.report import facts, write
 from prioritizer.statistics.subgroups import Traits
 from prioritizer.study import Logit
-from tests.support.ledgers import AT_ONCE, LEASE, NOW, film, ledger_fixture, policy_with, receive, score_of, site_policy  # noqa: F401
+from tests.support.ledgers import LEASE, NOW, film, policy_with, receive, score_of, site_policy
 
 BUNDLE = "d" * 64
 OWN = Calibration(

@@ -12,13 +12,7 @@ from prioritizer.config.settings import Settings
 from prioritizer.inference.bundle import open_bundle
 from prioritizer.recalibration.effect import who_moves
 from prioritizer.recalibration.outcome import Outcome, Request
-from tests.support.ledgers import (
-    NOW,
-    film,
-    ledger_fixture,  # noqa: F401
-    receive,
-    score_next,
-)
+from tests.support.ledgers import NOW, film, receive, score_next
 
 BUNDLE = replace(open_bundle(None), digest="d" * 64)
 

@@ -23,7 +23,7 @@ from prioritizer.inference.bundle import open_bundle
 from prioritizer.ranking.deadlines import Stage
 from prioritizer.recalibration import threshold_proposal
 from prioritizer.study import Logit
-from tests.support.ledgers import AT_ONCE, LEASE, NOW, film, ledger_fixture, receive, score_of  # noqa: F401
+from tests.support.ledgers import LEASE, NOW, film, receive, score_of
 
 BUNDLE = open_bundle(None)
 OWN = BUNDLE.calibration

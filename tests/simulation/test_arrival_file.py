@@ -13,14 +13,7 @@ import sqlalchemy as sa
 from prioritizer.db.activity import arrivals
 from prioritizer.errors import ConfigError
 from prioritizer.simulation.arrival_file import read_arrivals
-from tests.support.ledgers import (
-    NOW,
-    film,
-    ledger_fixture,  # noqa: F401
-    receive,
-    score_next,
-    scored,
-)
+from tests.support.ledgers import NOW, film, receive, score_next, scored
 
 DIGEST = "d" * 64
 

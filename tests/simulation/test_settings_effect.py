@@ -18,7 +18,7 @@ from prioritizer.db.decisions.settings_overrides import Proposal
 from prioritizer.errors import RulingUnfit
 from prioritizer.ranking.deadlines import Stage
 from prioritizer.simulation import settings_effect
-from tests.support.ledgers import NOW, film, ledger_fixture, receive, scored  # noqa: F401
+from tests.support.ledgers import NOW, film, receive, scored
 
 SETTINGS = Settings(site=Site(stage=Stage.ACTIVE))
 

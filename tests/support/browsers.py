@@ -1,4 +1,4 @@
-"""A real browser: Debian's Chromium, driven by Playwright. The fixture is imported by name."""
+"""A real browser: Debian's Chromium, driven by Playwright."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from playwright.sync_api import Browser, BrowserContext, Error, Page, sync_playw
 from tests.support.pacs import REQUIRED
 
 
-@pytest.fixture(name="browser", scope="module")
-def browser_fixture() -> Iterator[Browser]:
+@contextmanager
+def running_browser() -> Iterator[Browser]:
     """Chromium without a window. It is asked for nothing outside this machine."""
     chromium = shutil.which("chromium")
     if chromium is None:

@@ -1,4 +1,4 @@
-"""The two databases of the ledger, really running: a SQLite file and a Postgres server. Fixtures are imported by name."""
+"""The two databases of the ledger, really running: a SQLite file and a Postgres server."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import fields, replace
 from datetime import UTC, datetime, timedelta
 from functools import cache
@@ -131,10 +131,10 @@ MEMORY_DISK = Path("/dev/shm")
 """A file system whose fsync costs nothing: no test here cuts the power, and the commits are hundreds."""
 
 
-@pytest.fixture(name="ledger", params=BACKENDS)
-def ledger_fixture(request: pytest.FixtureRequest) -> Iterator[sa.Engine]:
-    """An empty ledger at the newest revision, once on each database."""
-    if request.param == "sqlite":
+@contextmanager
+def empty_ledger(backend: str) -> Iterator[sa.Engine]:
+    """An empty ledger at the newest revision on one of `BACKENDS`."""
+    if backend == "sqlite":
         with tempfile.TemporaryDirectory(dir=MEMORY_DISK if MEMORY_DISK.is_dir() else None) as folder:
             file = Path(folder) / "ledger.sqlite3"
             file.write_bytes(_migrated_sqlite())

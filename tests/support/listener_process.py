@@ -1,4 +1,4 @@
-"""A listener process under test, radiographs to send it, and peers good and bad; imported explicitly by the intake tests."""
+"""A listener process under test, radiographs to send it, and peers good and bad."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 import pytest
 from pydicom.dataset import Dataset, FileMetaDataset
@@ -24,9 +24,6 @@ from prioritizer.dicom.spool.notices import read
 from prioritizer.dicom.spool.spool import Spool
 from prioritizer.dicom.standard.contexts import NATIVE_SYNTAXES, TRANSFER_SYNTAXES, VERIFICATION
 from tests.support.pacs import program
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 EVERY_SYNTAX = tuple(syntax.uid for syntax in TRANSFER_SYNTAXES if syntax.uid not in NATIVE_SYNTAXES)
@@ -132,14 +129,6 @@ class ListenerProcess:
         for pipe in (self._process.stdin, self._process.stdout):
             if pipe is not None:
                 pipe.close()
-
-
-@pytest.fixture
-def listener(tmp_path: Path) -> Iterator[ListenerProcess]:
-    """A listener that trusts MODALITY from this machine."""
-    process = ListenerProcess(tmp_path / "spool")
-    yield process
-    process.kill()
 
 
 def radiograph(path: Path, *, uid: str | None = None, size: int = 4096, fill: int = 7, syntax: str = ExplicitVRLittleEndian) -> str:

@@ -1,4 +1,4 @@
-"""Real peers for the tests: Orthanc and DCMTK's storescp on free loopback ports. Fixtures are imported by name."""
+"""Real peers for the tests: Orthanc and DCMTK's storescp on free loopback ports."""
 
 from __future__ import annotations
 
@@ -94,9 +94,9 @@ class Orthanc:
         return str(self.get(f"/instances/{found}/study")["MainDicomTags"]["StudyInstanceUID"])
 
 
-@pytest.fixture(scope="module")
-def orthanc(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Orthanc]:
-    folder = tmp_path_factory.mktemp("orthanc")
+@contextmanager
+def empty_orthanc(folder: Path) -> Iterator[Orthanc]:
+    """An Orthanc on free ports that keeps what it is sent in `folder`."""
     peer = Orthanc(port=free_port(), http_port=free_port(), folder=folder)
     settings = {
         "Name": "test",
@@ -117,13 +117,12 @@ def orthanc(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Orthanc]:
         yield peer
 
 
-@pytest.fixture
-def storescp(tmp_path: Path) -> Iterator[tuple[int, Path]]:
-    """DCMTK's storescp, accepting all it knows, writing byte for byte: (port, folder)."""
-    folder, port = tmp_path / "received", free_port()
-    folder.mkdir()
+@contextmanager
+def running_storescp(folder: Path) -> Iterator[int]:
+    """DCMTK's storescp, accepting all it knows, writing byte for byte into `folder`; its port."""
+    port = free_port()
     with running([program("storescp"), "+xa", "+B", "-od", str(folder), str(port)], port):
-        yield port, folder
+        yield port
 
 
 def end_server(entity: AE) -> None:

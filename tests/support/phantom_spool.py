@@ -10,7 +10,6 @@ from types import ModuleType
 from typing import Any
 
 import pydicom
-import pytest
 import sqlalchemy as sa
 from pydicom.dataset import Dataset
 from pydicom.filebase import DicomBytesIO
@@ -113,10 +112,9 @@ class Well:
         pass
 
 
-@pytest.fixture(name="box")
-def scored_box(ledger: sa.Engine, tmp_path: Path) -> Box:
-    """One study with one image, received and scored; `ledger` is the fixture of tests.support.ledgers, imported beside it."""
-    box = Box(ledger, tmp_path)
+def scored_box(ledger: sa.Engine, folder: Path) -> Box:
+    """One study with one image, received and scored."""
+    box = Box(ledger, folder)
     box.stored(phantom(1))
     box.receive()
     score_next(ledger, 0.9)

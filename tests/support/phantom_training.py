@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import torch
 from PIL import Image
 
 from prioritizer.imaging import phantoms
@@ -51,3 +52,8 @@ def phantom_cohort(root: Path, patients: int = 40, side: int = 64, first_seed: i
                 picture = phantoms.picture(side, opacity=bool(label), seed=first_seed * (1 + label) + 10 * patient + shot)
                 Image.fromarray(with_own_build(picture, first_seed + 100 * patient + shot + 50 * label)).save(root / name / f"{stem}.png")
     return root
+
+
+def weights_of(folder: Path, name: str = "last.pt") -> dict[str, torch.Tensor]:
+    state = torch.load(folder / name, weights_only=True)
+    return state["average"] or state["model"] if name == "last.pt" else state["kept"]

@@ -10,7 +10,7 @@ from playwright.sync_api import Browser, Page, expect
 
 from prioritizer.access import Role
 from prioritizer.db.activity import queues
-from tests.support.browsers import browser_fixture, is_accessible  # noqa: F401
+from tests.support.browsers import is_accessible
 from tests.support.daemons import phantom, phantom_study_uid, prioritizer, running_daemon, sections, sends, wait_until
 from tests.support.reading_room import NUMBERS, Room
 

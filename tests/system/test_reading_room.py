@@ -26,7 +26,7 @@ from prioritizer.clock import utc_now
 from prioritizer.db.accounts import audit_log
 from prioritizer.db.worklist import feedback, reading
 from prioritizer.db.worklist import rows as worklist_rows
-from tests.support.browsers import browser_fixture, is_accessible  # noqa: F401
+from tests.support.browsers import is_accessible
 from tests.support.daemons import phantom, phantom_study_uid, running_daemon, sections, sends, wait_until
 from tests.support.ledgers import site_policy
 from tests.support.reading_room import NUMBERS, PASSWORD, RAISES_ALL, RAISES_NONE, Room, Wire, rows

@@ -12,7 +12,7 @@ from prioritizer.access import Role
 from prioritizer.clock import utc_now
 from prioritizer.db.accounts import audit_log, people
 from prioritizer.db.worklist import feedback, reading, rows
-from tests.support.browsers import browser_fixture, is_accessible  # noqa: F401
+from tests.support.browsers import is_accessible
 from tests.support.daemons import running_daemon, sections, wait_until
 from tests.support.reading_room import NUMBERS, PASSWORD, Room
 

@@ -10,7 +10,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from prioritizer.access import Role
-from tests.support.browsers import browser_fixture, is_accessible  # noqa: F401
+from tests.support.browsers import is_accessible
 from tests.support.daemons import running_daemon, sections
 from tests.support.reading_room import Room
 

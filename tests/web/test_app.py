@@ -21,7 +21,6 @@ from prioritizer.ranking.deadlines import Stage
 from prioritizer.study import Instance, SOPInstanceUID, StudyUID
 from prioritizer.web.app import page_app
 from prioritizer.web.server import WebServer
-from tests.support.browsers import browser_fixture  # noqa: F401
 from tests.support.ledgers import site_policy
 from tests.support.page_client import backend_of
 

@@ -18,7 +18,7 @@ from prioritizer.db.schema.events import Kind
 from prioritizer.db.schema.tables import BY_ITSELF, events
 from prioritizer.errors import NotFound
 from tests.support.daemons import prioritizer, sections, toml
-from tests.support.ledgers import NOW, ledger_fixture, plans_of  # noqa: F401
+from tests.support.ledgers import NOW, plans_of
 
 MINUTE = timedelta(minutes=1)
 

@@ -17,7 +17,7 @@ from prioritizer.db.schema.people_tables import people as people_table
 from prioritizer.db.schema.people_tables import sessions, tokens
 from prioritizer.db.schema.tables import events
 from prioritizer.errors import NotAllowed, NotFound
-from tests.support.ledgers import NOW, ledger_fixture, together  # noqa: F401
+from tests.support.ledgers import NOW, together
 
 PASSWORD = "four grey herons fly"
 LIFE = Lifetime(idle=timedelta(minutes=30), most=timedelta(hours=12))

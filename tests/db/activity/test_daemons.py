@@ -11,7 +11,7 @@ from prioritizer.db.activity import daemons
 from prioritizer.db.in_force import site_policy
 from prioritizer.db.schema import connect
 from prioritizer.db.worklist import reading
-from tests.support.ledgers import NOW, POLICY, ledger_fixture, scored  # noqa: F401
+from tests.support.ledgers import NOW, POLICY, scored
 
 
 def test_a_second_daemon_sees_the_first(ledger: sa.Engine):

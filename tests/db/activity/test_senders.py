@@ -14,15 +14,7 @@ from prioritizer.db.schema import tables
 from prioritizer.dicom.spool import notices
 from prioritizer.selfcheck import doctor
 from prioritizer.states import DeliveryState
-from tests.support.ledgers import (
-    NOW,
-    deliver,
-    film,
-    ledger_fixture,  # noqa: F401
-    publish,
-    receive,
-    scored,
-)
+from tests.support.ledgers import NOW, deliver, film, publish, receive, scored
 from tests.support.page_client import LATER, at
 
 ECHO = {"kind": "echo", "address": "10.0.0.7", "calling_ae": "DX1", "called_ae": "PRIORITIZER"}

@@ -14,7 +14,7 @@ from prioritizer.db.decisions import activation, calibrations
 from prioritizer.db.decisions.activation import Decision
 from prioritizer.db.decisions.calibrations import Verdict
 from prioritizer.errors import NotAllowed
-from tests.support.ledgers import AT_ONCE, NOW, ledger_fixture, site_policy, together  # noqa: F401
+from tests.support.ledgers import NOW, site_policy, together
 
 OWN = Calibration(id="own", method="temperature", slope=1.0, intercept=0.0, t_high=0.5, t_low=0.1, n=500, events=100)
 LATER = NOW + timedelta(minutes=1)

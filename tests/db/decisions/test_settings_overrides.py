@@ -25,15 +25,13 @@ from prioritizer.db.processing import deliver, score, start
 from prioritizer.db.worklist import reading, rows
 from prioritizer.errors import NotAllowed, NotFound, RulingUnfit, Transient
 from prioritizer.ranking.deadlines import Stage
-from tests.support.ledgers import (  # noqa: F401
-    AT_ONCE,
+from tests.support.ledgers import (
     LEASE,
     NOW,
     POLICY,
     deliveries_of,
     film,
     kinds,
-    ledger_fixture,
     opened_again,
     policy_with,
     publish,

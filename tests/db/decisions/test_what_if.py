@@ -16,8 +16,8 @@ from prioritizer.db.schema.tables import events
 from prioritizer.db.worklist import reading, rows
 from prioritizer.ranking import moves
 from prioritizer.ranking.deadlines import Stage
-from tests.db.decisions.test_activation import OWN, SITE, UNFIT, activate, candidate, score, shifted
-from tests.support.ledgers import AT_ONCE, NOW, film, ledger_fixture, listed, policy_with, receive  # noqa: F401
+from tests.support.calibrations import OWN, SITE, UNFIT, activate, candidate, score, shifted
+from tests.support.ledgers import NOW, film, listed, policy_with, receive
 from tests.support.page_client import LATER, at
 
 

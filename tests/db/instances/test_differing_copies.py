@@ -22,19 +22,7 @@ from prioritizer.dicom.spool.intake import Outcome
 from prioritizer.errors import NotAllowed
 from prioritizer.states import CopyState, DeliveryState, InstanceState
 from prioritizer.study import FileFault
-from tests.support.ledgers import (
-    LEASE,
-    NOW,
-    POLICY,
-    deliveries_of,
-    kinds,
-    ledger_fixture,  # noqa: F401
-    publish,
-    result_of,
-    score_next,
-    score_of,
-    site_policy,
-)
+from tests.support.ledgers import LEASE, NOW, POLICY, deliveries_of, kinds, publish, result_of, score_next, score_of, site_policy
 from tests.support.phantom_spool import Box, encoded, module_of_step, phantom
 
 UID = str(phantom(1).SOPInstanceUID)

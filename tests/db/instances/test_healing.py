@@ -15,7 +15,7 @@ from prioritizer.db.worklist import reading, study
 from prioritizer.dicom.spool.intake import Outcome
 from prioritizer.states import InstanceState
 from prioritizer.study import FileFault
-from tests.support.ledgers import LEASE, POLICY, kinds, ledger_fixture, score_of  # noqa: F401
+from tests.support.ledgers import LEASE, POLICY, kinds, score_of
 from tests.support.phantom_spool import Box, phantom
 
 

@@ -20,7 +20,6 @@ from tests.support.ledgers import (
     deliveries_of,
     film,
     kinds,
-    ledger_fixture,  # noqa: F401
     listed,
     own_object,
     publish,

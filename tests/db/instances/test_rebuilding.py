@@ -20,7 +20,7 @@ from prioritizer.db.schema.columns import metadata
 from prioritizer.db.schema.tables import instances
 from prioritizer.db.worklist import rows
 from prioritizer.errors import Transient
-from tests.support.ledgers import AT_ONCE, LEASE, POLICY, ledger_fixture, score_next  # noqa: F401
+from tests.support.ledgers import LEASE, POLICY, score_next
 from tests.support.phantom_spool import Box, phantom
 
 BEGAN = datetime.now(UTC) - timedelta(hours=5)

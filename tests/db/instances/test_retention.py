@@ -21,7 +21,7 @@ from prioritizer.db.schema.tables import studies
 from prioritizer.db.worklist import deadlines, reading
 from prioritizer.ranking.deadlines import Stage
 from prioritizer.states import DeliveryState
-from tests.support.ledgers import AT_ONCE, LEASE, POLICY, deliver, film, ledger_fixture, policy_with, publish, receive, score_of, scored  # noqa: F401
+from tests.support.ledgers import LEASE, POLICY, deliver, film, policy_with, publish, receive, score_of, scored
 from tests.support.phantom_spool import Box, Well, phantom
 
 YEAR = timedelta(days=365)

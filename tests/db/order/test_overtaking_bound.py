@@ -32,7 +32,7 @@ from prioritizer.errors import PrioritizerError
 from prioritizer.ranking.deadlines import Stage
 from prioritizer.states import InstanceState
 from prioritizer.study import Instance, study_instance_uid
-from tests.support.ledgers import AT_ONCE, LEASE, NOW, film, ledger_fixture, policy_with, receive, score_of, site_policy  # noqa: F401
+from tests.support.ledgers import LEASE, NOW, film, policy_with, receive, score_of, site_policy
 
 OWN = Calibration(id="own", method="temperature", slope=1.0, intercept=0.0, t_high=0.5, t_low=0.1, n=500, events=100)
 POLICY = site_policy(t_high=0.5, t_low=0.1, bundle_digest="d" * 64, own=OWN, max_high_share=1.0)

@@ -17,14 +17,7 @@ from prioritizer.monitoring.agreement import asked_for
 from prioritizer.ranking.deadlines import Band
 from prioritizer.ranking.study_risk import MADE_BY, study_risk
 from prioritizer.study import Finding
-from tests.support.ledgers import (
-    NOW,
-    film,
-    ledger_fixture,  # noqa: F401
-    receive,
-    score_next,
-    scored,
-)
+from tests.support.ledgers import NOW, film, receive, score_next, scored
 from tests.support.page_client import at
 
 DAY = timedelta(days=1)

@@ -22,7 +22,7 @@ from prioritizer.errors import NotAllowed
 from prioritizer.states import InstanceState
 from prioritizer.study import Logit
 from prioritizer.web.view.wording import Manner, ai_words
-from tests.support.ledgers import AT_ONCE, LEASE, NOW, film, kinds, ledger_fixture, receive, score_of, site_policy  # noqa: F401
+from tests.support.ledgers import AT_ONCE, LEASE, NOW, film, kinds, receive, score_of, site_policy
 
 OLD, NEW = "a" * 64, "b" * 64
 OWN = Calibration(id="own", method="temperature", slope=1.0, intercept=0.0, t_high=0.5, t_low=0.1, n=500, events=100)

@@ -36,15 +36,13 @@ from prioritizer.scope.out_of_distribution import Figures
 from prioritizer.scope.verdict import PopulationRule
 from prioritizer.states import DeliveryState, InstanceState
 from prioritizer.study import Logit
-from tests.db.decisions.test_activation import BUNDLE, FIT, LATER, OWN, SITE, shifted
-from tests.support.ledgers import (  # noqa: F401
-    AT_ONCE,
+from tests.support.calibrations import BUNDLE, FIT, LATER, OWN, SITE, shifted
+from tests.support.ledgers import (
     LEASE,
     NOW,
     deliver,
     deliveries_of,
     film,
-    ledger_fixture,
     opened_again,
     plans_of,
     policy_with,

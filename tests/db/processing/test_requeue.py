@@ -23,19 +23,7 @@ from prioritizer.db.worklist import study as worklist_study
 from prioritizer.errors import NotAllowed, NotFound
 from prioritizer.states import InstanceState
 from tests.support.daemons import prioritizer, sections, toml
-from tests.support.ledgers import (
-    LEASE,
-    NOW,
-    POLICY,
-    film,
-    kinds,
-    ledger_fixture,  # noqa: F401
-    listed,
-    plans_of,
-    publish,
-    receive,
-    score_next,
-)
+from tests.support.ledgers import LEASE, NOW, POLICY, film, kinds, listed, plans_of, publish, receive, score_next
 from tests.support.page_client import LATER, at
 
 

@@ -44,7 +44,6 @@ from tests.support.ledgers import (
     deliveries_of,
     film,
     kinds,
-    ledger_fixture,  # noqa: F401
     listed,
     opened_again,
     own_object,

@@ -18,7 +18,7 @@ from prioritizer.db.schema.tables import studies
 from prioritizer.db.worklist import deadlines, reading, rows
 from prioritizer.dicom.spool.spool import Spool
 from prioritizer.ranking.deadlines import Stage
-from tests.support.ledgers import AT_ONCE, LEASE, NOW, POLICY, film, kinds, ledger_fixture, listed, receive, score_next  # noqa: F401
+from tests.support.ledgers import AT_ONCE, LEASE, NOW, POLICY, film, kinds, listed, receive, score_next
 from tests.support.phantom_spool import Well
 
 HOUR = timedelta(hours=1)

@@ -12,17 +12,7 @@ from prioritizer.db.schema.events import Kind
 from prioritizer.db.worklist import changes, deadlines, reading
 from prioritizer.db.worklist.changes import Asker, Changes
 from prioritizer.study import AIState
-from tests.support.ledgers import (
-    LEASE,
-    NOW,
-    POLICY,
-    film,
-    ledger_fixture,  # noqa: F401
-    listed,
-    receive,
-    score_next,
-    scored,
-)
+from tests.support.ledgers import LEASE, NOW, POLICY, film, listed, receive, score_next, scored
 
 SOON = NOW + timedelta(minutes=1)
 MINE = Wanted(reader="ito")

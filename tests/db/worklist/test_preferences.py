@@ -15,7 +15,7 @@ from prioritizer.db.accounts import audit_log, audit_notes
 from prioritizer.db.accounts.audit_log import Asked
 from prioritizer.db.worklist import preferences
 from prioritizer.errors import NotAllowed
-from tests.support.ledgers import NOW, ledger_fixture, together  # noqa: F401
+from tests.support.ledgers import NOW, together
 
 PROGRAM = Person(name="ito", role=Role.READER, rights=frozenset({May.SEE}), by="token ab12", token="ab12")
 

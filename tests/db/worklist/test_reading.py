@@ -15,7 +15,7 @@ from prioritizer.db.worklist import feedback as worklist_feedback
 from prioritizer.db.worklist import reading, rows, study
 from prioritizer.errors import NotAllowed, NotFound
 from prioritizer.study import Finding
-from tests.support.ledgers import LEASE, NOW, RUN_OUT, film, kinds, ledger_fixture, listed, receive, scored, together  # noqa: F401
+from tests.support.ledgers import LEASE, NOW, RUN_OUT, film, kinds, listed, receive, scored, together
 
 READERS = 6
 

@@ -27,21 +27,7 @@ from prioritizer.errors import NotAllowed, NotFound
 from prioritizer.ranking.deadlines import Standing, place, sort_key
 from prioritizer.states import InstanceState
 from prioritizer.study import AIState
-from tests.support.ledgers import (
-    LEASE,
-    NOW,
-    POLICY,
-    deliver,
-    film,
-    kinds,
-    ledger_fixture,  # noqa: F401
-    listed,
-    publish,
-    receive,
-    score_of,
-    scored,
-    site_policy,
-)
+from tests.support.ledgers import LEASE, NOW, POLICY, deliver, film, kinds, listed, publish, receive, score_of, scored, site_policy
 
 
 def fill(ledger: sa.Engine, count: int, seed: int = 1) -> list[dict[str, object]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 from dataclasses import replace
 from datetime import UTC, datetime
 from io import BytesIO
@@ -14,30 +13,15 @@ import pytest
 from pydicom import uid
 from pydicom.dataset import Dataset
 
-from prioritizer.dicom.read.decode import read_frame
 from prioritizer.dicom.read.header import Header
 from prioritizer.dicom.result.lossy_history import lossy_history
-from prioritizer.dicom.result.secondary_capture import CaptureFacts, CaptureObject, build, result_uid
+from prioritizer.dicom.result.secondary_capture import result_uid
 from prioritizer.dicom.scu.destination import Destination
 from prioritizer.dicom.scu.sender import Sender
-from prioritizer.dicom.stand_ins.phantom_files import PhantomPatient, phantom_file
-from prioritizer.imaging.preprocessing import display_picture
-from tests.support.pacs import Orthanc, orthanc, program, shared_dicom  # noqa: F401
+from prioritizer.dicom.stand_ins.phantom_files import phantom_file
+from tests.support.capture_objects import FACTS, FILM, SALIENCY, built, errors_of, parsed
+from tests.support.pacs import Orthanc, shared_dicom
 
-FILM = PhantomPatient(number=3, taken_at=datetime(2026, 11, 22, 9, 30, tzinfo=UTC), rows=256, columns=224)
-FACTS = CaptureFacts(
-    site="St. Elsewhere",
-    study_uid="2.25.1",
-    kind="heatmap",
-    band="RAISED - placed earlier in the worklist",
-    bundle_id="cxr-pneumonia-efficientnet-lite0",
-    bundle_digest="sha256:" + "ab" * 32,
-    calibration_id="local-2026-11",
-    scale=0.5,
-    software_version="0.1.0",
-    content_time=datetime(2026, 11, 22, 10, 15, 30, tzinfo=UTC),
-)
-SALIENCY = np.linspace(-0.2, 0.6, 49, dtype=np.float32).reshape(7, 7)
 CHESTS = [path for path in shared_dicom("everyday") if path.name.startswith(("fuji", "konica", "nih", "philips", "rsna"))]
 
 
@@ -46,22 +30,6 @@ def source(tmp_path: Path) -> Path:
     path = tmp_path / "source.dcm"
     path.write_bytes(phantom_file(FILM))
     return path
-
-
-def built(path: Path, facts: CaptureFacts = FACTS, saliency: np.ndarray | None = SALIENCY) -> CaptureObject:
-    frame = read_frame(path)
-    return build(path, display_picture(frame.pixels, frame.grey, 1024), saliency, facts)
-
-
-def parsed(result: CaptureObject) -> pydicom.Dataset:
-    return pydicom.dcmread(BytesIO(result.data))
-
-
-def errors_of(result: CaptureObject, folder: Path) -> list[str]:
-    file = folder / "result.dcm"
-    file.write_bytes(result.data)
-    said = subprocess.run([program("dciodvfy"), "-new", str(file)], capture_output=True, check=False)
-    return [line for line in (said.stdout + said.stderr).decode("latin-1").splitlines() if line.startswith("Error")]
 
 
 @pytest.mark.parametrize("encoding", ["jpeg", "native"])
@@ -222,7 +190,7 @@ def test_no_patient_name_is_in_the_words(source: Path, monkeypatch: pytest.Monke
 
 
 @pytest.mark.parametrize("encoding", ["jpeg", "native"])
-def test_orthanc_files_it_in_the_study_of_the_source(source: Path, orthanc: Orthanc, encoding: str):  # noqa: F811
+def test_orthanc_files_it_in_the_study_of_the_source(source: Path, orthanc: Orthanc, encoding: str):
     result = built(source, replace(FACTS, encoding=encoding))
     peer = Destination(name="pacs", ae_title=orthanc.ae_title, host="127.0.0.1", port=orthanc.port)
     sender = Sender()

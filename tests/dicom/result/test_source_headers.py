@@ -18,8 +18,9 @@ from pydicom.tag import Tag
 from prioritizer.dicom.read.character_sets import declared
 from prioritizer.dicom.read.quiet import quietly
 from prioritizer.dicom.result.source_values import is_valid, is_zone
+from prioritizer.dicom.stand_ins.phantom_files import phantom_file
 from prioritizer.errors import Unprocessable
-from tests.dicom.result.test_secondary_capture import FACTS, FILM, built, errors_of, parsed, phantom_file
+from tests.support.capture_objects import FACTS, FILM, built, errors_of, parsed
 
 Edit = Callable[[bytes], bytes]
 

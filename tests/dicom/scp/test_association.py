@@ -19,10 +19,8 @@ from prioritizer.dicom.scp import association_pdu, refusals
 from prioritizer.dicom.scp.admission import Doorkeeper, PeerRule, read_peers
 from prioritizer.dicom.stand_ins.phantom_files import PhantomPatient, phantom_file
 from prioritizer.dicom.standard.contexts import COMPUTED_RADIOGRAPHY, VERIFICATION
-from tests.support.listener_process import DX, ListenerProcess, RawPeer, command_set, item, listener, p_data, proposed, request
-from tests.support.pacs import Orthanc, orthanc, storescp
-
-__all__ = ["listener", "orthanc", "storescp"]
+from tests.support.listener_process import DX, ListenerProcess, RawPeer, command_set, item, p_data, proposed, request
+from tests.support.pacs import Orthanc
 
 EXPLICIT, IMPLICIT, PRIVATE = "1.2.840.10008.1.2.1", "1.2.840.10008.1.2", "1.2.840.113619.5.2"
 ACCEPTED, REJECTED, ABORTED = 2, 3, 7

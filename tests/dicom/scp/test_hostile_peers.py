@@ -23,7 +23,6 @@ from tests.support.listener_process import (
     RawPeer,
     command_set,
     item,
-    listener,
     p_data,
     proposed,
     radiograph,
@@ -36,8 +35,6 @@ from tests.support.pacs import program
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
-
-__all__ = ["listener"]
 
 ASSOCIATE_AC, ASSOCIATE_RJ, RELEASE_RP, ABORT, CLOSED = 2, 3, 6, 7, 0
 LAST_COMMAND, DATA, LAST_DATA = 0b11, 0b00, 0b10

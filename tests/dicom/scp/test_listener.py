@@ -38,7 +38,6 @@ from tests.support.listener_process import (
     ListenerProcess,
     RawPeer,
     command_set,
-    listener,
     p_data,
     proposed,
     radiograph,
@@ -49,8 +48,6 @@ from tests.support.pacs import program
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-__all__ = ["listener"]
 
 
 def data_set_bytes(path: Path) -> bytes:

@@ -22,7 +22,7 @@ from prioritizer.dicom.scu.send_files import send_files
 from prioritizer.dicom.scu.sender import Sender
 from prioritizer.dicom.stand_ins.phantom_files import PhantomPatient, phantom_file
 from prioritizer.errors import PermanentRefusal, Transient
-from tests.support.pacs import Orthanc, end_server, free_port, orthanc, program, running, shared_dicom, storescp  # noqa: F401
+from tests.support.pacs import Orthanc, end_server, free_port, shared_dicom
 
 FILM = PhantomPatient(number=5, taken_at=datetime(2026, 11, 22, 9, 30, tzinfo=UTC), rows=64, columns=56)
 
@@ -72,7 +72,7 @@ def data_set(data: bytes) -> bytes:
 
 
 @pytest.mark.parametrize("syntax", [uid.ExplicitVRLittleEndian, uid.ImplicitVRLittleEndian, uid.JPEG2000Lossless])
-def test_storescp_receives_the_very_bytes(sender: Sender, storescp: tuple[int, Path], syntax: str):  # noqa: F811
+def test_storescp_receives_the_very_bytes(sender: Sender, storescp: tuple[int, Path], syntax: str):
     port, folder = storescp
     data = phantom_file(FILM, syntax)
     sender.send(to(port), data)
@@ -196,18 +196,18 @@ def test_what_is_no_part_10_file_is_refused_for_good(sender: Sender):
 
 
 @LEFT_SOCKET
-def test_echo_is_answered_by_orthanc_and_not_by_a_closed_port(sender: Sender, orthanc: Orthanc):  # noqa: F811
+def test_echo_is_answered_by_orthanc_and_not_by_a_closed_port(sender: Sender, orthanc: Orthanc):
     sender.echo(to(orthanc.port, orthanc.ae_title))
     with pytest.raises(Transient):
         sender.echo(to(free_port()))
 
 
-def test_orthanc_refuses_another_called_ae_title(sender: Sender, orthanc: Orthanc):  # noqa: F811
+def test_orthanc_refuses_another_called_ae_title(sender: Sender, orthanc: Orthanc):
     with pytest.raises(PermanentRefusal):
         sender.echo(to(orthanc.port, "WRONG"))
 
 
-def test_a_folder_is_sent_and_every_file_is_accounted_for(tmp_path: Path, orthanc: Orthanc):  # noqa: F811
+def test_a_folder_is_sent_and_every_file_is_accounted_for(tmp_path: Path, orthanc: Orthanc):
     whole = phantom_file(FILM)
     bare = phantom_file(PhantomPatient(number=6, taken_at=FILM.taken_at, rows=16, columns=16), uid.ImplicitVRLittleEndian)
     (tmp_path / "a.dcm").write_bytes(whole)
@@ -221,7 +221,7 @@ def test_a_folder_is_sent_and_every_file_is_accounted_for(tmp_path: Path, orthan
     assert "not DICOM" in outcomes[0].said
 
 
-def test_every_everyday_file_is_stored_or_explained(storescp: tuple[int, Path]):  # noqa: F811
+def test_every_everyday_file_is_stored_or_explained(storescp: tuple[int, Path]):
     port, _ = storescp
     files = shared_dicom("everyday")
     outcomes = list(send_files(files, to(port)))

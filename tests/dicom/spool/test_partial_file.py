@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from prioritizer.dicom.spool import durable, partial_file
 from prioritizer.dicom.spool.part10 import encode_header
 from prioritizer.dicom.spool.partial_file import Partial
-from tests.dicom.spool.test_spool import receipt
+from tests.support.spool_files import receipt
 
 PIECES = st.lists(st.integers(0, 20_000), max_size=12)
 

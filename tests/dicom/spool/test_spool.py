@@ -17,39 +17,16 @@ from hypothesis import strategies as st
 
 from prioritizer.dicom.spool.intake import Outcome
 from prioritizer.dicom.spool.notices import RepeatFilter, read
-from prioritizer.dicom.spool.part10 import HEAD_BYTES, Receipt, check_identity, identity, read_receipt, valid_uid
+from prioritizer.dicom.spool.part10 import HEAD_BYTES, check_identity, identity, read_receipt, valid_uid
 from prioritizer.dicom.spool.spool import Spool
 from prioritizer.dicom.standard import status
 from prioritizer.dicom.standard.contexts import IMPLEMENTATION_CLASS_UID
 from prioritizer.errors import Refused
 from tests.support.listener_process import DX
+from tests.support.spool_files import EXPLICIT, data_of, keep, receipt
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-EXPLICIT = "1.2.840.10008.1.2.1"
-
-
-def receipt(uid: str = "1.2.3", syntax: str = EXPLICIT) -> Receipt:
-    return Receipt(
-        sop_class_uid=DX,
-        sop_instance_uid=uid,
-        transfer_syntax_uid=syntax,
-        calling_ae="MODALITY",
-        called_ae="PRIORITIZER",
-        address="127.0.0.1",
-        received_at=datetime(2026, 1, 2, 3, 4, 5, 678, tzinfo=UTC),
-    )
-
-
-def keep(spool: Spool, data: bytes, uid: str = "1.2.3", syntax: str = EXPLICIT) -> Outcome:
-    partial = spool.begin(receipt(uid, syntax))
-    partial.write(data)
-    return spool.store(partial)
-
-
-def data_of(path: Path) -> bytes:
-    return path.read_bytes()[read_receipt(path).dataset_offset :]
 
 
 @pytest.fixture

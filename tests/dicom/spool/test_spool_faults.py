@@ -16,7 +16,7 @@ from prioritizer.dicom.spool.lock import LOCK_NAME, SpoolLock, hold_spool
 from prioritizer.dicom.spool.spool import Spool
 from prioritizer.dicom.standard import status
 from prioritizer.errors import ConfigError, Refused
-from tests.dicom.spool.test_spool import data_of, keep, receipt
+from tests.support.spool_files import data_of, keep, receipt
 
 
 @pytest.fixture

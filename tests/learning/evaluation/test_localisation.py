@@ -15,8 +15,8 @@ from prioritizer.learning.evaluation.report import facts_of, report_of
 from prioritizer.learning.evaluation.trials import Asked
 from prioritizer.learning.training import network
 from prioritizer.learning.training.train import train
-from tests.learning.cohorts.test_sources import QUICK, source, sources_file
 from tests.support.cohort_files import table
+from tests.support.hospitals import QUICK, source, sources_file
 from tests.support.phantom_training import phantom_cohort
 
 

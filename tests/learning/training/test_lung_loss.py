@@ -23,8 +23,7 @@ from prioritizer.learning.training.loop import Run
 from prioritizer.learning.training.lung_loss import outside_lungs, read_masks, some_without_lungs
 from prioritizer.learning.training.recipes import Augment, Phase, Picture, Recipe
 from prioritizer.learning.training.selection import Watched, normalised
-from tests.learning.training.test_train import weights_of
-from tests.support.phantom_training import TINY, phantom_cohort
+from tests.support.phantom_training import TINY, phantom_cohort, weights_of
 
 MOVES = Augment(rotation=20.0, shift=0.1, scale=0.2, aspect=0.2, flip=0.5, brightness=0.0, contrast=0.0)
 

@@ -16,7 +16,7 @@ from prioritizer.learning.evaluation.subjects import open_subject
 from prioritizer.learning.training import teachers, train
 from prioritizer.learning.training.journal import Journal
 from prioritizer.statistics.logistic import sigmoid
-from tests.learning.cohorts.test_sources import QUICK, hospitals, run, run_without_west  # noqa: F401
+from tests.support.hospitals import QUICK
 
 TAUGHT = QUICK.model_copy(update={"teacher": 0.25})
 
@@ -27,7 +27,7 @@ def train_quietly(data: Path, folder: Path, *args: object, **asked: object) -> l
     return told
 
 
-def test_a_share_of_a_mined_label_is_the_teachers_probability_and_other_labels_stay(hospitals: Path, run: Path) -> None:  # noqa: F811
+def test_a_share_of_a_mined_label_is_the_teachers_probability_and_other_labels_stay(hospitals: Path, run: Path) -> None:
     cohort = read_cohort(hospitals)
     images = [*read_splits(run / "splits.json", cohort.images, cohort.root)["train"]]
     found = teachers.targets([run], images, 0.25)
@@ -40,14 +40,14 @@ def test_a_share_of_a_mined_label_is_the_teachers_probability_and_other_labels_s
     assert found[mined] == pytest.approx(0.75 * labels[mined] + 0.25 * sigmoid(subject.score(pictures).logits), abs=1e-5)
 
 
-def test_several_teachers_are_asked_alike(hospitals: Path, run: Path, run_without_west: Path) -> None:  # noqa: F811
+def test_several_teachers_are_asked_alike(hospitals: Path, run: Path, run_without_west: Path) -> None:
     images = read_cohort(hospitals).images
     one, other, both = (teachers.targets(runs, images, 0.5) for runs in ([run], [run_without_west], [run, run_without_west]))
     assert np.abs(one - other).max() > 1e-3
     assert both == pytest.approx((one + other) / 2, abs=1e-6)
 
 
-def test_a_run_names_its_teacher_and_goes_on_with_no_other(hospitals: Path, run: Path, tmp_path: Path) -> None:  # noqa: F811
+def test_a_run_names_its_teacher_and_goes_on_with_no_other(hospitals: Path, run: Path, tmp_path: Path) -> None:
     train_quietly(hospitals, tmp_path / "pupil", TAUGHT, teacher=[run])
     facts = Journal(tmp_path / "pupil").facts()
     assert facts["teacher"] == teachers.facts([run])
@@ -60,7 +60,7 @@ def test_a_run_names_its_teacher_and_goes_on_with_no_other(hospitals: Path, run:
     assert any(not np.array_equal(taught[name], value) for name, value in alone.items())
 
 
-def test_a_teacher_and_a_recipe_that_asks_one_come_together(hospitals: Path, run: Path, tmp_path: Path) -> None:  # noqa: F811
+def test_a_teacher_and_a_recipe_that_asks_one_come_together(hospitals: Path, run: Path, tmp_path: Path) -> None:
     for recipe, teacher in ((TAUGHT, []), (QUICK, [run])):
         with pytest.raises(ConfigError, match="needs --teacher RUN"):
             train_quietly(hospitals, tmp_path / "x", recipe, teacher=teacher)

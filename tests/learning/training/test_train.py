@@ -27,7 +27,7 @@ from prioritizer.learning.cohorts.read import read_cohort
 from prioritizer.learning.training import imagenet, network, run_index, sampling, train
 from prioritizer.learning.training.journal import Journal
 from prioritizer.learning.training.recipes import Augment, Phase, Picture, Recipe
-from tests.support.phantom_training import EVERY_CHANGE, TINY, phantom_cohort
+from tests.support.phantom_training import EVERY_CHANGE, TINY, phantom_cohort, weights_of
 
 
 @pytest.fixture(scope="module")
@@ -40,11 +40,6 @@ def run(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     target = tmp_path_factory.mktemp("runs") / "whole"
     train.train(folder, target, TINY, say=lambda said: None)
     return target
-
-
-def weights_of(folder: Path, name: str = "last.pt") -> dict[str, torch.Tensor]:
-    state = torch.load(folder / name, weights_only=True)
-    return state["average"] or state["model"] if name == "last.pt" else state["kept"]
 
 
 def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:

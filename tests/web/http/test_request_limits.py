@@ -27,7 +27,7 @@ from prioritizer.web.http.auth import PER_ADDRESS, PER_NAME_AND_ADDRESS, SignInL
 from prioritizer.web.http.connection_limits import most_connections, place_of
 from prioritizer.web.pages import upload
 from prioritizer.web.server import WebServer
-from tests.support.ledgers import NOW, ledger_fixture, together  # noqa: F401
+from tests.support.ledgers import NOW, together
 from tests.support.page_client import backend_of
 
 PASSWORD = "four grey herons fly"

@@ -28,7 +28,7 @@ from prioritizer.web.live import change_feed as pulses
 from prioritizer.web.live.change_feed import MOST_OF_ONE, TOLD_AT_ONCE, Ear, Pulse
 from prioritizer.web.live.counts import Tallies
 from prioritizer.web.server import WebServer
-from tests.support.ledgers import LEASE, NOW, POLICY, film, ledger_fixture, receive, scored  # noqa: F401
+from tests.support.ledgers import LEASE, NOW, POLICY, film, receive, scored
 from tests.support.page_client import backend_of
 
 LATER = NOW + timedelta(hours=3)

@@ -19,7 +19,7 @@ from prioritizer.imaging.display import Shown
 from prioritizer.web.app import page_app
 from prioritizer.web.http.auth import COOKIE
 from prioritizer.web.live.prefetch import KEPT_S, Ahead
-from tests.support.ledgers import LEASE, NOW, film, kinds, ledger_fixture, receive, scored  # noqa: F401
+from tests.support.ledgers import LEASE, NOW, film, kinds, receive, scored
 from tests.support.page_client import backend_of
 
 

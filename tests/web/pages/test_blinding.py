@@ -24,21 +24,7 @@ from prioritizer.states import DeliveryState
 from prioritizer.study import Finding
 from prioritizer.web.app import page_app
 from prioritizer.web.http import context as desks
-from tests.support.ledgers import (
-    LEASE,
-    NOW,
-    POLICY,
-    deliver,
-    deliveries_of,
-    film,
-    kinds,
-    ledger_fixture,  # noqa: F401
-    policy_with,
-    publish,
-    receive,
-    score_next,
-    scored,
-)
+from tests.support.ledgers import LEASE, NOW, POLICY, deliver, deliveries_of, film, kinds, policy_with, publish, receive, score_next, scored
 from tests.support.page_client import LATER, at, backend_of
 
 BLIND = "?order=arrival&blind=1"

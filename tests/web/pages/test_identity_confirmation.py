@@ -19,7 +19,7 @@ from prioritizer.db.processing import deliver
 from prioritizer.db.schema.events import Kind
 from prioritizer.db.worklist import rows
 from prioritizer.db.worklist import study as worklist_study
-from tests.support.ledgers import AT_ONCE, LEASE, POLICY, film, ledger_fixture, receive, result_of, score_next  # noqa: F401
+from tests.support.ledgers import LEASE, POLICY, film, receive, result_of, score_next
 from tests.support.page_client import at
 from tests.support.phantom_spool import Box, phantom
 

@@ -15,7 +15,7 @@ from prioritizer.db.processing.housekeeping import Alarm
 from prioritizer.inference import bundle_card
 from prioritizer.inference.bundle import open_bundle
 from prioritizer.web.view.alarms import PLACES, Severity, repairs
-from tests.support.ledgers import NOW, film, ledger_fixture, receive  # noqa: F401
+from tests.support.ledgers import NOW, film, receive
 from tests.support.page_client import at
 
 

@@ -19,8 +19,8 @@ from prioritizer.ranking.deadlines import Stage
 from prioritizer.web.app import page_app
 from prioritizer.web.http.auth import COOKIE
 from prioritizer.web.server import WebServer
-from tests.support.browsers import browser_fixture, context_of  # noqa: F401
-from tests.support.ledgers import NOW, film, ledger_fixture, receive  # noqa: F401
+from tests.support.browsers import context_of
+from tests.support.ledgers import NOW, film, receive
 from tests.support.page_client import at, backend_of
 
 HERE = "http://127.0.0.1"

@@ -18,16 +18,7 @@ from prioritizer.db.processing.housekeeping import Alarm
 from prioritizer.db.worklist import deadlines, feedback, reading, rows
 from prioritizer.ranking.deadlines import Stage
 from prioritizer.study import Finding
-from tests.support.ledgers import (
-    LEASE,
-    NOW,
-    film,
-    kinds,
-    ledger_fixture,  # noqa: F401
-    listed,
-    receive,
-    scored,
-)
+from tests.support.ledgers import LEASE, NOW, film, kinds, listed, receive, scored
 from tests.support.page_client import LATER, at
 
 BLIND = "?order=arrival&blind=1"

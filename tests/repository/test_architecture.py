@@ -7,12 +7,15 @@ import re
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cache
 from graphlib import TopologicalSorter
 from pathlib import Path
 
+import pytest
+
 PACKAGE = Path(__file__).resolve().parents[2] / "prioritizer"
+ROOT = PACKAGE.parent
 TOP = frozenset({"cli", "daemon", "recalibration", "simulation", "file_scoring", "selfcheck", "clock", "__main__", "__init__"})
 EDGES = frozenset({"dicom", "inference", "db", "web", "learning", "reports"})
 # learning -> inference: an export proves its bundle with the very engine that will serve it.
@@ -43,6 +46,13 @@ CATCHES_EVERYTHING = {
     "prioritizer/daemon/owed_work.py": (1, "one piece of work that is owed"),
     "prioritizer/cli/exit_codes.py": (1, "the border of every verb"),
     "prioritizer/inference/sandbox.py": (1, "whatever sandboxed work raised is its answer"),
+}
+# Folders of tests/ that are none of the package: what they hold.
+TESTS_OF_NO_FOLDER = {
+    "support": "what tests are made with",
+    "system": "the whole daemon, command line or browser",
+    "repository": "the repository itself: its rules, documents and wheel",
+    "data": "files that tests read",
 }
 
 
@@ -211,3 +221,95 @@ def test_a_signal_handler_takes_no_lock():
         if isinstance(node, ast.Call) and ast.unparse(node.func) == "signal.signal" and ".set()" in ast.unparse(node)
     ]
     assert found == []
+
+
+# --- tests/ mirrors the package ------------------------------------------------------------------------------------
+
+
+def folders_without_a_place(root: Path) -> set[str]:
+    """Folders below tests/ that have no namesake in the package and are not in `TESTS_OF_NO_FOLDER`."""
+    folders = {str(path.parent.relative_to(root / "tests")) for path in (root / "tests").rglob("*.py")} - {"."}
+    free = {folder for folder in folders if Path(folder).parts[0] in TESTS_OF_NO_FOLDER}
+    return {folder for folder in folders - free if not (root / "prioritizer" / folder).is_dir()}
+
+
+def names_imported(root: Path) -> Iterator[tuple[str, str, str]]:
+    """(file, module, name) of everything that tests and benchmarks import out of tests/; the name is empty where a module is meant."""
+    for path in sorted([*(root / "tests").rglob("*.py"), *(root / "benchmarks").rglob("*.py")]):
+        for node in ast.walk(tree_of(path)):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "tests":
+                for alias in node.names:
+                    inner = f"{node.module}.{alias.name}"
+                    is_module = (root / inner.replace(".", "/")).with_suffix(".py").is_file()
+                    yield str(path.relative_to(root)), inner if is_module else str(node.module), "" if is_module else alias.name
+            elif isinstance(node, ast.Import):
+                yield from ((str(path.relative_to(root)), alias.name, "") for alias in node.names if alias.name.startswith("tests."))
+
+
+def fixtures_of(root: Path) -> set[tuple[str, str]]:
+    """(module, function) of every fixture in tests/."""
+    return {
+        (str(path.relative_to(root).with_suffix("")).replace("/", "."), node.name)
+        for path in (root / "tests").rglob("*.py")
+        for node in ast.walk(tree_of(path))
+        if isinstance(node, ast.FunctionDef) and any("pytest.fixture" in ast.unparse(decorator) for decorator in node.decorator_list)
+    }
+
+
+def imports_of_test_modules(root: Path) -> set[str]:
+    """Imports out of a module that holds tests, or fixtures for a folder of them."""
+    found = ((file, module) for file, module, _ in names_imported(root) if module.split(".")[-1].startswith(("test_", "conftest")))
+    return {f"{file}: {module}" for file, module in found}
+
+
+def imports_of_fixtures(root: Path) -> set[str]:
+    """Fixtures that are imported by name: pytest finds those of a conftest.py by itself."""
+    fixtures = fixtures_of(root)
+    return {f"{file}: {module}.{name}" for file, module, name in names_imported(root) if (module, name) in fixtures}
+
+
+def test_tests_lie_in_the_folder_of_what_they_test():
+    assert folders_without_a_place(ROOT) == set()
+    assert {folder for folder in TESTS_OF_NO_FOLDER if not (ROOT / "tests" / folder).is_dir()} == set()
+
+
+def test_no_test_module_is_imported_from():
+    assert imports_of_test_modules(ROOT) == set()
+
+
+def test_no_fixture_is_imported_by_name():
+    assert ("tests.conftest", "ledger") in fixtures_of(ROOT)
+    assert imports_of_fixtures(ROOT) == set()
+
+
+@pytest.mark.parametrize(
+    ("rule", "file", "text", "offence"),
+    [
+        (folders_without_a_place, "tests/edges/test_sender.py", "", "edges"),
+        (folders_without_a_place, "tests/dicom/sender/test_sender.py", "", "dicom/sender"),
+        (
+            imports_of_test_modules,
+            "tests/dicom/test_a.py",
+            "from tests.dicom.test_b import peer",
+            "tests/dicom/test_a.py: tests.dicom.test_b",
+        ),
+        (imports_of_test_modules, "benchmarks/a.py", "import tests.dicom.test_b", "benchmarks/a.py: tests.dicom.test_b"),
+        (imports_of_test_modules, "tests/dicom/test_a.py", "from tests import conftest", "tests/dicom/test_a.py: tests.conftest"),
+        (
+            imports_of_fixtures,
+            "tests/dicom/test_a.py",
+            "from tests.support.pacs import orthanc",
+            "tests/dicom/test_a.py: tests.support.pacs.orthanc",
+        ),
+    ],
+)
+def test_each_rule_of_the_tests_can_be_broken(tmp_path: Path, rule: Callable[[Path], set[str]], file: str, text: str, offence: str):
+    (tmp_path / "prioritizer" / "dicom").mkdir(parents=True)
+    fixture = "import pytest\n\n\n@pytest.fixture(scope='module')\ndef orthanc():\n    return 1\n"
+    for name, content in {"tests/conftest.py": "", "tests/support/pacs.py": fixture, "tests/dicom/test_right.py": ""}.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(content)
+    assert rule(tmp_path) == set()
+    (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / file).write_text(text)
+    assert rule(tmp_path) == {offence}

@@ -195,7 +195,11 @@ def store(destination: Destination, association: Association, path: Path, sop_cl
             response = association.send_c_store(path)
     except (OSError, RuntimeError, ValueError, AttributeError) as error:
         raise Transient(f"the association with {destination.name} broke: {type(error).__name__}") from error
-    judge(destination, response.get("Status"))
+    answer = response.get("Status")
+    if answer is None:
+        # It is over: a thread of its own notes that, and what is sent before it did would wait for an answer that nobody gives.
+        association.abort()
+    judge(destination, answer)
 
 
 def judge(destination: Destination, answer: int | None) -> None:

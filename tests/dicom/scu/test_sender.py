@@ -7,13 +7,15 @@ import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
+from io import BytesIO
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydicom import uid
+from pydicom import dcmread, uid
 from pynetdicom import AE, evt
 
 from prioritizer.dicom.scu.back_off import next_attempt_delay
@@ -34,12 +36,28 @@ def to(port: int, ae_title: str = "PACS") -> Destination:
 class Peer:
     """A pynetdicom SCP that answers with the statuses it is given, then with Success."""
 
-    def __init__(self, *answers: int) -> None:
-        self.answers, self.associations, self.stored, self.port = list(answers), 0, 0, free_port()
+    def __init__(self, *answers: int, entity: AE) -> None:
+        self.answers, self.associations, self.stored, self.port, self.entity = list(answers), 0, 0, free_port(), entity
+        self.aborts_at = 0
+        """The number of the C-STORE that it answers with an A-ABORT."""
+        self.kept: list[tuple[int, str]] = []
+        """Association and SOP Instance UID of what it answered with Success."""
 
     def on_store(self, event: evt.Event) -> int:
         self.stored += 1
-        return self.answers.pop(0) if self.answers else 0x0000
+        if self.stored == self.aborts_at:
+            event.assoc.abort()
+            return 0xA700
+        answer = self.answers.pop(0) if self.answers else 0x0000
+        if answer == 0x0000:
+            self.kept.append((self.associations, str(event.request.AffectedSOPInstanceUID)))
+        return answer
+
+    def abort_all(self) -> None:
+        """Every association dies, as when the peer restarts."""
+        for association in self.entity.active_associations:
+            association.abort()
+            association.join(timeout=5)
 
     def on_accepted(self, event: evt.Event) -> None:
         self.associations += 1
@@ -47,8 +65,8 @@ class Peer:
 
 @contextmanager
 def peer(*answers: int, called: bool = False, limit: int = 10) -> Iterator[Peer]:
-    answering = Peer(*answers)
     entity = AE(ae_title="PACS")
+    answering = Peer(*answers, entity=entity)
     entity.require_called_aet, entity.maximum_associations = called, limit
     entity.add_supported_context(uid.ComputedRadiographyImageStorage, [uid.ExplicitVRLittleEndian])
     handlers = [(evt.EVT_C_STORE, answering.on_store), (evt.EVT_ACCEPTED, answering.on_accepted)]
@@ -71,6 +89,10 @@ def data_set(data: bytes) -> bytes:
     return data[data.index(b"\x08\x00\x05\x00") :]
 
 
+def instance_uid(data: bytes) -> str:
+    return str(dcmread(BytesIO(data), stop_before_pixels=True).SOPInstanceUID)
+
+
 @pytest.mark.parametrize("syntax", [uid.ExplicitVRLittleEndian, uid.ImplicitVRLittleEndian, uid.JPEG2000Lossless])
 def test_storescp_receives_the_very_bytes(sender: Sender, storescp: tuple[int, Path], syntax: str):
     port, folder = storescp
@@ -89,14 +111,19 @@ def test_several_objects_share_one_association(sender: Sender):
         sender.close()
 
 
-def test_an_association_that_died_is_opened_again_at_once(sender: Sender):
-    data, port = phantom_file(FILM), free_port()
-    entity = AE(ae_title="PACS")
-    entity.add_supported_context(uid.ComputedRadiographyImageStorage, [uid.ExplicitVRLittleEndian])
-    for _ in range(2):
-        server = entity.start_server(("127.0.0.1", port), block=False, evt_handlers=[(evt.EVT_C_STORE, lambda event: 0x0000)])
-        sender.send(to(port), data)
-        server.shutdown()
+@pytest.mark.parametrize("dies", ["between two objects", "in the second object"])
+def test_an_association_that_died_is_opened_again_at_once(sender: Sender, dies: str):
+    before, after = (phantom_file(replace(FILM, number=number)) for number in (6, 7))
+    with peer() as pacs:
+        sender.send(to(pacs.port), before)
+        if dies == "between two objects":
+            pacs.abort_all()
+        else:
+            pacs.aborts_at = 2
+        sender.send(to(pacs.port), after)
+        assert pacs.kept == [(1, instance_uid(before)), (2, instance_uid(after))]
+        assert pacs.associations == 2
+        sender.close()
 
 
 def test_an_idle_association_is_released():

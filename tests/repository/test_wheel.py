@@ -4,30 +4,49 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
-import sys
+import tomllib
 from pathlib import Path
 
 import pytest
+
+from tests.support.documented_commands import INSTALLS, run_below
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of the environment's programs."""
+    """The folder of the environment's programs, made by the lines of the README in a copy of what a release holds."""
     folder = tmp_path_factory.mktemp("wheel")
-    subprocess.run([sys.executable, "-m", "build", "--wheel", "--outdir", str(folder), str(ROOT)], check=True, capture_output=True)
-    subprocess.run([sys.executable, "-m", "venv", str(folder / "venv")], check=True)
-    wheel = next(folder.glob("prioritizer-*.whl"))
-    pip = [str(folder / "venv" / "bin" / "pip"), "install", "--quiet", "--disable-pip-version-check", "-c", str(ROOT / "constraints.txt")]
-    subprocess.run([*pip, str(wheel)], check=True)
-    return folder / "venv" / "bin"
+    checkout = folder / "checkout"
+    checkout.mkdir()
+    for name in (
+        "pyproject.toml",
+        *tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]["sdist"]["include"],
+    ):
+        (shutil.copytree if (ROOT / name).is_dir() else shutil.copy)(ROOT / name, checkout / name)
+    for command in INSTALLS[:2]:
+        done = run_below(folder, command, checkout)
+        assert done.returncode == 0, done.stdout + done.stderr
+    assert list(checkout.glob("prioritizer-*.whl"))
+    return folder / "opt" / "prioritizer" / "bin"
 
 
 def run(program: Path, *arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     environment = {key: value for key, value in os.environ.items() if not key.startswith(("PYTHON", "PRIORITIZER"))}
     return subprocess.run([str(program), *arguments], capture_output=True, text=True, cwd=cwd, env=environment, check=False)
+
+
+@pytest.mark.timeout(600)
+def test_the_commands_of_the_readme_make_a_site_that_check_proves(installed: Path, tmp_path: Path) -> None:
+    root = installed.parents[2]
+    done = [run_below(root, command, tmp_path) for command in INSTALLS[2:]]
+    assert [one.returncode for one in done] == [0, 0, 0], [one.stderr for one in done]
+    written = tomllib.loads((root / "etc" / "prioritizer" / "prioritizer.toml").read_text())
+    assert written["listener"]["ae_title"] == "PRIORITIZER"
+    assert "self-test" in done[-1].stdout
 
 
 @pytest.mark.timeout(600)

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from prioritizer.learning.cohorts.read import Cohort
 
 
 @pytest.fixture(scope="module")
@@ -13,6 +17,14 @@ def hospitals(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from tests.support.hospitals import two_hospitals
 
     return two_hospitals(tmp_path_factory.mktemp("hospitals"))
+
+
+@pytest.fixture(scope="module")
+def cohort(hospitals: Path) -> Cohort:
+    """What the sources file names, read."""
+    from prioritizer.learning.cohorts.read import read_cohort
+
+    return read_cohort(hospitals)
 
 
 @pytest.fixture(scope="module")

@@ -62,3 +62,16 @@ def lost(ledger: sa.Engine) -> None:
     with ledger.begin() as tx:
         for table in reversed(metadata.sorted_tables):
             tx.execute(table.delete())
+
+
+def lose(box: Box) -> None:
+    box.spool.object_path(UID).unlink()
+    box.chores().reconcile()
+
+
+def damage(box: Box) -> None:
+    path = box.spool.object_path(UID)
+    damaged = bytearray(path.read_bytes())
+    damaged[-5] ^= 1
+    path.write_bytes(damaged)
+    box.chores().scrub()

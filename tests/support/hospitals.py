@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from prioritizer.learning.cohorts.labelled_image import TEXT_MINED
+from prioritizer.learning.cohorts.labelled_image import TEXT_MINED, LabelledImage
 from prioritizer.learning.training.recipes import Phase, Recipe
 from tests.support.cohort_files import table
 from tests.support.phantom_training import TINY, phantom_cohort
@@ -76,3 +76,7 @@ def two_hospitals(root: Path) -> Path:
         mined_source,
         source("read", "west", "../data/read", role="judge", label_source="radiologists"),
     )
+
+
+def image(number: int, label: int = 0, **more: object) -> LabelledImage:
+    return LabelledImage(**{"path": Path(f"d/{number}.png"), "label": label, "patient": f"p{number}", **more})  # type: ignore[arg-type]

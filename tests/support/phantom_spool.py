@@ -112,11 +112,17 @@ class Well:
         pass
 
 
-def scored_box(ledger: sa.Engine, folder: Path) -> Box:
-    """One study with one image, received and scored."""
+def received_box(ledger: sa.Engine, folder: Path) -> Box:
+    """One study with one image, received and not yet scored."""
     box = Box(ledger, folder)
     box.stored(phantom(1))
     box.receive()
+    return box
+
+
+def scored_box(ledger: sa.Engine, folder: Path) -> Box:
+    """One study with one image, received and scored."""
+    box = received_box(ledger, folder)
     score_next(ledger, 0.9)
     return box
 

@@ -1,4 +1,4 @@
-"""The next study goes to one reader, what was passed by is told, and what readers say is kept with what they had seen."""
+"""The next study goes to one reader, and what was passed by is told."""
 
 from __future__ import annotations
 
@@ -9,12 +9,9 @@ import sqlalchemy as sa
 
 from prioritizer.db.order.order import Order, Wanted
 from prioritizer.db.schema import connect
-from prioritizer.db.schema.people_tables import feedback
 from prioritizer.db.schema.tables import events
-from prioritizer.db.worklist import feedback as worklist_feedback
 from prioritizer.db.worklist import reading, rows, study
-from prioritizer.errors import NotAllowed, NotFound
-from prioritizer.study import Finding
+from prioritizer.errors import NotAllowed
 from tests.support.ledgers import LEASE, NOW, RUN_OUT, film, kinds, listed, receive, scored, together
 
 READERS = 6
@@ -127,66 +124,3 @@ def test_claiming_out_of_order_tells_how_many_were_passed_by(ledger: sa.Engine):
     assert "2 that stand before it passed by" in study.why(ledger, "1.2.4")[-1].said
     reading.claim(ledger, "1.2.1", "dr-c", LEASE, NOW + timedelta(minutes=10))
     assert study.why(ledger, "1.2.1")[-1].said == "claimed"
-
-
-def test_a_word_before_and_after_the_ai_result_was_shown(ledger: sa.Engine):
-    scored(ledger, probability=0.9)
-    worklist_feedback.say(ledger, "1.2.3", "dr-a", Finding.ABSENT, NOW, ranked=True)
-    worklist_feedback.revealed(ledger, "1.2.3", "dr-b", NOW)
-    worklist_feedback.revealed(ledger, "1.2.3", "dr-b", NOW + timedelta(minutes=1))
-    worklist_feedback.say(ledger, "1.2.3", "dr-b", Finding.PRESENT, NOW, ranked=False, note="  lower\n right ")
-    one, other = worklist_feedback.said_of(ledger, "1.2.3")
-    assert (one.finding, one.seen, one.ranked, one.band, one.risk) == ("absent", False, True, "HIGH", 0.9)
-    assert (other.finding, other.seen, other.ranked, other.note) == ("present", True, False, "lower right")
-    assert kinds(ledger).count("revealed") == 1
-    assert worklist_feedback.seen_at(ledger, "1.2.3", ("dr-b",)) == NOW
-    assert worklist_feedback.seen_at(ledger, "1.2.3", "dr-a") is None
-
-
-def test_what_one_reader_saw_says_nothing_of_another(ledger: sa.Engine):
-    scored(ledger, probability=0.9)
-    worklist_feedback.revealed(ledger, "1.2.3", "dr-b", NOW)
-    worklist_feedback.say(ledger, "1.2.3", "dr-a", Finding.UNSURE, NOW, ranked=True)
-    assert not worklist_feedback.said_of(ledger, "1.2.3")[0].seen
-
-
-def test_the_newest_word_counts_and_none_is_lost(ledger: sa.Engine):
-    scored(ledger)
-    for finding in (Finding.ABSENT, Finding.UNSURE, Finding.PRESENT):
-        worklist_feedback.say(ledger, "1.2.3", "dr-a", finding, NOW, ranked=True)
-    words = worklist_feedback.said_of(ledger, "1.2.3")
-    assert [word.finding for word in words] == ["absent", "unsure", "present"]
-    assert [word.withdrawn_at is None for word in words] == [False, False, True]
-    worklist_feedback.withdraw(ledger, "1.2.3", "dr-a", NOW)
-    assert all(word.withdrawn_at for word in worklist_feedback.said_of(ledger, "1.2.3"))
-    with pytest.raises(NotAllowed, match="nothing"):
-        worklist_feedback.withdraw(ledger, "1.2.3", "dr-a", NOW)
-
-
-def test_two_keys_at_once_leave_one_word_in_force(ledger: sa.Engine):
-    scored(ledger)
-    together(
-        *(lambda f=f: worklist_feedback.say(ledger, "1.2.3", "dr-a", f, NOW, ranked=True) for f in (Finding.PRESENT, Finding.ABSENT) * 2)
-    )
-    with connect.reading(ledger) as tx:
-        in_force = tx.scalar(sa.select(sa.func.count()).select_from(feedback).where(feedback.c.withdrawn_at.is_(None)))
-    assert in_force == 1
-    assert len(worklist_feedback.said_of(ledger, "1.2.3")) == 4
-
-
-def test_a_word_on_a_study_without_a_score(ledger: sa.Engine):
-    receive(ledger, film())
-    worklist_feedback.say(ledger, "1.2.3", "dr-a", Finding.PRESENT, NOW, ranked=True)
-    (word,) = worklist_feedback.said_of(ledger, "1.2.3")
-    assert (word.risk, word.ai_state) == (None, "WAITING")
-
-
-def test_what_cannot_be_said(ledger: sa.Engine):
-    receive(ledger, film())
-    with pytest.raises(NotFound):
-        worklist_feedback.say(ledger, "9.9", "dr-a", Finding.PRESENT, NOW, ranked=True)
-    with pytest.raises(NotFound):
-        worklist_feedback.revealed(ledger, "9.9", "dr-a", NOW)
-    with pytest.raises(NotAllowed, match="500"):
-        worklist_feedback.say(ledger, "1.2.3", "dr-a", Finding.PRESENT, NOW, ranked=True, note="x" * 501)
-    assert not worklist_feedback.said_of(ledger, "1.2.3")

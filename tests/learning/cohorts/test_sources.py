@@ -12,7 +12,6 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 from pydantic import ValidationError
 
@@ -26,35 +25,19 @@ from prioritizer.learning.cohorts import lung_masks
 from prioritizer.learning.cohorts.labelled_image import TEXT_MINED, LabelledImage
 from prioritizer.learning.cohorts.read import Cohort, read_cohort
 from prioritizer.learning.cohorts.sources import Source, Sources
-from prioritizer.learning.cohorts.splits import LEFT_OUT, read_splits, split_by_role, without_sites
+from prioritizer.learning.cohorts.splits import LEFT_OUT, read_splits
 from prioritizer.learning.description import describe
 from prioritizer.learning.description import report as description_report
 from prioritizer.learning.evaluation import never_seen
 from prioritizer.learning.evaluation.trials import Asked, trials_of
-from prioritizer.learning.training import run_facts, sampling, train
+from prioritizer.learning.training import run_facts, train
 from prioritizer.learning.training.journal import Journal
-from prioritizer.learning.training.loop import Run
-from prioritizer.learning.training.material import Material
-from prioritizer.learning.training.processes import take_place
-from prioritizer.learning.training.recipes import Recipe
-from prioritizer.learning.training.selection import Watched
 from prioritizer.recalibration.cohort import labelled_cohort
-from prioritizer.statistics.delong import area
 from tests.support.cohort_files import film, shared, table
-from tests.support.hospitals import QUICK, mined, source, sources_file
+from tests.support.hospitals import QUICK, image, mined, source, sources_file
 from tests.support.phantom_training import TINY, phantom_cohort
 
 STATEMENT = Path(__file__).parents[3] / "config" / "recipes" / "house-statement.toml"
-SHARES = train.SHARES
-
-
-@pytest.fixture(scope="module")
-def cohort(hospitals: Path) -> Cohort:
-    return read_cohort(hospitals)
-
-
-def image(number: int, label: int = 0, **more: object) -> LabelledImage:
-    return LabelledImage(**{"path": Path(f"d/{number}.png"), "label": label, "patient": f"p{number}", **more})  # type: ignore[arg-type]
 
 
 # --- what the file says ---------------------------------------------------------------------------------------------
@@ -231,184 +214,6 @@ def test_the_example_of_the_document_is_a_sources_file():
     found = Sources(**tomllib.loads(example))
     assert [one.role for one in found.source] == ["both", "train", "judge"]
     assert Source.model_fields.keys() == {key for one in found.source for key in one.model_fields_set}, "every key is shown"
-
-
-# --- who learns and who judges --------------------------------------------------------------------------------------
-
-
-def places(splits: dict[str, tuple[LabelledImage, ...]]) -> dict[Path, str]:
-    assert sum(map(len, splits.values())) == len({i.path for found in splits.values() for i in found}), "nobody stands in two splits"
-    return {i.path: name for name, found in splits.items() for i in found}
-
-
-def test_roles_have_their_shares():
-    images = [image(n, n % 2, role="both") for n in range(200)]
-    images += [image(n, n % 2, role="judge") for n in range(200, 300)]
-    images += [image(n, n % 2, role="train") for n in range(300, 340)]
-    splits, left_out = split_by_role(images, 1, SHARES)
-    assert not left_out
-    counts = {name: Counter(i.role for i in found) for name, found in splits.items()}
-    assert counts == {
-        "train": {"both": 144, "train": 40},
-        "select": {"both": 16, "judge": 10},
-        "calib": {"both": 20, "judge": 40},
-        "val_report": {"both": 20, "judge": 50},
-    }
-    assert all(abs(sum(i.label for i in found) - len(found) / 2) <= 1 for found in splits.values())
-    assert split_by_role(images, 1, SHARES) == (splits, left_out)
-    assert split_by_role(images, 2, SHARES) != (splits, left_out)
-
-
-def test_without_roles_the_split_is_what_it_was():
-    from prioritizer.learning.cohorts.splits import split_by_patient
-
-    images = [image(n, int(n < 60), patient=f"p{n // 2}") for n in range(200)]
-    assert split_by_role(images, 5, SHARES)[0] == split_by_patient(images, 5, SHARES["both"])
-
-
-def test_a_block_stays_on_one_side():
-    images = [image(n, n % 2, block=f"b{n // 10}") for n in range(400)]
-    where = places(split_by_role(images, 3, SHARES)[0])
-    assert all(len({where[i.path] for i in images[start : start + 10]}) == 1 for start in range(0, 400, 10))
-    assert len(set(where.values())) == 4
-
-
-def test_what_judges_is_kept_and_its_twin_that_trains_is_left_out():
-    judged = [image(n, n % 2, role="judge") for n in range(40)]
-    split_both = [image(n, n % 2, role="both") for n in range(40, 80)]
-    only_train = [image(n, n % 2, role="train", patient=f"p{n // 2}t") for n in range(80, 160)]
-    pairs = [(judged[k].path, only_train[k].path) for k in range(10)]
-    pairs += [(split_both[k].path, only_train[40 + k].path) for k in range(40)]
-    pairs += [(judged[20].path, split_both[0].path)]
-    splits, left_out = split_by_role([*judged, *split_both, *only_train], 3, SHARES, pairs)
-    where = places(splits)
-    assert all(i.path in where and where[i.path] != "train" for i in judged)
-    assert all(i.path in where for i in split_both)
-    assert where[split_both[0].path] == where[judged[20].path]
-    for judge, twin in pairs[:-1]:
-        assert (twin in where) == (where[judge] == "train"), "a twin trains with its like or is left out"
-    assert {i.path for i in left_out} == {i.path for i in only_train} - where.keys()
-    gone = {i.patient for i in left_out}
-    assert all(i.path not in where for i in only_train if i.patient in gone), "all films of its patient go with it"
-
-
-def test_two_who_judge_are_joined_through_one_that_trains():
-    judged = [image(n, 0, role="judge") for n in range(30)]
-    between = [image(100 + n, 0, role="train") for n in range(15)]
-    pairs = [(judged[2 * n].path, between[n].path) for n in range(15)] + [(between[n].path, judged[2 * n + 1].path) for n in range(15)]
-    where = places(split_by_role([*judged, *between], 3, SHARES, pairs)[0])
-    assert all(where[judged[2 * n].path] == where[judged[2 * n + 1].path] for n in range(15))
-    assert not {i.path for i in between} & where.keys()
-
-
-def test_a_site_that_is_left_out_changes_no_other_split_and_takes_its_twins_along():
-    images = [image(n, n % 2, site="a") for n in range(100)] + [image(n, n % 2, site="b") for n in range(100, 160)]
-    images += [image(n, n % 2, site="b", role="train") for n in range(160, 180)]
-    images += [image(n, n % 2, site="b", label_source=TEXT_MINED) for n in range(180, 190)]
-    splits, _ = split_by_role(images, 3, SHARES)
-    groups = {i.patient: i.patient for i in images} | {"p5": "p120", "p7": "p165"}
-    kept, twins = without_sites(splits, ["b"], groups)
-    before, after = places(splits), places(kept)
-    assert [i.patient for i in twins] == ["p5"]
-    assert {i.patient for i in kept[LEFT_OUT]} == {f"p{n}" for n in range(100, 160)}
-    assert all(after[i.path] == before[i.path] for i in images[:100] if i.patient != "p5")
-    assert LEFT_OUT not in without_sites(splits, ["c"], groups)[0]
-
-
-def test_the_split_hangs_on_the_file_and_not_on_the_recipe(cohort: Cohort):
-    one, other = (train.split(cohort, seed, lambda said: None) for seed in (1, 2))
-    assert one == other
-    assert not {i.role for i in one["train"]} & {"judge"}
-    assert not {i.role for name in ("select", "calib", "val_report") for i in one[name]} & {"train"}
-    changed = train.split(replace(cohort, split_seed=8), 1, lambda said: None)
-    assert changed != one
-    assert train.split(replace(cohort, split_seed=None), 7, lambda said: None) == one
-
-
-def test_a_copy_of_a_judged_film_is_taken_out_of_what_trains_and_said(hospitals: Path, tmp_path: Path):
-    shutil.copytree(hospitals.parent.parent, tmp_path / "again")
-    data = tmp_path / "again" / "data"
-    shutil.copy(data / "read" / "NORMAL" / "IM-0003-0001.png", data / "mined" / "NORMAL" / "IM-0003-0001.png")
-    told: list[str] = []
-    splits = train.split(read_cohort(tmp_path / "again" / "config" / "two.toml"), 1, told.append)
-    where = places(splits)
-    assert data / "mined" / "NORMAL" / "IM-0003-0001.png" not in where
-    assert where[data / "read" / "NORMAL" / "IM-0003-0001.png"] != "train"
-    assert "left out of train: 1 images of sources that only train; an image that judges is of the same patient or film" in told
-
-
-def test_a_run_that_nothing_judges_is_refused(hospitals: Path):
-    with pytest.raises(ConfigError, match=r"the split select, calib, val_report would hold one class only.*role both or judge"):
-        train.split(replace(read_cohort(hospitals), images=tuple(i for i in read_cohort(hospitals).images if i.role == "train")), 1, print)
-
-
-# --- what is drawn --------------------------------------------------------------------------------------------------
-
-
-def unequal() -> tuple[np.ndarray, list[str]]:
-    """Labels and sites of three sites, each with another share of pneumonia."""
-    cells = {("a", 0): 300, ("a", 1): 900, ("b", 0): 400, ("b", 1): 10, ("c", 0): 60, ("c", 1): 50}
-    labels = np.array([label for (_, label), count in cells.items() for _ in range(count)], dtype=np.float32)
-    return labels, [site for (site, _), count in cells.items() for _ in range(count)]
-
-
-def at_sites(labels: np.ndarray, sites: list[str], kinds: list[str] | None = None) -> list[LabelledImage]:
-    """One image for each label and site, of the kind given."""
-    kinds = kinds or [""] * len(sites)
-    return [
-        image(number, int(label), site=site, subtype=kind)
-        for number, (label, site, kind) in enumerate(zip(labels, sites, kinds, strict=True))
-    ]
-
-
-def test_the_chances_of_every_kind_of_a_class_of_a_site_are_equal():
-    labels, sites = unequal()
-    kinds = ["rare" if number % 5 == 0 and site != "c" else "common" for number, site in enumerate(sites)]
-    images = at_sites(labels, sites, kinds)
-    chances = sampling.chances(labels, np.full(len(labels), 0.5), Recipe(sampler="kinds"), images)
-    assert chances is not None
-    assert float(chances.sum()) == pytest.approx(1)
-    for site, of_class in (("a", 2), ("b", 2), ("c", 1)):
-        for label in (0, 1):
-            for kind in ("rare", "common")[-of_class:]:
-                cell = (np.array(sites) == site) & (labels == label) & (np.array(kinds) == kind)
-                assert float(chances[torch.from_numpy(cell)].sum()) == pytest.approx(1 / 6 / of_class)
-    with pytest.raises(ConfigError, match="site a are of one class only"):
-        sampling.chances(labels[:300], np.full(300, 0.5), Recipe(sampler="kinds"), images[:300])
-
-
-def test_the_chances_of_every_class_of_every_site_are_equal():
-    labels, sites = unequal()
-    chances = sampling.chances(labels, np.full(len(labels), 0.5), Recipe(sampler="sites"), at_sites(labels, sites))
-    assert chances is not None
-    assert float(chances.sum()) == pytest.approx(1)
-    for site in "abc":
-        for label in (0, 1):
-            of_cell = chances[torch.from_numpy((np.array(sites) == site) & (labels == label))]
-            assert float(of_cell.sum()) == pytest.approx(1 / 6)
-            assert of_cell.unique().numel() == 1
-    with pytest.raises(ConfigError, match="site a are of one class only"):
-        sampling.chances(labels[:300], np.full(300, 0.5), Recipe(sampler="sites"), at_sites(labels, sites)[:300])
-
-
-def test_in_what_is_drawn_the_site_says_nothing_of_the_label(tmp_path: Path):
-    labels, sites = unequal()
-    recipe = QUICK.model_copy(update={"seed": 3})
-    run = Run(recipe, Journal(tmp_path), take_place(), initial=None, smoke=False, say=lambda said: None, tick=lambda a, b, c: None)
-    empty = Watched(pictures=torch.zeros(0), labels=np.zeros(0), propensity=np.zeros(0), elsewhere=None)
-    chances = sampling.chances(labels, np.full(len(labels), 0.5), recipe, at_sites(labels, sites))
-    material = Material(pictures=torch.zeros(0), labels=torch.from_numpy(labels), boxes=None, chances=chances, watched=empty)
-    drawn = torch.cat([run.order(material, epoch) for epoch in range(12)]).numpy()
-    named, seen = np.array(sites)[drawn], labels[drawn]
-    shares = Counter(zip(named.tolist(), seen.tolist(), strict=True))
-    error = 4 * np.sqrt(1 / 6 * 5 / 6 / len(drawn))
-    assert all(abs(count / len(drawn) - 1 / 6) < error for count in shares.values())
-    assert len(shares) == 6
-    rates = {site: float(seen[named == site].mean()) for site in "abc"}  # the best that a site can say of the label
-    alone = area(seen, np.array([rates[site] for site in named]), list(map(str, range(len(drawn)))))
-    assert alone.value == pytest.approx(0.5, abs=4 * np.sqrt(1 / 6 / len(drawn)) * 2)
-    before = {site: float(labels[np.array(sites) == site].mean()) for site in "abc"}
-    assert area(labels, np.array([before[site] for site in sites]), list(map(str, range(len(sites))))).value > 0.75
 
 
 # --- a run ----------------------------------------------------------------------------------------------------------

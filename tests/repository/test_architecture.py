@@ -285,7 +285,7 @@ def test_no_fixture_is_imported_by_name():
 @pytest.mark.parametrize(
     ("rule", "file", "text", "offence"),
     [
-        (folders_without_a_place, "tests/edges/test_sender.py", "", "edges"),
+        (folders_without_a_place, "tests/peers/test_sender.py", "", "peers"),
         (folders_without_a_place, "tests/dicom/sender/test_sender.py", "", "dicom/sender"),
         (
             imports_of_test_modules,

@@ -1,4 +1,4 @@
-"""The real daemon under test: configured on free ports, started, stopped, killed, asked. Imported by name by the system tests."""
+"""The real daemon under test: configured on free ports, started, stopped, killed, asked."""
 
 from __future__ import annotations
 

@@ -1,8 +1,9 @@
-"""A reading room under test: people who may sign in, browsers of theirs, films that arrive. Imported by name."""
+"""A reading room under test: people who may sign in, browsers of theirs, films that arrive."""
 
 from __future__ import annotations
 
 import itertools
+import os
 import socket
 import threading
 from collections.abc import Iterator
@@ -22,6 +23,8 @@ from prioritizer.inference.bundle import default_folder, open_bundle
 from tests.support.browsers import context_of
 from tests.support.daemons import Daemon, phantom, phantom_study_uid, sends
 
+SLOW_MS = int(os.environ.get("SLOW_MS", "30000"))
+"""It bounds a hang on a busy machine, and proves nothing about speed."""
 PASSWORD = "four grey herons fly"
 NUMBERS = itertools.count(5001)
 BUNDLE = open_bundle(default_folder())

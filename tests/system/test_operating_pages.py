@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 
 import pytest
@@ -12,10 +11,7 @@ from prioritizer.access import Role
 from prioritizer.db.activity import queues
 from tests.support.browsers import is_accessible
 from tests.support.daemons import phantom, phantom_study_uid, prioritizer, running_daemon, sections, sends, wait_until
-from tests.support.reading_room import NUMBERS, Room
-
-SLOW_MS = int(os.environ.get("SLOW_MS", "30000"))
-"""It bounds a hang on a busy machine, and proves nothing about speed."""
+from tests.support.reading_room import NUMBERS, SLOW_MS, Room
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterator
 
@@ -12,10 +11,7 @@ from playwright.sync_api import Browser, Page, expect
 from prioritizer.access import Role
 from tests.support.browsers import is_accessible
 from tests.support.daemons import running_daemon, sections
-from tests.support.reading_room import Room
-
-SLOW_MS = int(os.environ.get("SLOW_MS", "30000"))
-"""It bounds a hang on a busy machine, and proves nothing about speed."""
+from tests.support.reading_room import SLOW_MS, Room
 
 
 @pytest.fixture(scope="module")

@@ -38,7 +38,7 @@ from prioritizer.inference.bundle import open_bundle
 from prioritizer.inference.engine import Engine
 from prioritizer.learning.bundling import image_kind_fit, other_kinds
 from prioritizer.learning.bundling.answers import group_of
-from prioritizer.learning.bundling.image_kind_fit import Films
+from prioritizer.learning.bundling.image_kind_fit import RadiographSet
 from prioritizer.learning.cohorts.pictures import read_picture
 from prioritizer.learning.cohorts.read import Cohort, LabelledImage, read_cohort
 from prioritizer.learning.cohorts.splits import read_splits, split_by_patient
@@ -48,7 +48,7 @@ from prioritizer.scope.out_of_distribution import Figures, Guards, Likeness, fit
 
 TARGET = Path(__file__).resolve().parents[1] / "docs" / "guard.md"
 Picture = NDArray[np.float32]
-MOST = 150
+MAX_COUNT = 150
 """Films on which changed copies are tried."""
 
 
@@ -219,8 +219,8 @@ MADE_OF_FILMS = ("turned by a quarter", "turned by three quarters", "upside down
 MADE_EACH = 143
 
 
-def _films(images: Sequence[LabelledImage], small: Mapping[Path, Picture]) -> Films:
-    return Films(pictures=np.stack([small[image.path] for image in images]), sites=tuple(image.site for image in images))
+def _films(images: Sequence[LabelledImage], small: Mapping[Path, Picture]) -> RadiographSet:
+    return RadiographSet(pictures=np.stack([small[image.path] for image in images]), sites=tuple(image.site for image in images))
 
 
 def _kind_row(name: str, wanted: str, kind: ImageKind, pictures: Sequence[Picture]) -> str:
@@ -306,7 +306,7 @@ def _of_bundle(engine: Engine, cohort: Cohort, asked: argparse.Namespace) -> lis
     splits = read_splits(asked.run / "splits.json", cohort.images, cohort.root)
     report = splits["val_report"]
     films = [read_picture(image, spec) for image in report]
-    few = films[:: max(len(films) // MOST, 1)]
+    few = films[:: max(len(films) // MAX_COUNT, 1)]
     as_they_are = figures_of(engine, films)
     rows = [_row("val_report, as they are", "passes", as_they_are)]
     for site in sorted({image.site for image in report}):

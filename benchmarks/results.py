@@ -25,7 +25,7 @@ import numpy as np
 
 from prioritizer.learning.evaluation.compare import Bout, Comparison, compare
 from prioritizer.learning.evaluation.compare_report import report_of
-from prioritizer.learning.evaluation.trials import Asked
+from prioritizer.learning.evaluation.trials import EvaluationRequest
 from prioritizer.learning.training.imagenet import MEAN, STD
 from prioritizer.learning.training.journal import LAST, Journal
 from prioritizer.learning.training.recipes import Phase, Picture, Recipe, find_recipe
@@ -189,7 +189,7 @@ def main() -> int:
         names.append(f"{title}, {start}, {name}")
     folders += [folder for _, folder in asked.also]
     names += [name for name, _ in asked.also]
-    found = compare(folders, Asked(data=asked.data, on=dict(asked.on)), say=lambda said: print(said, file=sys.stderr))
+    found = compare(folders, EvaluationRequest(data=asked.data, on=dict(asked.on)), say=lambda said: print(said, file=sys.stderr))
     how = (
         f"Pictures of {asked.size} pixels, {asked.epochs} epochs instead of the 13 to 24 of the recipes, one seed, one split: whole blocks "
         f"of numbers of Guangzhou stand on one side of it. `{OTHER_HOSPITAL}` is of another hospital and trained none of the networks "

@@ -43,8 +43,8 @@ _READER = frozenset({May.SEE, May.READ, May.TRY})
 _PHYSICIST = _READER | {May.CALIBRATE}
 RIGHTS: dict[Role, frozenset[May]] = {Role.READER: _READER, Role.PHYSICIST: _PHYSICIST, Role.ADMIN: frozenset(May)}
 NAME = re.compile(r"^[a-z0-9][a-z0-9._-]{0,63}$")
-SHORTEST_PASSWORD, LONGEST_PASSWORD = 12, 256
-FEWEST_SIGNS = 5
+MIN_PASSWORD, MAX_PASSWORD = 12, 256
+MIN_SIGNS = 5
 """Different characters of a password: `aaaaaaaaaaaa` is none."""
 COMMON = ("password", "passwort", "radiology", "prioritizer", "hospital", "123456", "qwerty", "letmein", "welcome")
 
@@ -107,18 +107,18 @@ def faults_of_name(name: str) -> str:
 
 def faults_of_password(password: str, name: str) -> str:
     """Why this password is refused, in words; empty where it is not. Length counts, no recipe of signs (NIST SP 800-63B 5.1.1)."""
-    if len(password) < SHORTEST_PASSWORD:
-        return f"the password needs at least {SHORTEST_PASSWORD} characters; a sentence is easy to keep"
-    if len(password) > LONGEST_PASSWORD:
-        return f"the password is longer than {LONGEST_PASSWORD} characters"
+    if len(password) < MIN_PASSWORD:
+        return f"the password needs at least {MIN_PASSWORD} characters; a sentence is easy to keep"
+    if len(password) > MAX_PASSWORD:
+        return f"the password is longer than {MAX_PASSWORD} characters"
     plain = password.lower()
-    if len(set(plain)) < FEWEST_SIGNS:
-        return f"the password has fewer than {FEWEST_SIGNS} different characters"
+    if len(set(plain)) < MIN_SIGNS:
+        return f"the password has fewer than {MIN_SIGNS} different characters"
     if len(name) > 2 and name in plain:
         return "the password holds the user name"
     left = plain
     for word in COMMON:
         left = left.replace(word, "")
-    if len(left) < SHORTEST_PASSWORD - FEWEST_SIGNS - 1:
+    if len(left) < MIN_PASSWORD - MIN_SIGNS - 1:
         return "the password is made of words that are tried first"
     return ""

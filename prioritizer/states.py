@@ -117,7 +117,7 @@ CALIBRATION_TRANSITIONS: Mapping[CalibrationState, frozenset[CalibrationState]] 
 }
 
 
-class RulingState(StrEnum):
+class SettingsOverrideState(StrEnum):
     """One ruling of a person on the site's rules, above the configuration.
 
     CANDIDATE  A person proposes it, with its simulated effect. Activating or rejecting leaves it. A crash leaves nothing: it is one commit.
@@ -133,11 +133,11 @@ class RulingState(StrEnum):
     REJECTED = "REJECTED"
 
 
-RULING_TRANSITIONS: Mapping[RulingState, frozenset[RulingState]] = {
-    RulingState.CANDIDATE: frozenset({RulingState.ACTIVE, RulingState.REJECTED}),
-    RulingState.ACTIVE: frozenset({RulingState.ENDED}),
-    RulingState.ENDED: frozenset({RulingState.ACTIVE}),
-    RulingState.REJECTED: frozenset(),
+RULING_TRANSITIONS: Mapping[SettingsOverrideState, frozenset[SettingsOverrideState]] = {
+    SettingsOverrideState.CANDIDATE: frozenset({SettingsOverrideState.ACTIVE, SettingsOverrideState.REJECTED}),
+    SettingsOverrideState.ACTIVE: frozenset({SettingsOverrideState.ENDED}),
+    SettingsOverrideState.ENDED: frozenset({SettingsOverrideState.ACTIVE}),
+    SettingsOverrideState.REJECTED: frozenset(),
 }
 
 

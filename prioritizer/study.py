@@ -16,7 +16,7 @@ STAT_PRIORITIES = frozenset({"STAT", "HIGH"})
 """(0040,1003) Requested Procedure Priority and (0032,000C) Study Priority ID of an order that goes first."""
 
 
-class Finding(StrEnum):
+class ReaderFinding(StrEnum):
     """What a reader says of a study: the finding, never agreement with AI, so that the same word holds for a blinded read."""
 
     PRESENT = "present"

@@ -9,14 +9,14 @@ from datetime import date
 
 from prioritizer.statistics.subgroups import Traits
 
-LEAST_PREVALENCE, MOST_PREVALENCE = 0.02, 0.6
+MIN_PREVALENCE, MAX_PREVALENCE = 0.02, 0.6
 """Shares of pneumonia outside which a cohort was hardly taken as the studies came."""
-MOST_EXCLUDED = 0.1
+MAX_EXCLUDED = 0.1
 """Share of images left out above which the rest may be another population."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Looked:
+class CohortImage:
     """One image of the cohort after it was looked at."""
 
     file: str
@@ -39,7 +39,7 @@ class Looked:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
+class CohortFault:
     """One fault. `excludes`: the image is not analysed; otherwise it is, and the reader is warned."""
 
     file: str
@@ -62,8 +62,8 @@ WHOLE = "(cohort)"
 
 
 def lint(
-    images: Sequence[Looked], twins: Iterable[Twins], *, prevalence: float | None, bundle_made: date | None, ignore_scope: bool
-) -> tuple[Finding, ...]:
+    images: Sequence[CohortImage], twins: Iterable[Twins], *, prevalence: float | None, bundle_made: date | None, ignore_scope: bool
+) -> tuple[CohortFault, ...]:
     """Every fault of the cohort. `prevalence` is the site's, where it was given; `bundle_made` the day of the bundle."""
     found = [finding for image in images for finding in _of_image(image, bundle_made, ignore_scope=ignore_scope)]
     left_out = {finding.file for finding in found if finding.excludes}
@@ -73,40 +73,40 @@ def lint(
     return (*found, *_of_patients(rest), *_of_the_whole(rest, len(images), prevalence))
 
 
-def _of_image(image: Looked, bundle_made: date | None, *, ignore_scope: bool) -> list[Finding]:
+def _of_image(image: CohortImage, bundle_made: date | None, *, ignore_scope: bool) -> list[CohortFault]:
     if image.unreadable:
-        return [Finding(file=image.file, what="unreadable", said=image.unreadable, excludes=True)]
+        return [CohortFault(file=image.file, what="unreadable", said=image.unreadable, excludes=True)]
     found = []
     if image.out_of_scope:
         said = image.out_of_scope + (" (kept: --ignore-scope)" if ignore_scope else "")
-        found.append(Finding(file=image.file, what="out of scope", said=said, excludes=not ignore_scope))
+        found.append(CohortFault(file=image.file, what="out of scope", said=said, excludes=not ignore_scope))
     if image.taken_on and bundle_made and image.taken_on < bundle_made:
         said = f"taken {image.taken_on}, before the bundle was made ({bundle_made}): it may have been among what the network learned from"
-        found.append(Finding(file=image.file, what="older than the bundle", said=said))
+        found.append(CohortFault(file=image.file, what="older than the bundle", said=said))
     return found
 
 
-def _duplicates(images: dict[str, Looked], twins: Sequence[Twins]) -> list[Finding]:
+def _duplicates(images: dict[str, CohortImage], twins: Sequence[Twins]) -> list[CohortFault]:
     """Of the same film one file is analysed; where the labels contradict each other none is."""
-    found: list[Finding] = []
+    found: list[CohortFault] = []
     gone: set[str] = set()
     for pair in sorted(twins, key=lambda pair: (images[pair.one].label == images[pair.other].label, not pair.exact)):
         how = "the same bytes as" if pair.exact else "the same picture, saved again, as"
         if images[pair.one].label != images[pair.other].label:
             for file, other in ((pair.one, pair.other), (pair.other, pair.one)):
                 said = f"{how} {other}, with the other label: one of them is wrong; mend the labels"
-                found += [Finding(file=file, what="contradictory labels", said=said, excludes=True)] if file not in gone else []
+                found += [CohortFault(file=file, what="contradictory labels", said=said, excludes=True)] if file not in gone else []
                 gone.add(file)
         elif not {pair.one, pair.other} & gone:
             what = "exact duplicate" if pair.exact else "perceptual duplicate"
             patients = "" if images[pair.one].patient == images[pair.other].patient else "; they carry different patients"
-            found.append(Finding(file=pair.other, what=what, said=f"{how} {pair.one}{patients}", excludes=True))
+            found.append(CohortFault(file=pair.other, what=what, said=f"{how} {pair.one}{patients}", excludes=True))
             gone.add(pair.other)
     return found
 
 
-def _of_patients(images: Sequence[Looked]) -> list[Finding]:
-    files: dict[str, list[Looked]] = defaultdict(list)
+def _of_patients(images: Sequence[CohortImage]) -> list[CohortFault]:
+    files: dict[str, list[CohortImage]] = defaultdict(list)
     for image in images:
         files[image.patient].append(image)
     found = []
@@ -114,27 +114,29 @@ def _of_patients(images: Sequence[Looked]) -> list[Finding]:
         if len(several) > 1:
             labels = "with both labels, " if len({image.label for image in several}) > 1 else ""
             said = f"{len(several)} images of one patient, {labels}from {several[0].file} on: they count as one patient in every interval"
-            found.append(Finding(file=several[0].file, what="several images of a patient", said=said))
+            found.append(CohortFault(file=several[0].file, what="several images of a patient", said=said))
     return found
 
 
-def _of_the_whole(images: Sequence[Looked], before: int, prevalence: float | None) -> list[Finding]:
+def _of_the_whole(images: Sequence[CohortImage], before: int, prevalence: float | None) -> list[CohortFault]:
     counts = Counter(image.label for image in images)
     found = []
     if images and not all(counts[label] for label in (0, 1)):
         only = "pneumonia" if counts[1] else "no pneumonia"
-        found.append(Finding(file=WHOLE, what="one class only", said=f"every image that is left is labelled {only}: nothing can be fitted"))
+        found.append(
+            CohortFault(file=WHOLE, what="one class only", said=f"every image that is left is labelled {only}: nothing can be fitted")
+        )
     share = counts[1] / len(images) if images else 0.0
-    if images and prevalence is None and not LEAST_PREVALENCE <= share <= MOST_PREVALENCE:
+    if images and prevalence is None and not MIN_PREVALENCE <= share <= MAX_PREVALENCE:
         said = (
             f"{share:.0%} of the images are positive: hardly the studies as they came. If the cohort was enriched, give the site's share "
             "as --prevalence, or probabilities will be right for this mix and wrong for the site"
         )
-        found.append(Finding(file=WHOLE, what="implausible prevalence", said=said))
+        found.append(CohortFault(file=WHOLE, what="implausible prevalence", said=said))
     if unsaid := sum(not image.label_source for image in images):
         said = f"{unsaid} of {len(images)} labels do not say where they come from: who read what, and did they see the AI result?"
-        found.append(Finding(file=WHOLE, what="label source missing", said=said))
-    if before and (before - len(images)) / before > MOST_EXCLUDED:
+        found.append(CohortFault(file=WHOLE, what="label source missing", said=said))
+    if before and (before - len(images)) / before > MAX_EXCLUDED:
         said = f"{before - len(images)} of {before} images are left out: what is left may be another population"
-        found.append(Finding(file=WHOLE, what="many left out", said=said))
+        found.append(CohortFault(file=WHOLE, what="many left out", said=said))
     return found

@@ -33,17 +33,17 @@ from prioritizer.statistics.measures import mean_figure
 
 MINED_FALSE_POSITIVES = 0.15
 """Share of text-mined positives that radiologists read as normal in the set that was looked at: 26 of 172."""
-MOST_ROUNDS, SETTLED = 200, 1e-6
+MAX_ROUNDS, SETTLED = 200, 1e-6
 AS_IT_IS = Calibration(id="none", method="none", slope=1.0, intercept=0.0, t_high=1.0, t_low=0.0)
 """The logits are the log odds."""
 NONE, SHIFT, INTERCEPT, TEMPERATURE = "none", "prevalence shift", "intercept", "temperature"
 SHRUNK, PLATT, ISOTONIC = "intercept and shrunk slope", "platt", "isotonic"
 FOLDS = 10
-LEAST_CLASS = 20
+MIN_CLASS = 20
 """Positives, and negatives, below which nothing is fitted: the intercept's standard error is then 0.3 and more."""
-LEAST = {NONE: 0, INTERCEPT: 20, TEMPERATURE: 50, SHRUNK: 50, PLATT: 100, ISOTONIC: 200}
+MIN_COUNT = {NONE: 0, INTERCEPT: 20, TEMPERATURE: 50, SHRUNK: 50, PLATT: 100, ISOTONIC: 200}
 """Patients of the rarer class that each method wants: 20 for a shift, 50 a parameter for what is not pulled towards the map before."""
-LEAST_ISOTONIC = 1000
+MIN_ISOTONIC = 1000
 """Cases below which isotonic regression follows the noise."""
 MODERATE = 200
 """Positives, and negatives, below which moderate calibration cannot be judged (Van Calster)."""
@@ -87,7 +87,7 @@ class Sample:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Trial:
+class MethodTrial:
     """One method: whether the number of cases allows it, why, and how it did on cases it was not fitted on."""
 
     method: str
@@ -105,7 +105,7 @@ class Trial:
 class Fit:
     """The outcome: every method, the winner, and the map for the site."""
 
-    trials: tuple[Trial, ...]
+    trials: tuple[MethodTrial, ...]
     winner: str
     after: Calibration
     """The winning map for the site's prevalence; its thresholds are still those of the map before."""
@@ -118,9 +118,10 @@ class Fit:
 
 
 RULE = (
-    f"Allowed by the patients of the rarer class: from {LEAST_CLASS} an intercept, from {LEAST[SHRUNK]} an intercept and a slope pulled "
-    f"towards the one before, and a temperature, from {LEAST[PLATT]} Platt, isotonic from {LEAST[ISOTONIC]} and {LEAST_ISOTONIC} cases. "
-    f"Of these, by log loss in {FOLDS}-fold cross-validation by patient, the simplest within one standard error of the best; "
+    f"Allowed by the patients of the rarer class: from {MIN_CLASS} an intercept, from {MIN_COUNT[SHRUNK]} an intercept and a slope "
+    f"pulled towards the one before, and a temperature, from {MIN_COUNT[PLATT]} Platt, "
+    f"isotonic from {MIN_COUNT[ISOTONIC]} and {MIN_ISOTONIC} cases. Of these, by log loss in {FOLDS}-fold cross-validation by patient, "
+    "the simplest within one standard error of the best; "
     "changing nothing is the simplest of all. An intercept alone gives way to the pulled slope where that has the lower loss: it is held "
     "back already, by as much as the number of cases asks."
 )
@@ -129,7 +130,7 @@ RULE = (
 def require_enough(sample: Sample) -> None:
     """Raises CohortUnfit naming what is missing when the cohort cannot carry a fit."""
     have = {"patients with pneumonia": sample.patients_with(1), "patients without": sample.patients_with(0)}
-    missing = [f"{count} {what}, {LEAST_CLASS} are needed" for what, count in have.items() if count < LEAST_CLASS]
+    missing = [f"{count} {what}, {MIN_CLASS} are needed" for what, count in have.items() if count < MIN_CLASS]
     if missing:
         raise CohortUnfit((*missing, "collect more, or give --prevalence alone for a shift that needs no labels"))
 
@@ -137,11 +138,11 @@ def require_enough(sample: Sample) -> None:
 def allowance(method: str, sample: Sample) -> tuple[bool, str]:
     """Whether the cohort may carry the method, and why."""
     rarer, n = sample.rarer, len(sample.labels)
-    if method == ISOTONIC and n < LEAST_ISOTONIC:
-        return False, f"locked: {n} cases, wants {LEAST_ISOTONIC}"
-    if rarer < LEAST[method]:
-        return False, f"locked: {rarer} patients in the rarer class, wants {LEAST[method]}"
-    return True, "always compared" if method == NONE else f"{rarer} patients in the rarer class, wants {LEAST[method]}"
+    if method == ISOTONIC and n < MIN_ISOTONIC:
+        return False, f"locked: {n} cases, wants {MIN_ISOTONIC}"
+    if rarer < MIN_COUNT[method]:
+        return False, f"locked: {rarer} patients in the rarer class, wants {MIN_COUNT[method]}"
+    return True, "always compared" if method == NONE else f"{rarer} patients in the rarer class, wants {MIN_COUNT[method]}"
 
 
 def fitted(method: str, before: Calibration, logits: Float64, labels: Float64) -> Calibration:
@@ -168,7 +169,7 @@ def fitted_to(method: str, before: Calibration, sample: Sample, chosen: NDArray[
         return fitted(method, before, logits, labels)
     worth = labels * (1 - sample.false_positives)
     found = before
-    for _ in range(MOST_ROUNDS):
+    for _ in range(MAX_ROUNDS):
         found = _fitted_softly(method, before, logits, worth)
         p = found.probabilities(logits)
         new = labels * p / (p + (1 - p) * sample.mislabelled)
@@ -229,7 +230,7 @@ def first_map(sample: Sample, seed: int = 0) -> Fit:
 def _chosen(sample: Sample, before: Calibration, offset: float, seed: int) -> Fit:
     here = before.moved(1.0, offset, before.method)
     folds = folds_of(sample, seed)
-    trials = tuple(_trial(method, sample, here, folds, seed) for method in LEAST)
+    trials = tuple(_trial(method, sample, here, folds, seed) for method in MIN_COUNT)
     winner = _simplest_near_the_best([trial for trial in trials if trial.allowed], sample, seed)
     after = fitted_to(winner.method, here, sample).moved(1.0, -offset, winner.method)
     assert winner.held_out is not None
@@ -256,13 +257,13 @@ def shifted_from_its_own(before: Calibration, prevalence: float) -> Calibration:
     return before.moved(1.0, _odds(prevalence) - _odds(mix), SHIFT)
 
 
-def _trial(method: str, sample: Sample, here: Calibration, folds: NDArray[np.int64], seed: int) -> Trial:
+def _trial(method: str, sample: Sample, here: Calibration, folds: NDArray[np.int64], seed: int) -> MethodTrial:
     allowed, why = allowance(method, sample)
     if not allowed:
-        return Trial(method=method, allowed=False, why=why)
+        return MethodTrial(method=method, allowed=False, why=why)
     odds = held_out_odds(lambda chosen: fitted_to(method, here, sample, chosen), sample, folds)
     losses, unchanged = (log_losses(sample.as_labelled(one), sample.labels) for one in (odds, here.log_odds(sample.logits)))
-    return Trial(
+    return MethodTrial(
         method=method,
         allowed=True,
         why=why,
@@ -272,7 +273,7 @@ def _trial(method: str, sample: Sample, here: Calibration, folds: NDArray[np.int
     )
 
 
-def _simplest_near_the_best(trials: list[Trial], sample: Sample, seed: int) -> Trial:
+def _simplest_near_the_best(trials: list[MethodTrial], sample: Sample, seed: int) -> MethodTrial:
     """The first, that is simplest, whose loss exceeds the least by no more than the standard error of the difference, by patient.
 
     A pulled slope is held back once already: beside it an intercept is not preferred for being simpler, only for a lower loss. Else a

@@ -14,9 +14,9 @@ from prioritizer.calibration.maps import Calibration, threshold_at_sensitivity
 from prioritizer.statistics.logistic import Float64
 from prioritizer.statistics.proportion import Clusters, clusters_of, effective_number, proportion_interval
 
-LEAST_FOR_SENSITIVITY = 50
+MIN_FOR_SENSITIVITY = 50
 """Patients with pneumonia below which no sensitivity is claimed: the threshold keeps raising the studies it raises now."""
-LEAST_FOR_LOW = 100
+MIN_FOR_LOW = 100
 LOW_SENSITIVITY = 0.99
 RULE = (
     "The threshold is set on all cases. Its sensitivity and specificity are measured in cross-validation by patient, each case at a "
@@ -154,15 +154,15 @@ def _setting(sample: Sample, before: Calibration, wish: Wish) -> tuple[Setting, 
     if share is not None:
         said = f"at most {wish.flags_per_day:g} of {wish.studies_per_day:g} studies a day are raised"
         return lambda x, y, w: by_flags(x, w, share), said
-    if events < LEAST_FOR_SENSITIVITY:
+    if events < MIN_FOR_SENSITIVITY:
         at = before.logit_at(before.t_high)
         said = f"raises the studies that are raised now: {events} patients with pneumonia carry no claim of sensitivity"
-        return lambda x, y, w: at, f"{said} ({LEAST_FOR_SENSITIVITY} are needed)"
+        return lambda x, y, w: at, f"{said} ({MIN_FOR_SENSITIVITY} are needed)"
     return lambda x, y, w: threshold_at_sensitivity(x, y, wish.sensitivity), f"target sensitivity {wish.sensitivity:g}"
 
 
 def _t_low(sample: Sample, before: Calibration, after: Calibration) -> float:
-    if sample.patients_with(1) < LEAST_FOR_LOW:
+    if sample.patients_with(1) < MIN_FOR_LOW:
         return kept(before, after)[1]
     return probability_at(after, threshold_at_sensitivity(sample.logits, sample.labels, LOW_SENSITIVITY))
 

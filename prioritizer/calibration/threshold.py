@@ -11,7 +11,7 @@ from prioritizer.calibration.operating_point import Trade, by_flags, probability
 from prioritizer.errors import NotAllowed
 from prioritizer.statistics.logistic import Float64
 
-LEAST_SCORED = 30
+MIN_SCORED = 30
 """Scored studies of this site without which nothing is said of flags a day."""
 
 
@@ -68,8 +68,8 @@ def threshold_of(wish: ThresholdWish, before: Calibration, trade: Trade | None, 
         return before.probability(float(enough.max())), f"sensitivity {wish.sensitivity:g} on the bundle's own report films, not on yours"
     assert wish.flags_per_day is not None
     n = len(seen.logits)
-    if n < LEAST_SCORED:
-        raise NotAllowed(f"{n} studies were scored here in the last {seen.days:.0f} days, {LEAST_SCORED} are needed for flags a day")
+    if n < MIN_SCORED:
+        raise NotAllowed(f"{n} studies were scored here in the last {seen.days:.0f} days, {MIN_SCORED} are needed for flags a day")
     share = wish.flags_per_day * seen.days / n
     if share > 1:
         raise NotAllowed(f"{wish.flags_per_day:g} flags a day are more than the {n / seen.days:.1f} studies that are scored here a day")

@@ -5,29 +5,29 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from prioritizer.calibration.local_fit import LEAST_CLASS, MODERATE
-from prioritizer.calibration.operating_point import LEAST_FOR_SENSITIVITY, Share
+from prioritizer.calibration.local_fit import MIN_CLASS, MODERATE
+from prioritizer.calibration.operating_point import MIN_FOR_SENSITIVITY, Share
 from prioritizer.statistics.intervals import Figure
 
 FIT, CARE, NOT = "fit to activate", "activate with care", "do not activate"
 AUC_FLOOR, SENSITIVITY_FLOOR, SPECIFICITY_FLOOR = 0.75, 0.80, 0.50
 WORST_ECE = 0.1
 SLOPES = (0.5, 2.0)
-MOST_REFUSED = 0.20
+MAX_REFUSED = 0.20
 _ORDER = (FIT, CARE, NOT)
 
 
 def rule_of(auc_floor: float = AUC_FLOOR) -> str:
     """The rule as reports state it; the floor of the ROC-AUC may be the site's own."""
     return (
-        f"Do not activate: fewer than {LEAST_CLASS} patients with or without pneumonia; or the films were seen in training; or the 95 % "
+        f"Do not activate: fewer than {MIN_CLASS} patients with or without pneumonia; or the films were seen in training; or the 95 % "
         f"interval of the ROC-AUC lies wholly below {auc_floor:g}, or of the sensitivity at the threshold below {SENSITIVITY_FLOOR:g}. "
         f"Activate with care: one of these intervals reaches below its floor, or that of the sensitivity lies below it where the site "
         f"chose how much is raised; that of the specificity reaches below {SPECIFICITY_FLOOR:g}; "
-        f"fewer than {LEAST_FOR_SENSITIVITY} patients with or without pneumonia; "
+        f"fewer than {MIN_FOR_SENSITIVITY} patients with or without pneumonia; "
         f"calibration error (equal counts) above {WORST_ECE:g}, or slope outside {SLOPES[0]:g} to {SLOPES[1]:g}; no labels to judge by, "
         f"or text-mined ones; the scope ignored; ROC-AUC below {auc_floor:g} when matched by file statistics, on a disturbed copy or "
-        f"without the border; more than {MOST_REFUSED:.0%} refused by the guard; or films of the training's own source only. Otherwise: "
+        f"without the border; more than {MAX_REFUSED:.0%} refused by the guard; or films of the training's own source only. Otherwise: "
         f"fit to activate. The worst cohort counts. With fewer than {MODERATE} patients of a class the form of the calibration curve "
         "cannot be judged (Van Calster 2019)."
     )
@@ -117,8 +117,8 @@ def _of_one(one: Evidence, auc_floor: float, *, own_only: bool) -> tuple[str, li
 
 def _against(one: Evidence, auc_floor: float) -> list[str]:
     have, have_not = one.patients_of_each
-    if min(have, have_not) < LEAST_CLASS:
-        return [f"{have} patients with and {have_not} without pneumonia are too few to judge, {LEAST_CLASS} of each are needed"]
+    if min(have, have_not) < MIN_CLASS:
+        return [f"{have} patients with and {have_not} without pneumonia are too few to judge, {MIN_CLASS} of each are needed"]
     reasons = ["the network, its calibration or its threshold was made on these films: their figures flatter it"] if one.seen else []
     if one.auc.high < auc_floor:
         reasons.append(
@@ -137,7 +137,7 @@ def _care(one: Evidence, auc_floor: float, *, own_only: bool) -> list[str]:
     if one.scope_ignored:
         reasons.append("the model's scope was ignored: these figures are for evaluation")
     reasons += [f"ROC-AUC {value:.2f} {name}" for name, value in one.controls.items() if value < auc_floor]
-    if one.refused is not None and one.refused > MOST_REFUSED:
+    if one.refused is not None and one.refused > MAX_REFUSED:
         reasons.append(f"{one.refused:.0%} of the films are refused by the guard")
     if own_only:
         reasons.append("films of the training's own source: they say nothing of another hospital")
@@ -154,9 +154,9 @@ def _of_figures(one: Evidence, auc_floor: float) -> list[str]:
         if share.low < floor:
             reasons.append(f"{name} {share} reaches below {floor:g}")
     have, have_not = one.patients_of_each
-    if min(have, have_not) < LEAST_FOR_SENSITIVITY:
+    if min(have, have_not) < MIN_FOR_SENSITIVITY:
         few = f"{have} patients with and {have_not} without pneumonia"
-        reasons.append(f"{few}: too few to claim a sensitivity, {LEAST_FOR_SENSITIVITY} of each are needed")
+        reasons.append(f"{few}: too few to claim a sensitivity, {MIN_FOR_SENSITIVITY} of each are needed")
     if ece > WORST_ECE:
         reasons.append(f"the calibration error is {ece:.3f}, above {WORST_ECE:g}")
     if not SLOPES[0] <= slope <= SLOPES[1]:

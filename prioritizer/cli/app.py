@@ -88,14 +88,14 @@ def init(
     data: Annotated[Path | None, typer.Option(help="Folder for everything that is kept.")] = None,
 ) -> None:
     """Write a commented configuration. Asks for what is not given, on a terminal."""
-    from prioritizer.cli.init import Answers, data_beside, write_configuration
+    from prioritizer.cli.init import InitAnswers, data_beside, write_configuration
 
     def ask(given: Any, question: str, default: str) -> str:
         if given is not None:
             return str(given)
         return str(typer.prompt(question, default=default)) if sys.stdin.isatty() else default
 
-    answers = Answers(
+    answers = InitAnswers(
         site=ask(site, "Name of the site, for example hospital and city", ""),
         ae_title=ask(ae_title, "AE title that modalities call", "PRIORITIZER"),
         port=int(ask(port, "DICOM port", "11112")),

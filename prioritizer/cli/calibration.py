@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from prioritizer.config.policy import SitePolicy
     from prioritizer.config.settings import Settings
     from prioritizer.db.decisions.activation import Activated
-    from prioritizer.db.decisions.calibrations import Row
+    from prioritizer.db.decisions.calibrations import CalibrationRow
     from prioritizer.inference.bundle import Bundle
 
 app = typer.Typer()
@@ -56,11 +56,11 @@ def recalibrate(
     from prioritizer.calibration.operating_point import Wish
     from prioritizer.calibration.verdict import NOT
     from prioritizer.daemon.settings_in_force import in_force_for
-    from prioritizer.recalibration.outcome import Request
+    from prioritizer.recalibration.outcome import RecalibrationRequest
     from prioritizer.recalibration.recalibrate import run
 
     engine, settings = ledger_of(config)
-    request = Request(
+    request = RecalibrationRequest(
         cohort=cohort,
         labels=labels,
         unlabelled=unlabelled,
@@ -253,7 +253,7 @@ def threshold(
     talk.print(f"Read it, then: prioritizer calibration activate {row.id}", markup=False, soft_wrap=True)
 
 
-def _say_row(row: Row, done: str, *, as_json: bool) -> None:
+def _say_row(row: CalibrationRow, done: str, *, as_json: bool) -> None:
     from prioritizer.cli import print_calibrations
 
     if as_json:

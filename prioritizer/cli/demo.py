@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from rich.console import Console
 
 from prioritizer.cli import print_worklist
-from prioritizer.config.sections import Destination as ConfiguredDestination
+from prioritizer.config.sections import DestinationSection as ConfiguredDestination
 from prioritizer.config.settings import Settings
 from prioritizer.daemon.settings_in_force import in_force_for
 from prioritizer.db.worklist import rows

@@ -82,7 +82,7 @@ def take(study: StudyName, shown: Shown = "", reader: Reader = getpass.getuser()
     _settle(config, study, reader, shown, take=True)
 
 
-class Publish(StrEnum):
+class PublishAgain(StrEnum):
     """Whether the results of studies that were entered again are sent again."""
 
     YES = "yes"
@@ -92,7 +92,9 @@ class Publish(StrEnum):
 @app.command()
 @verb
 def rebuild(
-    publish: Annotated[Publish | None, typer.Option(help="yes: send the results of these studies again. no: the PACS has them.")] = None,
+    publish: Annotated[
+        PublishAgain | None, typer.Option(help="yes: send the results of these studies again. no: the PACS has them.")
+    ] = None,
     config: ConfigFile = None,
 ) -> None:
     """Enter what lies in the spool and the ledger does not know: by their receipts, the earliest arrival wins.
@@ -108,8 +110,8 @@ def rebuild(
         from prioritizer.db.instances.rebuilding import decide
         from prioritizer.db.worklist.rows import held_after_rebuild
 
-        done = decide(engine, publish=publish is Publish.YES, who=getpass.getuser(), now=utc_now())
-        what = "their results are built and sent" if publish is Publish.YES else "nothing of before is sent again"
+        done = decide(engine, publish=publish is PublishAgain.YES, who=getpass.getuser(), now=utc_now())
+        what = "their results are built and sent" if publish is PublishAgain.YES else "nothing of before is sent again"
         talk.print(f"{done} studies: {what}")
         if left := held_after_rebuild(engine):
             talk.print(f"{left} studies are not decided: images of theirs wait for their score. Run this again when they have it")

@@ -17,7 +17,7 @@ TITLE_AT_HOST = re.compile(r"^(?P<ae>[^@\s]{1,16})@(?P<host>[^:\s]+)(?::(?P<port
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Answers:
+class InitAnswers:
     """What `init` asks for."""
 
     site: str
@@ -43,7 +43,7 @@ def data_beside(target: Path) -> Path:
     return Path("/var/lib/prioritizer") if target.resolve().is_relative_to("/etc") else Path("var")
 
 
-def write_configuration(target: Path, answers: Answers) -> None:
+def write_configuration(target: Path, answers: InitAnswers) -> None:
     """Write the file; nothing is overwritten. The service's user must read it, so it holds no secret. Raises ConfigError."""
     peers = [dict(zip(("ae_title", "host"), title_at_host(peer, with_port=False)[:2], strict=True)) for peer in answers.peers]
     beyond_loopback = any(not is_loopback(peer["host"]) for peer in peers)

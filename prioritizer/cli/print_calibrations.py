@@ -11,8 +11,8 @@ from rich.table import Table
 from rich.text import Text
 
 from prioritizer.calibration.maps import AgeGroup, Calibration, as_document
-from prioritizer.db.decisions.calibrations import Row
-from prioritizer.db.in_force.calibration import InForce
+from prioritizer.db.decisions.calibrations import CalibrationRow
+from prioritizer.db.in_force.calibration import PolicyInForce
 from prioritizer.errors import CalibrationChanged
 from prioritizer.inference.bundle import Bundle
 
@@ -20,7 +20,7 @@ LOGITS = (-6.0, -4.0, -2.0, -1.0, 0.0, 1.0, 2.0, 4.0, 6.0)
 """Where `diff` compares two maps."""
 
 
-def as_json(row: Row) -> dict[str, Any]:
+def as_json(row: CalibrationRow) -> dict[str, Any]:
     """A row for machines: the calibration as a table, moments as ISO 8601, and whether it is what was stored."""
     told = {key: value.isoformat() if isinstance(value, datetime) else value for key, value in asdict(row).items() if key != "document"}
     try:
@@ -29,7 +29,7 @@ def as_json(row: Row) -> dict[str, Any]:
         return {**told, "calibration": None, "trusted": False, "fault": str(error)}
 
 
-def own_as_json(bundle: Bundle, applies: InForce) -> dict[str, Any]:
+def own_as_json(bundle: Bundle, applies: PolicyInForce) -> dict[str, Any]:
     """The bundle's own calibration in the same words."""
     own = bundle.calibration
     active = applies.calibration is not None and applies.calibration == own
@@ -43,7 +43,7 @@ def own_as_json(bundle: Bundle, applies: InForce) -> dict[str, Any]:
     }
 
 
-def show_list(rows: list[Row], bundle: Bundle, applies: InForce, out: Console) -> None:
+def show_list(rows: list[CalibrationRow], bundle: Bundle, applies: PolicyInForce, out: Console) -> None:
     """One line a calibration, the bundle's own last."""
     table = Table(expand=True)
     for name in ("Id", "State", "Made", "By", "Approved", "Cases", "t_high", "Verdict"):
@@ -62,14 +62,14 @@ def show_list(rows: list[Row], bundle: Bundle, applies: InForce, out: Console) -
         out.print(Text(f"!! {applies.fault}: nothing is raised. Go back with `prioritizer calibration rollback`.", style="bold red"))
 
 
-def _cases(row: Row) -> str:
+def _cases(row: CalibrationRow) -> str:
     try:
         return row.calibration.cases
     except CalibrationChanged:
         return str(row.n)
 
 
-def _t_high(row: Row) -> str:
+def _t_high(row: CalibrationRow) -> str:
     try:
         return row.calibration.raised_from
     except CalibrationChanged:

@@ -12,16 +12,16 @@ from rich.text import Text
 
 from prioritizer.config import settings_override
 from prioritizer.config.settings import Settings
-from prioritizer.db.in_force.settings import Row, Ruled
+from prioritizer.db.in_force.settings import OverriddenPolicy, SettingsOverrideRow
 from prioritizer.simulation.wording import SIMULATED, minutes
 
 
-def as_json(row: Row) -> dict[str, Any]:
+def as_json(row: SettingsOverrideRow) -> dict[str, Any]:
     """Everything about one ruling."""
     return {**asdict(row), "changes": {} if row.fault else row.changes, "fault": row.fault}
 
 
-def in_force_as_json(settings: Settings, holds: Ruled) -> dict[str, Any]:
+def in_force_as_json(settings: Settings, holds: OverriddenPolicy) -> dict[str, Any]:
     """What is configured, what is ruled, what is in force."""
     return {
         "configured": settings_override.configured(settings),
@@ -33,7 +33,7 @@ def in_force_as_json(settings: Settings, holds: Ruled) -> dict[str, Any]:
     }
 
 
-def show_list(settings: Settings, holds: Ruled, rows: Sequence[Row], out: Console) -> None:
+def show_list(settings: Settings, holds: OverriddenPolicy, rows: Sequence[SettingsOverrideRow], out: Console) -> None:
     """The rules in force, then every ruling, the newest first."""
     if holds.fault:
         out.print(Text(f"!! {holds.fault}. The configuration alone holds.", style="bold red"), soft_wrap=True)
@@ -55,14 +55,14 @@ def show_list(settings: Settings, holds: Ruled, rows: Sequence[Row], out: Consol
         out.print(Text(f"{row.id:>4}  {row.state.lower():<9}  {said_of(row)}"), soft_wrap=True)
 
 
-def said_of(row: Row) -> str:
+def said_of(row: SettingsOverrideRow) -> str:
     """One ruling in a line."""
     what = f"!! {row.fault}" if row.fault else settings_override.told(row.changes)
     approved = f"; approved by {row.approved_by}" if row.approved_by else ""
     return f"{what}; proposed by {row.proposed_by} on {row.proposed_at:%Y-%m-%d}: {row.reason}{approved}"
 
 
-def show_one(row: Row, out: Console) -> None:
+def show_one(row: SettingsOverrideRow, out: Console) -> None:
     """Who did what with a ruling, and what it was simulated to do."""
     out.print(
         Text(

@@ -10,12 +10,12 @@ from rich.text import Text
 
 from prioritizer.reading_queue.compare import CLASSES
 from prioritizer.simulation import wording as words
-from prioritizer.simulation.run import Outcome
+from prioritizer.simulation.run import SimulationOutcome
 
 SHOWN = CLASSES[:6]
 
 
-def show(outcome: Outcome, out: Console) -> None:
+def show(outcome: SimulationOutcome, out: Console) -> None:
     """Tables, sentences, assumptions."""
     out.print(_turnaround(outcome))
     out.print(_effects(outcome))
@@ -29,7 +29,7 @@ def show(outcome: Outcome, out: Console) -> None:
         out.print(Text(f"  {name}: {value}"), soft_wrap=True)
 
 
-def _turnaround(outcome: Outcome) -> Table:
+def _turnaround(outcome: SimulationOutcome) -> Table:
     table = Table(title="Turn-around from arrival to read, minutes (95 % interval over replications)", title_justify="left")
     for name in ("Class", "Order"):
         table.add_column(name)
@@ -50,7 +50,7 @@ def _turnaround(outcome: Outcome) -> Table:
     return table
 
 
-def _effects(outcome: Outcome) -> Table:
+def _effects(outcome: SimulationOutcome) -> Table:
     table = Table(title=words.EFFECT_CAPTION, title_justify="left")
     for index, name in enumerate(words.EFFECT_HEADER):
         table.add_column(name.capitalize() if index == 0 else name, justify="right" if index else "left")

@@ -29,7 +29,7 @@ from prioritizer.db.schema import connect
 from prioritizer.db.worklist import counts as worklist_counts
 from prioritizer.db.worklist import rows as worklist_rows
 from prioritizer.db.worklist import study
-from prioritizer.db.worklist.rows import Row
+from prioritizer.db.worklist.rows import WorklistRow
 from prioritizer.errors import ModelError
 from prioritizer.ranking.deadlines import Stage
 from prioritizer.web.view import wording
@@ -44,7 +44,7 @@ UID_END = 10
 COLUMNS = ("Due", "Patient", "Study", "From", "Arrived", "AI", "Reader", "UID")
 NARROW_COLUMNS = ("Due", "Patient", "AI", "Reader", "UID")
 FIXED_WIDTHS = {"Due": 23, "From": 8, "Arrived": 8, "Reader": 6, "UID": 12, "AI": 10}
-MOST_TOLD = 20
+MAX_TOLD = 20
 """Of each list of the status."""
 WIDE = 120
 """Characters from which every column is shown."""
@@ -57,7 +57,7 @@ def plain(value: Any) -> Any:
     return value.isoformat() if isinstance(value, datetime) else value
 
 
-def fetch(engine: sa.Engine, *, fifo: bool, view: str, limit: int) -> list[Row]:
+def fetch(engine: sa.Engine, *, fifo: bool, view: str, limit: int) -> list[WorklistRow]:
     """The rows that the verb shows."""
     return worklist_rows.rows(engine, Wanted(order=Order.ARRIVAL if fifo else Order.DEADLINE, view=View(view)), limit=limit)
 
@@ -80,7 +80,7 @@ def _cell(value: Any) -> Any:
     return f"'{value}" if isinstance(value, str) and value.startswith(FORMULA_STARTS) else value
 
 
-def as_table(engine: sa.Engine, rows: list[Row], settings: Settings, *, fifo: bool, width: int) -> Group:
+def as_table(engine: sa.Engine, rows: list[WorklistRow], settings: Settings, *, fifo: bool, width: int) -> Group:
     """The list for people, with the stage above and the caution below."""
     now = datetime.now(UTC)
     stage = settings.site.stage
@@ -178,7 +178,7 @@ def as_listed(engine: sa.Engine) -> list[dict[str, Any]]:
         return [_doubt(engine, row) for row in worklist_rows.unconfirmed(engine)]
 
 
-def _doubt(engine: sa.Engine, row: Row) -> dict[str, Any]:
+def _doubt(engine: sa.Engine, row: WorklistRow) -> dict[str, Any]:
     newer = differing_copies.newer_for(engine, row.study_uid)
     return {
         "study_uid": row.study_uid,
@@ -206,7 +206,7 @@ def daemon_words(engine: sa.Engine) -> str:
 
 def show_status(engine: sa.Engine, settings: Settings, *, as_json: bool, out: Console) -> None:
     """Alarms, failed images, unsent results, refusals; of a list that is cut, which part it is."""
-    failed_images, refusals = queues.failed_instances(engine, MOST_TOLD), senders.newest_notices(engine, MOST_TOLD)
+    failed_images, refusals = queues.failed_instances(engine, MAX_TOLD), senders.newest_notices(engine, MAX_TOLD)
     told: dict[str, Any] = {
         "site": settings.site.name,
         "stage": str(settings.site.stage),
@@ -215,7 +215,7 @@ def show_status(engine: sa.Engine, settings: Settings, *, as_json: bool, out: Co
         "alarms": [{"name": n, "since": plain(s), "said": t, "mend": m} for n, s, t, m in worklist_rows.standing_alarms(engine)],
         "failed": [{key: plain(value) for key, value in asdict(f).items()} for f in failed_images.rows],
         "deliveries": [{key: plain(value) for key, value in asdict(d).items()} for d in worklist_rows.unfinished_deliveries(engine)],
-        "unpublished": [asdict(one) for one in queues.unpublished(engine, datetime.now(UTC), MOST_TOLD)],
+        "unpublished": [asdict(one) for one in queues.unpublished(engine, datetime.now(UTC), MAX_TOLD)],
         "refusals": [{**{key: plain(v) for key, v in asdict(n).items()}, "toml": n.admitting_toml} for n in refusals.rows],
         "cut": {"failed": failed_images.cut, "refusals": refusals.cut},
         "identity": as_listed(engine),

@@ -10,7 +10,7 @@ import typer
 from prioritizer.cli.exit_codes import out, print_json, talk, verb
 from prioritizer.cli.options import AsJson, ConfigFile, Reader, in_force_of, ledger_of
 from prioritizer.clock import utc_now
-from prioritizer.study import Finding
+from prioritizer.study import ReaderFinding
 
 if TYPE_CHECKING:
     from prioritizer.config.settings import Settings
@@ -22,7 +22,7 @@ app = typer.Typer()
 @verb
 def say(
     study: Annotated[str, typer.Argument(metavar="STUDY", help="Study UID, the end of it, or accession number.")],
-    finding: Annotated[Finding, typer.Argument(help="What was found.")],
+    finding: Annotated[ReaderFinding, typer.Argument(help="What was found.")],
     note: Annotated[str, typer.Option(help="A line of text.")] = "",
     blind: Annotated[bool, typer.Option("--blind", help="Neither AI's result nor the order it gave was known.")] = False,
     reader: Reader = getpass.getuser(),
@@ -138,7 +138,7 @@ def audit(
     from rich.text import Text
 
     from prioritizer.db.accounts import audit_log as ledger
-    from prioritizer.db.accounts.audit_log import Asked
+    from prioritizer.db.accounts.audit_log import AuditFilter
     from prioritizer.db.schema.events import Kind
     from prioritizer.db.worklist import rows
 
@@ -146,7 +146,7 @@ def audit(
         raise typer.BadParameter(f"{kind!r} is none of {', '.join(sorted(Kind))}", param_hint="--kind")
     engine, _ = ledger_of(config)
     uid = rows.find(engine, study).study_uid if study else ""
-    found = ledger.entries(engine, Asked(actor=actor, kind=kind, study_uid=uid, before=before), limit)
+    found = ledger.entries(engine, AuditFilter(actor=actor, kind=kind, study_uid=uid, before=before), limit)
     if as_json:
         print_json([asdict(entry) for entry in found])
         return

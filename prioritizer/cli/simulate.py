@@ -50,10 +50,10 @@ def simulate(
     from prioritizer.daemon.without_ledger import settings_at
     from prioritizer.simulation import wording
     from prioritizer.simulation.run import run
-    from prioritizer.simulation.site import Request
+    from prioritizer.simulation.site import SimulationRequest
 
     engine, settings = in_force_of(config) if from_ledger else (None, settings_at(settings_of(config)[0]))
-    request = Request(
+    request = SimulationRequest(
         rate=rate, file=arrivals, from_ledger=from_ledger, by_hour=_numbers(by_hour, ",", "--by-hour"), days=days, readers=readers,
         open_hours=_hours(open_hours),
         reading_minutes=reading_minutes, reading_cv=reading_cv, prevalence=prevalence, sensitivity=sensitivity, specificity=specificity,

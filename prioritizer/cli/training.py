@@ -14,7 +14,7 @@ from prioritizer.cli.exit_codes import out, print_json, talk, verb
 from prioritizer.cli.options import AsJson
 
 if TYPE_CHECKING:
-    from prioritizer.learning.evaluation.trials import Asked
+    from prioritizer.learning.evaluation.trials import EvaluationRequest
 
 app = typer.Typer()
 app.add_typer(cli_data.app, name="data")
@@ -144,10 +144,10 @@ def export(
 def _init_statement(run: Path, data: Path, labels: Path | None, target: Path) -> None:
     from prioritizer.learning.bundling import statement_template
     from prioritizer.learning.evaluation.evaluate import evaluate as run_evaluation
-    from prioritizer.learning.evaluation.trials import Asked
+    from prioritizer.learning.evaluation.trials import EvaluationRequest
 
     with progress_bar() as (say, tick):
-        found = run_evaluation(run, Asked(data=data, labels=labels), with_cost=False, say=say, tick=tick)
+        found = run_evaluation(run, EvaluationRequest(data=data, labels=labels), with_cost=False, say=say, tick=tick)
         say(f"written: {statement_template.write(run, data, labels, found, target)}; complete it, then give it as --statement")
 
 
@@ -207,16 +207,16 @@ Seed = Annotated[int, typer.Option(help="Seed of bootstrap, folds and samples.")
 NoCost = Annotated[bool, typer.Option("--no-cost", help="Leave out the measurement of time and memory.")]
 
 
-def _asked(data: Path, labels: Path | None, split: str, splits: Path | None, on: list[str] | None, *, seen_in_training: bool) -> Asked:
+def _request(data: Path, labels: Path | None, split: str, splits: Path | None, on: list[str] | None, *, seen: bool) -> EvaluationRequest:
     from prioritizer.errors import ConfigError
-    from prioritizer.learning.evaluation.trials import Asked
+    from prioritizer.learning.evaluation.trials import EvaluationRequest
 
     pairs = [pair.partition("=") for pair in on or []]
     faults = tuple(f"--on {name}{sign}{folder}: give NAME=DIR" for name, sign, folder in pairs if not (name and folder))
     if faults:
         raise ConfigError(faults)
     cohorts = {name: Path(folder) for name, _, folder in pairs}
-    return Asked(data=data, labels=labels, split=split, splits=splits, on=cohorts, seen_allowed=seen_in_training)
+    return EvaluationRequest(data=data, labels=labels, split=split, splits=splits, on=cohorts, seen_allowed=seen)
 
 
 @app.command()
@@ -242,7 +242,7 @@ def evaluate(
     from prioritizer.reports.page import write
     from prioritizer.statistics.measures import NAMES
 
-    asked = _asked(data, labels, split, splits, on, seen_in_training=seen_in_training)
+    asked = _request(data, labels, split, splits, on, seen=seen_in_training)
     with progress_bar() as (say, tick):
         found = run_evaluation(
             subject, asked, target=target_sensitivity, prevalence=prevalence, with_cost=not no_cost, seed=seed, say=say, tick=tick
@@ -282,7 +282,7 @@ def compare(
     from prioritizer.learning.evaluation.compare_report import facts_of, markdown_of, report_of
     from prioritizer.reports.page import write
 
-    asked = _asked(data, labels, split, splits, on, seen_in_training=seen_in_training)
+    asked = _request(data, labels, split, splits, on, seen=seen_in_training)
     with progress_bar() as (say, tick):
         found = run_comparison(subjects, asked, target=target_sensitivity, with_cost=not no_cost, seed=seed, say=say, tick=tick)
         if report:

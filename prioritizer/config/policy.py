@@ -13,11 +13,10 @@ from typing import Protocol
 from prioritizer.calibration.maps import Calibration
 from prioritizer.config.settings import Settings
 from prioritizer.ranking.deadlines import RankingPolicy
-from prioritizer.scope.header_rules import Rules
-from prioritizer.scope.verdict import PopulationRule
+from prioritizer.scope.verdict import PopulationRule, ScopeRules
 
 
-class Serving(Protocol):
+class ServingBundle(Protocol):
     """What the policy needs of the bundle that serves."""
 
     @property
@@ -63,7 +62,7 @@ class SitePolicy:
         return replace(self, ranking=self.ranking.with_thresholds_of(calibration))
 
 
-def policy_of(settings: Settings, bundle: Serving | None) -> SitePolicy:
+def policy_of(settings: Settings, bundle: ServingBundle | None) -> SitePolicy:
     """The configured policy with the bundle's own calibration; without a bundle nothing is moved up."""
     ranking, publish = settings.ranking, settings.publish
     policy = SitePolicy(
@@ -85,6 +84,6 @@ def policy_of(settings: Settings, bundle: Serving | None) -> SitePolicy:
     return policy.with_thresholds_of(bundle.calibration) if bundle else policy
 
 
-def rules_of(settings: Settings) -> Rules:
+def rules_of(settings: Settings) -> ScopeRules:
     """The site's strictness per scope rule."""
-    return Rules(**settings.scope.model_dump(exclude={"likeness"}))
+    return ScopeRules(**settings.scope.model_dump(exclude={"likeness"}))

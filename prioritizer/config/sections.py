@@ -9,14 +9,14 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from prioritizer.ranking.deadlines import Stage
-from prioritizer.scope.header_rules import PopulationRule, Strictness
+from prioritizer.scope.verdict import PopulationRule, Strictness
 
 AE_TITLE = r"^[\x21-\x5b\x5d-\x7e]([\x20-\x5b\x5d-\x7e]*[\x21-\x5b\x5d-\x7e])?$"
 AETitle = Annotated[str, Field(min_length=1, max_length=16, pattern=AE_TITLE)]
 Port = Annotated[int, Field(ge=0, le=65535)]
 Share = Annotated[float, Field(ge=0, le=1)]
 UNNAMED = "unnamed site"
-LONGEST_WINDOW = 366 * 24 * 60
+MAX_WINDOW = 366 * 24 * 60
 """Minutes. A deadline beyond a year is none, and beyond some thousand years no moment at all."""
 
 
@@ -33,13 +33,13 @@ def known_zone(name: str) -> str:
 TimeZone = Annotated[str, AfterValidator(known_zone)]
 
 
-class Section(BaseModel):
+class ConfigSection(BaseModel):
     """A table of the TOML file: frozen, unknown keys are errors."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
 
-class Site(Section):
+class Site(ConfigSection):
     """Who and where this is."""
 
     name: Annotated[str, Field(min_length=1, max_length=64)] = UNNAMED
@@ -51,7 +51,7 @@ class Site(Section):
     wherever a result is built again."""
 
 
-class Listener(Section):
+class Listener(ConfigSection):
     """The DICOM receiver."""
 
     ae_title: AETitle = "PRIORITIZER"
@@ -80,7 +80,7 @@ class Listener(Section):
     """Other objects that are acknowledged, recorded and never scored."""
 
 
-class Peer(Section):
+class Peer(ConfigSection):
     """A modality or PACS that may send to us."""
 
     ae_title: AETitle
@@ -95,7 +95,7 @@ class Peer(Section):
     """For people: room, device, whom to ring."""
 
 
-class Destination(Section):
+class DestinationSection(ConfigSection):
     """A PACS that gets the result objects."""
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,31}$")]
@@ -110,7 +110,7 @@ class Destination(Section):
     """How we call ourselves to it; default: the listener's AE title."""
 
 
-class Store(Section):
+class Store(ConfigSection):
     """Where everything is kept."""
 
     data: Path = Path("var")
@@ -126,7 +126,7 @@ class Store(Section):
     """Days after every destination took a result before its bytes leave the database; they can be built again."""
 
 
-class Model(Section):
+class Model(ConfigSection):
     """The bundle and how it is run."""
 
     bundle: Path | None = None
@@ -150,7 +150,7 @@ class Model(Section):
         return None if value == "" else value
 
 
-class Scope(Section):
+class ScopeSection(ConfigSection):
     """What is done when an image is outside the model's scope: enforce, flag or off."""
 
     modality: Strictness = Strictness.ENFORCE
@@ -188,14 +188,14 @@ class Scope(Section):
         return {"image_kind": values["likeness"], "out_of_distribution": values["likeness"], **values}
 
 
-class Ranking(Section):
+class Ranking(ConfigSection):
     """The virtual deadlines. Size the windows near the usual backlog."""
 
-    high_minutes: Annotated[float, Field(ge=0, le=LONGEST_WINDOW)] = 30
+    high_minutes: Annotated[float, Field(ge=0, le=MAX_WINDOW)] = 30
     """Minutes from arrival to the deadline of a raised study."""
-    neutral_minutes: Annotated[float, Field(gt=0, le=LONGEST_WINDOW)] = 120
+    neutral_minutes: Annotated[float, Field(gt=0, le=MAX_WINDOW)] = 120
     """Minutes of every other study. Neutral less high is the most that AI lets a later arrival go first."""
-    low_minutes: Annotated[float, Field(gt=0, le=LONGEST_WINDOW)] = 180
+    low_minutes: Annotated[float, Field(gt=0, le=MAX_WINDOW)] = 180
     """Minutes of a study below the low threshold, where demote_low is set."""
     demote_low: bool = False
     """Let AI move studies below their place by arrival, by at most low - neutral."""
@@ -209,14 +209,14 @@ class Ranking(Section):
     """Minutes a reader's claim lasts."""
 
 
-class Calibration(Section):
+class CalibrationSection(ConfigSection):
     """How a local calibration takes effect. The thresholds are part of the calibration that is active; no key here overrides them."""
 
     second_person: bool = False
     """A candidate must be approved by another person than the one who made it before it can be activated."""
 
 
-class Publish(Section):
+class PublishSection(ConfigSection):
     """What goes back to the PACS."""
 
     overlay: Literal["off", "preview", "heatmap"] = "heatmap"
@@ -230,7 +230,7 @@ class Publish(Section):
     """Seconds after the first instance when it is published anyway."""
 
 
-class Reading(Section):
+class Reading(ConfigSection):
     """What readers see, and when."""
 
     reveal: Literal["on-demand", "after-read", "with-study"] = "on-demand"
@@ -247,7 +247,7 @@ class Reading(Section):
     """An open list sounds twice when a STAT study arrives. Nothing else ever sounds; a browser may stay silent until its page is used."""
 
 
-class Log(Section):
+class Log(ConfigSection):
     """Log lines on standard error. They hold UIDs, never patient data."""
 
     level: Literal["debug", "info", "warning", "error"] = "info"
@@ -256,7 +256,7 @@ class Log(Section):
     """text for people and the journal; json: one object a line, for a collector."""
 
 
-class Monitoring(Section):
+class Monitoring(ConfigSection):
     """What the board watches."""
 
     days: Annotated[float, Field(ge=1, le=366)] = 30
@@ -270,7 +270,7 @@ class Monitoring(Section):
     studies that nobody would speak of. 0 asks for none."""
 
 
-class AlarmRule(Section):
+class AlarmRule(ConfigSection):
     """When a figure of the board is an alarm, who acts on it and what they do first. Those not given are as they come."""
 
     name: Literal["psi-scores", "psi-embeddings", "overdue", "not-scored", "raised", "sensitivity", "specificity", "ppv"]

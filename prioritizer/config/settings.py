@@ -13,17 +13,17 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from prioritizer.config.sections import (
     AlarmRule,
-    Calibration,
-    Destination,
+    CalibrationSection,
+    DestinationSection,
     Listener,
     Log,
     Model,
     Monitoring,
     Peer,
-    Publish,
+    PublishSection,
     Ranking,
     Reading,
-    Scope,
+    ScopeSection,
     Site,
     Store,
 )
@@ -38,13 +38,13 @@ class Settings(BaseSettings):
     site: Site = Site()
     listener: Listener = Listener()
     peers: tuple[Peer, ...] = ()
-    destinations: tuple[Destination, ...] = ()
+    destinations: tuple[DestinationSection, ...] = ()
     store: Store = Store()
     model: Model = Model()
-    scope: Scope = Scope()
+    scope: ScopeSection = ScopeSection()
     ranking: Ranking = Ranking()
-    calibration: Calibration = Calibration()
-    publish: Publish = Publish()
+    calibration: CalibrationSection = CalibrationSection()
+    publish: PublishSection = PublishSection()
     reading: Reading = Reading()
     viewers: tuple[Viewer, ...] = ()
     monitoring: Monitoring = Monitoring()

@@ -19,7 +19,7 @@ from pydantic import ValidationError
 from prioritizer.config.read import unsafe_ranking
 from prioritizer.config.sections import Ranking, Site
 from prioritizer.config.settings import Settings
-from prioritizer.errors import RulingUnfit
+from prioritizer.errors import SettingsOverrideUnfit
 from prioritizer.ranking.deadlines import RankingPolicy, Stage
 
 WINDOWS = MappingProxyType({"high_minutes": "high", "neutral_minutes": "neutral", "low_minutes": "low"})
@@ -27,7 +27,7 @@ WINDOWS = MappingProxyType({"high_minutes": "high", "neutral_minutes": "neutral"
 KEYS = ("stage", *WINDOWS, "max_high_share")
 MINUTE = timedelta(minutes=1)
 Changes = Mapping[str, str | float]
-LONGEST_REASON = 500
+MAX_REASON = 500
 
 
 def text_of(changes: Changes) -> str:
@@ -43,13 +43,13 @@ def digest_of(text: str) -> str:
 def read(text: str, sha256: str) -> dict[str, str | float]:
     """The values that a stored ruling changes. Raises RulingUnfit where it is not what was stored."""
     if digest_of(text) != sha256:
-        raise RulingUnfit("it is not what was stored (its digest differs)")
+        raise SettingsOverrideUnfit("it is not what was stored (its digest differs)")
     try:
         found = json.loads(text)
     except ValueError as error:
-        raise RulingUnfit("it cannot be read") from error
+        raise SettingsOverrideUnfit("it cannot be read") from error
     if not isinstance(found, dict) or not found or found.keys() - set(KEYS):
-        raise RulingUnfit("it changes what no ruling may change: made by a newer prioritizer?")
+        raise SettingsOverrideUnfit("it changes what no ruling may change: made by a newer prioritizer?")
     return found
 
 
@@ -67,7 +67,7 @@ def configured(settings: Settings) -> dict[str, str | float]:
 def changed(policy: RankingPolicy, wanted: Mapping[str, Any]) -> dict[str, str | float]:
     """Of the wanted values those that differ from the configured ones of `policy`, as numbers. Raises RulingUnfit."""
     if unknown := sorted(wanted.keys() - set(KEYS)):
-        raise RulingUnfit(f"{', '.join(unknown)}: a ruling changes {', '.join(KEYS)}, nothing else")
+        raise SettingsOverrideUnfit(f"{', '.join(unknown)}: a ruling changes {', '.join(KEYS)}, nothing else")
     before = values_of(policy)
     stage, ranking = _checked(before, wanted)
     after = {"stage": str(stage), **{key: getattr(ranking, key) for key in KEYS[1:]}}
@@ -98,9 +98,9 @@ def _checked(before: Changes, changes: Mapping[str, Any]) -> tuple[Stage, Rankin
         ranking = Ranking(**values)
     except ValidationError as error:
         said = "; ".join(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors())
-        raise RulingUnfit(said) from error
+        raise SettingsOverrideUnfit(said) from error
     if faults := unsafe_ranking(ranking):
-        raise RulingUnfit("; ".join(said for _, said in faults))
+        raise SettingsOverrideUnfit("; ".join(said for _, said in faults))
     return stage, ranking
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from prioritizer.config.sections import AlarmRule, Destination, Peer
+from prioritizer.config.sections import AlarmRule, DestinationSection, Peer
 from prioritizer.config.settings import Settings
 from prioritizer.config.web_sections import Viewer
 
@@ -23,7 +23,7 @@ HEAD = """\
 # [ranking], [scope], [publish] and site.stage; the rest needs a restart and is named when it does.
 # What people rule with `prioritizer rules` lies above site.stage, the windows and max_high_share.
 """
-TABLES: Mapping[str, type[BaseModel]] = {"peers": Peer, "destinations": Destination, "viewers": Viewer, "alarms": AlarmRule}
+TABLES: Mapping[str, type[BaseModel]] = {"peers": Peer, "destinations": DestinationSection, "viewers": Viewer, "alarms": AlarmRule}
 
 
 def configuration_text(chosen: Mapping[str, Any]) -> str:

@@ -9,14 +9,14 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator
 
-from prioritizer.config.sections import Port, Section, TimeZone
+from prioritizer.config.sections import ConfigSection, Port, TimeZone
 
 VIEWER_FIELDS = frozenset({"study_uid", "accession_number", "patient_id"})
 REFUSED_SCHEMES = ("javascript", "data", "vbscript", "file", "blob")
 """Schemes that would run or show something of ours, or of the reader's disk."""
 
 
-class Viewer(Section):
+class Viewer(ConfigSection):
     """A viewer of the house that a study is opened in, in a window of its own that is used again. The first is the first choice."""
 
     name: str = Field(min_length=1, max_length=40)
@@ -36,7 +36,7 @@ class Viewer(Section):
         return value
 
 
-class Web(Section):
+class Web(ConfigSection):
     """The page and the figures."""
 
     host: str = "127.0.0.1"

@@ -56,7 +56,7 @@ class Parts:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Look:
+class AlarmInputs:
     """Everything that the alarms are judged by, at one moment."""
 
     engine: sa.Engine
@@ -88,7 +88,7 @@ class Lasting:
         return now - since >= least
 
 
-def found(look: Look, lasting: Lasting) -> list[Alarm]:
+def found(look: AlarmInputs, lasting: Lasting) -> list[Alarm]:
     """Every alarm that stands; what cannot be judged now is an alarm itself, and the others are judged."""
     standing, blind = list[Alarm](), list[str]()
     for judge in JUDGES:
@@ -103,7 +103,7 @@ def found(look: Look, lasting: Lasting) -> list[Alarm]:
     return standing + list(_alarm(blind, "blind", said, ADMINISTRATOR, "the log names the cause: look at the spool's disk and folders"))
 
 
-def judged(found: Sequence[Alarm], look: Look) -> Sequence[str]:
+def judged(found: Sequence[Alarm], look: AlarmInputs) -> Sequence[str]:
     """Which alarms are cleared where they are not among those found: while some cannot be judged none is, nor what was not looked at."""
     names = [alarm.name for alarm in found]
     unknown = {"unlisted": look.unlisted, "disk-forecast": look.growth}
@@ -115,7 +115,7 @@ def _alarm(on: object, name: str, said: str, who: str, first: str) -> Iterator[A
         yield Alarm(name=name, said=said, mend=f"{who}: {first}")
 
 
-def _of_the_list(look: Look, lasting: Lasting) -> Iterator[Alarm]:
+def _of_the_list(look: AlarmInputs, lasting: Lasting) -> Iterator[Alarm]:
     counts = worklist_counts.counts(look.engine, look.now)
     yield from _alarm(
         counts.overdue, "overdue", f"{counts.overdue} studies are overdue", READERS, "read them; administrators may widen the windows"
@@ -150,11 +150,11 @@ def _of_the_list(look: Look, lasting: Lasting) -> Iterator[Alarm]:
     )
 
 
-def _age(look: Look, file: tuple[int, str]) -> timedelta:
+def _age(look: AlarmInputs, file: tuple[int, str]) -> timedelta:
     return look.now - datetime.fromtimestamp(file[0] / 1e9, UTC)
 
 
-def _of_queues(look: Look, lasting: Lasting) -> Iterator[Alarm]:
+def _of_queues(look: AlarmInputs, lasting: Lasting) -> Iterator[Alarm]:
     """What waits for longer than it should, for whom."""
     waiting = look.spool.waiting()
     oldest = _age(look, waiting[0]) if waiting else timedelta(0)
@@ -179,7 +179,7 @@ def _of_queues(look: Look, lasting: Lasting) -> Iterator[Alarm]:
     yield from _of_destinations(look, queue)
 
 
-def _of_destinations(look: Look, queue: dict[str, queues.Queue]) -> Iterator[Alarm]:
+def _of_destinations(look: AlarmInputs, queue: dict[str, queues.Queue]) -> Iterator[Alarm]:
     names = {destination.name for destination in look.settings.destinations}
     late = [
         f"{name}: {one.waiting} since {one.oldest:%Y-%m-%d %H:%M} UTC"
@@ -195,7 +195,7 @@ def _of_destinations(look: Look, queue: dict[str, queues.Queue]) -> Iterator[Ala
     yield from _alarm(strange, "destination-unknown", said, ADMINISTRATOR, first)
 
 
-def _of_parts(look: Look, lasting: Lasting) -> Iterator[Alarm]:
+def _of_parts(look: AlarmInputs, lasting: Lasting) -> Iterator[Alarm]:
     """Workers, jobs and the listener."""
     yield from _alarm(look.ready, "not-ready", "; ".join(look.ready), ADMINISTRATOR, "`prioritizer check` names the remedy")
     failing = [f"{name} ({count} turns)" for name, count in sorted(look.parts.failing.items()) if count >= FAILURES]
@@ -218,7 +218,7 @@ def _of_parts(look: Look, lasting: Lasting) -> Iterator[Alarm]:
         yield set_aside
 
 
-def _of_files(look: Look, lasting: Lasting) -> Iterator[Alarm]:
+def _of_files(look: AlarmInputs, lasting: Lasting) -> Iterator[Alarm]:
     """The disk, and files that are not what the ledger knows."""
     listener = look.settings.listener
     free, share = look.spool.free_bytes(), look.spool.free_fraction()
@@ -250,7 +250,7 @@ def _of_files(look: Look, lasting: Lasting) -> Iterator[Alarm]:
     yield from _alarm(strangers, "strangers", said, ADMINISTRATOR, "look at what put them there, and remove them")
 
 
-def _of_studies(look: Look, lasting: Lasting) -> Iterator[Alarm]:
+def _of_studies(look: AlarmInputs, lasting: Lasting) -> Iterator[Alarm]:
     """What a person must confirm or decide."""
     unsure = rows.to_confirm(look.engine)
     said = f"of {unsure} studies it must be confirmed whose they are"
@@ -264,7 +264,7 @@ def _of_studies(look: Look, lasting: Lasting) -> Iterator[Alarm]:
     yield from _alarm(step, "clock", step, ADMINISTRATOR, first)
 
 
-JUDGES: tuple[Callable[[Look, Lasting], Iterator[Alarm]], ...] = (_of_the_list, _of_queues, _of_parts, _of_files, _of_studies)
+JUDGES: tuple[Callable[[AlarmInputs, Lasting], Iterator[Alarm]], ...] = (_of_the_list, _of_queues, _of_parts, _of_files, _of_studies)
 NAMES = (
     "overdue", "expired", "rejected", "failed", "raising-suspended", "inbox", "copies", "scoring", "publishing",
     "delivery", "destination-unknown", "not-ready", "listener", "failing", "owed", "calibration-changed",

@@ -33,10 +33,10 @@ from prioritizer.daemon.listener_process import ListenerProcess, listener_settin
 from prioritizer.daemon.owed_work import Owed
 from prioritizer.daemon.page_backend import PageBackend, invite_the_first
 from prioritizer.daemon.reload import taken_up
-from prioritizer.daemon.scheduled_jobs import Chores
-from prioritizer.daemon.settings_in_force import InForce
+from prioritizer.daemon.scheduled_jobs import ScheduledJobs
+from prioritizer.daemon.settings_in_force import SettingsInForce
 from prioritizer.daemon.startup_checks import working_syntaxes
-from prioritizer.daemon.worker import Station
+from prioritizer.daemon.worker import WorkerThread
 from prioritizer.daemon.workers import Workers
 from prioritizer.db.processing import start
 from prioritizer.db.schema import connect
@@ -65,7 +65,7 @@ class Daemon:
         self.settings, self.config_file, self.fault = settings, config_file, fault
         self.name = f"{socket.gethostname()}:{os.getpid()}"
         self.engine: sa.Engine = connect.open_ledger(settings.database_url)
-        self.in_force = InForce(self.engine, lambda: self.settings)
+        self.in_force = SettingsInForce(self.engine, lambda: self.settings)
         self.spool = Spool(settings.spool_folder)
         self.sandbox: Sandbox
         self.listener = listener or ListenerProcess(listener_settings(settings, tuple(SYNTAX_BY_UID)))
@@ -77,7 +77,7 @@ class Daemon:
         self.stopping = False
         self._reload_wanted = False
         self._owed = Owed()
-        self._paying = Station("owed", self._owed.step, idle_s=2.0, on_model_error=self.turn_ai_off)
+        self._paying = WorkerThread("owed", self._owed.step, idle_s=2.0, on_model_error=self.turn_ai_off)
         self.ledger = LedgerTakeover(self, self._owed)
         self.workers = Workers(self, self.ledger, self._paying)
         self.ledger.on_taken = self.workers.wake
@@ -145,7 +145,9 @@ class Daemon:
         invite_the_first(self, lambda: self.web.port)
 
     def _start_jobs(self) -> None:
-        self.jobs = Chores(self.engine, self.spool, lambda: self.settings, self, self.policy, self._parts, lambda: not self.ledger.fault)
+        self.jobs = ScheduledJobs(
+            self.engine, self.spool, lambda: self.settings, self, self.policy, self._parts, lambda: not self.ledger.fault
+        )
         self.scheduler = BackgroundScheduler(timezone="UTC")
         for job, seconds in [*self.jobs.jobs(self.ledger.heartbeat), (self.listener.look, 5)]:
             self.scheduler.add_job(job, "interval", seconds=seconds, max_instances=1, coalesce=True, next_run_time=utc_now())

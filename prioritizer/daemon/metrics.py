@@ -83,7 +83,7 @@ class LedgerCollector:
         ages = ((name, 0.0 if oldest is None else max((now - oldest).total_seconds(), 0.0)) for name, oldest in {**inbox, **since}.items())
         return _family("queue_oldest_seconds", "Seconds that the oldest of a queue has waited", ("queue",), ages)
 
-    def _list_families(self, counts: worklist_counts.Counts) -> Iterator[Metric]:
+    def _list_families(self, counts: worklist_counts.WorklistCounts) -> Iterator[Metric]:
         for name in ("open", "overdue", "raised", "waiting", "not_scored", "failed", "expired"):
             if name == "raised" and not self._marks():
                 continue  # readers can scrape too, and a list of one study would tell which it is

@@ -24,7 +24,7 @@ from prioritizer.db.decisions import calibrations
 from prioritizer.db.in_force import local_calibration
 from prioritizer.dicom import conformance
 from prioritizer.errors import Transient
-from prioritizer.file_scoring.upload import AT_ONCE, Trial, trial_room
+from prioritizer.file_scoring.upload import AT_ONCE, FileTrial, trial_room
 from prioritizer.inference import bundle_card
 from prioritizer.ranking.deadlines import Stage
 from prioritizer.recalibration import threshold_proposal
@@ -73,13 +73,13 @@ class PageBackend:
             spool=self._daemon.spool, darkroom=renderer, scale=bundle.saliency_scale, padded=bundle.preprocessing.resize == "pad"
         )
 
-    def trial(self) -> Trial | None:
+    def trial(self) -> FileTrial | None:
         """Where files are tried; None while AI is off."""
         daemon = self._daemon
         if daemon.ai_off or daemon.bundle is None or daemon.scorer is None:
             return None
         bundle = daemon.bundle
-        return Trial(
+        return FileTrial(
             bundle=bundle,
             network=daemon.scorer,
             sandbox=daemon.sandbox,

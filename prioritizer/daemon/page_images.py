@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from prioritizer.daemon.rendering import SandboxedDarkroom
+from prioritizer.daemon.rendering import SandboxedRenderer
 from prioritizer.dicom.spool.spool import Spool
 from prioritizer.errors import NotFound, Unprocessable
 from prioritizer.imaging.display import Shown
@@ -25,7 +25,7 @@ class PageImages:
     """What the pages show of pixels."""
 
     spool: Spool
-    darkroom: SandboxedDarkroom
+    darkroom: SandboxedRenderer
     scale: float
     """Contribution to the logit that is drawn strongest."""
     padded: bool

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from prioritizer.clock import Clock, utc_now
 from prioritizer.config.policy import policy_of
 from prioritizer.config.settings import Settings
-from prioritizer.daemon.rendering import Darkroom
+from prioritizer.daemon.rendering import Renderer
 from prioritizer.daemon.score import MAX_DEATHS
 from prioritizer.db.in_force.settings import holding
 from prioritizer.db.processing import deliver, result_revisions
@@ -38,13 +38,13 @@ def mark_words(band: Band, stage: Stage) -> str:
 
 
 @dataclass(slots=True, kw_only=True)
-class PublishStation:
+class PublishWorker:
     """A quiet scored study to its Secondary Capture: bytes and deliveries in one commit."""
 
     engine: sa.Engine
     spool: Spool
     bundle: Bundle
-    darkroom: Darkroom
+    darkroom: Renderer
     settings: Settings
     software_version: str
     worker: str

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from prioritizer.clock import utc_now
 from prioritizer.config.settings import Settings
 from prioritizer.daemon.listener_process import SILENT_S, ListenerProcess
-from prioritizer.daemon.scheduled_jobs import NO_ANSWER, Chores
+from prioritizer.daemon.scheduled_jobs import NO_ANSWER, ScheduledJobs
 from prioritizer.dicom.spool.spool import Spool
 
 
@@ -19,7 +19,7 @@ def of_listener(listener: ListenerProcess) -> Iterator[str]:
         yield f"the listener is not running {listener.fault}".strip()
 
 
-def of_jobs(jobs: Chores) -> Iterator[str]:
+def of_jobs(jobs: ScheduledJobs) -> Iterator[str]:
     """Scheduled jobs end, and the alarms can be judged."""
     yield from (f"the job {name} does not end" for name in jobs.hanging(utc_now()))
     if (kind := jobs.failing.get("alarms", NO_ANSWER)) != NO_ANSWER:

@@ -72,7 +72,7 @@ def _bare(path: Path) -> Arrival:
 
 
 @dataclass(slots=True, kw_only=True)
-class Receive:
+class ReceiveWorker:
     """Spool inbox to ledger: header, digest, row, then the file settles. Also takes in the listener's notices and differing copies."""
 
     engine: sa.Engine

@@ -16,7 +16,7 @@ from prioritizer.imaging.preprocessing import Preprocessing
 from prioritizer.inference.sandbox import Sandbox
 
 
-class SandboxedDarkroom:
+class SandboxedRenderer:
     """Pixels in the sandboxed children, within the site's time limit."""
 
     def __init__(self, sandbox: Sandbox, timeout_s: float, spec: Preprocessing) -> None:
@@ -39,7 +39,7 @@ class SandboxedDarkroom:
         return self._sandbox.run(sandboxed.display_png, self._timeout_s, path)
 
 
-class Darkroom(Protocol):
+class Renderer(Protocol):
     """Where pixels become pictures: the sandbox in service, in-process in tests."""
 
     def model_input(self, path: Path) -> ModelInput:

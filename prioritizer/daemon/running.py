@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from prioritizer.config.policy import SitePolicy
 from prioritizer.config.settings import Settings
-from prioritizer.daemon.settings_in_force import InForce
+from prioritizer.daemon.settings_in_force import SettingsInForce
 from prioritizer.dicom.spool.spool import Spool
 from prioritizer.errors import ModelError
 from prioritizer.inference.bundle import Bundle
@@ -25,7 +25,7 @@ class Running(Protocol):
     sandbox: Sandbox
     settings: Settings
     """The configuration as it was last read."""
-    in_force: InForce
+    in_force: SettingsInForce
     """The configuration with the active settings override over it."""
     bundle: Bundle | None
     scorer: EngineProcess | None

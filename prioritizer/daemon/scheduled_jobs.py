@@ -40,11 +40,11 @@ FIRST_RECONCILE_WAIT_S, MAX_RECONCILE_WAIT_S = 30.0, 3600.0
 LEFT_OUT_AGAIN_S = 600.0
 """So long after nothing was owed it is looked again though nothing changed: a study that was read may have been opened again."""
 NO_ANSWER = "the database does not answer"
-LONGEST_TURN = timedelta(minutes=15)
+MAX_TURN = timedelta(minutes=15)
 """A job that has not ended after so long hangs: the longest, the board of a million studies, takes seconds."""
 
 
-class Watched(Protocol):
+class DaemonHealth(Protocol):
     """What chores ask of the daemon."""
 
     def ready(self) -> list[str]:
@@ -66,7 +66,7 @@ def _fault_of(spool: Spool, uid: str, digest: str) -> FileFault:
         return FileFault.DAMAGED
 
 
-class Chores:
+class ScheduledJobs:
     """The jobs, with the little they remember between turns."""
 
     def __init__(
@@ -74,7 +74,7 @@ class Chores:
         engine: sa.Engine,
         spool: Spool,
         settings: Callable[[], Settings],
-        daemon: Watched,
+        daemon: DaemonHealth,
         policy: Callable[[], SitePolicy] | None = None,
         parts: Callable[[], Parts] = Parts,
         ours: Callable[[], bool] = lambda: True,
@@ -135,7 +135,7 @@ class Chores:
 
     def hanging(self, now: datetime) -> list[str]:
         """Jobs that began long ago and have not ended."""
-        return [name for name, began in dict(self._began).items() if now - began > LONGEST_TURN]
+        return [name for name, began in dict(self._began).items() if now - began > MAX_TURN]
 
     def look_at_the_clock(self) -> None:
         """A step of the machine's clock is an event; what it dated is brought to the present, or back to where it was."""
@@ -248,7 +248,7 @@ class Chores:
 
     def alarms(self) -> None:
         """Set and clear what an operator must know, each with its age, who acts, and what they do first."""
-        look = daemon_alarms.Look(
+        look = daemon_alarms.AlarmInputs(
             engine=self._engine,
             spool=self._spool,
             settings=self._settings(),

@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 from prioritizer.clock import Clock, utc_now
 from prioritizer.config.policy import SitePolicy, rules_of
 from prioritizer.config.settings import Settings
-from prioritizer.daemon.rendering import Darkroom
+from prioritizer.daemon.rendering import Renderer
 from prioritizer.db.in_force import local_calibration
 from prioritizer.db.instances.healing import FILE_MISSING
 from prioritizer.db.processing import score as processing_score
-from prioritizer.db.processing.score import NOT_MEASURED, ClaimedInstance, Measured
+from prioritizer.db.processing.score import NOT_MEASURED, ClaimedInstance, Distance
 from prioritizer.dicom.read.sandboxed import ModelInput
 from prioritizer.dicom.spool.spool import Spool
 from prioritizer.errors import ModelError, Transient, Unprocessable
@@ -28,7 +28,7 @@ from prioritizer.inference.bundle import Bundle
 from prioritizer.inference.engine import Outputs
 from prioritizer.inference.sandbox import ChildDied
 from prioritizer.scope import guard_rules, header_rules
-from prioritizer.scope.header_rules import PopulationRule, Verdict
+from prioritizer.scope.verdict import PopulationRule, ScopeVerdict
 from prioritizer.states import InstanceState
 from prioritizer.study import Logit, Score
 
@@ -89,13 +89,13 @@ class Deaths:
 
 
 @dataclass(slots=True, kw_only=True)
-class ScoreStation:
+class ScoreWorker:
     """One claimed instance to a probability, or to the reason why there is none."""
 
     engine: sa.Engine
     spool: Spool
     bundle: Bundle
-    darkroom: Darkroom
+    darkroom: Renderer
     scorer: Scorer
     settings: Settings
     policy: SitePolicy
@@ -136,7 +136,7 @@ class ScoreStation:
             raise
         return True
 
-    def _score(self, claim: ClaimedInstance, verdict: Verdict) -> None:
+    def _score(self, claim: ClaimedInstance, verdict: ScopeVerdict) -> None:
         uid = claim.instance.sop_instance_uid
         seen = self._model_input(uid)
         self.deaths.read(claim.instance.sha256)
@@ -149,7 +149,7 @@ class ScoreStation:
         else:
             verdict = guard_rules.with_guard(verdict, outputs.figures, rules)
         if verdict.reason is not None:
-            measured = Measured(distance=far, bundle_digest=self.bundle.digest)
+            measured = Distance(distance=far, bundle_digest=self.bundle.digest)
             self._unscored(claim, InstanceState.INELIGIBLE, verdict.reason.rule, verdict.reason.sentence, measured)
             return
         logit = float(outputs.logit[0])
@@ -184,7 +184,7 @@ class ScoreStation:
             raise Transient("the spool cannot be reached")
         raise Unprocessable(FILE_MISSING, "its file is not in the spool: send the study again")
 
-    def _unscored(self, claim: ClaimedInstance, state: InstanceState, rule: str, sentence: str, measured: Measured = NOT_MEASURED) -> None:
+    def _unscored(self, claim: ClaimedInstance, state: InstanceState, rule: str, sentence: str, measured: Distance = NOT_MEASURED) -> None:
         processing_score.finish_unscored(self.engine, claim, state, rule, sentence, self.policy, self.clock(), measured)
         log.info("not scored: %s", rule, extra={"event": "not-scored", "instance": claim.instance.sop_instance_uid})
 

@@ -13,9 +13,9 @@ import sqlalchemy as sa
 from prioritizer.config import settings_override
 from prioritizer.config.policy import policy_of
 from prioritizer.config.settings import Settings
-from prioritizer.db.in_force.settings import Ruled, holding
+from prioritizer.db.in_force.settings import OverriddenPolicy, holding
 from prioritizer.db.processing.housekeeping import Alarm
-from prioritizer.errors import RulingUnfit, Transient
+from prioritizer.errors import SettingsOverrideUnfit, Transient
 
 FRESH_S = 1.0
 """Seconds for which a page may go on with what it read: a request asks ten times."""
@@ -26,7 +26,7 @@ MEND = (
 )
 
 
-def holding_for(engine: sa.Engine, settings: Settings) -> Ruled:
+def holding_for(engine: sa.Engine, settings: Settings) -> OverriddenPolicy:
     """What holds over these settings now. Raises Transient."""
     return holding(engine, policy_of(settings, None))
 
@@ -40,11 +40,11 @@ def over(settings: Settings, changes: Mapping[str, str | float]) -> Settings:
     """Settings with the changes over them, where they go together; else the settings alone, as the ledger has it."""
     try:
         return settings_override.applied(settings, changes) if changes else settings
-    except RulingUnfit:
+    except SettingsOverrideUnfit:
         return settings
 
 
-def alarm_of(found: Ruled, settings: Settings) -> Alarm | None:
+def alarm_of(found: OverriddenPolicy, settings: Settings) -> Alarm | None:
     """The alarm of a ruling that was set aside, with who is asked to mend it."""
     if not found.fault or found.active is None:
         return None
@@ -52,7 +52,7 @@ def alarm_of(found: Ruled, settings: Settings) -> Alarm | None:
     return Alarm(name=SET_ASIDE, said=f"{found.fault}. {who}", mend=MEND)
 
 
-class InForce:
+class SettingsInForce:
     """The settings in force for pages: read from the ledger at most once a second; with the ledger down, the last that was read."""
 
     def __init__(self, engine: sa.Engine, configured: Callable[[], Settings], clock: Callable[[], float] = time.monotonic) -> None:

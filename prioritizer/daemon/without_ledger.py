@@ -8,7 +8,7 @@ from prioritizer.config.policy import policy_of
 from prioritizer.config.settings import Settings
 from prioritizer.daemon.settings_in_force import in_force_for
 from prioritizer.db.decisions import calibrations
-from prioritizer.db.in_force.calibration import InForce
+from prioritizer.db.in_force.calibration import PolicyInForce
 from prioritizer.db.schema import connect, migrations
 from prioritizer.errors import CalibrationChanged, PrioritizerError
 from prioritizer.inference.bundle import Bundle
@@ -16,10 +16,10 @@ from prioritizer.inference.bundle import Bundle
 NO_LEDGER = "no ledger here"
 
 
-def in_force_at(settings: Settings, bundle: Bundle) -> tuple[InForce, str]:
+def in_force_at(settings: Settings, bundle: Bundle) -> tuple[PolicyInForce, str]:
     """What applies, and why it is the bundle's own where the ledger could not be asked. Raises CalibrationChanged."""
     policy = policy_of(settings, bundle)
-    own = InForce(policy=policy, calibration=bundle.calibration)
+    own = PolicyInForce(policy=policy, calibration=bundle.calibration)
     if connect.missing_file(settings.database_url):
         return own, NO_LEDGER
     try:

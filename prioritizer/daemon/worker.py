@@ -17,7 +17,7 @@ from prioritizer.errors import ModelError, PrioritizerError, Transient
 log = logging.getLogger(__name__)
 
 
-class Station(threading.Thread):
+class WorkerThread(threading.Thread):
     """Runs `step` until told to stop: again at once while there is work, else when woken or after `idle_s`.
 
     `last_turn` is when a turn ended, whether or not it found something to do: a step that hangs ends no turn.

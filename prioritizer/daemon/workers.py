@@ -10,15 +10,15 @@ from pathlib import Path
 from prioritizer import __version__
 from prioritizer.config.policy import SitePolicy
 from prioritizer.config.settings import Settings
-from prioritizer.daemon.deliver import DeliverStation
+from prioritizer.daemon.deliver import DeliverWorker
 from prioritizer.daemon.ledger_takeover import LedgerTakeover
-from prioritizer.daemon.publish import PublishStation
-from prioritizer.daemon.receive import Receive
-from prioritizer.daemon.rendering import SandboxedDarkroom
+from prioritizer.daemon.publish import PublishWorker
+from prioritizer.daemon.receive import ReceiveWorker
+from prioritizer.daemon.rendering import SandboxedRenderer
 from prioritizer.daemon.running import Running
-from prioritizer.daemon.score import Deaths, ScoreStation
+from prioritizer.daemon.score import Deaths, ScoreWorker
 from prioritizer.daemon.startup_checks import sandbox_reads
-from prioritizer.daemon.worker import Station
+from prioritizer.daemon.worker import WorkerThread
 from prioritizer.dicom.read import sandboxed
 from prioritizer.dicom.scu.destination import Destination
 from prioritizer.dicom.scu.sender import Sender
@@ -31,18 +31,18 @@ MAX_TURN_S = 300.0
 class Workers:
     """The threads, and what each of them does."""
 
-    def __init__(self, daemon: Running, ledger: LedgerTakeover, owed: Station) -> None:
+    def __init__(self, daemon: Running, ledger: LedgerTakeover, owed: WorkerThread) -> None:
         """`owed`: the thread that does what could not be done when it was due."""
         self._daemon, self._ledger, self._owed = daemon, ledger, owed
-        self.threads: list[Station] = []
-        self.works: list[Receive | ScoreStation | PublishStation] = []
+        self.threads: list[WorkerThread] = []
+        self.works: list[ReceiveWorker | ScoreWorker | PublishWorker] = []
         """What goes by settings and policy, and is given new ones when they change."""
         self._senders: list[Sender] = []
 
     def build(self) -> None:
         """Every worker that the configuration and the bundle ask for."""
         daemon = self._daemon
-        receive = Receive(engine=daemon.engine, spool=daemon.spool, policy=daemon.policy(), same_pixels=self._same_pixels)
+        receive = ReceiveWorker(engine=daemon.engine, spool=daemon.spool, policy=daemon.policy(), same_pixels=self._same_pixels)
         self.works.append(receive)
         scoring = self._scoring()
 
@@ -59,15 +59,15 @@ class Workers:
         self.threads.append(self._owed)
 
     def _add(self, name: str, step: Callable[[], bool], *, idle_s: float) -> None:
-        self.threads.append(Station(name, self._ledger.when_ours(step), idle_s=idle_s, on_model_error=self._daemon.turn_ai_off))
+        self.threads.append(WorkerThread(name, self._ledger.when_ours(step), idle_s=idle_s, on_model_error=self._daemon.turn_ai_off))
 
-    def _scoring(self) -> list[Station]:
+    def _scoring(self) -> list[WorkerThread]:
         daemon = self._daemon
         if daemon.bundle is None or daemon.scorer is None:
             return []
         found, deaths = [], Deaths()
         for number in range(daemon.settings.model.decode_workers):
-            work = ScoreStation(
+            work = ScoreWorker(
                 engine=daemon.engine,
                 spool=daemon.spool,
                 bundle=daemon.bundle,
@@ -81,15 +81,15 @@ class Workers:
             )
             self.works.append(work)
             step = self._ledger.when_ours(self._while_ai_is_on(work.step))
-            found.append(Station(f"score-{number}", step, idle_s=1.0, on_model_error=daemon.turn_ai_off))
+            found.append(WorkerThread(f"score-{number}", step, idle_s=1.0, on_model_error=daemon.turn_ai_off))
         return found
 
     def _while_ai_is_on(self, step: Callable[[], bool]) -> Callable[[], bool]:
         return lambda: not self._daemon.ai_off and step()
 
-    def _publisher(self, bundle: Bundle) -> PublishStation:
+    def _publisher(self, bundle: Bundle) -> PublishWorker:
         daemon = self._daemon
-        work = PublishStation(
+        work = PublishWorker(
             engine=daemon.engine,
             spool=daemon.spool,
             bundle=bundle,
@@ -106,7 +106,7 @@ class Workers:
         daemon = self._daemon
         for destination in daemon.settings.destinations:
             self._senders.append(Sender())
-            work = DeliverStation(
+            work = DeliverWorker(
                 engine=daemon.engine,
                 sender=self._senders[-1],
                 destination=Destination(
@@ -121,9 +121,9 @@ class Workers:
             )
             self._add(f"deliver-{destination.name}", work.step, idle_s=1.0)
 
-    def renderer(self, bundle: Bundle) -> SandboxedDarkroom:
+    def renderer(self, bundle: Bundle) -> SandboxedRenderer:
         """Where pixels become pictures, in the sandbox."""
-        return SandboxedDarkroom(self._daemon.sandbox, self._daemon.settings.model.decode_timeout_s, bundle.preprocessing)
+        return SandboxedRenderer(self._daemon.sandbox, self._daemon.settings.model.decode_timeout_s, bundle.preprocessing)
 
     def _same_pixels(self, one: Path, other: Path) -> bool:
         """Whether two files hold the same image: decoded where a hostile one can do no harm."""

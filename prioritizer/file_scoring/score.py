@@ -19,7 +19,7 @@ from prioritizer.calibration.maps import Calibration
 from prioritizer.config.settings import Settings
 from prioritizer.daemon.without_ledger import NO_LEDGER, in_force_at
 from prioritizer.db.in_force import local_calibration
-from prioritizer.db.in_force.calibration import InForce
+from prioritizer.db.in_force.calibration import PolicyInForce
 from prioritizer.dicom.read import sandboxed
 from prioritizer.errors import ConfigError, NotFound, Unprocessable
 from prioritizer.file_scoring.raster import file_display
@@ -120,7 +120,7 @@ def _print(answer: Answer, as_json: bool, out: Console) -> None:
 def _score_one(
     file: Path,
     bundle: Bundle,
-    rules: InForce,
+    rules: PolicyInForce,
     engine: Engine,
     sandbox: Sandbox,
     settings: Settings,

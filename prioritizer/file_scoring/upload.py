@@ -32,7 +32,7 @@ PATIENCE_S = 20.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Trial:
+class FileTrial:
     """Where files are tried."""
 
     bundle: Bundle

@@ -17,8 +17,8 @@ from prioritizer.calibration.maps import Calibration, from_document
 from prioritizer.errors import ModelError
 from prioritizer.imaging.preprocessing import Preprocessing
 from prioritizer.inference import guard_file
-from prioritizer.scope.header_rules import Scope
 from prioritizer.scope.out_of_distribution import Guards, Likeness
+from prioritizer.scope.verdict import Scope
 
 CARD = "card.toml"
 GUARD = "guard.npz"

@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-FEWEST_WORDS = 100
+MIN_WORDS = 100
 """Studies of which a reader said what they found before AI's result was shown: fewer say little of this site."""
-FEWEST_SICK = 20
+MIN_SICK = 20
 """Of these, with the finding: fewer leave sensitivity anywhere."""
 FLOORS = {"sensitivity": 0.8, "specificity": 0.5}
 """A figure whose whole 95 % interval lies below its floor speaks against raising here."""
-MOST_UNSCORED = 0.5
+MAX_UNSCORED = 0.5
 
 
 def acceptance(board: Mapping[str, Any], *, local_calibration: bool) -> dict[str, Any]:
@@ -32,13 +32,13 @@ def acceptance(board: Mapping[str, Any], *, local_calibration: bool) -> dict[str
         f"not scored {_told(board['not_scored'])}",
         "the calibration in force was made on this site's own cases" if local_calibration else "no local calibration is in force",
     ]
-    few = f"{sick + well} of {FEWEST_WORDS} studies have a finding that was said before AI's result was shown"
+    few = f"{sick + well} of {MIN_WORDS} studies have a finding that was said before AI's result was shown"
     faults = [
-        few if sick + well < FEWEST_WORDS else "",
-        f"{sick} of {FEWEST_SICK} studies with pneumonia are among them" if sick < FEWEST_SICK else "",
+        few if sick + well < MIN_WORDS else "",
+        f"{sick} of {MIN_SICK} studies with pneumonia are among them" if sick < MIN_SICK else "",
         *(f"{name} is below {floor:.2f}: {_told(words[name])}" for name, floor in FLOORS.items() if _below(words[name], floor)),
-        f"most studies are not scored: {_told(board['not_scored'])}" if _above(board["not_scored"], MOST_UNSCORED) else "",
-        *(f"{name} is not known: {words[name]['why']}" for name in FLOORS if words[name].get("why") and sick + well >= FEWEST_WORDS),
+        f"most studies are not scored: {_told(board['not_scored'])}" if _above(board["not_scored"], MAX_UNSCORED) else "",
+        *(f"{name} is not known: {words[name]['why']}" for name in FLOORS if words[name].get("why") and sick + well >= MIN_WORDS),
         "" if local_calibration else "the threshold is that of another hospital: recalibrate on local cases",
     ]
     return {"said": said, "faults": [fault for fault in faults if fault]}

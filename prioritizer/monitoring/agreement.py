@@ -9,10 +9,10 @@ import numpy as np
 
 from prioritizer.calibration.operating_point import Share
 from prioritizer.monitoring import unlabelled, verification
-from prioritizer.monitoring.studies import Said, Seen
+from prioritizer.monitoring.studies import MonitoredStudy, StandingFeedback
 from prioritizer.monitoring.verification import Estimate
 from prioritizer.statistics.intervals import Figure
-from prioritizer.study import AIState, Finding
+from prioritizer.study import AIState, ReaderFinding
 
 
 def asked_for(study_uid: str, share: float) -> bool:
@@ -21,7 +21,7 @@ def asked_for(study_uid: str, share: float) -> bool:
     return drawn < share * 2**64
 
 
-def agreement(studies: Sequence[Seen], *, blind: bool | None = None) -> dict[str, Estimate | Share]:
+def agreement(studies: Sequence[MonitoredStudy], *, blind: bool | None = None) -> dict[str, Estimate | Share]:
     """Sensitivity, specificity and positive predictive value of raising by what readers found; `blind`: by these words only.
 
     Each study counts once, by its newest standing word of that kind, also where readers disagree. Sensitivity and specificity are those
@@ -33,18 +33,18 @@ def agreement(studies: Sequence[Seen], *, blind: bool | None = None) -> dict[str
     return {"sensitivity": sensitivity, "specificity": specificity, "ppv": _present(raised)}
 
 
-def spoken(studies: Sequence[Seen], *, blind: bool | None = None) -> dict[str, dict[str, int]]:
+def spoken(studies: Sequence[MonitoredStudy], *, blind: bool | None = None) -> dict[str, dict[str, int]]:
     """Of the scored studies of each band, how many there are, of how many a reader said what they found, and in how many it is there."""
     judged = list(_judged(studies, blind))
     bands = {name: _band([one for one in judged if one[1] is raised]) for name, raised in (("raised", True), ("others", False))}
     return {name: {"studies": band.studies, "spoken": band.spoken, "present": band.present} for name, band in bands.items()}
 
 
-Judged = tuple[Seen, bool | None, Said | None]
+Judged = tuple[MonitoredStudy, bool | None, StandingFeedback | None]
 """A study, whether AI raised it, and the word that counts."""
 
 
-def _judged(studies: Sequence[Seen], blind: bool | None) -> Iterator[Judged]:
+def _judged(studies: Sequence[MonitoredStudy], blind: bool | None) -> Iterator[Judged]:
     """A study that was spoken of is judged by what AI said then, any other by what it says now."""
     for study in studies:
         word = study.word(blind=blind)
@@ -57,16 +57,16 @@ def _judged(studies: Sequence[Seen], blind: bool | None) -> Iterator[Judged]:
 def _present(band: Sequence[Judged]) -> Share:
     """Of those spoken of, the share with the finding, by patient."""
     said = [(study, word) for study, _, word in band if word is not None]
-    present = np.array([word.finding == Finding.PRESENT for _, word in said], dtype=np.bool_)
+    present = np.array([word.finding == ReaderFinding.PRESENT for _, word in said], dtype=np.bool_)
     return Share.of_patients(present, [study.patient or f"study {place}" for place, (study, _) in enumerate(said)])
 
 
-def _band(band: Sequence[Judged]) -> verification.Band:
+def _band(band: Sequence[Judged]) -> verification.VerificationGroup:
     present = _present(band)
-    return verification.Band(studies=len(band), spoken=present.of, present=present.hits, worth=present.worth)
+    return verification.VerificationGroup(studies=len(band), spoken=present.of, present=present.hits, worth=present.worth)
 
 
-def label_free(studies: Sequence[Seen]) -> dict[str, Figure]:
+def label_free(studies: Sequence[MonitoredStudy]) -> dict[str, Figure]:
     """The same from the probabilities alone, for calibrated ones (`unlabelled`); NaN where nothing was scored or raised."""
     scored = [s for s in studies if s.ai_state == AIState.SCORED and s.risk is not None]
     return unlabelled.expected(

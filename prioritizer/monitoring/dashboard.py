@@ -13,13 +13,13 @@ import numpy as np
 from prioritizer.calibration.operating_point import Share
 from prioritizer.monitoring.agreement import agreement, label_free, spoken
 from prioritizer.monitoring.drift import Drift
-from prioritizer.monitoring.studies import Seen
+from prioritizer.monitoring.studies import MonitoredStudy
 from prioritizer.monitoring.turnaround import KINDS, NONE_PASSED, Passed, unread, waits, week_of
 from prioritizer.monitoring.verification import NEEDED, Estimate
 from prioritizer.statistics.intervals import Figure
-from prioritizer.study import AIState, Finding
+from prioritizer.study import AIState, ReaderFinding
 
-MOST_GROUPS = 12
+MAX_GROUPS = 12
 """Groups of one kind that are told apart. Peers name them, and each is a series for whoever scrapes the figures."""
 OTHERS: Mapping[str, str] = {"scanner": "all other scanners", "age": "all other ages", "sex": "any other sex"}
 """What the smaller groups are told as together. Longer than an AE title may be, so that no peer can be called so."""
@@ -57,7 +57,7 @@ class Left:
 
 
 def board(
-    studies: Sequence[Seen],
+    studies: Sequence[MonitoredStudy],
     now: datetime,
     drifts: Sequence[Drift] = (),
     rules: Sequence[Rule] = (),
@@ -90,29 +90,29 @@ def board(
     return {**found, "alarms": [asdict(one) for one in left(found, rules)]}
 
 
-def reasons(studies: Iterable[Seen]) -> dict[str, int]:
+def reasons(studies: Iterable[MonitoredStudy]) -> dict[str, int]:
     """How many were not scored, by the word that says why; the commonest first."""
     return dict(Counter(s.reason or s.ai_state.lower() for s in studies if s.ai_state in UNSCORED).most_common())
 
 
-def by_group(studies: Sequence[Seen]) -> list[dict[str, Any]]:
+def by_group(studies: Sequence[MonitoredStudy]) -> list[dict[str, Any]]:
     """Share raised, confirmed, missed and not scored by scanner, age and sex; the largest groups of each, then the others as one."""
     return [{"kind": kind, "group": name, **outcome(mine)} for kind in KINDS for name, mine in _grouped(studies, kind)]
 
 
-def _grouped(studies: Sequence[Seen], kind: str) -> list[tuple[str, list[Seen]]]:
+def _grouped(studies: Sequence[MonitoredStudy], kind: str) -> list[tuple[str, list[MonitoredStudy]]]:
     """The largest groups of a kind, then the others as one."""
-    groups: dict[str, list[Seen]] = {}
+    groups: dict[str, list[MonitoredStudy]] = {}
     for study in studies:
         groups.setdefault(KINDS[kind](study), []).append(study)
     largest = sorted(groups.items(), key=lambda item: (-len(item[1]), item[0]))
-    rest = [study for _, mine in largest[MOST_GROUPS:] for study in mine]
-    return [*largest[:MOST_GROUPS], *([(OTHERS[kind], rest)] if rest else [])]
+    rest = [study for _, mine in largest[MAX_GROUPS:] for study in mine]
+    return [*largest[:MAX_GROUPS], *([(OTHERS[kind], rest)] if rest else [])]
 
 
-def beyond_the_limit(studies: Sequence[Seen], zone: tzinfo | None) -> list[dict[str, Any]]:
+def beyond_the_limit(studies: Sequence[MonitoredStudy], zone: tzinfo | None) -> list[dict[str, Any]]:
     """Images beyond the limit of the training data, and what became of them: in all, by scanner, and by week of arrival."""
-    weeks: dict[str, list[Seen]] = {}
+    weeks: dict[str, list[MonitoredStudy]] = {}
     for study in sorted(studies, key=lambda one: one.arrived):
         weeks.setdefault(week_of(study, zone), []).append(study)
     rows = [
@@ -123,14 +123,14 @@ def beyond_the_limit(studies: Sequence[Seen], zone: tzinfo | None) -> list[dict[
     return [{"kind": kind, "group": name, **_images_beyond(mine)} for kind, name, mine in rows]
 
 
-def _images_beyond(studies: Sequence[Seen]) -> dict[str, Any]:
+def _images_beyond(studies: Sequence[MonitoredStudy]) -> dict[str, Any]:
     drawn, left_out = (sum(getattr(study.beyond, name) for study in studies) for name in ("drawn", "left_out"))
     scored = {raised: sum(study.beyond.scored for study in studies if study.raised is raised) for raised in (True, False)}
     beyond = share(Share(hits=left_out + sum(scored.values()), of=drawn))
     return {"images": drawn, "beyond": beyond, "raised": scored[True], "not_raised": scored[False], "left_unscored": left_out}
 
 
-def outcome(studies: Sequence[Seen]) -> dict[str, Any]:
+def outcome(studies: Sequence[MonitoredStudy]) -> dict[str, Any]:
     """How many arrived, were scored, raised, confirmed, missed, not scored; how many of those drawn are unlike the training data."""
     scored = [s for s in studies if s.ai_state == AIState.SCORED]
     said = Counter((word.raised, word.finding) for word in (s.word() for s in studies) if word is not None)
@@ -138,9 +138,9 @@ def outcome(studies: Sequence[Seen]) -> dict[str, Any]:
         "arrived": len(studies),
         "scored": len(scored),
         "raised": share(Share(hits=sum(s.raised for s in scored), of=len(scored))),
-        "confirmed": said[True, Finding.PRESENT],
-        "not_confirmed": said[True, Finding.ABSENT],
-        "missed": said[False, Finding.PRESENT],
+        "confirmed": said[True, ReaderFinding.PRESENT],
+        "not_confirmed": said[True, ReaderFinding.ABSENT],
+        "missed": said[False, ReaderFinding.PRESENT],
         "not_scored": share(Share(hits=sum(s.ai_state in UNSCORED for s in studies), of=len(studies))),
         "unlike": share(Share(hits=sum(s.unlike for s in studies), of=sum(s.unlike or s.ai_state == AIState.SCORED for s in studies))),
     }

@@ -16,7 +16,7 @@ AXES = 3
 """Principal axes of the reference's embeddings along which drift is looked for."""
 LARGEST_OF_AXES = 0.846
 """Standard deviations by which the largest of `AXES` equal draws lies above their mean on average."""
-LEAST_FOR_DRIFT = 100
+MIN_FOR_DRIFT = 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,7 +42,7 @@ def psi(reference: Float64, current: Float64, of: str) -> Drift | None:
     What is no finite number is left out; one beyond the reference falls into its last tenth.
     """
     reference, current = reference[np.isfinite(reference)], current[np.isfinite(current)]
-    if min(len(reference), len(current)) < LEAST_FOR_DRIFT:
+    if min(len(reference), len(current)) < MIN_FOR_DRIFT:
         return None
     edges = np.unique(np.quantile(reference, np.linspace(0, 1, BINS + 1)[1:-1]))
     before, after = (_shares(values, edges) for values in (reference, current))
@@ -65,7 +65,7 @@ def psi_of_embeddings(reference: Float64, current: Float64) -> Drift | None:
     several lies above its mean.
     """
     reference, current = (rows[np.isfinite(rows).all(axis=1)] for rows in (reference, current))
-    if min(len(reference), len(current)) < LEAST_FOR_DRIFT:
+    if min(len(reference), len(current)) < MIN_FOR_DRIFT:
         return None
     middle = reference.mean(axis=0)
     axes = np.linalg.svd(reference - middle, full_matrices=False)[2][:AXES]

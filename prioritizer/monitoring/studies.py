@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-LONGEST_AE = 16
+MAX_AE = 16
 """Characters of an AE title (PS3.5 6.2)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Said:
+class StandingFeedback:
     """A reader's standing word on a study: the finding is there or is not. Who could not say has said nothing here."""
 
     finding: str
@@ -34,7 +34,7 @@ class Beyond:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Seen:
+class MonitoredStudy:
     """One study of the period."""
 
     arrived: datetime
@@ -54,7 +54,7 @@ class Seen:
     sender: str
     age_years: float | None
     sex: str
-    said: tuple[Said, ...] = ()
+    said: tuple[StandingFeedback, ...] = ()
     """What readers say, the newest last."""
     images: int | None = None
     """Scored images; None where their number is not known."""
@@ -70,6 +70,6 @@ class Seen:
         """An image of it is of another population or device than in training, scored or not."""
         return self.beyond.scored + self.beyond.left_out > 0
 
-    def word(self, *, blind: bool | None = None) -> Said | None:
+    def word(self, *, blind: bool | None = None) -> StandingFeedback | None:
         """The one word that counts: the newest, or with `blind` the newest of that kind. So no study counts twice."""
         return next((one for one in reversed(self.said) if blind is None or one.blind is blind), None)

@@ -13,7 +13,7 @@ from datetime import datetime, timedelta, tzinfo
 import numpy as np
 from numpy.typing import NDArray
 
-from prioritizer.monitoring.studies import LONGEST_AE, Seen
+from prioritizer.monitoring.studies import MAX_AE, MonitoredStudy
 
 Float64 = NDArray[np.float64]
 AGES = ((0.0, 1.0), (1.0, 6.0), (6.0, 18.0), (18.0, 40.0), (40.0, 65.0), (65.0, 121.0))
@@ -58,7 +58,7 @@ class Passed:
 NONE_PASSED = Passed()
 
 
-def in_order_of_arrival(studies: Sequence[Seen]) -> list[datetime]:
+def in_order_of_arrival(studies: Sequence[MonitoredStudy]) -> list[datetime]:
     """When each read study would have been read had every reading gone to STAT and then to whoever had waited longest.
 
     The readings stay as they were, when begun and when done; only who was read in them changes. So the mean of all stays the same, and
@@ -79,14 +79,14 @@ def in_order_of_arrival(studies: Sequence[Seen]) -> list[datetime]:
     return [moment for moment in found if moment is not None]
 
 
-def _began(study: Seen) -> datetime:
+def _began(study: MonitoredStudy) -> datetime:
     """When it was taken up; a clock that went back cannot put that before its arrival."""
     assert study.read is not None
     return max(min(study.began or study.read, study.read), study.arrived)
 
 
 LATER = "placed later by the site"
-GROUPS: tuple[tuple[str, Callable[[Seen], bool]], ...] = (
+GROUPS: tuple[tuple[str, Callable[[MonitoredStudy], bool]], ...] = (
     ("STAT", lambda s: s.stat),
     ("raised", lambda s: s.raised and not s.stat),
     (LATER, lambda s: s.later and not s.stat),
@@ -96,7 +96,7 @@ GROUPS: tuple[tuple[str, Callable[[Seen], bool]], ...] = (
 """Every study is in one of them, and in the last."""
 
 
-def waits(studies: Sequence[Seen]) -> list[Waits]:
+def waits(studies: Sequence[MonitoredStudy]) -> list[Waits]:
     """Turn-around of the studies that were read, by group. A study that still waits is not in it: see `unread`."""
     read = [study for study in studies if study.read is not None]
     if not read:
@@ -111,7 +111,7 @@ def waits(studies: Sequence[Seen]) -> list[Waits]:
     return found
 
 
-def unread(studies: Sequence[Seen], now: datetime) -> list[Unread]:
+def unread(studies: Sequence[MonitoredStudy], now: datetime) -> list[Unread]:
     """Those that wait at `now`, by group: the longest turn-around of studies that were read hides a study that nobody reads."""
     waiting = [study for study in studies if study.read is None]
     found = []
@@ -135,7 +135,7 @@ def _told(minutes: Float64, prefix: str) -> dict[str, float]:
     }
 
 
-def week_of(study: Seen, zone: tzinfo | None) -> str:
+def week_of(study: MonitoredStudy, zone: tzinfo | None) -> str:
     """The Monday of the week in which it arrived, in the site's zone."""
     day = study.arrived.astimezone(zone).date()
     return f"week of {day - timedelta(days=day.weekday()):%Y-%m-%d}"
@@ -151,7 +151,7 @@ def group_of_age(age: float | None) -> str:
 
 def group_of_sender(title: str) -> str:
     """The calling AE title, whatever a peer called itself: as long as one may be, and every sign of it can be shown."""
-    return "".join(sign if sign.isprintable() else "?" for sign in title.strip()[:LONGEST_AE]) or "not known"
+    return "".join(sign if sign.isprintable() else "?" for sign in title.strip()[:MAX_AE]) or "not known"
 
 
 def group_of_sex(sex: str) -> str:
@@ -159,7 +159,7 @@ def group_of_sex(sex: str) -> str:
     return found if (found := sex.strip().upper()) in SEXES else "not known"
 
 
-KINDS: Mapping[str, Callable[[Seen], str]] = {
+KINDS: Mapping[str, Callable[[MonitoredStudy], str]] = {
     "scanner": lambda s: group_of_sender(s.sender),
     "age": lambda s: group_of_age(s.age_years),
     "sex": lambda s: group_of_sex(s.sex),

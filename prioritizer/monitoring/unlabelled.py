@@ -14,7 +14,7 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
-from prioritizer.ranking.study_risk import MOST_IMAGES, ImagesOfAStudy
+from prioritizer.ranking.study_risk import MAX_IMAGES, ImagesOfAStudy
 from prioritizer.statistics.intervals import Figure
 from prioritizer.statistics.logistic import Float64, odds_of, sigmoid
 
@@ -77,7 +77,7 @@ def _risks(highest: Float64, images: Int64, correlation: float) -> Float64:
         risk = highest.copy()
         for count in np.unique(images[images > 1]).tolist():
             mine = images == count
-            risk[mine] = sigmoid(model.log_odds_of_highest(odds[mine], min(count, MOST_IMAGES)))
+            risk[mine] = sigmoid(model.log_odds_of_highest(odds[mine], min(count, MAX_IMAGES)))
         found = float(np.clip(risk.mean(), 0.001, 0.999))
         if abs(found - prevalence) < 1e-4:
             break
@@ -91,7 +91,7 @@ def _separation(odds: Float64, images: Int64, prevalence: float, correlation: fl
     for count in np.unique(images).tolist():
         mine = odds[images == count]
         spread += float(((mine - mine.mean()) ** 2).sum()) / len(odds)
-        within += len(mine) / len(odds) * (correlation + (1 - correlation) * _variance_of_highest(min(count, MOST_IMAGES)))
+        within += len(mine) / len(odds) * (correlation + (1 - correlation) * _variance_of_highest(min(count, MAX_IMAGES)))
     between = prevalence * (1 - prevalence)
     squared = (-within + np.sqrt(within**2 + 4 * between * spread)) / (2 * between)
     return float(np.clip(np.sqrt(squared), 0.3, 5.0))

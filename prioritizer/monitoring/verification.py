@@ -24,7 +24,7 @@ NAMES = ("studies that were moved up", "studies that were not moved up")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Band:
+class VerificationGroup:
     """The scored studies of a period that were raised, or those that were not."""
 
     studies: int
@@ -70,7 +70,7 @@ class Estimate:
         return f"{said}; {self.why}" if self.why else said
 
 
-def corrected(raised: Band, rest: Band) -> tuple[Estimate, Estimate]:
+def corrected(raised: VerificationGroup, rest: VerificationGroup) -> tuple[Estimate, Estimate]:
     """Sensitivity and specificity."""
     rng = np.random.default_rng(0)
     mix = rng.beta(raised.studies + 0.5, rest.studies + 0.5, DRAWS)
@@ -91,7 +91,9 @@ def _shares(hits: Float64, misses: Float64) -> Float64:
     return found
 
 
-def _estimate(hits: float, misses: float, drawn: Float64, said: tuple[int, int], bands: tuple[Band, Band]) -> Estimate:
+def _estimate(
+    hits: float, misses: float, drawn: Float64, said: tuple[int, int], bands: tuple[VerificationGroup, VerificationGroup]
+) -> Estimate:
     value = hits / (hits + misses) if hits + misses > 0 else float("nan")
     low, high = (float(edge) for edge in np.percentile(drawn, [2.5, 97.5]))
     if value == value:  # noqa: PLR0124 - not NaN
@@ -101,7 +103,7 @@ def _estimate(hits: float, misses: float, drawn: Float64, said: tuple[int, int],
     return Estimate(value=value, low=low, high=high, hits=said[0], of=said[1], why=_why(bands, value, low, high), uneven=_uneven(bands))
 
 
-def _why(bands: tuple[Band, Band], value: float, low: float, high: float) -> str:
+def _why(bands: tuple[VerificationGroup, VerificationGroup], value: float, low: float, high: float) -> str:
     few = [
         f"{band.spoken} of {band.needed} needed among {name}" for band, name in zip(bands, NAMES, strict=True) if band.spoken < band.needed
     ]
@@ -115,6 +117,6 @@ def _why(bands: tuple[Band, Band], value: float, low: float, high: float) -> str
     return ""
 
 
-def _uneven(bands: tuple[Band, Band]) -> bool:
+def _uneven(bands: tuple[VerificationGroup, VerificationGroup]) -> bool:
     spoken = [band.spoken / band.studies for band in bands if band.studies]
     return bool(spoken) and min(spoken) < max(spoken) / 2

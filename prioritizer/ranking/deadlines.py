@@ -89,7 +89,7 @@ mean."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
+class Position:
     """Band, deadline and the sentence that explains them."""
 
     band: Band
@@ -127,25 +127,25 @@ def band_of(standing: Standing, policy: RankingPolicy) -> Band:
     return Band.NEUTRAL
 
 
-def place(standing: Standing, policy: RankingPolicy, *, high_suspended: bool = False) -> Place:
+def place(standing: Standing, policy: RankingPolicy, *, high_suspended: bool = False) -> Position:
     """Band and deadline of a study. In shadow and pilot every deadline is arrival + the neutral window: the list is FIFO."""
     band = band_of(standing, policy)
     arrival = standing.first_received_at
     neutral = arrival + policy.neutral
     if standing.stat:
-        return Place(band=band, due_at=arrival, reason="STAT: first, in order of arrival")
+        return Position(band=band, due_at=arrival, reason="STAT: first, in order of arrival")
     if policy.stage is not Stage.ACTIVE:
-        return Place(band=band, due_at=neutral, reason=f"order of arrival (stage {policy.stage})")
+        return Position(band=band, due_at=neutral, reason=f"order of arrival (stage {policy.stage})")
     if band is Band.HIGH and high_suspended:
         share = f"{policy.max_high_share:.0%} of the last {policy.last_n}"
         why = f"raising is suspended: more than {share} studies were raised, so the order of arrival holds"
-        return Place(band=band, due_at=neutral, reason=why)
+        return Position(band=band, due_at=neutral, reason=why)
     if band is Band.HIGH:
-        return Place(band=band, due_at=arrival + policy.high, reason=f"{EARLIER}: due {minutes(policy.high)} after arrival")
+        return Position(band=band, due_at=arrival + policy.high, reason=f"{EARLIER}: due {minutes(policy.high)} after arrival")
     if band is Band.LOW:
         later = f"{LATER}: due {minutes(policy.low)} after arrival, as this site wants it"
-        return Place(band=band, due_at=arrival + policy.low, reason=later)
-    return Place(band=band, due_at=neutral, reason=f"order of arrival: due {minutes(policy.neutral)} after arrival")
+        return Position(band=band, due_at=arrival + policy.low, reason=later)
+    return Position(band=band, due_at=neutral, reason=f"order of arrival: due {minutes(policy.neutral)} after arrival")
 
 
 def sort_key(standing: Standing, due_at: datetime) -> tuple[bool, datetime, datetime, str]:

@@ -68,7 +68,7 @@ STATED = ImagesOfAStudy(prevalence=0.15, separation=1.75, correlation=0.5)
 """What placing takes for granted, for every bundle: ROC-AUC 0.89, and images that are half alike. See docs/decisions/0018."""
 MADE_BY = "highest-of-n/1"
 """Names the rule and its numbers in events: whoever changes either changes this."""
-MOST_IMAGES = 20
+MAX_IMAGES = 20
 """Further images lower nothing more."""
 
 
@@ -88,7 +88,7 @@ def study_risk(probabilities: Sequence[float]) -> float | None:
         return max(probabilities, default=None)
     highest = max(probabilities)
     odds = float(odds_of(np.asarray(highest)))
-    lowered = float(sigmoid(np.asarray(odds + np.interp(odds, GRID, _lowered_by(min(len(probabilities), MOST_IMAGES))))))
+    lowered = float(sigmoid(np.asarray(odds + np.interp(odds, GRID, _lowered_by(min(len(probabilities), MAX_IMAGES))))))
     return min(max(lowered, math.fsum(probabilities) / len(probabilities)), highest)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from prioritizer.ranking.deadlines import RankingPolicy, Stage
 from prioritizer.reading_queue.scenario import Flags, Float64, Scenario, Studies, draw, with_prevalence, with_specificity
-from prioritizer.reading_queue.simulate import MINUTE, NEVER, Run, in_order_of_arrival, overtaken_by, simulate, strictly_by_ai
+from prioritizer.reading_queue.simulate import MINUTE, NEVER, SimulatedRun, in_order_of_arrival, overtaken_by, simulate, strictly_by_ai
 from prioritizer.statistics.intervals import Figure
 
 FLAGGED, MISSED = "pneumonia, flagged", "pneumonia, not flagged"
@@ -158,7 +158,7 @@ def classes_of(studies: Studies, t_high: float) -> dict[str, Flags]:
     return dict(zip(CLASSES, masks, strict=True))
 
 
-def _trial(studies: Studies, setting: Setting, run: Run, first: Run) -> _Trial:
+def _trial(studies: Studies, setting: Setting, run: SimulatedRun, first: SimulatedRun) -> _Trial:
     masks = classes_of(studies, setting.policy.t_high)
     turnaround = run.finished - studies.arrived
     # Strictly by AI nobody has a deadline to pass.

@@ -16,12 +16,12 @@ Float64 = NDArray[np.float64]
 Flags = NDArray[np.bool_]
 HOURS = 24
 DAY = HOURS * 60
-FURTHEST = 1e-6
+MAX_DISTANCE = 1e-6
 """Sensitivity and specificity are kept this far from 0 and 1: no curve passes through the corners."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class OperatingPoint:
+class BinormalModel:
     """A model known by its sensitivity and specificity: the equal-variance binormal ROC curve through that point.
 
     The risk it gives is the share of studies without pneumonia that score lower, 0..1, so the threshold is the specificity.
@@ -74,7 +74,7 @@ class Known:
 class Scenario:
     """The reading room and its traffic."""
 
-    model: OperatingPoint
+    model: BinormalModel
     per_hour: float = 12.0
     """Studies an hour, averaged over the day; Poisson arrivals."""
     by_hour: tuple[float, ...] = ()
@@ -213,4 +213,4 @@ def with_specificity(studies: Studies, less: float, t_high: float, rng: np.rando
 
 def _normal(share: float) -> float:
     """The standard normal quantile."""
-    return NormalDist().inv_cdf(min(max(share, FURTHEST), 1 - FURTHEST))
+    return NormalDist().inv_cdf(min(max(share, MAX_DISTANCE), 1 - MAX_DISTANCE))

@@ -31,7 +31,7 @@ Moments = deque[tuple[int, float]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Run:
+class SimulatedRun:
     """What became of each study, every array (N,), in order of arrival."""
 
     begun: Float64
@@ -122,7 +122,7 @@ class _Worklist:
         return None
 
 
-def simulate(studies: Studies, readers: tuple[int, ...], policy: RankingPolicy) -> Run:
+def simulate(studies: Studies, readers: tuple[int, ...], policy: RankingPolicy) -> SimulatedRun:
     """Every study read once. `readers` at work: one number, or 24 by hour from midnight, not all of them 0."""
     worklist = _Worklist(studies, policy)
     begun, turn = np.zeros(len(studies)), np.zeros(len(studies), dtype=np.int64)
@@ -145,7 +145,7 @@ def simulate(studies: Studies, readers: tuple[int, ...], policy: RankingPolicy) 
             heapq.heappush(busy, now + reading[number])
             taken += 1
     finished = begun + studies.reading
-    return Run(begun=begun, finished=finished, turn=turn, due=worklist.due, raised=worklist.raised, suspended=worklist.suspended)
+    return SimulatedRun(begun=begun, finished=finished, turn=turn, due=worklist.due, raised=worklist.raised, suspended=worklist.suspended)
 
 
 def readers_at(readers: tuple[int, ...], minute: float) -> int:
@@ -162,7 +162,7 @@ def _next_moment(now: float, arrivals: Moments, scores: Moments, busy: list[floa
     return min(found)
 
 
-def overtaken_by(studies: Studies, run: Run) -> Float64:
+def overtaken_by(studies: Studies, run: SimulatedRun) -> Float64:
     """For each study that is not STAT, the most minutes by which a later arrival that is not STAT was taken before it; else 0."""
     order = np.argsort(run.turn)
     order = order[~studies.stat[order]]

@@ -15,7 +15,7 @@ from prioritizer.calibration.maps import Calibration
 from prioritizer.calibration.operating_point import OperatingPoint, reclassified
 from prioritizer.statistics import curves, delong
 from prioritizer.statistics.calibration_error import ReliabilityBin, reliability
-from prioritizer.statistics.curves import Decision
+from prioritizer.statistics.curves import DecisionCurve
 from prioritizer.statistics.intervals import Cases, Figure
 from prioritizer.statistics.logistic import Float64, odds_of, sigmoid
 from prioritizer.statistics.measures import SmoothCurve, smooth_reliability
@@ -49,7 +49,7 @@ class Assessment:
 
     reliability_before: Reliability
     reliability_after: Reliability
-    decision: Decision
+    decision: DecisionCurve
     """Of the candidate."""
     net_benefit_before: Float64
     """Of the calibration before, at the thresholds of `decision`."""

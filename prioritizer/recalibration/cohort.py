@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from prioritizer.calibration import cohort_lint
-from prioritizer.calibration.cohort_lint import Finding, Looked, Twins
-from prioritizer.calibration.local_fit import LEAST_CLASS, Sample
+from prioritizer.calibration.cohort_lint import CohortFault, CohortImage, Twins
+from prioritizer.calibration.local_fit import MIN_CLASS, Sample
 from prioritizer.dicom.read import attributes
 from prioritizer.errors import Unprocessable
 from prioritizer.file_scoring.score import files_of
@@ -20,9 +20,9 @@ from prioritizer.inference.bundle import Bundle
 from prioritizer.learning.cohorts import duplicates
 from prioritizer.learning.cohorts.labels import is_picture
 from prioritizer.learning.cohorts.read import Cohort, LabelledImage, read_cohort
-from prioritizer.recalibration.cohort_logits import UNREADABLE, Looking, Seen
+from prioritizer.recalibration.cohort_logits import UNREADABLE, Looking, NetworkAnswer
 from prioritizer.scope import guard_rules, header_rules
-from prioritizer.scope.header_rules import Rules, Verdict
+from prioritizer.scope.verdict import ScopeRules, ScopeVerdict
 from prioritizer.statistics.subgroups import Traits
 from prioritizer.study import Instance, SOPInstanceUID, StudyUID
 
@@ -33,13 +33,13 @@ Tick = Callable[[int, int], None]
 class Gathered:
     """The images of a cohort, what is wrong with them, and those that are analysed."""
 
-    images: tuple[Looked, ...]
-    findings: tuple[Finding, ...]
+    images: tuple[CohortImage, ...]
+    findings: tuple[CohortFault, ...]
     form: str
     labelled: bool
 
     @property
-    def analysed(self) -> tuple[Looked, ...]:
+    def analysed(self) -> tuple[CohortImage, ...]:
         """The images that no fault excludes."""
         gone = {finding.file for finding in self.findings if finding.excludes}
         return tuple(image for image in self.images if image.file not in gone)
@@ -69,7 +69,7 @@ def gather(
     bundle: Bundle,
     looking: Looking,
     *,
-    rules: Rules,
+    rules: ScopeRules,
     labelled: bool,
     prevalence: float | None,
     ignore_scope: bool,
@@ -81,7 +81,7 @@ def gather(
     """
     judged = [_judged(image, cohort.root, bundle, rules) for image in cohort.images]
     looked = [one for one, _ in judged]
-    seen: dict[str, tuple[LabelledImage, Seen]] = {}
+    seen: dict[str, tuple[LabelledImage, NetworkAnswer]] = {}
     if ignore_scope or not labelled or _can_carry_a_fit(looked):
         for number, image in enumerate(cohort.images):
             if not looked[number].unreadable:
@@ -93,35 +93,37 @@ def gather(
         looked, _twins(seen), prevalence=prevalence, bundle_made=_day(str(bundle.card.get("created", ""))), ignore_scope=ignore_scope
     )
     files = {image.file for image in looked}
-    read = [Finding(file=f.file, what=f.what, said=f.said, excludes=f.file not in files) for f in cohort.faults]
+    read = [CohortFault(file=f.file, what=f.what, said=f.said, excludes=f.file not in files) for f in cohort.faults]
     about_labels = ("one class only", "implausible prevalence", "label source missing", "several images of a patient")
     kept = [finding for finding in found if labelled or finding.what not in about_labels]
     return Gathered(images=tuple(looked), findings=(*read, *kept), form=cohort.form, labelled=labelled)
 
 
-def _judged(image: LabelledImage, root: Path, bundle: Bundle, rules: Rules) -> tuple[Looked, Verdict]:
+def _judged(image: LabelledImage, root: Path, bundle: Bundle, rules: ScopeRules) -> tuple[CohortImage, ScopeVerdict]:
     """What the header or the columns say of an image, before its pixels are looked at."""
     file = str(image.path.relative_to(root)) if image.path.is_relative_to(root) else image.path.name
-    one = Looked(file=file, label=image.label, patient=image.patient, label_source=image.label_source)
+    one = CohortImage(file=file, label=image.label, patient=image.patient, label_source=image.label_source)
     try:
         verdict, taken, traits = _scope(image, bundle, rules)
     except UNREADABLE as error:
-        return replace(one, unreadable=str(error)), Verdict(reason=None)
+        return replace(one, unreadable=str(error)), ScopeVerdict(reason=None)
     return _with_reason(replace(one, taken_on=taken, traits=traits), verdict), verdict
 
 
-def _with_reason(one: Looked, verdict: Verdict) -> Looked:
+def _with_reason(one: CohortImage, verdict: ScopeVerdict) -> CohortImage:
     reason = verdict.reason
     return replace(one, out_of_scope=reason.sentence, scope_rule=reason.rule) if reason else one
 
 
-def _can_carry_a_fit(looked: Sequence[Looked]) -> bool:
+def _can_carry_a_fit(looked: Sequence[CohortImage]) -> bool:
     """True where enough patients of each class are in the scope, as far as headers and columns tell."""
     rest = [one for one in looked if not one.unreadable and not one.out_of_scope]
-    return all(len({one.patient for one in rest if one.label == label}) >= LEAST_CLASS for label in (0, 1))
+    return all(len({one.patient for one in rest if one.label == label}) >= MIN_CLASS for label in (0, 1))
 
 
-def _look(image: LabelledImage, one: Looked, verdict: Verdict, looking: Looking, rules: Rules) -> tuple[Looked, Seen | None]:
+def _look(
+    image: LabelledImage, one: CohortImage, verdict: ScopeVerdict, looking: Looking, rules: ScopeRules
+) -> tuple[CohortImage, NetworkAnswer | None]:
     try:
         what = looking.look(image.path)
     except UNREADABLE as error:
@@ -130,11 +132,11 @@ def _look(image: LabelledImage, one: Looked, verdict: Verdict, looking: Looking,
     return _with_reason(one, guard_rules.with_guard(verdict, what.figures, rules)), what
 
 
-def _scope(image: LabelledImage, bundle: Bundle, rules: Rules) -> tuple[Verdict, date | None, Traits]:
+def _scope(image: LabelledImage, bundle: Bundle, rules: ScopeRules) -> tuple[ScopeVerdict, date | None, Traits]:
     """Whether the site would score the image, the day it was taken where the header says so, and what is known of it."""
     if is_picture(image.path):
         if image.age_years is None and not image.view:
-            return Verdict(reason=NO_HEADER), None, _traits(image, None)
+            return ScopeVerdict(reason=NO_HEADER), None, _traits(image, None)
         instance, taken = _instance_of_columns(image, bundle), None
     else:
         try:
@@ -180,7 +182,7 @@ def _instance_of_columns(image: LabelledImage, bundle: Bundle) -> Instance:
     )
 
 
-def _twins(seen: dict[str, tuple[LabelledImage, Seen]]) -> Sequence[Twins]:
+def _twins(seen: dict[str, tuple[LabelledImage, NetworkAnswer]]) -> Sequence[Twins]:
     """Pairs of files that hold one film."""
     if len(seen) < 2:
         return ()

@@ -25,7 +25,7 @@ THUMBNAIL = 32
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Seen:
+class NetworkAnswer:
     """What the network said of one file, and a thumbnail by which copies of it are found."""
 
     sha256: str
@@ -43,11 +43,11 @@ class Cache:
         self._file = folder / f"logits-{bundle.digest[:16]}-{bundle.preprocessing.id}-{precision}.jsonl"
         self._seen = dict(_read_lines(self._file))
 
-    def get(self, sha256: str) -> Seen | None:
+    def get(self, sha256: str) -> NetworkAnswer | None:
         """What is known of the file with these bytes."""
         return self._seen.get(sha256)
 
-    def keep(self, seen: Seen) -> None:
+    def keep(self, seen: NetworkAnswer) -> None:
         """Know it the next time too."""
         self._seen[seen.sha256] = seen
         self._file.parent.mkdir(parents=True, exist_ok=True)
@@ -61,13 +61,13 @@ class Cache:
             file.write(json.dumps(line) + "\n")
 
 
-def _read_lines(file: Path) -> Iterable[tuple[str, Seen]]:
+def _read_lines(file: Path) -> Iterable[tuple[str, NetworkAnswer]]:
     for line in file.read_text(encoding="ascii", errors="replace").splitlines() if file.is_file() else []:
         try:
             told = json.loads(line)
             cells = np.frombuffer(base64.b64decode(told["thumbnail"]), dtype=np.uint8).reshape(THUMBNAIL, THUMBNAIL)
             figures = Figures(**{name: told[name] for name in Figures.__dataclass_fields__})
-            yield told["sha256"], Seen(sha256=told["sha256"], logit=float(told["logit"]), figures=figures, thumbnail=cells)
+            yield told["sha256"], NetworkAnswer(sha256=told["sha256"], logit=float(told["logit"]), figures=figures, thumbnail=cells)
         except (ValueError, KeyError, TypeError):
             continue
 
@@ -80,7 +80,7 @@ class Looking:
         self._engine: Engine | None = None
         self._sandbox: Sandbox | None = None
 
-    def look(self, file: Path) -> Seen:
+    def look(self, file: Path) -> NetworkAnswer:
         """The file's logit and thumbnail. Raises Unprocessable or ChildDied when its pixels cannot be read."""
         try:
             digest = sha256_of(file)
@@ -96,7 +96,7 @@ class Looking:
         logit = float(outputs.logit[0])
         if not np.isfinite(logit):
             raise Unprocessable("logit", f"the network answered {logit}")
-        seen = Seen(sha256=digest, logit=logit, figures=outputs.figures, thumbnail=thumbnail_of(picture))
+        seen = NetworkAnswer(sha256=digest, logit=logit, figures=outputs.figures, thumbnail=thumbnail_of(picture))
         self._cache.keep(seen)
         return seen
 

@@ -17,33 +17,33 @@ from prioritizer.inference.bundle import Bundle
 from prioritizer.ranking.deadlines import RankingPolicy, Stage
 from prioritizer.ranking.moves import Listed, moves
 from prioritizer.reading_queue.compare import FIFO, SICK, Effect, Setting, compare
-from prioritizer.reading_queue.scenario import Known, OperatingPoint, Scenario
+from prioritizer.reading_queue.scenario import BinormalModel, Known, Scenario
 from prioritizer.reading_queue.simulate import MINUTE, in_order_of_arrival, with_windows
-from prioritizer.recalibration.outcome import Outcome
+from prioritizer.recalibration.outcome import RecalibrationOutcome
 from prioritizer.reports.page import Section, Table
 from prioritizer.simulation import wording as words
 from prioritizer.simulation.arrival_file import minutes_of
-from prioritizer.simulation.site import BUSIEST, DAYS_BACK, LEAST_ARRIVALS, RATE, REPLICATIONS
+from prioritizer.simulation.site import DAYS_BACK, MAX_UTILISATION, MIN_ARRIVALS, RATE, REPLICATIONS
 
-WEEK, MOST_SHOWN = 7, 20
+WEEK, MAX_SHOWN = 7, 20
 READING = 4.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Change:
+class ThresholdChange:
     """What a new threshold does to the model as the list sees it."""
 
-    before: OperatingPoint
-    after: OperatingPoint
+    before: BinormalModel
+    after: BinormalModel
     prevalence: float
 
 
-def sections(outcome: Outcome, engine: sa.Engine, settings: Settings) -> tuple[Section, ...]:
+def sections(outcome: RecalibrationOutcome, engine: sa.Engine, settings: Settings) -> tuple[Section, ...]:
     """Everything that the report says of the list."""
     return (*simulated(outcome, engine, settings), *who_moves(outcome, engine, settings))
 
 
-def who_moves(outcome: Outcome, engine: sa.Engine, settings: Settings) -> tuple[Section, ...]:
+def who_moves(outcome: RecalibrationOutcome, engine: sa.Engine, settings: Settings) -> tuple[Section, ...]:
     """R18; none without a candidate."""
     if outcome.entered is None:
         return ()
@@ -70,21 +70,21 @@ def moved_last_week(
     )
     cells = tuple(
         (move.study_uid, f"{move.at:%Y-%m-%d %H:%M} UTC", *move.probabilities, *(str(band) for band in move.bands), f"{move.overtakes:+d}")
-        for move in found[:MOST_SHOWN]
+        for move in found[:MAX_SHOWN]
     )
     header = ("study", "arrived", "probability before", "after", "band before", "after", "studies overtaken")
     tables = (Table(caption=f"The {len(cells)} that move furthest", header=header, rows=cells),) if cells else ()
     return (Section(title=title, answers="R18", text=(said,), tables=tables),)
 
 
-def simulated(outcome: Outcome, engine: sa.Engine, settings: Settings) -> tuple[Section, ...]:
+def simulated(outcome: RecalibrationOutcome, engine: sa.Engine, settings: Settings) -> tuple[Section, ...]:
     """The section for a recalibration; none where the cohort gave no sensitivity and specificity, or only of one class."""
     point, before, gathered = outcome.point, outcome.figures_before or {}, outcome.gathered
     if point is None or gathered is None or "sensitivity" not in before or "specificity" not in before:
         return ()
-    change = Change(
-        before=OperatingPoint(sensitivity=before["sensitivity"].value, specificity=before["specificity"].value),
-        after=OperatingPoint(sensitivity=point.sensitivity.value, specificity=point.specificity.value),
+    change = ThresholdChange(
+        before=BinormalModel(sensitivity=before["sensitivity"].value, specificity=before["specificity"].value),
+        after=BinormalModel(sensitivity=point.sensitivity.value, specificity=point.specificity.value),
         prevalence=outcome.request.prevalence or gathered.sample.prevalence,
     )
     start = outcome.made_at - timedelta(days=DAYS_BACK)
@@ -93,7 +93,7 @@ def simulated(outcome: Outcome, engine: sa.Engine, settings: Settings) -> tuple[
     return (section(change, policy_of(settings, outcome.bundle).ranking, moments, stat, outcome.request.seed),)
 
 
-def section(change: Change, policy: RankingPolicy, moments: list[datetime], stat: list[bool], seed: int = 0) -> Section:
+def section(change: ThresholdChange, policy: RankingPolicy, moments: list[datetime], stat: list[bool], seed: int = 0) -> Section:
     """Order of arrival, the threshold before, and the proposed one, at the site's windows, as one table.
 
     `moments` and `stat` are the arrivals of the site; where they are too few, arrivals are drawn.
@@ -116,15 +116,15 @@ def section(change: Change, policy: RankingPolicy, moments: list[datetime], stat
     )
 
 
-def _room(change: Change, moments: list[datetime], stat: list[bool]) -> Scenario:
+def _room(change: ThresholdChange, moments: list[datetime], stat: list[bool]) -> Scenario:
     """One reading room for both thresholds, with as many readers as keep up."""
-    enough = len(moments) >= LEAST_ARRIVALS
+    enough = len(moments) >= MIN_ARRIVALS
     known = Known(arrived=np.array(minutes_of(list(moments))), stat=np.array(stat)) if enough else None
     room = Scenario(model=change.after, per_hour=RATE, days=10, known=known, reading_minutes=READING, prevalence=change.prevalence)
-    return replace(room, readers=(max(1, math.ceil(room.load / BUSIEST)),))
+    return replace(room, readers=(max(1, math.ceil(room.load / MAX_UTILISATION)),))
 
 
-def _said(model: OperatingPoint) -> str:
+def _said(model: BinormalModel) -> str:
     return f"sensitivity {model.sensitivity:.2f}, specificity {model.specificity:.2f}"
 
 

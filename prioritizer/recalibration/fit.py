@@ -19,7 +19,7 @@ from prioritizer.inference.bundle import Bundle
 from prioritizer.learning.cohorts.labelled_image import TEXT_MINED
 from prioritizer.recalibration.assessment import assess
 from prioritizer.recalibration.cohort import Gathered
-from prioritizer.recalibration.outcome import CROSS_FITTED, Outcome, Request
+from prioritizer.recalibration.outcome import CROSS_FITTED, RecalibrationOutcome, RecalibrationRequest
 from prioritizer.statistics.intervals import Cases
 from prioritizer.statistics.logistic import sigmoid
 from prioritizer.statistics.measures import figures, roc_auc_figure
@@ -31,10 +31,10 @@ def map_of(calibration: Calibration, ages: AgeGroup | None) -> Calibration:
 
 
 def outcome_of(
-    request: Request, bundle: Bundle, in_force: Calibration, ages: AgeGroup | None, gathered: Gathered | None, now: datetime
-) -> Outcome:
+    request: RecalibrationRequest, bundle: Bundle, in_force: Calibration, ages: AgeGroup | None, gathered: Gathered | None, now: datetime
+) -> RecalibrationOutcome:
     """The outcome of one age group, or of all: from what was gathered to a candidate. Raises what the fit raises."""
-    outcome = Outcome(
+    outcome = RecalibrationOutcome(
         request=request,
         bundle=bundle,
         in_force=in_force,
@@ -71,7 +71,7 @@ def _with_what_was_left_out(error: CohortUnfit, gathered: Gathered | None, bundl
     return CohortUnfit((said, *error.missing))
 
 
-def _shifted(outcome: Outcome) -> Outcome:
+def _shifted(outcome: RecalibrationOutcome) -> RecalibrationOutcome:
     """Without labels: the map before, moved to a stated prevalence."""
     request, before, gathered = outcome.request, outcome.before, outcome.gathered
     assert request.prevalence is not None
@@ -80,8 +80,8 @@ def _shifted(outcome: Outcome) -> Outcome:
         t_high, t_low = kept(before, after)
         return _with_candidate(outcome, replace(after, fitted_on="no images: the difference of two prevalences"), t_high, t_low, 0, 0)
     sample = gathered.sample
-    if len(sample.logits) < 2 * local_fit.LEAST_CLASS:
-        raise CohortUnfit((f"{len(sample.logits)} images, {2 * local_fit.LEAST_CLASS} are needed for a shift",))
+    if len(sample.logits) < 2 * local_fit.MIN_CLASS:
+        raise CohortUnfit((f"{len(sample.logits)} images, {2 * local_fit.MIN_CLASS} are needed for a shift",))
     after = local_fit.shifted_to(sample.logits, before, request.prevalence)
     t_high, t_low = kept(before, after)
     if request.wish.share is not None:
@@ -89,7 +89,7 @@ def _shifted(outcome: Outcome) -> Outcome:
     return _with_candidate(outcome, replace(after, fitted_on="images without labels"), t_high, min(t_low, t_high), len(sample.logits), 0)
 
 
-def _fitted(outcome: Outcome) -> Outcome:
+def _fitted(outcome: RecalibrationOutcome) -> RecalibrationOutcome:
     """With labels: the method that the cohort carries and that wins, its thresholds, and all figures before and after."""
     request, before, gathered = outcome.request, outcome.before, outcome.gathered
     assert gathered is not None
@@ -133,7 +133,7 @@ def _fitted(outcome: Outcome) -> Outcome:
     return replace(outcome, assessment=found)
 
 
-def _if_mined(sample: Sample, before: Calibration, fit: Fit, point: OperatingPoint, request: Request) -> str:
+def _if_mined(sample: Sample, before: Calibration, fit: Fit, point: OperatingPoint, request: RecalibrationRequest) -> str:
     """What would be another map if as many positive labels were false as of text-mined ones, computed on these very cases."""
     share = MINED_FALSE_POSITIVES
     other = local_fit.recalibrate(replace(sample, false_positives=share), before, request.prevalence, request.seed).after
@@ -147,7 +147,9 @@ def _if_mined(sample: Sample, before: Calibration, fit: Fit, point: OperatingPoi
     )
 
 
-def _with_candidate(outcome: Outcome, fitted: Calibration, t_high: float, t_low: float, n: int, events: int) -> Outcome:
+def _with_candidate(
+    outcome: RecalibrationOutcome, fitted: Calibration, t_high: float, t_low: float, n: int, events: int
+) -> RecalibrationOutcome:
     """The outcome with its candidate, which gets its name with the whole one."""
     made = replace(
         fitted, id="", t_high=t_high, t_low=t_low, n=n, events=events, prevalence=outcome.request.prevalence, finding=outcome.before.finding

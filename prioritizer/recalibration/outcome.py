@@ -20,7 +20,7 @@ CROSS_FITTED = ("sensitivity", "specificity", "share_raised")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Request:
+class RecalibrationRequest:
     """What a person asked for."""
 
     cohort: Path | None
@@ -43,10 +43,10 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
+class RecalibrationOutcome:
     """What came of it for one age group, or for everybody; `candidate` is None where the cohort could not carry one."""
 
-    request: Request
+    request: RecalibrationRequest
     bundle: Bundle
     in_force: Calibration
     """The whole calibration that applies, with the maps of all age groups."""
@@ -63,7 +63,7 @@ class Outcome:
     """The whole candidate: what applies, with the maps that were fitted in the place of theirs."""
     noisy: str = ""
     """What false positives among text-mined labels would change, in words."""
-    also: tuple[Outcome, ...] = ()
+    also: tuple[RecalibrationOutcome, ...] = ()
     """What came of it for the other age group, where the cohort carries both."""
     refused: str = ""
     fit: Fit | None = None

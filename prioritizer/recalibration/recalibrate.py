@@ -15,13 +15,13 @@ import sqlalchemy as sa
 
 from prioritizer.calibration import local_fit
 from prioritizer.calibration import verdict as calibration_verdict
-from prioritizer.calibration.cohort_lint import Finding
+from prioritizer.calibration.cohort_lint import CohortFault
 from prioritizer.calibration.maps import AgeGroup, Calibration
 from prioritizer.calibration.operating_point import Wish
 from prioritizer.config.policy import policy_of, rules_of
 from prioritizer.config.settings import Settings
 from prioritizer.db.decisions import calibrations
-from prioritizer.db.decisions.calibrations import Verdict
+from prioritizer.db.decisions.calibrations import CandidateVerdict
 from prioritizer.db.in_force.calibration import digest_of, document_text
 from prioritizer.errors import CalibrationChanged, ConfigError
 from prioritizer.inference.bundle import Bundle, open_bundle
@@ -31,18 +31,18 @@ from prioritizer.recalibration import report as recalibration_report
 from prioritizer.recalibration.cohort import Gathered
 from prioritizer.recalibration.cohort_logits import Cache, Looking
 from prioritizer.recalibration.fit import map_of, outcome_of
-from prioritizer.recalibration.outcome import Outcome, Request
+from prioritizer.recalibration.outcome import RecalibrationOutcome, RecalibrationRequest
 from prioritizer.scope import out_of_distribution
 
 
 def run(
     engine: sa.Engine,
     settings: Settings,
-    request: Request,
+    request: RecalibrationRequest,
     now: datetime,
     *,
     tick: recalibration_cohort.Tick = lambda done, of: None,
-) -> tuple[Outcome, Path]:
+) -> tuple[RecalibrationOutcome, Path]:
     """Cohort, lint and logits, fit and verdict, effect on the list, report, candidate; the outcome and the report's path.
 
     Raises ConfigError for what cannot be asked, CalibrationChanged. A cohort that carries no fit is an outcome with `refused`, and has
@@ -59,12 +59,12 @@ def run(
     path = (request.report or folder / f"{name}.html").resolve()
     recalibration_report.write(outcome, path, effect.sections(outcome, engine, settings))
     if outcome.entered is not None:
-        verdict = Verdict(word=outcome.advice.word, said=outcome.advice.said, report=str(path))
+        verdict = CandidateVerdict(word=outcome.advice.word, said=outcome.advice.said, report=str(path))
         calibrations.add(engine, bundle.digest, outcome.entered, verdict, request.by, now)
     return outcome, path
 
 
-def _possible(request: Request) -> None:
+def _possible(request: RecalibrationRequest) -> None:
     """Raises ConfigError naming everything in the request that does not go together."""
     wish, faults = request.wish, list[str]()
     if request.cohort is None and request.prevalence is None:
@@ -95,7 +95,7 @@ def _wish_faults(wish: Wish) -> list[str]:
     return faults
 
 
-def _ages_possible(request: Request, in_force: Calibration) -> None:
+def _ages_possible(request: RecalibrationRequest, in_force: Calibration) -> None:
     """Raises ConfigError where it is not said whose map is meant, or where there is only one."""
     if request.ages is not None and not in_force.groups:
         raise ConfigError((f"--ages {request.ages}: the calibration in force, {in_force.id}, has one map for every age; leave --ages out",))
@@ -103,7 +103,9 @@ def _ages_possible(request: Request, in_force: Calibration) -> None:
         raise ConfigError(("say for whom the prevalence is: --ages children or --ages adults, which have a map each here",))
 
 
-def _by_age(request: Request, bundle: Bundle, in_force: Calibration, gathered: Gathered | None, now: datetime) -> Outcome:
+def _by_age(
+    request: RecalibrationRequest, bundle: Bundle, in_force: Calibration, gathered: Gathered | None, now: datetime
+) -> RecalibrationOutcome:
     """One outcome, or one for each age group that the cohort carries; together they make one candidate."""
     if not in_force.groups:
         return _of_whole([outcome_of(request, bundle, in_force, None, gathered, now)])
@@ -120,13 +122,13 @@ def _carried(in_force: Calibration, gathered: Gathered | None) -> list[AgeGroup]
     enough = [
         group
         for group, its in images.items()
-        if all(len({one.patient for one in its if one.label == label}) >= local_fit.LEAST_CLASS for label in (0, 1))
+        if all(len({one.patient for one in its if one.label == label}) >= local_fit.MIN_CLASS for label in (0, 1))
     ]
     return enough or [max(images, key=lambda group: len(images[group]))]
 
 
 def _only(
-    request: Request, gathered: Gathered | None, in_force: Calibration, group: AgeGroup, groups: Sequence[AgeGroup]
+    request: RecalibrationRequest, gathered: Gathered | None, in_force: Calibration, group: AgeGroup, groups: Sequence[AgeGroup]
 ) -> Gathered | None:
     """The images of an age group; the others enter no figure of it, and it is said of those that enter none at all.
 
@@ -137,11 +139,11 @@ def _only(
     ages = {image.file: image.traits.age_years for image in gathered.analysed}
     theirs = {file: request.ages if request.ages and age is None else in_force.group_of(age) for file, age in ages.items()}
     said = {other: f"of {other}, whose map {'is fitted by itself' if other in groups else 'stays as it is'}" for other in AgeGroup}
-    others = [Finding(file=file, what=f"of {its}", said=said[its], excludes=True) for file, its in theirs.items() if its is not group]
+    others = [CohortFault(file=file, what=f"of {its}", said=said[its], excludes=True) for file, its in theirs.items() if its is not group]
     return replace(gathered, findings=(*gathered.findings, *others))
 
 
-def _of_whole(outcomes: Sequence[Outcome]) -> Outcome:
+def _of_whole(outcomes: Sequence[RecalibrationOutcome]) -> RecalibrationOutcome:
     """The outcomes with the whole candidate: named once, by the day and by what it says."""
     first = outcomes[0]
     made = first.in_force
@@ -156,13 +158,13 @@ def _of_whole(outcomes: Sequence[Outcome]) -> Outcome:
     return _joined([replace(one, entered=entered, candidate=one.candidate and map_of(entered, one.ages)) for one in outcomes])
 
 
-def _local_limit(outcomes: Sequence[Outcome]) -> float | None:
+def _local_limit(outcomes: Sequence[RecalibrationOutcome]) -> float | None:
     """The limit of the distance from the training data that this cohort sets; None where it is too small, or was not looked at."""
     distances = [image.unlike for one in outcomes if one.gathered for image in one.gathered.analysed if image.unlike is not None]
     return out_of_distribution.local_limit(np.array(distances, dtype=np.float64))
 
 
-def _joined(outcomes: Sequence[Outcome]) -> Outcome:
+def _joined(outcomes: Sequence[RecalibrationOutcome]) -> RecalibrationOutcome:
     """One outcome that carries the others; its advice is the most careful of them, and says each."""
     if len(outcomes) == 1:
         return outcomes[0]
@@ -178,7 +180,9 @@ def _in_force(engine: sa.Engine, settings: Settings, bundle: Bundle) -> Calibrat
     return applies.calibration or bundle.calibration
 
 
-def _gathered(request: Request, settings: Settings, bundle: Bundle, folder: Path, tick: recalibration_cohort.Tick) -> Gathered | None:
+def _gathered(
+    request: RecalibrationRequest, settings: Settings, bundle: Bundle, folder: Path, tick: recalibration_cohort.Tick
+) -> Gathered | None:
     if request.cohort is None:
         return None
     labelled = not request.unlabelled

@@ -14,16 +14,16 @@ from prioritizer.calibration.maps import as_document
 from prioritizer.recalibration.report_tables import of_diagrams, of_methods, of_moves, of_performance, of_thresholds, of_worth, table_of
 from prioritizer.reports import page
 from prioritizer.reports.page import Report, Section, Table
-from prioritizer.reports.page import Verdict as Shown
+from prioritizer.reports.page import ReportVerdict as Shown
 from prioritizer.statistics.intervals import Figure
 
 if TYPE_CHECKING:
-    from prioritizer.recalibration.outcome import Outcome
+    from prioritizer.recalibration.outcome import RecalibrationOutcome
 
 SHOWN_FAULTS = 300
 
 
-def write(outcome: Outcome, path: Path, effect: Sequence[Section] = ()) -> Path:
+def write(outcome: RecalibrationOutcome, path: Path, effect: Sequence[Section] = ()) -> Path:
     """The page and the JSON beside it; `effect`: what the candidate does to the list."""
     advice = outcome.advice
     return page.write(
@@ -38,7 +38,7 @@ def write(outcome: Outcome, path: Path, effect: Sequence[Section] = ()) -> Path:
     )
 
 
-def _of_each(outcome: Outcome, sections: Callable[[Outcome], Sequence[Section]]) -> list[Section]:
+def _of_each(outcome: RecalibrationOutcome, sections: Callable[[RecalibrationOutcome], Sequence[Section]]) -> list[Section]:
     """The sections of every age group; each with its group in the title where there are two."""
     if not outcome.also:
         return list(sections(outcome))
@@ -49,7 +49,7 @@ def _of_each(outcome: Outcome, sections: Callable[[Outcome], Sequence[Section]])
     ]
 
 
-def facts(outcome: Outcome) -> dict[str, Any]:
+def facts(outcome: RecalibrationOutcome) -> dict[str, Any]:
     """Every figure of the report by name, for the JSON."""
     fit, point, gathered = outcome.fit, outcome.point, outcome.gathered
     told: dict[str, Any] = {
@@ -89,7 +89,7 @@ def _plain(figure: Figure | None) -> dict[str, float] | None:
     return asdict(figure) if figure is not None else None
 
 
-def _sections(outcome: Outcome) -> list[Section]:
+def _sections(outcome: RecalibrationOutcome) -> list[Section]:
     found = [_what_this_is(outcome)]
     if outcome.gathered is not None:
         found += [_flow(outcome), _lint(outcome)]
@@ -105,7 +105,7 @@ def _sections(outcome: Outcome) -> list[Section]:
     return found
 
 
-def _what_this_is(outcome: Outcome) -> Section:
+def _what_this_is(outcome: RecalibrationOutcome) -> Section:
     bundle, before, request = outcome.bundle, outcome.before, outcome.request
     made = outcome.candidate
     prevalence = f"{request.prevalence:.3f}, as stated" if request.prevalence is not None else "that of the cohort"
@@ -125,7 +125,7 @@ def _what_this_is(outcome: Outcome) -> Section:
     return Section(title="What was recalibrated", answers="R2, R5", tables=(Table(caption="", header=("", ""), rows=rows),))
 
 
-def _unlike(outcome: Outcome) -> tuple[tuple[str, str], ...]:
+def _unlike(outcome: RecalibrationOutcome) -> tuple[tuple[str, str], ...]:
     """How the cohort lies to the training data, and the limit that it sets; nothing where that was not looked at."""
     known = [image.unlike for image in outcome.gathered.analysed if image.unlike is not None] if outcome.gathered else []
     if not known:
@@ -136,7 +136,7 @@ def _unlike(outcome: Outcome) -> tuple[tuple[str, str], ...]:
     return (("Unlike the training data", f"{beyond} of {len(known)} images; {after}"),)
 
 
-def _flow(outcome: Outcome) -> Section:
+def _flow(outcome: RecalibrationOutcome) -> Section:
     gathered = outcome.gathered
     assert gathered is not None
     excluded = Counter(finding.what for finding in gathered.findings if finding.excludes)
@@ -150,7 +150,7 @@ def _flow(outcome: Outcome) -> Section:
     return Section(title="From files to figures", answers="R3, R4, R6", text=text, tables=(table_of("Counts", ("", "n"), rows),))
 
 
-def _lint(outcome: Outcome) -> Section:
+def _lint(outcome: RecalibrationOutcome) -> Section:
     """Faults by kind; each of them stands at the end of the page."""
     gathered = outcome.gathered
     assert gathered is not None
@@ -163,7 +163,7 @@ def _lint(outcome: Outcome) -> Section:
     return Section(title="Faults of the cohort", answers="R20", text=whole, tables=(table,))
 
 
-def _every_fault(outcome: Outcome) -> tuple[Section, ...]:
+def _every_fault(outcome: RecalibrationOutcome) -> tuple[Section, ...]:
     gathered = outcome.gathered
     if gathered is None or not gathered.findings:
         return ()
@@ -174,7 +174,7 @@ def _every_fault(outcome: Outcome) -> tuple[Section, ...]:
     return (Section(title="Every fault", answers="R20", text=more, tables=(table,)),)
 
 
-def _sign_off(outcome: Outcome) -> Section:
+def _sign_off(outcome: RecalibrationOutcome) -> Section:
     rows = [("Prepared by", outcome.request.by, f"{outcome.made_at:%Y-%m-%d}"), ("Reviewed by", "", ""), ("Activated by", "", "")]
     rows += [("Valid until", "", ""), ("Next check planned", "", "")]
     name = outcome.entered.id if outcome.entered else ""

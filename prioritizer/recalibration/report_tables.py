@@ -10,7 +10,7 @@ from prioritizer.reports import assessment, plots
 from prioritizer.reports.page import Plot, Section, Table
 
 if TYPE_CHECKING:
-    from prioritizer.recalibration.outcome import Outcome
+    from prioritizer.recalibration.outcome import RecalibrationOutcome
 NAMES = {
     "roc_auc": "ROC-AUC",
     "pr_auc": "PR-AUC",
@@ -23,7 +23,7 @@ NAMES = {
 }
 
 
-def of_methods(outcome: Outcome) -> Section:
+def of_methods(outcome: RecalibrationOutcome) -> Section:
     """Every method that was compared, and why one was chosen."""
     fit = outcome.fit
     assert fit is not None
@@ -49,7 +49,7 @@ def of_methods(outcome: Outcome) -> Section:
     return Section(title="Which map", answers="R7, R19", text=tuple(text), tables=(table,))
 
 
-def of_performance(outcome: Outcome) -> Section:
+def of_performance(outcome: RecalibrationOutcome) -> Section:
     """Figures before and after."""
     before, after = outcome.figures_before or {}, outcome.figures_after or {}
     rows: list[tuple[object, ...]] = [("ROC-AUC of the logits, that no map changes", outcome.auc, outcome.auc)]
@@ -61,7 +61,7 @@ def of_performance(outcome: Outcome) -> Section:
     return Section(title="Before and after", answers="R8, R10, R21", text=tuple(text), tables=(table_of("Figures", header, rows),))
 
 
-def of_diagrams(outcome: Outcome) -> Section:
+def of_diagrams(outcome: RecalibrationOutcome) -> Section:
     """Reliability diagrams before and after."""
     found = outcome.assessment
     assert found is not None
@@ -89,7 +89,7 @@ def of_diagrams(outcome: Outcome) -> Section:
     return Section(title="Reliability", answers="R10, R21", plots=shown)
 
 
-def of_thresholds(outcome: Outcome) -> Section:
+def of_thresholds(outcome: RecalibrationOutcome) -> Section:
     """The thresholds, and what they give on the cohort."""
     point, found = outcome.point, outcome.assessment
     assert point is not None
@@ -108,7 +108,7 @@ def of_thresholds(outcome: Outcome) -> Section:
     return Section(title="Thresholds", answers="R9, R12", text=(f"How it was set: {point.how}.", low), tables=tables)
 
 
-def of_worth(outcome: Outcome) -> tuple[Section, ...]:
+def of_worth(outcome: RecalibrationOutcome) -> tuple[Section, ...]:
     """Decision curve and subgroups, of probabilities that no case of the same patient had a part in."""
     found = outcome.assessment
     assert found is not None
@@ -118,7 +118,7 @@ def of_worth(outcome: Outcome) -> tuple[Section, ...]:
     )
 
 
-def of_moves(outcome: Outcome) -> Section:
+def of_moves(outcome: RecalibrationOutcome) -> Section:
     """Which images of the cohort would change their band."""
     assert outcome.assessment is not None
     text = "Bands of these very images by the calibration before and by the candidate; LOW differs from NEUTRAL only where a site demotes."

@@ -20,7 +20,7 @@ from prioritizer.config.settings import Settings
 from prioritizer.daemon.settings_in_force import in_force_for
 from prioritizer.db.activity import arrivals
 from prioritizer.db.decisions import calibrations
-from prioritizer.db.decisions.calibrations import Row, Verdict
+from prioritizer.db.decisions.calibrations import CalibrationRow, CandidateVerdict
 from prioritizer.db.in_force.calibration import digest_of, document_text
 from prioritizer.errors import CalibrationChanged, ConfigError, NotFound
 from prioritizer.file_scoring.upload import trade_of
@@ -32,9 +32,9 @@ from prioritizer.reading_queue.simulate import in_order_of_arrival
 from prioritizer.recalibration.effect import moved_last_week
 from prioritizer.reports import page
 from prioritizer.reports.page import Report, Section, Table
-from prioritizer.reports.page import Verdict as Shown
+from prioritizer.reports.page import ReportVerdict as Shown
 from prioritizer.simulation import wording as words
-from prioritizer.simulation.site import BUSIEST, DAYS_BACK, RATE, REPLICATIONS, Request, site_of
+from prioritizer.simulation.site import DAYS_BACK, MAX_UTILISATION, RATE, REPLICATIONS, SimulationRequest, site_of
 
 RULE = "A threshold without new labels: whether the map is right here is not known anew, so it is never more than 'activate with care'."
 
@@ -65,12 +65,14 @@ class Proposed:
         return self.entered if self.ages is None else self.entered.of_group(self.ages)
 
 
-def propose(engine: sa.Engine, settings: Settings, wish: ThresholdWish, by: str, now: datetime, *, expected: int | None = None) -> Row:
+def propose(
+    engine: sa.Engine, settings: Settings, wish: ThresholdWish, by: str, now: datetime, *, expected: int | None = None
+) -> CalibrationRow:
     """Enter the candidate, its report written before. Raises NotAllowed with what stands in the way, ModelError, CalibrationChanged."""
     found = proposed(engine, settings, wish, now)
     path = (settings.store.data / "recalibration" / f"{found.entered.id}.html").resolve()
     write(found, engine, settings, by, path)
-    verdict = Verdict(word=CARE, said=found.said, report=str(path))
+    verdict = CandidateVerdict(word=CARE, said=found.said, report=str(path))
     activation = found.activation if expected is None else expected
     policy = policy_of(settings, found.bundle)
     return calibrations.add(engine, found.bundle.digest, found.entered, verdict, by, now, expected=(policy, activation))
@@ -174,13 +176,13 @@ def simulated(found: Proposed, engine: sa.Engine, settings: Settings) -> tuple[S
 
 
 def _section(found: Proposed, engine: sa.Engine, settings: Settings) -> Section:
-    request = Request(from_ledger=True, days=DAYS_BACK, replications=REPLICATIONS)
+    request = SimulationRequest(from_ledger=True, days=DAYS_BACK, replications=REPLICATIONS)
     try:
         scenario, _, _ = site_of(settings, engine, request, found.made_at)
     except NotFound:
-        request = Request(rate=RATE, replications=REPLICATIONS)
+        request = SimulationRequest(rate=RATE, replications=REPLICATIONS)
         scenario, _, _ = site_of(settings, engine, request, found.made_at)
-    request = replace(request, readers=max(1, math.ceil(scenario.load / BUSIEST)))
+    request = replace(request, readers=max(1, math.ceil(scenario.load / MAX_UTILISATION)))
     effects: list[Effect] = []
     for name, whole, its in (("in force", found.in_force, found.before), ("proposed", found.entered, found.after)):
         scenario, policy, assumed = site_of(settings, engine, request, found.made_at, calibration=whole)

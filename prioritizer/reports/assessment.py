@@ -9,7 +9,7 @@ import numpy as np
 from prioritizer.calibration.operating_point import Share
 from prioritizer.reports import plots
 from prioritizer.reports.page import Plot, Section, Table
-from prioritizer.statistics.curves import Decision
+from prioritizer.statistics.curves import DecisionCurve
 from prioritizer.statistics.intervals import Figure, Float64
 from prioritizer.statistics.subgroups import Subgroup
 
@@ -51,7 +51,7 @@ def _short(share: Share) -> str | None:
     return f"{share.value:.3f} ({share.low:.3f}-{share.high:.3f})" if share.of else None
 
 
-def decision(found: Decision, name: str, *, beside: Mapping[str, Float64] | None = None) -> Section:
+def decision(found: DecisionCurve, name: str, *, beside: Mapping[str, Float64] | None = None) -> Section:
     """R11: net benefit with its band, beside it that of others at the same thresholds, of raising all and of raising none."""
     x, useful = found.model.x, found.useful
     said = (

@@ -26,7 +26,7 @@ VERDICT_TONES = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Verdict:
+class ReportVerdict:
     """The one sentence a reader takes away, and the rule that decided it, stated before the figures were known."""
 
     word: str
@@ -91,7 +91,7 @@ class Report:
 
     title: str
     made_at: datetime
-    verdict: Verdict | None
+    verdict: ReportVerdict | None
     sections: tuple[Section, ...]
     facts: Mapping[str, Any] = field(default_factory=dict)
 

@@ -19,7 +19,7 @@ from prioritizer.scope.stated_view import (
     says_not_frontal,
     stated_views,
 )
-from prioritizer.scope.verdict import Finding, Scope, printable
+from prioritizer.scope.verdict import Scope, ScopeFinding, printable
 from prioritizer.study import Instance
 
 
@@ -38,13 +38,13 @@ def coded_views(instance: Instance) -> frozenset[str]:
     return frozenset(view for code in instance.view_codes for view in FRONTAL_CODES.get(code, ()))
 
 
-def check_body_part(instance: Instance, scope: Scope) -> Finding | None:
+def check_body_part(instance: Instance, scope: Scope) -> ScopeFinding | None:
     """(0018,0015) Body Part Examined, Anatomic Region and descriptions say chest, or nothing says otherwise; two that disagree refuse."""
     part, region = ("" if no_body_part(text) else text for text in (instance.body_part, instance.anatomic_region))
     if part and region and bool(CHEST_WORDS.search(part)) != bool(CHEST_WORDS.search(region)):
         both = f"Body Part Examined is {printable(part)}, Anatomic Region is {printable(region)}"
         if OTHER_BODY_PARTS.search(part) or OTHER_BODY_PARTS.search(region):
-            return Finding(rule="body_part", sentence=f"{both}: they disagree")
+            return ScopeFinding(rule="body_part", sentence=f"{both}: they disagree")
     stated = part or region
     if stated and CHEST_WORDS.search(stated):
         return _chest_denied(instance, stated)
@@ -53,7 +53,7 @@ def check_body_part(instance: Instance, scope: Scope) -> Finding | None:
     return _described_part(instance)
 
 
-def _chest_denied(instance: Instance, stated: str) -> Finding | None:
+def _chest_denied(instance: Instance, stated: str) -> ScopeFinding | None:
     """The chest is stated; a description of the image, or of the study where that is silent, names another part alone."""
     ours = [text for text in image_descriptions(instance) if text]
     silent = not any(CHEST_WORDS.search(text) for text in ours)
@@ -61,45 +61,45 @@ def _chest_denied(instance: Instance, stated: str) -> Finding | None:
         other = OTHER_BODY_WORDS.search(POSTURE.sub(" ", text))
         if other and not CHEST_WORDS.search(text):
             said = f"Body Part Examined is {printable(stated)}, the description names {printable(other.group())}"
-            return Finding(rule="body_part", sentence=f"{said}: they disagree")
+            return ScopeFinding(rule="body_part", sentence=f"{said}: they disagree")
     return None
 
 
-def _other_part(instance: Instance, stated: str) -> Finding | None:
+def _other_part(instance: Instance, stated: str) -> ScopeFinding | None:
     """Another part is stated: only a text that names no part at all is healed by a description."""
     chest = CHEST_WORDS.search(descriptions(instance))
     if chest and not OTHER_BODY_PARTS.search(stated):
         return None
     denied = f", the description names {printable(chest.group())}: they disagree" if chest else ", not the chest"
-    return Finding(rule="body_part", sentence=f"Body Part Examined is {printable(stated.strip().upper())}{denied}")
+    return ScopeFinding(rule="body_part", sentence=f"Body Part Examined is {printable(stated.strip().upper())}{denied}")
 
 
-def _described_part(instance: Instance) -> Finding | None:
+def _described_part(instance: Instance) -> ScopeFinding | None:
     """No part is stated: what is said of the image decides, then what is said of the study."""
     for text in (" ".join(image_descriptions(instance)), instance.study_description):
         if CHEST_WORDS.search(text):
             return None
         other = OTHER_BODY_WORDS.search(text)
         if other:
-            return Finding(rule="body_part", sentence=f"the description names {printable(other.group())}, not the chest")
+            return ScopeFinding(rule="body_part", sentence=f"the description names {printable(other.group())}, not the chest")
     return None
 
 
-def check_view(instance: Instance, scope: Scope) -> Finding | None:
+def check_view(instance: Instance, scope: Scope) -> ScopeFinding | None:
     """(0018,5101) View Position, View Code, Patient Orientation and descriptions do not say lateral; tags that disagree refuse."""
     view = "" if no_view(instance.view_position) else instance.view_position.strip()
     frontal = stated_views(view) | coded_views(instance)
     other = _says_not_frontal(instance, view)
     if other:
         named = f"View Position {printable(view.upper())}, but " if stated_views(view) and not other.startswith("View Position") else ""
-        return Finding(rule="view", sentence=f"{named}{other}; the model reads frontal views only (card scope.views)")
+        return ScopeFinding(rule="view", sentence=f"{named}{other}; the model reads frontal views only (card scope.views)")
     if view and not stated_views(view):
-        return Finding(
+        return ScopeFinding(
             rule="view", sentence=f"View Position {printable(view.upper())} is not {' or '.join(scope.views)} (card scope.views)"
         )
     if frontal and not frontal.intersection(scope.views):
         said = f"View Position {printable(view.upper())}" if view else f"View Code {', '.join(sorted(frontal))}"
-        return Finding(rule="view", sentence=f"{said} is not {' or '.join(scope.views)} (card scope.views)")
+        return ScopeFinding(rule="view", sentence=f"{said} is not {' or '.join(scope.views)} (card scope.views)")
     return None
 
 

@@ -9,38 +9,15 @@ from __future__ import annotations
 import re
 
 from prioritizer.scope.body_part_rules import check_body_part, check_view, coded_views, descriptions, image_descriptions
-from prioritizer.scope.guard_rules import with_guard
 from prioritizer.scope.stated_view import (
     CHEST_WORDS,
-    FRONTAL_CODES,
-    LATERAL_CODES,
-    LATERAL_VIEWS,
     companion_of,
     no_body_part,
     no_view,
     words,
 )
-from prioritizer.scope.verdict import Finding, PopulationRule, Rules, Scope, Strictness, Verdict, age_words, printable
+from prioritizer.scope.verdict import Scope, ScopeFinding, ScopeRules, ScopeVerdict, Strictness, age_words, printable
 from prioritizer.study import Instance
-
-__all__ = [
-    "CHECKS",
-    "FRONTAL_CODES",
-    "LATERAL_CODES",
-    "LATERAL_VIEWS",
-    "RADIOGRAPH_CLASSES",
-    "Finding",
-    "PopulationRule",
-    "Rules",
-    "Scope",
-    "Strictness",
-    "Verdict",
-    "age_words",
-    "judge",
-    "not_a_radiograph",
-    "printable",
-    "with_guard",
-]  # fmt: skip
 
 COMPUTED_RADIOGRAPHY_CLASS = "1.2.840.10008.5.1.4.1.1.1"
 FOR_PRESENTATION_CLASS = "1.2.840.10008.5.1.4.1.1.1.1"
@@ -82,22 +59,22 @@ def same_facts(one: Instance, other: Instance) -> bool:
     return all(getattr(one, name) == getattr(other, name) for name in SCOPE_FACTS)
 
 
-def not_a_radiograph(instance: Instance, *, scores_secondary_capture: bool, scores_for_processing: bool) -> Finding | None:
+def not_a_radiograph(instance: Instance, *, scores_secondary_capture: bool, scores_for_processing: bool) -> ScopeFinding | None:
     """Objects that are kept and recorded and can never be scored, whatever the site's strictness."""
     if instance.made_by_us:
-        return Finding(rule="own-object", sentence="made by prioritizer itself: recorded, never scored")
+        return ScopeFinding(rule="own-object", sentence="made by prioritizer itself: recorded, never scored")
     wanted = RADIOGRAPH_CLASSES | ({SECONDARY_CAPTURE_CLASS} if scores_secondary_capture else frozenset())
     if instance.sop_class_uid not in wanted:
         remedy = ""
         if instance.sop_class_uid == SECONDARY_CAPTURE_CLASS:
             remedy = " (where a peer sends its radiographs so: score_secondary_capture = true)"
-        return Finding(rule="object-class", sentence=f"no radiograph by its SOP class{remedy}")
+        return ScopeFinding(rule="object-class", sentence=f"no radiograph by its SOP class{remedy}")
     if not instance.has_pixels:
-        return Finding(rule="no-pixels", sentence="the object holds no Pixel Data")
+        return ScopeFinding(rule="no-pixels", sentence="the object holds no Pixel Data")
     if instance.number_of_frames != 1:
-        return Finding(rule="frames", sentence=f"{instance.number_of_frames} frames; a radiograph has one")
+        return ScopeFinding(rule="frames", sentence=f"{instance.number_of_frames} frames; a radiograph has one")
     if is_for_processing(instance) and not scores_for_processing:
-        return Finding(
+        return ScopeFinding(
             rule="for-processing",
             sentence="FOR PROCESSING: raw values of the detector, not the image that is read"
             " (where a peer sends only such: score_for_processing = true)",
@@ -110,57 +87,61 @@ def is_for_processing(instance: Instance) -> bool:
     return instance.sop_class_uid == FOR_PROCESSING_CLASS or "PROCESSING" in instance.presentation_intent.upper()
 
 
-def check_modality(instance: Instance, scope: Scope) -> Finding | None:
+def check_modality(instance: Instance, scope: Scope) -> ScopeFinding | None:
     """(0008,0060) Modality is one that the model was made for."""
     if instance.modality in scope.modalities:
         return None
     allowed = ", ".join(scope.modalities)
-    return Finding(rule="modality", sentence=f"Modality {printable(instance.modality)} is not one of {allowed} (card scope.modalities)")
+    return ScopeFinding(
+        rule="modality", sentence=f"Modality {printable(instance.modality)} is not one of {allowed} (card scope.modalities)"
+    )
 
 
-def check_image_type(instance: Instance, scope: Scope) -> Finding | None:
+def check_image_type(instance: Instance, scope: Scope) -> ScopeFinding | None:
     """(0008,0008) Image Type value 2 is PRIMARY or not stated."""
     if len(instance.image_type) > 1 and instance.image_type[1].upper() == "SECONDARY":
-        return Finding(
+        return ScopeFinding(
             rule="image_type",
             sentence="Image Type says SECONDARY, an image made from another"
             '; where a device marks its own films so, set scope.image_type = "flag"',
         )
     companion = companion_of((*image_descriptions(instance), instance.derivation_description), instance.image_type)
     if companion:
-        return Finding(rule="image_type", sentence=f"made beside the radiograph ({printable(companion)}): the model was not tried on such")
+        return ScopeFinding(
+            rule="image_type", sentence=f"made beside the radiograph ({printable(companion)}): the model was not tried on such"
+        )
     return None
 
 
-def check_species(instance: Instance, scope: Scope) -> Finding | None:
+def check_species(instance: Instance, scope: Scope) -> ScopeFinding | None:
     """(0010,2201) Patient Species Description, where stated, is human, and no description names an animal."""
     if instance.species and not re.match(r"\W*(?:homo|human)", instance.species, re.IGNORECASE):
         is_breed = instance.species.startswith("breed ")
-        return Finding(
+        return ScopeFinding(
             rule="species", sentence="a Patient Breed is stated, as for an animal" if is_breed else "Patient Species is not human"
         )
     animal = ANIMAL_WORDS.search(descriptions(instance))
     if animal:
-        return Finding(rule="species", sentence=f"the description says {printable(animal.group())}, not a human patient")
+        return ScopeFinding(rule="species", sentence=f"the description says {printable(animal.group())}, not a human patient")
     if any(ANIMAL_DIRECTIONS.fullmatch(direction) for direction in instance.patient_orientation):
-        return Finding(rule="species", sentence="Patient Orientation is written as for an animal")
+        return ScopeFinding(rule="species", sentence="Patient Orientation is written as for an animal")
     return None
 
 
-def check_age(instance: Instance, scope: Scope) -> Finding | None:
+def check_age(instance: Instance, scope: Scope) -> ScopeFinding | None:
     """(0010,1010) Patient's Age, and birth date and the day the image was taken, lie in the scope and do not deny each other."""
     span = f"{scope.min_age_years:g} to {int(scope.max_age_years)} years (card scope.age)"
     stated, by_dates = instance.age_stated, instance.age_by_dates
     if stated is not None and by_dates is not None and abs(stated - by_dates) > AGES_APART:
         both = f"Patient's Age says {age_words(stated) if stated else '0'}, the birth date {age_words(by_dates)}"
-        return Finding(rule="age", sentence=f"{both}: they disagree")
+        return ScopeFinding(rule="age", sentence=f"{both}: they disagree")
     if instance.age_years is None and scope.every_age:
         return None
     if instance.age_years is None:
-        return Finding(rule="age", sentence=f"age not stated; the model is for {span}")
+        return ScopeFinding(rule="age", sentence=f"age not stated; the model is for {span}")
     for years in (instance.age_years, instance.age_years if by_dates is None else by_dates):
         if not scope.min_age_years <= years <= scope.max_age_years:
-            return Finding(rule="age", sentence=f"age {age_words(years)} is outside {span}")
+            return ScopeFinding(rule="age", sentence=f"age {age_words(years)} is outside {span}")
     return None
 
 
@@ -185,12 +166,12 @@ def unstated(instance: Instance) -> tuple[str, ...]:
 
 
 def judge(
-    instance: Instance, scope: Scope, rules: Rules, *, scores_secondary_capture: bool = False, scores_for_processing: bool = False
-) -> Verdict:
+    instance: Instance, scope: Scope, rules: ScopeRules, *, scores_secondary_capture: bool = False, scores_for_processing: bool = False
+) -> ScopeVerdict:
     """The first enforced rule that fails is the reason; flagged rules that fail become warnings."""
     unscorable = not_a_radiograph(instance, scores_secondary_capture=scores_secondary_capture, scores_for_processing=scores_for_processing)
     if unscorable is not None:
-        return Verdict(reason=unscorable)
+        return ScopeVerdict(reason=unscorable)
     warnings: list[str] = []
     for name, check in CHECKS:
         strictness: Strictness = getattr(rules, name)
@@ -198,8 +179,8 @@ def judge(
         if finding is None:
             continue
         if strictness is Strictness.ENFORCE:
-            return Verdict(reason=finding)
+            return ScopeVerdict(reason=finding)
         warnings.append(finding.sentence)
     doubts = instance.rendering_warnings
     ageless = (AGE_NOT_STATED,) if instance.age_years is None and scope.every_age else ()
-    return Verdict(reason=None, warnings=(*warnings, *unstated(instance), *ageless, *doubts), doubts=doubts)
+    return ScopeVerdict(reason=None, warnings=(*warnings, *unstated(instance), *ageless, *doubts), doubts=doubts)

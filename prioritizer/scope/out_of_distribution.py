@@ -32,7 +32,7 @@ LOCAL_SHARE = 0.02
 """Share of a local cohort that lies beyond its own limit."""
 MIN_HELD_OUT = 20
 """Held-out images from which a group has a limit of its own."""
-LEAST_LOCAL = 50
+MIN_LOCAL = 50
 """Images below which a local limit would hang on one of them."""
 
 
@@ -161,11 +161,11 @@ def local_limit(distances: Float64, share: float = LOCAL_SHARE) -> float | None:
     """The limit of the out-of-distribution distance for a site, in units of the bundle's: at most `share` of its cohort lies beyond.
 
     Never below the bundle's own limit (1): what is like the training data is not made strange by a uniform cohort. None where fewer
-    than LEAST_LOCAL finite distances (N,) are given.
+    than MIN_LOCAL finite distances (N,) are given.
     """
     known = np.asarray(distances, dtype=np.float64)
     known = known[np.isfinite(known)]
-    if len(known) < LEAST_LOCAL:
+    if len(known) < MIN_LOCAL:
         return None
     return max(float(np.quantile(known, 1 - share, method="higher")), 1.0)
 

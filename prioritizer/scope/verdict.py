@@ -52,7 +52,7 @@ class Scope:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Rules:
+class ScopeRules:
     """The strictness of each scope rule at this site."""
 
     modality: Strictness = Strictness.ENFORCE
@@ -65,7 +65,7 @@ class Rules:
     out_of_distribution: PopulationRule = PopulationRule.UNTIL_CALIBRATED
 
 
-NO_RULES = Rules(
+NO_RULES = ScopeRules(
     modality=Strictness.OFF, body_part=Strictness.OFF, view=Strictness.OFF, age=Strictness.OFF, image_type=Strictness.OFF,
     species=Strictness.OFF, image_kind=Strictness.OFF, out_of_distribution=PopulationRule.OFF,
 )  # fmt: skip
@@ -73,7 +73,7 @@ NO_RULES = Rules(
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
+class ScopeFinding:
     """One rule that an image does not meet: which, and the sentence for people."""
 
     rule: str
@@ -81,10 +81,10 @@ class Finding:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Verdict:
+class ScopeVerdict:
     """May the image be scored? `reason` when not; `warnings` are shown with the score."""
 
-    reason: Finding | None
+    reason: ScopeFinding | None
     warnings: tuple[str, ...] = ()
     doubts: tuple[str, ...] = ()
     """Those warnings that say how the image was drawn: where it then looks strange, they are the reason."""

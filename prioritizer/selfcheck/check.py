@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from prioritizer.config.sections import UNNAMED
-from prioritizer.config.sections import Destination as ConfiguredDestination
+from prioritizer.config.sections import DestinationSection as ConfiguredDestination
 from prioritizer.config.settings import Settings, is_loopback
 from prioritizer.dicom.result.encodings import proposed_results
 from prioritizer.dicom.scu.destination import Destination

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 
 import sqlalchemy as sa
 
-from prioritizer.config.sections import Destination as ConfiguredDestination
+from prioritizer.config.sections import DestinationSection as ConfiguredDestination
 from prioritizer.config.settings import Settings
 from prioritizer.db.activity import senders
 from prioritizer.db.worklist import counts as worklist_counts

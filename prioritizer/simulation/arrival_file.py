@@ -28,7 +28,7 @@ class Arrivals:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Line:
+class _ArrivalLine:
     at: datetime | float
     stat: float
     label: float
@@ -67,14 +67,14 @@ def minutes_of(moments: list[datetime | float]) -> list[float]:
     return [(moment - midnight).total_seconds() / 60 for moment in dated]
 
 
-def _lines(path: Path) -> tuple[list[_Line], list[str]]:
+def _lines(path: Path) -> tuple[list[_ArrivalLine], list[str]]:
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file)
             unknown = sorted(set(reader.fieldnames or ()) - set(COLUMNS))
             if "arrived_at" not in (reader.fieldnames or ()):
                 return [], [f"{path} has no column arrived_at; it may have {', '.join(COLUMNS)}"]
-            lines: list[_Line] = []
+            lines: list[_ArrivalLine] = []
             faults = [f"{path}: unknown column {name}; known are {', '.join(COLUMNS)}" for name in unknown]
             for number, row in enumerate(reader, start=2):
                 try:
@@ -86,9 +86,9 @@ def _lines(path: Path) -> tuple[list[_Line], list[str]]:
         raise ConfigError((f"{path} cannot be read as text ({type(error).__name__})",)) from error
 
 
-def _line(row: Mapping[str, str | None]) -> _Line:
+def _line(row: Mapping[str, str | None]) -> _ArrivalLine:
     """One line. Raises ValueError saying what is wrong with it."""
-    return _Line(
+    return _ArrivalLine(
         at=_moment((row.get("arrived_at") or "").strip()),
         stat=_yes_no(row, "stat"),
         label=_yes_no(row, "label"),

@@ -10,9 +10,9 @@ import numpy as np
 
 from prioritizer.reading_queue.compare import CLASSES, FALSE, FLAGGED, GRID, MISSED, QUIET, STAT, UNSCORED, Effect
 from prioritizer.reports import page, plots
-from prioritizer.reports.page import Plot, Report, Section, Table, Verdict
+from prioritizer.reports.page import Plot, Report, ReportVerdict, Section, Table
 from prioritizer.simulation import wording as words
-from prioritizer.simulation.run import Outcome
+from prioritizer.simulation.run import SimulationOutcome
 
 DRAWN = (FLAGGED, MISSED, QUIET)
 BARS = (FLAGGED, MISSED, FALSE, QUIET, UNSCORED, STAT)
@@ -25,25 +25,25 @@ LIMITS = (
 )
 
 
-def write(outcome: Outcome, path: Path) -> Path:
+def write(outcome: SimulationOutcome, path: Path) -> Path:
     """The page and the JSON beside it."""
     return page.write(report_of(outcome), path)
 
 
-def report_of(outcome: Outcome) -> Report:
+def report_of(outcome: SimulationOutcome) -> Report:
     """The whole report."""
     first, asked = outcome.effects[0], outcome.effects[2:]
     sentence = " ".join((words.buys(asked[0]), words.costs(asked[0], first)))
     return Report(
         title="Simulation of the reading room",
         made_at=outcome.made_at,
-        verdict=Verdict(word="simulated, not measured", sentence=sentence, rule=RULE),
+        verdict=ReportVerdict(word="simulated, not measured", sentence=sentence, rule=RULE),
         sections=(_effects(outcome), _turnaround(outcome), _distributions(outcome.effects), _bars(outcome.effects), *_sure(outcome)),
         facts=words.facts(outcome),
     )
 
 
-def _effects(outcome: Outcome) -> Section:
+def _effects(outcome: SimulationOutcome) -> Section:
     first, asked = outcome.effects[0], outcome.effects[2:]
     text = [" ".join((words.buys(effect), words.costs(effect, first))) for effect in asked[1:]]
     rows = tuple(words.effect_row(effect) for effect in outcome.effects)
@@ -52,7 +52,7 @@ def _effects(outcome: Outcome) -> Section:
     return Section(title="What it buys and what it costs", answers="R16", text=notes, tables=(table,))
 
 
-def _turnaround(outcome: Outcome) -> Section:
+def _turnaround(outcome: SimulationOutcome) -> Section:
     tables = tuple(_class_table(name, outcome.effects) for name in CLASSES if outcome.effects[0].classes[name].n)
     text = "Minutes from arrival to the end of reading; 95 % intervals over replications. A flag is the model's, raised or not."
     return Section(title="Turn-around", answers="R16", text=(text,), tables=tables)
@@ -109,7 +109,7 @@ def _height(effect: Effect, name: str, figure: str) -> float:
     return float(np.nan_to_num(value))
 
 
-def _sure(outcome: Outcome) -> tuple[Section, Section]:
+def _sure(outcome: SimulationOutcome) -> tuple[Section, Section]:
     """How the result hangs on what was told, and what was assumed."""
     rows = tuple(words.variant_rows(outcome))
     table = Table(caption="Turn-around in minutes, the same arrivals", header=words.VARIANT_HEADER, rows=rows)

@@ -12,16 +12,16 @@ from prioritizer.config.settings import Settings
 from prioritizer.errors import ConfigError
 from prioritizer.reading_queue.compare import Effect, as_drawn, compare, settings_of, variants_of
 from prioritizer.reading_queue.scenario import HOURS, Scenario
-from prioritizer.simulation.site import Request, asked, site_of
+from prioritizer.simulation.site import SimulationRequest, asked, site_of
 
 Tick = Callable[[int, int], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
+class SimulationOutcome:
     """What was simulated, on which assumptions, and what came of it."""
 
-    request: Request
+    request: SimulationRequest
     made_at: datetime
     scenario: Scenario
     assumptions: tuple[tuple[str, str], ...]
@@ -31,7 +31,9 @@ class Outcome:
     """The same with other figures of the site and the model (EXPERIENCE R17)."""
 
 
-def run(settings: Settings, engine: sa.Engine | None, request: Request, now: datetime, tick: Tick = lambda done, of: None) -> Outcome:
+def run(
+    settings: Settings, engine: sa.Engine | None, request: SimulationRequest, now: datetime, tick: Tick = lambda done, of: None
+) -> SimulationOutcome:
     """Simulate. `engine` is needed for --from-ledger only. Raises ConfigError for what cannot be asked, NotFound, CalibrationChanged."""
     _possible(request)
     scenario, policy, said = site_of(settings, engine, request, now)
@@ -41,14 +43,16 @@ def run(settings: Settings, engine: sa.Engine | None, request: Request, now: dat
     for index, (name, change) in enumerate(changes):
         counted = _counting(tick, index * request.replications, len(changes) * request.replications)
         found.append((name, compare(scenario, tried, replications=request.replications, seed=request.seed, change=change, tick=counted)))
-    return Outcome(request=request, made_at=now, scenario=scenario, assumptions=said, effects=found[0][1], variants=tuple(found[1:]))
+    return SimulationOutcome(
+        request=request, made_at=now, scenario=scenario, assumptions=said, effects=found[0][1], variants=tuple(found[1:])
+    )
 
 
 def _counting(tick: Tick, before: int, of: int) -> Callable[[int], None]:
     return lambda done: tick(before + done, of)
 
 
-def _possible(request: Request) -> None:
+def _possible(request: SimulationRequest) -> None:
     """Raises ConfigError naming everything in the request that does not go together."""
     shares = {
         "--prevalence": request.prevalence,
@@ -73,7 +77,7 @@ def _possible(request: Request) -> None:
         raise ConfigError(tuple(faults))
 
 
-def _faults_of_hours(request: Request) -> list[str]:
+def _faults_of_hours(request: SimulationRequest) -> list[str]:
     """What is wrong with the windows and the hours of the day."""
     crossed = [(high, neutral) for high, neutral in request.windows if not 0 <= high < neutral]
     faults = [f"--window {high:g}/{neutral:g}: the first must be the shorter" for high, neutral in crossed]

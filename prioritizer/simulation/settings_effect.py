@@ -28,12 +28,12 @@ from prioritizer.reading_queue.compare import ALL, FALSE, FIFO, FLAGGED, MISSED,
 from prioritizer.reading_queue.scenario import Scenario
 from prioritizer.reading_queue.simulate import in_order_of_arrival
 from prioritizer.simulation import wording as words
-from prioritizer.simulation.site import BUSIEST, DAYS_BACK, RATE, REPLICATIONS, Request, Said, site_of
+from prioritizer.simulation.site import DAYS_BACK, MAX_UTILISATION, RATE, REPLICATIONS, Said, SimulationRequest, site_of
 from prioritizer.statistics.intervals import Figure
 
-MOST_ARRIVALS = 2000
+MAX_ARRIVALS = 2000
 """The newest arrivals that are simulated: a page waits for it."""
-MOST_SHOWN = 20
+MAX_SHOWN = 20
 SAID_BY_THE_RULES = ("raising is suspended",)
 """Assumptions of the simulation that a ruling may change: each way of ordering names its own."""
 NOW, PROPOSED = "in force now", "proposed"
@@ -78,7 +78,7 @@ def _moves(engine: sa.Engine, policy: SitePolicy, wanted: Mapping[str, str | flo
     found = open_places(engine, policy, wanted)
     suspended = (found.suspended_before, found.suspended_after)
     moved = moves.shifts(found.standings, found.before, found.after, suspended=suspended)
-    shown = [{"study_uid": one.study_uid, "from": one.before, "to": one.after, "why": one.reason} for one in moved[:MOST_SHOWN]]
+    shown = [{"study_uid": one.study_uid, "from": one.before, "to": one.after, "why": one.reason} for one in moved[:MAX_SHOWN]]
     return {"open": len(found.standings), "moved": len(moved), "moves": shown}
 
 
@@ -116,15 +116,15 @@ def _over(policy: RankingPolicy, changes: Mapping[str, str | float]) -> RankingP
 
 def _room(settings: Settings, engine: sa.Engine, now: datetime) -> tuple[Scenario, RankingPolicy, Said, bool]:
     """The site's own arrivals where there are enough, else drawn ones; with as many readers as keep up."""
-    request = Request(from_ledger=True, days=DAYS_BACK, replications=REPLICATIONS)
+    request = SimulationRequest(from_ledger=True, days=DAYS_BACK, replications=REPLICATIONS)
     try:
         scenario, policy, said = site_of(settings, engine, request, now)
     except NotFound:
-        request = Request(rate=RATE, replications=REPLICATIONS)
+        request = SimulationRequest(rate=RATE, replications=REPLICATIONS)
         scenario, policy, said = site_of(settings, engine, request, now)
     count = len(scenario.known.arrived) if scenario.known is not None else 0
-    days = request.days * min(1.0, MOST_ARRIVALS / count) if count else request.days
-    readers = max(1, math.ceil(scenario.load / BUSIEST))
+    days = request.days * min(1.0, MAX_ARRIVALS / count) if count else request.days
+    readers = max(1, math.ceil(scenario.load / MAX_UTILISATION))
     if (readers, days) != (request.readers, request.days):
         scenario, policy, said = site_of(settings, engine, replace(request, readers=readers, days=days), now)
     return scenario, policy, said, request.from_ledger

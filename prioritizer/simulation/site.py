@@ -21,7 +21,7 @@ from prioritizer.inference.bundle import Bundle, open_bundle
 from prioritizer.ranking.deadlines import RankingPolicy, Stage
 from prioritizer.ranking.study_risk import risk_of_logits
 from prioritizer.reading_queue.compare import Setting
-from prioritizer.reading_queue.scenario import HOURS, Known, OperatingPoint, Scenario
+from prioritizer.reading_queue.scenario import HOURS, BinormalModel, Known, Scenario
 from prioritizer.reading_queue.simulate import MINUTE, with_windows
 from prioritizer.simulation.arrival_file import minutes_of, read_arrivals
 from prioritizer.statistics.logistic import odds_of, sigmoid
@@ -32,9 +32,9 @@ REPLICATIONS = 5
 DAYS_BACK = 28
 RATE = 12.0
 """Studies an hour, where the ledger holds too few arrivals."""
-BUSIEST = 0.95
+MAX_UTILISATION = 0.95
 """Readers are added until they are no busier than this: the site's own number is not known here."""
-LEAST_ARRIVALS = 30
+MIN_ARRIVALS = 30
 SPLIT = "val_report"
 LOW_SENSITIVITY = 0.99
 """Where demote_low is set and the model is known by its operating point: this share of pneumonia stays above t_low."""
@@ -42,7 +42,7 @@ Said = tuple[tuple[str, str], ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Request:
+class SimulationRequest:
     """What a person asked for; None: taken from the site, its bundle or its ledger."""
 
     rate: float | None = None
@@ -74,7 +74,7 @@ class Request:
 
 
 def site_of(
-    settings: Settings, engine: sa.Engine | None, request: Request, now: datetime, *, calibration: Calibration | None = None
+    settings: Settings, engine: sa.Engine | None, request: SimulationRequest, now: datetime, *, calibration: Calibration | None = None
 ) -> tuple[Scenario, RankingPolicy, Said]:
     """Scenario, the site's rules as if in stage active, and the assumptions. Raises ConfigError, NotFound, CalibrationChanged.
 
@@ -110,7 +110,7 @@ def site_of(
     return scenario, ranking, _assumptions(scenario, ranking, request, where, scores)
 
 
-def asked(scenario: Scenario, policy: RankingPolicy, request: Request) -> tuple[Setting, ...]:
+def asked(scenario: Scenario, policy: RankingPolicy, request: SimulationRequest) -> tuple[Setting, ...]:
     """The windows that were asked for, then the thresholds, each at the first windows."""
     pairs = request.windows or ((policy.high / MINUTE, policy.neutral / MINUTE),)
     found = [Setting(name=f"deadlines {high:g}/{neutral:g}", policy=with_windows(policy, high, neutral)) for high, neutral in pairs]
@@ -125,7 +125,7 @@ def asked(scenario: Scenario, policy: RankingPolicy, request: Request) -> tuple[
     return (*found, *by_probability)
 
 
-def _readers(request: Request) -> tuple[int, ...]:
+def _readers(request: SimulationRequest) -> tuple[int, ...]:
     if request.open_hours is None:
         return (request.readers,)
     first, last = request.open_hours
@@ -133,7 +133,7 @@ def _readers(request: Request) -> tuple[int, ...]:
 
 
 def _arrivals(
-    engine: sa.Engine | None, request: Request, policy: SitePolicy, bundle: Bundle, now: datetime, calibration: Calibration | None
+    engine: sa.Engine | None, request: SimulationRequest, policy: SitePolicy, bundle: Bundle, now: datetime, calibration: Calibration | None
 ) -> tuple[Known | None, tuple[float, ...], str]:
     """Real arrivals, measured reading times, and where the arrivals come from."""
     if request.file is not None:
@@ -144,8 +144,8 @@ def _arrivals(
         return None, (), f"{request.rate:g} studies an hour on average, {shape}, independent of each other (Poisson), {request.days:g} days"
     assert engine is not None
     rows = arrivals.since(engine, now - timedelta(days=request.days), bundle.digest)
-    if len(rows) < LEAST_ARRIVALS:
-        said = f"the ledger holds {len(rows)} arrivals of the last {request.days:g} days, {LEAST_ARRIVALS} are needed"
+    if len(rows) < MIN_ARRIVALS:
+        said = f"the ledger holds {len(rows)} arrivals of the last {request.days:g} days, {MIN_ARRIVALS} are needed"
         raise NotFound(f"{said}; give more --days, or --rate for drawn arrivals")
     applies = calibration or _applying(engine, policy, bundle)
     probabilities = np.array([_risk_at_one_threshold(applies, row) for row in rows])
@@ -186,7 +186,7 @@ def _applying(engine: sa.Engine, policy: SitePolicy, bundle: Bundle) -> Calibrat
 
 
 def _thresholds(
-    engine: sa.Engine | None, policy: SitePolicy, bundle: Bundle, request: Request, calibration: Calibration | None
+    engine: sa.Engine | None, policy: SitePolicy, bundle: Bundle, request: SimulationRequest, calibration: Calibration | None
 ) -> tuple[RankingPolicy, str]:
     """The rules with the thresholds that known probabilities are held against."""
     if request.at_sensitivity:
@@ -196,7 +196,7 @@ def _thresholds(
     return policy.ranking.with_thresholds(applies.t_high, applies.t_low), said
 
 
-def _model(bundle: Bundle, request: Request) -> tuple[OperatingPoint, str]:
+def _model(bundle: Bundle, request: SimulationRequest) -> tuple[BinormalModel, str]:
     """The model's operating point and where it comes from."""
     if request.sensitivity is not None and request.specificity is not None:
         sensitivity, specificity, where = request.sensitivity, request.specificity, "as stated"
@@ -211,10 +211,10 @@ def _model(bundle: Bundle, request: Request) -> tuple[OperatingPoint, str]:
         sensitivity, specificity = (float(np.ravel(measured[name])[0]) for name in ("sensitivity", "specificity"))
         where = f"the card of {bundle.name} on its own {name}; your site's will be lower"
     said = f"sensitivity {sensitivity:.3f}, specificity {specificity:.3f} ({where}); scores from the binormal ROC curve through that point"
-    return OperatingPoint(sensitivity=sensitivity, specificity=specificity), said
+    return BinormalModel(sensitivity=sensitivity, specificity=specificity), said
 
 
-def _assumptions(scenario: Scenario, policy: RankingPolicy, request: Request, where: str, scores: str) -> Said:
+def _assumptions(scenario: Scenario, policy: RankingPolicy, request: SimulationRequest, where: str, scores: str) -> Said:
     """Everything that was assumed, name and value."""
     hours = f"from {request.open_hours[0]} to {request.open_hours[1]} o'clock" if request.open_hours else "day and night"
     measured = len(scenario.reading_seen)

@@ -11,7 +11,7 @@ from typing import Any
 
 from prioritizer.reading_queue.compare import ALL, CLASSES, FLAGGED, MISSED, ClassFigures, Effect
 from prioritizer.reading_queue.scenario import Scenario
-from prioritizer.simulation.run import Outcome
+from prioritizer.simulation.run import SimulationOutcome
 from prioritizer.statistics.intervals import Figure
 
 SIMULATED = "A simulation, not a measurement: it is as right as its assumptions."
@@ -120,7 +120,7 @@ EFFECT_HEADER = (
 EFFECT_CAPTION = "Against order of arrival, minutes (95 % interval over replications)"
 
 
-def variant_rows(outcome: Outcome) -> list[tuple[str, ...]]:
+def variant_rows(outcome: SimulationOutcome) -> list[tuple[str, ...]]:
     """One row a variant and setting: turn-around of flagged pneumonia, longest of missed pneumonia, studies raised."""
     return [
         (
@@ -148,7 +148,7 @@ VARIANT_HEADER = (
 )
 
 
-def facts(outcome: Outcome) -> dict[str, Any]:
+def facts(outcome: SimulationOutcome) -> dict[str, Any]:
     """Every figure by name, for JSON; what could not be computed is null."""
     told = {
         "simulation": SIMULATED,
@@ -187,7 +187,7 @@ def _plain(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def write_csv(outcome: Outcome, path: Path) -> None:
+def write_csv(outcome: SimulationOutcome, path: Path) -> None:
     """One line a variant, setting and class, minutes."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", newline="", encoding="utf-8") as file:

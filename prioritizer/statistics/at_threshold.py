@@ -7,14 +7,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from prioritizer.calibration.operating_point import LEAST_FOR_SENSITIVITY, Share
+from prioritizer.calibration.operating_point import MIN_FOR_SENSITIVITY, Share
 from prioritizer.statistics.intervals import Float64
 
 CAUGHT, MISSED, ALARMS, PASSED = range(4)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Counts:
+class ThresholdCounts:
     """Cases at or above and below a threshold. Intervals of their shares are exact (Clopper and Pearson 1934), by patient."""
 
     threshold: float
@@ -52,7 +52,7 @@ class Counts:
     @property
     def holds_claims(self) -> bool:
         """There are enough patients with and without the finding to say what the threshold does."""
-        return self._rarer >= LEAST_FOR_SENSITIVITY
+        return self._rarer >= MIN_FOR_SENSITIVITY
 
     @property
     def _rarer(self) -> int:
@@ -68,7 +68,7 @@ class Counts:
     def sentence(self) -> str:
         """What a radiologist would read, or why nothing can be said."""
         if not self.holds_claims:
-            return f"No claim: the rarer class has {self._rarer} patients, {LEAST_FOR_SENSITIVITY} are needed to say what a threshold does."
+            return f"No claim: the rarer class has {self._rarer} patients, {MIN_FOR_SENSITIVITY} are needed to say what a threshold does."
         raised, rest = _of_100(self.ppv), _of_100(self.npv)
         first = f"Of 100 films raised, {raised} show pneumonia and {100 - raised} do not" if self.ppv.of else "No film is raised"
         second = f"of 100 not raised, {100 - rest} show it" if self.npv.of else "every film is raised"
@@ -80,14 +80,14 @@ def _of_100(share: Share) -> int:
     return round(100 * share.value) if share.of else 0
 
 
-def counts(labels: Float64, probabilities: Float64, threshold: float, patients: Sequence[str] = ()) -> Counts:
+def counts(labels: Float64, probabilities: Float64, threshold: float, patients: Sequence[str] = ()) -> ThresholdCounts:
     """The four counts at a threshold; `patients`: the patient of each case, empty where each is of another."""
     raised, positive = probabilities >= threshold, labels == 1
     kind = np.where(positive, np.where(raised, CAUGHT, MISSED), np.where(raised, ALARMS, PASSED))
     found: dict[str, list[int]] = {}
     for patient, its in zip(patients, kind.tolist(), strict=bool(patients)):
         found.setdefault(patient, [0, 0, 0, 0])[its] += 1
-    return Counts(
+    return ThresholdCounts(
         threshold=threshold,
         caught=int((raised & positive).sum()),
         missed=int((~raised & positive).sum()),

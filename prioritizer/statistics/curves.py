@@ -17,7 +17,7 @@ THRESHOLDS = np.linspace(0.01, 0.8, 80)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Band:
+class BandedCurve:
     """A curve over `x` with the 2.5th and 97.5th percentile of its redrawings: float64, one shape."""
 
     x: Float64
@@ -27,10 +27,10 @@ class Band:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Decision:
+class DecisionCurve:
     """Net benefit of raising by the model, of raising every study, and of none (0), over threshold probabilities."""
 
-    model: Band
+    model: BandedCurve
     everything: Float64
     share: float
     """Of the cases that are positive."""
@@ -47,21 +47,21 @@ class Decision:
         return float(self.model.x[start]), float(self.model.x[end])
 
 
-def roc(cases: Cases, seed: int = 0) -> Band:
+def roc(cases: Cases, seed: int = 0) -> BandedCurve:
     """Sensitivity over 1 - specificity."""
     return _banded(cases, GRID, _sensitivity_at, seed)
 
 
-def precision_recall(cases: Cases, seed: int = 0) -> Band:
+def precision_recall(cases: Cases, seed: int = 0) -> BandedCurve:
     """Precision over sensitivity: of the studies raised to catch so many positives, the share that are positive."""
     return _banded(cases, GRID[1:], _precision_at, seed)
 
 
-def decision(cases: Cases, seed: int = 0, thresholds: Float64 = THRESHOLDS) -> Decision:
+def decision(cases: Cases, seed: int = 0, thresholds: Float64 = THRESHOLDS) -> DecisionCurve:
     """Net benefit TP/n - FP/n * t/(1-t) (Vickers and Elkin 2006): t is the probability above which one would want the study early."""
     share = float(cases.labels.mean())
     odds = thresholds / (1 - thresholds)
-    return Decision(model=_banded(cases, thresholds, net_benefit, seed), everything=share - (1 - share) * odds, share=share)
+    return DecisionCurve(model=_banded(cases, thresholds, net_benefit, seed), everything=share - (1 - share) * odds, share=share)
 
 
 def net_benefit(labels: Float64, probabilities: Float64, thresholds: Float64) -> Float64:
@@ -94,9 +94,9 @@ def _precision_at(labels: Float64, scores: Float64, recalls: Float64) -> Float64
     return found
 
 
-def _banded(cases: Cases, x: Float64, curve: Callable[[Float64, Float64, Float64], Float64], seed: int) -> Band:
+def _banded(cases: Cases, x: Float64, curve: Callable[[Float64, Float64, Float64], Float64], seed: int) -> BandedCurve:
     found = curve(cases.labels, cases.probabilities, x)
     samples: Sequence[NDArray[np.int64]] = resamples(cases, seed, DRAWS)
     drawn = np.array([curve(cases.labels[i], cases.probabilities[i], x) for i in samples])
     low, high = np.percentile(drawn, [2.5, 97.5], axis=0)
-    return Band(x=x, y=found, low=low, high=high)
+    return BandedCurve(x=x, y=found, low=low, high=high)

@@ -6,9 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 Float64 = NDArray[np.float64]
-LEAST_SLOPE = 0.01
+MIN_SLOPE = 0.01
 """No map turns the order of studies round or makes it one tie: where cases ask for less slope than this, they get this."""
-FURTHEST = 30.0
+MAX_DISTANCE = 30.0
 """Log odds beyond which no case is moved: no site's mix of cases is 1 in 10^13."""
 
 
@@ -59,7 +59,7 @@ def fit_intercept(logits: Float64, labels: Float64) -> float:
 
 def shift_to(logits: Float64, prevalence: float) -> float:
     """The shift of the log odds after which the mean probability is `prevalence`; needs no labels."""
-    low, high = -FURTHEST - float(logits.max()), FURTHEST - float(logits.min())
+    low, high = -MAX_DISTANCE - float(logits.max()), MAX_DISTANCE - float(logits.min())
     for _ in range(100):
         middle = (low + high) / 2
         low, high = (middle, high) if float(np.mean(sigmoid(logits + middle))) < prevalence else (low, middle)
@@ -88,7 +88,7 @@ def fit_shrunk_slope(logits: Float64, labels: Float64) -> tuple[float, float]:
 
 
 def _logistic(x: Float64, targets: Float64, pull: float) -> tuple[float, float]:
-    """Minimum of the summed log loss + pull / 2 * (slope - 1)^2 with slope >= LEAST_SLOPE; damped Newton on a convex function."""
+    """Minimum of the summed log loss + pull / 2 * (slope - 1)^2 with slope >= MIN_SLOPE; damped Newton on a convex function."""
     design = np.stack([x, np.ones_like(x)], axis=1)
 
     def loss(at: Float64) -> float:
@@ -105,6 +105,6 @@ def _logistic(x: Float64, targets: Float64, pull: float) -> tuple[float, float]:
         at = at - step
         if np.abs(step).max() < 1e-10:
             break
-    if at[0] < LEAST_SLOPE:
-        return LEAST_SLOPE, shift_to(LEAST_SLOPE * x, float(np.mean(targets)))
-    return float(at[0]), float(np.clip(at[1], -FURTHEST, FURTHEST))
+    if at[0] < MIN_SLOPE:
+        return MIN_SLOPE, shift_to(MIN_SLOPE * x, float(np.mean(targets)))
+    return float(at[0]), float(np.clip(at[1], -MAX_DISTANCE, MAX_DISTANCE))

@@ -19,7 +19,7 @@ from prioritizer.statistics.measures import calibration_line
 AGES = ((0.0, 1.0), (1.0, 6.0), (6.0, 18.0), (18.0, 40.0), (40.0, 65.0), (65.0, 121.0))
 SMALL = 10
 """Patients with, or without, pneumonia below which a group is greyed."""
-MOST_GROUPS = 8
+MAX_GROUPS = 8
 """Largest groups of one kind that are shown."""
 DRAWS = 200
 
@@ -100,7 +100,7 @@ def _groups(images: Sequence[Described], labels: Float64) -> Iterator[tuple[str,
         counted = Counter(values)
         if len(counted) < 2:
             continue
-        known = [name for name, _ in counted.most_common(MOST_GROUPS)]
+        known = [name for name, _ in counted.most_common(MAX_GROUPS)]
         names = sorted(known, key=_by_age) if kind == "age" else known
         yield from ((kind, name or "not known", np.flatnonzero(np.array(values) == name)) for name in names)
     for subtype in sorted({image.subtype for image, label in zip(images, labels, strict=True) if image.subtype and label}):

@@ -29,7 +29,7 @@ from prioritizer.errors import (
 from prioritizer.web.api import decisions, health, worklist
 from prioritizer.web.http.backend import Backend
 from prioritizer.web.http.context import FOLDER, context_of, request_context
-from prioritizer.web.http.request_limits import Armour, for_programs, headers_of, problem
+from prioritizer.web.http.request_limits import RequestLimits, for_programs, headers_of, problem
 from prioritizer.web.live import event_stream
 from prioritizer.web.pages import (
     accounts,
@@ -101,7 +101,7 @@ def page_app(backend: Backend) -> FastAPI:
     app.state.house = oidc.ready(app, web) if web.auth == "oidc" else None
     app.mount("/static", StaticFiles(directory=FOLDER / "static"), name="static")
     uploads = dict.fromkeys(("/try", "/api/try"), partial(upload.most_bytes, context))
-    app.add_middleware(Armour, settings=backend.configured, uploads=uploads, gate=partial(upload.gate, context), explain=explain)
+    app.add_middleware(RequestLimits, settings=backend.configured, uploads=uploads, gate=partial(upload.gate, context), explain=explain)
     for kind, _, _ in STATUSES:
         app.add_exception_handler(kind, explain)
     app.add_exception_handler(RequestValidationError, explain_values)
@@ -139,7 +139,7 @@ def explain_refusal(request: Request, error: Exception) -> Response:
 
 
 def explain_fault(request: Request, error: Exception) -> Response:
-    """A fault of ours: nothing of it is told but that it is one. It is answered outside of `Armour`, and so puts the headers on itself."""
+    """A fault of ours: nothing of it is told but that it is one. It is answered outside of `RequestLimits`, and sets the headers itself."""
     said = f"prioritizer made a mistake ({type(error).__name__}). Look whether it took effect before you do it again; the log says more."
     answer = told(request, 500, "This is our fault", said)
     answer.headers.update(headers_of({"path": request.url.path}, 500, secure=context_of(request).backend.settings().web.secure))

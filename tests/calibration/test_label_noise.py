@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from prioritizer.calibration import verdict
-from prioritizer.calibration.cohort_lint import Looked
+from prioritizer.calibration.cohort_lint import CohortImage
 from prioritizer.calibration.local_fit import INTERCEPT, PLATT, SHRUNK, TEMPERATURE, Sample, fitted_to, recalibrate
 from prioritizer.calibration.maps import Calibration
 from prioritizer.calibration.operating_point import Wish
@@ -19,7 +19,7 @@ from prioritizer.inference.bundle import open_bundle
 from prioritizer.recalibration import recalibrate as recalibration_recalibrate
 from prioritizer.recalibration import report
 from prioritizer.recalibration.cohort import Gathered
-from prioritizer.recalibration.outcome import Outcome, Request
+from prioritizer.recalibration.outcome import RecalibrationOutcome, RecalibrationRequest
 from prioritizer.statistics.logistic import sigmoid
 
 BEFORE = Calibration(id="before", method="platt", slope=1.0, intercept=0.0, t_high=0.5, t_low=0.1)
@@ -93,14 +93,14 @@ def test_an_enriched_cohort_is_moved_back_by_the_share_with_the_finding_not_by_t
 # --- as a person meets it ----------------------------------------------------------------------------------------------
 
 
-def outcome(source: str, **asked: object) -> Outcome:
+def outcome(source: str, **asked: object) -> RecalibrationOutcome:
     sample, _ = noisy(300, 6)
     images = [
-        Looked(file=f"{i}.dcm", label=int(label), patient=str(i), logit=float(logit), label_source=source)
+        CohortImage(file=f"{i}.dcm", label=int(label), patient=str(i), logit=float(logit), label_source=source)
         for i, (logit, label) in enumerate(zip(sample.logits, sample.labels, strict=True))
     ]
     gathered = Gathered(images=tuple(images), findings=(), form="made", labelled=True)
-    request = Request(cohort=Path("local"), by="anna", **asked)
+    request = RecalibrationRequest(cohort=Path("local"), by="anna", **asked)
     return recalibration_recalibrate._by_age(request, open_bundle(None), BEFORE, gathered, utc_now())
 
 
@@ -125,9 +125,9 @@ def test_text_mined_labels_are_never_fit_and_the_difference_that_they_may_make_i
 
 def test_a_share_that_is_none_is_refused_and_so_is_one_without_labels() -> None:
     with pytest.raises(ConfigError, match=r"for example 0\.15"):
-        recalibration_recalibrate._possible(Request(cohort=Path("x"), label_noise=1.5))
+        recalibration_recalibrate._possible(RecalibrationRequest(cohort=Path("x"), label_noise=1.5))
     with pytest.raises(ConfigError, match="it needs --cohort"):
-        recalibration_recalibrate._possible(Request(cohort=None, prevalence=0.1, label_noise=0.15))
+        recalibration_recalibrate._possible(RecalibrationRequest(cohort=None, prevalence=0.1, label_noise=0.15))
 
 
 def test_one_rule_judges_a_recalibration_and_a_network() -> None:

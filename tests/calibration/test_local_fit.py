@@ -13,7 +13,7 @@ from scipy.special import expit
 from scipy.stats import beta
 
 from prioritizer.calibration import cohort_lint, local_fit
-from prioritizer.calibration.cohort_lint import WHOLE, Looked, Twins
+from prioritizer.calibration.cohort_lint import WHOLE, CohortImage, Twins
 from prioritizer.calibration.local_fit import INTERCEPT, ISOTONIC, NONE, PLATT, SHRUNK, TEMPERATURE, Sample, recalibrate
 from prioritizer.calibration.maps import Calibration
 from prioritizer.calibration.operating_point import Wish, by_flags, kept, operating_point, reclassified
@@ -228,7 +228,7 @@ def figure(value: float, low: float, high: float) -> Figure:
 # --- the lint ------------------------------------------------------------------------------------------------------
 
 
-def image(number: int, label: int = 0, **values: object) -> Looked:
+def image(number: int, label: int = 0, **values: object) -> CohortImage:
     usual = {
         "file": f"{number}.png",
         "label": label,
@@ -237,10 +237,10 @@ def image(number: int, label: int = 0, **values: object) -> Looked:
         "label_source": "two readers",
         "logit": 0.0,
     }
-    return Looked(**(usual | values))
+    return CohortImage(**(usual | values))
 
 
-def linted(*images: Looked, twins: tuple[Twins, ...] = (), **how: object) -> list[tuple[str, str, bool]]:
+def linted(*images: CohortImage, twins: tuple[Twins, ...] = (), **how: object) -> list[tuple[str, str, bool]]:
     usual = {"prevalence": None, "bundle_made": date(2026, 1, 1), "ignore_scope": False}
     return [(f.file, f.what, f.excludes) for f in cohort_lint.lint(images, twins, **(usual | how))]
 

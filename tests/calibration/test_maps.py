@@ -15,11 +15,23 @@ from scipy.optimize import minimize
 from scipy.special import expit, logit
 from sklearn.isotonic import IsotonicRegression
 
-from prioritizer.calibration.local_fit import INTERCEPT, ISOTONIC, LEAST, NONE, PLATT, SHRUNK, TEMPERATURE, Fit, Sample, first_map, fitted
+from prioritizer.calibration.local_fit import (
+    INTERCEPT,
+    ISOTONIC,
+    MIN_COUNT,
+    NONE,
+    PLATT,
+    SHRUNK,
+    TEMPERATURE,
+    Fit,
+    Sample,
+    first_map,
+    fitted,
+)
 from prioritizer.calibration.maps import Calibration, as_document, fit_isotonic, from_document
 from prioritizer.statistics.calibration_error import expected_calibration_error
 from prioritizer.statistics.logistic import (
-    LEAST_SLOPE,
+    MIN_SLOPE,
     SLOPE_SPREAD,
     fit_intercept,
     fit_platt,
@@ -55,7 +67,7 @@ ALL = [NONE, INTERCEPT, TEMPERATURE, SHRUNK, PLATT, ISOTONIC]
 
 
 def test_the_methods_here_are_all_there_are() -> None:
-    assert set(ALL) == set(LEAST)
+    assert set(ALL) == set(MIN_COUNT)
 
 
 # --- order ---------------------------------------------------------------------------------------------------------
@@ -71,8 +83,8 @@ def test_every_fitted_map_keeps_the_order_of_the_logits(cohort: tuple[np.ndarray
 
 def test_a_model_that_is_the_wrong_way_round_is_flattened_and_never_turned() -> None:
     logits, labels = drawn(400)
-    assert fit_platt(-logits, labels)[0] == LEAST_SLOPE
-    assert fit_shrunk_slope(-10 * logits, labels)[0] == LEAST_SLOPE
+    assert fit_platt(-logits, labels)[0] == MIN_SLOPE
+    assert fit_shrunk_slope(-10 * logits, labels)[0] == MIN_SLOPE
 
 
 # --- stability -----------------------------------------------------------------------------------------------------
@@ -130,7 +142,7 @@ def test_platt_is_the_minimum_that_scipy_finds_for_its_smoothed_targets(cohort: 
     logits, labels = cohort
     k, n = labels.sum(), len(labels)
     targets = np.where(labels == 1, (k + 1) / (k + 2), 1 / (n - k + 2))
-    oracle = minimize(lambda at: log_loss(at[0] * logits + at[1], targets), (1.0, 0.0), bounds=((LEAST_SLOPE, None), (-30, 30)))
+    oracle = minimize(lambda at: log_loss(at[0] * logits + at[1], targets), (1.0, 0.0), bounds=((MIN_SLOPE, None), (-30, 30)))
     slope, intercept = fit_platt(logits, labels)
     assert log_loss(slope * logits + intercept, targets) <= oracle.fun + 1e-6
 

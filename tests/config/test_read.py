@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
-from prioritizer.cli.init import Answers, title_at_host, write_configuration
+from prioritizer.cli.init import InitAnswers, title_at_host, write_configuration
 from prioritizer.config.read import read_settings
 from prioritizer.config.sections import UNNAMED
 from prioritizer.config.settings import Settings
@@ -255,7 +255,7 @@ def test_any_site_name_comes_back_from_the_file(name: str):
 # --- init ------------------------------------------------------------------------------------------------------------
 
 
-def answers(**values: object) -> Answers:
+def answers(**values: object) -> InitAnswers:
     usual = {
         "site": "Ward 7",
         "ae_title": "PRIO",
@@ -264,7 +264,7 @@ def answers(**values: object) -> Answers:
         "pacs": "PACS@192.0.2.9:104",
         "data": Path("data"),
     }
-    return Answers(**(usual | values))
+    return InitAnswers(**(usual | values))
 
 
 def test_init_writes_what_was_answered(tmp_path: Path):

@@ -11,7 +11,7 @@ import pytest
 from prioritizer.config.sections import Store
 from prioritizer.config.settings import Settings
 from prioritizer.daemon.daemon import Daemon
-from prioritizer.daemon.receive import Receive
+from prioritizer.daemon.receive import ReceiveWorker
 from prioritizer.errors import ModelError
 from prioritizer.inference.bundle import open_bundle
 from prioritizer.inference.sandbox import Sandbox
@@ -34,7 +34,7 @@ def test_ai_that_goes_off_while_running_ends_no_worker_and_moves_nothing_up_any_
     daemon.ledger.start()
     daemon.ledger.await_database()
     daemon.workers.build()
-    (receive,) = (work for work in daemon.workers.works if isinstance(work, Receive))
+    (receive,) = (work for work in daemon.workers.works if isinstance(work, ReceiveWorker))
     assert receive.policy.ranking.t_high <= 1
     daemon.workers.start()
     try:

@@ -10,10 +10,10 @@ import pytest
 import sqlalchemy as sa
 
 from prioritizer.clock import utc_now
-from prioritizer.config.sections import Destination, Listener
+from prioritizer.config.sections import DestinationSection, Listener
 from prioritizer.config.settings import Settings
 from prioritizer.daemon import alarms
-from prioritizer.daemon.alarms import Lasting, Look, Parts
+from prioritizer.daemon.alarms import AlarmInputs, Lasting, Parts
 from prioritizer.db.activity import daemons
 from prioritizer.db.instances import healing
 from prioritizer.db.schema import clock_steps
@@ -22,7 +22,7 @@ from prioritizer.study import FileFault
 from tests.support.ledgers import POLICY, film, publish, receive, scored, together
 from tests.support.phantom_spool import Box, phantom
 
-PACS = Destination(name="pacs", ae_title="PACS", host="127.0.0.1", port=11113)
+PACS = DestinationSection(name="pacs", ae_title="PACS", host="127.0.0.1", port=11113)
 ROOMY = Listener(min_free_mib=0, min_free_share=0.0)
 
 
@@ -31,12 +31,12 @@ def box(ledger: sa.Engine, tmp_path: Path) -> Box:
     return Box(ledger, tmp_path, Settings(destinations=(PACS,), listener=ROOMY))
 
 
-def look(box: Box, **more: object) -> Look:
+def look(box: Box, **more: object) -> AlarmInputs:
     usual: dict[str, object] = {
         "engine": box.ledger, "spool": box.spool, "settings": box.settings, "policy": POLICY, "ready": [], "parts": Parts(),
         "failing": {}, "growth": 0.0, "unlisted": 0, "now": utc_now(),
     }  # fmt: skip
-    return Look(**(usual | more))
+    return AlarmInputs(**(usual | more))
 
 
 def names(box: Box, lasting: Lasting | None = None, **more: object) -> set[str]:

@@ -35,14 +35,14 @@ from prioritizer.db.schema.tables import instances, scores, studies
 from prioritizer.db.worklist import deadlines, feedback, reading, rows
 from prioritizer.errors import NotAllowed, Transient
 from prioritizer.monitoring.dashboard import BLIND, NAMES
-from prioritizer.monitoring.studies import Seen
+from prioritizer.monitoring.studies import MonitoredStudy
 from prioritizer.monitoring.turnaround import week_of
 from prioritizer.ranking.deadlines import Stage
 from prioritizer.scope import guard_rules
-from prioritizer.scope.header_rules import Rules, Verdict
 from prioritizer.scope.out_of_distribution import Figures
+from prioritizer.scope.verdict import ScopeRules, ScopeVerdict
 from prioritizer.states import InstanceState
-from prioritizer.study import Finding
+from prioritizer.study import ReaderFinding
 from tests.support.ledgers import (
     LEASE,
     NOW,
@@ -81,17 +81,17 @@ def test_a_raised_study_counts_once_however_many_readers_speak_of_it(ledger: sa.
     scored(ledger, "1.2.3", 0.2)
     for number, (uid, reader, finding) in enumerate(
         [
-            ("1.2.1", "ito", Finding.PRESENT),
-            ("1.2.1", "berg", Finding.PRESENT),
-            ("1.2.2", "ito", Finding.PRESENT),
-            ("1.2.3", "ito", Finding.PRESENT),
+            ("1.2.1", "ito", ReaderFinding.PRESENT),
+            ("1.2.1", "berg", ReaderFinding.PRESENT),
+            ("1.2.2", "ito", ReaderFinding.PRESENT),
+            ("1.2.3", "ito", ReaderFinding.PRESENT),
         ]
     ):
         feedback.say(ledger, uid, reader, finding, NOW + timedelta(minutes=number), ranked=True)
     assert feedback.confirmed_of_raised(ledger, NOW - DAY) == (2, 2)
-    feedback.say(ledger, "1.2.1", "chief", Finding.ABSENT, LATER, ranked=True)
+    feedback.say(ledger, "1.2.1", "chief", ReaderFinding.ABSENT, LATER, ranked=True)
     assert feedback.confirmed_of_raised(ledger, NOW - DAY) == (1, 2), "the newest word counts, whoever's it is"
-    feedback.say(ledger, "1.2.1", "anna", Finding.UNSURE, LATER, ranked=True)
+    feedback.say(ledger, "1.2.1", "anna", ReaderFinding.UNSURE, LATER, ranked=True)
     assert feedback.confirmed_of_raised(ledger, NOW - DAY) == (1, 2), "who could not say has said nothing"
     feedback.withdraw(ledger, "1.2.1", "chief", LATER)
     assert feedback.confirmed_of_raised(ledger, NOW - DAY) == (2, 2)
@@ -100,8 +100,8 @@ def test_a_raised_study_counts_once_however_many_readers_speak_of_it(ledger: sa.
 
 def test_the_board_and_the_line_above_the_list_count_alike(ledger: sa.Engine):
     scored(ledger, "1.2.1", 0.9)
-    feedback.say(ledger, "1.2.1", "ito", Finding.PRESENT, NOW, ranked=False)
-    feedback.say(ledger, "1.2.1", "berg", Finding.ABSENT, LATER, ranked=True)
+    feedback.say(ledger, "1.2.1", "ito", ReaderFinding.PRESENT, NOW, ranked=False)
+    feedback.say(ledger, "1.2.1", "berg", ReaderFinding.ABSENT, LATER, ranked=True)
     found = latest(ledger)
     assert (found["confirmed"], found["confirmed"] + found["not_confirmed"]) == feedback.confirmed_of_raised(ledger, NOW - DAY) == (0, 1)
     told = {name: (figures["ppv"]["hits"], figures["ppv"]["of"]) for name, figures in found["words"].items() if name in BLIND}
@@ -179,7 +179,7 @@ def test_why_a_study_was_not_scored_is_not_that_it_holds_our_own_result(ledger: 
 def test_studies_of_another_population_are_counted_scored_or_not(ledger: sa.Engine):
     receive(ledger, film(1, "1.2.1"))
     score_next(ledger, 0.05)
-    strange = guard_rules.with_guard(Verdict(reason=None), Figures(out_of_distribution=1.5), Rules())
+    strange = guard_rules.with_guard(ScopeVerdict(reason=None), Figures(out_of_distribution=1.5), ScopeRules())
     receive(ledger, film(1, "1.2.2"))
     claim = processing_score.claim_instance(ledger, "scorer", LEASE)
     assert claim is not None
@@ -187,7 +187,7 @@ def test_studies_of_another_population_are_counted_scored_or_not(ledger: sa.Engi
     receive(ledger, film(1, "1.2.3"))
     claim = processing_score.claim_instance(ledger, "scorer", LEASE)
     assert claim is not None
-    reason = guard_rules.with_guard(Verdict(reason=None), Figures(out_of_distribution=1.5), Rules(), holds_back=True).reason
+    reason = guard_rules.with_guard(ScopeVerdict(reason=None), Figures(out_of_distribution=1.5), ScopeRules(), holds_back=True).reason
     assert reason is not None
     processing_score.finish_unscored(ledger, claim, InstanceState.INELIGIBLE, reason.rule, reason.sentence, POLICY, NOW)
     told = latest(ledger)
@@ -199,7 +199,7 @@ def looked_at(ledger: sa.Engine, uid: str, probability: float, distance: float, 
     receive(ledger, film(1, uid, calling_ae=sender))
     claim = processing_score.claim_instance(ledger, "scorer", LEASE)
     assert claim is not None
-    judged = guard_rules.with_guard(Verdict(reason=None), Figures(out_of_distribution=distance), Rules(), holds_back=holds_back)
+    judged = guard_rules.with_guard(ScopeVerdict(reason=None), Figures(out_of_distribution=distance), ScopeRules(), holds_back=holds_back)
     if judged.reason is None:
         processing_score.finish_scored(ledger, claim, replace(score_of(probability), warnings=judged.warnings), POLICY, NOW)
     else:
@@ -225,7 +225,7 @@ def test_images_beyond_the_limit_are_counted_by_scanner_and_week_with_what_becam
 
 
 def test_weeks_are_those_of_the_site():
-    one = Seen(
+    one = MonitoredStudy(
         arrived=datetime(2026, 11, 29, 23, 30, tzinfo=UTC), began=None, read=None, stat=False, raised=False, overdue=False,
         ai_state="SCORED", reason="", risk=0.1, sender="DX1", age_years=None, sex="",
     )  # fmt: skip
@@ -355,7 +355,7 @@ def test_drift_is_told_of_what_lies_beyond_the_first_days(ledger: sa.Engine):
 
 
 def test_a_sample_is_spread_over_the_whole_period(ledger: sa.Engine, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(monitoring, "MOST_SAMPLED", 11)
+    monkeypatch.setattr(monitoring, "MAX_SAMPLED", 11)
     monkeypatch.setattr(monitoring, "AT_ONCE", 4)
     for number in range(101):
         scored_at(ledger, number, NOW - (100 - number) * timedelta(hours=1), float(number))
@@ -420,7 +420,7 @@ def full_board(ledger: sa.Engine) -> dict[str, Any]:
     reading.read(ledger, "1.2.9", "ito", LATER)
     for number in (0, 2, 3):
         reading.read(ledger, f"1.2.{number}", "ito", LATER)
-        feedback.say(ledger, f"1.2.{number}", "ito", Finding.PRESENT if number else Finding.ABSENT, LATER, ranked=bool(number))
+        feedback.say(ledger, f"1.2.{number}", "ito", ReaderFinding.PRESENT if number else ReaderFinding.ABSENT, LATER, ranked=bool(number))
     return latest(ledger, Settings(monitoring=Monitoring(reference_days=4)), digest=DIGEST)
 
 

@@ -20,8 +20,8 @@ from rich.console import Console
 
 from prioritizer.cli import print_worklist
 from prioritizer.config.settings import Settings
-from prioritizer.daemon.deliver import DeliverStation
-from prioritizer.daemon.publish import PublishStation
+from prioritizer.daemon.deliver import DeliverWorker
+from prioritizer.daemon.publish import PublishWorker
 from prioritizer.db.activity import queues
 from prioritizer.db.worklist import counts, rows
 from prioritizer.dicom.read.attributes import sha256_of
@@ -253,12 +253,12 @@ class Answering:
         pass
 
 
-def delivering_station(ledger: sa.Engine, *answers: Exception | None) -> DeliverStation:
+def delivering_station(ledger: sa.Engine, *answers: Exception | None) -> DeliverWorker:
     receive(ledger, film(1, "1.2.3"))
     score_next(ledger, 0.2)
     publish(ledger)
     there = Destination(name="pacs", ae_title="PACS", host="127.0.0.1", port=1)
-    return DeliverStation(engine=ledger, sender=Answering(list(answers)), destination=there, worker="w", rng=random.Random(1))
+    return DeliverWorker(engine=ledger, sender=Answering(list(answers)), destination=there, worker="w", rng=random.Random(1))
 
 
 def make_due(ledger: sa.Engine) -> timedelta:
@@ -325,13 +325,13 @@ class Broken:
         return CaptureObject(sop_instance_uid=made.sop_instance_uid, sop_class_uid=SC, transfer_syntax_uid=EXPLICIT, data=made.data)
 
 
-def publishing(ledger: sa.Engine, tmp_path: Path, darkroom: Broken, zone: str = "") -> PublishStation:
+def publishing(ledger: sa.Engine, tmp_path: Path, darkroom: Broken, zone: str = "") -> PublishWorker:
     spool = Spool(tmp_path / "spool")
     spool.store(spool.begin(receipt("1.2.3.1")))
     (path,) = spool.inbox()
     receive(ledger, film(1, "1.2.3", sha256=sha256_of(path)))
     score_next(ledger, 0.2)
-    return PublishStation(
+    return PublishWorker(
         engine=ledger, spool=spool, bundle=open_bundle(None), darkroom=darkroom,
         settings=Settings(site={"name": "test", "stage": "active", "time_zone": zone}), software_version="1", worker="w",
         rng=random.Random(1),

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 import sqlalchemy as sa
 
-from prioritizer.daemon.score import ScoreStation
+from prioritizer.daemon.score import ScoreWorker
 from prioritizer.db.decisions import activation, calibrations
 from prioritizer.db.decisions.activation import Decision
-from prioritizer.db.decisions.calibrations import Verdict
+from prioritizer.db.decisions.calibrations import CandidateVerdict
 from prioritizer.db.processing import left_out
 from prioritizer.db.worklist import study as worklist_study
 from prioritizer.ranking.deadlines import Stage
@@ -33,7 +33,7 @@ def box(ledger: sa.Engine, tmp_path: Path) -> Box:
     return box
 
 
-def scoring(box: Box, figures: Figures, stage: Stage) -> ScoreStation:
+def scoring(box: Box, figures: Figures, stage: Stage) -> ScoreWorker:
     work = station(box, lambda path: np.zeros((224, 224), np.float32), lambda picture: replace(outputs(picture), figures=figures))
     work.policy = policy_with(work.policy, stage=stage)
     return work
@@ -58,8 +58,8 @@ def test_another_population_is_scored_where_nothing_is_marked_or_moved(box: Box,
     assert ("another population or device" in row.ai_reason) is (state == "NOT_SCORED")
 
 
-def activate_local(box: Box, work: ScoreStation) -> None:
-    fit = Verdict(word="fit to activate", said="It separates well.", report="report.html")
+def activate_local(box: Box, work: ScoreWorker) -> None:
+    fit = CandidateVerdict(word="fit to activate", said="It separates well.", report="report.html")
     calibrations.add(box.ledger, work.bundle.digest, replace(work.bundle.calibration, id="local"), fit, "anna", NOW)
     activation.activate(box.ledger, "local", Decision(who="berta"), work.policy, NOW)
 

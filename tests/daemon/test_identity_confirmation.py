@@ -61,7 +61,7 @@ def test_a_copy_that_comes_at_the_very_moment_is_not_settled_unseen(box: Box, mo
     box.receive()
     shown, genuine = instances_differing_copies.mark_of(box.ledger, STUDY), rows.study
 
-    def study(engine: sa.Engine, uid: str) -> rows.Row:
+    def study(engine: sa.Engine, uid: str) -> rows.WorklistRow:
         box.stored(phantom(1, **THIRD))
         box.receive()
         return genuine(engine, uid)

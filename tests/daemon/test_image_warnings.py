@@ -17,14 +17,14 @@ from pydicom import uid
 from prioritizer.config.policy import policy_of
 from prioritizer.config.settings import Settings
 from prioritizer.daemon.receive import read_arrival
-from prioritizer.daemon.score import ScoreStation
+from prioritizer.daemon.score import ScoreWorker
 from prioritizer.db.processing.receive import receive
 from prioritizer.db.worklist import study
 from prioritizer.dicom.read import sandboxed
 from prioritizer.dicom.read.decode import frame_of
 from prioritizer.dicom.spool.spool import Spool
 from prioritizer.errors import Unprocessable
-from prioritizer.file_scoring.score_one import Look, look_at
+from prioritizer.file_scoring.score_one import FileScore, look_at
 from prioritizer.inference.bundle import Bundle, open_bundle
 from prioritizer.inference.engine import Outputs
 from prioritizer.scope.out_of_distribution import Figures
@@ -59,7 +59,7 @@ def bundle() -> Bundle:
     return open_bundle(None)
 
 
-def look(folder: Path, bundle: Bundle, data: bytes, distance: float = 0.1, *, ignore_scope: bool = False) -> Look:
+def look(folder: Path, bundle: Bundle, data: bytes, distance: float = 0.1, *, ignore_scope: bool = False) -> FileScore:
     (folder / "film.dcm").write_bytes(data)
     here = Here(distance)
     return look_at(folder / "film.dcm", bundle, here, here, Settings(), is_picture=False, ignore_scope=ignore_scope)
@@ -93,7 +93,7 @@ def test_what_the_pixels_alone_show_is_on_the_row(tmp_path: Path, bundle: Bundle
     darkroom = SimpleNamespace(model_input=lambda path: sandboxed.model_input(path, bundle.preprocessing))
     spool = SimpleNamespace(find=lambda _uid: tmp_path / "film.dcm")
     site = {"engine": ledger, "spool": spool, "bundle": bundle, "darkroom": darkroom, "settings": Settings(), "worker": "w"}
-    assert ScoreStation(**site, scorer=Here(), policy=policy_of(site["settings"], bundle)).step()
+    assert ScoreWorker(**site, scorer=Here(), policy=policy_of(site["settings"], bundle)).step()
     assert any("beyond Bits Stored" in warning for warning in study.study_instances(ledger, "1.2.3")[0].warnings or [])
 
 
@@ -114,7 +114,7 @@ def test_a_peer_may_be_told_to_send_raw_values(told: bool, state: str, tmp_path:
     spool = SimpleNamespace(find=lambda _uid: tmp_path / "film.dcm")
     settings = Settings(peers=(peer,))
     site = {"engine": ledger, "spool": spool, "bundle": bundle, "darkroom": darkroom, "settings": settings, "worker": "w"}
-    assert ScoreStation(**site, scorer=Here(), policy=policy_of(site["settings"], bundle)).step()
+    assert ScoreWorker(**site, scorer=Here(), policy=policy_of(site["settings"], bundle)).step()
     image = study.study_instances(ledger, "1.2.3")[0]
     assert image.state == state
     if told:

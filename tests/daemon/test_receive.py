@@ -12,9 +12,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from prioritizer.daemon import receive as daemon_receive
-from prioritizer.daemon.receive import Receive, read_any
+from prioritizer.daemon.receive import ReceiveWorker, read_any
 from prioritizer.dicom.spool import files, intake
-from prioritizer.dicom.spool.intake import Outcome
+from prioritizer.dicom.spool.intake import StoreOutcome
 from prioritizer.dicom.spool.part10 import encode_header
 from prioritizer.errors import Transient
 from tests.support.ledgers import POLICY, kinds
@@ -135,7 +135,7 @@ def test_files_that_the_disk_never_gives_keep_no_later_one_waiting(box: Box, mon
     monkeypatch.setattr(daemon_receive, "read_receipt", read)
     monkeypatch.setattr(daemon_receive, "WAIT_S", 0.0)
     monkeypatch.setattr(daemon_receive, "MAX_WAIT_S", 0.0)
-    worker = Receive(engine=box.ledger, spool=box.spool, policy=POLICY)
+    worker = ReceiveWorker(engine=box.ledger, spool=box.spool, policy=POLICY)
     for _ in range(2 * 3):  # every wait is over at once: the failed ones are due at each of these turns
         assert worker.step()
     assert [row.patient_id for row in box.rows()] == [phantom(many).PatientID]
@@ -238,9 +238,9 @@ def reasons_of_notices(box: Box) -> list[str]:
 def test_a_copy_is_listed_where_the_disk_does_not_give_the_first_in_the_inbox(box: Box, monkeypatch: pytest.MonkeyPatch):
     box.stored(phantom(1))
     lost = lost_to_the_disk(monkeypatch, next(iter(box.spool.inbox())))
-    worker = Receive(engine=box.ledger, spool=box.spool, policy=POLICY)
+    worker = ReceiveWorker(engine=box.ledger, spool=box.spool, policy=POLICY)
     worker.step()
-    assert box.stored(phantom(1)) is Outcome.CONFLICT
+    assert box.stored(phantom(1)) is StoreOutcome.CONFLICT
     while worker.step():
         pass
     assert [row.patient_id for row in box.rows()] == [phantom(1).PatientID]

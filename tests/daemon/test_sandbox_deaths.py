@@ -11,8 +11,8 @@ import pytest
 import sqlalchemy as sa
 
 from prioritizer.daemon import differing_copies as judged
-from prioritizer.daemon.receive import Receive
-from prioritizer.daemon.score import Deaths, ScoreStation
+from prioritizer.daemon.receive import ReceiveWorker
+from prioritizer.daemon.score import Deaths, ScoreWorker
 from prioritizer.db.instances import differing_copies
 from prioritizer.db.worklist import study
 from prioritizer.errors import Transient
@@ -38,7 +38,7 @@ def at_once(box: Box) -> None:
         tx.exec_driver_sql("UPDATE instances SET not_before = NULL")
 
 
-def turns(box: Box, work: ScoreStation, number: int) -> None:
+def turns(box: Box, work: ScoreWorker, number: int) -> None:
     for _ in range(number):
         at_once(box)
         try:
@@ -180,7 +180,7 @@ def test_copies_that_can_never_be_judged_keep_no_later_one_waiting(box: Box, mon
     def bad(one: Path, other: Path) -> bool:
         raise AttributeError("a foreign library")
 
-    worker = Receive(engine=box.ledger, spool=box.spool, policy=POLICY, same_pixels=bad)
+    worker = ReceiveWorker(engine=box.ledger, spool=box.spool, policy=POLICY, same_pixels=bad)
     for _ in range(2 * 4):
         worker.step()
     assert [one.sop_instance_uid for one in differing_copies.waiting(box.ledger)] == [phantom(2).SOPInstanceUID]

@@ -15,8 +15,8 @@ from prioritizer.clock import utc_now
 from prioritizer.daemon import alarms
 from prioritizer.daemon import receive as daemon_receive
 from prioritizer.daemon.alarms import Parts
-from prioritizer.daemon.receive import Receive
-from prioritizer.daemon.scheduled_jobs import Chores
+from prioritizer.daemon.receive import ReceiveWorker
+from prioritizer.daemon.scheduled_jobs import ScheduledJobs
 from prioritizer.db.instances import healing, retention
 from prioritizer.db.processing import receive as processing_receive
 from prioritizer.db.schema import connect
@@ -63,7 +63,7 @@ def not_given(monkeypatch: pytest.MonkeyPatch, folder: Path, error: type[OSError
 def names_of(box: Box, **known: Any) -> set[str]:
     """The alarms an hour later."""
     given: dict[str, Any] = {"ready": [], "parts": Parts(), "failing": {}, "growth": 0.0, "unlisted": 0}
-    look = alarms.Look(
+    look = alarms.AlarmInputs(
         engine=box.ledger, spool=box.spool, settings=box.settings, policy=POLICY, now=utc_now() + timedelta(hours=1), **given | known
     )
     return {alarm.name for alarm in alarms.found(look, alarms.Lasting())}
@@ -75,7 +75,7 @@ def standing_names(box: Box) -> set[str]:
 
 def test_no_free_connection_makes_no_image_nameless(box: Box) -> None:
     box.stored(phantom(2))
-    worker = Receive(engine=box.ledger, spool=box.spool, policy=POLICY)
+    worker = ReceiveWorker(engine=box.ledger, spool=box.spool, policy=POLICY)
     held = all_connections(box)
     with pytest.raises(Transient, match="no connection"):
         worker.step()
@@ -107,7 +107,7 @@ def test_only_values_that_the_ledger_refuses_are_entered_bare(box: Box, monkeypa
         return genuine(*rest, **more)
 
     monkeypatch.setattr(processing_receive, "receive", receive)
-    worker = Receive(engine=box.ledger, spool=box.spool, policy=POLICY)
+    worker = ReceiveWorker(engine=box.ledger, spool=box.spool, policy=POLICY)
     worker.step()
     rows = {row.patient_id for row in box.rows()}
     assert rows == ({"PHANTOM-0001", ""} if refused else {"PHANTOM-0001"})
@@ -121,7 +121,7 @@ def test_only_values_that_the_ledger_refuses_are_entered_bare(box: Box, monkeypa
 @pytest.mark.parametrize("error", [Transient("stalls"), sa.exc.InvalidRequestError()])
 def test_a_notice_waits_for_the_ledger(box: Box, monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
     box.spool.board.post(kinds.QUARANTINED, reason="x", file="f.dcm", acknowledged=True)
-    worker = Receive(engine=box.ledger, spool=box.spool, policy=POLICY)
+    worker = ReceiveWorker(engine=box.ledger, spool=box.spool, policy=POLICY)
 
     def fails(*rest: Any) -> None:
         raise error
@@ -209,7 +209,7 @@ def test_a_folder_of_the_spool_that_is_not_given_blinds_no_other_alarm(box: Box,
     assert standing_names(box) >= {"set-aside", "files-missing"}
     not_given(monkeypatch, box.folder / "spool" / folder)
     fresh = Box(box.ledger, box.folder)  # a restart: nothing is remembered
-    chores = Chores(box.ledger, fresh.spool, lambda: box.settings, Well(), lambda: POLICY, Parts)
+    chores = ScheduledJobs(box.ledger, fresh.spool, lambda: box.settings, Well(), lambda: POLICY, Parts)
     for _ in range(3):
         chores.alarms()
         assert standing_names(box) >= {"set-aside", "files-missing", "blind"}

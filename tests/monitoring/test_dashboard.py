@@ -12,19 +12,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from prioritizer.monitoring.agreement import agreement, label_free
-from prioritizer.monitoring.dashboard import MOST_GROUPS, Rule, board
-from prioritizer.monitoring.drift import LEAST_FOR_DRIFT, psi, psi_of_embeddings
-from prioritizer.monitoring.studies import Said, Seen
+from prioritizer.monitoring.dashboard import MAX_GROUPS, Rule, board
+from prioritizer.monitoring.drift import MIN_FOR_DRIFT, psi, psi_of_embeddings
+from prioritizer.monitoring.studies import MonitoredStudy, StandingFeedback
 from prioritizer.monitoring.turnaround import KINDS, group_of_age, in_order_of_arrival, unread, waits
 
 NOON = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
-PLAIN = Seen(
+PLAIN = MonitoredStudy(
     arrived=NOON, began=None, read=None, stat=False, raised=False, overdue=False, ai_state="SCORED", reason="", risk=0.2, sender="DX1",
     age_years=3.0, sex="F",
 )  # fmt: skip
 
 
-def study(arrived: float, begun: float | None = None, read: float | None = None, **other: object) -> Seen:
+def study(arrived: float, begun: float | None = None, read: float | None = None, **other: object) -> MonitoredStudy:
     def at(minutes: float | None) -> datetime | None:
         return None if minutes is None else NOON + timedelta(minutes=minutes)
 
@@ -53,7 +53,7 @@ READINGS = st.lists(
 
 
 @given(READINGS)
-def test_an_order_gives_to_some_what_it_takes_from_others(studies: list[Seen]) -> None:
+def test_an_order_gives_to_some_what_it_takes_from_others(studies: list[MonitoredStudy]) -> None:
     moments = in_order_of_arrival(studies)
     assert sorted(moments) == sorted(study.read for study in studies if study.read)
     assert all(moment >= study.arrived for moment, study in zip(moments, studies, strict=True))
@@ -62,7 +62,7 @@ def test_an_order_gives_to_some_what_it_takes_from_others(studies: list[Seen]) -
 
 
 @given(READINGS)
-def test_studies_that_were_read_in_order_of_arrival_have_no_other_order(studies: list[Seen]) -> None:
+def test_studies_that_were_read_in_order_of_arrival_have_no_other_order(studies: list[MonitoredStudy]) -> None:
     begun = sorted(s.began for s in studies if s.began)
     done = sorted(s.read for s in studies if s.read)
     first_come = sorted(studies, key=lambda s: s.arrived)
@@ -101,8 +101,8 @@ def test_a_shift_along_a_principal_axis_is_found() -> None:
     assert psi_of_embeddings(reference, still).beyond_chance < 0.1  # type: ignore[union-attr]
 
 
-def said(finding: str, raised: bool | None, blind: bool = False) -> Said:
-    return Said(finding=finding, blind=blind, raised=raised)
+def said(finding: str, raised: bool | None, blind: bool = False) -> StandingFeedback:
+    return StandingFeedback(finding=finding, blind=blind, raised=raised)
 
 
 SAID = [
@@ -185,7 +185,7 @@ def test_drift_alarms_beyond_chance() -> None:
 
 
 @given(READINGS)
-def test_a_board_is_json(studies: list[Seen]) -> None:
+def test_a_board_is_json(studies: list[MonitoredStudy]) -> None:
     found = json.loads(json.dumps(board(studies, NOON), allow_nan=False))
     assert found["arrived"] == found["read"] == len(studies)
     assert sum(one["arrived"] for one in found["groups"] if one["kind"] == "sex") == len(studies)
@@ -222,7 +222,7 @@ def test_what_the_site_places_later_is_a_group_of_its_own_and_is_not_called_norm
 
 
 @given(READINGS, st.lists(st.booleans(), min_size=40, max_size=40))
-def test_every_study_is_in_one_group_and_in_all(studies: list[Seen], unseen: list[bool]) -> None:
+def test_every_study_is_in_one_group_and_in_all(studies: list[MonitoredStudy], unseen: list[bool]) -> None:
     mixed = [replace(one, read=None, began=None) if alone else one for one, alone in zip(studies, unseen, strict=False)]
     for told in (waits(mixed), unread(mixed, NOON)):
         counts = {one.group: one.n for one in told}
@@ -333,7 +333,7 @@ def test_what_is_no_number_breaks_no_board() -> None:
     assert embeddings is not None
     assert (scores.n, embeddings.n) == (199, 198)
     assert np.isfinite([scores.value, embeddings.value]).all()
-    assert psi_of_embeddings(reference, np.full((LEAST_FOR_DRIFT, 8), np.nan)) is None
+    assert psi_of_embeddings(reference, np.full((MIN_FOR_DRIFT, 8), np.nan)) is None
 
 
 def test_the_largest_of_several_axes_is_set_beside_what_chance_gives_the_largest() -> None:
@@ -350,7 +350,7 @@ def test_the_largest_of_several_axes_is_set_beside_what_chance_gives_the_largest
 def test_however_many_scanners_call_the_board_tells_a_few_and_loses_no_study() -> None:
     studies = [replace(PLAIN, sender=f"AE{number}") for number in range(300)] + [PLAIN] * 3
     scanners = [one for one in board(studies, NOON)["groups"] if one["kind"] == "scanner"]
-    assert len(scanners) == MOST_GROUPS + 1
+    assert len(scanners) == MAX_GROUPS + 1
     assert (scanners[0]["group"], scanners[0]["arrived"]) == ("DX1", 3)
     assert (scanners[-1]["group"], sum(one["arrived"] for one in scanners)) == ("all other scanners", 303)
 

@@ -11,24 +11,24 @@ from hypothesis import strategies as st
 
 from prioritizer.monitoring.agreement import agreement, asked_for, spoken
 from prioritizer.monitoring.dashboard import Rule, board
-from prioritizer.monitoring.studies import Said, Seen
-from prioritizer.monitoring.verification import NEEDED, Band, corrected
+from prioritizer.monitoring.studies import MonitoredStudy, StandingFeedback
+from prioritizer.monitoring.verification import NEEDED, VerificationGroup, corrected
 
 NOON = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
 LIMIT = (Rule(name="sensitivity", threshold=0.8, owner="physicist", action="look"),)
 SENSITIVITY, SPECIFICITY = 0.7, 0.9
 
 
-def one(*, raised: bool, finding: str, patient: str = "", asked: bool = False) -> Seen:
+def one(*, raised: bool, finding: str, patient: str = "", asked: bool = False) -> MonitoredStudy:
     """A scored study; `finding` is empty where nobody said what they found."""
-    return Seen(
+    return MonitoredStudy(
         arrived=NOON, began=None, read=NOON + timedelta(minutes=9), stat=False, raised=raised, overdue=False, ai_state="SCORED", reason="",
         risk=0.5, sender="DX1", age_years=3.0, sex="F", patient=patient, asked=asked,
-        said=(Said(finding=finding, blind=False, raised=raised),) if finding else (),
+        said=(StandingFeedback(finding=finding, blind=False, raised=raised),) if finding else (),
     )  # fmt: skip
 
 
-def period(words_on_raised: float, words_on_others: float, seed: int = 0, sensitivity: float = SENSITIVITY) -> list[Seen]:
+def period(words_on_raised: float, words_on_others: float, seed: int = 0, sensitivity: float = SENSITIVITY) -> list[MonitoredStudy]:
     """A month of 4000 studies, a tenth with the finding; readers speak of this share of each band."""
     rng = np.random.default_rng(seed)
     sick = rng.random(4000) < 0.1
@@ -100,21 +100,21 @@ def test_words_on_many_studies_of_few_patients_leave_more_open() -> None:
 
 BANDS = st.integers(0, 500).flatmap(
     lambda n: st.integers(0, n).flatmap(
-        lambda k: st.builds(Band, studies=st.just(n), spoken=st.just(k), present=st.integers(0, k), worth=st.just(float(k)))
+        lambda k: st.builds(VerificationGroup, studies=st.just(n), spoken=st.just(k), present=st.integers(0, k), worth=st.just(float(k)))
     )
 )
 
 
 @given(BANDS, BANDS)
-def test_a_figure_is_a_share_within_its_interval_or_says_why_it_is_none(raised: Band, rest: Band) -> None:
+def test_a_figure_is_a_share_within_its_interval_or_says_why_it_is_none(raised: VerificationGroup, rest: VerificationGroup) -> None:
     for found in corrected(raised, rest):
         assert 0 <= found.low <= found.high <= 1
         assert found.why or found.low <= found.value <= found.high
 
 
 @given(BANDS, BANDS)
-def test_where_all_were_spoken_of_the_figure_is_the_plain_share(raised: Band, rest: Band) -> None:
-    every = [Band(studies=band.spoken, spoken=band.spoken, present=band.present, worth=band.worth) for band in (raised, rest)]
+def test_where_all_were_spoken_of_the_figure_is_the_plain_share(raised: VerificationGroup, rest: VerificationGroup) -> None:
+    every = [VerificationGroup(studies=band.spoken, spoken=band.spoken, present=band.present, worth=band.worth) for band in (raised, rest)]
     for found in corrected(*every):
         if found.of:
             assert found.value == pytest.approx(found.hits / found.of)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from prioritizer.calibration.maps import Calibration
 from prioritizer.monitoring.agreement import label_free
-from prioritizer.monitoring.studies import Seen
+from prioritizer.monitoring.studies import MonitoredStudy
 from prioritizer.ranking.study_risk import ImagesOfAStudy, risk_of_logits, study_risk
 from prioritizer.statistics.logistic import Float64, odds_of, sigmoid
 
@@ -84,9 +84,9 @@ def test_raising_by_the_risk_keeps_the_sensitivity_and_the_meaning_of_a_mark(ima
     assert its >= sick[p.max(axis=1) >= 0.3].mean() - 0.001, "the highest alone is raised too often"
 
 
-def seen(p: Float64, *, raised_from: float = 0.3, images: int | None = None) -> list[Seen]:
+def seen(p: Float64, *, raised_from: float = 0.3, images: int | None = None) -> list[MonitoredStudy]:
     return [
-        Seen(
+        MonitoredStudy(
             arrived=NOON, began=None, read=None, stat=False, raised=bool(risk >= raised_from), overdue=False, ai_state="SCORED", reason="",
             risk=float(risk), sender="", age_years=3.0, sex="F", images=images,
         )

@@ -28,8 +28,8 @@ from prioritizer.reading_queue.compare import (
     variants_of,
 )
 from prioritizer.reading_queue.scenario import (
+    BinormalModel,
     Known,
-    OperatingPoint,
     Scenario,
     arrivals,
     draw,
@@ -39,7 +39,7 @@ from prioritizer.reading_queue.scenario import (
 )
 from prioritizer.reading_queue.simulate import with_windows
 
-MODEL = OperatingPoint(sensitivity=0.9, specificity=0.9)
+MODEL = BinormalModel(sensitivity=0.9, specificity=0.9)
 POLICY = RankingPolicy(t_high=MODEL.t_high, max_high_share=1.0)
 BUSY = Scenario(model=MODEL, per_hour=12, days=12, reading_minutes=4.85, prevalence=0.1)
 """One reader, 97 % busy: a list that is always long, where the order matters."""
@@ -155,7 +155,7 @@ def test_an_interval_over_replications_is_students() -> None:
 
 
 def test_the_drawn_studies_have_the_stated_prevalence_shares_and_operating_point() -> None:
-    model = OperatingPoint(sensitivity=0.8, specificity=0.95)
+    model = BinormalModel(sensitivity=0.8, specificity=0.95)
     studies = draw(Scenario(model=model, days=200, prevalence=0.3, stat_share=0.1, not_scored_share=0.2), rng())
     scored = ~np.isnan(studies.risk)
     flagged = studies.risk >= model.t_high
@@ -166,7 +166,7 @@ def test_the_drawn_studies_have_the_stated_prevalence_shares_and_operating_point
 
 
 def test_another_threshold_stays_on_the_same_curve() -> None:
-    model = OperatingPoint(sensitivity=0.8, specificity=0.95)
+    model = BinormalModel(sensitivity=0.8, specificity=0.95)
     risks = model.risks(np.repeat([True, False], 50_000), rng())
     assert (risks[:50_000] >= model.threshold_at(0.95)).mean() == pytest.approx(0.95, abs=0.005)
     assert model.threshold_at(0.8) == pytest.approx(model.t_high)
@@ -174,7 +174,7 @@ def test_another_threshold_stays_on_the_same_curve() -> None:
 
 def test_a_useless_and_a_perfect_model_can_be_simulated() -> None:
     for sensitivity, specificity in ((1.0, 1.0), (0.3, 0.3)):
-        model = OperatingPoint(sensitivity=sensitivity, specificity=specificity)
+        model = BinormalModel(sensitivity=sensitivity, specificity=specificity)
         risks = model.risks(np.repeat([True, False], 20_000), rng())
         assert (risks[:20_000] >= model.t_high).mean() == pytest.approx(sensitivity, abs=0.01)
         assert (risks[20_000:] < model.t_high).mean() == pytest.approx(specificity, abs=0.01)

@@ -13,7 +13,15 @@ from hypothesis import strategies as st
 
 from prioritizer.ranking.deadlines import RankingPolicy, Stage
 from prioritizer.reading_queue.scenario import Studies
-from prioritizer.reading_queue.simulate import Run, in_order_of_arrival, overtaken_by, readers_at, simulate, strictly_by_ai, with_windows
+from prioritizer.reading_queue.simulate import (
+    SimulatedRun,
+    in_order_of_arrival,
+    overtaken_by,
+    readers_at,
+    simulate,
+    strictly_by_ai,
+    with_windows,
+)
 
 T_HIGH, T_LOW = 0.5, 0.1
 DAY_AND_NIGHT = (1,)
@@ -68,7 +76,7 @@ POLICIES = st.builds(
 READERS = st.sampled_from([DAY_AND_NIGHT, (3,), OFFICE_HOURS, FEW_AT_NIGHT])
 
 
-def waiting(studies: Studies, run: Run, number: int) -> np.ndarray:
+def waiting(studies: Studies, run: SimulatedRun, number: int) -> np.ndarray:
     """Who waits at the moment in which study `number` is taken."""
     return (studies.arrived <= run.begun[number]) & (run.turn > run.turn[number])
 

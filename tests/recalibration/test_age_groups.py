@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import sqlalchemy as sa
 
-from prioritizer.calibration.cohort_lint import Looked
+from prioritizer.calibration.cohort_lint import CohortImage
 from prioritizer.calibration.maps import AgeGroup, Calibration
 from prioritizer.calibration.threshold import ThresholdWish
 from prioritizer.config.policy import SitePolicy, policy_of
@@ -17,7 +17,7 @@ from prioritizer.config.sections import Site, Store
 from prioritizer.config.settings import Settings
 from prioritizer.db.decisions import activation, calibrations
 from prioritizer.db.decisions.activation import Decision
-from prioritizer.db.decisions.calibrations import Verdict
+from prioritizer.db.decisions.calibrations import CandidateVerdict
 from prioritizer.db.decisions.what_if import places_by
 from prioritizer.db.in_force import local_calibration
 from prioritizer.db.in_force.local_calibration import Local
@@ -30,7 +30,7 @@ from prioritizer.ranking import moves
 from prioritizer.ranking.deadlines import Stage
 from prioritizer.recalibration import threshold_proposal
 from prioritizer.recalibration.cohort import Gathered
-from prioritizer.recalibration.outcome import Outcome, Request
+from prioritizer.recalibration.outcome import RecalibrationOutcome, RecalibrationRequest
 from prioritizer.recalibration.recalibrate import _ages_possible, _by_age
 from prioritizer.recalibration.report import facts, write
 from prioritizer.statistics.subgroups import Traits
@@ -43,7 +43,7 @@ OWN = Calibration(
     adults=Calibration(id="", method="platt", slope=1.0, intercept=-2.0, t_high=0.2, t_low=0.1, n=200, events=50, finding="opacity"),
 )  # fmt: skip
 SITE = site_policy(bundle_digest=BUNDLE, own=OWN, max_high_share=1.0).with_thresholds_of(OWN)
-FIT = Verdict(word="fit to activate", said="It separates well.", report="report.html")
+FIT = CandidateVerdict(word="fit to activate", said="It separates well.", report="report.html")
 AGES = {"1.2.1": 3.0, "1.2.2": 40.0, "1.2.3": None}
 
 
@@ -172,12 +172,12 @@ def cohort(adults: int, children: int, *, seed: int = 0) -> Gathered:
         age = 50.0 if number < adults else 5.0
         label = int(number % 3 == 0)
         logit = float(rng.normal(1.5 if label else -1.5, 1.2) - (2.0 if number < adults else 0.0))
-        images.append(Looked(file=f"{number}.dcm", label=label, patient=str(number), logit=logit, traits=Traits(age_years=age)))
+        images.append(CohortImage(file=f"{number}.dcm", label=label, patient=str(number), logit=logit, traits=Traits(age_years=age)))
     return Gathered(images=tuple(images), findings=(), form="made", labelled=True)
 
 
-def recalibrated(gathered: Gathered | None, **asked: object) -> Outcome:
-    request = Request(cohort=Path("local"), by="anna", **asked)
+def recalibrated(gathered: Gathered | None, **asked: object) -> RecalibrationOutcome:
+    request = RecalibrationRequest(cohort=Path("local"), by="anna", **asked)
     return _by_age(request, replace(open_bundle(None), digest=BUNDLE), OWN, gathered, NOW)
 
 
@@ -225,10 +225,10 @@ def test_too_few_of_either_are_refused_with_their_numbers() -> None:
 
 def test_a_prevalence_without_labels_says_whose_it_is() -> None:
     with pytest.raises(ConfigError, match="--ages children or --ages adults"):
-        _ages_possible(Request(cohort=None, prevalence=0.1), OWN)
+        _ages_possible(RecalibrationRequest(cohort=None, prevalence=0.1), OWN)
     with pytest.raises(ConfigError, match="one map for every age"):
-        _ages_possible(Request(cohort=None, prevalence=0.1, ages=AgeGroup.ADULTS), replace(OWN, adults=None))
-    _ages_possible(Request(cohort=None, prevalence=0.1, ages=AgeGroup.ADULTS), OWN)
+        _ages_possible(RecalibrationRequest(cohort=None, prevalence=0.1, ages=AgeGroup.ADULTS), replace(OWN, adults=None))
+    _ages_possible(RecalibrationRequest(cohort=None, prevalence=0.1, ages=AgeGroup.ADULTS), OWN)
     outcome = recalibrated(None, prevalence=0.1, ages=AgeGroup.ADULTS)
     assert outcome.entered is not None
     assert outcome.entered.of_group(AgeGroup.ADULTS).intercept != OWN.of_group(AgeGroup.ADULTS).intercept

@@ -11,16 +11,16 @@ from prioritizer.calibration import verdict
 from prioritizer.config.settings import Settings
 from prioritizer.inference.bundle import open_bundle
 from prioritizer.recalibration.effect import who_moves
-from prioritizer.recalibration.outcome import Outcome, Request
+from prioritizer.recalibration.outcome import RecalibrationOutcome, RecalibrationRequest
 from tests.support.ledgers import NOW, film, receive, score_next
 
 BUNDLE = replace(open_bundle(None), digest="d" * 64)
 
 
-def outcome(t_high: float | None) -> Outcome:
+def outcome(t_high: float | None) -> RecalibrationOutcome:
     candidate = None if t_high is None else replace(BUNDLE.calibration, id="candidate", t_high=t_high)
-    return Outcome(
-        request=Request(cohort=None),
+    return RecalibrationOutcome(
+        request=RecalibrationRequest(cohort=None),
         bundle=BUNDLE,
         in_force=replace(BUNDLE.calibration, t_high=0.999),
         before=replace(BUNDLE.calibration, t_high=0.999),

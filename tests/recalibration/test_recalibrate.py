@@ -18,18 +18,18 @@ from prioritizer.calibration.maps import AgeGroup, Calibration
 from prioritizer.calibration.operating_point import Wish
 from prioritizer.clock import utc_now
 from prioritizer.config.policy import policy_of
-from prioritizer.config.sections import Scope, Store
+from prioritizer.config.sections import ScopeSection, Store
 from prioritizer.config.settings import Settings
 from prioritizer.db.decisions import activation, calibrations
 from prioritizer.db.decisions.activation import Decision
-from prioritizer.db.decisions.calibrations import Verdict
+from prioritizer.db.decisions.calibrations import CandidateVerdict
 from prioritizer.db.schema import connect, migrations
 from prioritizer.errors import ConfigError
 from prioritizer.inference.bundle import open_bundle
 from prioritizer.recalibration.cohort_logits import Cache, Looking
-from prioritizer.recalibration.outcome import Outcome, Request
+from prioritizer.recalibration.outcome import RecalibrationOutcome, RecalibrationRequest
 from prioritizer.recalibration.recalibrate import run
-from prioritizer.scope.header_rules import Strictness
+from prioritizer.scope.verdict import Strictness
 from prioritizer.statistics.calibration_error import expected_calibration_error
 from tests.support.daemons import REPOSITORY, phantom
 
@@ -64,7 +64,7 @@ def ledger(settings: Settings) -> Iterator[sa.Engine]:
 
 def begin_with(ledger: sa.Engine, settings: Settings, starting: Calibration) -> None:
     """Put a calibration in force, as if the site had come to it."""
-    calibrations.add(ledger, BUNDLE.digest, starting, Verdict(word="fit to activate", said="", report=""), "anna", utc_now())
+    calibrations.add(ledger, BUNDLE.digest, starting, CandidateVerdict(word="fit to activate", said="", report=""), "anna", utc_now())
     policy = policy_of(settings, BUNDLE)
     activation.activate(ledger, starting.id, Decision(who="berta"), policy, utc_now())
 
@@ -75,9 +75,12 @@ def begin_with(ledger: sa.Engine, settings: Settings, starting: Calibration) -> 
 def test_text_mined_labels_judge_nothing_and_what_they_may_hide_is_computed(ledger: sa.Engine, settings: Settings, cache: Path) -> None:
     with pytest.raises(ConfigError, match="never judge"):
         run(
-            ledger, settings, Request(cohort=tmp_sources(settings, "nih-adult/cohort", 'role = "judge"'), by="anna", cache=cache), utc_now()
+            ledger,
+            settings,
+            RecalibrationRequest(cohort=tmp_sources(settings, "nih-adult/cohort", 'role = "judge"'), by="anna", cache=cache),
+            utc_now(),
         )
-    outcome, path = run(ledger, settings, Request(cohort=shared("nih-adult/cohort"), by="anna", cache=cache), utc_now())
+    outcome, path = run(ledger, settings, RecalibrationRequest(cohort=shared("nih-adult/cohort"), by="anna", cache=cache), utc_now())
     assert outcome.advice.word != "fit to activate"
     assert outcome.ages is AgeGroup.ADULTS
     assert outcome.auc is not None
@@ -89,7 +92,7 @@ def test_text_mined_labels_judge_nothing_and_what_they_may_hide_is_computed(ledg
 def test_adults_that_radiologists_read_are_recalibrated_and_the_children_s_map_stays(
     ledger: sa.Engine, settings: Settings, cache: Path
 ) -> None:
-    request = Request(cohort=tmp_sources(settings, "rsna-mixed", "words = { opacity = 1, other = 0 }"), by="anna", cache=cache)
+    request = RecalibrationRequest(cohort=tmp_sources(settings, "rsna-mixed", "words = { opacity = 1, other = 0 }"), by="anna", cache=cache)
     outcome, path = run(ledger, settings, request, utc_now())
     assert outcome.ages is AgeGroup.ADULTS
     assert outcome.entered is not None
@@ -153,8 +156,8 @@ def held_out_error(settings: Settings, cache: Path, calibration: Calibration, po
     return expected_calibration_error(calibration.probabilities(logits), labels)
 
 
-def repaired(ledger: sa.Engine, settings: Settings, cache: Path, folder: Path) -> tuple[Outcome, Calibration]:
-    outcome, _ = run(ledger, settings, Request(cohort=folder, ignore_scope=True, by="anna", cache=cache), utc_now())
+def repaired(ledger: sa.Engine, settings: Settings, cache: Path, folder: Path) -> tuple[RecalibrationOutcome, Calibration]:
+    outcome, _ = run(ledger, settings, RecalibrationRequest(cohort=folder, ignore_scope=True, by="anna", cache=cache), utc_now())
     assert outcome.candidate is not None
     return outcome, outcome.candidate
 
@@ -196,7 +199,7 @@ def test_the_report_has_the_effect_on_the_list_and_lists_every_fault(
     (folder / "NORMAL" / "broken-0001-0001.jpeg").write_bytes(b"not a picture")
     with (folder / "labels.csv").open("a") as labels:
         labels.write("".join(f"\nNORMAL/{name}-0001-0001.jpeg,NORMAL,{name},3" for name in ("copy", "wrong", "broken")))
-    request = Request(cohort=folder, ignore_scope=True, by="anna", cache=cache, report=tmp_path / "r.html")
+    request = RecalibrationRequest(cohort=folder, ignore_scope=True, by="anna", cache=cache, report=tmp_path / "r.html")
     _, path = run(ledger, settings, request, utc_now())
     text = path.read_text()
     titles = ("Which images change their band", "Simulated effect", "Who would have moved last week", "Sign-off", "Every fault")
@@ -209,7 +212,7 @@ def test_unlabelled_consecutive_images_move_to_a_stated_prevalence(
     ledger: sa.Engine, settings: Settings, cache: Path, tmp_path: Path
 ) -> None:
     folder = cohort(tmp_path / "cohort", range(20), range(60))
-    request = Request(
+    request = RecalibrationRequest(
         cohort=folder,
         unlabelled=True,
         ages=AgeGroup.CHILDREN,
@@ -240,8 +243,8 @@ def test_dicom_files_are_read_through_the_decoder_and_the_scope_of_their_headers
     (folder / "labels.csv").write_text("\n".join(lines))
     assert pydicom.dcmread(folder / "phantom-44-1.dcm", stop_before_pixels=True).BodyPartExamined == "FOOT"
     # Phantoms are unlike the training data; only the rules about headers are at stake here.
-    headers_alone = settings.model_copy(update={"scope": Scope(likeness=Strictness.OFF)})
-    outcome, path = run(ledger, headers_alone, Request(cohort=folder, by="anna"), utc_now())
+    headers_alone = settings.model_copy(update={"scope": ScopeSection(likeness=Strictness.OFF)})
+    outcome, path = run(ledger, headers_alone, RecalibrationRequest(cohort=folder, by="anna"), utc_now())
     told = json.loads(path.with_suffix(".json").read_text())
     assert [f["file"] for f in told["findings"] if f["what"] == "out of scope"] == ["phantom-44-1.dcm"]
     assert outcome.gathered is not None
@@ -250,7 +253,7 @@ def test_dicom_files_are_read_through_the_decoder_and_the_scope_of_their_headers
 
 def test_a_request_that_cannot_be_met_names_every_fault_at_once(ledger: sa.Engine, settings: Settings) -> None:
     with pytest.raises(ConfigError) as refused:
-        run(ledger, settings, Request(cohort=None, prevalence=3.0, unlabelled=True, wish=Wish(flags_per_day=1)), utc_now())
+        run(ledger, settings, RecalibrationRequest(cohort=None, prevalence=3.0, unlabelled=True, wish=Wish(flags_per_day=1)), utc_now())
     assert len(refused.value.faults) == 3
 
 
@@ -265,7 +268,7 @@ def test_the_report_says_whom_the_candidate_serves_and_whether_it_is_of_use(
         scanner = "one" if number % 2 else "two"
         lines.append(f"{path.relative_to(folder)},{label},{path.stem.split('-00')[0].rsplit('_', 1)[0]},{2 + number % 3},AP,{scanner}")
     (folder / "labels.csv").write_text("\n".join(lines))
-    request = Request(cohort=folder, labels=folder / "labels.csv", ignore_scope=True, by="anna", cache=cache)
+    request = RecalibrationRequest(cohort=folder, labels=folder / "labels.csv", ignore_scope=True, by="anna", cache=cache)
     outcome, path = run(ledger, settings, request, utc_now())
     page = path.read_text()
     assert outcome.candidate is not None

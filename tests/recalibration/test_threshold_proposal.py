@@ -15,7 +15,7 @@ from prioritizer.config.sections import Site, Store
 from prioritizer.config.settings import Settings
 from prioritizer.db.decisions import activation, calibrations
 from prioritizer.db.decisions.activation import Decision
-from prioritizer.db.decisions.calibrations import Row
+from prioritizer.db.decisions.calibrations import CalibrationRow
 from prioritizer.db.processing import score
 from prioritizer.db.worklist import rows
 from prioritizer.errors import NotAllowed
@@ -35,7 +35,7 @@ def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
     return Settings(site=Site(stage=Stage.ACTIVE), store=Store(data=tmp_path))
 
 
-def ask(ledger: sa.Engine, settings: Settings, expected: int | None = None, **wish: Any) -> Row:
+def ask(ledger: sa.Engine, settings: Settings, expected: int | None = None, **wish: Any) -> CalibrationRow:
     wish = ThresholdWish(ages=AgeGroup.CHILDREN, **wish)
     return threshold_proposal.propose(ledger, settings, wish, "anna", NOW, expected=expected)
 

@@ -14,27 +14,16 @@ from pydicom.sr.codedict import codes
 from prioritizer.dicom.read.ages import age_in_years
 from prioritizer.dicom.read.attributes import instance_of_file
 from prioritizer.scope.guard_rules import with_guard
-from prioritizer.scope.header_rules import (
-    CHECKS,
-    FRONTAL_CODES,
-    LATERAL_CODES,
-    RADIOGRAPH_CLASSES,
-    Rules,
-    Scope,
-    Strictness,
-    Verdict,
-    age_words,
-    judge,
-    printable,
-)
+from prioritizer.scope.header_rules import CHECKS, FRONTAL_CODES, LATERAL_CODES, RADIOGRAPH_CLASSES, judge
 from prioritizer.scope.out_of_distribution import Figures
 from prioritizer.scope.stated_view import OBLIQUE_CODES
+from prioritizer.scope.verdict import Scope, ScopeRules, ScopeVerdict, Strictness, age_words, printable
 from tests.support.archive_headers import SECONDARY_CAPTURE, indiana, instance, rsna, shared_data
 
 SCOPE = Scope(max_age_years=17.999)
 FOR_PROCESSING = "1.2.840.10008.5.1.4.1.1.1.1.1"
-ENFORCED = Rules()
-FLAG_AGE = Rules(age=Strictness.FLAG)
+ENFORCED = ScopeRules()
+FLAG_AGE = ScopeRules(age=Strictness.FLAG)
 OUTSIDE = {
     "modality": {"modality": "MG"},
     "image_type": {"image_type": ("DERIVED", "SECONDARY")},
@@ -45,7 +34,7 @@ OUTSIDE = {
 }
 
 
-def verdict(rules: Rules = ENFORCED, **values: object) -> Verdict:
+def verdict(rules: ScopeRules = ENFORCED, **values: object) -> ScopeVerdict:
     return judge(instance(**values), SCOPE, rules)
 
 
@@ -55,12 +44,12 @@ def refused_by(**values: object) -> str | None:
 
 
 def test_a_frontal_chest_film_of_a_child_is_scored_without_a_warning():
-    assert verdict() == Verdict(reason=None, warnings=())
+    assert verdict() == ScopeVerdict(reason=None, warnings=())
 
 
 def test_every_rule_has_a_case_here():
     # Two look at the picture, not at the header: tests/scope/test_out_of_distribution.py.
-    assert OUTSIDE.keys() == {name for name, _ in CHECKS} == set(Rules.__dataclass_fields__) - {"image_kind", "out_of_distribution"}
+    assert OUTSIDE.keys() == {name for name, _ in CHECKS} == set(ScopeRules.__dataclass_fields__) - {"image_kind", "out_of_distribution"}
 
 
 @pytest.mark.parametrize("rule", OUTSIDE)
@@ -73,7 +62,7 @@ def test_an_enforced_rule_refuses_and_names_itself(rule: str):
 @pytest.mark.parametrize("rule", OUTSIDE)
 def test_a_flagged_rule_scores_with_the_same_sentence_as_a_warning(rule: str):
     enforced = verdict(**OUTSIDE[rule]).reason
-    flagged = verdict(Rules(**{rule: Strictness.FLAG}), **OUTSIDE[rule])
+    flagged = verdict(ScopeRules(**{rule: Strictness.FLAG}), **OUTSIDE[rule])
     assert flagged.eligible
     assert enforced is not None
     assert enforced.sentence in flagged.warnings
@@ -81,13 +70,13 @@ def test_a_flagged_rule_scores_with_the_same_sentence_as_a_warning(rule: str):
 
 @pytest.mark.parametrize("rule", OUTSIDE)
 def test_a_rule_that_is_off_says_nothing(rule: str):
-    assert verdict(Rules(**{rule: Strictness.OFF}), **OUTSIDE[rule]) == Verdict(reason=None, warnings=())
+    assert verdict(ScopeRules(**{rule: Strictness.OFF}), **OUTSIDE[rule]) == ScopeVerdict(reason=None, warnings=())
 
 
 # --- what can never be scored ------------------------------------------------------------------------------------
 
 
-ALL_OFF = Rules(**dict.fromkeys(OUTSIDE, Strictness.OFF))
+ALL_OFF = ScopeRules(**dict.fromkeys(OUTSIDE, Strictness.OFF))
 
 
 @pytest.mark.parametrize(
@@ -108,7 +97,7 @@ def test_some_objects_are_never_scored_however_lax_the_site(values: dict[str, ob
 
 @pytest.mark.parametrize("sop_class", sorted(RADIOGRAPH_CLASSES))
 def test_cr_and_both_kinds_of_dx_are_radiographs(sop_class: str):
-    assert judge(instance(sop_class_uid=sop_class), SCOPE, Rules(), scores_for_processing=True).eligible
+    assert judge(instance(sop_class_uid=sop_class), SCOPE, ScopeRules(), scores_for_processing=True).eligible
 
 
 @pytest.mark.parametrize(
@@ -119,12 +108,12 @@ def test_raw_values_of_the_detector_are_not_scored_unless_the_peer_is_told_so(va
     assert reason is not None
     assert reason.rule == "for-processing"
     assert "score_for_processing = true" in reason.sentence
-    assert judge(instance(**values), SCOPE, Rules(), scores_for_processing=True).eligible
+    assert judge(instance(**values), SCOPE, ScopeRules(), scores_for_processing=True).eligible
 
 
 def test_a_peer_may_send_its_radiographs_as_secondary_captures():
     film = instance(sop_class_uid=SECONDARY_CAPTURE)
-    assert judge(film, SCOPE, Rules(), scores_secondary_capture=True).eligible
+    assert judge(film, SCOPE, ScopeRules(), scores_secondary_capture=True).eligible
 
 
 def test_the_refusal_of_a_secondary_capture_names_the_setting():
@@ -233,7 +222,7 @@ def test_words_inside_words_do_not_count():
 
 
 def test_what_is_not_stated_is_scored_with_a_warning():
-    assert verdict(body_part="", view_position="") == Verdict(reason=None, warnings=("body part not stated", "view not stated"))
+    assert verdict(body_part="", view_position="") == ScopeVerdict(reason=None, warnings=("body part not stated", "view not stated"))
 
 
 # --- view ---------------------------------------------------------------------------------------------------------
@@ -319,10 +308,10 @@ def test_the_directions_of_an_animal_are_out_of_scope(directions: tuple[str, ...
 
 def test_the_cards_views_decide():
     only_pa = Scope(views=("PA",))
-    reason = judge(instance(view_position="AP"), only_pa, Rules()).reason
+    reason = judge(instance(view_position="AP"), only_pa, ScopeRules()).reason
     assert reason is not None
     assert reason.sentence == "View Position AP is not PA (card scope.views)"
-    assert not judge(instance(view_position="", view_codes=("399348003",)), only_pa, Rules()).eligible
+    assert not judge(instance(view_position="", view_codes=("399348003",)), only_pa, ScopeRules()).eligible
 
 
 @pytest.mark.parametrize("code", sorted(FRONTAL_CODES))
@@ -527,14 +516,14 @@ def test_any_text_gets_a_verdict_with_a_reason(body_part: str, view: str, said: 
 
 
 def test_a_doubtful_drawing_is_the_reason_and_not_unlike_training_data():
-    found = judge(instance(rendering_warnings=("the VOI LUT Function is unknown: read as LINEAR",)), SCOPE, Rules())
+    found = judge(instance(rendering_warnings=("the VOI LUT Function is unknown: read as LINEAR",)), SCOPE, ScopeRules())
     assert found.warnings == found.doubts == ("the VOI LUT Function is unknown: read as LINEAR",)
-    refused = with_guard(found, Figures(image_kind=1.4), Rules()).reason
+    refused = with_guard(found, Figures(image_kind=1.4), ScopeRules()).reason
     assert refused is not None
     assert refused.rule == "rendering"
     assert "VOI LUT Function" in refused.sentence
     assert "training data" not in refused.sentence
-    flagged = with_guard(found, Figures(image_kind=1.4), Rules(image_kind=Strictness.FLAG))
+    flagged = with_guard(found, Figures(image_kind=1.4), ScopeRules(image_kind=Strictness.FLAG))
     assert flagged.eligible
     assert not any("training data" in warning for warning in flagged.warnings)
 
@@ -542,7 +531,7 @@ def test_a_doubtful_drawing_is_the_reason_and_not_unlike_training_data():
 # --- real headers -------------------------------------------------------------------------------------------------
 
 
-def outcomes(films: list, rules: Rules, *, secondary_capture: bool) -> dict[str, int]:
+def outcomes(films: list, rules: ScopeRules, *, secondary_capture: bool) -> dict[str, int]:
     verdicts = [judge(film, SCOPE, rules, scores_secondary_capture=secondary_capture) for film, _ in films]
     return dict(Counter("scored" if v.reason is None else v.reason.rule for v in verdicts))
 
@@ -553,25 +542,25 @@ def test_the_indiana_archive_is_scored_where_its_headers_allow():
     assert outcomes(films, FLAG_AGE, secondary_capture=False) == {
         "scored": 4293, "image_type": 2306, "view": 866, "body_part": 2, "object-class": 2,
     }  # fmt: skip
-    lax = Rules(age=Strictness.FLAG, image_type=Strictness.FLAG)
+    lax = ScopeRules(age=Strictness.FLAG, image_type=Strictness.FLAG)
     assert outcomes(films, lax, secondary_capture=True) == {"scored": 6601, "view": 866, "body_part": 2}
 
 
 def test_adults_of_the_indiana_archive_are_refused_by_age():
-    assert outcomes(indiana(), Rules(), secondary_capture=False) == {
+    assert outcomes(indiana(), ScopeRules(), secondary_capture=False) == {
         "scored": 24, "age": 4269, "image_type": 2306, "view": 866, "body_part": 2, "object-class": 2,
     }  # fmt: skip
 
 
 def test_no_lateral_of_the_indiana_archive_is_scored():
-    lax = Rules(age=Strictness.OFF, image_type=Strictness.OFF)
+    lax = ScopeRules(age=Strictness.OFF, image_type=Strictness.OFF)
     stated_lateral = [film for film, view in indiana() if view in ("LL", "RL", "LATERAL", "LARGE LATERAL")]
     assert len(stated_lateral) == 867
     assert not any(judge(film, SCOPE, lax, scores_secondary_capture=True).eligible for film in stated_lateral)
 
 
 def test_every_stated_frontal_chest_of_the_indiana_archive_is_scored():
-    lax = Rules(age=Strictness.OFF, image_type=Strictness.OFF)
+    lax = ScopeRules(age=Strictness.OFF, image_type=Strictness.OFF)
     frontal = [film for film, view in indiana() if view in ("AP", "PA") and film.body_part != "EXTREMETY"]
     assert len(frontal) == 4015
     assert all(judge(film, SCOPE, lax, scores_secondary_capture=True).eligible for film in frontal)
@@ -585,7 +574,7 @@ def test_the_rsna_files_are_scored_only_from_a_peer_that_is_told_so():
     films = rsna()
     assert outcomes(films, FLAG_AGE, secondary_capture=False) == {"object-class": 26684}
     assert outcomes(films, FLAG_AGE, secondary_capture=True) == {"scored": 26684}
-    assert outcomes(films, Rules(), secondary_capture=True) == {"scored": 1276, "age": 25408}
+    assert outcomes(films, ScopeRules(), secondary_capture=True) == {"scored": 1276, "age": 25408}
 
 
 def test_an_age_beyond_a_life_is_not_stated():
@@ -630,16 +619,16 @@ def test_the_files_of_a_quiet_day_are_told_apart(name: str):
 def test_no_verdict_quotes_a_name_or_number_of_the_patient():
     film = instance(patient_name="Secret^Name", patient_id="P-4711", accession_number="A-4712", patient_birth_date="20200101")
     for values in OUTSIDE.values():
-        reason = judge(replace(film, **values), SCOPE, Rules()).reason
+        reason = judge(replace(film, **values), SCOPE, ScopeRules()).reason
         assert reason is not None
         assert not any(secret in reason.sentence for secret in ("Secret", "4711", "4712", "20200101"))
 
 
 def test_where_no_age_is_outside_the_scope_a_missing_one_is_a_warning() -> None:
     ageless, every = instance(age_years=None), Scope(min_age_years=0, max_age_years=120)
-    found = judge(ageless, every, Rules())
+    found = judge(ageless, every, ScopeRules())
     assert found.eligible
     assert "age not stated" in found.warnings
-    assert "age not stated" not in judge(instance(age_years=40.0), every, Rules()).warnings
-    assert not judge(ageless, SCOPE, Rules()).eligible
-    assert not judge(ageless, Scope(min_age_years=18, max_age_years=120), Rules()).eligible
+    assert "age not stated" not in judge(instance(age_years=40.0), every, ScopeRules()).warnings
+    assert not judge(ageless, SCOPE, ScopeRules()).eligible
+    assert not judge(ageless, Scope(min_age_years=18, max_age_years=120), ScopeRules()).eligible

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from prioritizer.imaging import phantoms
 from prioritizer.scope import guard_rules, layout_features
 from prioritizer.scope import out_of_distribution as scope_out_of_distribution
-from prioritizer.scope.header_rules import PopulationRule, Rules, Strictness, Verdict
 from prioritizer.scope.layout_features import Layout
 from prioritizer.scope.out_of_distribution import Figures, Likeness, Population
+from prioritizer.scope.verdict import PopulationRule, ScopeRules, ScopeVerdict, Strictness
 
 SITES = {"here": 0.0, "there": 3.0}
 
@@ -172,7 +172,7 @@ def test_window_and_tone_curve_hardly_move_the_layout(seed: int, gamma: float, l
 
 # --- what the site makes of it -------------------------------------------------------------------------------------
 
-PLAIN = Verdict(reason=None)
+PLAIN = ScopeVerdict(reason=None)
 HAND = Figures(image_kind=1.7, out_of_distribution=3.0)
 STRANGER = Figures(image_kind=0.2, out_of_distribution=1.4)
 
@@ -188,7 +188,7 @@ STRANGER = Figures(image_kind=0.2, out_of_distribution=1.4)
     ],
 )
 def test_the_site_decides_what_another_kind_of_image_means(strictness: Strictness, distance: float, eligible: bool, warned: bool):
-    verdict = guard_rules.with_guard(PLAIN, Figures(image_kind=distance), Rules(image_kind=strictness))
+    verdict = guard_rules.with_guard(PLAIN, Figures(image_kind=distance), ScopeRules(image_kind=strictness))
     assert verdict.eligible is eligible
     assert any("not a frontal chest radiograph" in said for said in verdict.warnings) is warned
     if not eligible:
@@ -207,7 +207,7 @@ def test_the_site_decides_what_another_kind_of_image_means(strictness: Strictnes
     ],
 )
 def test_another_population_is_a_reason_only_until_the_site_is_calibrated(rule: str, holds_back: bool, eligible: bool, warned: bool):
-    verdict = guard_rules.with_guard(PLAIN, STRANGER, Rules(out_of_distribution=rule), holds_back=holds_back)
+    verdict = guard_rules.with_guard(PLAIN, STRANGER, ScopeRules(out_of_distribution=rule), holds_back=holds_back)
     assert verdict.eligible is eligible
     assert any("1.40 times the limit" in said for said in verdict.warnings) is warned
     if not eligible:
@@ -216,20 +216,20 @@ def test_another_population_is_a_reason_only_until_the_site_is_calibrated(rule: 
 
 
 def test_the_kind_of_an_image_is_told_before_its_population():
-    assert guard_rules.with_guard(PLAIN, HAND, Rules(), holds_back=True).reason.rule == "image_kind"
-    flagged = Rules(image_kind=Strictness.FLAG, out_of_distribution=PopulationRule.FLAG)
+    assert guard_rules.with_guard(PLAIN, HAND, ScopeRules(), holds_back=True).reason.rule == "image_kind"
+    flagged = ScopeRules(image_kind=Strictness.FLAG, out_of_distribution=PopulationRule.FLAG)
     assert len(guard_rules.with_guard(PLAIN, HAND, flagged).warnings) == 2
 
 
 def test_a_limit_of_the_site_takes_the_place_of_the_bundles():
-    assert guard_rules.with_guard(PLAIN, STRANGER, Rules(), holds_back=True, local_limit=1.5) == PLAIN
-    assert "1.17 times the limit" in guard_rules.with_guard(PLAIN, STRANGER, Rules(), local_limit=1.2).warnings[0]
+    assert guard_rules.with_guard(PLAIN, STRANGER, ScopeRules(), holds_back=True, local_limit=1.5) == PLAIN
+    assert "1.17 times the limit" in guard_rules.with_guard(PLAIN, STRANGER, ScopeRules(), local_limit=1.2).warnings[0]
 
 
 def test_the_one_measure_of_an_older_guard_is_told_once_and_by_the_stricter_rule():
     old = Figures(image_kind=1.4, out_of_distribution=1.4, one_measure=True)
-    flagged = Rules(image_kind=Strictness.FLAG, out_of_distribution=PopulationRule.FLAG)
-    assert not guard_rules.with_guard(PLAIN, old, Rules()).eligible
+    flagged = ScopeRules(image_kind=Strictness.FLAG, out_of_distribution=PopulationRule.FLAG)
+    assert not guard_rules.with_guard(PLAIN, old, ScopeRules()).eligible
     assert len(guard_rules.with_guard(PLAIN, old, flagged).warnings) == 1
     assert "unlike the training data" in guard_rules.with_guard(PLAIN, old, flagged).warnings[0]
-    assert not guard_rules.with_guard(PLAIN, old, Rules(image_kind=Strictness.FLAG), holds_back=True).eligible
+    assert not guard_rules.with_guard(PLAIN, old, ScopeRules(image_kind=Strictness.FLAG), holds_back=True).eligible

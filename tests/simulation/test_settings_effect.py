@@ -15,7 +15,7 @@ from prioritizer.config.settings import Settings
 from prioritizer.db.decisions import settings_overrides
 from prioritizer.db.decisions.activation import Decision
 from prioritizer.db.decisions.settings_overrides import Proposal
-from prioritizer.errors import RulingUnfit
+from prioritizer.errors import SettingsOverrideUnfit
 from prioritizer.ranking.deadlines import Stage
 from prioritizer.simulation import settings_effect
 from tests.support.ledgers import NOW, film, receive, scored
@@ -97,7 +97,7 @@ def test_the_effect_is_json_without_a_number_that_is_none(ledger: sa.Engine) -> 
 
 
 def test_what_the_configuration_would_refuse_is_not_simulated(ledger: sa.Engine) -> None:
-    with pytest.raises(RulingUnfit):
+    with pytest.raises(SettingsOverrideUnfit):
         effect(ledger, high_minutes=500)
 
 

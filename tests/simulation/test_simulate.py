@@ -23,10 +23,10 @@ from prioritizer.errors import ConfigError, NotFound
 from prioritizer.inference.bundle import open_bundle
 from prioritizer.ranking.deadlines import RankingPolicy
 from prioritizer.reading_queue.compare import FIFO, STRICT
-from prioritizer.reading_queue.scenario import OperatingPoint
-from prioritizer.recalibration.effect import Change, section
+from prioritizer.reading_queue.scenario import BinormalModel
+from prioritizer.recalibration.effect import ThresholdChange, section
 from prioritizer.simulation.run import run
-from prioritizer.simulation.site import Request
+from prioritizer.simulation.site import SimulationRequest
 
 SMALL = ("--days", "1", "--replications", "2", "--reading-minutes", "4.8")
 NOW = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
@@ -166,7 +166,7 @@ def test_a_file_of_arrivals_with_probabilities_is_simulated_at_several_threshold
 
 def test_the_ledgers_own_arrivals_are_simulated_with_the_calibration_in_force(ledger: sa.Engine, settings: Settings) -> None:
     fill(ledger, 60)
-    outcome = run(settings, ledger, Request(from_ledger=True, replications=2), NOW)
+    outcome = run(settings, ledger, SimulationRequest(from_ledger=True, replications=2), NOW)
     known = outcome.scenario.known
     assert known is not None
     assert known.probabilities is not None
@@ -179,28 +179,28 @@ def test_the_ledgers_own_arrivals_are_simulated_with_the_calibration_in_force(le
 
 def test_a_ledger_without_scores_lends_its_arrivals_alone(ledger: sa.Engine, settings: Settings) -> None:
     fill(ledger, 40, scored=False)
-    outcome = run(settings, ledger, Request(from_ledger=True, replications=2), NOW)
+    outcome = run(settings, ledger, SimulationRequest(from_ledger=True, replications=2), NOW)
     assert "binormal" in dict(outcome.assumptions)["model"]
 
 
 def test_too_few_arrivals_in_the_ledger_are_no_evidence(ledger: sa.Engine, settings: Settings) -> None:
     fill(ledger, 5)
     with pytest.raises(NotFound, match="5 arrivals of the last 10 days, 30 are needed"):
-        run(settings, ledger, Request(from_ledger=True), NOW)
+        run(settings, ledger, SimulationRequest(from_ledger=True), NOW)
 
 
 def test_thresholds_of_known_probabilities_are_probabilities(ledger: sa.Engine, settings: Settings) -> None:
     fill(ledger, 40)
     with pytest.raises(ConfigError, match="use --t-high"):
-        run(settings, ledger, Request(from_ledger=True, at_sensitivity=(0.9,)), NOW)
+        run(settings, ledger, SimulationRequest(from_ledger=True, at_sensitivity=(0.9,)), NOW)
 
 
 # --- beside a recalibration ----------------------------------------------------------------------------------------
 
 
 def test_the_effect_of_a_new_threshold_is_one_section_on_the_same_studies() -> None:
-    change = Change(
-        before=OperatingPoint(sensitivity=0.5, specificity=0.99), after=OperatingPoint(sensitivity=0.9, specificity=0.8), prevalence=0.1
+    change = ThresholdChange(
+        before=BinormalModel(sensitivity=0.5, specificity=0.99), after=BinormalModel(sensitivity=0.9, specificity=0.8), prevalence=0.1
     )
     found = section(change, RankingPolicy(), [], [])
     rows = {str(row[0]).replace("\N{NO-BREAK SPACE}", " "): row for row in found.tables[0].rows}
@@ -212,9 +212,9 @@ def test_the_effect_of_a_new_threshold_is_one_section_on_the_same_studies() -> N
 
 
 def test_the_sites_own_arrivals_are_taken_where_there_are_enough() -> None:
-    point = OperatingPoint(sensitivity=0.9, specificity=0.8)
+    point = BinormalModel(sensitivity=0.9, specificity=0.8)
     moments = [NOW + timedelta(minutes=2 * number) for number in range(400)]
-    found = section(Change(before=point, after=point, prevalence=0.1), RankingPolicy(), moments, [False] * 400)
+    found = section(ThresholdChange(before=point, after=point, prevalence=0.1), RankingPolicy(), moments, [False] * 400)
     assert "400 arrivals of the ledger" in found.text[0]
     before, proposed = found.tables[0].rows[1:]
     assert before[1:] == proposed[1:]

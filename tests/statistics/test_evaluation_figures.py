@@ -12,7 +12,7 @@ from prioritizer.calibration import verdict
 from prioritizer.calibration.operating_point import Share
 from prioritizer.calibration.verdict import CARE, FIT, NOT, Evidence
 from prioritizer.statistics import curves
-from prioritizer.statistics.at_threshold import Counts, counts, predictive_values
+from prioritizer.statistics.at_threshold import ThresholdCounts, counts, predictive_values
 from prioritizer.statistics.intervals import Cases, Figure, interval
 from prioritizer.statistics.measures import NAMES, brier_parts, figures, values
 from prioritizer.statistics.paired import Rated, most_disputed, paired
@@ -92,11 +92,11 @@ def test_counts_and_exact_intervals_at_a_threshold():
 
 
 def test_too_few_cases_carry_no_sentence():
-    assert "No claim" in Counts(threshold=0.5, caught=9, missed=1, alarms=3, passed=60).sentence
+    assert "No claim" in ThresholdCounts(threshold=0.5, caught=9, missed=1, alarms=3, passed=60).sentence
 
 
 def test_the_sentence_says_what_a_radiologist_would_ask():
-    said = Counts(threshold=0.5, caught=90, missed=10, alarms=30, passed=270).sentence
+    said = ThresholdCounts(threshold=0.5, caught=90, missed=10, alarms=30, passed=270).sentence
     assert "Of 100 films raised, 75 show pneumonia and 25 do not; of 100 not raised, 4 show it. 90 of 100 with pneumonia" in said
 
 

@@ -11,7 +11,7 @@ from prioritizer.calibration.maps import Calibration
 from prioritizer.config.policy import SitePolicy
 from prioritizer.db.decisions import activation, calibrations
 from prioritizer.db.decisions.activation import Activated, Decision
-from prioritizer.db.decisions.calibrations import Verdict
+from prioritizer.db.decisions.calibrations import CandidateVerdict
 from prioritizer.db.processing import score as processing_score
 from prioritizer.study import Logit
 from tests.support.ledgers import (
@@ -24,8 +24,8 @@ from tests.support.ledgers import (
 BUNDLE = "d" * 64
 OWN = Calibration(id="own", method="temperature", slope=1.0, intercept=0.0, t_high=0.5, t_low=0.1, n=500, events=100)
 SITE = site_policy(t_high=OWN.t_high, t_low=OWN.t_low, bundle_digest=BUNDLE, own=OWN, max_high_share=1.0)
-FIT = Verdict(word="fit to activate", said="It separates well.", report="report.html")
-UNFIT = Verdict(word="do not activate", said="It does not separate.", report="report.html")
+FIT = CandidateVerdict(word="fit to activate", said="It separates well.", report="report.html")
+UNFIT = CandidateVerdict(word="do not activate", said="It does not separate.", report="report.html")
 LATER = NOW + timedelta(minutes=1)
 
 
@@ -33,7 +33,9 @@ def shifted(name: str, by: float, **values: float) -> Calibration:
     return replace(OWN.moved(1.0, by, "intercept"), id=name, **values)
 
 
-def candidate(ledger: sa.Engine, name: str = "b", by: float = 2.0, verdict: Verdict = FIT, bundle: str = BUNDLE, **values: float) -> str:
+def candidate(
+    ledger: sa.Engine, name: str = "b", by: float = 2.0, verdict: CandidateVerdict = FIT, bundle: str = BUNDLE, **values: float
+) -> str:
     calibrations.add(ledger, bundle, shifted(name, by, **values), verdict, "anna", NOW)
     return name
 

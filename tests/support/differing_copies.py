@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from prioritizer.clock import utc_now
 from prioritizer.daemon import confirmed_copies, identity_confirmation
-from prioritizer.daemon.receive import Receive
+from prioritizer.daemon.receive import ReceiveWorker
 from prioritizer.db.instances import taking_copies
 from prioritizer.db.schema.columns import metadata
 from prioritizer.db.schema.tables import differing_copies
@@ -51,7 +51,7 @@ def dies(monkeypatch: pytest.MonkeyPatch, box: Box, *, in_place: bool = True) ->
             settle(box, take=True)
 
 
-def later(worker: Receive) -> None:
+def later(worker: ReceiveWorker) -> None:
     """The worker's next turn in a minute: what a person's process began is its to end."""
     assert worker._copies is not None
     worker._copies.clock = lambda: utc_now() + IN_A_MINUTE

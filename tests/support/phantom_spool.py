@@ -17,12 +17,12 @@ from pydicom.filewriter import write_dataset
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from prioritizer.config.settings import Settings
-from prioritizer.daemon.receive import Receive
-from prioritizer.daemon.scheduled_jobs import Chores
+from prioritizer.daemon.receive import ReceiveWorker
+from prioritizer.daemon.scheduled_jobs import ScheduledJobs
 from prioritizer.db.instances import differing_copies as kept_copies
 from prioritizer.db.instances import taking_copies
 from prioritizer.db.worklist import rows as worklist_rows
-from prioritizer.dicom.spool.intake import Outcome
+from prioritizer.dicom.spool.intake import StoreOutcome
 from prioritizer.dicom.spool.part10 import Receipt
 from prioritizer.dicom.spool.spool import Spool
 from prioritizer.dicom.stand_ins.phantom_files import PhantomPatient, phantom_file
@@ -79,26 +79,26 @@ class Box:
 
     def stored(
         self, dataset: Dataset, at: datetime | None = None, *, implicit: bool = False, raw: bytes | None = None, syntax: str = ""
-    ) -> Outcome:
+    ) -> StoreOutcome:
         """One acknowledged C-STORE."""
         partial = self.spool.begin(receipt_of(dataset, at, implicit=implicit, syntax=syntax))
         partial.write(encoded(dataset, implicit=implicit) if raw is None else raw)
         return self.spool.store(partial)
 
-    def receive(self, **parts: Any) -> Receive:
+    def receive(self, **parts: Any) -> ReceiveWorker:
         """The worker, until nothing is left to take; returns it."""
-        worker = Receive(engine=self.ledger, spool=self.spool, policy=POLICY, **parts)
+        worker = ReceiveWorker(engine=self.ledger, spool=self.spool, policy=POLICY, **parts)
         while worker.step():
             pass
         return worker
 
-    def chores(self, settings: Settings | None = None) -> Chores:
-        return Chores(self.ledger, self.spool, lambda: settings or self.settings, Well(), lambda: POLICY)
+    def chores(self, settings: Settings | None = None) -> ScheduledJobs:
+        return ScheduledJobs(self.ledger, self.spool, lambda: settings or self.settings, Well(), lambda: POLICY)
 
-    def rows(self) -> list[worklist_rows.Row]:
+    def rows(self) -> list[worklist_rows.WorklistRow]:
         return worklist_rows.rows(self.ledger)
 
-    def row(self, study: str) -> worklist_rows.Row:
+    def row(self, study: str) -> worklist_rows.WorklistRow:
         return worklist_rows.study(self.ledger, study)
 
 

@@ -30,11 +30,11 @@ from pynetdicom.transport import AssociationSocket
 from prioritizer.config.policy import policy_of
 from prioritizer.config.settings import Settings
 from prioritizer.daemon import deliver, publish, score
-from prioritizer.daemon.deliver import DeliverStation
-from prioritizer.daemon.publish import PublishStation
-from prioritizer.daemon.receive import Receive
-from prioritizer.daemon.scheduled_jobs import Chores
-from prioritizer.daemon.score import ScoreStation
+from prioritizer.daemon.deliver import DeliverWorker
+from prioritizer.daemon.publish import PublishWorker
+from prioritizer.daemon.receive import ReceiveWorker
+from prioritizer.daemon.scheduled_jobs import ScheduledJobs
+from prioritizer.daemon.score import ScoreWorker
 from prioritizer.db.schema import connect
 from prioritizer.db.worklist import rows as worklist_rows
 from prioritizer.dicom.read import sandboxed
@@ -185,12 +185,12 @@ class Chain:
         worker, rng = f"chain:{os.getpid()}", random.Random(1)
         site = {"engine": engine, "spool": spool, "bundle": self.bundle, "darkroom": darkroom, "settings": settings, "worker": worker}
         destination = Destination(name="pacs", ae_title="PACS", host="127.0.0.1", port=self.job["port"])
-        Chores(engine, spool, lambda: settings, Healthy()).reconcile()
+        ScheduledJobs(engine, spool, lambda: settings, Healthy()).reconcile()
         steps = (
-            Receive(engine=engine, spool=spool, policy=policy).step,
-            ScoreStation(**site, scorer=Scorer(self.outputs), policy=policy).step,
-            PublishStation(**site, software_version="test", rng=rng).step,
-            DeliverStation(engine=engine, sender=self.sender, destination=destination, worker=worker, rng=rng).step,
+            ReceiveWorker(engine=engine, spool=spool, policy=policy).step,
+            ScoreWorker(**site, scorer=Scorer(self.outputs), policy=policy).step,
+            PublishWorker(**site, software_version="test", rng=rng).step,
+            DeliverWorker(engine=engine, sender=self.sender, destination=destination, worker=worker, rng=rng).step,
         )
         deadline = time.monotonic() + PATIENCE_S
         while time.monotonic() < deadline:

@@ -18,7 +18,7 @@ from prioritizer.calibration.maps import Calibration
 from prioritizer.clock import utc_now
 from prioritizer.db.accounts import people
 from prioritizer.db.decisions import calibrations
-from prioritizer.db.decisions.calibrations import Verdict
+from prioritizer.db.decisions.calibrations import CandidateVerdict
 from prioritizer.inference.bundle import default_folder, open_bundle
 from tests.support.browsers import context_of
 from tests.support.daemons import Daemon, phantom, phantom_study_uid, sends
@@ -29,7 +29,7 @@ PASSWORD = "four grey herons fly"
 NUMBERS = itertools.count(5001)
 BUNDLE = open_bundle(default_folder())
 RAISES_ALL, RAISES_NONE = 1e-12, 1 - 1e-12
-FIT = Verdict(word="fit to activate", said="It separates.", report="")
+FIT = CandidateVerdict(word="fit to activate", said="It separates.", report="")
 
 
 @dataclass
@@ -74,7 +74,7 @@ class Room:
             self.daemon.wait_scored(phantom_study_uid(number))
         return phantom_study_uid(number)
 
-    def candidate(self, t_high: float, verdict: Verdict = FIT) -> str:
+    def candidate(self, t_high: float, verdict: CandidateVerdict = FIT) -> str:
         """A calibration that keeps the map and sets the threshold, so that what it raises is certain."""
         made: Calibration = replace(BUNDLE.calibration, id=f"local-{next(NUMBERS)}", t_high=t_high, t_low=0.0)
         return calibrations.add(self.daemon.ledger, BUNDLE.digest, made, verdict, "anna", utc_now()).id

@@ -11,7 +11,7 @@ import numpy as np
 
 from prioritizer.config.policy import policy_of
 from prioritizer.config.settings import Settings
-from prioritizer.daemon.score import ScoreStation
+from prioritizer.daemon.score import ScoreWorker
 from prioritizer.dicom.read.sandboxed import ModelInput
 from prioritizer.inference.bundle import open_bundle
 from prioritizer.inference.engine import Outputs
@@ -24,9 +24,9 @@ def outputs(picture: Any) -> Outputs:
     return Outputs(logit=np.zeros(1, np.float32), saliency=zero, embedding=np.zeros((1, 4), np.float32), figures=Figures())
 
 
-def station(box: Box, read: Callable[[Path], Any], score: Callable[[Any], Outputs] = outputs, **more: Any) -> ScoreStation:
+def station(box: Box, read: Callable[[Path], Any], score: Callable[[Any], Outputs] = outputs, **more: Any) -> ScoreWorker:
     settings, bundle = Settings(), open_bundle(None)
-    return ScoreStation(
+    return ScoreWorker(
         engine=box.ledger,
         spool=box.spool,
         bundle=bundle,

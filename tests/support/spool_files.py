@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from pathlib import Path
 
-from prioritizer.dicom.spool.intake import Outcome
+from prioritizer.dicom.spool.intake import StoreOutcome
 from prioritizer.dicom.spool.part10 import Receipt, read_receipt
 from prioritizer.dicom.spool.spool import Spool
 from tests.support.listener_process import DX
@@ -25,7 +25,7 @@ def receipt(uid: str = "1.2.3", syntax: str = EXPLICIT) -> Receipt:
     )
 
 
-def keep(spool: Spool, data: bytes, uid: str = "1.2.3", syntax: str = EXPLICIT) -> Outcome:
+def keep(spool: Spool, data: bytes, uid: str = "1.2.3", syntax: str = EXPLICIT) -> StoreOutcome:
     partial = spool.begin(receipt(uid, syntax))
     partial.write(data)
     return spool.store(partial)

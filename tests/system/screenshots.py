@@ -23,7 +23,7 @@ from prioritizer.daemon import dashboard_period
 from prioritizer.db.accounts import people
 from prioritizer.db.schema.tables import studies as in_ledger
 from prioritizer.db.worklist import feedback, reading
-from prioritizer.study import Finding
+from prioritizer.study import ReaderFinding
 from tests.support.daemons import phantom, prioritizer, running_daemon, sections
 from tests.support.ledgers import site_policy
 from tests.support.reading_room import BUNDLE, Room
@@ -73,7 +73,7 @@ def furnished(room: Room) -> dict[str, str]:
             came = now - timedelta(minutes=minutes)
             tx.execute(sa.update(in_ledger).where(in_ledger.c.study_uid == study).values(first_received_at=came))
         reading.opened(engine, study, "berg", now)
-        feedback.say(engine, study, "berg", Finding.ABSENT, now, ranked=True)
+        feedback.say(engine, study, "berg", ReaderFinding.ABSENT, now, ranked=True)
         reading.read(engine, study, "berg", now)
     reading.pin(engine, studies[5], "berg", site_policy(), utc_now(), remove=False)
     room.candidate(0.8)

@@ -19,7 +19,7 @@ from PIL import Image
 from prioritizer.calibration.maps import Calibration
 from prioritizer.clock import utc_now
 from prioritizer.db.decisions import calibrations
-from prioritizer.db.decisions.calibrations import Verdict
+from prioritizer.db.decisions.calibrations import CandidateVerdict
 from prioritizer.imaging import phantoms
 from prioritizer.inference.bundle import default_folder, open_bundle
 from tests.support.daemons import (
@@ -42,8 +42,8 @@ from tests.support.pacs import Orthanc
 
 NUMBERS = itertools.count(701)
 BUNDLE = open_bundle(default_folder())
-FIT = Verdict(word="fit to activate", said="It separates.", report="")
-UNFIT = Verdict(word="do not activate", said="It does not separate.", report="")
+FIT = CandidateVerdict(word="fit to activate", said="It separates.", report="")
+UNFIT = CandidateVerdict(word="do not activate", said="It does not separate.", report="")
 
 
 @contextmanager
@@ -85,7 +85,7 @@ def told(daemon: Daemon, *arguments: str) -> Any:
     return json.loads(done.stdout)
 
 
-def candidate(daemon: Daemon, t_high: float, verdict: Verdict = FIT, by: str = "anna") -> str:
+def candidate(daemon: Daemon, t_high: float, verdict: CandidateVerdict = FIT, by: str = "anna") -> str:
     """A calibration that keeps the map and sets the threshold, so that what it raises is certain."""
     made: Calibration = replace(BUNDLE.calibration, id=f"local-{next(NUMBERS)}", t_high=t_high, t_low=0.0)
     return calibrations.add(daemon.ledger, BUNDLE.digest, made, verdict, by, utc_now()).id

@@ -40,7 +40,7 @@ from tests.support.daemons import (
 )
 from tests.support.pipeline_killed_at_step import Film
 
-MOST_STEPS = 400
+MAX_STEPS = 400
 """Far more than the chain has; a walk that long has lost its way."""
 
 
@@ -160,7 +160,7 @@ def walk(bench: Bench, tmp_path_factory: pytest.TempPathFactory) -> list[Death]:
     folder = tmp_path_factory.mktemp("walk")
     connect_and_migrate(f"sqlite:///{folder / 'empty.sqlite3'}")
     deaths: list[Death] = []
-    for step in range(1, MOST_STEPS):
+    for step in range(1, MAX_STEPS):
         place = folder / str(step)
         place.mkdir()
         shutil.copy(folder / "empty.sqlite3", place / "ledger.sqlite3")

@@ -371,7 +371,7 @@ def test_a_key_that_slips_says_and_reads_nothing(room: Room) -> None:
     uids = [room.film() for _ in range(4)]
 
     def done(kind: str) -> int:
-        return len(audit_log.entries(room.daemon.ledger, audit_log.Asked(actor="slip", kind=kind), 100))
+        return len(audit_log.entries(room.daemon.ledger, audit_log.AuditFilter(actor="slip", kind=kind), 100))
 
     room.let_in("slip")
     with room.signed_in("slip") as page:

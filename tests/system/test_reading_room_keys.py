@@ -41,7 +41,7 @@ def looked(page: Page) -> None:
 
 
 def done(room: Room, actor: str, kind: str) -> int:
-    return len(audit_log.entries(room.daemon.ledger, audit_log.Asked(actor=actor, kind=kind), 100))
+    return len(audit_log.entries(room.daemon.ledger, audit_log.AuditFilter(actor=actor, kind=kind), 100))
 
 
 @pytest.mark.parametrize("pause", [0, 120, 400])
@@ -58,8 +58,10 @@ def test_however_often_enter_is_pressed_no_study_is_read_that_was_not_looked_at(
             page.keyboard.press("Enter")
             page.wait_for_timeout(pause)
         wait_until(lambda: done(room, who, "read") >= 1, "one is read")
-    for entry in audit_log.entries(room.daemon.ledger, audit_log.Asked(actor=who, kind="read"), 100):
-        opened = audit_log.entries(room.daemon.ledger, audit_log.Asked(actor=who, kind="opened", study_uid=entry.study_uid or ""), 100)
+    for entry in audit_log.entries(room.daemon.ledger, audit_log.AuditFilter(actor=who, kind="read"), 100):
+        opened = audit_log.entries(
+            room.daemon.ledger, audit_log.AuditFilter(actor=who, kind="opened", study_uid=entry.study_uid or ""), 100
+        )
         assert (entry.at - opened[-1].at).total_seconds() > 0.7, "a press that was meant for the study before"
 
 

@@ -35,7 +35,7 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
+class AuditFilter:
     """Which entries: of a person, of a kind, of a study; empty for any."""
 
     actor: str = ""
@@ -49,7 +49,7 @@ NEWEST = (events.c.at.desc(), events.c.id.desc())
 COLUMNS = ("id", "at", "kind", "actor", "said", "study_uid", "detail")
 
 
-def entries(engine: sa.Engine, asked: Asked, limit: int) -> list[Entry]:
+def entries(engine: sa.Engine, asked: AuditFilter, limit: int) -> list[Entry]:
     """The newest entries that fit; what prioritizer does by itself all day is left out unless its kind or a study is asked for.
 
     Raises NotFound where there is no entry to go on from.

@@ -21,7 +21,7 @@ SEEN_EVERY = timedelta(seconds=60)
 """How exactly the last request of a session or token is kept: not every page that is looked at writes."""
 TOKEN_PREFIX = "prio_"  # noqa: S105 - what every token begins with
 """So that a token that stands in a log or a repository by mistake is found."""
-LONGEST_TOKEN = timedelta(days=366)
+MAX_TOKEN = timedelta(days=366)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,8 +98,8 @@ def make_token(
     wanted = sorted(set(scopes))
     if not wanted or not purpose.strip():
         raise NotAllowed("a token needs a purpose and at least one scope")
-    if not timedelta(0) < lasts <= LONGEST_TOKEN:
-        raise NotAllowed(f"a token lasts at most {LONGEST_TOKEN.days} days")
+    if not timedelta(0) < lasts <= MAX_TOKEN:
+        raise NotAllowed(f"a token lasts at most {MAX_TOKEN.days} days")
     secret = TOKEN_PREFIX + secrets.token_urlsafe(32)
     row = TokenRow(
         id=secrets.token_hex(4), person=name, purpose=purpose.strip(), scopes=list(wanted), made_at=now, made_by=by,

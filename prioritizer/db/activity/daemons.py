@@ -21,7 +21,7 @@ SILENT = timedelta(seconds=60)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Serving:
+class ServingDaemon:
     """A daemon as the ledger knows it."""
 
     worker: str
@@ -32,7 +32,7 @@ class Serving:
     """Not heard for `SILENT`."""
 
 
-def beat(engine: sa.Engine, worker: str, bundle_digest: str, spool: str) -> Serving | None:
+def beat(engine: sa.Engine, worker: str, bundle_digest: str, spool: str) -> ServingDaemon | None:
     """This daemon serves the ledger, unless another one does: then that one is returned and nothing is written.
 
     One at a time: of two that start in the same moment the second sees the first.
@@ -53,16 +53,16 @@ def leave(engine: sa.Engine, worker: str) -> None:
         tx.execute(daemons.delete().where(daemons.c.worker == worker))
 
 
-def serving(engine: sa.Engine) -> list[Serving]:
+def serving(engine: sa.Engine) -> list[ServingDaemon]:
     """Every daemon that did not leave, the one heard last first."""
     with connect.reading(engine) as tx:
         return _serving(tx)
 
 
-def _serving(tx: sa.Connection) -> list[Serving]:
+def _serving(tx: sa.Connection) -> list[ServingDaemon]:
     # Heard in the future: the clock was ahead then, and whoever runs now is heard by the clock of now.
     since = sa.type_coerce(database_now(), sa.BigInteger) - sa.type_coerce(daemons.c.seen_at, sa.BigInteger)
     silent = sa.or_(since > SILENT // MICROSECOND, since < -SILENT // MICROSECOND)
     columns = (daemons.c.worker, daemons.c.bundle_digest, daemons.c.spool, daemons.c.seen_at, silent.label("silent"))
     rows = tx.execute(sa.select(*columns).order_by(daemons.c.seen_at.desc())).all()
-    return [Serving(**{**row._mapping, "silent": bool(row.silent)}) for row in rows]
+    return [ServingDaemon(**{**row._mapping, "silent": bool(row.silent)}) for row in rows]

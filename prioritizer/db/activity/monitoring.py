@@ -19,21 +19,21 @@ from prioritizer.db.schema.people_tables import feedback
 from prioritizer.db.schema.site_tables import boards
 from prioritizer.db.schema.tables import events, instances, scores, studies
 from prioritizer.monitoring.agreement import asked_for
-from prioritizer.monitoring.studies import Beyond, Said, Seen
+from prioritizer.monitoring.studies import Beyond, MonitoredStudy, StandingFeedback
 from prioritizer.monitoring.turnaround import Float64, Passed
 from prioritizer.ranking.deadlines import LATER, Band, in_short
 from prioritizer.scope.guard_rules import OUT_OF_DISTRIBUTION, UNLIKE
 from prioritizer.states import InstanceState, ReadingState
-from prioritizer.study import AIState, Finding
+from prioritizer.study import AIState, ReaderFinding
 
-MOST_SAMPLED = 2000
+MAX_SAMPLED = 2000
 AT_ONCE = 500
 """Images whose scores are asked for by one statement."""
-MOST_EARLIER = 1000
+MAX_EARLIER = 1000
 """So many studies from before a period are counted as unread; a site that marks nothing as read has them all."""
 
 
-def seen(engine: sa.Engine, start: datetime, end: datetime, ask_share: float = 0.0) -> list[Seen]:
+def seen(engine: sa.Engine, start: datetime, end: datetime, ask_share: float = 0.0) -> list[MonitoredStudy]:
     """The studies that arrived from `start` to before `end`, with the words of readers that stand.
 
     `ask_share`: the share of studies of which a finding is asked for.
@@ -90,7 +90,7 @@ def _arrived(start: datetime, end: datetime, states: Sequence[AIState] = tuple(A
 def _words(start: datetime, end: datetime) -> sa.Select[Any]:
     """What readers said and stand by of the period's studies, oldest first; nothing was said of one before it arrived."""
     mine = sa.select(studies.c.study_uid).where(*_arrived(start, end))
-    said = (feedback.c.at >= start, feedback.c.withdrawn_at.is_(None), feedback.c.finding != Finding.UNSURE)
+    said = (feedback.c.at >= start, feedback.c.withdrawn_at.is_(None), feedback.c.finding != ReaderFinding.UNSURE)
     return sa.select(feedback).where(*said, feedback.c.study_uid.in_(mine)).order_by(feedback.c.id)
 
 
@@ -122,14 +122,14 @@ def _beyond(start: datetime, end: datetime) -> sa.Select[Any]:
 
 
 def unread_before(engine: sa.Engine, start: datetime) -> tuple[int, datetime | None]:
-    """How many studies that arrived before `start` nobody has read, at most `MOST_EARLIER`, and when the first of them arrived."""
+    """How many studies that arrived before `start` nobody has read, at most `MAX_EARLIER`, and when the first of them arrived."""
     found: list[datetime] = []
     with connect.reading(engine) as tx:
         for view, order in ((View.OPEN, Order.ARRIVAL), (View.EXPIRED, Order.DEADLINE)):
             wanted = Wanted(view=view, order=order)
             query = sa.select(studies.c.first_received_at).where(in_view(view), studies.c.first_received_at < start)
-            found += tx.scalars(query.order_by(*order_keys(wanted)).limit(MOST_EARLIER))
-    return min(len(found), MOST_EARLIER), min(found, default=None)
+            found += tx.scalars(query.order_by(*order_keys(wanted)).limit(MAX_EARLIER))
+    return min(len(found), MAX_EARLIER), min(found, default=None)
 
 
 def passed(engine: sa.Engine, start: datetime, end: datetime) -> Passed:
@@ -148,10 +148,10 @@ def passed(engine: sa.Engine, start: datetime, end: datetime) -> Passed:
     return Passed(claims=claims, skipped=dict(skipped), passed_by=dict(by))
 
 
-def _seen(row: Any, words: Sequence[Any], reason: str, several: tuple[float, int] | None) -> Seen:
+def _seen(row: Any, words: Sequence[Any], reason: str, several: tuple[float, int] | None) -> MonitoredStudy:
     highest, images = several or (row.risk, 1)
     was_read = row.reading_state == ReadingState.READ and row.read_at is not None
-    return Seen(
+    return MonitoredStudy(
         arrived=row.first_received_at, began=row.reader_since if was_read else None, read=row.read_at if was_read else None,
         stat=row.stat, raised=row.band == Band.HIGH, later=row.band == Band.LOW and in_short(row.place_reason) == LATER,
         overdue=row.overdue_at is not None, ai_state=row.ai_state, reason=reason, risk=highest, images=images, sender=row.calling_ae,
@@ -159,11 +159,11 @@ def _seen(row: Any, words: Sequence[Any], reason: str, several: tuple[float, int
     )  # fmt: skip
 
 
-def _said(word: Any, row: Any) -> Said:
+def _said(word: Any, row: Any) -> StandingFeedback:
     """A word said before there was a score is judged by the score that came: nothing had been raised or left when it was said."""
     judged = word if word.ai_state == AIState.SCORED else row
     raised = judged.band == Band.HIGH if judged.ai_state == AIState.SCORED else None
-    return Said(finding=word.finding, blind=not (word.seen or word.ranked), raised=raised)
+    return StandingFeedback(finding=word.finding, blind=not (word.seen or word.ranked), raised=raised)
 
 
 def began_to_serve(engine: sa.Engine, bundle_digest: str) -> datetime | None:
@@ -184,14 +184,14 @@ def began_to_serve(engine: sa.Engine, bundle_digest: str) -> datetime | None:
 def sample(engine: sa.Engine, bundle_digest: str, start: datetime, end: datetime) -> tuple[Float64, Float64]:
     """Logits (N,) and embeddings (N, D) by this bundle of studies that arrived from `start` to before `end`: the image that decides each.
 
-    One a study, for the images of a study are no independent draws; at most `MOST_SAMPLED`, spread evenly over the period: a few days of
+    One a study, for the images of a study are no independent draws; at most `MAX_SAMPLED`, spread evenly over the period: a few days of
     a large site are not its month.
     """
     scored = (*_arrived(start, end, (AIState.SCORED,)), studies.c.deciding_instance.is_not(None))
     images = sa.select(studies.c.deciding_instance).where(*scored).order_by(studies.c.first_received_at)
     with connect.reading(engine) as tx:
         uids = tx.scalars(images).all()
-        chosen = [uids[int(place)] for place in np.linspace(0, len(uids) - 1, min(len(uids), MOST_SAMPLED))]
+        chosen = [uids[int(place)] for place in np.linspace(0, len(uids) - 1, min(len(uids), MAX_SAMPLED))]
         rows: dict[str, Any] = {}
         for first in range(0, len(chosen), AT_ONCE):
             rows |= _newest_scores(tx, bundle_digest, chosen[first : first + AT_ONCE])

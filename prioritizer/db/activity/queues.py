@@ -25,7 +25,7 @@ LOOK_BACK = timedelta(days=30)
 UNSCORED = sa.text("state = 'RECEIVED'")
 UNSENT = sa.text("state = 'PENDING'")
 UNFINISHED = sa.text("state IN ('PENDING', 'REJECTED')")
-MOST_COUNTED = 1000
+MAX_COUNTED = 1000
 """Beyond this nobody asks how many: counting would read them all."""
 
 
@@ -59,7 +59,7 @@ class Some(Generic[Shown]):
 
     rows: list[Shown]
     total: int
-    """Counted up to `MOST_COUNTED`; one more stands for more."""
+    """Counted up to `MAX_COUNTED`; one more stands for more."""
     which: str = "newest"
     """Those that are shown."""
 
@@ -68,12 +68,12 @@ class Some(Generic[Shown]):
         """Which part of the list is shown; empty where all of it is."""
         if len(self.rows) >= self.total:
             return ""
-        return f"the {self.which} {len(self.rows)} of {self.total if self.total <= MOST_COUNTED else f'more than {MOST_COUNTED}'}"
+        return f"the {self.which} {len(self.rows)} of {self.total if self.total <= MAX_COUNTED else f'more than {MAX_COUNTED}'}"
 
 
 def counted(tx: sa.Connection, query: sa.Select[Any]) -> int:
-    """How many rows a query finds, counted up to one more than `MOST_COUNTED`."""
-    some = query.order_by(None).limit(MOST_COUNTED + 1).subquery()
+    """How many rows a query finds, counted up to one more than `MAX_COUNTED`."""
+    some = query.order_by(None).limit(MAX_COUNTED + 1).subquery()
     return tx.scalar(sa.select(sa.func.count()).select_from(some)) or 0
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from prioritizer.config.read import is_ae_title
-from prioritizer.db.activity.queues import MOST_COUNTED, Some, counted
+from prioritizer.db.activity.queues import MAX_COUNTED, Some, counted
 from prioritizer.db.schema import connect
 from prioritizer.db.schema.tables import ECHO, instances, notices, studies
 
@@ -67,7 +67,7 @@ NOTICE = [notices.c[name] for name in NoticeRow.__dataclass_fields__]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Image:
+class ReceivedImage:
     """One image that came."""
 
     received_at: datetime
@@ -83,7 +83,7 @@ class Image:
 class Came:
     """What came since a moment, the newest first."""
 
-    images: list[Image]
+    images: list[ReceivedImage]
     echoes: list[NoticeRow]
     refusals: list[NoticeRow]
 
@@ -119,7 +119,7 @@ def newest_notices(engine: sa.Engine, limit: int) -> Some[NoticeRow]:
         if len(rows) < limit:
             return Some(rows=rows, total=len(rows))
         total = sum(counted(tx, sa.select(notices.c.id).where(notices.c.kind == kind)) for kind in REFUSALS)
-        return Some(rows=rows, total=min(total, MOST_COUNTED + 1))
+        return Some(rows=rows, total=min(total, MAX_COUNTED + 1))
 
 
 def last_refusals(engine: sa.Engine, titles: Collection[str], now: datetime) -> dict[str, NoticeRow]:
@@ -131,7 +131,7 @@ def last_refusals(engine: sa.Engine, titles: Collection[str], now: datetime) -> 
 
 def came(engine: sa.Engine, title: str, since: datetime, limit: int = 10) -> Came:
     """What an AE title sent since a moment. Refusals of everybody: a device that is set up wrongly often calls itself something else."""
-    columns = [instances.c[name] for name in Image.__dataclass_fields__]
+    columns = [instances.c[name] for name in ReceivedImage.__dataclass_fields__]
     arrived = (
         sa.select(*columns)
         .join(studies, studies.c.study_uid == instances.c.study_uid)
@@ -141,7 +141,7 @@ def came(engine: sa.Engine, title: str, since: datetime, limit: int = 10) -> Cam
     )
     with connect.reading(engine) as tx:
         return Came(
-            images=[Image(**row._mapping) for row in tx.execute(arrived)],
+            images=[ReceivedImage(**row._mapping) for row in tx.execute(arrived)],
             echoes=_notices(tx, (notices.c.kind == ECHO) & (notices.c.calling_ae == title) & (notices.c.at >= since), limit),
             refusals=_notices(tx, REFUSED & (notices.c.at >= since), limit),
         )

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from prioritizer.config.policy import SitePolicy
 from prioritizer.db.decisions import calibrations
-from prioritizer.db.in_force.calibration import InForce, active_row, in_force
+from prioritizer.db.in_force.calibration import PolicyInForce, active_row, in_force
 from prioritizer.db.order.placement import high_suspended, lock_study, put_in_place, recompute_risk, standing_of
 from prioritizer.db.processing.left_out import count_owed
 from prioritizer.db.processing.result_revisions import bump_revision
@@ -86,13 +86,13 @@ def roll_back(
         return _put_in_force(tx, before, chosen, who, policy, now, back=True)
 
 
-def goes_back_to(engine: sa.Engine, policy: SitePolicy, *, to_own: bool = False) -> calibrations.Row | None:
+def goes_back_to(engine: sa.Engine, policy: SitePolicy, *, to_own: bool = False) -> calibrations.CalibrationRow | None:
     """What going back would put in force; None for the bundle's own. Read only. Raises NotAllowed where there is nothing to go back to."""
     with connect.reading(engine) as tx:
         return _before_the_active(tx, policy, to_own=to_own, held=False)
 
 
-def _before_the_active(tx: sa.Connection, policy: SitePolicy, *, to_own: bool, held: bool = True) -> calibrations.Row | None:
+def _before_the_active(tx: sa.Connection, policy: SitePolicy, *, to_own: bool, held: bool = True) -> calibrations.CalibrationRow | None:
     if active_row(tx, policy.bundle_digest) is None:
         raise NotAllowed("the bundle's own calibration applies: there is nothing to go back to")
     earlier = calibrations.in_order(tx, policy.bundle_digest)[:-1]
@@ -101,7 +101,7 @@ def _before_the_active(tx: sa.Connection, policy: SitePolicy, *, to_own: bool, h
     return calibrations.row_of(tx, earlier[-1].calibration, held=held)
 
 
-def _may(chosen: calibrations.Row, decision: Decision, policy: SitePolicy) -> None:
+def _may(chosen: calibrations.CalibrationRow, decision: Decision, policy: SitePolicy) -> None:
     if chosen.bundle_digest != policy.bundle_digest:
         raise NotAllowed(f"calibration {chosen.id} was made for bundle {chosen.bundle_digest[:12]}, this is {policy.bundle_digest[:12]}")
     if chosen.state == CalibrationState.ACTIVE:
@@ -117,8 +117,8 @@ def _may(chosen: calibrations.Row, decision: Decision, policy: SitePolicy) -> No
 
 def _put_in_force(
     tx: sa.Connection,
-    before: InForce,
-    chosen: calibrations.Row | None,
+    before: PolicyInForce,
+    chosen: calibrations.CalibrationRow | None,
     who: str,
     policy: SitePolicy,
     now: datetime,
@@ -148,7 +148,7 @@ def _put_in_force(
     return done
 
 
-def _score_and_place_anew(tx: sa.Connection, rules: InForce, now: datetime) -> dict[str, int]:
+def _score_and_place_anew(tx: sa.Connection, rules: PolicyInForce, now: datetime) -> dict[str, int]:
     """Every unread scored study by the calibration that now applies."""
     rows = [lock_study(tx, uid) for uid in hold_unread(tx)]
     marks = {row.study_uid: (row.band, row.deciding_instance) for row in rows if row.ai_state == AIState.SCORED}

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from prioritizer.calibration.maps import Calibration
 from prioritizer.config.policy import SitePolicy
-from prioritizer.db.in_force.calibration import InForce, active_row, digest_of, document_text, in_force, trusted
+from prioritizer.db.in_force.calibration import PolicyInForce, active_row, digest_of, document_text, in_force, trusted
 from prioritizer.db.schema import connect
 from prioritizer.db.schema.events import Kind, record
 from prioritizer.db.schema.site_tables import activations, bundles, calibrations
@@ -22,7 +22,7 @@ ADVISED_AGAINST = "do not activate"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Row:
+class CalibrationRow:
     """A calibration as the ledger keeps it."""
 
     id: str
@@ -56,11 +56,11 @@ class Row:
         return trusted({name: getattr(self, name) for name in ("id", "bundle_digest", "document", "sha256")})
 
 
-COLUMNS = [calibrations.c[name] for name in Row.__dataclass_fields__]
+COLUMNS = [calibrations.c[name] for name in CalibrationRow.__dataclass_fields__]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Verdict:
+class CandidateVerdict:
     """What the report said of a candidate."""
 
     word: str
@@ -72,12 +72,12 @@ def add(
     engine: sa.Engine,
     bundle_digest: str,
     made: Calibration,
-    verdict: Verdict,
+    verdict: CandidateVerdict,
     who: str,
     now: datetime,
     *,
     expected: tuple[SitePolicy, int] | None = None,
-) -> Row:
+) -> CalibrationRow:
     """Enter a candidate. Raises NotAllowed when its id is taken.
 
     `expected` is the activation over which it was made, by these rules: where another is in force by now, it is not entered.
@@ -110,7 +110,7 @@ def add(
         return row_of(tx, made.id)
 
 
-def as_expected(tx: sa.Connection, now: InForce, bundle_digest: str, activation: int | None) -> None:
+def as_expected(tx: sa.Connection, now: PolicyInForce, bundle_digest: str, activation: int | None) -> None:
     """Raises NotAllowed where another activation is in force than the one that a person was shown."""
     if activation is None or activation == now.activation:
         return
@@ -119,26 +119,26 @@ def as_expected(tx: sa.Connection, now: InForce, bundle_digest: str, activation:
     raise NotAllowed(f"something else is in force than what you were shown: {said} (activation {now.activation}). Look, then decide")
 
 
-def listed(engine: sa.Engine) -> list[Row]:
+def listed(engine: sa.Engine) -> list[CalibrationRow]:
     """Every calibration, the newest first."""
     with connect.reading(engine) as tx:
         query = sa.select(*COLUMNS).order_by(calibrations.c.made_at.desc(), calibrations.c.id)
-        return [Row(**row._mapping) for row in tx.execute(query)]
+        return [CalibrationRow(**row._mapping) for row in tx.execute(query)]
 
 
-def find(engine: sa.Engine, text: str) -> Row:
+def find(engine: sa.Engine, text: str) -> CalibrationRow:
     """The calibration that a person means: its id or the end of it. Raises NotFound, NotAllowed."""
     with connect.reading(engine) as tx:
         for meant in (calibrations.c.id == text, calibrations.c.id.endswith(text, autoescape=True)):
             found = tx.execute(sa.select(*COLUMNS).where(meant).limit(2)).all()
             if len(found) == 1:
-                return Row(**found[0]._mapping)
+                return CalibrationRow(**found[0]._mapping)
             if found:
                 raise NotAllowed(f"{text} means several calibrations; give more of the id")
     raise NotFound(f"no calibration {text} in the ledger; `prioritizer calibration list` shows them")
 
 
-def applying(engine: sa.Engine, policy: SitePolicy) -> InForce:
+def applying(engine: sa.Engine, policy: SitePolicy) -> PolicyInForce:
     """What applies now for the bundle of `policy`, read only."""
     with connect.reading(engine) as tx:
         return in_force(tx, policy, held=False)
@@ -170,20 +170,20 @@ def reject(engine: sa.Engine, name: str, who: str, reason: str, now: datetime) -
         record(tx, Kind.CALIBRATION_REJECTED, said, now, actor=who, calibration=name)
 
 
-def row_of(tx: sa.Connection, name: str, *, held: bool = True) -> Row:
+def row_of(tx: sa.Connection, name: str, *, held: bool = True) -> CalibrationRow:
     """One calibration, its row held until the commit. Raises NotFound."""
     query = sa.select(*COLUMNS).where(calibrations.c.id == name)
     row = tx.execute(query.with_for_update() if held else query).one_or_none()
     if row is None:
         raise NotFound(f"no calibration {name} in the ledger; `prioritizer calibration list` shows them")
-    return Row(**row._mapping)
+    return CalibrationRow(**row._mapping)
 
 
-def _facts(row: Row) -> Mapping[str, Any]:
+def _facts(row: CalibrationRow) -> Mapping[str, Any]:
     return {name: getattr(row, name) for name in ("id", "bundle_digest", "document", "sha256")}
 
 
-def _enter(tx: sa.Connection, row: Row, state: CalibrationState, **values: Any) -> None:
+def _enter(tx: sa.Connection, row: CalibrationRow, state: CalibrationState, **values: Any) -> None:
     """Move a calibration into `state`, when the table of transitions has that step."""
     allowed = calibrations.c.state.in_(states_before(CALIBRATION_TRANSITIONS, state))
     done = tx.execute(calibrations.update().where(calibrations.c.id == row.id, allowed).values(state=state, **values))
@@ -192,21 +192,21 @@ def _enter(tx: sa.Connection, row: Row, state: CalibrationState, **values: Any) 
 
 
 def take_its_place(
-    tx: sa.Connection, policy: SitePolicy, before: InForce, chosen: Row | None, who: str, now: datetime, *, back: bool
+    tx: sa.Connection, policy: SitePolicy, before: PolicyInForce, chosen: CalibrationRow | None, who: str, now: datetime, *, back: bool
 ) -> None:
     """Retire what is active for the bundle and put `chosen` (None: the bundle's own) in its place, under the next activation."""
     number = before.activation + 1
     tx.execute(bundles.update().where(bundles.c.digest == policy.bundle_digest).values(activation=number))
     active = active_row(tx, policy.bundle_digest)
     if active is not None:
-        _enter(tx, Row(**{column.name: active._mapping[column.name] for column in COLUMNS}), CalibrationState.RETIRED)
+        _enter(tx, CalibrationRow(**{column.name: active._mapping[column.name] for column in COLUMNS}), CalibrationState.RETIRED)
     if chosen is not None:
         trusted(_facts(chosen))
         _enter(tx, chosen, CalibrationState.ACTIVE, activated_at=now, activated_by=who, activation=number)
     _keep_in_order(tx, policy.bundle_digest, chosen, who, now, back=back)
 
 
-def _keep_in_order(tx: sa.Connection, bundle_digest: str, chosen: Row | None, who: str, now: datetime, *, back: bool) -> None:
+def _keep_in_order(tx: sa.Connection, bundle_digest: str, chosen: CalibrationRow | None, who: str, now: datetime, *, back: bool) -> None:
     """Going forward adds to what was in force; going back takes the newest away, to the bundle's own all of it."""
     if not back:
         entry = {"bundle_digest": bundle_digest, "calibration": chosen.id if chosen else None, "at": now, "by": who}

@@ -16,16 +16,16 @@ from prioritizer.config import settings_override
 from prioritizer.config.policy import SitePolicy
 from prioritizer.db.decisions.activation import Decision
 from prioritizer.db.in_force.calibration import in_force
-from prioritizer.db.in_force.settings import COLUMNS, Row, Ruled, ruled
+from prioritizer.db.in_force.settings import COLUMNS, OverriddenPolicy, SettingsOverrideRow, ruled
 from prioritizer.db.processing import deliver
 from prioritizer.db.processing.start import place_unread
 from prioritizer.db.schema import connect
 from prioritizer.db.schema.events import Kind, record
 from prioritizer.db.schema.site_tables import rulings, site_rules
-from prioritizer.errors import NotAllowed, NotFound, RulingUnfit
+from prioritizer.errors import NotAllowed, NotFound, SettingsOverrideUnfit
 from prioritizer.monitoring.acceptance import stands_against
 from prioritizer.ranking.deadlines import Stage
-from prioritizer.states import RULING_TRANSITIONS, RulingState, states_before
+from prioritizer.states import RULING_TRANSITIONS, SettingsOverrideState, states_before
 
 LARGEST = 2**31 - 1
 NO_EFFECT: Mapping[str, Any] = {}
@@ -54,13 +54,13 @@ class Proposal:
     effect: Mapping[str, Any]
 
 
-def propose(engine: sa.Engine, policy: SitePolicy, proposal: Proposal, who: str, now: datetime, shown: int | None = None) -> Row:
+def propose(
+    engine: sa.Engine, policy: SitePolicy, proposal: Proposal, who: str, now: datetime, shown: int | None = None
+) -> SettingsOverrideRow:
     """Enter a candidate. Raises RulingUnfit where the configuration would refuse it, NotAllowed where it changes nothing."""
     reason = " ".join(proposal.reason.split())
-    if not 0 < len(reason) <= settings_override.LONGEST_REASON:
-        raise NotAllowed(
-            f"a ruling needs a reason of at most {settings_override.LONGEST_REASON} characters: it is read when somebody asks why"
-        )
+    if not 0 < len(reason) <= settings_override.MAX_REASON:
+        raise NotAllowed(f"a ruling needs a reason of at most {settings_override.MAX_REASON} characters: it is read when somebody asks why")
     with connect.writing(engine) as tx:
         before = ruled(tx, policy)
         _as_shown(tx, before, shown)
@@ -71,20 +71,20 @@ def propose(engine: sa.Engine, policy: SitePolicy, proposal: Proposal, who: str,
             raise NotAllowed(f"this is in force already, by ruling {before.active.id if before.active else ''}")
         text = settings_override.text_of(changes)
         values = {"document": text, "sha256": settings_override.digest_of(text), "reason": reason, "effect": dict(proposal.effect)}
-        made = rulings.insert().values(state=RulingState.CANDIDATE, proposed_at=now, proposed_by=who, **values)
+        made = rulings.insert().values(state=SettingsOverrideState.CANDIDATE, proposed_at=now, proposed_by=who, **values)
         row = row_of(tx, int(tx.scalar(made.returning(rulings.c.id)) or 0))
         said = f"ruling {row.id} proposed: {settings_override.told(changes)}; {reason}"
         record(tx, Kind.RULING_PROPOSED, said, now, actor=who, ruling=row.id, changes=changes, sha256=row.sha256)
         return row
 
 
-def listed(engine: sa.Engine, limit: int = 100) -> list[Row]:
+def listed(engine: sa.Engine, limit: int = 100) -> list[SettingsOverrideRow]:
     """The newest rulings first."""
     with connect.reading(engine) as tx:
-        return [Row(**row._mapping) for row in tx.execute(sa.select(*COLUMNS).order_by(rulings.c.id.desc()).limit(limit))]
+        return [SettingsOverrideRow(**row._mapping) for row in tx.execute(sa.select(*COLUMNS).order_by(rulings.c.id.desc()).limit(limit))]
 
 
-def find(engine: sa.Engine, number: int) -> Row:
+def find(engine: sa.Engine, number: int) -> SettingsOverrideRow:
     """One ruling. Raises NotFound."""
     if not 0 < number <= LARGEST:
         raise NotFound("there is no ruling of this number")
@@ -92,7 +92,7 @@ def find(engine: sa.Engine, number: int) -> Row:
         row = tx.execute(sa.select(*COLUMNS).where(rulings.c.id == number)).one_or_none()
     if row is None:
         raise NotFound(f"there is no ruling {number}; `prioritizer rules show` lists them")
-    return Row(**row._mapping)
+    return SettingsOverrideRow(**row._mapping)
 
 
 def approve(engine: sa.Engine, policy: SitePolicy, number: int, who: str, now: datetime, shown: int | None = None) -> None:
@@ -116,8 +116,8 @@ def reject(engine: sa.Engine, policy: SitePolicy, number: int, who: str, reason:
         _as_shown(tx, ruled(tx, policy), shown)
         row = row_of(tx, number)
         _is_candidate(row)
-        _enter(tx, row, RulingState.REJECTED, ended_at=now, ended_by=who)
-        said = f"ruling {number} rejected" + (f": {reason.strip()[: settings_override.LONGEST_REASON]}" if reason.strip() else "")
+        _enter(tx, row, SettingsOverrideState.REJECTED, ended_at=now, ended_by=who)
+        said = f"ruling {number} rejected" + (f": {reason.strip()[: settings_override.MAX_REASON]}" if reason.strip() else "")
         record(tx, Kind.RULING_REJECTED, said, now, actor=who, ruling=number)
 
 
@@ -138,7 +138,7 @@ def activate(engine: sa.Engine, policy: SitePolicy, number: int, decision: Decis
         return _put_in_force(tx, policy, before, row, decision.who, now, back=False, against=decision.against_advice.strip())
 
 
-def _accepted(before: Ruled, row: Row, policy: SitePolicy, decision: Decision) -> None:
+def _accepted(before: OverriddenPolicy, row: SettingsOverrideRow, policy: SitePolicy, decision: Decision) -> None:
     """Raises NotAllowed where readers would begin to see AI's opinion, the site's own figures speak against it and nobody says why."""
     leaves = before.policy.ranking.stage is Stage.SHADOW and settings_override.over(policy.ranking, row.changes).stage is not Stage.SHADOW
     faults = stands_against(row.effect) if leaves else []
@@ -168,7 +168,7 @@ def back(engine: sa.Engine, policy: SitePolicy, who: str, now: datetime, shown: 
         return _put_in_force(tx, policy, before, chosen, who, now, back=True)
 
 
-def before_the_active(engine: sa.Engine, policy: SitePolicy) -> Row | None:
+def before_the_active(engine: sa.Engine, policy: SitePolicy) -> SettingsOverrideRow | None:
     """What `back` would put in force; None: the configuration alone. Raises NotAllowed where it holds already, RulingUnfit."""
     with connect.reading(engine) as tx:
         active = active_of(ruled(tx, policy, held=False))
@@ -178,16 +178,16 @@ def before_the_active(engine: sa.Engine, policy: SitePolicy) -> Row | None:
     return chosen
 
 
-def row_of(tx: sa.Connection, number: int) -> Row:
+def row_of(tx: sa.Connection, number: int) -> SettingsOverrideRow:
     """One ruling, its row held until the commit: of two who decide at once the second sees what the first did. Raises NotFound."""
     known = 0 < number <= LARGEST
     row = tx.execute(sa.select(*COLUMNS).where(rulings.c.id == number).with_for_update()).one_or_none() if known else None
     if row is None:
         raise NotFound("there is no ruling of this number; `prioritizer rules show` lists them")
-    return Row(**row._mapping)
+    return SettingsOverrideRow(**row._mapping)
 
 
-def _as_shown(tx: sa.Connection, now_in_force: Ruled, shown: int | None) -> None:
+def _as_shown(tx: sa.Connection, now_in_force: OverriddenPolicy, shown: int | None) -> None:
     """Raises NotAllowed where the rules were changed since the person was shown them, and says by whom."""
     if shown is None or shown == now_in_force.change:
         return
@@ -197,7 +197,7 @@ def _as_shown(tx: sa.Connection, now_in_force: Ruled, shown: int | None) -> None
     else:
         last = tx.execute(
             sa.select(rulings.c.id, rulings.c.ended_by)
-            .where(rulings.c.state == RulingState.ENDED)
+            .where(rulings.c.state == SettingsOverrideState.ENDED)
             .order_by(rulings.c.ended_at.desc(), rulings.c.id.desc())
             .limit(1)
         ).one_or_none()
@@ -205,34 +205,35 @@ def _as_shown(tx: sa.Connection, now_in_force: Ruled, shown: int | None) -> None
     raise NotAllowed(f"something else is in force than what you were shown: {said}. Look at it, then decide")
 
 
-def _is_candidate(row: Row) -> None:
+def _is_candidate(row: SettingsOverrideRow) -> None:
     """Raises NotAllowed for anything but a candidate, with who decided."""
-    if row.state == RulingState.CANDIDATE:
+    if row.state == SettingsOverrideState.CANDIDATE:
         return
+    again = "Propose it again, so that its effect is simulated again"
     how = {
-        RulingState.ACTIVE: f"in force already: {row.activated_by} activated it",
-        RulingState.REJECTED: f"no candidate any more: {row.ended_by} rejected it",
-        RulingState.ENDED: f"no candidate any more: {row.ended_by} ended it. Propose it anew, so that its effect is simulated anew",
+        SettingsOverrideState.ACTIVE: f"in force already: {row.activated_by} activated it",
+        SettingsOverrideState.REJECTED: f"no candidate any more: {row.ended_by} rejected it",
+        SettingsOverrideState.ENDED: f"no candidate any more: {row.ended_by} ended it. {again}",
     }
-    raise NotAllowed(f"ruling {row.id} is {how[RulingState(row.state)]}")
+    raise NotAllowed(f"ruling {row.id} is {how[SettingsOverrideState(row.state)]}")
 
 
-def _fits(row: Row, policy: SitePolicy) -> None:
+def _fits(row: SettingsOverrideRow, policy: SitePolicy) -> None:
     """Raises RulingUnfit where the ruling is not what was stored, or unsafe over the configuration of today."""
     try:
         settings_override.over(policy.ranking, row.changes)
-    except RulingUnfit as error:
-        raise RulingUnfit(f"ruling {row.id} cannot be put in force: {error}") from error
+    except SettingsOverrideUnfit as error:
+        raise SettingsOverrideUnfit(f"ruling {row.id} cannot be put in force: {error}") from error
 
 
-def active_of(before: Ruled) -> Row:
+def active_of(before: OverriddenPolicy) -> SettingsOverrideRow:
     """The active ruling. Raises NotAllowed where the configuration alone holds."""
     if before.active is None:
         raise NotAllowed("the configuration alone holds: there is nothing to go back from")
     return before.active
 
 
-def _enter(tx: sa.Connection, row: Row, state: RulingState, **values: Any) -> None:
+def _enter(tx: sa.Connection, row: SettingsOverrideRow, state: SettingsOverrideState, **values: Any) -> None:
     """Move a ruling into `state`, when the table of transitions has that step."""
     allowed = rulings.c.state.in_(states_before(RULING_TRANSITIONS, state))
     if tx.execute(rulings.update().where(rulings.c.id == row.id, allowed).values(state=state, **values)).rowcount != 1:
@@ -240,16 +241,24 @@ def _enter(tx: sa.Connection, row: Row, state: RulingState, **values: Any) -> No
 
 
 def _put_in_force(
-    tx: sa.Connection, policy: SitePolicy, before: Ruled, chosen: Row | None, who: str, now: datetime, *, back: bool, against: str = ""
+    tx: sa.Connection,
+    policy: SitePolicy,
+    before: OverriddenPolicy,
+    chosen: SettingsOverrideRow | None,
+    who: str,
+    now: datetime,
+    *,
+    back: bool,
+    against: str = "",
 ) -> Done:
     """End what is active, put `chosen` (None: the configuration) in its place, and place every unread study anew by it."""
     active = before.active
     if active is not None:
-        _enter(tx, active, RulingState.ENDED, ended_at=now, ended_by=who)
+        _enter(tx, active, SettingsOverrideState.ENDED, ended_at=now, ended_by=who)
     if chosen is not None:
         # Going back leaves what it had replaced as it was, so that going back again goes one step further.
         replaced = {} if back else {"replaced": active.id if active is not None else None}
-        _enter(tx, chosen, RulingState.ACTIVE, activated_at=now, activated_by=who, ended_at=None, ended_by=None, **replaced)
+        _enter(tx, chosen, SettingsOverrideState.ACTIVE, activated_at=now, activated_by=who, ended_at=None, ended_by=None, **replaced)
     tx.execute(site_rules.update().values(change=before.change + 1))
     rules = in_force(tx, policy).policy
     moved = place_unread(tx, rules, now)
@@ -261,7 +270,7 @@ def _put_in_force(
     return done
 
 
-def _say(tx: sa.Connection, done: Done, chosen: Row | None, who: str, now: datetime, *, back: bool, against: str) -> None:
+def _say(tx: sa.Connection, done: Done, chosen: SettingsOverrideRow | None, who: str, now: datetime, *, back: bool, against: str) -> None:
     left = f"ruling {done.before}" if done.before is not None else "the configuration"
     facts: dict[str, Any] = {"from": done.before, "to": done.after, "change": done.change, "moved": done.moved, "retracted": done.retracted}
     if chosen is None:

@@ -31,7 +31,7 @@ NOTHING_IS_RAISED = 2.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class InForce:
+class PolicyInForce:
     """What holds in this transaction: the configured rules, the ruling over them, the thresholds of the calibration that applies."""
 
     policy: SitePolicy
@@ -106,24 +106,24 @@ def trusted(row: Mapping[str, Any]) -> Calibration:
     return found
 
 
-def in_force(tx: sa.Connection, policy: SitePolicy, *, alone: bool = False, held: bool = True) -> InForce:
+def in_force(tx: sa.Connection, policy: SitePolicy, *, alone: bool = False, held: bool = True) -> PolicyInForce:
     """The rules of `policy` with the active ruling and the calibration that is active for its bundle over them, held until the commit.
 
     `alone` by who changes the calibration. Call it before any study is held: whoever changes something takes them in this order.
     """
     policy = ruled(tx, policy, held=held).policy
     if not policy.bundle_digest or policy.own is None:
-        return InForce(policy=policy)
+        return PolicyInForce(policy=policy)
     activation = held_activation(tx, policy.bundle_digest, alone=alone) if held else _activation(tx, policy.bundle_digest)
     row = active_row(tx, policy.bundle_digest)
     if row is None:
         own = policy.own
-        return InForce(policy=policy.with_thresholds_of(own), calibration=own, activation=activation)
+        return PolicyInForce(policy=policy.with_thresholds_of(own), calibration=own, activation=activation)
     try:
         found = trusted(dict(row._mapping))
     except CalibrationChanged as error:
-        return InForce(policy=policy.with_thresholds(NOTHING_IS_RAISED, 0.0), activation=activation, fault=str(error))
-    return InForce(policy=policy.with_thresholds_of(found), calibration=found, activation=activation, fit=row.verdict == FIT)
+        return PolicyInForce(policy=policy.with_thresholds(NOTHING_IS_RAISED, 0.0), activation=activation, fault=str(error))
+    return PolicyInForce(policy=policy.with_thresholds_of(found), calibration=found, activation=activation, fit=row.verdict == FIT)
 
 
 def active_row(tx: sa.Connection, bundle_digest: str) -> sa.Row[Any] | None:

@@ -8,7 +8,7 @@ import sqlalchemy as sa
 
 from prioritizer.config.policy import SitePolicy
 from prioritizer.db.decisions.calibrations import applying
-from prioritizer.db.in_force.calibration import InForce
+from prioritizer.db.in_force.calibration import PolicyInForce
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,7 +21,7 @@ class Local:
     """That of such a calibration, in units of the bundle's; None: the bundle's own."""
 
 
-def of(rules: InForce) -> Local:
+def of(rules: PolicyInForce) -> Local:
     """What holds by these rules: wherever an image is judged, this is asked."""
     return Local(holds_back=rules.holds_back, limit=rules.local_limit)
 

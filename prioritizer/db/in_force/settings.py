@@ -19,12 +19,12 @@ from prioritizer.config import settings_override
 from prioritizer.config.policy import SitePolicy
 from prioritizer.db.schema import connect
 from prioritizer.db.schema.site_tables import rulings, site_rules
-from prioritizer.errors import RulingUnfit
-from prioritizer.states import RulingState
+from prioritizer.errors import SettingsOverrideUnfit
+from prioritizer.states import SettingsOverrideState
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Row:
+class SettingsOverrideRow:
     """A ruling as the ledger keeps it."""
 
     id: int
@@ -55,54 +55,54 @@ class Row:
         """Why its document cannot be trusted; empty where it can."""
         try:
             settings_override.read(self.document, self.sha256)
-        except RulingUnfit as error:
+        except SettingsOverrideUnfit as error:
             return str(error)
         return ""
 
 
-COLUMNS = [rulings.c[name] for name in Row.__dataclass_fields__]
+COLUMNS = [rulings.c[name] for name in SettingsOverrideRow.__dataclass_fields__]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Ruled:
+class OverriddenPolicy:
     """The site's rules as they hold in this transaction."""
 
     policy: SitePolicy
     """The configured rules with the ruling over them."""
     change: int = 0
     """How often what lies above the configuration was changed."""
-    active: Row | None = None
+    active: SettingsOverrideRow | None = None
     changes: Mapping[str, str | float] = field(default_factory=dict)
     """What the active ruling changes; empty where none holds."""
     fault: str = ""
     """Why the active ruling was set aside; then the configuration alone holds."""
 
 
-def ruled(tx: sa.Connection, policy: SitePolicy, *, alone: bool = False, held: bool = True) -> Ruled:
+def ruled(tx: sa.Connection, policy: SitePolicy, *, alone: bool = False, held: bool = True) -> OverriddenPolicy:
     """The rules of `policy` with the active ruling over them, held until the commit; `alone` by who decides on rulings."""
     change = _held_change(tx, alone=alone) if held else int(tx.scalar(sa.select(site_rules.c.change)) or 0)
     # A query of its own, after the row is held: on Postgres a joined row would be that of before the wait.
     active = active_row(tx)
     if active is None:
-        return Ruled(policy=policy, change=change)
+        return OverriddenPolicy(policy=policy, change=change)
     try:
         changes = active.changes
         ranking = settings_override.over(policy.ranking, changes)
-        return Ruled(policy=replace(policy, ranking=ranking), change=change, active=active, changes=changes)
-    except RulingUnfit as error:
-        return Ruled(policy=policy, change=change, active=active, fault=f"ruling {active.id} is set aside: {error}")
+        return OverriddenPolicy(policy=replace(policy, ranking=ranking), change=change, active=active, changes=changes)
+    except SettingsOverrideUnfit as error:
+        return OverriddenPolicy(policy=policy, change=change, active=active, fault=f"ruling {active.id} is set aside: {error}")
 
 
-def holding(engine: sa.Engine, policy: SitePolicy) -> Ruled:
+def holding(engine: sa.Engine, policy: SitePolicy) -> OverriddenPolicy:
     """What holds now, read only."""
     with connect.reading(engine) as tx:
         return ruled(tx, policy, held=False)
 
 
-def active_row(tx: sa.Connection) -> Row | None:
+def active_row(tx: sa.Connection) -> SettingsOverrideRow | None:
     """The active ruling; None while the configuration alone holds."""
-    found = tx.execute(sa.select(*COLUMNS).where(rulings.c.state == RulingState.ACTIVE)).one_or_none()
-    return Row(**found._mapping) if found else None
+    found = tx.execute(sa.select(*COLUMNS).where(rulings.c.state == SettingsOverrideState.ACTIVE)).one_or_none()
+    return SettingsOverrideRow(**found._mapping) if found else None
 
 
 def hold_settings(tx: sa.Connection) -> None:

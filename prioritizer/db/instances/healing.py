@@ -13,7 +13,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from prioritizer.db.in_force.calibration import InForce
+from prioritizer.db.in_force.calibration import PolicyInForce
 from prioritizer.db.order.placement import STALE, lock_study, replace_study
 from prioritizer.db.processing.receive import open_again
 from prioritizer.db.processing.requeue import DISCARDED
@@ -57,7 +57,7 @@ def faulty(engine: sa.Engine, fault: FileFault) -> set[str]:
         return set(tx.scalars(found))
 
 
-def take_file(tx: sa.Connection, row: sa.Row[Any], arrival: Arrival, rules: InForce, now: datetime, said: str) -> None:
+def take_file(tx: sa.Connection, row: sa.Row[Any], arrival: Arrival, rules: PolicyInForce, now: datetime, said: str) -> None:
     """The arrival's bytes are this instance's from now on; its arrival and its study stay as they are.
 
     So does its score, where the image is shown to be the same and is described as before. Where it is described otherwise it is judged

@@ -26,7 +26,7 @@ MICROSECOND = timedelta(microseconds=1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
+class PageCursor:
     """The last row of a page. `values`: of its order's columns, without those of the patient."""
 
     order: Order
@@ -45,7 +45,7 @@ class Place:
         return base64.urlsafe_b64encode(said.encode()).decode().rstrip("=")
 
     @classmethod
-    def parse(cls, text: str, order: Order) -> Place:
+    def parse(cls, text: str, order: Order) -> PageCursor:
         """A place from an address. Raises NotAllowed where it is none, or one of a list in another order."""
         try:
             found = json.loads(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)))
@@ -59,12 +59,12 @@ class Place:
         return cls(order=order, stat=stat, values=values)
 
 
-def place_of(wanted: Wanted, row: Any) -> Place:
+def place_of(wanted: Wanted, row: Any) -> PageCursor:
     """Where this row of a list stands now."""
-    return Place(order=wanted.order, stat=row.stat, values={name: getattr(row, name) for name in _kept(wanted.order)})
+    return PageCursor(order=wanted.order, stat=row.stat, values={name: getattr(row, name) for name in _kept(wanted.order)})
 
 
-def whole(tx: sa.Connection, place: Place) -> dict[str, Any]:
+def whole(tx: sa.Connection, place: PageCursor) -> dict[str, Any]:
     """Everything that the place is ordered by. Raises NotFound where its study is gone and was ordered by its patient."""
     found: dict[str, Any] = {"stat": place.stat, **place.values}
     for name in KEYS[place.order]:

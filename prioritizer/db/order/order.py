@@ -14,7 +14,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from prioritizer.db.order.search_terms import SHORTEST, asked
+from prioritizer.db.order.search_terms import MIN_LENGTH, asked
 from prioritizer.db.schema.columns import EPOCH, READ, UNREAD
 from prioritizer.db.schema.tables import studies, terms
 from prioritizer.states import ReadingState
@@ -142,18 +142,18 @@ def lasting(wanted: Wanted, now: datetime) -> list[sa.ColumnElement[bool]]:
     return found
 
 
-MOST_FOUND = 5000
+MAX_FOUND = 5000
 """A word that begins more terms than this is not looked for: each of them would be read."""
 
 
 def begins(word: str) -> sa.ColumnElement[bool]:
     """Terms that begin with a word. A short one is looked for as a whole, as the names Li, Ng and Yu are."""
-    return terms.c.term == word if len(word) < SHORTEST else sa.and_(terms.c.term >= word, terms.c.term < word + HIGHEST)
+    return terms.c.term == word if len(word) < MIN_LENGTH else sa.and_(terms.c.term >= word, terms.c.term < word + HIGHEST)
 
 
 def common_words(tx: sa.Connection, text: str) -> tuple[str, ...]:
     """The words of a search that begin too many terms."""
-    each = ((word, sa.select(terms.c.term).where(begins(word)).offset(MOST_FOUND).limit(1)) for word in asked(text))
+    each = ((word, sa.select(terms.c.term).where(begins(word)).offset(MAX_FOUND).limit(1)) for word in asked(text))
     return tuple(word for word, query in each if tx.scalar(query) is not None)
 
 

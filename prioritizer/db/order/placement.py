@@ -9,7 +9,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from prioritizer.config.policy import QuietTime
-from prioritizer.db.in_force.calibration import InForce
+from prioritizer.db.in_force.calibration import PolicyInForce
 from prioritizer.db.processing.result_revisions import bump_revision, retract_unsent
 from prioritizer.db.schema.columns import SCORED_BEYOND
 from prioritizer.db.schema.events import Kind, record
@@ -73,7 +73,7 @@ def latest_scores(tx: sa.Connection, study_uid: str) -> list[sa.Row[Any]]:
     return list(tx.execute(sa.select(scores).where(scores.c.id.in_(newest)).order_by(*order)))
 
 
-def _score_anew(tx: sa.Connection, study: sa.Row[Any], scored: list[sa.Row[Any]], rules: InForce, now: datetime) -> bool:
+def _score_anew(tx: sa.Connection, study: sa.Row[Any], scored: list[sa.Row[Any]], rules: PolicyInForce, now: datetime) -> bool:
     """Scores of this bundle made with an earlier calibration, or by the map of another age, get a row from their stored logit.
 
     `scored` are the latest scores of the study. True when there were any such.
@@ -98,7 +98,7 @@ def _score_anew(tx: sa.Connection, study: sa.Row[Any], scored: list[sa.Row[Any]]
     return bool(stale)
 
 
-def _warnings(tx: sa.Connection, row: sa.Row[Any], rules: InForce) -> list[str]:
+def _warnings(tx: sa.Connection, row: sa.Row[Any], rules: PolicyInForce) -> list[str]:
     """The warnings of a score, the one about the distance of its image by the limit that is in force now."""
     kept = [said for said in row.warnings if UNLIKE not in said]
     distance = tx.scalar(
@@ -112,7 +112,7 @@ def _warnings(tx: sa.Connection, row: sa.Row[Any], rules: InForce) -> list[str]:
     return [*kept, finding.sentence] if finding is not None and rules.warns else kept
 
 
-def take_back_stale(tx: sa.Connection, study: sa.Row[Any], scored: list[sa.Row[Any]], rules: InForce, now: datetime) -> int:
+def take_back_stale(tx: sa.Connection, study: sa.Row[Any], scored: list[sa.Row[Any]], rules: PolicyInForce, now: datetime) -> int:
     """Images of an unread study that another bundle scored wait to be scored by this one; returns how many.
 
     `scored` are the latest scores of the study. Until then the study stands in order of arrival. Without a model, or with one that
@@ -133,7 +133,7 @@ def take_back_stale(tx: sa.Connection, study: sa.Row[Any], scored: list[sa.Row[A
     return len(stale)
 
 
-def leave_out(tx: sa.Connection, study: sa.Row[Any], rules: InForce, now: datetime) -> int:
+def leave_out(tx: sa.Connection, study: sa.Row[Any], rules: PolicyInForce, now: datetime) -> int:
     """Scored images of an unread study that lie beyond the limit in force are unscored again, where the site's rule says so; how many.
 
     They were scored in stage shadow, or while a calibration was in force that was judged fit. What was not sent of them is retracted.
@@ -155,7 +155,7 @@ def leave_out(tx: sa.Connection, study: sa.Row[Any], rules: InForce, now: dateti
     return len(found)
 
 
-def why_left_out(rules: InForce) -> str:
+def why_left_out(rules: PolicyInForce) -> str:
     """Why an image beyond the limit is left unscored now, in words."""
     if not rules.holds_back:
         return "scope.out_of_distribution leaves such images unscored"
@@ -175,13 +175,13 @@ def _ai_reason(tx: sa.Connection, study_uid: str, state: AIState) -> str:
     return "; ".join(dict.fromkeys(row.reason_text for row in failed_first if row.reason_text))[:500]
 
 
-def replace_study(tx: sa.Connection, study_uid: str, rules: InForce, now: datetime) -> None:
+def replace_study(tx: sa.Connection, study_uid: str, rules: PolicyInForce, now: datetime) -> None:
     """Recompute scores, AI state, risk and place of a study, and say so in an event when its place changed."""
     recompute_risk(tx, study_uid, rules, now)
     put_in_place(tx, study_uid, rules.policy.ranking, now)
 
 
-def recompute_risk(tx: sa.Connection, study_uid: str, rules: InForce, now: datetime) -> None:
+def recompute_risk(tx: sa.Connection, study_uid: str, rules: PolicyInForce, now: datetime) -> None:
     """Recompute scores, AI state and risk of a study; its place is left to the caller."""
     study = lock_study(tx, study_uid)
     found = latest_scores(tx, study_uid)

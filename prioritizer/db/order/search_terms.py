@@ -9,10 +9,10 @@ from __future__ import annotations
 import re
 import unicodedata
 
-SHORTEST = 3
+MIN_LENGTH = 3
 """Fewer characters begin too many words: a shorter one is looked for as a whole."""
-LONGEST = 80
-MOST_WORDS = 6
+MAX_LENGTH = 80
+MAX_WORDS = 6
 _PARTS = re.compile(r"[^\w.]+")
 
 
@@ -24,7 +24,7 @@ def plain(text: str) -> str:
 
 def words_of(text: str) -> list[str]:
     """The words of a text, in order, each once."""
-    return list(dict.fromkeys(word.strip("._")[:LONGEST] for word in _PARTS.split(plain(text)) if word.strip("._")))
+    return list(dict.fromkeys(word.strip("._")[:MAX_LENGTH] for word in _PARTS.split(plain(text)) if word.strip("._")))
 
 
 def terms_of(*, study_uid: str, patient_id: str, patient_name: str, accession_number: str) -> frozenset[str]:
@@ -32,10 +32,10 @@ def terms_of(*, study_uid: str, patient_id: str, patient_name: str, accession_nu
     found = set(words_of(patient_name.replace("^", " ").replace("=", " ")))
     for number in (study_uid, patient_id, accession_number):
         found.update(words_of(number))
-        found.add(plain(number).strip()[:LONGEST])
+        found.add(plain(number).strip()[:MAX_LENGTH])
     return frozenset(found - {""})
 
 
 def asked(text: str) -> list[str]:
     """The words to look for; empty where there is none. All of them must be found in a study."""
-    return words_of(text)[:MOST_WORDS]
+    return words_of(text)[:MAX_WORDS]

@@ -21,7 +21,7 @@ from prioritizer.ranking.deadlines import Stage
 from prioritizer.states import DELIVERY_TRANSITIONS, DeliveryState, InstanceState, states_before
 from prioritizer.study import AIState, Hold
 
-LONGEST_REASON = 300
+MAX_REASON = 300
 REFUSED = "refused"
 """How the reason begins of a delivery that the destination refused and that is tried again; its attempts count the refusals."""
 
@@ -225,8 +225,8 @@ def requeue_deliveries(engine: sa.Engine, study_uid: str, actor: str, now: datet
 def discard_deliveries(engine: sa.Engine, study_uid: str, actor: str, reason: str, now: datetime) -> int:
     """Give up what was refused for good: the alarm ends, the result stays here. Returns how many. Raises NotFound, NotAllowed."""
     reason = " ".join(reason.split())
-    if not 0 < len(reason) <= LONGEST_REASON:
-        raise NotAllowed(f"say why these results are given up, in at most {LONGEST_REASON} characters; it is kept")
+    if not 0 < len(reason) <= MAX_REASON:
+        raise NotAllowed(f"say why these results are given up, in at most {MAX_REASON} characters; it is kept")
     with connect.writing(engine) as tx:
         if not tx.scalar(sa.select(sa.literal(1)).where(studies.c.study_uid == study_uid)):
             raise NotFound(f"no study {study_uid} in the ledger")

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 
 from prioritizer.config.policy import SitePolicy
 from prioritizer.db.decisions.calibrations import applying
-from prioritizer.db.in_force.calibration import InForce, in_force
+from prioritizer.db.in_force.calibration import PolicyInForce, in_force
 from prioritizer.db.order.order import View, in_view
 from prioritizer.db.order.placement import replace_study
 from prioritizer.db.processing.requeue import score_again
@@ -31,7 +31,7 @@ def decided_by(engine: sa.Engine, policy: SitePolicy) -> tuple[object, ...]:
     return policy.bundle_digest, rules.activation, rules.leaves_out, rules.local_limit
 
 
-def owed(rules: InForce) -> sa.Select[tuple[str, str]]:
+def owed(rules: PolicyInForce) -> sa.Select[tuple[str, str]]:
     """The images, each with its study, that were left out and may be scored now: of studies on the list, their pixels still here."""
     on_the_list = (studies.c.study_uid == instances.c.study_uid) & in_view(View.OPEN)
     here = sa.text(LEFT_OUT) & instances.c.pixels_deleted_at.is_(None)
@@ -44,7 +44,7 @@ def owed(rules: InForce) -> sa.Select[tuple[str, str]]:
     )
 
 
-def count_owed(tx: sa.Connection, rules: InForce) -> int:
+def count_owed(tx: sa.Connection, rules: PolicyInForce) -> int:
     """How many images were left out and may be scored now."""
     return tx.scalar(sa.select(sa.func.count()).select_from(owed(rules).order_by(None).subquery())) or 0
 
@@ -68,14 +68,14 @@ def judge_again(engine: sa.Engine, policy: SitePolicy, now: datetime) -> bool:
     return bool(found or beyond) or waiting >= A_TURN
 
 
-def _to_be_left_out(rules: InForce) -> sa.Select[str]:
+def _to_be_left_out(rules: PolicyInForce) -> sa.Select[str]:
     on_the_list = (studies.c.study_uid == instances.c.study_uid) & in_view(View.OPEN)
     beyond = (instances.c.measured_by == rules.policy.bundle_digest) & (instances.c.out_of_distribution > rules.limit)
     scored = sa.text(SCORED_BEYOND)
     return sa.select(instances.c.study_uid).join(studies, on_the_list).where(scored, beyond).order_by(instances.c.received_at).limit(A_TURN)
 
 
-def _why(rules: InForce) -> str:
+def _why(rules: PolicyInForce) -> str:
     """Why an image that was left out is scored now, in words."""
     if rules.leaves_out:
         assert rules.calibration is not None

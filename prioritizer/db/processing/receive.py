@@ -12,7 +12,7 @@ from sqlalchemy.exc import IntegrityError
 
 from prioritizer.config.policy import SitePolicy
 from prioritizer.db.in_force import site_policy
-from prioritizer.db.in_force.calibration import InForce, in_force
+from prioritizer.db.in_force.calibration import PolicyInForce, in_force
 from prioritizer.db.instances import identity
 from prioritizer.db.order.placement import put_in_place, replace_study
 from prioritizer.db.processing.result_revisions import retract_unsent
@@ -80,7 +80,7 @@ def _doubt(tx: sa.Connection, instance: Instance, doubt: str) -> None:
     identity.mark(tx, str(key), text, held=may_be_a_radiograph(instance))
 
 
-def enter(tx: sa.Connection, arrival: Arrival, rules: InForce, now: datetime, *, held: Hold = Hold.NONE) -> bool:
+def enter(tx: sa.Connection, arrival: Arrival, rules: PolicyInForce, now: datetime, *, held: Hold = Hold.NONE) -> bool:
     """One arrival in the caller's transaction; True when its instance is new."""
     known = tx.execute(sa.select(instances).where(instances.c.sop_instance_uid == arrival.instance.sop_instance_uid)).one_or_none()
     if known is not None:
@@ -132,7 +132,7 @@ def _entry(study: sa.Row[Any] | None, instance: Instance) -> int:
     return 1 if study is None else study.entries + 1
 
 
-def move(tx: sa.Connection, row: sa.Row[Any], sent: Instance, rules: InForce, now: datetime) -> str:
+def move(tx: sa.Connection, row: sa.Row[Any], sent: Instance, rules: PolicyInForce, now: datetime) -> str:
     """An instance of a row that names no study belongs to the study that `sent` names; returns that study's key.
 
     Its old row leaves the list where it holds nothing more; what was built of it and not sent is not sent.

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from prioritizer.config.policy import SitePolicy
 from prioritizer.db.activity.queues import failed_ones
-from prioritizer.db.in_force.calibration import InForce, in_force
+from prioritizer.db.in_force.calibration import PolicyInForce, in_force
 from prioritizer.db.order.placement import replace_study
 from prioritizer.db.schema import connect
 from prioritizer.db.schema.events import Kind, record
@@ -23,7 +23,7 @@ AGAIN = (InstanceState.FAILED, InstanceState.INELIGIBLE)
 """What a person may have scored again: a score that there is would come out the same."""
 DISCARDED = "discarded"
 """The reason of an instance that failed and that a person gave up: no other bundle looks at it by itself."""
-LONGEST_REASON = 300
+MAX_REASON = 300
 A_TURN = 50
 """Studies that one transaction takes back, so that films may come in between."""
 
@@ -57,7 +57,7 @@ def score_again(
     tx: sa.Connection,
     named: Sequence[tuple[str, str]],
     actor: str,
-    rules: InForce,
+    rules: PolicyInForce,
     now: datetime,
     said: str = "to be scored again",
     attempts: int = 0,
@@ -107,8 +107,8 @@ def discard_failed(engine: sa.Engine, uid: str, actor: str, reason: str, policy:
     The study stays on the list, by what its other images say or in order of arrival. Raises NotFound, NotAllowed.
     """
     reason = " ".join(reason.split())
-    if not 0 < len(reason) <= LONGEST_REASON:
-        raise NotAllowed(f"say why it is discarded, in at most {LONGEST_REASON} characters; it is kept")
+    if not 0 < len(reason) <= MAX_REASON:
+        raise NotAllowed(f"say why it is discarded, in at most {MAX_REASON} characters; it is kept")
     text, state = f"{DISCARDED}: {reason}", InstanceState.INELIGIBLE
     meant = sa.or_(instances.c.study_uid == uid, instances.c.sop_instance_uid == uid)
     may = (instances.c.state == InstanceState.FAILED) & instances.c.state.in_(states_before(INSTANCE_TRANSITIONS, state))

@@ -24,7 +24,7 @@ from prioritizer.scope.guard_rules import OUT_OF_DISTRIBUTION
 from prioritizer.states import INSTANCE_TRANSITIONS, InstanceState, states_before
 from prioritizer.study import Instance, Probability, Score
 
-FURTHEST = 1e6
+MAX_DISTANCE = 1e6
 """Distances from the training data are kept up to here: what is no number is infinitely far."""
 
 
@@ -38,14 +38,14 @@ class ClaimedInstance:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Measured:
+class Distance:
     """How far an image lies from the training data of a bundle, in units of its limit; None where no guard measured it."""
 
     distance: float | None = None
     bundle_digest: str = ""
 
 
-NOT_MEASURED = Measured()
+NOT_MEASURED = Distance()
 
 
 def claim_instance(engine: sa.Engine, worker: str, lease: timedelta) -> ClaimedInstance | None:
@@ -57,11 +57,11 @@ def claim_instance(engine: sa.Engine, worker: str, lease: timedelta) -> ClaimedI
 
 
 def _leave(
-    tx: sa.Connection, claim: ClaimedInstance, state: InstanceState, measured: Measured, reason: str = "", text: str = ""
+    tx: sa.Connection, claim: ClaimedInstance, state: InstanceState, measured: Distance, reason: str = "", text: str = ""
 ) -> sa.Row[Any] | None:
     """Move the claimed instance out of RECEIVED; returns its study and version of pixels as they are now, None when the claim was lost."""
     uid = claim.instance.sop_instance_uid
-    distance = None if measured.distance is None else min(measured.distance, FURTHEST)
+    distance = None if measured.distance is None else min(measured.distance, MAX_DISTANCE)
     left = (
         instances.update()
         .where(leases.owned(instances, uid, claim.worker), instances.c.state.in_(states_before(INSTANCE_TRANSITIONS, state)))
@@ -87,7 +87,7 @@ def finish_scored(engine: sa.Engine, claim: ClaimedInstance, score: Score, polic
         if calibration is None and score.probability is None:
             _give_up(tx, claim, timedelta(0), instances.c.attempts - 1, now)
             return False
-        measured = Measured(distance=score.out_of_distribution, bundle_digest=score.bundle_digest)
+        measured = Distance(distance=score.out_of_distribution, bundle_digest=score.bundle_digest)
         left = _leave(tx, claim, InstanceState.SCORED, measured)
         if left is None:
             return False
@@ -139,7 +139,7 @@ def finish_unscored(
     text: str,
     policy: SitePolicy,
     now: datetime,
-    measured: Measured = NOT_MEASURED,
+    measured: Distance = NOT_MEASURED,
 ) -> bool:
     """INELIGIBLE or FAILED with its reason; the study stays on the list. False when the claim was lost meanwhile."""
     kind = Kind.INELIGIBLE if state is InstanceState.INELIGIBLE else Kind.FAILED

@@ -14,7 +14,7 @@ import sqlalchemy as sa
 
 from prioritizer.config.policy import QuietTime
 from prioritizer.db.in_force import site_policy
-from prioritizer.db.in_force.calibration import InForce, in_force
+from prioritizer.db.in_force.calibration import PolicyInForce, in_force
 from prioritizer.db.order.placement import put_in_place
 from prioritizer.db.processing.leases import MAX_WAIT
 from prioritizer.db.schema import connect
@@ -37,7 +37,7 @@ STANDS_FOR = timedelta(hours=1)
 """So long after a step of the clock its alarm stands."""
 
 
-def bring_to_present(tx: sa.Connection, rules: InForce, now: datetime) -> int:
+def bring_to_present(tx: sa.Connection, rules: PolicyInForce, now: datetime) -> int:
     """No arrival lies in the future: those that do arrived just now, in their order, behind every earlier one. Returns how many studies."""
     ahead = sa.select(studies).where(studies.c.last_received_at > now + NO_STEP).order_by(studies.c.first_received_at, studies.c.study_uid)
     rows = tx.execute(ahead.with_for_update()).all()

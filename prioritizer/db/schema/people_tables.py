@@ -7,7 +7,7 @@ from sqlalchemy import Column, ForeignKey, Index, Table
 
 from prioritizer.access import Role
 from prioritizer.db.schema.columns import Instant, metadata, one_of
-from prioritizer.study import Finding
+from prioritizer.study import ReaderFinding
 
 people = Table(
     "people",
@@ -80,7 +80,7 @@ feedback = Table(
     Column("risk", sa.Float),
     Column("score", sa.Integer, ForeignKey("scores.id")),
     Column("withdrawn_at", Instant),
-    one_of("finding", Finding),
+    one_of("finding", ReaderFinding),
     Index(
         "uq_feedback_in_force",
         "study_uid",

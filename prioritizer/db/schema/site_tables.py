@@ -6,7 +6,7 @@ import sqlalchemy as sa
 from sqlalchemy import CheckConstraint, Column, ForeignKey, Index, Table
 
 from prioritizer.db.schema.columns import Instant, metadata, one_of
-from prioritizer.states import CalibrationState, RulingState
+from prioritizer.states import CalibrationState, SettingsOverrideState
 
 daemons = Table(
     "daemons",
@@ -89,7 +89,7 @@ rulings = Table(
     "rulings",
     metadata,
     Column("id", sa.Integer, primary_key=True),
-    Column("state", sa.String(16), nullable=False, default=RulingState.CANDIDATE),
+    Column("state", sa.String(16), nullable=False, default=SettingsOverrideState.CANDIDATE),
     Column("document", sa.Text, nullable=False),
     Column("sha256", sa.String(64), nullable=False),
     Column("reason", sa.Text, nullable=False),
@@ -103,7 +103,7 @@ rulings = Table(
     Column("ended_at", Instant),
     Column("ended_by", sa.Text),
     Column("replaced", sa.Integer, ForeignKey("rulings.id")),
-    one_of("state", RulingState),
+    one_of("state", SettingsOverrideState),
     Index(
         "uq_rulings_active", "state", unique=True, sqlite_where=sa.text("state = 'ACTIVE'"), postgresql_where=sa.text("state = 'ACTIVE'")
     ),

@@ -3,7 +3,7 @@
 Every change of the list is an event, written in the transaction that made it, so no second account of what changed can disagree
 with the first. A moment is named by a mark. On SQLite, with one writer at a time, it is the newest event's number. On Postgres a
 smaller number may be committed after a greater one, so the mark holds the snapshot that was read, and what is not visible in it
-is new. No transaction here that tells something lasts as long as `LONGEST`.
+is new. No transaction here that tells something lasts as long as `MAX_LENGTH`.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from prioritizer.errors import NotAllowed
 from prioritizer.ranking.deadlines import Band
 from prioritizer.states import ReadingState
 
-MOST_TOLD = 12
+MAX_TOLD = 12
 """Changes that are told one by one; the others are counted."""
-MOST_LOOKED_AT = 500
-LONGEST = timedelta(minutes=2)
+MAX_LOOKED_AT = 500
+MAX_LENGTH = timedelta(minutes=2)
 """Longer than any transaction that writes an event."""
 _MARK = re.compile(r"\d{1,18}(:\d{1,20}:\d{1,20}:(\d{1,20}(,\d{1,20}){0,400})?)?", re.ASCII)
 MOVES = (Kind.PLACED, Kind.PINNED, Kind.UNPINNED)
@@ -70,7 +70,7 @@ def _is_snapshot(text: str) -> bool:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Told:
+class WorklistChange:
     """One change in words: which study, what, when."""
 
     study_uid: str
@@ -107,7 +107,7 @@ class Changes:
     """The whole list was placed anew."""
     more: bool = False
     """There was more than is counted."""
-    told: tuple[Told, ...] = field(default=())
+    told: tuple[WorklistChange, ...] = field(default=())
 
     @property
     def urgent(self) -> bool:
@@ -127,7 +127,7 @@ def mark(tx: sa.Connection, now: datetime) -> Mark:
     if tx.dialect.name != "postgresql":
         return Mark(tx.scalar(newest) or 0)
     # Numbers are given in order: what is older than the longest transaction cannot be joined by a smaller number any more.
-    older = newest.where(events.c.at < now - LONGEST).scalar_subquery()
+    older = newest.where(events.c.at < now - MAX_LENGTH).scalar_subquery()
     row = tx.execute(sa.select(older, sa.cast(sa.func.pg_current_snapshot(), sa.Text))).one()
     return Mark(row[0] or 0, row[1])
 
@@ -166,9 +166,9 @@ def since(engine: sa.Engine, before: Mark, wanted: Wanted, asker: Asker, now: da
         # The kind is hidden from the planner: the primary key, read backwards, ends after so many rows.
         told = sa.func.coalesce(events.c.kind, "").in_(TELLING)
         query = sa.select(*_TOLD).where(events.c.id > before.number, told, *_unseen(tx, before)).order_by(events.c.id.desc())
-        newest = tx.execute(query.limit(MOST_LOOKED_AT + 1)).all()
-        more = len(newest) > MOST_LOOKED_AT
-        found = {row.id: row for row in (*newest[:MOST_LOOKED_AT], *(_urgent(tx, before, MOST_LOOKED_AT) if more else ()))}
+        newest = tx.execute(query.limit(MAX_LOOKED_AT + 1)).all()
+        more = len(newest) > MAX_LOOKED_AT
+        found = {row.id: row for row in (*newest[:MAX_LOOKED_AT], *(_urgent(tx, before, MAX_LOOKED_AT) if more else ()))}
         rows = [row for row in _of_others([found[number] for number in sorted(found)], asker.reader) if row.kind not in asker.quiet]
         uids = sorted({row.study_uid for row in rows if row.study_uid})
         shown: dict[str, sa.Row[Any]] = {
@@ -190,7 +190,7 @@ def _urgent(tx: sa.Connection, before: Mark, most: int) -> Sequence[sa.Row[Any]]
     # The kind is hidden from the planner: the few STAT studies lead to their events, not a million arrivals to the STAT ones.
     moves = sa.and_(events.c.study_uid.in_(stat), sa.func.coalesce(events.c.kind, "").in_((Kind.ARRIVED, Kind.LATE, *MOVES)))
     then = tx.scalar(sa.select(events.c.at).where(events.c.id == before.number))
-    late = sa.and_(events.c.kind == Kind.OVERDUE, events.c.at >= then - LONGEST if then else sa.true())
+    late = sa.and_(events.c.kind == Kind.OVERDUE, events.c.at >= then - MAX_LENGTH if then else sa.true())
     each = (sa.select(*_TOLD).where(*after, which).order_by(events.c.id.desc()).limit(most) for which in (moves, late))
     return [row for query in each for row in tx.execute(query)]
 
@@ -254,7 +254,7 @@ def _counted(before: Mark, newest: Mark, rows: Sequence[Any], mine: dict[str, sa
         found.setdefault(row.study_uid, set()).add(word)
         if word not in ("scored", "taken", "freed") or kind is Kind.TAKEN_OVER or (row.detail or {}).get("holder") == reader:
             told.append(
-                Told(
+                WorklistChange(
                     study_uid=row.study_uid, patient_name=mine[row.study_uid].patient_name, kind=row.kind, said=_said(kind, row), at=row.at
                 )
             )
@@ -267,7 +267,7 @@ def _counted(before: Mark, newest: Mark, rows: Sequence[Any], mine: dict[str, sa
     late = {uid for uid, words in found.items() if "overdue" in words and mine[uid].reading_state != ReadingState.READ}
     return Changes(
         since=before, mark=newest, **counts, stat=len(urgent), overdue=len(late), reordered=reordered, more=more,
-        told=tuple(told[-MOST_TOLD:]),
+        told=tuple(told[-MAX_TOLD:]),
     )  # fmt: skip
 
 

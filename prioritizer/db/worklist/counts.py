@@ -16,7 +16,7 @@ from prioritizer.states import DeliveryState
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Counts:
+class WorklistCounts:
     """The figures above the list."""
 
     open: int
@@ -43,7 +43,7 @@ RECENT = timedelta(hours=4)
 NEUTRAL = RankingPolicy().neutral
 
 
-def counts(engine: sa.Engine, now: datetime | None = None, neutral: timedelta = NEUTRAL) -> Counts:
+def counts(engine: sa.Engine, now: datetime | None = None, neutral: timedelta = NEUTRAL) -> WorklistCounts:
     """Counts over the open list, the deliveries and the last arrival. `neutral`: the window of a study that is not raised."""
     now = now or datetime.now(UTC)
 
@@ -72,7 +72,7 @@ def counts(engine: sa.Engine, now: datetime | None = None, neutral: timedelta = 
         last = tx.execute(newest).one_or_none()
         held = sa.select(studies.c.reader, sa.func.count()).where(in_view(View.OPEN), studies.c.reader_until > now)
         claims = {row[0]: row[1] for row in tx.execute(held.group_by(studies.c.reader))}
-    return Counts(
+    return WorklistCounts(
         open=listed[0], overdue=listed[1], overdue_by_arrival=listed[2], raised=listed[3], waiting=listed[4], not_scored=listed[5],
         failed=listed[6], recent=listed[7], oldest=listed[8], expired=expired or 0, unsent=sent.get(DeliveryState.PENDING, 0),
         rejected=sent.get(DeliveryState.REJECTED, 0), claims=claims, last_arrival=last[0] if last else None,

@@ -15,13 +15,13 @@ from prioritizer.db.schema.events import Kind, record
 from prioritizer.db.schema.people_tables import feedback
 from prioritizer.db.schema.tables import events, studies
 from prioritizer.errors import NotAllowed, NotFound
-from prioritizer.study import AIState, Finding
+from prioritizer.study import AIState, ReaderFinding
 
-LONGEST_NOTE = 500
+MAX_NOTE = 500
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Word:
+class ReaderFeedback:
     """One reader's word on a study. `seen`: the AI result had been revealed to them; `ranked`: they came to it by the re-ordered list."""
 
     id: int
@@ -38,7 +38,7 @@ class Word:
     withdrawn_at: datetime | None
 
 
-FIELDS = tuple(Word.__dataclass_fields__)
+FIELDS = tuple(ReaderFeedback.__dataclass_fields__)
 
 
 def revealed(engine: sa.Engine, study_uid: str, eyes: str, now: datetime) -> None:
@@ -69,7 +69,7 @@ def say(
     engine: sa.Engine,
     study_uid: str,
     reader: str,
-    finding: Finding,
+    finding: ReaderFinding,
     now: datetime,
     *,
     ranked: bool,
@@ -81,8 +81,8 @@ def say(
     What had been seen is taken from the events, never from what a browser claims. `eyes`: whose, where a program speaks for the reader.
     """
     note = " ".join(note.split())
-    if len(note) > LONGEST_NOTE:
-        raise NotAllowed(f"a note has at most {LONGEST_NOTE} characters")
+    if len(note) > MAX_NOTE:
+        raise NotAllowed(f"a note has at most {MAX_NOTE} characters")
     with connect.writing(engine) as tx:
         row = _study(tx, study_uid)
         seen = _has_seen(tx, study_uid, eyes or (reader,))
@@ -109,14 +109,14 @@ def withdraw(engine: sa.Engine, study_uid: str, reader: str, now: datetime) -> N
         record(tx, Kind.FEEDBACK_WITHDRAWN, "took the word back", now, study=study_uid, actor=reader)
 
 
-def said_of(engine: sa.Engine, study_uid: str) -> list[Word]:
+def said_of(engine: sa.Engine, study_uid: str) -> list[ReaderFeedback]:
     """Everything that was said of a study, oldest first, the withdrawn too."""
     query = sa.select(*(feedback.c[name] for name in FIELDS)).where(feedback.c.study_uid == study_uid).order_by(feedback.c.id)
     with connect.reading(engine) as tx:
-        return [Word(**row._mapping) for row in tx.execute(query)]
+        return [ReaderFeedback(**row._mapping) for row in tx.execute(query)]
 
 
-def standing_of(engine: sa.Engine, study_uid: str, reader: str) -> Word | None:
+def standing_of(engine: sa.Engine, study_uid: str, reader: str) -> ReaderFeedback | None:
     """What this reader says of a study now; None where they said nothing, or took it back."""
     return next((word for word in reversed(said_of(engine, study_uid)) if word.reader == reader and word.withdrawn_at is None), None)
 
@@ -129,12 +129,12 @@ def confirmed_of_raised(engine: sa.Engine, since: datetime) -> tuple[int, int]:
     """
     newer = feedback.alias()
     later = sa.select(newer.c.id).where(newer.c.study_uid == feedback.c.study_uid, newer.c.id > feedback.c.id)
-    replaced = later.where(newer.c.withdrawn_at.is_(None), newer.c.finding != Finding.UNSURE).exists()
+    replaced = later.where(newer.c.withdrawn_at.is_(None), newer.c.finding != ReaderFinding.UNSURE).exists()
     # Asked for only where a word came before the score: a join would read the whole ledger beside every word.
     came = sa.select(studies.c.band).where(studies.c.study_uid == feedback.c.study_uid).scalar_subquery()
     band = sa.case((feedback.c.ai_state == AIState.SCORED, feedback.c.band), else_=came)
-    count, present = sa.func.count(), sa.func.coalesce(sa.func.sum(sa.case((feedback.c.finding == Finding.PRESENT, 1), else_=0)), 0)
-    spoken = (feedback.c.at >= since, feedback.c.withdrawn_at.is_(None), band == "HIGH", feedback.c.finding != Finding.UNSURE)
+    count, present = sa.func.count(), sa.func.coalesce(sa.func.sum(sa.case((feedback.c.finding == ReaderFinding.PRESENT, 1), else_=0)), 0)
+    spoken = (feedback.c.at >= since, feedback.c.withdrawn_at.is_(None), band == "HIGH", feedback.c.finding != ReaderFinding.UNSURE)
     with connect.reading(engine) as tx:
         row = tx.execute(sa.select(present, count).select_from(feedback).where(*spoken, ~replaced)).one()
     return row[0], row[1]

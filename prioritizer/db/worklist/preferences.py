@@ -17,13 +17,13 @@ from prioritizer.db.schema.events import Kind, record
 from prioritizer.db.schema.people_tables import choices, saved_views
 from prioritizer.errors import NotAllowed
 
-MOST_VIEWS = 20
-LONGEST_NAME, LONGEST_QUERY = 64, 500
+MAX_VIEWS = 20
+MAX_NAME, MAX_QUERY = 64, 500
 KEY = [saved_views.c.person, saved_views.c.name]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class View:
+class SavedList:
     """A list under a name; `person` is empty for the site's."""
 
     person: str
@@ -47,25 +47,25 @@ def choose(engine: sa.Engine, person: str, what: str, value: str | Sequence[str]
         tx.execute(choices.update().where(choices.c.person == person).values(chosen=chosen, at=now))
 
 
-def views(engine: sa.Engine, person: str) -> list[View]:
+def views(engine: sa.Engine, person: str) -> list[SavedList]:
     """The site's lists, then those of this person, by name."""
     query = sa.select(saved_views.c.person, saved_views.c.name, saved_views.c.query).where(saved_views.c.person.in_(["", person]))
     with connect.reading(engine) as tx:
-        return [View(**row._mapping) for row in tx.execute(query.order_by(saved_views.c.person, saved_views.c.name))]
+        return [SavedList(**row._mapping) for row in tx.execute(query.order_by(saved_views.c.person, saved_views.c.name))]
 
 
 def save_view(engine: sa.Engine, person: str, name: str, query: str, now: datetime, *, by: str) -> None:
     """Keep a list under a name; an older one of that name is replaced. `by`: who does it. Raises NotAllowed."""
     name = " ".join(name.split())
-    if not 0 < len(name) <= LONGEST_NAME:
-        raise NotAllowed(f"a list needs a name of at most {LONGEST_NAME} characters")
-    if len(query) > LONGEST_QUERY:
+    if not 0 < len(name) <= MAX_NAME:
+        raise NotAllowed(f"a list needs a name of at most {MAX_NAME} characters")
+    if len(query) > MAX_QUERY:
         raise NotAllowed("this list has too long an address to be kept")
     others = sa.select(sa.func.count()).select_from(saved_views).where(saved_views.c.person == person, saved_views.c.name != name)
     kept = {"query": query, "made_at": now}
     with connect.writing(engine) as tx:
-        if (tx.scalar(others) or 0) >= MOST_VIEWS:
-            raise NotAllowed(f"there are {MOST_VIEWS} lists already; delete one first")
+        if (tx.scalar(others) or 0) >= MAX_VIEWS:
+            raise NotAllowed(f"there are {MAX_VIEWS} lists already; delete one first")
         new = connect.insert(tx, saved_views).values(person=person, name=name, **kept)
         tx.execute(new.on_conflict_do_update(index_elements=KEY, set_=kept))
         if not person:

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 
 from prioritizer.config.policy import QuietTime, SitePolicy
 from prioritizer.db.in_force import site_policy
-from prioritizer.db.in_force.calibration import InForce, in_force
+from prioritizer.db.in_force.calibration import PolicyInForce, in_force
 from prioritizer.db.order.order import KEYS, WORKING, WORKLIST, Wanted, chosen, nobody_has, order_keys, stands_before
 from prioritizer.db.order.placement import put_in_place, replace_study
 from prioritizer.db.processing.result_revisions import bump_revision
@@ -32,7 +32,7 @@ AT_ONCE = QuietTime(quiet=timedelta(0), ceiling=timedelta(minutes=10))
 """When the result of a study that a person opened again is published: no more images are expected."""
 
 
-class Step(StrEnum):
+class ReadingAction(StrEnum):
     """What a reader does to a study."""
 
     CLAIM = "claim"
@@ -94,8 +94,8 @@ def claim(
             record(tx, Kind.CLAIMED, said, now, study=study_uid, actor=reader, passed=passed)
 
 
-MOST_SKIPPED = 50
-MOST_PASSED = 500
+MAX_SKIPPED = 50
+MAX_PASSED = 500
 """Further than this nobody counts how many studies were passed by."""
 
 
@@ -107,8 +107,8 @@ def claim_next(
     However a list is sorted for looking, the next study is the one due first, or in order of arrival the one that came first. The ones
     in `passing` are skipped: that is kept, and whoever had one has it no longer. Any other claim stays until it is read or released.
     """
-    if len(passing) > MOST_SKIPPED:
-        raise NotAllowed(f"at most {MOST_SKIPPED} studies are skipped at once")
+    if len(passing) > MAX_SKIPPED:
+        raise NotAllowed(f"at most {MAX_SKIPPED} studies are skipped at once")
     wanted = _to_work_by(wanted)
     with connect.writing(engine) as tx:
         # Those that are skipped are held first, in one order: two who skip each other's study never wait in a ring.
@@ -151,7 +151,7 @@ def passed_by(tx: sa.Connection, row: sa.Row[Any], wanted: Wanted, now: datetime
     """How many free studies stand before this one in a list that people work by, by band: whoever claims it passes them by."""
     wanted = _to_work_by(wanted)
     at = {name: row._mapping[name] for name in ("stat", *KEYS[wanted.order])}
-    ahead = sa.select(studies.c.band).where(*chosen(wanted, now), nobody_has(now), stands_before(wanted, at)).limit(MOST_PASSED)
+    ahead = sa.select(studies.c.band).where(*chosen(wanted, now), nobody_has(now), stands_before(wanted, at)).limit(MAX_PASSED)
     return dict(Counter(tx.scalars(ahead)))
 
 
@@ -207,7 +207,7 @@ def reopen(engine: sa.Engine, study_uid: str, reader: str, now: datetime) -> Non
             _as_of_today(tx, row, rules, now)
 
 
-def _as_of_today(tx: sa.Connection, before: sa.Row[Any], rules: InForce, now: datetime) -> None:
+def _as_of_today(tx: sa.Connection, before: sa.Row[Any], rules: PolicyInForce, now: datetime) -> None:
     """Scores, place and result of a study that was read by the calibration, settings and stage that hold now."""
     replace_study(tx, before.study_uid, rules, now)
     after = _study(tx, before.study_uid)

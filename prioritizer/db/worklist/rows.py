@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from prioritizer.config.policy import SitePolicy
 from prioritizer.db.in_force.settings import ruled
-from prioritizer.db.order.cursor import Place, whole
+from prioritizer.db.order.cursor import PageCursor, whole
 from prioritizer.db.order.order import WORKLIST, View, Wanted, chosen, common_words, in_view, order_keys, stands_after
 from prioritizer.db.order.placement import high_suspended
 from prioritizer.db.schema import connect
@@ -22,7 +22,7 @@ from prioritizer.study import HELD_WORDS, AIState, Hold
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Row:
+class WorklistRow:
     """One study as the list shows it. Moments are UTC."""
 
     study_uid: str
@@ -57,33 +57,33 @@ class Row:
     """What must be confirmed about whose study it is, a line each; empty where nothing must."""
 
 
-FIELDS = tuple(Row.__dataclass_fields__)
+FIELDS = tuple(WorklistRow.__dataclass_fields__)
 COLUMNS = [studies.c[name] for name in FIELDS]
 
 
 def rows(
-    engine: sa.Engine, wanted: Wanted = WORKLIST, *, now: datetime | None = None, limit: int = 200, after: Place | None = None
-) -> list[Row]:
+    engine: sa.Engine, wanted: Wanted = WORKLIST, *, now: datetime | None = None, limit: int = 200, after: PageCursor | None = None
+) -> list[WorklistRow]:
     """The next `limit` rows of what is wanted behind the place `after`; `now` decides whose claims still hold."""
     with connect.reading(engine) as tx:
         return rows_in(tx, wanted, now or datetime.now(UTC), limit, after)
 
 
-def rows_in(tx: sa.Connection, wanted: Wanted, now: datetime, limit: int, after: Place | None = None) -> list[Row]:
+def rows_in(tx: sa.Connection, wanted: Wanted, now: datetime, limit: int, after: PageCursor | None = None) -> list[WorklistRow]:
     """The same in the caller's transaction."""
     query = sa.select(*COLUMNS).where(*chosen(wanted, now)).order_by(*order_keys(wanted)).limit(limit)
     if after is not None:
         query = query.where(stands_after(wanted, whole(tx, after)))
-    return [Row(**row._mapping) for row in tx.execute(query)]
+    return [WorklistRow(**row._mapping) for row in tx.execute(query)]
 
 
-MOST_COUNTED = 1000
+MAX_COUNTED = 1000
 
 
 def count(engine: sa.Engine, wanted: Wanted, now: datetime) -> int:
-    """How many studies a list holds, counted as far as `MOST_COUNTED`."""
+    """How many studies a list holds, counted as far as `MAX_COUNTED`."""
     with connect.reading(engine) as tx:
-        first = sa.select(studies.c.study_uid).where(*chosen(wanted, now)).limit(MOST_COUNTED).subquery()
+        first = sa.select(studies.c.study_uid).where(*chosen(wanted, now)).limit(MAX_COUNTED).subquery()
         return tx.scalar(sa.select(sa.func.count()).select_from(first)) or 0
 
 
@@ -107,23 +107,23 @@ def share_raised(engine: sa.Engine, last_n: int) -> tuple[int, int]:
     return sum(band == Band.HIGH for band in bands), len(bands)
 
 
-def study(engine: sa.Engine, study_uid: str) -> Row:
+def study(engine: sa.Engine, study_uid: str) -> WorklistRow:
     """One study. Raises NotFound."""
     with connect.reading(engine) as tx:
         row = tx.execute(sa.select(*COLUMNS).where(studies.c.study_uid == study_uid)).one_or_none()
     if row is None:
         raise NotFound(f"no study {study_uid} in the ledger; `prioritizer worklist --json` lists the UIDs")
-    return Row(**row._mapping)
+    return WorklistRow(**row._mapping)
 
 
-def find(engine: sa.Engine, text: str) -> Row:
+def find(engine: sa.Engine, text: str) -> WorklistRow:
     """The study that a person means: its UID, its accession number, or the end of its UID. Raises NotFound, NotAllowed."""
     endings = sa.and_(studies.c.listed, studies.c.study_uid.endswith(text, autoescape=True))
     for meant in (studies.c.study_uid == text, studies.c.accession_number == text, endings):
         with connect.reading(engine) as tx:
             found = tx.execute(sa.select(*COLUMNS).where(meant).limit(2)).all()
         if len(found) == 1:
-            return Row(**found[0]._mapping)
+            return WorklistRow(**found[0]._mapping)
         if found:
             raise NotAllowed(f"{text} means several studies; give more of the Study UID")
     raise NotFound(f"no study {text} in the ledger; `prioritizer worklist --json` lists the UIDs")
@@ -188,11 +188,11 @@ def to_confirm(engine: sa.Engine) -> int:
         return tx.scalar(sa.select(sa.func.count()).select_from(studies).where(studies.c.listed, sa.text("identity <> ''"))) or 0
 
 
-def unconfirmed(engine: sa.Engine, limit: int = 200) -> list[Row]:
+def unconfirmed(engine: sa.Engine, limit: int = 200) -> list[WorklistRow]:
     """The studies of which somebody must say whose they are, the newest first."""
     query = sa.select(*COLUMNS).where(studies.c.listed, sa.text("identity <> ''")).order_by(studies.c.last_received_at.desc())
     with connect.reading(engine) as tx:
-        return [Row(**row._mapping) for row in tx.execute(query.limit(limit))]
+        return [WorklistRow(**row._mapping) for row in tx.execute(query.limit(limit))]
 
 
 def held_after_rebuild(engine: sa.Engine) -> int:

@@ -23,7 +23,7 @@ GREY_SCALE_TAGS = tags_of(
 FOR_PROCESSING_CLASS = "1.2.840.10008.5.1.4.1.1.1.1.1"
 STEEPEST = 1e30
 """Rescale Slope and Intercept beyond this mean nothing: a float64 would overflow on the way."""
-FEWEST_TONES = 2.0
+MIN_TONES = 2.0
 """Where all values of an image lie closer together than this, a window is meant exactly: LINEAR takes off a whole value."""
 
 
@@ -122,7 +122,7 @@ def _first_window(elements: Elements, inputs: Range, warn: Warn) -> Window | Non
         if center is None or width is None or not 1e-9 <= width <= STEEPEST or abs(center) > STEEPEST:
             warn("a Window Center or Window Width means nothing and was passed over")
             continue
-        exact = function == "LINEAR" and (width < 1 or (inputs.high - inputs.low < FEWEST_TONES and width < 2 * FEWEST_TONES))
+        exact = function == "LINEAR" and (width < 1 or (inputs.high - inputs.low < MIN_TONES and width < 2 * MIN_TONES))
         if exact:
             warn("the window is narrower than whole values: read as LINEAR_EXACT")
         if function != "SIGMOID" and not (center - width / 2 < inputs.high and center + width / 2 > inputs.low):

@@ -23,7 +23,7 @@ WIDEST_ASPECT = 8.0
 SQUARE = 0.01
 """Relative difference of the sides below which a pixel counts as square."""
 MAX_VERTICES = 1024
-LEAST_SEEN = 0.01
+MIN_SEEN = 0.01
 """Share of the image below which a shutter cannot be meant."""
 
 
@@ -34,7 +34,7 @@ def geometry_of(elements: Elements, shape: ImageShape, warn: Warn) -> Geometry:
     if shutter is None:
         return geometry
     shut = replace(geometry, shutter=shutter)
-    if seen_share(shape.rows, shape.columns, shut) < LEAST_SEEN:
+    if seen_share(shape.rows, shape.columns, shut) < MIN_SEEN:
         warn("a Display Shutter that hides the whole image was passed over")
         return geometry
     return shut

@@ -17,10 +17,10 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from prioritizer.dicom.scp import association_pdu, refusals
-from prioritizer.dicom.scp.admission import BOTH_TITLES, Doorkeeper, PeerRule, plain_address
-from prioritizer.dicom.scp.association import Conversation
+from prioritizer.dicom.scp.admission import BOTH_TITLES, PeerPolicy, PeerRule, plain_address
+from prioritizer.dicom.scp.association import Association
 from prioritizer.dicom.scp.association_pdu import AbortReason, AssociationRequest, Rejection
-from prioritizer.dicom.scp.store import Intake, Party
+from prioritizer.dicom.scp.store import CStore, Party
 from prioritizer.dicom.spool import notices
 from prioritizer.dicom.standard import contexts
 
@@ -41,16 +41,16 @@ class _Pending:
     closing: bool = False
 
 
-class Gate:
+class Acceptor:
     """Owns the listening socket, the waiting places and the threads of admitted associations."""
 
-    def __init__(self, intake: Intake) -> None:
+    def __init__(self, intake: CStore) -> None:
         self._intake, self._settings = intake, intake.settings
         self._offered = contexts.accepted_contexts(self._settings.decodable, self._settings.ignorable)
-        self._doorkeeper = Doorkeeper(self._settings.peers)
+        self._doorkeeper = PeerPolicy(self._settings.peers)
         self._selector = selectors.DefaultSelector()
         self._pending: dict[_Pending, None] = {}
-        self._running: dict[Conversation, str] = {}
+        self._running: dict[Association, str] = {}
         self._lock = threading.Lock()
         # One byte in this pair stops the loop and every idle conversation; it is never read, so all of them see it.
         self._stopping, self._stop = socket.socketpair()
@@ -74,7 +74,7 @@ class Gate:
 
     def reload(self, peers: tuple[PeerRule, ...]) -> None:
         """Admit by these rules from now on; running associations are left in peace."""
-        self._doorkeeper = Doorkeeper(peers)
+        self._doorkeeper = PeerPolicy(peers)
 
     def stop(self) -> None:
         """Make `serve` return; may be called from any thread and from a signal handler."""
@@ -255,7 +255,7 @@ class Gate:
         if refused := refusals.refused_contexts(request, accepted, self._offered):
             self._intake.notice(notices.REFUSED_ASSOCIATION, party, *refused)
         pending.connection.setblocking(True)
-        conversation = Conversation(
+        conversation = Association(
             pending.connection,
             request=request,
             accepted=accepted,
@@ -274,7 +274,7 @@ class Gate:
             del self._running[conversation]
             conversation.close()
 
-    def _converse(self, conversation: Conversation, acceptance: bytes) -> None:
+    def _converse(self, conversation: Association, acceptance: bytes) -> None:
         try:
             conversation.run(acceptance)
         finally:

@@ -18,7 +18,7 @@ from prioritizer.errors import ConfigError
 
 ANY: Final = "*"
 MEBIBYTE: Final = 1 << 20
-MOST_NAMED: Final = 10
+MAX_NAMED: Final = 10
 """Peers that a refusal names: who reads it looks for a slip of the pen, not for the whole list."""
 NO_TITLE: Final = "calling-ae-unusable"
 """Code of a refusal where the calling AE title cannot be written into a configuration: only a wildcard would admit it."""
@@ -130,7 +130,7 @@ def plain_address(address: str) -> str:
     return str(mapped or parsed)
 
 
-class Doorkeeper:
+class PeerPolicy:
     """The peer list, replaced as a whole when peers are reloaded.
 
     Host names are resolved at the start, and again when a peer is a stranger only by its address: at boot the names may come up later
@@ -206,8 +206,8 @@ class Doorkeeper:
 
 def named(names: Sequence[str]) -> str:
     """The first names, and how many more there are."""
-    more = len(names) - MOST_NAMED
-    return ", ".join(names[:MOST_NAMED]) + (f" and {more} more" if more > 0 else "")
+    more = len(names) - MAX_NAMED
+    return ", ".join(names[:MAX_NAMED]) + (f" and {more} more" if more > 0 else "")
 
 
 def _literal(host: str) -> tuple[_Network, ...]:

@@ -18,7 +18,7 @@ from prioritizer.dicom.scp import association_pdu, dimse
 from prioritizer.dicom.scp.association_pdu import AbortReason, AcceptedContext, AssociationRequest
 from prioritizer.dicom.scp.dimse import Command
 from prioritizer.dicom.scp.pdu_reader import PduReader, PeerGoneError, SilentError, TooLongError, TooSlowError
-from prioritizer.dicom.scp.store import Intake, Party, Reception
+from prioritizer.dicom.scp.store import CStore, Party, Reception
 from prioritizer.dicom.spool import notices
 from prioritizer.dicom.standard import status
 from prioritizer.dicom.standard.contexts import VERIFICATION
@@ -35,7 +35,7 @@ class _AbortError(Exception):
         self.reason, self.sentence, self.by_user = reason, sentence, by_user
 
 
-class Conversation:
+class Association:
     """Serves one accepted association until it is released, aborted, silent for too long, or told to stop."""
 
     def __init__(
@@ -45,7 +45,7 @@ class Conversation:
         request: AssociationRequest,
         accepted: Mapping[int, AcceptedContext],
         party: Party,
-        intake: Intake,
+        intake: CStore,
         stopping: int,
     ) -> None:
         """Take over an accepted connection; `stopping` is a descriptor that becomes readable when the listener drains."""

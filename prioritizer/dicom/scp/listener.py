@@ -19,9 +19,9 @@ import threading
 from pathlib import Path
 from types import FrameType
 
-from prioritizer.dicom.scp.acceptor import Gate
+from prioritizer.dicom.scp.acceptor import Acceptor
 from prioritizer.dicom.scp.admission import ListenerSettings, PeerRule, read_peers
-from prioritizer.dicom.scp.store import Announcer, Intake
+from prioritizer.dicom.scp.store import Announcer, CStore
 from prioritizer.dicom.spool.intake import SpoolIntake
 from prioritizer.errors import ConfigError
 from prioritizer.redaction.exceptions import guard_standard_error
@@ -46,8 +46,8 @@ def main() -> int:
         settings = ListenerSettings.from_json(sys.stdin.readline())
         spool = SpoolIntake(Path(settings.spool))
         spool.sync_folders()
-        intake = Intake(settings, spool, announcer)
-        gate = Gate(intake)
+        intake = CStore(settings, spool, announcer)
+        gate = Acceptor(intake)
         port = gate.open()
         # Only with the port in hand: a second listener started by mistake must not sweep the first one's files away.
         spool.sweep_partials()
@@ -64,7 +64,7 @@ def main() -> int:
     return 0
 
 
-def _stop_on_signals(gate: Gate) -> None:
+def _stop_on_signals(gate: Acceptor) -> None:
     def stop(_signal: int, _frame: FrameType | None) -> None:
         gate.stop()
 
@@ -74,7 +74,7 @@ def _stop_on_signals(gate: Gate) -> None:
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
 
-def _follow_input(gate: Gate, announcer: Announcer) -> None:
+def _follow_input(gate: Acceptor, announcer: Announcer) -> None:
     """Replace the peer list as told; stop when the parent closes the pipe or dies."""
     for line in sys.stdin:
         try:

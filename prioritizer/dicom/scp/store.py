@@ -19,7 +19,7 @@ from prioritizer.dicom.scp.admission import ListenerSettings
 from prioritizer.dicom.scp.association_pdu import AcceptedContext
 from prioritizer.dicom.scp.dimse import Command
 from prioritizer.dicom.spool import notices
-from prioritizer.dicom.spool.intake import Outcome, SpoolIntake
+from prioritizer.dicom.spool.intake import SpoolIntake, StoreOutcome
 from prioritizer.dicom.spool.part10 import HEAD_BYTES, Receipt, check_identity, valid_uid
 from prioritizer.dicom.spool.partial_file import Partial
 from prioritizer.dicom.standard import status
@@ -60,7 +60,7 @@ class Announcer:
                 os.write(self._descriptor, line)
 
 
-class Intake:
+class CStore:
     """What all associations share: the spool, the counters, and the lines to the parent process."""
 
     def __init__(self, settings: ListenerSettings, spool: SpoolIntake, announcer: Announcer) -> None:
@@ -158,7 +158,7 @@ class Reception:
     """The data set of one C-STORE: takes fragments as they come and ends in a DIMSE status."""
 
     def __init__(
-        self, intake: Intake, command: Command, party: Party, *, partial: Partial | None = None, refusal: Refused | None = None
+        self, intake: CStore, command: Command, party: Party, *, partial: Partial | None = None, refusal: Refused | None = None
     ) -> None:
         self._intake, self._command, self._party = intake, command, party
         self._partial, self._refusal = partial, refusal
@@ -217,7 +217,7 @@ class Reception:
         outcome = self._intake.spool.store(self._partial)
         self._intake.count(outcome.value)
         self._intake.count("bytes", self.size)
-        if outcome is Outcome.CONFLICT:
+        if outcome is StoreOutcome.CONFLICT:
             self._intake.tell("notice")
         self._intake.tell("stored", sop_instance_uid=self._command.sop_instance_uid, outcome=outcome.value)
         return status.SUCCESS

@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import Final
 
 FIRST_DELAY_SECONDS: Final = 5.0
-LONGEST_DELAY_SECONDS: Final = 15 * 60.0
+MAX_DELAY_SECONDS: Final = 15 * 60.0
 REFUSAL_MINUTES: Final = (1, 5, 30, 120, 360, 480, 480)
 """Waits between the tries of a result that the destination refuses: more than a day in all, in which a person there may set it right."""
 
@@ -17,7 +17,7 @@ def next_attempt_delay(attempts: int, rng: random.Random) -> float:
 
     The jitter keeps the results of an outage from returning to the PACS all in the same second.
     """
-    longest = min(FIRST_DELAY_SECONDS * 2.0 ** min(max(attempts - 1, 0), 16), LONGEST_DELAY_SECONDS)
+    longest = min(FIRST_DELAY_SECONDS * 2.0 ** min(max(attempts - 1, 0), 16), MAX_DELAY_SECONDS)
     return max(rng.uniform(longest / 2, longest), FIRST_DELAY_SECONDS)
 
 

@@ -33,7 +33,7 @@ _META_FOLLOWS: Final = b"DICM\x02\x00"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
+class SentFile:
     """What became of one file."""
 
     path: Path
@@ -50,7 +50,7 @@ class _Ready:
     context: tuple[UID, UID]
 
 
-def send_files(paths: Iterable[Path], destination: Destination, *, reply_seconds: float = REPLY_SECONDS) -> Iterator[Outcome]:
+def send_files(paths: Iterable[Path], destination: Destination, *, reply_seconds: float = REPLY_SECONDS) -> Iterator[SentFile]:
     """Send every file, folders walked in order of name, and yield what became of each; nothing is raised for a single file."""
     with tempfile.TemporaryDirectory(prefix="prioritizer-send-") as folder:
         batch: list[_Ready] = []
@@ -58,7 +58,7 @@ def send_files(paths: Iterable[Path], destination: Destination, *, reply_seconds
             try:
                 ready = _ready(path, Path(folder))
             except (Unprocessable, PermanentRefusal) as error:
-                yield Outcome(path=path, stored=False, said=f"not sent: {getattr(error, 'reason', error)}")
+                yield SentFile(path=path, stored=False, said=f"not sent: {getattr(error, 'reason', error)}")
                 continue
             if len({item.context for item in batch} | {ready.context}) > MAX_CONTEXTS:
                 yield from _send_batch(batch, destination, reply_seconds)
@@ -113,7 +113,7 @@ def _with_head(path: Path, folder: Path) -> Path:
     return copy
 
 
-def _send_batch(batch: list[_Ready], destination: Destination, reply_seconds: float) -> Iterator[Outcome]:
+def _send_batch(batch: list[_Ready], destination: Destination, reply_seconds: float) -> Iterator[SentFile]:
     """One association for the batch; opened again where the peer dropped it in the middle."""
     contexts = sorted({item.context for item in batch})
     association = None
@@ -124,9 +124,9 @@ def _send_batch(batch: list[_Ready], destination: Destination, reply_seconds: fl
                     association = open_association(destination, contexts, reply_seconds)
                 store(destination, association, item.sendable, *item.context)
             except (Transient, PermanentRefusal) as error:
-                yield Outcome(path=item.path, stored=False, said=str(error))
+                yield SentFile(path=item.path, stored=False, said=str(error))
             else:
-                yield Outcome(path=item.path, stored=True, said=status.describe(status.SUCCESS))
+                yield SentFile(path=item.path, stored=True, said=status.describe(status.SUCCESS))
     finally:
         if association is not None and association.is_established:
             association.release()

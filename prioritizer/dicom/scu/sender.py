@@ -56,7 +56,7 @@ class Offer:
 
 
 @dataclass(slots=True)
-class _Line:
+class _Connection:
     """The association to one destination, with the lock that keeps one message on it at a time."""
 
     lock: threading.Lock = field(default_factory=threading.Lock)
@@ -69,7 +69,7 @@ class Sender:
 
     def __init__(self, *, reply_seconds: float = REPLY_SECONDS, idle_seconds: float = IDLE_SECONDS) -> None:
         self._reply_seconds, self._idle_seconds = reply_seconds, idle_seconds
-        self._lines: dict[Destination, _Line] = {}
+        self._lines: dict[Destination, _Connection] = {}
         self._guard = threading.Lock()
 
     def send(self, destination: Destination, data: bytes | Path) -> None:
@@ -127,7 +127,7 @@ class Sender:
     def _send_file(self, destination: Destination, path: Path) -> None:
         sop_class, syntax = file_context(path)
         with self._guard:
-            line = self._lines.setdefault(destination, _Line())
+            line = self._lines.setdefault(destination, _Connection())
         with line.lock:
             self._drop_stale(line)
             reused = line.association is not None
@@ -139,7 +139,7 @@ class Sender:
                 # The peer may have closed the association while it was idle: that costs one fresh attempt, not a back-off.
                 self._store(destination, line, path, sop_class, syntax)
 
-    def _store(self, destination: Destination, line: _Line, path: Path, sop_class: UID, syntax: UID) -> None:
+    def _store(self, destination: Destination, line: _Connection, path: Path, sop_class: UID, syntax: UID) -> None:
         """One C-STORE on the line's association, opened where needed and dropped after any fault of transport."""
         wanted = (sop_class, syntax)
         if line.association is None or not _proposed(line.association, wanted):
@@ -155,7 +155,7 @@ class Sender:
             raise
         line.last_used = time.monotonic()
 
-    def _drop_stale(self, line: _Line) -> None:
+    def _drop_stale(self, line: _Connection) -> None:
         if line.association is not None:
             idle = time.monotonic() - line.last_used
             if not line.association.is_established or idle > self._idle_seconds:
@@ -227,7 +227,7 @@ def _proposed(association: Association, wanted: tuple[UID, UID]) -> bool:
     return any((cx.abstract_syntax, cx.transfer_syntax[0]) == wanted for cx in association.requestor.requested_contexts)
 
 
-def _hang_up(line: _Line) -> None:
+def _hang_up(line: _Connection) -> None:
     """Release politely where the peer still listens, abort where it does not."""
     association, line.association = line.association, None
     if association is not None:

@@ -32,7 +32,7 @@ _FAILURES_UNTIL_CLOSED: Final = 2
 _PROBE_SECONDS: Final = 1.0
 
 
-class Outcome(Enum):
+class StoreOutcome(Enum):
     """What became of an instance that may be acknowledged."""
 
     STORED = "stored"
@@ -72,7 +72,7 @@ class SpoolIntake:
     def _new_name(self) -> str:
         return f"{self._own}-{next(self._numbers)}"
 
-    def store(self, partial: Partial) -> Outcome:
+    def store(self, partial: Partial) -> StoreOutcome:
         """Make the instance durable under its name: after this returns, 0x0000 may be sent. Refused (0xA700) otherwise."""
         uid = partial.receipt.sop_instance_uid
         try:
@@ -90,7 +90,7 @@ class SpoolIntake:
     def _failed(self) -> None:
         self._failures += 1
 
-    def _place(self, path: Path, uid: str) -> Outcome:
+    def _place(self, path: Path, uid: str) -> StoreOutcome:
         target = self.inbox_folder / f"{file_stem(uid)}.dcm"
         known = self.object_path(uid)
         if not known.exists():
@@ -100,7 +100,7 @@ class SpoolIntake:
                 known = target
             else:
                 self._sync_or_withdraw(target)
-                return Outcome.STORED
+                return StoreOutcome.STORED
         return self._beside(path, known, uid)
 
     def _sync_or_withdraw(self, target: Path) -> None:
@@ -111,7 +111,7 @@ class SpoolIntake:
             target.unlink(missing_ok=True)
             raise
 
-    def _beside(self, path: Path, known: Path, uid: str) -> Outcome:
+    def _beside(self, path: Path, known: Path, uid: str) -> StoreOutcome:
         """Acknowledge an instance we already hold; keep it as a conflict when its bytes differ."""
         try:
             same = is_same(path, known)
@@ -121,9 +121,9 @@ class SpoolIntake:
         if same:
             # A listener killed before its own fsync of the folder may have left the name it placed unsynced.
             sync_folder(self.inbox_folder)
-            return Outcome.DUPLICATE
+            return StoreOutcome.DUPLICATE
         self.keep_conflict(path, uid)
-        return Outcome.CONFLICT
+        return StoreOutcome.CONFLICT
 
     def keep_conflict(self, path: Path, uid: str) -> None:
         """Lay other bytes of a SOP Instance UID that is held beside it; the same bytes again change nothing."""

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from prioritizer.calibration.maps import Calibration
 from prioritizer.inference.engine import Engine
 from prioritizer.learning.bundling import graph
-from prioritizer.learning.bundling.image_kind_fit import Films
+from prioritizer.learning.bundling.image_kind_fit import RadiographSet
 from prioritizer.learning.cohorts.pictures import read_picture
 from prioritizer.learning.cohorts.read import LabelledImage
 from prioritizer.learning.evaluation.lungs import share_inside
@@ -26,12 +26,12 @@ from prioritizer.scope import image_kind
 from prioritizer.statistics.intervals import Cases, Figure
 from prioritizer.statistics.measures import figures, mean_figure
 
-FEWEST = 10
+MIN_COUNT = 10
 """Films of each class without which the card says nothing of an age group."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Answers:
+class EngineAnswers:
     """What the engine says of a set of images, in their order."""
 
     images: tuple[LabelledImage, ...]
@@ -42,9 +42,9 @@ class Answers:
     """At the side at which kinds of image are told, shape (N, 112, 112), 0..1."""
 
     @property
-    def films(self) -> Films:
+    def films(self) -> RadiographSet:
         """What a kind of image is learned from."""
-        return Films(pictures=self.pictures, sites=tuple(image.site for image in self.images))
+        return RadiographSet(pictures=self.pictures, sites=tuple(image.site for image in self.images))
 
     @property
     def by_group(self) -> dict[str, NDArray[np.float32]]:
@@ -57,10 +57,10 @@ class Answers:
         """Labels (N,), 0 or 1."""
         return np.array([image.label for image in self.images], dtype=np.float64)
 
-    def only(self, index: Sequence[int]) -> Answers:
+    def only(self, index: Sequence[int]) -> EngineAnswers:
         """What it says of these alone."""
         at = np.array(index, dtype=np.int64)
-        return Answers(
+        return EngineAnswers(
             images=tuple(self.images[place] for place in index),
             logits=self.logits[at],
             saliency=self.saliency[at],
@@ -97,7 +97,7 @@ class Answers:
         return {
             name: mean_figure(np.array([value for _, value in found]), [patient for patient, _ in found])
             for name, found in known.items()
-            if len(found) >= FEWEST
+            if len(found) >= MIN_COUNT
         }
 
 
@@ -112,7 +112,7 @@ def load_run(folder: Path) -> tuple[Recipe, torch.nn.Module, dict[str, Any]]:
     return recipe, model, journal.facts() | {"epoch_kept": state["epoch"], "epochs_done": len(journal.epochs())}
 
 
-def answers(engine: Engine, images: Sequence[LabelledImage], tick: Callable[[], None] = lambda: None) -> Answers:
+def answers(engine: Engine, images: Sequence[LabelledImage], tick: Callable[[], None] = lambda: None) -> EngineAnswers:
     """Every image read and scored as in service. Raises Unprocessable at a file that cannot be read."""
     spec = engine.bundle.preprocessing
     found, seen = [], []
@@ -121,7 +121,7 @@ def answers(engine: Engine, images: Sequence[LabelledImage], tick: Callable[[], 
         found.append(engine.score(picture))
         seen.append(image_kind.small(picture))
         tick()
-    return Answers(
+    return EngineAnswers(
         images=tuple(images),
         logits=np.concatenate([outputs.logit for outputs in found]).astype(np.float64),
         saliency=np.concatenate([outputs.saliency for outputs in found]),

@@ -20,7 +20,7 @@ from prioritizer.inference import guard_file
 from prioritizer.inference.bundle import CARD, GUARD, Bundle, open_bundle
 from prioritizer.inference.engine import Engine
 from prioritizer.learning.bundling import card, graph, image_kind_fit
-from prioritizer.learning.bundling.answers import FEWEST, Answers, answers, load_run
+from prioritizer.learning.bundling.answers import MIN_COUNT, EngineAnswers, answers, load_run
 from prioritizer.learning.bundling.first_maps import first_maps
 from prioritizer.learning.bundling.statement import Statement
 from prioritizer.learning.cohorts.read import LabelledImage, read_cohort
@@ -28,8 +28,8 @@ from prioritizer.learning.cohorts.splits import LEFT_OUT, Splits, read_splits
 from prioritizer.learning.training import network
 from prioritizer.learning.training.recipes import Recipe
 from prioritizer.scope import image_kind, out_of_distribution
-from prioritizer.scope.header_rules import Scope
 from prioritizer.scope.out_of_distribution import Guards
+from prioritizer.scope.verdict import Scope
 from prioritizer.statistics.intervals import Figure
 
 TARGET_SENSITIVITY = 0.95
@@ -45,13 +45,13 @@ class Part:
     """Films that the card tells of by themselves: those of one site and age group, with the map that they are judged by."""
 
     name: str
-    answers: Answers
+    answers: EngineAnswers
     calibration: Calibration
     group: str
     """The age group, where its map is not for everybody."""
 
 
-def parts_of(name: str, answered: Answers, fitted: Calibration) -> list[Part]:
+def parts_of(name: str, answered: EngineAnswers, fitted: Calibration) -> list[Part]:
     """The films of a set by site, and by age group where the calibration has a map for each; never all sites in one figure.
 
     A part with too few films of a class is left out; where that leaves nothing, the set is one part.
@@ -61,7 +61,7 @@ def parts_of(name: str, answered: Answers, fitted: Calibration) -> list[Part]:
     found = []
     for site, group in sorted(set(zip(sites, groups, strict=True))):
         part = answered.only([place for place, cell in enumerate(zip(sites, groups, strict=True)) if cell == (site, group)])
-        if min((part.labels == label).sum() for label in (0, 1)) >= FEWEST:
+        if min((part.labels == label).sum() for label in (0, 1)) >= MIN_COUNT:
             its = fitted.of_group(AgeGroup(group)) if group else fitted
             words = [name, *([site] if len(set(sites)) > 1 else []), *([group] if group else [])]
             found.append(Part(name="_".join(words), answers=part, calibration=its, group=group))
@@ -79,13 +79,13 @@ def trades_of(parts: Sequence[Part]) -> dict[str, Trade]:
     return found
 
 
-def joined(*parts: Answers) -> Answers:
+def joined(*parts: EngineAnswers) -> EngineAnswers:
     """All images of several sets."""
     arrays = {name: np.concatenate([getattr(part, name) for part in parts]) for name in ("logits", "saliency", "embeddings", "pictures")}
-    return Answers(images=tuple(image for part in parts for image in part.images), **arrays)
+    return EngineAnswers(images=tuple(image for part in parts for image in part.images), **arrays)
 
 
-def fit_guard(training: Answers, held_out: Answers, seed: int, tick: Tick = lambda done, of, text: None) -> Guards:
+def fit_guard(training: EngineAnswers, held_out: EngineAnswers, seed: int, tick: Tick = lambda done, of, text: None) -> Guards:
     """Both guards of training images, with limits from images of other patients. A site without such images shares the others' limit."""
     kind = image_kind_fit.fit(training.films, held_out.films, seed, lambda done, of: tick(done, of, "teaching the guard"))
     return Guards(image_kind=kind, population=out_of_distribution.fit_population(training.by_group, held_out.by_group))
@@ -108,7 +108,7 @@ def _guarded(guards: Guards, parts: Sequence[Part]) -> dict[str, dict[str, float
     return found
 
 
-def _shares(guards: Guards, answered: Answers) -> dict[str, float]:
+def _shares(guards: Guards, answered: EngineAnswers) -> dict[str, float]:
     """Of a set, the share refused as another kind of image, and the share beyond the training population."""
     kinds = guards.image_kind.distance(np.stack([image_kind.features(picture) for picture in answered.pictures]))
     others = guards.population.distance(answered.embeddings)
@@ -195,7 +195,7 @@ def _both_classes(splits: Splits, name: str) -> tuple[str, ...]:
     return (name,) if len({image.label for image in splits.get(name, ())}) > 1 else ()
 
 
-def _answers_of_sets(engine: Engine, sets: Mapping[str, Sequence[LabelledImage]], tick: Tick) -> dict[str, Answers]:
+def _answers_of_sets(engine: Engine, sets: Mapping[str, Sequence[LabelledImage]], tick: Tick) -> dict[str, EngineAnswers]:
     total, done = sum(len(images) for images in sets.values()), 0
     found = {}
     for name, images in sets.items():

@@ -7,14 +7,14 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from prioritizer.calibration.local_fit import LEAST_CLASS, Fit, Sample, first_map
+from prioritizer.calibration.local_fit import MIN_CLASS, Fit, Sample, first_map
 from prioritizer.calibration.maps import AgeGroup, Calibration, age_group, threshold_at_sensitivity
 from prioritizer.learning.cohorts.labelled_image import LabelledImage
 from prioritizer.statistics.logistic import Float64
 
 LOW_SENSITIVITY = 0.99
 RULE = (
-    f"Children and adults have a map each where the calib split holds {LEAST_CLASS} patients of each class of both; the same logit then "
+    f"Children and adults have a map each where the calib split holds {MIN_CLASS} patients of each class of both; the same logit then "
     "means something else for each."
 )
 
@@ -64,6 +64,6 @@ def _parts(images: Sequence[LabelledImage], labels: Float64) -> dict[AgeGroup | 
     for group in AgeGroup:
         found[group] = index = np.array([place for place, its in enumerate(groups) if its is group], dtype=np.int64)
         patients = [{images[i].patient for i in index.tolist() if labels[i] == label} for label in (0, 1)]
-        if min(map(len, patients)) < LEAST_CLASS:
+        if min(map(len, patients)) < MIN_CLASS:
             return {"": np.arange(len(images))}
     return found

@@ -24,7 +24,7 @@ from prioritizer.scope.image_kind import Classifiers, ImageKind, Usual
 
 Tick = Callable[[int, int], None]
 
-MOST_FILMS = 6000
+MAX_FILMS = 6000
 """Radiographs that teach, drawn alike often of every site: more cost minutes and change nothing."""
 CHANGED = 4
 """Changed copies of each."""
@@ -39,23 +39,23 @@ LOOSELY = 1.1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Films:
+class RadiographSet:
     """Radiographs in scope: pictures float32 (N, 112, 112), 0..1, each with its site."""
 
     pictures: Float32
     sites: tuple[str, ...]
 
 
-def fit(training: Films, held_out: Films, seed: int, tick: Tick = lambda done, of: None) -> ImageKind:
+def fit(training: RadiographSet, held_out: RadiographSet, seed: int, tick: Tick = lambda done, of: None) -> ImageKind:
     """The answer taught by radiographs of `training`, with limits from `held_out`, of other patients. The same seed gives the same."""
     # Pictures this small are one thread's work: several wait for each other longer than they calculate.
     with threadpool_limits(limits=1):
         return _fit(training, held_out, seed, tick)
 
 
-def _fit(training: Films, held_out: Films, seed: int, tick: Tick) -> ImageKind:
+def _fit(training: RadiographSet, held_out: RadiographSet, seed: int, tick: Tick) -> ImageKind:
     rng = np.random.default_rng(seed)
-    films = training.pictures[drawn_of_sites(training.sites, MOST_FILMS, rng)]
+    films = training.pictures[drawn_of_sites(training.sites, MAX_FILMS, rng)]
     right, wrong = [], []
     for done, film in enumerate(films):
         right += [image_kind.features(film), *(image_kind.features(changed(film, rng)) for _ in range(CHANGED))]

@@ -15,7 +15,7 @@ from prioritizer.dicom.read.ages import age_in_years
 from prioritizer.dicom.read.attributes import instance_of_file
 from prioritizer.errors import ConfigError, Unprocessable
 from prioritizer.learning.cohorts.labelled_image import Fault, LabelledImage
-from prioritizer.scope.header_rules import LATERAL_CODES, LATERAL_VIEWS
+from prioritizer.scope.stated_view import LATERAL_CODES, LATERAL_VIEWS
 from prioritizer.study import Instance
 
 PICTURE_SUFFIXES = (".jpeg", ".jpg", ".png")
@@ -27,7 +27,7 @@ OLDEST = 120.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Row:
+class LabelRow:
     """One line of a label table: its line number and its cells by column name in small letters."""
 
     line: int
@@ -45,7 +45,7 @@ class LabelTable:
     path: Path
     header: tuple[str, ...]
     """Column names in small letters, as they stand."""
-    rows: tuple[Row, ...]
+    rows: tuple[LabelRow, ...]
     warning: str = ""
     """What is doubtful of its text."""
 
@@ -102,7 +102,9 @@ def read_table(path: Path) -> LabelTable:
     if not any(header):
         raise ConfigError((f"{path}: is empty; its first line names the columns",))
     rows = [
-        Row(line=lines.line_num, cells=dict(zip(header, cells, strict=False))) for cells in lines if any(cell.strip() for cell in cells)
+        LabelRow(line=lines.line_num, cells=dict(zip(header, cells, strict=False)))
+        for cells in lines
+        if any(cell.strip() for cell in cells)
     ]
     return LabelTable(path=path, header=header, rows=tuple(rows), warning=warning)
 

@@ -22,8 +22,8 @@ from prioritizer.errors import ConfigError
 from prioritizer.learning.cohorts.labelled_image import TEXT_MINED, LabelledImage, LabelPolicy
 from prioritizer.learning.cohorts.labels import (
     Gathering,
+    LabelRow,
     LabelTable,
-    Row,
     by_name,
     completed,
     header_of,
@@ -207,7 +207,7 @@ def read_vindr(gathered: Gathering, tables: list[LabelTable], policy: LabelPolic
     paths = radiographs_below(gathered.root)
     files = {path.stem: path for path in paths}
     for table in tables:
-        readings: dict[str, list[Row]] = {}
+        readings: dict[str, list[LabelRow]] = {}
         for row in table.rows:
             readings.setdefault(row.get("image_id"), []).append(row)
         for name, rows in readings.items():
@@ -224,7 +224,7 @@ def read_vindr(gathered: Gathering, tables: list[LabelTable], policy: LabelPolic
     return f"VinDr-CXR ({', '.join(table.path.name for table in tables)}): positive {' or '.join(columns)} by majority; {policy.sentence}"
 
 
-def _majority(rows: list[Row], columns: list[str]) -> bool | None:
+def _majority(rows: list[LabelRow], columns: list[str]) -> bool | None:
     """Whether more than half of the radiologists say 1 in any column; None when they are evenly divided or a cell is unreadable."""
     said = [[FOUND.get(row.get(column)) for column in columns] for row in rows]
     if any(cell not in (0.0, 1.0) for cells in said for cell in cells):
@@ -249,7 +249,7 @@ def _take_dicom(gathered: Gathering, files: dict[str, Path], name: str, label: i
         _take_row(gathered, completed(replace(image, path=path), header), label, present=True)
 
 
-def _take_finding(gathered: Gathering, row: Row, image: LabelledImage, policy: LabelPolicy, *, present: bool) -> None:
+def _take_finding(gathered: Gathering, row: LabelRow, image: LabelledImage, policy: LabelPolicy, *, present: bool) -> None:
     """A film whose row holds 1, 0, -1 or nothing for Pneumonia and No Finding."""
     cell = row.get("pneumonia")
     pneumonia = FOUND.get(cell)

@@ -11,8 +11,8 @@ from prioritizer.errors import ConfigError
 from prioritizer.learning.cohorts.labelled_image import Box, LabelledImage, LabelPolicy
 from prioritizer.learning.cohorts.labels import (
     Gathering,
+    LabelRow,
     LabelTable,
-    Row,
     completed,
     files_below,
     header_of,
@@ -133,7 +133,7 @@ def _studies(gathered: Gathering, everything: tuple[Path, ...], table: LabelTabl
 
 
 def _take_row(
-    gathered: Gathering, table: LabelTable, row: Row, studies: dict[str, list[tuple[Path, Instance]]], policy: LabelPolicy
+    gathered: Gathering, table: LabelTable, row: LabelRow, studies: dict[str, list[tuple[Path, Instance]]], policy: LabelPolicy
 ) -> None:
     """The image or images of one row, or the fault that stands in the way."""
     place = f"{table.path.name} line {row.line}"
@@ -169,7 +169,7 @@ def _named_file(root: Path, file: str) -> Path:
     return path if "\\" not in file or path.exists() else Path(os.path.normpath(root / file.replace("\\", "/")))
 
 
-def _take_file(gathered: Gathering, row: Row, place: str, path: Path, label: int, policy: LabelPolicy) -> None:
+def _take_file(gathered: Gathering, row: LabelRow, place: str, path: Path, label: int, policy: LabelPolicy) -> None:
     if not path.is_relative_to(os.path.normpath(gathered.root)):
         gathered.fault(place, "outside", f"{row.get('file')} lies outside the folder; move it below, or name the folder above")
     elif not path.is_file():
@@ -178,7 +178,7 @@ def _take_file(gathered: Gathering, row: Row, place: str, path: Path, label: int
         _take(gathered, _image(gathered, row, place, path, label, policy))
 
 
-def _image(gathered: Gathering, row: Row, place: str, path: Path, label: int, policy: LabelPolicy) -> LabelledImage:
+def _image(gathered: Gathering, row: LabelRow, place: str, path: Path, label: int, policy: LabelPolicy) -> LabelledImage:
     """The image as the row describes it; an age that is none is a fault, the image is kept without."""
     age = years_of(row.get("age")) if row.get("age") else None
     if row.get("age") and age is None:
@@ -199,7 +199,7 @@ def _image(gathered: Gathering, row: Row, place: str, path: Path, label: int, po
     )
 
 
-def _boxes(gathered: Gathering, row: Row, place: str, policy: LabelPolicy) -> tuple[Box, ...] | None:
+def _boxes(gathered: Gathering, row: LabelRow, place: str, policy: LabelPolicy) -> tuple[Box, ...] | None:
     """What was boxed on an image; boxes that cannot be read are a fault, the image is kept without."""
     if policy.boxes is None:
         return None

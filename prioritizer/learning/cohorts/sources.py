@@ -22,7 +22,7 @@ from prioritizer.errors import ConfigError, NotFound
 from prioritizer.learning.cohorts.labelled_image import TEXT_MINED, Cohort, Fault, LabelledImage, LabelPolicy, Role, SourceFacts
 from prioritizer.learning.cohorts.lung_masks import with_masks
 from prioritizer.learning.cohorts.site_forms import LABEL_WORDS
-from prioritizer.learning.training.recipes import Table, read_file
+from prioritizer.learning.training.recipes import RecipeTable, read_file
 
 Reader = Callable[[Path, Path | None, LabelPolicy], Cohort]
 """Reads one folder with its labels."""
@@ -30,7 +30,7 @@ NEVER_JUDGES = f'{TEXT_MINED} labels may train, never judge: set role = "train"'
 LAST_NUMBER = re.compile(r"^(.*?)(\d+)\D*$")
 
 
-class Boxes(Table):
+class Boxes(RecipeTable):
     """Where radiologists' boxes stand in the label table."""
 
     column: str = Field(min_length=1)
@@ -39,7 +39,7 @@ class Boxes(Table):
     """Side in pixels of the square that the boxes were drawn on."""
 
 
-class Source(Table):
+class Source(RecipeTable):
     """One cohort of the file."""
 
     name: str = Field(min_length=1)
@@ -100,7 +100,7 @@ class Source(Table):
         return self
 
 
-class Sources(Table):
+class Sources(RecipeTable):
     """The whole file."""
 
     split_seed: int = Field(default=20261122, ge=0)

@@ -18,7 +18,7 @@ from prioritizer.statistics.intervals import Figure
 Float64 = NDArray[np.float64]
 SUSPICIOUS = 0.60
 """A control whose lower 95 % bound of the ROC-AUC lies above this has found a way round the lungs."""
-FEWEST = 20
+MIN_COUNT = 20
 """Images of the smaller class below which nothing is concluded."""
 HEADER_NAMES = ("age in years", "sex is M", "view is AP")
 
@@ -64,7 +64,7 @@ class Controls:
     @property
     def found(self) -> bool:
         """File facts or header facts, which hold no anatomy, predict the label."""
-        if self.smaller_class < FEWEST:
+        if self.smaller_class < MIN_COUNT:
             return False
         singles = [one.auc.low for one in self.single if one.family in ("file", "header")]
         return max([*singles, *(model.auc.low for model in self.models if model.family == "file facts")], default=0) > SUSPICIOUS
@@ -72,7 +72,7 @@ class Controls:
     @property
     def intensities_speak(self) -> bool:
         """Intensity statistics predict the label: part of that may be the disease."""
-        if self.smaller_class < FEWEST:
+        if self.smaller_class < MIN_COUNT:
             return False
         return any(model.auc.low > SUSPICIOUS for model in self.models if model.family == "intensity statistics")
 
@@ -137,7 +137,7 @@ def sentence(found: Controls | None) -> str:
     """What the control says, for people."""
     if found is None:
         return "Only one class is there, so nothing can be said about shortcuts."
-    if found.smaller_class < FEWEST:
+    if found.smaller_class < MIN_COUNT:
         return f"The smaller class has {found.smaller_class} images: too few to say whether the files give the label away."
     best, model = found.best_single("file", "header"), max(found.models[:2], key=lambda one: one.auc.value)
     said = []

@@ -15,7 +15,7 @@ from prioritizer.dicom.standard.contexts import SYNTAX_BY_UID
 from prioritizer.learning.cohorts.duplicates import MAX_BITS, MIN_CORRELATION
 from prioritizer.learning.cohorts.labelled_image import Fault, LabelledImage
 from prioritizer.learning.cohorts.pictures import read_picture
-from prioritizer.learning.description.controls import FEWEST, SUSPICIOUS, sentence
+from prioritizer.learning.description.controls import MIN_COUNT, SUSPICIOUS, sentence
 from prioritizer.learning.description.describe import (
     CLASS_NAMES,
     KNOWABLE,
@@ -30,7 +30,7 @@ from prioritizer.learning.description.describe import (
 )
 from prioritizer.learning.description.file_facts import FILE_NAMES, SEEN
 from prioritizer.reports import plots
-from prioritizer.reports.page import Plot, Report, Section, Table, Thumbnail, Verdict
+from prioritizer.reports.page import Plot, Report, ReportVerdict, Section, Table, Thumbnail
 
 Float32 = NDArray[np.float32]
 Augment = Callable[[Float32], Float32]
@@ -40,7 +40,7 @@ EXAMPLES = 5
 """Pictures of each class that the page shows: one row."""
 RULE = (
     "'mend the data' where a patient or a film stands in two splits or one film has both labels; 'shortcuts found' where file or header "
-    f"facts, which hold no anatomy, reach a ROC-AUC whose lower 95 % bound is above {SUSPICIOUS:.2f}; 'too few to say' below {FEWEST} "
+    f"facts, which hold no anatomy, reach a ROC-AUC whose lower 95 % bound is above {SUSPICIOUS:.2f}; 'too few to say' below {MIN_COUNT} "
     "images in a class."
 )
 DRAWN = {
@@ -51,7 +51,7 @@ DRAWN = {
 }
 
 
-def verdict_of(found: Description) -> Verdict:
+def verdict_of(found: Description) -> ReportVerdict:
     """The word and sentence on top of the page."""
     contradictory = sum(pair.contradictory for pair in found.pairs)
     broken = [
@@ -61,11 +61,11 @@ def verdict_of(found: Description) -> Verdict:
     ]
     said = sentence(found.controls)
     if any(broken):
-        return Verdict(word="mend the data", sentence=f"{'; '.join(filter(None, broken)).capitalize()}. {said}", rule=RULE)
-    if found.controls is None or found.controls.smaller_class < FEWEST:
-        return Verdict(word="too few to say", sentence=said, rule=RULE)
+        return ReportVerdict(word="mend the data", sentence=f"{'; '.join(filter(None, broken)).capitalize()}. {said}", rule=RULE)
+    if found.controls is None or found.controls.smaller_class < MIN_COUNT:
+        return ReportVerdict(word="too few to say", sentence=said, rule=RULE)
     word = "shortcuts found" if found.controls.found else "no shortcut found in the files"
-    return Verdict(word=word, sentence=said, rule=RULE)
+    return ReportVerdict(word=word, sentence=said, rule=RULE)
 
 
 def report_of(found: Description, made_at: datetime, augment: Augment | None = None) -> Report:

@@ -15,10 +15,10 @@ from prioritizer.learning.bundling.export import TARGET_SENSITIVITY
 from prioritizer.learning.evaluation.calibrated import Fitted, Progress, films_to_fit, fitted
 from prioritizer.learning.evaluation.cost import Cost, cost_of
 from prioritizer.learning.evaluation.evaluate import possible
-from prioritizer.learning.evaluation.inference_pass import Looked, look
-from prioritizer.learning.evaluation.robustness import MOST, Robustness, robustness
+from prioritizer.learning.evaluation.inference_pass import InferencePass, look
+from prioritizer.learning.evaluation.robustness import MAX_COUNT, Robustness, robustness
 from prioritizer.learning.evaluation.subjects import Float64, Scores, Subject, open_subject
-from prioritizer.learning.evaluation.trials import Asked, Trial, parted_by_age, trials_of
+from prioritizer.learning.evaluation.trials import EvaluationRequest, TestSet, parted_by_age, trials_of
 from prioritizer.statistics.paired import Pairing, Rated, paired
 
 Say = Callable[[str], None]
@@ -29,8 +29,8 @@ Tick = Callable[[int, int, str], None]
 class Bout:
     """All networks on one trial: only films that every one of them could read."""
 
-    trial: Trial
-    looked: tuple[Looked, ...]
+    trial: TestSet
+    looked: tuple[InferencePass, ...]
     rated: tuple[Rated, ...]
     pairing: Pairing
     robust: tuple[Robustness, ...]
@@ -58,7 +58,7 @@ class Comparison:
 
 def compare(
     folders: Sequence[Path],
-    asked: Asked,
+    asked: EvaluationRequest,
     *,
     target: float = TARGET_SENSITIVITY,
     with_cost: bool = True,
@@ -75,7 +75,7 @@ def compare(
     for trial in trials:
         say(f"{trial.name}: {len(trial.images)} films; {trial.form}")
     costs = tuple(cost_of(folder) for folder in folders) if with_cost else ()
-    films = sum(len(trial.images) + min(len(trial.images), MOST) for trial in trials) * len(subjects)
+    films = sum(len(trial.images) + min(len(trial.images), MAX_COUNT) for trial in trials) * len(subjects)
     progress = Progress(tick, films + sum(films_to_fit(subject, splits.get(subject.folder)) for subject in subjects))
     networks = tuple(fitted(subject, splits.get(subject.folder), trials[0].root, target, progress) for subject in subjects)
     return Comparison(
@@ -96,7 +96,7 @@ def names_of(subjects: Sequence[Subject]) -> tuple[str, ...]:
     )
 
 
-def _bout(networks: Sequence[Fitted], trial: Trial, progress: Progress, seed: int) -> Bout:
+def _bout(networks: Sequence[Fitted], trial: TestSet, progress: Progress, seed: int) -> Bout:
     seen = [look(one.subject, trial.images, trial.root, progress.named(f"{one.subject.name} on {trial.name}")) for one in networks]
     common = set.intersection(*({image.path for image in looked.images} for looked in seen))
     looked = tuple(_only(one, common) for one in seen)
@@ -115,7 +115,7 @@ def _bout(networks: Sequence[Fitted], trial: Trial, progress: Progress, seed: in
     return Bout(trial=trial, looked=looked, rated=rated, pairing=pairing, robust=robust, left_out=left_out)
 
 
-def _only(looked: Looked, kept: set[Path]) -> Looked:
+def _only(looked: InferencePass, kept: set[Path]) -> InferencePass:
     """What was said of these films alone."""
     if len(kept) == len(looked.images):
         return looked

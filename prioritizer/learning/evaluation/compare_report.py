@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from prioritizer import __version__
-from prioritizer.calibration.local_fit import LEAST_CLASS, MODERATE
+from prioritizer.calibration.local_fit import MIN_CLASS, MODERATE
 from prioritizer.calibration.maps import as_document
 from prioritizer.learning.evaluation import gallery
 from prioritizer.learning.evaluation.compare import Bout, Comparison
@@ -76,7 +76,7 @@ def _counts_said(bout: Bout) -> list[str]:
         said.append(f"{bout.left_out} films that not every network could read are left out.")
     if bout.trial.seen:
         said.append(f"NOT EVIDENCE: {bout.trial.seen}.")
-    if min(events, others) < LEAST_CLASS:
+    if min(events, others) < MIN_CLASS:
         said.append("Too few films to tell networks apart.")
     elif min(events, others) < MODERATE:
         said.append(f"Fewer than {MODERATE} of a class: calibration cannot be judged (Van Calster 2019).")
@@ -143,7 +143,7 @@ def _shortcuts(found: Comparison, bout: Bout) -> Section:
 
 def _drawn(found: Comparison, bout: Bout) -> Section:
     rocs, smooth = [], []
-    few = min(bout.labels.sum(), (1 - bout.labels).sum()) < LEAST_CLASS
+    few = min(bout.labels.sum(), (1 - bout.labels).sum()) < MIN_CLASS
     for name, one in zip(found.names, bout.rated, strict=True):
         cases = Cases(probabilities=one.probabilities, labels=bout.labels, patients=bout.looked[0].patients)
         band = curves.roc(replace(cases, probabilities=one.logits), found.seed)

@@ -15,16 +15,16 @@ from prioritizer.calibration.verdict import Evidence, Fitness
 from prioritizer.errors import ConfigError
 from prioritizer.learning.bundling.export import TARGET_SENSITIVITY
 from prioritizer.learning.cohorts.labelled_image import TEXT_MINED
-from prioritizer.learning.description.controls import FEWEST
+from prioritizer.learning.description.controls import MIN_COUNT
 from prioritizer.learning.evaluation.calibrated import Fitted, Progress, films_to_fit, fitted
 from prioritizer.learning.evaluation.cost import Cost, cost_of
-from prioritizer.learning.evaluation.inference_pass import Looked, look
-from prioritizer.learning.evaluation.robustness import MOST, Robustness, robustness
+from prioritizer.learning.evaluation.inference_pass import InferencePass, look
+from prioritizer.learning.evaluation.robustness import MAX_COUNT, Robustness, robustness
 from prioritizer.learning.evaluation.subjects import Float64, open_subject
-from prioritizer.learning.evaluation.trials import Asked, Trial, parted_by_age, trials_of
+from prioritizer.learning.evaluation.trials import EvaluationRequest, TestSet, parted_by_age, trials_of
 from prioritizer.statistics import at_threshold, curves, delong
-from prioritizer.statistics.at_threshold import Counts
-from prioritizer.statistics.curves import Decision
+from prioritizer.statistics.at_threshold import ThresholdCounts
+from prioritizer.statistics.curves import DecisionCurve
 from prioritizer.statistics.intervals import Cases, Figure, resamples
 from prioritizer.statistics.measures import drawn_values, figures_of, share_figures, values
 from prioritizer.statistics.subgroups import Subgroup, subgroups
@@ -37,10 +37,10 @@ Tick = Callable[[int, int, str], None]
 class Judgement:
     """One network on one trial."""
 
-    trial: Trial
+    trial: TestSet
     calibration: Calibration
     """The map for these films: the network's, or that for their age group."""
-    looked: Looked
+    looked: InferencePass
     cases: Cases
     figures: dict[str, Figure]
     """By the keys of `measures.NAMES`, intervals by patient."""
@@ -48,10 +48,10 @@ class Judgement:
     """What the intervals were taken from."""
     auc: Figure
     """ROC area of the logits with its interval after DeLong, by patient."""
-    at: Counts
+    at: ThresholdCounts
     """At t_high."""
     groups: tuple[Subgroup, ...]
-    decision: Decision
+    decision: DecisionCurve
     against: dict[str, Figure]
     """ROC area of the films with pneumonia against one kind of the others, by the word of their label; of adults also by view."""
     robustness: Robustness
@@ -93,7 +93,7 @@ class Evaluation:
 
 def evaluate(
     folder: Path,
-    asked: Asked,
+    asked: EvaluationRequest,
     *,
     target: float = TARGET_SENSITIVITY,
     prevalence: float | None = None,
@@ -109,7 +109,7 @@ def evaluate(
     for trial in trials:
         say(f"{trial.name}: {len(trial.images)} films; {trial.form}")
     cost = cost_of(folder) if with_cost else None
-    films = sum(len(trial.images) + min(len(trial.images), MOST) for trial in trials)
+    films = sum(len(trial.images) + min(len(trial.images), MAX_COUNT) for trial in trials)
     progress = Progress(tick, films + films_to_fit(subject, splits.get(folder)))
     ready = fitted(subject, splits.get(folder), trials[0].root, target, progress)
     trials = parted_by_age(trials, [ready.calibration], say)
@@ -136,7 +136,7 @@ def possible(target: float, prevalence: float | None) -> None:
         raise ConfigError(tuple(faults))
 
 
-def judged(ready: Fitted, trial: Trial, progress: Progress, seed: int) -> Judgement:
+def judged(ready: Fitted, trial: TestSet, progress: Progress, seed: int) -> Judgement:
     """One network on one trial, from films to figures."""
     looked = look(ready.subject, trial.images, trial.root, progress.named(f"scoring {trial.name}"))
     calibration = ready.calibration_for(trial)
@@ -158,7 +158,7 @@ def judged(ready: Fitted, trial: Trial, progress: Progress, seed: int) -> Judgem
     )
 
 
-def _against(looked: Looked) -> dict[str, Figure]:
+def _against(looked: InferencePass) -> dict[str, Figure]:
     """Films without pneumonia are healthy or have another disease, and these are harder to tell apart; empty where only one kind is known.
 
     Of adults by view too: portable films are of sicker people, so that the mix of views alone tells the classes apart.
@@ -175,7 +175,7 @@ def _against(looked: Looked) -> dict[str, Figure]:
     for name in names if len(names) > 1 else ():
         for stratum, inside in strata.items():
             chosen = inside & ((labels == 1) | (kinds == name))
-            if min((labels[chosen] == 0).sum(), (labels[chosen] == 1).sum()) >= FEWEST:
+            if min((labels[chosen] == 0).sum(), (labels[chosen] == 1).sum()) >= MIN_COUNT:
                 patients = [looked.patients[i] for i in np.flatnonzero(chosen)]
                 found[f"{name}{stratum}"] = delong.area(labels[chosen], looked.logits[chosen], patients)
     return found

@@ -13,7 +13,7 @@ from prioritizer.errors import Unprocessable
 from prioritizer.imaging.heatmap import heat_map
 from prioritizer.learning.cohorts.pictures import read_picture
 from prioritizer.learning.evaluation.calibrated import Fitted
-from prioritizer.learning.evaluation.inference_pass import Looked
+from prioritizer.learning.evaluation.inference_pass import InferencePass
 from prioritizer.reports.page import Section, Thumbnail
 
 WORST = 10
@@ -23,7 +23,7 @@ SIDE = 176
 """Pixels of a picture on the page."""
 
 
-def sections(ready: Fitted, looked: Looked, calibration: Calibration, title: str = "") -> tuple[Section, ...]:
+def sections(ready: Fitted, looked: InferencePass, calibration: Calibration, title: str = "") -> tuple[Section, ...]:
     """The worst misses, the worst false alarms, and some hits of each kind."""
     p, labels = calibration.probabilities(looked.logits), looked.labels
     raised, positive = p >= calibration.t_high, labels == 1
@@ -53,7 +53,7 @@ def _legend(ready: Fitted) -> str:
     )
 
 
-def thumbnail(ready: Fitted, looked: Looked, index: int, caption: str) -> Thumbnail:
+def thumbnail(ready: Fitted, looked: InferencePass, index: int, caption: str) -> Thumbnail:
     """One film as people see it, with its map."""
     spec = replace(ready.subject.spec, tone="as-is")
     maps = looked.scores.saliency

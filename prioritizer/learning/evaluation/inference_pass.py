@@ -23,7 +23,7 @@ NONE = float("nan")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Looked:
+class InferencePass:
     """What a network says of the readable images of a cohort, all in one order, N of them."""
 
     images: tuple[LabelledImage, ...]
@@ -69,7 +69,7 @@ class Looked:
 
 def look(
     subject: Subject, images: Sequence[LabelledImage], root: Path, tick: Callable[[], None] = lambda: None, *, lungs: bool = True
-) -> Looked:
+) -> InferencePass:
     """Read and score every image; one that cannot be read becomes a fault. Raises ConfigError where none can, or a class is missing."""
     parts: list[Scores] = []
     kept: list[LabelledImage] = []
@@ -90,7 +90,7 @@ def look(
     if len({image.label for image in kept}) < 2:
         raise ConfigError((f"{root}: films with and without pneumonia are needed, {len(kept)} readable ones of one class were found",))
     inside, area, plausible, boxed, peaks, box_area = (np.array(column, dtype=np.float64) for column in zip(*where, strict=True))
-    return Looked(
+    return InferencePass(
         images=tuple(kept),
         scores=_joined(parts),
         inside=inside,

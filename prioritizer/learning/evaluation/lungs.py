@@ -33,9 +33,9 @@ REACH = 1.4
 """A lung is looked for within the template's ellipses enlarged by this, the midline between them left out."""
 LUNG_AREA = (0.045, 0.24)
 """Share of the picture that one lung may take."""
-LEAST_SYMMETRY = 0.4
+MIN_SYMMETRY = 0.4
 """Area of the smaller lung over that of the larger, and overlap of their rows."""
-LEAST_SOLID = 0.62
+MIN_SOLID = 0.62
 """A dark area that fills less of its hull runs into the air beside the body."""
 SPREAD_X = (0.22, 0.62)
 """Distance of the two centres as a share of the width."""
@@ -118,7 +118,7 @@ def _lung(dark: Mask, which: int) -> Mask | None:
     sizes = ndimage.sum_labels(core, labelled, np.arange(1, count + 1))
     area = labelled == int(np.argmax(sizes)) + 1
     hull = _hull(area)
-    return hull if area.sum() > 20 and area.sum() / hull.sum() >= LEAST_SOLID else None
+    return hull if area.sum() > 20 and area.sum() / hull.sum() >= MIN_SOLID else None
 
 
 def _hull(area: Mask) -> Mask:
@@ -141,7 +141,7 @@ def _could_be_lungs(left: Mask, right: Mask) -> bool:
     return bool(
         LUNG_AREA[0] <= min(areas)
         and max(areas) <= LUNG_AREA[1]
-        and min(areas) / max(areas) >= LEAST_SYMMETRY
-        and overlap >= LEAST_SYMMETRY
+        and min(areas) / max(areas) >= MIN_SYMMETRY
+        and overlap >= MIN_SYMMETRY
         and SPREAD_X[0] <= apart <= SPREAD_X[1]
     )

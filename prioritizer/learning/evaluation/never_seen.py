@@ -16,7 +16,7 @@ from prioritizer.calibration.operating_point import Wish, operating_point
 from prioritizer.errors import CohortUnfit, ConfigError
 from prioritizer.inference.engine import Engine
 from prioritizer.learning.bundling import graph
-from prioritizer.learning.bundling.answers import Answers, answers, load_run
+from prioritizer.learning.bundling.answers import EngineAnswers, answers, load_run
 from prioritizer.learning.bundling.export import TARGET_SENSITIVITY, draft_bundle
 from prioritizer.learning.bundling.first_maps import first_maps
 from prioritizer.learning.cohorts.read import read_cohort
@@ -25,14 +25,14 @@ from prioritizer.statistics.intervals import Figure
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Measured:
+class SetFigures:
     """Figures on one set of films, and how many there are."""
 
     figures: Mapping[str, Figure]
     counts: Mapping[str, Any]
 
 
-def measured(run: Path, root: Path, labels: Path | None = None, tick: Callable[[], None] = lambda: None) -> dict[str, Measured]:
+def measured(run: Path, root: Path, labels: Path | None = None, tick: Callable[[], None] = lambda: None) -> dict[str, SetFigures]:
     """Two columns of a card: the site's films by the map that the other sites gave, and one half of them by a map of the other half.
 
     Halves are drawn by patient with seed 0. Raises ConfigError for a run that was trained with every site. Where a half carries no
@@ -56,7 +56,7 @@ def measured(run: Path, root: Path, labels: Path | None = None, tick: Callable[[
     counts = {"trained_without": list(sites)}
     found = {}
     if len(maps) == 1:  # otherwise no one threshold is that of all films
-        found[name] = Measured(figures=seen.figures(maps.pop()), counts=seen.counts() | counts)
+        found[name] = SetFigures(figures=seen.figures(maps.pop()), counts=seen.counts() | counts)
     one = halves([image.patient for image in seen.images], seed=0)
     own, other = (seen.only(np.flatnonzero(chosen).tolist()) for chosen in (one, ~one))
     try:
@@ -65,7 +65,7 @@ def measured(run: Path, root: Path, labels: Path | None = None, tick: Callable[[
         return found
     point = operating_point(_sample(own), first, fit.after, Wish(sensitivity=TARGET_SENSITIVITY), None)
     after = replace(fit.after, t_high=point.t_high)
-    return found | {f"{name}_recalibrated": Measured(figures=other.figures(after), counts=other.counts() | counts)}
+    return found | {f"{name}_recalibrated": SetFigures(figures=other.figures(after), counts=other.counts() | counts)}
 
 
 def halves(patients: list[str], seed: int) -> np.ndarray:
@@ -75,5 +75,5 @@ def halves(patients: list[str], seed: int) -> np.ndarray:
     return np.array([patient in first for patient in patients])
 
 
-def _sample(seen: Answers) -> Sample:
+def _sample(seen: EngineAnswers) -> Sample:
     return Sample(logits=seen.logits, labels=seen.labels, patients=[image.patient for image in seen.images])

@@ -17,7 +17,7 @@ from prioritizer.learning.evaluation.cost import Cost
 from prioritizer.learning.evaluation.evaluate import Evaluation, Judgement
 from prioritizer.learning.training.journal import curves_of
 from prioritizer.reports import plots
-from prioritizer.reports.page import Plot, Report, Section, Table, Verdict
+from prioritizer.reports.page import Plot, Report, ReportVerdict, Section, Table
 from prioritizer.statistics.intervals import Figure
 from prioritizer.statistics.measures import NAMES
 
@@ -34,7 +34,7 @@ def report_of(found: Evaluation) -> Report:
     return Report(
         title=f"Evaluation of {found.fitted.subject.name}",
         made_at=found.made_at,
-        verdict=Verdict(word=fit.word, sentence=fit.said, rule=fit.rule),
+        verdict=ReportVerdict(word=fit.word, sentence=fit.said, rule=fit.rule),
         sections=(_head(found.fitted), _overview(found.judgements), *_learning(found.fitted), *blocks, *_cost(found.cost)),
         facts=facts_of(found),
     )

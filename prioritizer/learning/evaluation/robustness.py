@@ -18,8 +18,8 @@ import torch
 from prioritizer.learning.cohorts.labelled_image import LabelledImage
 from prioritizer.learning.cohorts.pictures import load_readable
 from prioritizer.learning.description import shortcuts
-from prioritizer.learning.description.controls import FEWEST
-from prioritizer.learning.evaluation.inference_pass import BATCH, Looked
+from prioritizer.learning.description.controls import MIN_COUNT
+from prioritizer.learning.evaluation.inference_pass import BATCH, InferencePass
 from prioritizer.learning.evaluation.lungs import lung_fields
 from prioritizer.learning.evaluation.pointing import lungs_of
 from prioritizer.learning.evaluation.subjects import Float32, Float64, Subject
@@ -28,7 +28,7 @@ from prioritizer.learning.training.surrounds import in_surrounds, lung_boxes, of
 from prioritizer.statistics import delong
 from prioritizer.statistics.intervals import Figure
 
-MOST = 200
+MAX_COUNT = 200
 """Films on which the copies are scored: six more runs of the network each, and 200 carry an area to within 0.03."""
 BORDER = 0.08
 """Share of the side that is covered at each edge: where markers, collimation and letters stand."""
@@ -60,11 +60,11 @@ class Robustness:
         return {"matched by file statistics": self.matched, **found} if self.metadata is not None else found
 
 
-def robustness(subject: Subject, looked: Looked, root: Path, tick: Callable[[], None] = lambda: None, seed: int = 0) -> Robustness:
+def robustness(subject: Subject, looked: InferencePass, root: Path, tick: Callable[[], None] = lambda: None, seed: int = 0) -> Robustness:
     """All controls of a network on a cohort."""
     labels, patients = looked.labels, looked.patients
     metadata, matched = None, float("nan")
-    if min(labels.sum(), (1 - labels).sum()) >= FEWEST:
+    if min(labels.sum(), (1 - labels).sum()) >= MIN_COUNT:
         statistics = shortcuts.file_statistics(looked.images)
         chance = shortcuts.propensity(statistics.values, labels, patients, seed)
         metadata = shortcuts.auc_figure(labels, chance, patients, seed)
@@ -81,16 +81,16 @@ def robustness(subject: Subject, looked: Looked, root: Path, tick: Callable[[], 
 
 
 def chosen(labels: Float64, seed: int) -> list[int]:
-    """Up to MOST films, both classes in their shares, drawn by the seed."""
-    if len(labels) <= MOST:
+    """Up to MAX_COUNT films, both classes in their shares, drawn by the seed."""
+    if len(labels) <= MAX_COUNT:
         return list(range(len(labels)))
     rng = np.random.default_rng(seed)
     parts = [rng.permutation(np.flatnonzero(labels == label)) for label in (0, 1)]
-    kept = [part[: max(round(MOST * len(part) / len(labels)), 2)] for part in parts]
+    kept = [part[: max(round(MAX_COUNT * len(part) / len(labels)), 2)] for part in parts]
     return sorted(int(index) for index in np.concatenate(kept))
 
 
-def _copies(subject: Subject, looked: Looked, index: Sequence[int], root: Path, tick: Callable[[], None]) -> dict[str, Figure]:
+def _copies(subject: Subject, looked: InferencePass, index: Sequence[int], root: Path, tick: Callable[[], None]) -> dict[str, Figure]:
     logits: dict[str, list[Float64]] = {UNCHANGED: [looked.logits[list(index)]]}
     labels, patients = looked.labels[list(index)], [looked.patients[i] for i in index]
     others = of_the_other_class(labels)

@@ -13,7 +13,7 @@ from prioritizer.learning.evaluation.evaluate import Evaluation, Judgement
 from prioritizer.reports import assessment, plots
 from prioritizer.reports.page import Plot, Section, Table, shown
 from prioritizer.statistics import at_threshold, curves
-from prioritizer.statistics.at_threshold import Counts, counts
+from prioritizer.statistics.at_threshold import ThresholdCounts, counts
 from prioritizer.statistics.calibration_error import reliability
 from prioritizer.statistics.intervals import Cases, Figure, interval
 from prioritizer.statistics.measures import smooth_reliability
@@ -25,7 +25,7 @@ OTHER_THRESHOLDS = (0.1, 0.25, 0.5, 0.75, 0.9)
 UNIT = (0.0, 1.0)
 SQUARE, LOW = (4.2, 3.6), (4.2, 3.0)
 """Inches: two such plots stand side by side on the page."""
-FEWEST_TO_DRAW = 10
+MIN_TO_DRAW = 10
 """Patients of each class below which no smooth curve is drawn: it would be the shape of the kernel."""
 
 
@@ -92,7 +92,7 @@ def _separation(found: Evaluation, one: Judgement) -> Section:
     return Section(title="Separation", answers="R8", plots=drawn)
 
 
-def _band(name: str, band: curves.Band) -> plots.Curve:
+def _band(name: str, band: curves.BandedCurve) -> plots.Curve:
     return plots.Curve(name=name, x=band.x, y=band.y, low=band.low, high=band.high)
 
 
@@ -138,7 +138,7 @@ def _thresholds(found: Evaluation, one: Judgement) -> Section:
     )
 
 
-def _threshold_row(name: str, at: Counts) -> tuple[object, ...]:
+def _threshold_row(name: str, at: ThresholdCounts) -> tuple[object, ...]:
     raised = (at.caught + at.alarms) / max(at.caught + at.alarms + at.missed + at.passed, 1)
     shares = (at.sensitivity, at.specificity, at.ppv, at.npv)
     told = [f"{s.value:.3f} ({s.low:.3f}-{s.high:.3f})" if s.of else None for s in shares]
@@ -161,7 +161,7 @@ def _calibration(found: Evaluation, one: Judgement) -> Section:
     events, others = one.evidence.patients_of_each
     bins = reliability(cases.probabilities, cases.labels, equal_mass=True)
     points = [plots.Curve(name="ten equal counts", x=[b.predicted for b in bins], y=[b.observed for b in bins], marker="o", dashed=True)]
-    if min(events, others) >= FEWEST_TO_DRAW:
+    if min(events, others) >= MIN_TO_DRAW:
         smooth = smooth_reliability(cases, found.seed)
         points.insert(0, plots.Curve(name="smooth, 95 % band", x=smooth.predicted, y=smooth.observed, low=smooth.low, high=smooth.high))
     rows = tuple(

@@ -27,7 +27,7 @@ WHY_SEEN = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Trial:
+class TestSet:
     """Films on which networks are judged."""
 
     name: str
@@ -45,13 +45,13 @@ class Trial:
     ages: AgeGroup | None = None
     """Whose map they are judged by, where a calibration has one for each age group."""
 
-    def only(self, images: Iterable[LabelledImage]) -> Trial:
+    def only(self, images: Iterable[LabelledImage]) -> TestSet:
         """The same with fewer films."""
         return replace(self, images=tuple(images))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
+class EvaluationRequest:
     """What a person asked for: the cohort, its split, and cohorts beside it."""
 
     data: Path
@@ -65,7 +65,7 @@ class Asked:
     """Films of the training may be reported on; the report says so."""
 
 
-def trials_of(asked: Asked, runs: Sequence[Path]) -> tuple[tuple[Trial, ...], dict[Path, Splits]]:
+def trials_of(asked: EvaluationRequest, runs: Sequence[Path]) -> tuple[tuple[TestSet, ...], dict[Path, Splits]]:
     """The trials in order, and the splits of each run. Raises ConfigError for what does not go together."""
     cohort = read_cohort(asked.data, asked.labels)
     splits = {run: read_splits(run / "splits.json", cohort.images, cohort.root) for run in runs}
@@ -80,7 +80,7 @@ def trials_of(asked: Asked, runs: Sequence[Path]) -> tuple[tuple[Trial, ...], di
     return (*own, *others), splits
 
 
-def _by_site(trial: Trial) -> list[Trial]:
+def _by_site(trial: TestSet) -> list[TestSet]:
     """Films of several hospitals are judged apart: who is ill at which of them is no skill of the network."""
     sites = sorted({image.site for image in trial.images})
     if len(sites) < 2:
@@ -90,7 +90,7 @@ def _by_site(trial: Trial) -> list[Trial]:
     return [replace(one, name=f"{one.name}, {site or 'no site'}") for site, one in both.items()] or [trial]
 
 
-def parted_by_age(trials: Sequence[Trial], calibrations: Sequence[Calibration], say: Callable[[str], None]) -> tuple[Trial, ...]:
+def parted_by_age(trials: Sequence[TestSet], calibrations: Sequence[Calibration], say: Callable[[str], None]) -> tuple[TestSet, ...]:
     """Children and adults apart where a calibration has a map for each; an image without an age goes where the first of these puts it."""
     by_age = [one for one in calibrations if one.groups]
     if not by_age:
@@ -110,7 +110,7 @@ def parted_by_age(trials: Sequence[Trial], calibrations: Sequence[Calibration], 
     return tuple(found)
 
 
-def _wanted(asked: Asked, *, has_splits: bool) -> str:
+def _wanted(asked: EvaluationRequest, *, has_splits: bool) -> str:
     split = asked.split or (HONEST if has_splits else "all")
     if split not in (*UNSEEN, *WHY_SEEN):
         raise ConfigError((f"--split {split}: choose one of {', '.join((*UNSEEN, *WHY_SEEN))}",))
@@ -119,14 +119,14 @@ def _wanted(asked: Asked, *, has_splits: bool) -> str:
     return split
 
 
-def _of_split(cohort: Cohort, split: str, known: Sequence[Splits]) -> Trial:
+def _of_split(cohort: Cohort, split: str, known: Sequence[Splits]) -> TestSet:
     """The films that stand in this split of everyone who has splits: nobody is judged on what it has learned."""
     parts = [[image for images in one.values() for image in images] if split == "all" else _named_split(one, split) for one in known]
     common = set.intersection(*({image.path for image in part} for part in parts))
     images = tuple(image for image in parts[0] if image.path in common)
     if not images:
         raise ConfigError((f"the runs have no film of the split {split} in common; train them on the same cohort with the same seed",))
-    return Trial(
+    return TestSet(
         name=f"{cohort.title}, split {split}",
         root=cohort.root,
         images=images,
@@ -144,13 +144,13 @@ def _named_split(splits: Splits, split: str) -> list[LabelledImage]:
     return list(splits[split])
 
 
-def _whole(cohort: Cohort, name: str) -> Trial:
+def _whole(cohort: Cohort, name: str) -> TestSet:
     """Every film of a cohort that may judge."""
     cohort = cohort.for_judging()
-    return Trial(name=name, root=cohort.root, images=cohort.images, form=cohort.form, faults=cohort.faults, own_source=False)
+    return TestSet(name=name, root=cohort.root, images=cohort.images, form=cohort.form, faults=cohort.faults, own_source=False)
 
 
-def _without(trial: Trial, learned: set[str]) -> Trial:
+def _without(trial: TestSet, learned: set[str]) -> TestSet:
     """A cohort without the films that stand, byte for byte, in the data of the training."""
     known = [image for image in trial.images if sha256_of(image.path) in learned]
     said = "the same file stands in the data of the training; left out"

@@ -16,7 +16,7 @@ from prioritizer.learning.training import augment, imagenet, network
 from prioritizer.learning.training.journal import BEST, LAST, Epoch, Journal
 from prioritizer.learning.training.lung_loss import outside_lungs, some_without_lungs
 from prioritizer.learning.training.material import SMOKE_STEPS, Material, Say, Tick, step_seed
-from prioritizer.learning.training.processes import Place
+from prioritizer.learning.training.processes import ProcessRank
 from prioritizer.learning.training.recipes import Phase, Recipe, continuing
 from prioritizer.learning.training.selection import normalised
 from prioritizer.learning.training.stopping import asked_to_stop
@@ -32,14 +32,14 @@ ORDER = 0xFFFF
 """Stands for the order of an epoch where a step's seed has the rank of its process."""
 
 
-class Run:
+class TrainingRun:
     """One training: network, optimiser and its rate, moving average, and where it stands. All of it is in the checkpoint."""
 
     def __init__(
         self,
         recipe: Recipe,
         journal: Journal,
-        place: Place,
+        place: ProcessRank,
         *,
         initial: Path | None,
         smoke: bool,

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from torch import Tensor
 
-from prioritizer.learning.training.selection import Watched
+from prioritizer.learning.training.selection import SelectionSplit
 
 Say = Callable[[str], None]
 Tick = Callable[[int, int, str], None]
@@ -25,7 +25,7 @@ class Material:
     boxes: Tensor | None
     """Of the lungs (N, 4), where a change of the pictures needs them."""
     chances: Tensor | None
-    watched: Watched
+    watched: SelectionSplit
     masks: Tensor | None = None
     """Of the lungs: uint8 (N, 1, S, S), 255 inside; only where the recipe has a lung loss."""
     masked: Tensor | None = None

@@ -11,7 +11,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
+class ProcessRank:
     """This process among those of the run."""
 
     rank: int = 0
@@ -44,11 +44,11 @@ class Place:
         return float(told.item())
 
 
-def take_place() -> Place:
+def take_place() -> ProcessRank:
     """The place that `torchrun` gave through its environment variables; alone without it."""
     world = int(os.environ.get("WORLD_SIZE", "1"))
     rank, local = int(os.environ.get("RANK", "0")), int(os.environ.get("LOCAL_RANK", "0"))
     device = torch.device("cuda", local) if torch.cuda.is_available() else torch.device("cpu")
     if world > 1 and not distributed.is_initialized():
         distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
-    return Place(rank=rank, world=world, device=device)
+    return ProcessRank(rank=rank, world=world, device=device)

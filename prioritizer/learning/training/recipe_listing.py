@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic_core import PydanticUndefined
 
-from prioritizer.learning.training.recipes import Table, shipped_folder
+from prioritizer.learning.training.recipes import RecipeTable, shipped_folder
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,13 +36,13 @@ def purpose_of(name: str) -> str:
     return " ".join(head)
 
 
-def keys_of(table: Table, above: str = "") -> Iterator[Key]:
+def keys_of(table: RecipeTable, above: str = "") -> Iterator[Key]:
     """Every key of a recipe, tables and phases opened."""
     for name, field in type(table).model_fields.items():
         value, full = getattr(table, name), f"{above}{name}"
-        if isinstance(value, Table):
+        if isinstance(value, RecipeTable):
             yield from keys_of(value, f"{full}.")
-        elif isinstance(value, tuple) and value and all(isinstance(one, Table) for one in value):
+        elif isinstance(value, tuple) and value and all(isinstance(one, RecipeTable) for one in value):
             for number, one in enumerate(value, start=1):
                 yield from keys_of(one, f"{full}.{number}.")
         else:

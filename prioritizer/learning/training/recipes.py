@@ -17,16 +17,16 @@ from prioritizer.imaging import preprocessing as imaging_preprocessing
 Share = Field(default=0.0, ge=0, le=1)
 
 
-class Table(BaseModel):
+class RecipeTable(BaseModel):
     """A table of the file: frozen, and a key it does not know is an error."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
 
-AnyTable = TypeVar("AnyTable", bound=Table)
+AnyTable = TypeVar("AnyTable", bound=RecipeTable)
 
 
-class Picture(Table):
+class Picture(RecipeTable):
     """What the network is fed, in training and in service."""
 
     size: int = Field(default=224, ge=32, le=1024)
@@ -41,7 +41,7 @@ class Picture(Table):
     """What is left is divided by this."""
 
 
-class Augment(Table):
+class Augment(RecipeTable):
     """How each training picture is changed at random. All of it off by default."""
 
     rotation: float = Field(default=0.0, ge=0, le=45)
@@ -75,7 +75,7 @@ class Augment(Table):
     """Chance that a batch swaps its Fourier amplitudes in part, phases kept: texture no longer goes with the label (Xu et al. 2021)."""
 
 
-class Phase(Table):
+class Phase(RecipeTable):
     """A stretch of epochs with its own rate, size and trainable part."""
 
     epochs: int = Field(gt=0)
@@ -91,7 +91,7 @@ class Phase(Table):
     """Side of the training pictures in this phase; 0 is the full size. Small pictures first is faster and coarser."""
 
 
-class Recipe(Table):
+class Recipe(RecipeTable):
     """How a network is trained."""
 
     architecture: str = "densenet121"
@@ -264,7 +264,7 @@ def _inside(place: Any, name: str, change: str) -> Any:
     raise ConfigError((f"{change}: nothing stands at {name}{counted}",))
 
 
-def _fault(path: Path, form: type[Table], error: dict[str, Any]) -> str:
+def _fault(path: Path, form: type[RecipeTable], error: dict[str, Any]) -> str:
     """One validation error as `file: key: what is wrong; did you mean`."""
     where = [str(part) for part in error["loc"]]
     if error["type"] != "extra_forbidden":
@@ -275,13 +275,13 @@ def _fault(path: Path, form: type[Table], error: dict[str, Any]) -> str:
     return f"{path}: unknown key {'.'.join(where)!r}{mend}"
 
 
-def _table_at(form: type[Table], where: tuple[int | str, ...]) -> type[Table]:
+def _table_at(form: type[RecipeTable], where: tuple[int | str, ...]) -> type[RecipeTable]:
     """The table that stands at this place of a file: of an array of tables each is alike."""
     for name in where:
         if isinstance(name, str):
             annotation = form.model_fields[name].annotation
             candidates = (annotation, *get_args(annotation))
-            form = next(one for one in candidates if isinstance(one, type) and issubclass(one, Table))
+            form = next(one for one in candidates if isinstance(one, type) and issubclass(one, RecipeTable))
     return form
 
 

@@ -17,7 +17,7 @@ from prioritizer.learning.cohorts import dataset, lung_masks
 from prioritizer.learning.cohorts.read import Cohort
 from prioritizer.learning.cohorts.splits import Splits
 from prioritizer.learning.training import imagenet, teachers
-from prioritizer.learning.training.processes import Place
+from prioritizer.learning.training.processes import ProcessRank
 from prioritizer.learning.training.recipes import Recipe
 
 
@@ -25,7 +25,7 @@ def facts(
     recipe: Recipe,
     cohort: Cohort,
     splits: Splits,
-    place: Place,
+    place: ProcessRank,
     weights: Path | None,
     without: Sequence[str] = (),
     teacher: Sequence[Path] = (),

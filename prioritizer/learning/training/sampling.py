@@ -14,7 +14,7 @@ from prioritizer.learning.description import shortcuts
 from prioritizer.learning.description.file_facts import FILE_NAMES
 from prioritizer.learning.training.recipes import Recipe
 
-MOST_OFTEN = 10.0
+MAX_OFTEN = 10.0
 """How much oftener than the average a picture may be drawn by the sampler `unlinked`."""
 MAKING = (*FILE_NAMES, "log sharpness", "share white", "share black", "standard deviation", "border mean")
 """Statistics of how a file was made. Brightness of the centre and the middle percentiles are left out: an opacity is bright too."""
@@ -33,7 +33,7 @@ def chances(labels: np.ndarray, propensity: np.ndarray, recipe: Recipe, images: 
             weights = _kinds_alike(weights, [(image.site, image.label, image.subtype) for image in images])
     else:
         weights = np.where(positive, positive.mean() / propensity, (1 - positive.mean()) / (1 - propensity))
-        weights = np.minimum(weights / weights.mean(), MOST_OFTEN)
+        weights = np.minimum(weights / weights.mean(), MAX_OFTEN)
     return torch.from_numpy(weights / weights.sum())
 
 

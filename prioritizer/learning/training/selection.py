@@ -39,7 +39,7 @@ def predict(model: nn.Module, pictures: Tensor, recipe: Recipe, device: torch.de
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Watched:
+class SelectionSplit:
     """The split that selection sees, with what the file statistics alone say of each label."""
 
     pictures: Tensor

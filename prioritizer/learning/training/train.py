@@ -19,14 +19,14 @@ from prioritizer.learning.cohorts.splits import Splits
 from prioritizer.learning.description.file_facts import read_facts
 from prioritizer.learning.training import surrounds, teachers
 from prioritizer.learning.training.journal import Journal
-from prioritizer.learning.training.loop import Run
+from prioritizer.learning.training.loop import TrainingRun
 from prioritizer.learning.training.lung_loss import read_masks
 from prioritizer.learning.training.material import SMOKE_STEPS, Material, Say, Tick
 from prioritizer.learning.training.processes import take_place
 from prioritizer.learning.training.recipes import Recipe
 from prioritizer.learning.training.run_facts import facts, mask_facts, source_facts
 from prioritizer.learning.training.sampling import chances, propensity_of
-from prioritizer.learning.training.selection import Watched
+from prioritizer.learning.training.selection import SelectionSplit
 
 SHARES: Mapping[Role, Mapping[str, float]] = {
     "both": {"train": 0.72, "select": 0.08, "calib": 0.10, "val_report": 0.10},
@@ -77,7 +77,7 @@ def train(
             dataset.write_splits(splits, cohort.root, folder / "splits.json")
         if len({image.site for image in splits["train"]}) > 1 and recipe.sampler not in ("sites", "kinds"):
             say('images are drawn without a look at their site, which may then say something of the label: set sampler = "sites"')
-        run = Run(recipe, journal, place, initial=weights, smoke=smoke, say=say, tick=tick, goes_on=resume)
+        run = TrainingRun(recipe, journal, place, initial=weights, smoke=smoke, say=say, tick=tick, goes_on=resume)
         material = gather(splits, recipe, smoke=smoke, tick=tick, teacher=teacher)
         if material.masked is not None:
             say(f"lung masks: of {int(material.masked.sum())} of {len(material.labels)} training films")
@@ -201,7 +201,7 @@ def gather(splits: Splits, recipe: Recipe, *, smoke: bool, tick: Tick, teacher: 
         labels=labels,
         boxes=surrounds.lung_boxes(pictures) if recipe.augment.surround else None,
         chances=chances(labels.numpy(), propensity[: len(chosen)], recipe, chosen),
-        watched=Watched(
+        watched=SelectionSplit(
             pictures=watched,
             labels=truth,
             propensity=propensity[len(chosen) :],

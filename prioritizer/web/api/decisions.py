@@ -100,7 +100,7 @@ class RulingOf(BaseModel):
     ended_by: str | None
 
 
-class Rules(BaseModel):
+class SettingsDocument(BaseModel):
     """The site's rules."""
 
     configured: dict[str, Any]
@@ -201,10 +201,10 @@ def decide(context: Here, person: Physicist, name: str, step: Literal["approve",
 
 
 @routes.get("/rules")
-def show_rules(context: Here, person: Seeing) -> Rules:
+def show_rules(context: Here, person: Seeing) -> SettingsDocument:
     """What is configured, what is in force, and every ruling, the newest first."""
     holds, may = holding(context.engine, context.backend.policy()), context.shows_ai_to(person)
-    return Rules(
+    return SettingsDocument(
         configured=rules.configured(context.backend.configured()),
         in_force=rules.values_of(holds.policy.ranking),
         ruling=holds.active.id if holds.active else None,

@@ -9,10 +9,10 @@ from fastapi import Query
 from pydantic import BaseModel, Field
 
 from prioritizer.db.worklist import feedback
-from prioritizer.study import Finding
+from prioritizer.study import ReaderFinding
 from prioritizer.web.view.list_query import Address
 
-MOST_ROWS = 1000
+MAX_ROWS = 1000
 Since = Annotated[str, Query(max_length=9000)]
 OfList = Annotated[str, Query(max_length=2000)]
 """The query of a list's address."""
@@ -128,13 +128,13 @@ class Delivery(BaseModel):
     not_before: datetime | None
 
 
-class Said(BaseModel):
+class FeedbackDocument(BaseModel):
     """A reader's word. `seen`: AI's result had been shown to them; `ranked`: the list had told whether the study was raised."""
 
     id: int
     reader: str
     at: datetime
-    finding: Finding
+    finding: ReaderFinding
     note: str
     seen: bool
     ranked: bool
@@ -162,20 +162,20 @@ class Whole(BaseModel):
     images: list[Image]
     events: list[Happened]
     deliveries: list[Delivery]
-    words: list[Said]
+    words: list[FeedbackDocument]
     """Those of others only after one's own, or for who may calibrate."""
 
 
-class Word(BaseModel):
+class FeedbackRequest(BaseModel):
     """What a reader says of a study: the finding, not agreement with AI."""
 
-    finding: Finding
-    note: str = Field(default="", max_length=feedback.LONGEST_NOTE, pattern=r"^[^\x00]*$")
+    finding: ReaderFinding
+    note: str = Field(default="", max_length=feedback.MAX_NOTE, pattern=r"^[^\x00]*$")
     blind: bool = False
     """The study was opened from a list without AI and in order of arrival."""
 
 
-class Told(BaseModel):
+class ChangeDocument(BaseModel):
     """One change."""
 
     study_uid: str
@@ -201,13 +201,13 @@ class News(BaseModel):
     overdue: int
     reordered: bool
     more: bool
-    told: list[Told]
+    told: list[ChangeDocument]
 
 
 class AddressOfProgram(Address):
     """The parameters of the list, and how many studies a page holds."""
 
-    limit: int = Field(default=200, ge=1, le=MOST_ROWS)
+    limit: int = Field(default=200, ge=1, le=MAX_ROWS)
 
 
 class TriedFile(BaseModel):

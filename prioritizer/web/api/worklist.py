@@ -18,13 +18,16 @@ from prioritizer.db.accounts import audit_notes
 from prioritizer.db.order.cursor import place_of
 from prioritizer.db.worklist import changes, feedback, reading, study
 from prioritizer.db.worklist import rows as worklist_rows
-from prioritizer.db.worklist.rows import Row
+from prioritizer.db.worklist.rows import WorklistRow
 from prioritizer.db.worklist.study import InstanceRow
 from prioritizer.errors import NotAllowed, NotFound
 from prioritizer.ranking.deadlines import Stage
 from prioritizer.web.api.documents import (
     AddressOfProgram,
+    ChangeDocument,
     Delivery,
+    FeedbackDocument,
+    FeedbackRequest,
     Happened,
     Image,
     Images,
@@ -32,13 +35,10 @@ from prioritizer.web.api.documents import (
     News,
     OfList,
     Opinion,
-    Said,
     Since,
     Study,
-    Told,
     TriedFile,
     Whole,
-    Word,
     problems,
 )
 from prioritizer.web.http.context import Here, Listening, RequestContext, Seeing
@@ -47,7 +47,7 @@ from prioritizer.web.pages.board import may_see_board
 from prioritizer.web.pages.upload import MayTry, try_one
 from prioritizer.web.pages.worklist import news_of
 from prioritizer.web.view import history
-from prioritizer.web.view.list_query import Asked, text_of
+from prioritizer.web.view.list_query import ListQuery, text_of
 from prioritizer.web.view.list_view import list_of, manner_of, wanted_of
 from prioritizer.web.view.study_view import Far, ai_of, far_of, why_hidden
 from prioritizer.web.view.wording import due_of, place_words
@@ -56,7 +56,7 @@ routes = APIRouter(prefix="/api", responses=problems())
 """Every operation needs a session or a bearer token with the right that it names."""
 
 
-def study_of(context: RequestContext, row: Row, asked: Asked | None = None) -> Study:
+def study_of(context: RequestContext, row: WorklistRow, asked: ListQuery | None = None) -> Study:
     """A row as this site shows it, on the list that was asked for."""
     manner = manner_of(context, asked)
     values = {name: getattr(row, name) for name in Study.model_fields if name != "raised"}
@@ -71,7 +71,7 @@ def study_of(context: RequestContext, row: Row, asked: Asked | None = None) -> S
 @routes.get("/worklist", responses=problems(404, 409))
 def show_worklist(context: Here, person: Seeing, address: Annotated[AddressOfProgram, Query()]) -> Listing:
     """The list, in the order and with the filters of the page's own address."""
-    asked = Asked(address)
+    asked = ListQuery(address)
     audit_notes.list_given(context.engine, person, context.now)
     mark = changes.mark_now(context.engine, context.now)
     wanted = wanted_of(context, asked, person)
@@ -97,7 +97,7 @@ def show_changes(
     """What changed since a mark in a list, given as the query of its address. `shown`: Study UIDs with commas between, told of anyhow."""
     found = news_of(context, list_of(list), person, since, shown)
     counts = {name: getattr(found, name) for name in News.model_fields if name not in ("mark", "told")}
-    told = [Told(study_uid=one.study_uid, said=one.said, at=one.at) for one in found.told]
+    told = [ChangeDocument(study_uid=one.study_uid, said=one.said, at=one.at) for one in found.told]
     return News(mark=str(found.mark), told=told, **counts)
 
 
@@ -146,7 +146,11 @@ def whole(context: RequestContext, person: Person, study_uid: str) -> Whole:
             Delivery(**{name: getattr(one, name) for name in Delivery.model_fields})
             for one in worklist_rows.unfinished_deliveries(context.engine, study_uid)
         ],
-        words=[Said(**{name: getattr(word, name) for name in Said.model_fields}) for word in said if hears or word.reader == person.name],
+        words=[
+            FeedbackDocument(**{name: getattr(word, name) for name in FeedbackDocument.model_fields})
+            for word in said
+            if hears or word.reader == person.name
+        ],
     )
 
 
@@ -166,7 +170,7 @@ def reveal(context: Here, person: Seeing, study_uid: str) -> Whole:
 
 
 @routes.post("/studies/{study_uid}/feedback", status_code=201, responses=problems(404, 409))
-def say(context: Here, person: Reading, study_uid: str, word: Word) -> Whole:
+def say(context: Here, person: Reading, study_uid: str, word: FeedbackRequest) -> Whole:
     """Say what was found. An earlier word of the same person is withdrawn, not lost."""
     ranked = not word.blind and context.backend.settings().site.stage is not Stage.SHADOW
     feedback.say(context.engine, study_uid, person.name, word.finding, context.now, ranked=ranked, note=word.note, eyes=person.eyes)
@@ -180,7 +184,7 @@ def withdraw(context: Here, person: Reading, study_uid: str) -> None:
 
 
 @routes.post("/studies/{study_uid}/{step}", responses=problems(404, 409))
-def take_step(context: Here, person: Reading, study_uid: str, step: reading.Step, seen: Images = None) -> Study:
+def take_step(context: Here, person: Reading, study_uid: str, step: reading.ReadingAction, seen: Images = None) -> Study:
     """Claim, release, take over, read, pin or unpin. `seen`: the `entries` looked at; read is refused where more came since."""
     do_step(context, person, study_uid, step, list_of(""), seen)
     return study_of(context, worklist_rows.study(context.engine, study_uid))

@@ -43,7 +43,7 @@ lock a reader out."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Doorkeeper:
+class AccessPolicy:
     """Recognises people by what their request carries."""
 
     engine: sa.Engine

@@ -33,7 +33,7 @@ class Images(Protocol):
         """A heat map as a layer, PNG."""
 
 
-class Trial(Protocol):
+class FileScorer(Protocol):
     """Where a file is scored that is no study."""
 
     def __call__(self, data: bytes, *, ignore_scope: bool) -> Tried:
@@ -159,7 +159,7 @@ class Backend(Protocol):
     def images(self) -> Images | None:
         """None while there is no bundle."""
 
-    def trial(self) -> Trial | None:
+    def trial(self) -> FileScorer | None:
         """None while AI is off."""
 
     def now(self) -> datetime:

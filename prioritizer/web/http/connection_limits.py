@@ -16,9 +16,9 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from prioritizer.web.http.auth import same_address
 
-MOST = 2048
+MAX_COUNT = 2048
 """Connections in all, or half of the files that the process may open where that is less."""
-MOST_OF_ONE_ADDRESS = 256
+MAX_OF_ONE_ADDRESS = 256
 """Forty browsers behind one address hold six each. A proxy of the house holds those of everybody and is not counted."""
 REQUEST_S = 20.0
 """Seconds from the connection, or from the last answer, to the next whole head of a request. uvicorn ends silent ones after five."""
@@ -61,7 +61,7 @@ class Guarded(H11Protocol):
         if any(same_address(address, proxy) for proxy in getattr(getattr(self.config.app, "state", None), "proxies", ())):
             return False
         others = [other.client for other in self.connections if isinstance(other, Guarded) and other.client]
-        return [place_of(host) for host, _ in others].count(place_of(address)) > MOST_OF_ONE_ADDRESS
+        return [place_of(host) for host, _ in others].count(place_of(address)) > MAX_OF_ONE_ADDRESS
 
     def _wait_for_request(self) -> None:
         self._stop_waiting()
@@ -76,7 +76,7 @@ class Guarded(H11Protocol):
 def most_connections() -> int:
     """In all: what the listener, the ledger and the spool need is left to them."""
     files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return MOST if files == resource.RLIM_INFINITY else min(MOST, files // 2)
+    return MAX_COUNT if files == resource.RLIM_INFINITY else min(MAX_COUNT, files // 2)
 
 
 @lru_cache(maxsize=4096)

@@ -23,13 +23,13 @@ from prioritizer.db.order.order import Wanted
 from prioritizer.db.schema.events import THROUGH
 from prioritizer.db.worklist import preferences
 from prioritizer.db.worklist import rows as worklist_rows
-from prioritizer.db.worklist.counts import Counts
+from prioritizer.db.worklist.counts import WorklistCounts
 from prioritizer.ranking.deadlines import Stage
-from prioritizer.web.http.auth import Doorkeeper, SignInLimits
+from prioritizer.web.http.auth import AccessPolicy, SignInLimits
 from prioritizer.web.http.backend import Backend
-from prioritizer.web.live.change_feed import Pulse
-from prioritizer.web.live.counts import DAYS, Tallies
-from prioritizer.web.live.prefetch import Ahead
+from prioritizer.web.live.change_feed import ChangeFeed
+from prioritizer.web.live.counts import DAYS, CachedCounts
+from prioritizer.web.live.prefetch import Prefetch
 from prioritizer.web.view import wording
 
 FOLDER = Path(__file__).parents[1]
@@ -45,8 +45,8 @@ def assets_of(folder: Path) -> str:
 
 ASSETS = assets_of(FOLDER / "static")
 COUNTED_FOR = timedelta(seconds=10)
-MOST_KEPT = 1000
-MOST_TRIED = 3
+MAX_KEPT = 1000
+MAX_TRIED = 3
 """Files that are looked at or wait for it; more would hold the threads that answer the list."""
 Text = Annotated[str, Form(max_length=4096, pattern=r"^[^\x00]*$")]
 
@@ -56,17 +56,17 @@ class RequestContext:
     """What a route works with."""
 
     backend: Backend
-    door: Doorkeeper
+    door: AccessPolicy
     templates: Environment
-    pulse: Pulse
-    tallies: Tallies
+    pulse: ChangeFeed
+    tallies: CachedCounts
     zone: ZoneInfo | None
     """Of the times on pages; None: the machine's."""
-    ahead: Ahead = field(default_factory=Ahead)
+    ahead: Prefetch = field(default_factory=Prefetch)
     limits: SignInLimits = field(default_factory=SignInLimits)
     counts_of_views: dict[tuple[str, str], tuple[datetime, int]] = field(default_factory=dict)
     """Of saved lists, by person and query: when it was counted, and how many."""
-    tried_at_once: BoundedSemaphore = field(default_factory=lambda: BoundedSemaphore(MOST_TRIED))
+    tried_at_once: BoundedSemaphore = field(default_factory=lambda: BoundedSemaphore(MAX_TRIED))
 
     @property
     def engine(self) -> sa.Engine:
@@ -89,7 +89,7 @@ class RequestContext:
         images = self.backend.images()
         return images.scale if images is not None else 1.0
 
-    def counts(self) -> Counts:
+    def counts(self) -> WorklistCounts:
         """The counts above the list: fifty pages ask for the same ones."""
         return self.tallies.now().counts
 
@@ -101,7 +101,7 @@ class RequestContext:
         """How many studies a saved list holds: counted now and then, not by every page that names it."""
         kept = self.counts_of_views.get((person, query))
         if kept is None or not timedelta(0) <= self.now - kept[0] < COUNTED_FOR:
-            if len(self.counts_of_views) >= MOST_KEPT:
+            if len(self.counts_of_views) >= MAX_KEPT:
                 self.counts_of_views.clear()
             kept = self.counts_of_views[person, query] = (self.now, worklist_rows.count(self.engine, wanted, self.now))
         return kept[1]
@@ -152,12 +152,14 @@ def request_context(backend: Backend) -> RequestContext:
     templates.filters["span"] = wording.span
     templates.filters["beside"] = wording.beside
     templates.filters["moment"] = lambda at: at.astimezone(zone).strftime("%Y-%m-%d %H:%M:%S")
-    tallies = Tallies(backend.engine, backend.now, backend.policy, lambda: timedelta(minutes=backend.settings().ranking.neutral_minutes))
+    tallies = CachedCounts(
+        backend.engine, backend.now, backend.policy, lambda: timedelta(minutes=backend.settings().ranking.neutral_minutes)
+    )
     return RequestContext(
         backend=backend,
-        door=Doorkeeper(engine=backend.engine, settings=backend.configured, now=backend.now),
+        door=AccessPolicy(engine=backend.engine, settings=backend.configured, now=backend.now),
         templates=templates,
-        pulse=Pulse(backend.engine, backend.now, looked=lambda changed: tallies.renew(changed=changed)),
+        pulse=ChangeFeed(backend.engine, backend.now, looked=lambda changed: tallies.renew(changed=changed)),
         tallies=tallies,
         zone=zone,
     )

@@ -20,7 +20,7 @@ WITH_OWN_PICTURES = {
     "Content-Security-Policy": HEADERS["Content-Security-Policy"].replace("img-src 'self'", "img-src 'self' data:")
 }  # fmt: skip
 """Of the one page whose pictures stand in it, because nothing of them is kept."""
-MOST_BYTES = 256 * 1024
+MAX_BYTES = 256 * 1024
 """Of a request. A form here has a few lines; only what takes files may take more."""
 BODY_S = 30.0
 """Seconds in which the body of a request must be here, and besides"""
@@ -84,7 +84,7 @@ class Body:
         return message
 
 
-class Armour:
+class RequestLimits:
     """Refuses what needs no page to be refused, and puts the security headers on every answer, streams and errors included."""
 
     def __init__(
@@ -105,7 +105,7 @@ class Armour:
             await self._app(scope, receive, send)
             return
         request, hardened = Request(scope), self._hardened(scope, send)
-        most = self._uploads.get(scope["path"], lambda: MOST_BYTES)()
+        most = self._uploads.get(scope["path"], lambda: MAX_BYTES)()
         refusal = self._refusal(request, most)
         if refusal is not None:
             await refusal(scope, receive, hardened)

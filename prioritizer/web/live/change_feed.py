@@ -26,8 +26,8 @@ TOLD_AT_ONCE = 5
 """Pages that hear ordinary news at one look; fifty have all heard after ten."""
 BLIND_AFTER_S = 5.0
 """So long after the last look that worked, nobody is told that all is as it was."""
-MOST_STREAMS = 500
-MOST_OF_ONE = 12
+MAX_STREAMS = 500
+MAX_OF_ONE = 12
 """Of one person, or of one program: tabs, and a few that nobody closed. The oldest ends for a new one."""
 
 
@@ -50,7 +50,7 @@ class Ear:
             self.loop.call_soon_threadsafe(self.event.set)
 
 
-class Pulse:
+class ChangeFeed:
     """Looks, and wakes pages when the list has changed."""
 
     def __init__(
@@ -122,11 +122,11 @@ class Pulse:
         ear = Ear(who=who)
         with self._lock:
             own = [other for other in self._joined if other.who == who]
-            for other in own[: max(len(own) - MOST_OF_ONE + 1, 0)]:
+            for other in own[: max(len(own) - MAX_OF_ONE + 1, 0)]:
                 other.closed = True
                 other.wake()
                 self._remove(other)
-            if len(self._ears) >= MOST_STREAMS:
+            if len(self._ears) >= MAX_STREAMS:
                 return None
             self._ears.append(ear)
             self._joined.append(ear)

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from prioritizer.config.policy import SitePolicy
 from prioritizer.db.worklist import counts as worklist_counts
 from prioritizer.db.worklist import feedback, rows
-from prioritizer.db.worklist.counts import Counts
+from prioritizer.db.worklist.counts import WorklistCounts
 
 DAYS = 90
 """Over which the site's own frequency is taken."""
@@ -29,7 +29,7 @@ class Tally:
     """Everything that is counted for a page, of one moment."""
 
     at: datetime
-    counts: Counts
+    counts: WorklistCounts
     senders: list[str]
     share: tuple[int, int]
     """How many of the last scored studies were raised, of how many."""
@@ -39,7 +39,7 @@ class Tally:
     """Of the raised studies that readers spoke of, how many were confirmed."""
 
 
-class Tallies:
+class CachedCounts:
     """The newest tally. `renew` is called by who watches the ledger, `now` by pages, `forget` after a step."""
 
     def __init__(

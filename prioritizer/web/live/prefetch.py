@@ -17,14 +17,14 @@ from typing import Protocol, TypeVar
 from prioritizer.errors import PrioritizerError
 from prioritizer.imaging.display import Shown
 
-MOST_BYTES = 96 << 20
-MOST_READERS = 500
+MAX_BYTES = 96 << 20
+MAX_READERS = 500
 KEPT_S = 600.0
 """Pixels that leave the spool leave here soon after."""
 T = TypeVar("T", Shown, bytes)
 
 
-class Films(Protocol):
+class ImageSource(Protocol):
     """Where films come from."""
 
     def film(self, sop_instance_uid: str) -> Shown:
@@ -47,10 +47,10 @@ class Kept:
         return len(self.picture if isinstance(self.picture, bytes) else self.picture.png)
 
 
-class Ahead:
+class Prefetch:
     """Pictures that were made before they were asked for, and those asked for just now; the oldest leave."""
 
-    def __init__(self, most_bytes: int = MOST_BYTES, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, most_bytes: int = MAX_BYTES, clock: Callable[[], float] = time.monotonic) -> None:
         self._most, self._clock = most_bytes, clock
         self._kept: OrderedDict[tuple[str, str], Kept] = OrderedDict()
         self._open: OrderedDict[str, tuple[str, Callable[[], Sequence[str]]]] = OrderedDict()
@@ -58,11 +58,11 @@ class Ahead:
         self._at_work = threading.BoundedSemaphore(1)
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="ahead")
 
-    def film(self, films: Films, uid: str) -> Shown:
+    def film(self, films: ImageSource, uid: str) -> Shown:
         """A film, made now where it is not here. Raises what the maker raises."""
         return self._get("film", uid, films.film)
 
-    def display(self, films: Films, uid: str) -> bytes:
+    def display(self, films: ImageSource, uid: str) -> bytes:
         """The same in its own window."""
         return self._get("display", uid, films.display)
 
@@ -70,10 +70,10 @@ class Ahead:
         """A reader opened a study; `following`: the films of the one after it. Its own films come first."""
         with self._lock:
             self._open[reader] = (study_uid, following)
-            while len(self._open) > MOST_READERS:
+            while len(self._open) > MAX_READERS:
                 self._open.popitem(last=False)
 
-    def shown(self, films: Films, reader: str, study_uid: str) -> bool:
+    def shown(self, films: ImageSource, reader: str, study_uid: str) -> bool:
         """The reader has a film of the study they opened: begin with the next. False where nothing is begun."""
         with self._lock:
             held, following = self._open.get(reader, ("", None))
@@ -82,7 +82,7 @@ class Ahead:
             del self._open[reader]
         return self.prepare(films, following)
 
-    def prepare(self, films: Films, uids: Callable[[], Sequence[str]]) -> bool:
+    def prepare(self, films: ImageSource, uids: Callable[[], Sequence[str]]) -> bool:
         """Make these ready in the background; False where another study is being prepared, and this one is not."""
         if not self._at_work.acquire(blocking=False):
             return False
@@ -93,7 +93,7 @@ class Ahead:
         """Begin nothing more."""
         self._worker.shutdown(wait=False, cancel_futures=True)
 
-    def _prepare(self, films: Films, uids: Callable[[], Sequence[str]]) -> None:
+    def _prepare(self, films: ImageSource, uids: Callable[[], Sequence[str]]) -> None:
         try:
             for uid in uids():
                 self.display(films, uid)

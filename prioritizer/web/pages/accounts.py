@@ -18,7 +18,7 @@ from prioritizer.web.pages.own_account import in_person
 routes = APIRouter(prefix="/people")
 
 
-class Step(StrEnum):
+class AccountAction(StrEnum):
     """What can be done to a person."""
 
     DISABLE = "disable"
@@ -54,17 +54,17 @@ def invite(context: Here, request: Request, person: Admin, role: Annotated[Role,
 
 
 @routes.post("/{name}/{step}")
-def change(context: Here, person: Admin, name: str, step: Step, role: Annotated[Role, Form()] = Role.READER) -> Response:
+def change(context: Here, person: Admin, name: str, step: AccountAction, role: Annotated[Role, Form()] = Role.READER) -> Response:
     """Disable, enable, sign out everywhere, or another role. A program may take away, and give nothing."""
-    if step in (Step.ENABLE, Step.ROLE):
+    if step in (AccountAction.ENABLE, AccountAction.ROLE):
         in_person(person)
     match step:
-        case Step.DISABLE:
+        case AccountAction.DISABLE:
             people.disable(context.engine, name, person.name, context.now)
-        case Step.ENABLE:
+        case AccountAction.ENABLE:
             people.enable(context.engine, name, person.name, context.now)
-        case Step.SIGN_OUT:
+        case AccountAction.SIGN_OUT:
             people.end_sessions(context.engine, name, person.name, context.now)
-        case Step.ROLE:
+        case AccountAction.ROLE:
             people.set_role(context.engine, name, role, person.name, context.now)
     return RedirectResponse("/people", 303)

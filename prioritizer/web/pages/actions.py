@@ -17,11 +17,11 @@ from prioritizer.access import May, Person
 from prioritizer.db.worklist import feedback, preferences, reading, rows
 from prioritizer.errors import NotAllowed
 from prioritizer.states import ReadingState
-from prioritizer.study import Finding, study_instance_uid
+from prioritizer.study import ReaderFinding, study_instance_uid
 from prioritizer.web.http.context import Here, RequestContext, Seeing, Text, needs
 from prioritizer.web.pages.own_account import InPerson
 from prioritizer.web.view import wording
-from prioritizer.web.view.list_query import Asked, without_place
+from prioritizer.web.view.list_query import ListQuery, without_place
 from prioritizer.web.view.list_view import COLUMNS, list_of, manner_of, study_address, wanted_of
 
 routes = APIRouter()
@@ -29,12 +29,12 @@ Reading = Annotated[Person, needs(May.READ)]
 Operating = Annotated[Person, needs(May.OPERATE)]
 
 
-def back_to(asked: Asked, study_uid: str) -> Response:
+def back_to(asked: ListQuery, study_uid: str) -> Response:
     """The list, drawn anew, with the row selected."""
     return RedirectResponse(f"/{asked.query(at=study_uid, after=asked.address.after)}", 303)
 
 
-def to_study(study_uid: str, asked: Asked, read: str = "") -> Response:
+def to_study(study_uid: str, asked: ListQuery, read: str = "") -> Response:
     """The study's page, which knows from which list it was opened, and which study was read just before."""
     address = study_address(study_uid, asked)
     return RedirectResponse(address + (f"{'&' if '?' in address else '?'}{urlencode({'read': read})}" if read else ""), 303)
@@ -86,7 +86,7 @@ def take_step(
     context: Here,
     person: Reading,
     study_uid: str,
-    step: reading.Step,
+    step: reading.ReadingAction,
     list: Text = "",  # noqa: A002 - the name in the form
     to: Text = "",
     note: Text = "",
@@ -96,11 +96,11 @@ def take_step(
     asked = list_of(list)
     if to == "next":
         wanted_of(context, asked, person)  # a list that cannot be gone on with is told before anything is done
-    if step is reading.Step.READ:
+    if step is reading.ReadingAction.READ:
         keep_note(context, person, study_uid, note)
     do_step(context, person, study_uid, step, asked, seen)
     if to == "next":
-        return take_next(context, person, list, read=study_uid if step is reading.Step.READ else "")
+        return take_next(context, person, list, read=study_uid if step is reading.ReadingAction.READ else "")
     return to_study(study_uid, asked) if to == "study" else back_to(asked, study_uid)
 
 
@@ -113,7 +113,7 @@ def keep_note(context: RequestContext, person: Person, study_uid: str, note: str
     if mine is None:
         raise NotAllowed(f"your note is not kept yet: go back and say with it what you found, or clear it. It reads: {typed}")
     feedback.say(
-        context.engine, study_uid, person.name, Finding(mine.finding), context.now, ranked=mine.ranked, note=typed, eyes=person.eyes
+        context.engine, study_uid, person.name, ReaderFinding(mine.finding), context.now, ranked=mine.ranked, note=typed, eyes=person.eyes
     )
 
 
@@ -128,24 +128,26 @@ def ask_before_release(context: Here, person: Operating, study_uid: str, list: s
     return context.render("release.html", person=person, row=row, line=line, kept=asked.query(after=asked.address.after, at=""))
 
 
-def do_step(context: RequestContext, person: Person, study_uid: str, step: reading.Step, asked: Asked, seen: int | None = None) -> None:
+def do_step(
+    context: RequestContext, person: Person, study_uid: str, step: reading.ReadingAction, asked: ListQuery, seen: int | None = None
+) -> None:
     """One step with a study, and the counts are taken anew."""
     lease = timedelta(minutes=context.backend.settings().ranking.claim_minutes)
     policy = context.backend.policy()
     match step:
-        case reading.Step.CLAIM | reading.Step.TAKE_OVER:
-            over = step is reading.Step.TAKE_OVER
+        case reading.ReadingAction.CLAIM | reading.ReadingAction.TAKE_OVER:
+            over = step is reading.ReadingAction.TAKE_OVER
             reading.claim(
                 context.engine, study_uid, person.name, lease, context.now, take_over=over, wanted=wanted_of(context, asked, person)
             )
-        case reading.Step.RELEASE:
+        case reading.ReadingAction.RELEASE:
             reading.release(context.engine, study_uid, person.name, context.now, force=person.may(May.OPERATE))
-        case reading.Step.READ:
+        case reading.ReadingAction.READ:
             reading.read(context.engine, study_uid, person.name, context.now, seen=seen)
-        case reading.Step.REOPEN:
+        case reading.ReadingAction.REOPEN:
             reading.reopen(context.engine, study_uid, person.name, context.now)
-        case reading.Step.PIN | reading.Step.UNPIN:
-            reading.pin(context.engine, study_uid, person.name, policy, context.now, remove=step is reading.Step.UNPIN)
+        case reading.ReadingAction.PIN | reading.ReadingAction.UNPIN:
+            reading.pin(context.engine, study_uid, person.name, policy, context.now, remove=step is reading.ReadingAction.UNPIN)
     context.forget()
 
 

@@ -9,7 +9,7 @@ from fastapi.responses import HTMLResponse
 
 from prioritizer.access import May, Person
 from prioritizer.db.accounts import audit_log
-from prioritizer.db.accounts.audit_log import Asked
+from prioritizer.db.accounts.audit_log import AuditFilter
 from prioritizer.db.schema.events import Kind
 from prioritizer.web.http.context import Here, needs
 
@@ -29,7 +29,7 @@ def show(
     before: Annotated[int, Query(ge=0, lt=2**53)] = 0,
 ) -> HTMLResponse:
     """The newest entries, or those before a given one."""
-    asked = Asked(actor=actor.strip(), kind=kind, study_uid=study.strip(), before=before)
+    asked = AuditFilter(actor=actor.strip(), kind=kind, study_uid=study.strip(), before=before)
     found = audit_log.entries(context.engine, asked, PAGE_ROWS + 1)
     last = found[PAGE_ROWS - 1].id if len(found) > PAGE_ROWS else 0
     return context.render("audit.html", person=person, entries=found[:PAGE_ROWS], asked=asked, kinds=sorted(Kind), older=last)

@@ -38,7 +38,7 @@ def show_period(context: Here, person: Seeing, period: str) -> HTMLResponse:
         days=context.backend.settings().monitoring.days,
         headline=headline(context, board),
         periods=[name for name in monitoring.periods(context.engine) if name != LATEST],
-        most_earlier=monitoring.MOST_EARLIER,
+        most_earlier=monitoring.MAX_EARLIER,
         longest=max((max(one["longest"], one["fifo_longest"]) for one in board["waits"]), default=0.0),
     )
 

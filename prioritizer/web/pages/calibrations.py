@@ -15,15 +15,15 @@ from prioritizer.calibration.threshold import ThresholdWish
 from prioritizer.db.decisions import activation as decisions_activation
 from prioritizer.db.decisions import calibrations
 from prioritizer.db.decisions.activation import Decision
-from prioritizer.db.decisions.calibrations import Row
+from prioritizer.db.decisions.calibrations import CalibrationRow
 from prioritizer.db.decisions.what_if import places_by
-from prioritizer.db.in_force.calibration import InForce
+from prioritizer.db.in_force.calibration import PolicyInForce
 from prioritizer.errors import CalibrationChanged, ModelError, NotAllowed, NotFound
 from prioritizer.ranking import moves
 from prioritizer.states import CalibrationState
 from prioritizer.web.http.context import Here, RequestContext, Seeing, Text, needs
 
-MOST_MOVED = 20
+MAX_MOVED = 20
 """Studies that are told one by one, those that move furthest."""
 routes = APIRouter(prefix="/calibrations")
 Physicist = Annotated[Person, needs(May.CALIBRATE)]
@@ -41,19 +41,19 @@ WITHIN = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; sandbox"
 class Beside:
     """A calibration beside the one in force."""
 
-    row: Row
+    row: CalibrationRow
     map: Calibration | None
     """None where it is not what was stored."""
     fault: str = ""
     has_report: bool = False
 
 
-def applying(context: RequestContext) -> InForce:
+def applying(context: RequestContext) -> PolicyInForce:
     """What is in force."""
     return calibrations.applying(context.engine, context.backend.policy())
 
 
-def beside(row: Row) -> Beside:
+def beside(row: CalibrationRow) -> Beside:
     """A row with its map, where that is the one that was stored."""
     has_report = bool(row.report) and Path(row.report).suffix == ".html" and Path(row.report).is_file()
     try:
@@ -107,7 +107,7 @@ def effect_of(context: RequestContext, other: Calibration) -> dict[str, Any]:
         "open": len(found.standings),
         "raised": found.raised,
         "moved": len(moved),
-        "moves": moved[:MOST_MOVED],
+        "moves": moved[:MAX_MOVED],
         "stage": found.after.stage,
         "suspends": found.suspended_after and not found.suspended_before,
         "suspended": found.suspended_after,

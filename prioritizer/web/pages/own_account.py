@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Depends, Form, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
-from prioritizer.access import SHORTEST_PASSWORD, May, Person
+from prioritizer.access import MIN_PASSWORD, May, Person
 from prioritizer.db.accounts import people, sessions
 from prioritizer.db.worklist import preferences
 from prioritizer.errors import Forbidden, NotAllowed
@@ -34,9 +34,7 @@ InPerson = Annotated[Person, Depends(in_person)]
 def page(context: RequestContext, person: Person, status: int = 200, **more: Any) -> HTMLResponse:
     """The account with what was just done, or what stood in the way."""
     mine = sessions.listed_tokens(context.engine, person.name)
-    return context.render(
-        "account.html", status, person=person, tokens=mine, scopes=sorted(person.rights), shortest=SHORTEST_PASSWORD, **more
-    )
+    return context.render("account.html", status, person=person, tokens=mine, scopes=sorted(person.rights), shortest=MIN_PASSWORD, **more)
 
 
 @routes.get("/account", response_class=HTMLResponse)

@@ -16,8 +16,8 @@ from prioritizer.config import settings_override as rules
 from prioritizer.db.decisions import settings_overrides
 from prioritizer.db.decisions.activation import Decision
 from prioritizer.db.decisions.settings_overrides import Done, Proposal
-from prioritizer.db.in_force.settings import Row, holding
-from prioritizer.errors import NotAllowed, NotFound, RulingUnfit
+from prioritizer.db.in_force.settings import SettingsOverrideRow, holding
+from prioritizer.errors import NotAllowed, NotFound, SettingsOverrideUnfit
 from prioritizer.ranking.deadlines import Stage
 from prioritizer.web.http.context import Here, RequestContext, Seeing, Text, needs
 
@@ -61,7 +61,7 @@ def page(context: RequestContext, person: Person, status: int = 200, **said: Any
         "second_person": context.backend.settings().calibration.second_person,
         "given": {},
         "reason": "",
-        "most": rules.LONGEST_REASON,
+        "most": rules.MAX_REASON,
         "effect": None,
         "step": "",
         "fault": "",
@@ -78,7 +78,7 @@ FIELDS = (
 )
 
 
-def words_of(row: Row) -> str:
+def words_of(row: SettingsOverrideRow) -> str:
     """What a ruling changes, in words, or why its document cannot be trusted."""
     return f"!! {row.fault}" if row.fault else rules.told(row.changes)
 
@@ -134,7 +134,7 @@ def preview(context: Here, person: Physicist, wanted: Given, reason: Text = "") 
     """What it would do, simulated beside what is in force. Nothing is kept."""
     try:
         effect = context.backend.decisions.simulate(wanted, again=True)
-    except RulingUnfit as error:
+    except SettingsOverrideUnfit as error:
         return page(context, person, 422, fault=str(error), given=wanted, reason=reason)
     if not effect["changes"]:
         said = "nothing differs from the configuration; to go back to it, end the ruling that is in force"
@@ -204,11 +204,11 @@ def show_one(context: Here, person: Seeing, number: str) -> HTMLResponse:
     )
 
 
-def leaves(context: RequestContext, row: Row) -> bool:
+def leaves(context: RequestContext, row: SettingsOverrideRow) -> bool:
     """True for a ruling by which readers would begin to see AI's opinion now."""
     try:
         return not context.shows_ai and rules.over(context.backend.policy().ranking, row.changes).stage is not Stage.SHADOW
-    except RulingUnfit:
+    except SettingsOverrideUnfit:
         return False
 
 

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Form, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from starlette.routing import Match
 
-from prioritizer.access import SHORTEST_PASSWORD
+from prioritizer.access import MIN_PASSWORD
 from prioritizer.db.accounts import people, sessions
 from prioritizer.errors import NotAllowed, PrioritizerError
 from prioritizer.web.http.auth import SAFE, address_of, hosts_of
@@ -106,7 +106,7 @@ def sign_out(context: Here, request: Request) -> Response:
 def welcome(context: Here, secret: str) -> Response:
     """What a one-time link is good for; looking at it does not use it."""
     found = people.invitation(context.engine, secret, context.now)
-    return context.render("welcome.html", secret=secret, invited=found, shortest=SHORTEST_PASSWORD)
+    return context.render("welcome.html", secret=secret, invited=found, shortest=MIN_PASSWORD)
 
 
 @routes.post("/welcome/{secret}", response_class=HTMLResponse)
@@ -117,7 +117,7 @@ def accept(context: Here, request: Request, secret: str, password: Text = "", ag
     try:
         who = people.accept(context.engine, secret, name.strip().lower(), people.agreed(password, again), now)
     except NotAllowed as error:
-        told = {"secret": secret, "invited": found, "shortest": SHORTEST_PASSWORD, "fault": str(error), "name": name}
+        told = {"secret": secret, "invited": found, "shortest": MIN_PASSWORD, "fault": str(error), "name": name}
         return context.render("welcome.html", 422, **told)
     response = RedirectResponse("/", 303)
     context.door.let_in(response, sessions.begin(context.engine, who, address_of(request, context.backend.settings()), now))

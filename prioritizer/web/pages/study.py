@@ -18,7 +18,7 @@ from prioritizer.db.processing import deliver
 from prioritizer.db.schema.events import Kind
 from prioritizer.db.worklist import feedback, reading, study
 from prioritizer.db.worklist import rows as worklist_rows
-from prioritizer.db.worklist.rows import Row
+from prioritizer.db.worklist.rows import WorklistRow
 from prioritizer.db.worklist.study import InstanceRow
 from prioritizer.errors import Forbidden, NotAllowed, NotFound, Transient
 from prioritizer.monitoring import agreement
@@ -26,19 +26,19 @@ from prioritizer.ranking.deadlines import Stage
 from prioritizer.scope.guard_rules import OUT_OF_DISTRIBUTION
 from prioritizer.scope.verdict import PopulationRule
 from prioritizer.states import ReadingState
-from prioritizer.study import AIState, Finding
+from prioritizer.study import AIState, ReaderFinding
 from prioritizer.web.http.backend import Images
 from prioritizer.web.http.context import Here, Listening, RequestContext, Seeing, Text
 from prioritizer.web.pages.actions import Operating, Reading
 from prioritizer.web.view import history, wording
-from prioritizer.web.view.list_query import Asked
+from prioritizer.web.view.list_query import ListQuery
 from prioritizer.web.view.list_view import list_of, manner_of, study_address, viewers_of
 from prioritizer.web.view.study_view import ai_of, far_of, told_already, why_hidden
 
 routes = APIRouter(prefix="/study/{study_uid}")
 PNG = "image/png"
 JUST = timedelta(minutes=5)
-MOST_PREPARED = 4
+MAX_PREPARED = 4
 """Films of a study that are made ready before it is opened."""
 
 
@@ -114,14 +114,14 @@ def just_read(context: RequestContext, person: Person, study_uid: str) -> wordin
     return wording.line(row, context.now, manner_of(context)) if row is not None and recent else None
 
 
-def films_after(context: RequestContext, person: Person, asked: Asked, study_uid: str) -> list[str]:
+def films_after(context: RequestContext, person: Person, asked: ListQuery, study_uid: str) -> list[str]:
     """The films of the study after this one; none where its reader comes to no other, or while images wait for their score."""
     if person.token or not person.may(May.READ) or context.counts().waiting:
         return []
     following = reading.upcoming(context.engine, context.now, asked.wanted(person.name), [study_uid])
     if following is None:
         return []
-    return [one.sop_instance_uid for one in study.study_instances(context.engine, following) if one.has_film][:MOST_PREPARED]
+    return [one.sop_instance_uid for one in study.study_instances(context.engine, following) if one.has_film][:MAX_PREPARED]
 
 
 @routes.get("/now", response_class=HTMLResponse)
@@ -133,7 +133,7 @@ def show_now(
     return context.part("now.html", row=row, more=row.entries - images, lost=lost_to(context, person, row) if mine else "")
 
 
-def lost_to(context: RequestContext, person: Person, row: Row) -> str:
+def lost_to(context: RequestContext, person: Person, row: WorklistRow) -> str:
     """Why a study is no longer the reader's, in words; empty while it is."""
     if row.reading_state == ReadingState.READ:
         return "" if row.reader == person.name else f"{row.reader} has read it"
@@ -143,7 +143,7 @@ def lost_to(context: RequestContext, person: Person, row: Row) -> str:
     return "" if held else why_free(context, person, row)
 
 
-def why_free(context: RequestContext, person: Person, row: Row) -> str:
+def why_free(context: RequestContext, person: Person, row: WorklistRow) -> str:
     """How the reader's claim ended: by somebody else, or by itself."""
     ended = [one for one in study.why(context.engine, row.study_uid) if one.kind in (Kind.RELEASED, Kind.LEASE_ENDED)]
     if ended and ended[-1].kind == Kind.RELEASED and ended[-1].actor != person.name:
@@ -152,9 +152,9 @@ def why_free(context: RequestContext, person: Person, row: Row) -> str:
 
 
 FINDINGS = (
-    (Finding.PRESENT, "y", "Finding present", "Finding present"),
-    (Finding.ABSENT, "x", "absent", "Finding absent"),
-    (Finding.UNSURE, "s", "can't say", "Finding: can't say"),
+    (ReaderFinding.PRESENT, "y", "Finding present", "Finding present"),
+    (ReaderFinding.ABSENT, "x", "absent", "Finding absent"),
+    (ReaderFinding.UNSURE, "s", "can't say", "Finding: can't say"),
 )
 """Each finding with its key, the word on its button in a row of them, and what the button is called alone."""
 
@@ -225,7 +225,14 @@ def reveal(context: Here, person: Seeing, study_uid: str, list: Text = "") -> Re
 
 
 @routes.post("/say")
-def say(context: Here, person: Reading, study_uid: str, finding: Annotated[Finding, Form()], list: Text = "", note: Text = "") -> Response:  # noqa: A002
+def say(
+    context: Here,
+    person: Reading,
+    study_uid: str,
+    finding: Annotated[ReaderFinding, Form()],
+    list: Text = "",  # noqa: A002 - the name of the form field
+    note: Text = "",
+) -> Response:
     """The reader's word. What had been seen is read from the events; whether the list told AI's opinion, from the list."""
     asked = list_of(list)
     ranked = asked.ranked and context.backend.settings().site.stage is not Stage.SHADOW

@@ -34,9 +34,9 @@ Title = Annotated[str, Query(min_length=1, max_length=16, pattern=r"^[^\x00]+$")
 Since = Annotated[float, Query(gt=0, lt=2e9)]
 """A moment, seconds of Unix time."""
 OURSELVES = "listener"
-LONGEST_WAIT = timedelta(minutes=10)
+MAX_WAIT = timedelta(minutes=10)
 """So long a page looks again by itself for what a device sends."""
-MOST_SHOWN = 50
+MAX_SHOWN = 50
 
 
 class Again(StrEnum):
@@ -73,12 +73,12 @@ def page(
         notes={peer.ae_title: peer for peer in settings.peers},
         any_peer=next((peer for peer in settings.peers if peer.ae_title == "*"), None),
         last_refusal=senders.last_refusals(context.engine, {one.calling_ae for one in heard}, now),
-        refusals=senders.newest_notices(context.engine, MOST_SHOWN),
+        refusals=senders.newest_notices(context.engine, MAX_SHOWN),
         refused_today=senders.refused_since(context.engine, day),
         destinations=settings.destinations,
-        deliveries=queues.unfinished_deliveries(context.engine, MOST_SHOWN),
-        failed=queues.failed_instances(context.engine, MOST_SHOWN),
-        unconfirmed=rows.unconfirmed(context.engine, MOST_SHOWN),
+        deliveries=queues.unfinished_deliveries(context.engine, MAX_SHOWN),
+        failed=queues.failed_instances(context.engine, MAX_SHOWN),
+        unconfirmed=rows.unconfirmed(context.engine, MAX_SHOWN),
         masked=settings.reading.mask_patients,
         stations=turning(context),
         room=context.backend.operation.spool(),
@@ -171,7 +171,7 @@ def what_came(context: RequestContext, title: str, since: float) -> dict[str, An
     """What a device sent since then. `again`: nothing was stored yet, and it is worth looking again."""
     began = datetime.fromtimestamp(since, UTC)
     found = senders.came(context.engine, title, began)
-    again = not found.images and context.now - began < LONGEST_WAIT
+    again = not found.images and context.now - began < MAX_WAIT
     return {"title": title, "since": since, "began": began, "came": found, "again": again, "settings": context.backend.settings()}
 
 

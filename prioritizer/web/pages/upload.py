@@ -20,7 +20,7 @@ routes = APIRouter()
 MayTry = Annotated[Person, needs(May.TRY)]
 OFFERED = (0.99, 0.98, 0.95, 0.90, 0.85, 0.80)
 """Sensitivities whose thresholds the table shows without a script."""
-MOST_NAME = 80
+MAX_NAME = 80
 
 
 def most_bytes(context: RequestContext) -> int:
@@ -73,7 +73,7 @@ def ask(context: Here, person: MayTry) -> HTMLResponse:
 @routes.post("/try", response_class=HTMLResponse)
 def answer(context: Here, person: MayTry, file: Annotated[UploadFile, File()], *, outside: Annotated[bool, Form()] = False) -> HTMLResponse:
     """The result, and what other thresholds would give."""
-    most, name = context.backend.settings().web.upload_mib, (file.filename or "file")[-MOST_NAME:]
+    most, name = context.backend.settings().web.upload_mib, (file.filename or "file")[-MAX_NAME:]
     try:
         tried = try_one(context, person, file.file.read(), outside=outside)
     except (Unprocessable, NotAllowed) as error:

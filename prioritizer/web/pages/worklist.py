@@ -21,14 +21,14 @@ from prioritizer.db.schema import connect
 from prioritizer.db.schema.events import Kind
 from prioritizer.db.worklist import changes, feedback, study
 from prioritizer.db.worklist import rows as worklist_rows
-from prioritizer.db.worklist.changes import Asker, Changes, Mark, Told
-from prioritizer.db.worklist.rows import Row
+from prioritizer.db.worklist.changes import Asker, Changes, Mark, WorklistChange
+from prioritizer.db.worklist.rows import WorklistRow
 from prioritizer.errors import NotFound
 from prioritizer.states import ReadingState
 from prioritizer.web.http.context import Here, Listening, RequestContext, Seeing, needs
 from prioritizer.web.view import history, wording
 from prioritizer.web.view.history import OF_ITS_PLACE
-from prioritizer.web.view.list_query import Asked, Listed
+from prioritizer.web.view.list_query import Listed, ListQuery
 from prioritizer.web.view.list_view import (
     COLUMNS,
     alarms_for,
@@ -48,14 +48,14 @@ Reading = Annotated[Person, needs(May.READ)]
 Operating = Annotated[Person, needs(May.OPERATE)]
 
 
-def asker_of(context: RequestContext, asked: Asked, person: Person, shown: str) -> Asker:
+def asker_of(context: RequestContext, asked: ListQuery, person: Person, shown: str) -> Asker:
     """Who asks for news. A page without AI is not told what moved, what came to a result, or what became overdue by AI's deadline."""
     manner = manner_of(context, asked)
     quiet = () if manner.marks else tuple(kind for kind in UNMARKED if kind is not Kind.OVERDUE or manner.neutral is not None)
     return Asker(reader=person.name, quiet=quiet, shown=[uid for uid in shown.split(",") if uid][:PAGE_ROWS])
 
 
-def news_of(context: RequestContext, asked: Asked, person: Person, since: str, shown: str) -> Changes:
+def news_of(context: RequestContext, asked: ListQuery, person: Person, since: str, shown: str) -> Changes:
     """What happened to a list since the mark `since`, as far as this person's page may tell. Raises NotAllowed for what is no mark."""
     wanted, asker = wanted_of(context, asked, person), asker_of(context, asked, person, shown)
     return changes.since(context.engine, Mark.parse(since), wanted, asker, context.now)
@@ -71,7 +71,7 @@ def show_list(context: Here, person: Seeing, asked: Listed) -> HTMLResponse:
         return drawn(context, person, asked)
 
 
-def drawn(context: RequestContext, person: Person, asked: Asked) -> HTMLResponse:
+def drawn(context: RequestContext, person: Person, asked: ListQuery) -> HTMLResponse:
     """The page of this moment."""
     tally = context.tallies.now()
     mark = changes.mark_now(context.engine, context.now)
@@ -115,7 +115,7 @@ def drawn(context: RequestContext, person: Person, asked: Asked) -> HTMLResponse
     )
 
 
-def with_the_one_that_was_read(context: RequestContext, asked: Asked, shown: list[Row], *, last: bool) -> list[Row]:
+def with_the_one_that_was_read(context: RequestContext, asked: ListQuery, shown: list[WorklistRow], *, last: bool) -> list[WorklistRow]:
     """The page's rows and, where it stood, the selected one that was read meanwhile: it does not vanish under the reader's eyes."""
     uid = asked.address.at
     if not uid or asked.address.view is not View.OPEN or asked.order not in WORKING or any(row.study_uid == uid for row in shown):
@@ -129,13 +129,13 @@ def with_the_one_that_was_read(context: RequestContext, asked: Asked, shown: lis
     return [*shown[:at], gone, *shown[at:]] if gone.reading_state == ReadingState.READ and on_this_page else shown
 
 
-def stands(row: Row, asked: Asked) -> tuple[bool, datetime, datetime, str]:
+def stands(row: WorklistRow, asked: ListQuery) -> tuple[bool, datetime, datetime, str]:
     """A row's key in one of the orders that people work by."""
     due = row.due_at if asked.order is Order.DEADLINE else row.first_received_at
     return not row.stat, due, row.first_received_at, row.study_uid
 
 
-def elsewhere(asked: Asked) -> str:
+def elsewhere(asked: ListQuery) -> str:
     """Where a search that found nothing on the list may look: among the studies that were read."""
     return asked.query(view=View.READ, order=None, back=False) if asked.address.q and asked.address.view is View.OPEN else ""
 
@@ -157,7 +157,7 @@ def show_changes(
 def named(context: RequestContext, found: Changes) -> list[tuple[str, str]]:
     """What happened to each study, in a line, with the patient's name as this page shows names. Of several places only the last is told."""
     manner = manner_of(context)
-    of_study: dict[str, list[Told]] = {}
+    of_study: dict[str, list[WorklistChange]] = {}
     for told in found.told:
         of_study.setdefault(told.study_uid, []).append(told)
     lines = []
@@ -199,13 +199,13 @@ def why_here(
     return context.render("why_page.html", person=person, back=asked.query(at=study_uid, after=asked.address.after), **found)
 
 
-def kept_by_search(asked: Asked) -> list[tuple[str, str]]:
+def kept_by_search(asked: ListQuery) -> list[tuple[str, str]]:
     """What the search form does not ask and must keep."""
     own = ("q", "from", "ai", "after", "at")
     return [(key, values[-1]) for key, values in parse_qs(asked.query().removeprefix("?")).items() if key not in own]
 
 
-def heading(asked: Asked, common: Sequence[str] = ()) -> str:
+def heading(asked: ListQuery, common: Sequence[str] = ()) -> str:
     """What the list is, in words; people must see when it is not everything, and not by deadline. `common`: words not looked for."""
     a = asked.address
     unsought = f" without {', '.join(map(repr, common))}, which begins too many" if common else ""

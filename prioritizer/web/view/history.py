@@ -11,8 +11,8 @@ from dataclasses import replace
 
 from prioritizer.access import May, Person
 from prioritizer.db.schema.events import Kind
-from prioritizer.db.worklist.feedback import Word
-from prioritizer.db.worklist.rows import Row
+from prioritizer.db.worklist.feedback import ReaderFeedback
+from prioritizer.db.worklist.rows import WorklistRow
 from prioritizer.db.worklist.study import Event
 from prioritizer.states import ReadingState
 from prioritizer.web.view.wording import Manner
@@ -21,14 +21,14 @@ OF_ITS_PLACE = (Kind.PLACED, Kind.RECALIBRATED, Kind.OVERDUE)
 """What tells where AI put a study: also the moment at which it became overdue."""
 
 
-def may_hear_others(person: Person, row: Row, said: Sequence[Word]) -> bool:
+def may_hear_others(person: Person, row: WorklistRow, said: Sequence[ReaderFeedback]) -> bool:
     """True for who said what they found, and for who judges readings: of a study that is read, or where they may read none themselves."""
     if any(word.reader == person.name and word.withdrawn_at is None for word in said):
         return True
     return person.may(May.CALIBRATE) and (row.reading_state == ReadingState.READ or not person.may(May.READ))
 
 
-def told_to(person: Person, row: Row, manner: Manner, said: Sequence[Word], happened: Sequence[Event]) -> list[Event]:
+def told_to(person: Person, row: WorklistRow, manner: Manner, said: Sequence[ReaderFeedback], happened: Sequence[Event]) -> list[Event]:
     """The events, oldest first, without those that this page may not tell; of what others found only that they said it."""
     hears = may_hear_others(person, row, said)
     return [

@@ -12,12 +12,12 @@ from urllib.parse import parse_qs, urlencode
 from fastapi import Depends, Query
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from prioritizer.db.order.cursor import Place
+from prioritizer.db.order.cursor import PageCursor
 from prioritizer.db.order.order import WORKING, Order, View, Wanted
 from prioritizer.study import AIState
 
-LONGEST_HOURS = 24 * 366
-LONGEST_TEXT = 100
+MAX_HOURS = 24 * 366
+MAX_TEXT = 100
 """Of a search, characters: it stands in the address of every study of the list."""
 
 
@@ -30,13 +30,13 @@ class Address(BaseModel):
     order: Order | None = None
     back: bool = False
     """The column the other way round."""
-    q: str = Field(default="", max_length=LONGEST_TEXT)
+    q: str = Field(default="", max_length=MAX_TEXT)
     sender: str = Field(default="", max_length=64, alias="from")
     ai: AIState | None = None
     raised: bool = False
     overdue: bool = False
     mine: bool = False
-    hours: float = Field(default=0, ge=0, le=LONGEST_HOURS)
+    hours: float = Field(default=0, ge=0, le=MAX_HOURS)
     blind: bool = False
     """AI column and marks are not shown."""
     after: str = Field(default="", max_length=400)
@@ -46,7 +46,7 @@ class Address(BaseModel):
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class ListQuery:
     """One list as somebody asked for it."""
 
     address: Address
@@ -68,9 +68,9 @@ class Asked:
         return self.order is not Order.ARRIVAL or not a.blind or a.raised or a.overdue
 
     @property
-    def place(self) -> Place | None:
+    def place(self) -> PageCursor | None:
         """Where the page before ended; None on the first. Raises NotAllowed."""
-        return Place.parse(self.address.after, self.order) if self.address.after else None
+        return PageCursor.parse(self.address.after, self.order) if self.address.after else None
 
     def wanted(self, reader: str) -> Wanted:
         """The same for the ledger."""
@@ -100,22 +100,22 @@ def text_of(address: Address) -> str:
     return f"?{urlencode(flat)}" if flat else ""
 
 
-def asked_for(address: Annotated[Address, Query()]) -> Asked:
+def asked_for(address: Annotated[Address, Query()]) -> ListQuery:
     """The list that a request asks for."""
-    return Asked(address)
+    return ListQuery(address)
 
 
-def parsed(query: str) -> Asked | None:
+def parsed(query: str) -> ListQuery | None:
     """The list behind a stored query; None where it is none."""
     try:
-        return Asked(Address.model_validate({key: values[-1] for key, values in parse_qs(query.removeprefix("?")).items()}))
+        return ListQuery(Address.model_validate({key: values[-1] for key, values in parse_qs(query.removeprefix("?")).items()}))
     except ValidationError:
         return None
 
 
-def without_place(asked: Asked) -> Asked:
+def without_place(asked: ListQuery) -> ListQuery:
     """The same list from its beginning, nothing selected."""
     return replace(asked, address=asked.address.model_copy(update={"after": "", "at": ""}))
 
 
-Listed = Annotated[Asked, Depends(asked_for)]
+Listed = Annotated[ListQuery, Depends(asked_for)]

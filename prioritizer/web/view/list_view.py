@@ -11,11 +11,11 @@ from prioritizer.access import May, Person
 from prioritizer.db.order.order import View, Wanted
 from prioritizer.db.worklist import preferences
 from prioritizer.db.worklist import rows as worklist_rows
-from prioritizer.db.worklist.rows import Row
+from prioritizer.db.worklist.rows import WorklistRow
 from prioritizer.errors import NotAllowed
 from prioritizer.study import study_instance_uid
 from prioritizer.web.http.context import RequestContext
-from prioritizer.web.view.list_query import Asked, parsed, without_place
+from prioritizer.web.view.list_query import ListQuery, parsed, without_place
 from prioritizer.web.view.wording import Manner
 
 COLUMNS = {"study": "Study", "from": "From", "arrived": "Arrived", "ai": "AI", "reader": "Reader", "why": "Why here?"}
@@ -45,7 +45,7 @@ class SavedView:
     """"site", "mine", or empty for those that come with prioritizer."""
 
 
-def manner_of(context: RequestContext, asked: Asked | None = None) -> Manner:
+def manner_of(context: RequestContext, asked: ListQuery | None = None) -> Manner:
     """How this page writes."""
     settings = context.backend.settings()
     blind = asked is not None and asked.address.blind
@@ -60,7 +60,7 @@ def manner_of(context: RequestContext, asked: Asked | None = None) -> Manner:
     )
 
 
-def wanted_of(context: RequestContext, asked: Asked, person: Person) -> Wanted:
+def wanted_of(context: RequestContext, asked: ListQuery, person: Person) -> Wanted:
     """The list for the ledger. Raises NotAllowed where choosing by AI's opinion would tell it on a page that does not."""
     manner = manner_of(context, asked)
     if asked.address.raised and not manner.marks:
@@ -85,7 +85,7 @@ def alarms_for(context: RequestContext, person: Person, manner: Manner | None = 
     return [one for one in found if not one[0].startswith("board-") and one[0] not in hidden]
 
 
-def is_plain(asked: Asked) -> bool:
+def is_plain(asked: ListQuery) -> bool:
     """True for a list of everything, in whatever order."""
     a = asked.address
     return a.view is View.OPEN and not (a.q or a.sender or a.ai or a.raised or a.overdue or a.mine or a.hours or a.after)
@@ -97,12 +97,12 @@ def columns(context: RequestContext, person: Person) -> list[str]:
     return [name for name in (COLUMNS if chosen is None else chosen) if name in COLUMNS]
 
 
-def shown_columns(chosen: Sequence[str], asked: Asked) -> list[str]:
+def shown_columns(chosen: Sequence[str], asked: ListQuery) -> list[str]:
     """Blind, the two that tell AI's opinion are left out."""
     return [name for name in chosen if not (asked.address.blind and name in ("ai", "why"))]
 
 
-def views(context: RequestContext, person: Person, asked: Asked) -> list[SavedView]:
+def views(context: RequestContext, person: Person, asked: ListQuery) -> list[SavedView]:
     """The menu of lists: those that come with prioritizer, the site's, the reader's own."""
     here, counts, blind = without_place(asked).query(), context.counts(), asked.address.blind
     known = {"everything open": counts.open, "not scored": counts.not_scored, "failed": counts.failed, "open too long": counts.expired,
@@ -121,7 +121,7 @@ def views(context: RequestContext, person: Person, asked: Asked) -> list[SavedVi
     return found
 
 
-def viewers_of(context: RequestContext, row: Row, manner: Manner) -> list[tuple[str, str]]:
+def viewers_of(context: RequestContext, row: WorklistRow, manner: Manner) -> list[tuple[str, str]]:
     """The viewers of the house with their links to one study; what a peer sent is quoted, so that it stays a value. Masked: none."""
     viewers = context.backend.settings().viewers
     if manner.masked or not viewers:
@@ -131,7 +131,7 @@ def viewers_of(context: RequestContext, row: Row, manner: Manner) -> list[tuple[
     return [(viewer.name, viewer.url.format(**quoted)) for viewer in viewers]
 
 
-def list_of(query: str) -> Asked:
+def list_of(query: str) -> ListQuery:
     """The list that a form was sent from; the plain one where the form does not say. Raises NotAllowed for what is none."""
     found = parsed(query)
     if found is None:
@@ -139,7 +139,7 @@ def list_of(query: str) -> Asked:
     return found
 
 
-def study_address(study_uid: str, asked: Asked) -> str:
+def study_address(study_uid: str, asked: ListQuery) -> str:
     """The address of a study opened from a list."""
     query = asked.query(after=asked.address.after, at="")
     return f"/study/{quote(study_uid, safe='')}" + (f"?list={quote(query, safe='')}" if query else "")

@@ -8,8 +8,8 @@ from datetime import datetime
 from prioritizer.access import Person
 from prioritizer.db.decisions import calibrations
 from prioritizer.db.worklist import feedback
-from prioritizer.db.worklist.feedback import Word
-from prioritizer.db.worklist.rows import Row
+from prioritizer.db.worklist.feedback import ReaderFeedback
+from prioritizer.db.worklist.rows import WorklistRow
 from prioritizer.db.worklist.study import InstanceRow
 from prioritizer.ranking.deadlines import Stage
 from prioritizer.scope.guard_rules import OUT_OF_DISTRIBUTION
@@ -17,7 +17,7 @@ from prioritizer.states import InstanceState
 from prioritizer.study import AIState
 from prioritizer.web.http.context import RequestContext
 from prioritizer.web.view import wording
-from prioritizer.web.view.list_query import Asked
+from prioritizer.web.view.list_query import ListQuery
 from prioritizer.web.view.list_view import manner_of
 
 
@@ -41,7 +41,7 @@ class AI:
     """That were scored."""
 
 
-def ai_of(context: RequestContext, person: Person, row: Row, instances: list[InstanceRow], said: list[Word]) -> AI:
+def ai_of(context: RequestContext, person: Person, row: WorklistRow, instances: list[InstanceRow], said: list[ReaderFeedback]) -> AI:
     """The panel. The reveal is decided here and again where the heat map is asked for, never in the browser."""
     manner = manner_of(context)
     seen = feedback.seen_at(context.engine, row.study_uid, person.eyes)
@@ -91,7 +91,7 @@ def far_of(context: RequestContext, instances: list[InstanceRow]) -> dict[str, F
     return found
 
 
-def why_hidden(context: RequestContext, person: Person, said: list[Word]) -> str:
+def why_hidden(context: RequestContext, person: Person, said: list[ReaderFeedback]) -> str:
     """What stands in the way of showing AI's result to this reader; empty where nothing does."""
     if context.backend.settings().site.stage is Stage.SHADOW:
         return "stage shadow: AI is being measured and shows nothing"
@@ -102,7 +102,7 @@ def why_hidden(context: RequestContext, person: Person, said: list[Word]) -> str
     return ""
 
 
-def told_already(context: RequestContext, asked: Asked) -> str:
+def told_already(context: RequestContext, asked: ListQuery) -> str:
     """What the list has told of AI's opinion before the study was opened; empty for one without AI, in order of arrival."""
     if not asked.ranked or not context.shows_ai:
         return ""

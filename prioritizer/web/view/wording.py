@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from prioritizer.calibration.operating_point import Share
-from prioritizer.db.worklist.rows import Row
+from prioritizer.db.worklist.rows import WorklistRow
 from prioritizer.ranking.deadlines import EARLIER, Stage, in_short
-from prioritizer.scope.header_rules import age_words
+from prioritizer.scope.verdict import age_words
 from prioritizer.states import ReadingState
 from prioritizer.study import AIState
 
@@ -18,7 +18,7 @@ AI_NAMES = {
 }  # fmt: skip
 CONFIRM = "whose study? to be confirmed"
 UNMARKED = "marks are not shown here"
-FEWEST_WORDS = 30
+MIN_WORDS = 30
 """Fewer raised studies that readers spoke of say nothing of how often raising is right here."""
 
 
@@ -81,7 +81,7 @@ def beside(value: float, other: float) -> str:
     return f"{value:.{digits}f}"
 
 
-def line(row: Row, now: datetime, manner: Manner) -> Line:
+def line(row: WorklistRow, now: datetime, manner: Manner) -> Line:
     """The row at the moment `now`."""
     mark, tone, due = due_words(row, now, manner)
     reason = place_words(row, manner)
@@ -111,12 +111,12 @@ def line(row: Row, now: datetime, manner: Manner) -> Line:
     )
 
 
-def due_of(row: Row, manner: Manner) -> datetime:
+def due_of(row: WorklistRow, manner: Manner) -> datetime:
     """The deadline that this page may tell."""
     return row.due_at if manner.neutral is None or row.stat else row.first_received_at + manner.neutral
 
 
-def due_words(row: Row, now: datetime, manner: Manner) -> tuple[str, str, str]:
+def due_words(row: WorklistRow, now: datetime, manner: Manner) -> tuple[str, str, str]:
     """Glyph, tone and the deadline in words."""
     if row.reading_state == ReadingState.READ:
         return "", "read", f"read {span(now - row.read_at)} ago" if row.read_at else "read"
@@ -129,19 +129,19 @@ def due_words(row: Row, now: datetime, manner: Manner) -> tuple[str, str, str]:
     return (">^", "raised", f"{raised} due in {span(left)}") if raised else ("", "neutral", f"due in {span(left)}")
 
 
-def raised_words(row: Row, manner: Manner) -> str:
+def raised_words(row: WorklistRow, manner: Manner) -> str:
     """The word of a raised study; whether it stands earlier for it is said too. Empty for every other."""
     if not manner.marks or row.band != "HIGH":
         return ""
     return "RAISED" if row.place_reason.startswith(EARLIER) else "RAISED, not moved,"
 
 
-def place_words(row: Row, manner: Manner) -> str:
+def place_words(row: WorklistRow, manner: Manner) -> str:
     """Why it stands here, as far as this page may tell."""
     return row.place_reason if manner.marks or row.stat else UNMARKED
 
 
-def ai_words(row: Row, manner: Manner) -> str:
+def ai_words(row: WorklistRow, manner: Manner) -> str:
     """The AI column. A scored study that is not raised carries no mark at all."""
     match AIState(row.ai_state):
         case AIState.WAITING if manner.ai_off:
@@ -157,7 +157,7 @@ def ai_words(row: Row, manner: Manner) -> str:
             return (RAISED if manner.marks and row.band == "HIGH" else "-") + partly
 
 
-def patient_words(row: Row, manner: Manner) -> str:
+def patient_words(row: WorklistRow, manner: Manner) -> str:
     """Name as the hospital writes it; masked: the end of the Study UID, so that two people can speak of one study."""
     return f"study ..{row.study_uid[-6:]}" if manner.masked else name_words(row.patient_name, manner.name_format, manner.name_groups)
 
@@ -189,13 +189,13 @@ def _group_words(group: str, form: str, *, latin: bool) -> str:
     return f"{given} {family}".strip() if form == "given-first" else ", ".join(part for part in (family, given) if part)
 
 
-def person_words(row: Row) -> str:
+def person_words(row: WorklistRow) -> str:
     """Age and sex."""
     age = age_words(row.age_years) if row.age_years is not None else "age ?"
     return f"{age} {row.patient_sex}".strip()
 
 
-def born_words(row: Row, manner: Manner) -> str:
+def born_words(row: WorklistRow, manner: Manner) -> str:
     """Number and birth date."""
     if manner.masked:
         return ""
@@ -210,17 +210,17 @@ def date_words(text: str, form: str) -> str:
         return text.strip()
 
 
-def study_words(row: Row) -> str:
+def study_words(row: WorklistRow) -> str:
     """Modality and description."""
     return " ".join(part for part in (row.modality, row.study_description) if part)
 
 
-def image_words(row: Row) -> str:
+def image_words(row: WorklistRow) -> str:
     """How many images have come."""
     return f"{row.instances} image" + ("s" if row.instances != 1 else "")
 
 
-def reader_words(row: Row, now: datetime) -> str:
+def reader_words(row: WorklistRow, now: datetime) -> str:
     """Who has the study and for how long."""
     if row.reading_state == ReadingState.OPEN or row.reader is None:
         return ""
@@ -241,8 +241,8 @@ def meaning_words(stage: Stage, *, suspended: bool) -> str:
 
 def frequency_words(confirmed: int, said: int, days: int, begin: str = "raised = placed earlier") -> str:
     """How often a raised study was found to be positive here; the share with its 95 % interval, or why it is not known."""
-    if said < FEWEST_WORDS:
-        known = f"{said} of {FEWEST_WORDS} raised studies that readers spoke of in {days} days"
+    if said < MIN_WORDS:
+        known = f"{said} of {MIN_WORDS} raised studies that readers spoke of in {days} days"
         return f"{begin}; how often that is right is not yet known here ({known})."
     share = Share(hits=confirmed, of=said)
     return (

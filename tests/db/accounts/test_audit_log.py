@@ -12,7 +12,7 @@ import sqlalchemy as sa
 
 from prioritizer.access import May, Person, Role, through
 from prioritizer.db.accounts import audit_log, people, sessions
-from prioritizer.db.accounts.audit_log import Asked
+from prioritizer.db.accounts.audit_log import AuditFilter
 from prioritizer.db.schema import connect
 from prioritizer.db.schema.events import Kind
 from prioritizer.db.schema.tables import BY_ITSELF, events
@@ -31,7 +31,7 @@ def happen(ledger: sa.Engine, *told: tuple[str, str, datetime]) -> None:
 
 
 def ids(ledger: sa.Engine, limit: int = 100, **asked: Any) -> list[int]:
-    return [entry.id for entry in audit_log.entries(ledger, Asked(**asked), limit)]
+    return [entry.id for entry in audit_log.entries(ledger, AuditFilter(**asked), limit)]
 
 
 @pytest.mark.parametrize("asked", [{}, {"kind": "read"}, {"kind": "arrived"}, {"actor": "ito"}, {"study_uid": "1.2.1"}])
@@ -41,7 +41,7 @@ def test_pages_hold_every_entry_once_though_many_happened_at_one_moment(ledger: 
     happen(ledger, *(("read", "ito", at) for at in moments), *(("arrived", "prioritizer", at) for at in moments))
     whole = ids(ledger, **asked)
     assert len(whole) == len(set(whole)) == (80 if "study_uid" in asked else 40)
-    at = {entry.id: entry.at for entry in audit_log.entries(ledger, Asked(study_uid="1.2.1"), 100)}
+    at = {entry.id: entry.at for entry in audit_log.entries(ledger, AuditFilter(study_uid="1.2.1"), 100)}
     assert whole == sorted(whole, key=lambda one: (at[one], one), reverse=True)
     paged: list[int] = []
     while page := ids(ledger, 7, before=paged[-1] if paged else 0, **asked):
@@ -52,9 +52,9 @@ def test_pages_hold_every_entry_once_though_many_happened_at_one_moment(ledger: 
 def test_what_is_done_all_day_is_told_when_it_is_asked_for(ledger: sa.Engine):
     assert set(BY_ITSELF) <= set(Kind)
     happen(ledger, *((kind, "prioritizer", NOW) for kind in BY_ITSELF), ("read", "ito", NOW))
-    assert [entry.kind for entry in audit_log.entries(ledger, Asked(), 100)] == ["read"]
+    assert [entry.kind for entry in audit_log.entries(ledger, AuditFilter(), 100)] == ["read"]
     for kind in BY_ITSELF:
-        assert [entry.kind for entry in audit_log.entries(ledger, Asked(kind=kind), 100)] == [kind]
+        assert [entry.kind for entry in audit_log.entries(ledger, AuditFilter(kind=kind), 100)] == [kind]
     assert len(ids(ledger, study_uid="1.2.1")) == len(BY_ITSELF) + 1
 
 
@@ -69,7 +69,7 @@ def test_a_person_is_found_with_what_was_shown_to_the_persons_programs_and_nobod
     happen(ledger, ("opened", through("ito2", other.id), NOW + 4 * MINUTE), ("opened", of_ito, NOW + 5 * MINUTE))
 
     def told(limit: int = 100) -> list[str]:
-        return [entry.actor for entry in audit_log.entries(ledger, Asked(actor="ito", kind="opened"), limit)]
+        return [entry.actor for entry in audit_log.entries(ledger, AuditFilter(actor="ito", kind="opened"), limit)]
 
     assert told() == [of_ito, "ito", of_ito]
     assert told(2) == [of_ito, "ito"]
@@ -79,7 +79,7 @@ def test_a_person_is_found_with_what_was_shown_to_the_persons_programs_and_nobod
 
 def test_an_entry_that_is_none_is_no_place_to_go_on_from(ledger: sa.Engine):
     with pytest.raises(NotFound, match="no entry 4711"):
-        audit_log.entries(ledger, Asked(before=4711), 10)
+        audit_log.entries(ledger, AuditFilter(before=4711), 10)
 
 
 @pytest.mark.parametrize(
@@ -96,7 +96,7 @@ def test_no_question_reads_every_event_or_sorts_them(ledger: sa.Engine, asked: d
     happen(ledger, *((kind, actor, NOW) for kind in (*BY_ITSELF, "read", "opened") for actor in ("prioritizer", "ito") for _ in range(50)))
     with ledger.connect() as tx:
         tx.execution_options(isolation_level="AUTOCOMMIT").exec_driver_sql("ANALYZE")
-    plans = plans_of(ledger, lambda: audit_log.entries(ledger, Asked(**asked), 10))
+    plans = plans_of(ledger, lambda: audit_log.entries(ledger, AuditFilter(**asked), 10))
     assert any(index in plan for plan in plans), plans
     assert not [plan for plan in plans if plan == "SCAN events"], plans
     assert "study_uid" in asked or not [plan for plan in plans if "TEMP B-TREE" in plan], plans

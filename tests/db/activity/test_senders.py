@@ -90,8 +90,8 @@ def test_a_list_that_is_cut_says_so(ledger: sa.Engine, monkeypatch: pytest.Monke
     assert senders.newest_notices(ledger, 60).cut == ""
     with at(ledger, "chief", Role.ADMIN) as chief:
         assert "in conflict: the newest 50 of 56" in chief.get("/system").text
-    monkeypatch.setattr(senders, "MOST_COUNTED", 10)
-    monkeypatch.setattr(queues, "MOST_COUNTED", 10)
+    monkeypatch.setattr(senders, "MAX_COUNTED", 10)
+    monkeypatch.setattr(queues, "MAX_COUNTED", 10)
     assert senders.newest_notices(ledger, 5).cut == "the newest 5 of more than 10"
 
 

@@ -35,7 +35,7 @@ def study(ledger: sa.Engine, uid: str, *logits: float) -> str:
     return uid
 
 
-def row(ledger: sa.Engine, uid: str = "1.2.3") -> rows.Row:
+def row(ledger: sa.Engine, uid: str = "1.2.3") -> rows.WorklistRow:
     return rows.study(ledger, uid)
 
 

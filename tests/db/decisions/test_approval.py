@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from prioritizer.calibration.maps import Calibration
 from prioritizer.db.decisions import activation, calibrations
 from prioritizer.db.decisions.activation import Decision
-from prioritizer.db.decisions.calibrations import Verdict
+from prioritizer.db.decisions.calibrations import CandidateVerdict
 from prioritizer.errors import NotAllowed
 from tests.support.ledgers import NOW, site_policy, together
 
@@ -23,7 +23,7 @@ LATER = NOW + timedelta(minutes=1)
 def candidate(ledger: sa.Engine) -> str:
     made = replace(OWN, id="b", intercept=2.0)
     return calibrations.add(
-        ledger, "d" * 64, made, Verdict(word="fit to activate", said="It separates well.", report="report.html"), "anna", NOW
+        ledger, "d" * 64, made, CandidateVerdict(word="fit to activate", said="It separates well.", report="report.html"), "anna", NOW
     ).id
 
 

@@ -16,14 +16,14 @@ from prioritizer.config.sections import Monitoring, Ranking, Site
 from prioritizer.config.settings import Settings
 from prioritizer.daemon import settings_in_force as settings_ruled
 from prioritizer.db.accounts import audit_log
-from prioritizer.db.accounts.audit_log import Asked
+from prioritizer.db.accounts.audit_log import AuditFilter
 from prioritizer.db.decisions import settings_overrides
 from prioritizer.db.decisions.activation import Decision
 from prioritizer.db.decisions.settings_overrides import Done, Proposal
-from prioritizer.db.in_force.settings import Row, Ruled, holding
+from prioritizer.db.in_force.settings import OverriddenPolicy, SettingsOverrideRow, holding
 from prioritizer.db.processing import deliver, score, start
 from prioritizer.db.worklist import reading, rows
-from prioritizer.errors import NotAllowed, NotFound, RulingUnfit, Transient
+from prioritizer.errors import NotAllowed, NotFound, SettingsOverrideUnfit, Transient
 from prioritizer.ranking.deadlines import Stage
 from tests.support.ledgers import (
     LEASE,
@@ -67,7 +67,7 @@ def ruled(ledger: sa.Engine, policy: SitePolicy = POLICY, **wanted: Any) -> int:
     return number
 
 
-def now(ledger: sa.Engine, policy: SitePolicy = POLICY) -> Ruled:
+def now(ledger: sa.Engine, policy: SitePolicy = POLICY) -> OverriddenPolicy:
     return holding(ledger, policy)
 
 
@@ -178,7 +178,7 @@ def test_settings_and_policy_agree_on_what_is_in_force(ledger: sa.Engine) -> Non
     ],
 )
 def test_what_the_configuration_would_refuse_cannot_be_proposed(ledger: sa.Engine, wanted: dict[str, Any], said: str) -> None:
-    with pytest.raises(RulingUnfit, match=said):
+    with pytest.raises(SettingsOverrideUnfit, match=said):
         propose(ledger, **wanted)
     assert settings_overrides.listed(ledger) == []
 
@@ -194,7 +194,7 @@ def test_what_changes_nothing_and_what_has_no_reason_is_refused(ledger: sa.Engin
 
 def test_a_candidate_is_judged_again_when_it_is_activated(ledger: sa.Engine) -> None:
     number = propose(ledger, high_minutes=60)
-    with pytest.raises(RulingUnfit, match=f"ruling {number} cannot be put in force: .*below neutral_minutes"):
+    with pytest.raises(SettingsOverrideUnfit, match=f"ruling {number} cannot be put in force: .*below neutral_minutes"):
         activate(ledger, number, policy=policy_with(POLICY, neutral=45 * MINUTE))
     assert settings_overrides.find(ledger, number).state == "CANDIDATE"
 
@@ -274,7 +274,7 @@ def test_ending_goes_straight_to_the_configuration(ledger: sa.Engine) -> None:
 def test_what_was_ended_is_proposed_anew_and_not_activated_again(ledger: sa.Engine) -> None:
     number = ruled(ledger)
     settings_overrides.end(ledger, POLICY, "carla", LATER)
-    assert "carla ended it. Propose it anew" in refused(lambda: activate(ledger, number))
+    assert "carla ended it. Propose it again" in refused(lambda: activate(ledger, number))
 
 
 # --- who may, and what is kept -------------------------------------------------------------------------------------
@@ -372,7 +372,7 @@ def test_every_step_is_in_the_audit_log_with_who_and_what(ledger: sa.Engine) -> 
     settings_overrides.back(ledger, POLICY, "dora", LATER)
     settings_overrides.end(ledger, POLICY, "dora", LATER)
     settings_overrides.reject(ledger, POLICY, propose(ledger, stage="pilot"), "emil", "not now", LATER)
-    in_turn = sorted(audit_log.entries(ledger, Asked(), 50), key=lambda one: one.id)
+    in_turn = sorted(audit_log.entries(ledger, AuditFilter(), 50), key=lambda one: one.id)
     found = [(one.kind, one.actor, one.said) for one in in_turn if one.kind.startswith("ruling")]
     assert [(kind, actor) for kind, actor, _ in found] == [
         ("ruling-proposed", "anna"), ("ruling-approved", "carla"), ("ruling-activated", "berta"), ("ruling-proposed", "anna"),
@@ -394,7 +394,7 @@ def test_a_number_that_is_no_rulings_is_not_found_however_large(ledger: sa.Engin
 
 
 def test_what_was_simulated_is_kept_as_it_was(ledger: sa.Engine) -> None:
-    row: Row = settings_overrides.find(ledger, propose(ledger))
+    row: SettingsOverrideRow = settings_overrides.find(ledger, propose(ledger))
     assert (row.effect, row.reason, row.proposed_by, row.fault) == ({"said": "simulated"}, "a trial", "anna", "")
 
 
@@ -451,7 +451,7 @@ def test_in_a_ruled_shadow_what_was_built_before_is_not_kept_and_what_waits_is_n
 
 def test_pages_read_the_ruling_once_a_second_and_at_once_when_it_was_made_there(ledger: sa.Engine) -> None:
     settings, clock = Settings(site=Site(stage=Stage.ACTIVE)), [0.0]
-    found = settings_ruled.InForce(ledger, lambda: settings, lambda: clock[0])
+    found = settings_ruled.SettingsInForce(ledger, lambda: settings, lambda: clock[0])
     assert found() is settings
     ruled(ledger, stage="shadow")
     assert found().site.stage is Stage.ACTIVE
@@ -465,11 +465,11 @@ def test_pages_read_the_ruling_once_a_second_and_at_once_when_it_was_made_there(
 
 def test_with_the_ledger_down_pages_go_on_with_what_was_read_last(ledger: sa.Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     settings, clock = Settings(site=Site(stage=Stage.ACTIVE)), [0.0]
-    found = settings_ruled.InForce(ledger, lambda: settings, lambda: clock[0])
+    found = settings_ruled.SettingsInForce(ledger, lambda: settings, lambda: clock[0])
     ruled(ledger, stage="shadow")
     assert found().site.stage is Stage.SHADOW
 
-    def down(engine: sa.Engine, settings: Settings) -> Ruled:
+    def down(engine: sa.Engine, settings: Settings) -> OverriddenPolicy:
         raise Transient("the database cannot be used now")
 
     monkeypatch.setattr(settings_ruled, "holding_for", down)
@@ -496,5 +496,5 @@ def test_nobody_leaves_shadow_against_the_sites_own_figures_without_saying_why(l
     decide(candidate({}, stage="active"))  # from pilot on, readers have seen it
     settings_overrides.end(ledger, shadow, "berta", LATER)
     decide(candidate(bad, stage="pilot"), "a drill")
-    (event,) = [one for one in audit_log.entries(ledger, Asked(kind="ruling-activated"), 9) if "drill" in one.said]
+    (event,) = [one for one in audit_log.entries(ledger, AuditFilter(kind="ruling-activated"), 9) if "drill" in one.said]
     assert "against its acceptance report: a drill" in event.said

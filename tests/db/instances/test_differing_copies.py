@@ -12,7 +12,7 @@ from prioritizer.clock import utc_now
 from prioritizer.daemon.receive import read_any
 from prioritizer.db.instances import differing_copies, taking_copies
 from prioritizer.db.processing import deliver, score
-from prioritizer.dicom.spool.intake import Outcome
+from prioritizer.dicom.spool.intake import StoreOutcome
 from prioritizer.errors import NotAllowed
 from prioritizer.states import CopyState, InstanceState
 from tests.support.differing_copies import RIGHT, STUDY, UID, settle, states
@@ -23,7 +23,7 @@ JPEG_2000 = "1.2.840.10008.1.2.4.91"
 
 
 def test_the_same_image_in_another_transfer_syntax_is_the_same_image(box: Box):
-    assert box.stored(phantom(1), implicit=True) is Outcome.CONFLICT
+    assert box.stored(phantom(1), implicit=True) is StoreOutcome.CONFLICT
     box.receive()
     assert box.row(STUDY).identity == ""
     assert (states(box), box.spool.copies()) == ([CopyState.SAME], [])
@@ -38,7 +38,7 @@ def test_an_image_that_was_sent_in_a_wrong_transfer_syntax_and_then_in_the_right
     claim = score.claim_instance(ledger, "scorer", LEASE)
     assert claim is not None
     assert score.finish_unscored(ledger, claim, InstanceState.FAILED, "malformed", "the pixels cannot be decoded", POLICY, NOW)
-    assert box.stored(image, syntax="1.2.840.10008.1.2.4.90") is Outcome.CONFLICT
+    assert box.stored(image, syntax="1.2.840.10008.1.2.4.90") is StoreOutcome.CONFLICT
     box.receive()
     assert "other pixels, confirm" in box.row(STUDY).identity
     settle(box, take=True)

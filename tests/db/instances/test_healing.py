@@ -12,7 +12,7 @@ from prioritizer.clock import utc_now
 from prioritizer.db.instances import healing
 from prioritizer.db.processing import requeue, score
 from prioritizer.db.worklist import reading, study
-from prioritizer.dicom.spool.intake import Outcome
+from prioritizer.dicom.spool.intake import StoreOutcome
 from prioritizer.states import InstanceState
 from prioritizer.study import FileFault
 from tests.support.ledgers import LEASE, POLICY, kinds, score_of
@@ -39,7 +39,7 @@ def test_a_flipped_bit_is_found_and_healed_by_the_same_image(box: Box):
     chores = box.chores()
     chores.scrub()
     assert healing.faulty(box.ledger, FileFault.DAMAGED) == {UID}
-    assert box.stored(phantom(1)) is Outcome.CONFLICT
+    assert box.stored(phantom(1)) is StoreOutcome.CONFLICT
     box.receive()
     assert healing.faulty(box.ledger, FileFault.DAMAGED) == set()
     chores.scrub()
@@ -62,7 +62,7 @@ def test_a_damaged_header_is_healed_too(box: Box):
     damaged = bytearray(path.read_bytes())
     damaged[140:300] = bytes(160)
     path.write_bytes(damaged)
-    assert box.stored(phantom(1)) is Outcome.CONFLICT
+    assert box.stored(phantom(1)) is StoreOutcome.CONFLICT
     box.receive()
     assert box.spool.object_path(UID).read_bytes()[128:132] == b"DICM"
     assert box.spool.copies() == []

@@ -12,7 +12,7 @@ from prioritizer.db.processing import deliver, score
 from prioritizer.db.worklist import feedback, reading
 from prioritizer.errors import NotAllowed, NotFound
 from prioritizer.ranking.study_risk import study_risk
-from prioritizer.study import Finding, row_key, study_instance_uid
+from prioritizer.study import ReaderFinding, row_key, study_instance_uid
 from tests.support.ledgers import (
     LEASE,
     NOW,
@@ -117,7 +117,7 @@ def test_two_rows_become_one_by_a_person_s_word(ledger: sa.Engine):
     receive(ledger, film(2, **OTO))
     score_next(ledger, 0.8)
     second = row_key("1.2.3", 2)
-    feedback.say(ledger, second, "ben", Finding.PRESENT, NOW, ranked=True)
+    feedback.say(ledger, second, "ben", ReaderFinding.PRESENT, NOW, ranked=True)
     reading.read(ledger, "1.2.3", "ben", NOW)
     assert joining.join(ledger, second, "anna", POLICY, NOW) == "1.2.3"
     found = row(ledger, "1.2.3")

@@ -47,9 +47,9 @@ def long_ago(ledger: sa.Engine, folder: Path, stage: Stage) -> Box:
 def test_only_in_shadow_do_unread_studies_leave_the_spool(ledger: sa.Engine, tmp_path: Path, stage: Stage, left: int):
     box = long_ago(ledger, tmp_path, stage)
     policy = policy_with(POLICY, stage=stage)
-    from prioritizer.daemon.scheduled_jobs import Chores
+    from prioritizer.daemon.scheduled_jobs import ScheduledJobs
 
-    Chores(ledger, box.spool, lambda: box.settings, Well(), lambda: policy).retention()
+    ScheduledJobs(ledger, box.spool, lambda: box.settings, Well(), lambda: policy).retention()
     assert sum(1 for _ in box.spool.held()) == left
 
 

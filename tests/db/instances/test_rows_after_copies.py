@@ -12,7 +12,7 @@ from prioritizer.db.instances import differing_copies, healing
 from prioritizer.db.instances.differing_copies import Newer
 from prioritizer.db.processing import deliver, requeue, score
 from prioritizer.db.worklist import reading
-from prioritizer.dicom.spool.intake import Outcome
+from prioritizer.dicom.spool.intake import StoreOutcome
 from prioritizer.errors import NotAllowed
 from prioritizer.states import InstanceState
 from prioritizer.study import FileFault
@@ -141,7 +141,7 @@ def test_a_file_that_the_disk_does_not_give_is_damaged_and_sending_again_heals_i
     box.chores().scrub()
     assert healing.faulty(box.ledger, FileFault.DAMAGED) == {UID}
     for number in range(3):
-        assert box.stored(phantom(1, StationName=f"try {number}")) is Outcome.CONFLICT
+        assert box.stored(phantom(1, StationName=f"try {number}")) is StoreOutcome.CONFLICT
     box.stored(phantom(2))
     box.receive()
     assert healing.faulty(box.ledger, FileFault.DAMAGED) == set()

@@ -20,7 +20,7 @@ from prioritizer.calibration.maps import Calibration
 from prioritizer.config.policy import SitePolicy
 from prioritizer.db.decisions import activation, calibrations, settings_overrides
 from prioritizer.db.decisions.activation import Decision
-from prioritizer.db.decisions.calibrations import Verdict
+from prioritizer.db.decisions.calibrations import CandidateVerdict
 from prioritizer.db.decisions.settings_overrides import Proposal
 from prioritizer.db.processing import score as processing_score
 from prioritizer.db.processing import start as processing_start
@@ -94,7 +94,7 @@ class Life:
     def calibrate(self, shift: float) -> None:
         self.made += 1
         made = replace(OWN, id=f"local-{self.made}", intercept=shift)
-        calibrations.add(self.ledger, "d" * 64, made, Verdict(word="activate", said="", report=""), "m", self.now)
+        calibrations.add(self.ledger, "d" * 64, made, CandidateVerdict(word="activate", said="", report=""), "m", self.now)
         activation.activate(self.ledger, made.id, Decision(who="a"), self.policy, self.now)
 
     def back(self) -> None:

@@ -16,7 +16,7 @@ from prioritizer.db.worklist import feedback
 from prioritizer.monitoring.agreement import asked_for
 from prioritizer.ranking.deadlines import Band
 from prioritizer.ranking.study_risk import MADE_BY, study_risk
-from prioritizer.study import Finding
+from prioritizer.study import ReaderFinding
 from tests.support.ledgers import NOW, film, receive, score_next, scored
 from tests.support.page_client import at
 
@@ -87,7 +87,7 @@ def test_a_finding_is_asked_for_on_drawn_studies_whatever_ai_makes_of_them(ledge
         shown = {uid: "A finding is asked for on this study" in ito.get(f"/study/{uid}").text for uid in drawn}
         assert shown == drawn
     one = next(uid for uid, asked in drawn.items() if asked)
-    feedback.say(ledger, one, "ito", Finding.ABSENT, NOW, ranked=False)
+    feedback.say(ledger, one, "ito", ReaderFinding.ABSENT, NOW, ranked=False)
     studies_seen = monitoring.seen(ledger, NOW - DAY, NOW + DAY, 0.5)
     assert {study.asked for study in studies_seen} == {True, False}
     assert sum(study.asked and study.word() is not None for study in studies_seen) == 1

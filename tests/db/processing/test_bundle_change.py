@@ -12,7 +12,7 @@ from prioritizer.calibration.maps import Calibration
 from prioritizer.config.policy import SitePolicy
 from prioritizer.db.decisions import activation, calibrations
 from prioritizer.db.decisions.activation import Decision
-from prioritizer.db.decisions.calibrations import Verdict
+from prioritizer.db.decisions.calibrations import CandidateVerdict
 from prioritizer.db.processing import deliver, requeue, start
 from prioritizer.db.processing import score as processing_score
 from prioritizer.db.schema import connect
@@ -41,7 +41,7 @@ def score(ledger: sa.Engine, bundle: str, logit: float) -> None:
     assert processing_score.finish_scored(ledger, claim, made, site(bundle), NOW)
 
 
-def raised(ledger: sa.Engine, uid: str = "1.2.3", bundle: str = OLD, images: int = 1) -> rows.Row:
+def raised(ledger: sa.Engine, uid: str = "1.2.3", bundle: str = OLD, images: int = 1) -> rows.WorklistRow:
     receive(ledger, *(film(number, uid) for number in range(1, images + 1)), policy=site(bundle))
     for _ in range(images):
         score(ledger, bundle, 3.0)
@@ -49,7 +49,7 @@ def raised(ledger: sa.Engine, uid: str = "1.2.3", bundle: str = OLD, images: int
     return row(ledger, uid)
 
 
-def row(ledger: sa.Engine, uid: str = "1.2.3") -> rows.Row:
+def row(ledger: sa.Engine, uid: str = "1.2.3") -> rows.WorklistRow:
     return rows.study(ledger, uid)
 
 
@@ -115,7 +115,7 @@ def test_a_bundle_that_went_before_it_scored_anything_leaves_what_was_there(ledg
 
 def test_a_local_calibration_survives_that_its_bundle_was_away(ledger: sa.Engine) -> None:
     raised(ledger)
-    fit = Verdict(word="fit to activate", said="It separates well.", report="")
+    fit = CandidateVerdict(word="fit to activate", said="It separates well.", report="")
     calibrations.add(ledger, OLD, replace(OWN, id="local", t_high=0.9), fit, "anna", NOW)
     activation.activate(ledger, "local", Decision(who="berta"), site(OLD), NOW)
     take_over(ledger)

@@ -13,27 +13,26 @@ import sqlalchemy as sa
 
 from prioritizer.config.policy import SitePolicy
 from prioritizer.config.settings import Settings
-from prioritizer.daemon.scheduled_jobs import LEFT_OUT_AGAIN_S, Chores
+from prioritizer.daemon.scheduled_jobs import LEFT_OUT_AGAIN_S, ScheduledJobs
 from prioritizer.db.decisions import activation, calibrations
 from prioritizer.db.decisions.activation import Activated, Decision
-from prioritizer.db.decisions.calibrations import Verdict
+from prioritizer.db.decisions.calibrations import CandidateVerdict
 from prioritizer.db.in_force import local_calibration, site_policy
-from prioritizer.db.in_force.calibration import InForce, in_force
+from prioritizer.db.in_force.calibration import PolicyInForce, in_force
 from prioritizer.db.in_force.local_calibration import Local
 from prioritizer.db.order import placement
 from prioritizer.db.processing import deliver as processing_deliver
 from prioritizer.db.processing import left_out, score
-from prioritizer.db.processing.score import Measured
+from prioritizer.db.processing.score import Distance
 from prioritizer.db.schema import connect
 from prioritizer.db.schema.tables import deliveries, instances
 from prioritizer.db.worklist import deadlines, reading, rows, study
 from prioritizer.dicom.spool.spool import Spool
 from prioritizer.ranking.deadlines import Stage
 from prioritizer.scope import guard_rules
-from prioritizer.scope.header_rules import Rules
-from prioritizer.scope.header_rules import Verdict as Judged
 from prioritizer.scope.out_of_distribution import Figures
-from prioritizer.scope.verdict import PopulationRule
+from prioritizer.scope.verdict import PopulationRule, ScopeRules
+from prioritizer.scope.verdict import ScopeVerdict as Judged
 from prioritizer.states import DeliveryState, InstanceState
 from prioritizer.study import Logit
 from tests.support.calibrations import BUNDLE, FIT, LATER, OWN, SITE, shifted
@@ -52,7 +51,7 @@ from tests.support.ledgers import (
 )
 from tests.support.page_client import at
 
-CARE = Verdict(word="activate with care", said="Few cases.", report="report.html")
+CARE = CandidateVerdict(word="activate with care", said="Few cases.", report="report.html")
 SOON = LATER + timedelta(minutes=1)
 
 
@@ -62,10 +61,10 @@ def score_waiting(ledger: sa.Engine, distance: float = 1.5, policy: SitePolicy =
     while (claim := score.claim_instance(ledger, "scorer", LEASE)) is not None:
         count += 1
         its, figures = local_calibration.local(ledger, policy), Figures(out_of_distribution=distance)
-        rules = Rules(out_of_distribution=policy.out_of_distribution)
+        rules = ScopeRules(out_of_distribution=policy.out_of_distribution)
         judged = guard_rules.with_guard(Judged(reason=None), figures, rules, holds_back=its.holds_back, local_limit=its.limit)
         if judged.reason is not None:
-            state, measured = InstanceState.INELIGIBLE, Measured(distance=distance, bundle_digest=BUNDLE)
+            state, measured = InstanceState.INELIGIBLE, Distance(distance=distance, bundle_digest=BUNDLE)
             reason = judged.reason
             assert score.finish_unscored(ledger, claim, state, reason.rule, reason.sentence, policy, NOW, measured)
             continue
@@ -83,7 +82,7 @@ def stranger(ledger: sa.Engine, uid: str = "1.2.3", policy: SitePolicy = SITE, d
     return uid
 
 
-def activate(ledger: sa.Engine, name: str = "b", verdict: Verdict = FIT, policy: SitePolicy = SITE, **values: float) -> Activated:
+def activate(ledger: sa.Engine, name: str = "b", verdict: CandidateVerdict = FIT, policy: SitePolicy = SITE, **values: float) -> Activated:
     calibrations.add(ledger, BUNDLE, replace(shifted(name, 0.0), **values), verdict, "anna", NOW)
     return activation.activate(ledger, name, Decision(who="berta"), policy, LATER)
 
@@ -159,7 +158,7 @@ def test_what_another_rule_left_out_is_no_part_of_it(ledger: sa.Engine):
     receive(ledger, film(1, "1.2.3"), policy=SITE)
     claim = score.claim_instance(ledger, "scorer", LEASE)
     assert claim is not None
-    score.finish_unscored(ledger, claim, InstanceState.INELIGIBLE, "image_kind", "a hand", SITE, NOW, Measured(distance=3.0))
+    score.finish_unscored(ledger, claim, InstanceState.INELIGIBLE, "image_kind", "a hand", SITE, NOW, Distance(distance=3.0))
     assert activate(ledger).left_out == 0
     assert judged(ledger) == 0
 
@@ -268,7 +267,7 @@ def test_the_daemon_looks_once_after_every_change_and_seldom_besides(ledger: sa.
         return judge(engine, policy, now)
 
     monkeypatch.setattr(left_out, "judge_again", counted)
-    chores = Chores(ledger, Spool(tmp_path), Settings, Watched(), policy=lambda: SITE)
+    chores = ScheduledJobs(ledger, Spool(tmp_path), Settings, Watched(), policy=lambda: SITE)
     for _ in range(3):
         chores.left_out()
     assert len(looked) == 1
@@ -305,7 +304,7 @@ def test_a_local_limit_counts_only_where_the_calibration_in_force_was_judged_fit
     found = calibrations.applying(ledger, SITE)
     assert local_calibration.of(found).limit == 2.0
     assert local_calibration.of(replace(found, fit=False)).limit is None
-    assert local_calibration.of(InForce(policy=SITE, calibration=found.calibration)).limit is None, "no ledger, nothing in force"
+    assert local_calibration.of(PolicyInForce(policy=SITE, calibration=found.calibration)).limit is None, "no ledger, nothing in force"
 
 
 def test_nobody_asks_a_calibration_for_its_limit_past_that_rule():
@@ -366,7 +365,7 @@ def test_of_an_image_without_any_number_a_program_is_told_a_number(ledger: sa.En
     stranger(ledger, distance=float("inf"))
     text, image = pages(ledger)
     assert "far more than the limit" in text
-    assert image["out_of_distribution"] == score.FURTHEST
+    assert image["out_of_distribution"] == score.MAX_DISTANCE
 
 
 def test_what_is_owed_is_looked_up_and_no_ledger_is_read_whole_for_it(ledger: sa.Engine):
@@ -507,7 +506,7 @@ def test_what_was_left_out_by_rules_that_are_gone_is_looked_at_again(ledger: sa.
     claim = score.claim_instance(ledger, "scorer", LEASE)
     assert claim is not None
     activate(ledger)
-    measured = Measured(distance=1.5, bundle_digest=BUNDLE)
+    measured = Distance(distance=1.5, bundle_digest=BUNDLE)
     rule = guard_rules.OUT_OF_DISTRIBUTION
     assert not score.finish_unscored(ledger, claim, InstanceState.INELIGIBLE, rule, "unlike", SITE, NOW, measured)
     assert score_waiting(ledger) == 1

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from prioritizer.config.sections import Site
 from prioritizer.config.settings import Settings
 from prioritizer.daemon import scheduled_jobs as timed
-from prioritizer.daemon.scheduled_jobs import Chores
+from prioritizer.daemon.scheduled_jobs import ScheduledJobs
 from prioritizer.db.processing import deliver, score
 from prioritizer.db.schema import clock_steps
 from prioritizer.db.schema.tables import studies
@@ -63,7 +63,7 @@ def test_a_step_of_the_machine_s_clock_is_an_event(ledger: sa.Engine, tmp_path, 
     monotonic = iter([0.0, 5.0, 10.0])
     monkeypatch.setattr(timed, "utc_now", lambda: moments[0])
     monkeypatch.setattr(timed.time, "monotonic", lambda: next(monotonic))
-    chores = Chores(ledger, Spool(tmp_path / "spool"), Settings, Well(), lambda: POLICY)
+    chores = ScheduledJobs(ledger, Spool(tmp_path / "spool"), Settings, Well(), lambda: POLICY)
     for moment in moments[1:]:
         monkeypatch.setattr(timed, "utc_now", lambda moment=moment: moment)
         chores.look_at_the_clock()
@@ -71,7 +71,7 @@ def test_a_step_of_the_machine_s_clock_is_an_event(ledger: sa.Engine, tmp_path, 
 
 
 def test_a_clock_that_only_drifts_is_no_event(ledger: sa.Engine, tmp_path):
-    chores = Chores(ledger, Spool(tmp_path / "spool"), Settings, Well(), lambda: POLICY)
+    chores = ScheduledJobs(ledger, Spool(tmp_path / "spool"), Settings, Well(), lambda: POLICY)
     chores.look_at_the_clock()
     assert clock_steps.last_step(ledger, datetime.now(UTC)) == ""
     assert kinds
@@ -129,7 +129,7 @@ def test_nothing_expires_by_a_clock_that_was_not_yet_looked_at(ledger: sa.Engine
     moments, monotonic = [NOW, NOW + 100 * 24 * HOUR], iter([0.0, 15.0, 20.0])
     monkeypatch.setattr(timed, "utc_now", lambda: moments[0])
     monkeypatch.setattr(timed.time, "monotonic", lambda: next(monotonic))
-    chores = Chores(ledger, Spool(tmp_path / "spool"), Settings, Well(), lambda: POLICY)
+    chores = ScheduledJobs(ledger, Spool(tmp_path / "spool"), Settings, Well(), lambda: POLICY)
     monkeypatch.setattr(timed, "utc_now", lambda: moments[1])
     chores.deadlines()
     assert len(listed(ledger)) == 3
@@ -200,7 +200,7 @@ def test_nothing_is_deleted_for_a_day_after_the_clock_was_set(ledger: sa.Engine,
     moments, monotonic = [NOW, NOW + 365 * 24 * HOUR], iter([0.0, 15.0, 20.0])
     monkeypatch.setattr(timed, "utc_now", lambda: moments[0])
     monkeypatch.setattr(timed.time, "monotonic", lambda: next(monotonic))
-    chores = Chores(ledger, Spool(tmp_path / "spool"), Settings, Well(), lambda: POLICY)
+    chores = ScheduledJobs(ledger, Spool(tmp_path / "spool"), Settings, Well(), lambda: POLICY)
     monkeypatch.setattr(timed, "utc_now", lambda: moments[1])
     chores.retention()
     with ledger.connect() as tx:
@@ -276,7 +276,7 @@ def retained(ledger: sa.Engine, folder: Path, site: Settings | None = None) -> i
     """How many files are gone after retention has looked, now."""
     with ledger.begin() as tx:
         tx.execute(sa.text("UPDATE instances SET state = 'INELIGIBLE'"))
-    Chores(ledger, Spool(folder / "spool"), lambda: site or Settings(), Well(), lambda: POLICY).retention()
+    ScheduledJobs(ledger, Spool(folder / "spool"), lambda: site or Settings(), Well(), lambda: POLICY).retention()
     return gone(ledger)
 
 

@@ -14,7 +14,7 @@ from alembic.runtime.migration import MigrationContext
 from prioritizer.db.schema import connect, migrations
 from prioritizer.db.schema.every_table import metadata
 from prioritizer.db.worklist import feedback, rows
-from prioritizer.study import Finding
+from prioritizer.study import ReaderFinding
 from tests.support.ledgers import BACKENDS, NOW, postgres_url, score_next, scored
 
 
@@ -139,7 +139,7 @@ def test_scores_of_the_first_revision_are_kept_and_count_as_made_before_any_acti
 def test_what_was_said_of_a_score_outlives_the_way_down_and_up_again(empty: sa.Engine):
     migrations.upgrade(empty)
     scored(empty)
-    feedback.say(empty, "1.2.3", "ben", Finding.PRESENT, NOW, ranked=True)
+    feedback.say(empty, "1.2.3", "ben", ReaderFinding.PRESENT, NOW, ranked=True)
     for target in ("0005", "head"):
         with empty.begin() as connection:
             (command.downgrade if target == "0005" else command.upgrade)(migrations._config(connection), target)
@@ -150,7 +150,7 @@ def test_what_was_said_of_a_score_outlives_the_way_down_and_up_again(empty: sa.E
 def test_of_scores_of_other_pixels_only_the_newest_goes_the_way_down(empty: sa.Engine):
     migrations.upgrade(empty)
     scored(empty)
-    feedback.say(empty, "1.2.3", "ben", Finding.PRESENT, NOW, ranked=True)
+    feedback.say(empty, "1.2.3", "ben", ReaderFinding.PRESENT, NOW, ranked=True)
     with empty.begin() as connection:
         connection.exec_driver_sql("UPDATE instances SET state = 'RECEIVED', pixels_version = 1")
     score_next(empty, 0.7)

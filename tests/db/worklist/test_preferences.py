@@ -12,7 +12,7 @@ import sqlalchemy as sa
 import prioritizer
 from prioritizer.access import May, Person, Role
 from prioritizer.db.accounts import audit_log, audit_notes
-from prioritizer.db.accounts.audit_log import Asked
+from prioritizer.db.accounts.audit_log import AuditFilter
 from prioritizer.db.worklist import preferences
 from prioritizer.errors import NotAllowed
 from tests.support.ledgers import NOW, together
@@ -22,7 +22,7 @@ PROGRAM = Person(name="ito", role=Role.READER, rights=frozenset({May.SEE}), by="
 
 def audited(ledger: sa.Engine) -> list[tuple[str, str, str]]:
     """Kind, actor and words of everything in the audit, oldest first."""
-    return [(entry.kind, entry.actor, entry.said) for entry in reversed(audit_log.entries(ledger, Asked(), 100))]
+    return [(entry.kind, entry.actor, entry.said) for entry in reversed(audit_log.entries(ledger, AuditFilter(), 100))]
 
 
 def test_pages_that_choose_at_once_lose_nothing(ledger: sa.Engine):
@@ -39,7 +39,7 @@ def test_a_list_saved_twice_at_once_is_kept_once(ledger: sa.Engine):
 
 
 def test_a_list_is_replaced_where_no_more_may_be_kept(ledger: sa.Engine):
-    for number in range(preferences.MOST_VIEWS):
+    for number in range(preferences.MAX_VIEWS):
         preferences.save_view(ledger, "ito", f"list {number}", "?", NOW, by="ito")
     with pytest.raises(NotAllowed, match="delete one first"):
         preferences.save_view(ledger, "ito", "one more", "?", NOW, by="ito")

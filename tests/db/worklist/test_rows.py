@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from prioritizer.db.activity import queues
 from prioritizer.db.order import order as order_order
-from prioritizer.db.order.cursor import Place, place_of
+from prioritizer.db.order.cursor import PageCursor, place_of
 from prioritizer.db.order.order import WORKING, Order, View, Wanted
 from prioritizer.db.processing import score
 from prioritizer.db.schema import connect
@@ -22,7 +22,7 @@ from prioritizer.db.schema.tables import studies
 from prioritizer.db.worklist import counts as worklist_counts
 from prioritizer.db.worklist import reading, study
 from prioritizer.db.worklist import rows as worklist_rows
-from prioritizer.db.worklist.rows import Row
+from prioritizer.db.worklist.rows import WorklistRow
 from prioritizer.errors import NotAllowed, NotFound
 from prioritizer.ranking.deadlines import Standing, place, sort_key
 from prioritizer.states import InstanceState
@@ -55,8 +55,8 @@ def fill(ledger: sa.Engine, count: int, seed: int = 1) -> list[dict[str, object]
     return rows
 
 
-def by_pages(ledger: sa.Engine, wanted: Wanted, size: int) -> list[Row]:
-    found: list[Row] = []
+def by_pages(ledger: sa.Engine, wanted: Wanted, size: int) -> list[WorklistRow]:
+    found: list[WorklistRow] = []
     while page := worklist_rows.rows(ledger, wanted, now=NOW, limit=size, after=place_of(wanted, found[-1]) if found else None):
         found += page
     return found
@@ -79,7 +79,7 @@ def test_a_study_that_moves_between_two_pages_neither_hides_nor_repeats_others(l
     wanted = Wanted(order=order)
     whole = worklist_rows.rows(ledger, wanted, now=NOW, limit=1000)
     page = worklist_rows.rows(ledger, wanted, now=NOW, limit=50)
-    ended = Place.parse(place_of(wanted, page[-1]).text(), order)
+    ended = PageCursor.parse(place_of(wanted, page[-1]).text(), order)
     for values in (
         {"stat": True, "due_at": NOW - timedelta(days=9), "first_received_at": NOW - timedelta(days=9)},
         {"stat": False, "due_at": NOW + timedelta(days=9), "first_received_at": NOW + timedelta(days=9)},
@@ -101,15 +101,15 @@ def test_a_place_tells_nothing_of_the_patient_and_bad_ones_are_refused(ledger: s
         said = base64.urlsafe_b64decode(place.text() + "==").decode()
         assert "Secret" not in said
         assert "Hidden" not in said
-        assert Place.parse(place.text(), order) == place
+        assert PageCursor.parse(place.text(), order) == place
     good = place_of(Wanted(), row).text()
     halves = base64.urlsafe_b64encode(b'["deadline",false,1,1,"\\ud800"]').decode()
     huge = base64.urlsafe_b64encode(b'["deadline",false,1e400,99999999999999999999999,"1"]').decode()
     for text in ("", "x", "none", "%00", good[:-3], "W10", "bnVsbA", halves, huge, base64.urlsafe_b64encode(b"[" * 9000).decode()):
         with pytest.raises(NotAllowed):
-            Place.parse(text, Order.DEADLINE)
+            PageCursor.parse(text, Order.DEADLINE)
     with pytest.raises(NotAllowed):
-        Place.parse(good, Order.PATIENT)
+        PageCursor.parse(good, Order.PATIENT)
 
 
 def test_a_column_the_other_way_round_is_the_list_reversed(ledger: sa.Engine):
@@ -130,7 +130,9 @@ FILTERS = [
 
 
 @pytest.mark.parametrize(("asked", "fits"), FILTERS)
-def test_a_filter_keeps_exactly_what_fits_in_the_same_order(ledger: sa.Engine, asked: dict[str, object], fits: Callable[[Row], bool]):
+def test_a_filter_keeps_exactly_what_fits_in_the_same_order(
+    ledger: sa.Engine, asked: dict[str, object], fits: Callable[[WorklistRow], bool]
+):
     fill(ledger, 400)
     whole = worklist_rows.rows(ledger, now=NOW, limit=1000)
     kept = worklist_rows.rows(ledger, Wanted(**asked), now=NOW, limit=1000)
@@ -154,7 +156,7 @@ def test_a_study_is_found_by_the_beginning_of_any_of_its_words(ledger: sa.Engine
 
 
 def test_a_word_that_begins_too_much_is_not_looked_for_and_that_is_known(ledger: sa.Engine, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(order_order, "MOST_FOUND", 3)
+    monkeypatch.setattr(order_order, "MAX_FOUND", 3)
     for number in range(5):
         receive(ledger, film(1, f"1.2.{number}", patient_name=f"Muster^Anna{number}", patient_id=f"P{number}00"))
     assert worklist_rows.too_common(ledger, "must") == ("must",)
@@ -174,7 +176,7 @@ def test_the_views_share_no_study_and_lose_none(ledger: sa.Engine):
 def test_the_database_sorts_as_the_ranking_says(ledger: sa.Engine, order: Order):
     fill(ledger, 300)
 
-    def key(row: Row) -> tuple[bool, datetime, datetime, str]:
+    def key(row: WorklistRow) -> tuple[bool, datetime, datetime, str]:
         standing = Standing(study_uid=row.study_uid, first_received_at=row.first_received_at, stat=row.stat)
         return sort_key(standing, row.due_at if order is Order.DEADLINE else row.first_received_at)
 

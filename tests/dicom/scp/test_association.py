@@ -16,7 +16,7 @@ from prioritizer.config.settings import Settings
 from prioritizer.db.activity.senders import NoticeRow
 from prioritizer.dicom.read import attributes, decode
 from prioritizer.dicom.scp import association_pdu, refusals
-from prioritizer.dicom.scp.admission import Doorkeeper, PeerRule, read_peers
+from prioritizer.dicom.scp.admission import PeerPolicy, PeerRule, read_peers
 from prioritizer.dicom.stand_ins.phantom_files import PhantomPatient, phantom_file
 from prioritizer.dicom.standard.contexts import COMPUTED_RADIOGRAPHY, VERIFICATION
 from tests.support.listener_process import DX, ListenerProcess, RawPeer, command_set, item, p_data, proposed, request
@@ -108,7 +108,7 @@ def test_a_title_that_is_really_another_stays_refused(listener: ListenerProcess)
 
 
 def test_a_question_mark_in_a_title_stands_for_itself_alone():
-    rules = Doorkeeper([PeerRule(ae_title="DX?", host="127.0.0.1")])
+    rules = PeerPolicy([PeerRule(ae_title="DX?", host="127.0.0.1")])
     odd, plain = (association_pdu.parse_request(request(calling=title)[6:]) for title in (b"DX\xff", b"DX?"))
     assert (odd.calling_ae, odd.calling_is_plain, plain.calling_is_plain) == ("DX?", False, True)
     assert not rules.rules("", "127.0.0.1")

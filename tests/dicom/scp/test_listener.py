@@ -25,7 +25,7 @@ from pynetdicom import AE, _config, evt
 from pynetdicom.sop_class import Verification
 
 from prioritizer.dicom.read.attributes import arrival_of
-from prioritizer.dicom.scp.admission import Doorkeeper, ListenerSettings, PeerRule, plain_address
+from prioritizer.dicom.scp.admission import ListenerSettings, PeerPolicy, PeerRule, plain_address
 from prioritizer.dicom.spool.part10 import PREAMBLE, read_receipt
 from prioritizer.dicom.standard import contexts, status
 from prioritizer.dicom.standard.contexts import COMPUTED_RADIOGRAPHY
@@ -445,7 +445,7 @@ def test_a_peer_is_known_by_its_title_and_its_address_together() -> None:
         PeerRule(ae_title="ANYWHERE", host="*"),
         PeerRule(ae_title="*", host="203.0.113.5"),
     )
-    door = Doorkeeper(rules)
+    door = PeerPolicy(rules)
     admitted = [
         ("CT1", "192.0.2.7"),
         ("DX1", "198.51.100.200"),
@@ -459,8 +459,8 @@ def test_a_peer_is_known_by_its_title_and_its_address_together() -> None:
 
 
 def test_without_rules_nobody_is_admitted_and_an_unresolvable_name_admits_nobody() -> None:
-    assert not Doorkeeper(()).rules("CT1", "127.0.0.1")
-    assert not Doorkeeper([PeerRule(ae_title="CT1", host="no-such-host.invalid")]).rules("CT1", "127.0.0.1")
+    assert not PeerPolicy(()).rules("CT1", "127.0.0.1")
+    assert not PeerPolicy([PeerRule(ae_title="CT1", host="no-such-host.invalid")]).rules("CT1", "127.0.0.1")
 
 
 def test_settings_survive_their_line_of_json() -> None:

@@ -13,7 +13,7 @@ import pytest
 from prioritizer.dicom.scp.association_pdu import ABORT, P_DATA, PDU_HEADER, RELEASE_RQ
 from prioritizer.dicom.scp.pdu_reader import PduReader, PeerGoneError, SilentError, TooLongError, TooSlowError
 
-MOST = 10_000
+MAX_COUNT = 10_000
 
 
 @pytest.fixture
@@ -28,14 +28,14 @@ def pdu(kind: int, body: bytes) -> bytes:
 
 
 def reader(ours: socket.socket, seconds_a_byte: float = 0.0) -> PduReader:
-    return PduReader(ours, max_bytes=MOST, seconds_a_byte=seconds_a_byte)
+    return PduReader(ours, max_bytes=MAX_COUNT, seconds_a_byte=seconds_a_byte)
 
 
 @pytest.mark.parametrize("seed", range(8))
 def test_pdus_of_any_length_in_slices_of_any_length_come_out_whole(pair: tuple[socket.socket, socket.socket], seed: int):
     ours, theirs = pair
     chance = random.Random(seed)
-    sent = [(P_DATA, chance.randbytes(chance.choice([0, 1, 5, 6, 7, 100, 4096, MOST - 1, MOST]))) for _ in range(30)]
+    sent = [(P_DATA, chance.randbytes(chance.choice([0, 1, 5, 6, 7, 100, 4096, MAX_COUNT - 1, MAX_COUNT]))) for _ in range(30)]
     sent.insert(11, (RELEASE_RQ, bytes(4)))
     stream = b"".join(pdu(kind, body) for kind, body in sent)
 
@@ -118,7 +118,7 @@ def test_a_peer_that_drips_ends_and_one_with_a_slow_line_does_not(pair: tuple[so
         theirs.close()
 
 
-@pytest.mark.parametrize(("kind", "length"), [(P_DATA, MOST + 1), (RELEASE_RQ, 65), (ABORT, 1 << 31), (0xFF, 1000)])
+@pytest.mark.parametrize(("kind", "length"), [(P_DATA, MAX_COUNT + 1), (RELEASE_RQ, 65), (ABORT, 1 << 31), (0xFF, 1000)])
 def test_a_length_that_was_not_announced_is_not_waited_for(pair: tuple[socket.socket, socket.socket], kind: int, length: int):
     ours, theirs = pair
     theirs.sendall(PDU_HEADER.pack(kind, length))

@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 
 from prioritizer.dicom.scp import admission
-from prioritizer.dicom.scp.admission import Doorkeeper, PeerRule
+from prioritizer.dicom.scp.admission import PeerPolicy, PeerRule
 from tests.support.listener_process import ListenerProcess, radiograph, storescu
 
 
-def door(*peers: tuple[str, str]) -> Doorkeeper:
-    return Doorkeeper(PeerRule(ae_title=title, host=host) for title, host in peers)
+def door(*peers: tuple[str, str]) -> PeerPolicy:
+    return PeerPolicy(PeerRule(ae_title=title, host=host) for title, host in peers)
 
 
 def test_an_unknown_title_is_told_beside_those_that_are_expected():

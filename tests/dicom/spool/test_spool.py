@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prioritizer.dicom.spool.intake import Outcome
+from prioritizer.dicom.spool.intake import StoreOutcome
 from prioritizer.dicom.spool.notices import RepeatFilter, read
 from prioritizer.dicom.spool.part10 import HEAD_BYTES, check_identity, identity, read_receipt, valid_uid
 from prioritizer.dicom.spool.spool import Spool
@@ -50,7 +50,7 @@ def broken_fsync(monkeypatch: pytest.MonkeyPatch, times: int) -> list[int]:
 
 
 def test_a_stored_instance_lies_in_the_inbox_and_its_header_tells_all(spool: Spool) -> None:
-    assert keep(spool, b"data set") is Outcome.STORED
+    assert keep(spool, b"data set") is StoreOutcome.STORED
     (path,) = spool.inbox()
     told = read_receipt(path)
     assert (told.sop_instance_uid, told.sop_class_uid, told.transfer_syntax_uid) == ("1.2.3", DX, EXPLICIT)
@@ -107,7 +107,7 @@ def test_the_same_bytes_again_are_a_duplicate(spool: Spool, settled: bool) -> No
     keep(spool, b"x")
     if settled:
         spool.settle(next(spool.inbox()))
-    assert keep(spool, b"x") is Outcome.DUPLICATE
+    assert keep(spool, b"x") is StoreOutcome.DUPLICATE
     assert len(list(spool.inbox())) == (0 if settled else 1)
     assert not list(spool.partial.iterdir())
 
@@ -117,7 +117,7 @@ def test_other_bytes_are_kept_beside_the_first_once(spool: Spool, settled: bool)
     keep(spool, b"first")
     if settled:
         spool.settle(next(spool.inbox()))
-    assert [keep(spool, b"other"), keep(spool, b"other")] == [Outcome.CONFLICT] * 2
+    assert [keep(spool, b"other"), keep(spool, b"other")] == [StoreOutcome.CONFLICT] * 2
     ((uid, path),) = spool.conflicts()
     assert (uid, data_of(path)) == ("1.2.3", b"other")
     assert data_of(spool.find("1.2.3") or Path()) == b"first"
@@ -130,7 +130,7 @@ def test_the_same_bytes_in_another_transfer_syntax_are_other_bytes(spool: Spool,
     if settled:
         spool.settle(next(spool.inbox()))
     syntaxes = ["1.2.840.10008.1.2", "1.2.840.10008.1.2.4.70"]
-    assert [keep(spool, b"x", syntax=syntax) for syntax in (*syntaxes, *syntaxes)] == [Outcome.CONFLICT] * 4
+    assert [keep(spool, b"x", syntax=syntax) for syntax in (*syntaxes, *syntaxes)] == [StoreOutcome.CONFLICT] * 4
     assert sorted(read_receipt(path).transfer_syntax_uid for path in spool.copies()) == syntaxes
     for path in spool.copies():
         spool.quarantine(path, "aside")
@@ -180,7 +180,7 @@ def test_two_failures_in_a_row_close_the_spool_until_a_probe_reaches_disk(spool:
     assert not spool.accepting()
     now[0] += 2.0
     assert spool.accepting()
-    assert keep(spool, b"x") is Outcome.STORED
+    assert keep(spool, b"x") is StoreOutcome.STORED
 
 
 def test_one_failure_between_successes_closes_nothing(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -188,12 +188,12 @@ def test_one_failure_between_successes_closes_nothing(spool: Spool, monkeypatch:
     with pytest.raises(Refused):
         keep(spool, b"x")
     assert spool.accepting()
-    assert keep(spool, b"x") is Outcome.STORED
+    assert keep(spool, b"x") is StoreOutcome.STORED
 
 
 @pytest.mark.parametrize("settling", [False, True])
 def test_many_senders_of_one_instance_at_once_leave_one_first_and_one_conflict_each(spool: Spool, settling: bool) -> None:
-    def send(content: bytes) -> Outcome:
+    def send(content: bytes) -> StoreOutcome:
         partial = spool.begin(receipt())
         partial.write(content)
         return spool.store(partial)
@@ -211,8 +211,8 @@ def test_many_senders_of_one_instance_at_once_leave_one_first_and_one_conflict_e
     settle()
     kept = {data_of(spool.object_path("1.2.3")), *(data_of(path) for _, path in spool.conflicts())}
     assert kept == {b"one", b"two", b"six"}
-    assert Outcome.STORED in outcomes
-    assert outcomes.count(Outcome.STORED) == 1 or settling
+    assert StoreOutcome.STORED in outcomes
+    assert outcomes.count(StoreOutcome.STORED) == 1 or settling
 
 
 class Killed(BaseException):
@@ -242,13 +242,13 @@ def test_killed_at_any_step_of_storing_nothing_whole_is_lost_and_sending_again_m
     acknowledged = False
     with monkeypatch.context() as dying, suppress(Killed):
         killed_before(dying, step)
-        acknowledged = keep(spool, b"data set") is Outcome.STORED
+        acknowledged = keep(spool, b"data set") is StoreOutcome.STORED
     restarted = Spool(spool.root)
     restarted.sweep_partials()
     found = list(restarted.inbox())
     assert len(found) == 1 or not acknowledged
     assert all(data_of(path) == b"data set" for path in found)
-    assert keep(restarted, b"data set") is (Outcome.DUPLICATE if found else Outcome.STORED)
+    assert keep(restarted, b"data set") is (StoreOutcome.DUPLICATE if found else StoreOutcome.STORED)
 
 
 @pytest.mark.parametrize("step", range(6))

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from prioritizer.dicom.spool.durable import make_folder
-from prioritizer.dicom.spool.intake import Outcome
+from prioritizer.dicom.spool.intake import StoreOutcome
 from prioritizer.dicom.spool.lock import LOCK_NAME, SpoolLock, hold_spool
 from prioritizer.dicom.spool.spool import Spool
 from prioritizer.dicom.standard import status
@@ -106,7 +106,7 @@ def test_a_spool_that_takes_no_byte_closes_itself_until_a_probe_passes(spool: Sp
     assert not spool.accepting(), "a probe a second, not one a C-STORE"
     now[0] += 2
     assert spool.accepting()
-    assert keep(spool, b"x") is Outcome.STORED
+    assert keep(spool, b"x") is StoreOutcome.STORED
 
 
 def test_new_folders_are_on_disk_with_those_that_lead_to_them(tmp_path: Path, synced: list[Path]):
@@ -132,7 +132,7 @@ def test_a_conflict_is_acknowledged_only_with_its_folder_on_disk(spool: Spool, s
     if again:
         keep(spool, b"other")
         synced.clear()
-    assert keep(spool, b"other") is Outcome.CONFLICT
+    assert keep(spool, b"other") is StoreOutcome.CONFLICT
     assert spool.root / "conflicts" in synced
 
 
@@ -142,7 +142,7 @@ def test_a_starting_listener_sweeps_nothing_that_another_still_writes(spool: Spo
     (spool.partial / "77-0").write_bytes(b"left by a crash")
     assert Spool(spool.root).sweep_partials() == 1
     living.write(b" and whole")
-    assert spool.store(living) is Outcome.STORED
+    assert spool.store(living) is StoreOutcome.STORED
     assert [data_of(path) for path in spool.inbox()] == [b"half and whole"]
 
 

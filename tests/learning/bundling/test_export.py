@@ -57,7 +57,7 @@ def test_the_card_names_what_was_kept_and_how_it_was_chosen(bundle_folder: Path,
     kept = torch.load(run / "best.pt", weights_only=True)["epoch"]
     assert card["training"]["epoch_kept"] == kept
     assert Recipe(**card["training"]["recipe"]) == TINY
-    assert set(card["calibration"]["compared_on_calib"]) == set(local_fit.LEAST)
+    assert set(card["calibration"]["compared_on_calib"]) == set(local_fit.MIN_COUNT)
     assert set(card["metrics"]) == {"val_report", "elsewhere"}
     assert card["preprocessing"]["tone"] == "equalised"
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from prioritizer.errors import PrioritizerError
 from prioritizer.inference.bundle import open_bundle
 from prioritizer.learning.bundling import image_kind_fit, other_kinds
-from prioritizer.learning.bundling.image_kind_fit import Films
+from prioritizer.learning.bundling.image_kind_fit import RadiographSet
 from prioritizer.learning.cohorts.labelled_image import LabelledImage
 from prioritizer.learning.cohorts.pictures import read_picture
 from prioritizer.scope import image_kind
@@ -56,7 +56,8 @@ def left_out(request: pytest.FixtureRequest, of_source: dict[str, list[Picture]]
     """The kind of image as the other source teaches it, and radiographs of the source that is left out."""
     (other,) = of_source.keys() - {request.param}
     taught, held_out = (
-        Films(pictures=np.stack(part), sites=(other,) * len(part)) for part in (of_source[other][:TAUGHT], of_source[other][TAUGHT:])
+        RadiographSet(pictures=np.stack(part), sites=(other,) * len(part))
+        for part in (of_source[other][:TAUGHT], of_source[other][TAUGHT:])
     )
     return image_kind_fit.fit(taught, held_out, seed=1), of_source[request.param][:JUDGED]
 

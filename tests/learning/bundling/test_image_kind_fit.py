@@ -7,7 +7,7 @@ import pytest
 
 from prioritizer.imaging import phantoms
 from prioritizer.learning.bundling import image_kind_fit, other_kinds
-from prioritizer.learning.bundling.image_kind_fit import Films
+from prioritizer.learning.bundling.image_kind_fit import RadiographSet
 from prioritizer.scope import image_kind
 from prioritizer.scope.image_kind import Classifiers, ImageKind, Usual
 
@@ -16,8 +16,8 @@ def film(seed: int) -> np.ndarray:
     return image_kind.small(phantoms.picture(128, opacity=bool(seed % 2), seed=seed).astype(np.float32) / 255)
 
 
-def films(first: int, count: int) -> Films:
-    return Films(pictures=np.stack([film(first + k) for k in range(count)]), sites=("one", "other") * (count // 2))
+def films(first: int, count: int) -> RadiographSet:
+    return RadiographSet(pictures=np.stack([film(first + k) for k in range(count)]), sites=("one", "other") * (count // 2))
 
 
 @pytest.fixture(scope="module")

@@ -29,7 +29,7 @@ from prioritizer.learning.cohorts.splits import LEFT_OUT, read_splits
 from prioritizer.learning.description import describe
 from prioritizer.learning.description import report as description_report
 from prioritizer.learning.evaluation import never_seen
-from prioritizer.learning.evaluation.trials import Asked, trials_of
+from prioritizer.learning.evaluation.trials import EvaluationRequest, trials_of
 from prioritizer.learning.training import run_facts, train
 from prioritizer.learning.training.journal import Journal
 from prioritizer.recalibration.cohort import labelled_cohort
@@ -307,22 +307,22 @@ def test_masks_stand_in_the_file_in_the_run_and_in_what_goes_on(hospitals: Path,
 
 
 def test_a_run_is_judged_on_the_site_that_it_was_trained_without(hospitals: Path, run: Path, run_without_west: Path):
-    (trial,), _ = trials_of(Asked(data=hospitals, split=LEFT_OUT), [run_without_west])
+    (trial,), _ = trials_of(EvaluationRequest(data=hospitals, split=LEFT_OUT), [run_without_west])
     assert trial.name == "two, split left_out"
     assert (trial.own_source, trial.seen, trial.unseen) == (False, "", "The network was trained without the site west.")
     assert {i.site for i in trial.images} == {"west"}
-    own, _ = trials_of(Asked(data=hospitals), [run])
+    own, _ = trials_of(EvaluationRequest(data=hospitals), [run])
     assert [(trial.name, trial.own_source) for trial in own] == [(f"two, split val_report, {site}", True) for site in ("east", "west")]
     with pytest.raises(ConfigError, match="has no split left_out"):
-        trials_of(Asked(data=hospitals, split=LEFT_OUT), [run])
+        trials_of(EvaluationRequest(data=hospitals, split=LEFT_OUT), [run])
 
 
 def test_what_only_trains_judges_nothing_anywhere(hospitals: Path, cohort: Cohort, tmp_path: Path):
-    trials, _ = trials_of(Asked(data=hospitals), [])
+    trials, _ = trials_of(EvaluationRequest(data=hospitals), [])
     assert [(trial.name, {i.role for i in trial.images}) for trial in trials] == [("two, east", {"both"}), ("two, west", {"judge"})]
     assert Counter(fault.what for fault in trials[0].faults)["only-trains"] == sum(i.role == "train" for i in cohort.images)
     alone = phantom_cohort(tmp_path / "alone", patients=4, first_seed=99_000)
-    _, beside = trials_of(Asked(data=alone, on={"both": hospitals}), [])[0]
+    _, beside = trials_of(EvaluationRequest(data=alone, on={"both": hospitals}), [])[0]
     assert beside.name == "both"
     assert TEXT_MINED not in {i.label_source for i in beside.images}
     assert TEXT_MINED not in {i.label_source for i in labelled_cohort(hospitals, None).images}
@@ -372,8 +372,8 @@ def test_the_card_tells_what_a_hospital_that_was_never_seen_may_expect(
     }
     assert 0 <= found["never_seen_west"].figures["roc_auc"].value <= 1
     assert "never_seen_west_recalibrated" not in found, "a half of so few patients carries no fit"
-    monkeypatch.setattr(local_fit, "LEAST_CLASS", 5)
-    monkeypatch.setitem(local_fit.LEAST, local_fit.INTERCEPT, 5)
+    monkeypatch.setattr(local_fit, "MIN_CLASS", 5)
+    monkeypatch.setitem(local_fit.MIN_COUNT, local_fit.INTERCEPT, 5)
     both = never_seen.measured(run_without_west, hospitals)
     half = both["never_seen_west_recalibrated"].counts
     assert 0 < half["films"] < len(films)

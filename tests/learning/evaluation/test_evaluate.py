@@ -19,7 +19,7 @@ from prioritizer.learning.evaluation.cost import cost_of
 from prioritizer.learning.evaluation.evaluate import Evaluation, evaluate
 from prioritizer.learning.evaluation.report import facts_of, report_of
 from prioritizer.learning.evaluation.subjects import open_subject
-from prioritizer.learning.evaluation.trials import Asked
+from prioritizer.learning.evaluation.trials import EvaluationRequest
 from prioritizer.learning.training import train
 from prioritizer.reports.page import html, write
 from prioritizer.statistics.measures import NAMES
@@ -52,12 +52,12 @@ def runs(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, 
 
 @pytest.fixture(scope="module")
 def evaluation(runs: tuple[Path, Path], folder: Path, elsewhere: Path) -> Evaluation:
-    return evaluate(runs[0], Asked(data=folder, on={"elsewhere": elsewhere}), with_cost=False)
+    return evaluate(runs[0], EvaluationRequest(data=folder, on={"elsewhere": elsewhere}), with_cost=False)
 
 
 @pytest.fixture(scope="module")
 def comparison(runs: tuple[Path, Path], folder: Path) -> Comparison:
-    return compare([*runs, runs[0]], Asked(data=folder), with_cost=False)
+    return compare([*runs, runs[0]], EvaluationRequest(data=folder), with_cost=False)
 
 
 def test_a_run_is_judged_on_films_that_had_no_part_in_it(evaluation: Evaluation, runs: tuple[Path, Path]):
@@ -68,7 +68,7 @@ def test_a_run_is_judged_on_films_that_had_no_part_in_it(evaluation: Evaluation,
 
 
 def test_the_threshold_is_that_of_calib_and_moves_with_the_target(evaluation: Evaluation, runs: tuple[Path, Path], folder: Path):
-    low = evaluate(runs[0], Asked(data=folder), target=0.5, with_cost=False).fitted.calibration
+    low = evaluate(runs[0], EvaluationRequest(data=folder), target=0.5, with_cost=False).fitted.calibration
     high = evaluation.fitted.calibration
     assert low.logit_at(low.t_high) >= high.logit_at(high.t_high)
     assert low.slope == high.slope
@@ -101,23 +101,23 @@ def test_the_page_answers_every_question_and_its_json_holds_no_film(evaluation: 
 
 def test_a_report_on_training_films_needs_an_explicit_word_and_is_no_evidence(runs: tuple[Path, Path], folder: Path):
     with pytest.raises(ConfigError, match="--seen-in-training"):
-        evaluate(runs[0], Asked(data=folder, split="train"))
-    found = evaluate(runs[0], Asked(data=folder, split="train", seen_allowed=True), with_cost=False)
+        evaluate(runs[0], EvaluationRequest(data=folder, split="train"))
+    found = evaluate(runs[0], EvaluationRequest(data=folder, split="train", seen_allowed=True), with_cost=False)
     assert found.fitness.word == "do not activate"
     assert "NOT EVIDENCE" in html(report_of(found))
 
 
 def test_what_does_not_go_together_is_named(runs: tuple[Path, Path], folder: Path, tmp_path: Path):
     with pytest.raises(ConfigError, match="choose one of"):
-        evaluate(runs[0], Asked(data=folder, split="test"), with_cost=False)
+        evaluate(runs[0], EvaluationRequest(data=folder, split="test"), with_cost=False)
     with pytest.raises(ConfigError, match="--splits FILE"):
-        evaluate(default_folder(), Asked(data=folder, split="val_report"), with_cost=False)
+        evaluate(default_folder(), EvaluationRequest(data=folder, split="val_report"), with_cost=False)
     with pytest.raises(ConfigError, match="neither a bundle"):
         open_subject(tmp_path)
     with pytest.raises(NotFound):
         open_subject(tmp_path / "nowhere")
     with pytest.raises(ConfigError, match="two runs or bundles"):
-        compare([runs[0]], Asked(data=folder))
+        compare([runs[0]], EvaluationRequest(data=folder))
 
 
 def test_subtypes_stand_against_all_without_pneumonia(evaluation: Evaluation):

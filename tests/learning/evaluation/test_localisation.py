@@ -12,7 +12,7 @@ from prioritizer.errors import ConfigError
 from prioritizer.learning.cohorts.read import read_cohort
 from prioritizer.learning.evaluation.evaluate import evaluate
 from prioritizer.learning.evaluation.report import facts_of, report_of
-from prioritizer.learning.evaluation.trials import Asked
+from prioritizer.learning.evaluation.trials import EvaluationRequest
 from prioritizer.learning.training import network
 from prioritizer.learning.training.train import train
 from tests.support.cohort_files import table
@@ -75,7 +75,7 @@ def test_an_unknown_column_of_boxes_is_said(tmp_path: Path) -> None:
 
 def test_sites_are_judged_apart_with_masks_boxes_and_kinds(two_sites: tuple[Path, Path]) -> None:
     data, run = two_sites
-    found = evaluate(run, Asked(data=data, split="train", seen_allowed=True), with_cost=False)
+    found = evaluate(run, EvaluationRequest(data=data, split="train", seen_allowed=True), with_cost=False)
     by_name = {one.trial.name.rpartition(", ")[2]: one for one in found.judgements}
     assert set(by_name) == {"east", "west"}
     east, west = by_name["east"], by_name["west"]

@@ -19,10 +19,10 @@ from prioritizer.learning.evaluation.pointing import mask_of, peak_lies_in
 from prioritizer.learning.training import network, train
 from prioritizer.learning.training.augment import augmented, augmented_with_masks
 from prioritizer.learning.training.journal import Journal
-from prioritizer.learning.training.loop import Run
+from prioritizer.learning.training.loop import TrainingRun
 from prioritizer.learning.training.lung_loss import outside_lungs, read_masks, some_without_lungs
 from prioritizer.learning.training.recipes import Augment, Phase, Picture, Recipe
-from prioritizer.learning.training.selection import Watched, normalised
+from prioritizer.learning.training.selection import SelectionSplit, normalised
 from tests.support.phantom_training import TINY, phantom_cohort, weights_of
 
 MOVES = Augment(rotation=20.0, shift=0.1, scale=0.2, aspect=0.2, flip=0.5, brightness=0.0, contrast=0.0)
@@ -176,7 +176,7 @@ def test_only_films_with_a_mask_are_painted_over_and_only_their_lungs():
 
 @pytest.mark.parametrize("outputs", [1, 2])
 def test_a_film_that_is_painted_over_should_stay_undecided(outputs: int):
-    run = Run.__new__(Run)
+    run = TrainingRun.__new__(TrainingRun)
     run.recipe = painting(outputs)
     answers = torch.tensor([[-3.0], [0.0], [3.0]]) if outputs == 1 else torch.tensor([[3.0, 0.0], [0.0, 0.0], [0.0, 3.0]])
     losses = [float(run.loss(answer[None], torch.tensor([0.5]), None)) for answer in answers]
@@ -210,7 +210,7 @@ def test_an_epoch_can_be_chosen_by_where_the_maps_lie():
     torch.manual_seed(0)
     model = network.build(recipe.architecture, 1, recipe.picture.size)
     side = recipe.picture.size
-    watched = Watched(pictures=torch.rand(4, 1, side, side), labels=labels, propensity=np.full(4, 0.5), images=boxed)
+    watched = SelectionSplit(pictures=torch.rand(4, 1, side, side), labels=labels, propensity=np.full(4, 0.5), images=boxed)
     logits = np.array([1.0, 0.0, 0.0, 1.0])  # right at site a, wrong at site b
     found = watched.looking(model, recipe, torch.device("cpu"), logits)
     with torch.no_grad():

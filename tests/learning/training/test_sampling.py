@@ -13,11 +13,11 @@ from prioritizer.errors import ConfigError
 from prioritizer.learning.cohorts.labelled_image import LabelledImage
 from prioritizer.learning.training import sampling
 from prioritizer.learning.training.journal import Journal
-from prioritizer.learning.training.loop import Run
+from prioritizer.learning.training.loop import TrainingRun
 from prioritizer.learning.training.material import Material
 from prioritizer.learning.training.processes import take_place
 from prioritizer.learning.training.recipes import Recipe
-from prioritizer.learning.training.selection import Watched
+from prioritizer.learning.training.selection import SelectionSplit
 from prioritizer.statistics.delong import area
 from tests.support.hospitals import QUICK, image
 
@@ -71,8 +71,8 @@ def test_the_chances_of_every_class_of_every_site_are_equal():
 def test_in_what_is_drawn_the_site_says_nothing_of_the_label(tmp_path: Path):
     labels, sites = unequal()
     recipe = QUICK.model_copy(update={"seed": 3})
-    run = Run(recipe, Journal(tmp_path), take_place(), initial=None, smoke=False, say=lambda said: None, tick=lambda a, b, c: None)
-    empty = Watched(pictures=torch.zeros(0), labels=np.zeros(0), propensity=np.zeros(0), elsewhere=None)
+    run = TrainingRun(recipe, Journal(tmp_path), take_place(), initial=None, smoke=False, say=lambda said: None, tick=lambda a, b, c: None)
+    empty = SelectionSplit(pictures=torch.zeros(0), labels=np.zeros(0), propensity=np.zeros(0), elsewhere=None)
     chances = sampling.chances(labels, np.full(len(labels), 0.5), recipe, at_sites(labels, sites))
     material = Material(pictures=torch.zeros(0), labels=torch.from_numpy(labels), boxes=None, chances=chances, watched=empty)
     drawn = torch.cat([run.order(material, epoch) for epoch in range(12)]).numpy()

@@ -259,7 +259,7 @@ def test_a_sampler_draws_the_rare_kind_more_often(sampler: str):
         assert float(drawn[labels == 1].sum()) == pytest.approx(0.5)
     else:
         assert float(drawn[0]) > float(drawn[1])
-        assert float(drawn.max()) <= sampling.MOST_OFTEN / 100 * 1.5
+        assert float(drawn.max()) <= sampling.MAX_OFTEN / 100 * 1.5
 
 
 @pytest.mark.parametrize("outputs", [1, 2])

@@ -30,7 +30,7 @@ from prioritizer.web.server import WebServer
 from tests.support.ledgers import film, receive, site_policy
 from tests.support.page_client import THEN, backend_of
 
-LONGEST_ADDRESS = 60_000
+MAX_ADDRESS = 60_000
 """Bytes; h11 reads at most 64 KiB of a request's head."""
 
 
@@ -74,7 +74,7 @@ def test_whatever_is_sent_is_answered_as_described(case: Case, served: Served) -
         answer = case.call(base_url=served.url, headers=served.headers)
     except (requests.ConnectionError, requests.exceptions.ChunkedEncodingError):
         # An address longer than an HTTP server reads is refused while it is still being sent.
-        assert len(urlencode(case.query or {}, doseq=True)) > LONGEST_ADDRESS
+        assert len(urlencode(case.query or {}, doseq=True)) > MAX_ADDRESS
         return
     assert answer.status_code < 500, answer.text
     if answer.status_code < 300 and answer.content:

@@ -287,8 +287,8 @@ def test_an_open_stream_is_no_late_request(ledger: sa.Engine, monkeypatch: pytes
 
 @pytest.mark.parametrize(("all_of_them", "of_one"), [(4, 100), (100, 4)])
 def test_so_many_connections_and_no_more(ledger: sa.Engine, monkeypatch: pytest.MonkeyPatch, all_of_them: int, of_one: int):
-    monkeypatch.setattr(connection_limits, "MOST", all_of_them)
-    monkeypatch.setattr(connection_limits, "MOST_OF_ONE_ADDRESS", of_one)
+    monkeypatch.setattr(connection_limits, "MAX_COUNT", all_of_them)
+    monkeypatch.setattr(connection_limits, "MAX_OF_ONE_ADDRESS", of_one)
     with serving(ledger) as url, ExitStack() as stack:
         held = [stack.enter_context(half_a_head(url)) for _ in range(4)]
         with half_a_head(url) as one_more:
@@ -300,14 +300,18 @@ def test_so_many_connections_and_no_more(ledger: sa.Engine, monkeypatch: pytest.
 
 
 def test_a_proxy_of_the_house_brings_everybody(ledger: sa.Engine, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(connection_limits, "MOST_OF_ONE_ADDRESS", 1)
+    monkeypatch.setattr(connection_limits, "MAX_OF_ONE_ADDRESS", 1)
     with serving(ledger, settings=lambda: Settings(web=Web(behind_proxy=True))) as url, ExitStack() as stack:
         held = [stack.enter_context(half_a_head(url)) for _ in range(4)]
         assert not is_closed(held[-1], 0.3)
 
 
 def test_half_of_the_files_are_left_to_the_listener_and_the_ledger(monkeypatch: pytest.MonkeyPatch):
-    for files, most in ((256, 128), (1 << 20, connection_limits.MOST), (connection_limits.resource.RLIM_INFINITY, connection_limits.MOST)):
+    for files, most in (
+        (256, 128),
+        (1 << 20, connection_limits.MAX_COUNT),
+        (connection_limits.resource.RLIM_INFINITY, connection_limits.MAX_COUNT),
+    ):
         monkeypatch.setattr(connection_limits.resource, "getrlimit", lambda which, files=files: (files, files))
         assert most_connections() == most
 

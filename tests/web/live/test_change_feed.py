@@ -25,8 +25,8 @@ from prioritizer.db.worklist import changes, counts, deadlines, reading, rows
 from prioritizer.db.worklist.changes import Asker, Mark
 from prioritizer.web.app import page_app
 from prioritizer.web.live import change_feed as pulses
-from prioritizer.web.live.change_feed import MOST_OF_ONE, TOLD_AT_ONCE, Ear, Pulse
-from prioritizer.web.live.counts import Tallies
+from prioritizer.web.live.change_feed import MAX_OF_ONE, TOLD_AT_ONCE, ChangeFeed, Ear
+from prioritizer.web.live.counts import CachedCounts
 from prioritizer.web.server import WebServer
 from tests.support.ledgers import LEASE, NOW, POLICY, film, receive, scored
 from tests.support.page_client import backend_of
@@ -41,7 +41,7 @@ atexit.register(LOOP.close)
 class Heard:
     """Open pages, and which of them were woken, without a network."""
 
-    def __init__(self, pulse: Pulse, count: int, who: str = "") -> None:
+    def __init__(self, pulse: ChangeFeed, count: int, who: str = "") -> None:
         self.loop = LOOP
 
         async def join() -> list[Ear | None]:
@@ -60,7 +60,7 @@ class Heard:
 
 
 def test_ordinary_news_go_round_and_reach_everybody_once(ledger: sa.Engine):
-    pulse = Pulse(ledger, lambda: NOW)
+    pulse = ChangeFeed(ledger, lambda: NOW)
     pulse.look()
     heard = Heard(pulse, 2 * TOLD_AT_ONCE + 2)
     pulse.look()
@@ -79,7 +79,7 @@ def test_ordinary_news_go_round_and_reach_everybody_once(ledger: sa.Engine):
 @pytest.mark.parametrize("what", ["stat", "pinned", "overdue", "stat by a later image"])
 def test_urgent_news_reach_everybody_at_once(ledger: sa.Engine, what: str):
     receive(ledger, film(1, "1.2.1"))
-    pulse = Pulse(ledger, lambda: NOW)
+    pulse = ChangeFeed(ledger, lambda: NOW)
     pulse.look()
     heard = Heard(pulse, 3 * TOLD_AT_ONCE)
     match what:
@@ -96,7 +96,7 @@ def test_urgent_news_reach_everybody_at_once(ledger: sa.Engine, what: str):
 
 
 def test_a_fault_ends_no_looking_and_nobody_is_told_that_all_is_well(ledger: sa.Engine, monkeypatch: pytest.MonkeyPatch, caplog):
-    pulse = Pulse(ledger, lambda: NOW)
+    pulse = ChangeFeed(ledger, lambda: NOW)
     pulse.look()
     assert pulse.sees
 
@@ -116,8 +116,8 @@ def test_a_fault_ends_no_looking_and_nobody_is_told_that_all_is_well(ledger: sa.
 
 
 def test_no_more_than_so_many_pages_listen(ledger: sa.Engine, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(pulses, "MOST_STREAMS", 2)
-    pulse = Pulse(ledger, lambda: NOW)
+    monkeypatch.setattr(pulses, "MAX_STREAMS", 2)
+    pulse = ChangeFeed(ledger, lambda: NOW)
     heard = Heard(pulse, 3)
     assert heard.ears[2] is None
     pulse.leave(heard.ears[0])  # type: ignore[arg-type]
@@ -125,25 +125,25 @@ def test_no_more_than_so_many_pages_listen(ledger: sa.Engine, monkeypatch: pytes
 
 
 def test_of_too_many_pages_of_one_person_the_oldest_is_closed_and_nobody_elses(ledger: sa.Engine):
-    pulse = Pulse(ledger, lambda: NOW)
+    pulse = ChangeFeed(ledger, lambda: NOW)
     before = Heard(pulse, 1, "ito")
     other = Heard(pulse, 3, "berg")
-    own = Heard(pulse, MOST_OF_ONE - 1, "ito")
+    own = Heard(pulse, MAX_OF_ONE - 1, "ito")
     pulse.look()
     receive(ledger, film(1, "1.2.1", priority="STAT"))
     pulse.look()
-    assert [len(one.woken()) for one in (before, other, own)] == [1, 3, MOST_OF_ONE - 1]
+    assert [len(one.woken()) for one in (before, other, own)] == [1, 3, MAX_OF_ONE - 1]
     newest = Heard(pulse, 1, "ito")
     assert before.woken() == [0], "it is woken to be told that it ends"
-    assert [ear.closed for one in (before, other, own, newest) for ear in one.ears if ear] == [True] + [False] * (MOST_OF_ONE + 3)
+    assert [ear.closed for one in (before, other, own, newest) for ear in one.ears if ear] == [True] + [False] * (MAX_OF_ONE + 3)
     receive(ledger, film(1, "1.2.2", priority="STAT"))
     pulse.look()
-    assert [len(one.woken()) for one in (before, other, own, newest)] == [0, 3, MOST_OF_ONE - 1, 1]
+    assert [len(one.woken()) for one in (before, other, own, newest)] == [0, 3, MAX_OF_ONE - 1, 1]
     pulse.leave(before.ears[0])  # type: ignore[arg-type]
 
 
 def test_a_page_that_made_room_for_another_is_told_to_ask_by_itself_and_not_to_come_back_at_once(ledger: sa.Engine, monkeypatch):
-    monkeypatch.setattr(pulses, "MOST_OF_ONE", 1)
+    monkeypatch.setattr(pulses, "MAX_OF_ONE", 1)
     people.add(ledger, "ito", Role.READER, "tests", NOW)
     secret, _ = sessions.make_token(ledger, "ito", "tests", [May.SEE], "tests", NOW, timedelta(days=1))
     server = WebServer(page_app(backend_of(ledger, now=lambda: NOW)), "127.0.0.1", 0)
@@ -187,8 +187,8 @@ def test_streams_end_before_the_server(ledger: sa.Engine):
 # --- what stands above the list ---------------------------------------------------------------------------------------
 
 
-def tallies_of(ledger: sa.Engine, clock: Callable[[], object]) -> Tallies:
-    return Tallies(ledger, clock, SitePolicy, lambda: timedelta(hours=2))  # type: ignore[arg-type]
+def tallies_of(ledger: sa.Engine, clock: Callable[[], object]) -> CachedCounts:
+    return CachedCounts(ledger, clock, SitePolicy, lambda: timedelta(hours=2))  # type: ignore[arg-type]
 
 
 def test_figures_are_taken_anew_by_who_watches_and_after_a_step(ledger: sa.Engine):
@@ -224,7 +224,7 @@ def test_figures_counted_while_somebody_did_something_are_not_kept(ledger: sa.En
     tallies = tallies_of(ledger, lambda: NOW)
     counted = counts.counts
 
-    def meanwhile(*args: Any) -> counts.Counts:
+    def meanwhile(*args: Any) -> counts.WorklistCounts:
         found = counted(*args)
         receive(ledger, film(1, "1.2.1"))
         tallies.forget()
@@ -268,7 +268,7 @@ def test_an_urgent_event_is_told_however_much_came_after_it(ledger: sa.Engine):
     reading.pin(ledger, "1.2.1", "berg", POLICY, NOW)
     deadlines.mark_overdue(ledger, LATER)
     with connect.writing(ledger) as tx:
-        for _ in range(changes.MOST_LOOKED_AT + 10):
+        for _ in range(changes.MAX_LOOKED_AT + 10):
             record(tx, Kind.CLAIMED, "claimed", LATER, study="1.2.2", actor="berg")
     found = changes.since(ledger, mark, WORKLIST, Asker(reader="ito"), LATER)
     assert found.more
@@ -276,7 +276,7 @@ def test_an_urgent_event_is_told_however_much_came_after_it(ledger: sa.Engine):
 
 
 def test_what_changed_since_long_ago_reads_the_newest_events_alone(ledger: sa.Engine, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(changes, "MOST_LOOKED_AT", 1)  # so that what is urgent is asked for on its own
+    monkeypatch.setattr(changes, "MAX_LOOKED_AT", 1)  # so that what is urgent is asked for on its own
     receive(ledger, *(film(1, f"1.2.{number}") for number in range(5)))
     if ledger.dialect.name != "sqlite":
         pytest.skip("the planner of the other database is judged by the benchmark")

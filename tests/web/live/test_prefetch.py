@@ -18,7 +18,7 @@ from prioritizer.errors import Unprocessable
 from prioritizer.imaging.display import Shown
 from prioritizer.web.app import page_app
 from prioritizer.web.http.auth import COOKIE
-from prioritizer.web.live.prefetch import KEPT_S, Ahead
+from prioritizer.web.live.prefetch import KEPT_S, Prefetch
 from tests.support.ledgers import LEASE, NOW, film, kinds, receive, scored
 from tests.support.page_client import backend_of
 
@@ -49,14 +49,14 @@ class Maker:
         return b""
 
 
-def settled(ahead: Ahead) -> None:
+def settled(ahead: Prefetch) -> None:
     """The worker has nothing more to do."""
     ahead._worker.submit(lambda: None).result(20)
 
 
 def test_a_picture_is_made_once_and_leaves_when_it_is_old_or_there_are_too_many() -> None:
     moment, maker = [0.0], Maker()
-    ahead = Ahead(most_bytes=25, clock=lambda: moment[0])
+    ahead = Prefetch(most_bytes=25, clock=lambda: moment[0])
     assert ahead.display(maker, "1") == ahead.display(maker, "1")
     assert maker.made == ["display 1"]
     ahead.film(maker, "1")
@@ -71,7 +71,7 @@ def test_a_picture_is_made_once_and_leaves_when_it_is_old_or_there_are_too_many(
 
 
 def test_one_study_is_prepared_at_a_time_and_a_fault_is_told_to_who_opens_it() -> None:
-    maker, ahead = Maker(), Ahead()
+    maker, ahead = Maker(), Prefetch()
     maker.gate.clear()
     assert ahead.prepare(maker, lambda: ["1"])
     assert not ahead.prepare(maker, lambda: ["2"])

@@ -21,7 +21,7 @@ from prioritizer.db.worklist import deadlines, feedback, reading
 from prioritizer.errors import CalibrationChanged, NotAllowed
 from prioritizer.ranking.deadlines import Stage
 from prioritizer.states import DeliveryState
-from prioritizer.study import Finding
+from prioritizer.study import ReaderFinding
 from prioritizer.web.app import page_app
 from prioritizer.web.http import context as desks
 from tests.support.ledgers import LEASE, NOW, POLICY, deliver, deliveries_of, film, kinds, policy_with, publish, receive, score_next, scored
@@ -85,7 +85,7 @@ def test_in_stage_shadow_nothing_tells_what_ai_would_raise(ledger: sa.Engine):
 
 def test_another_readers_finding_is_told_after_ones_own(ledger: sa.Engine):
     uid = raised(ledger)
-    feedback.say(ledger, uid, "berg", Finding.PRESENT, LATER, ranked=True, note="left base")
+    feedback.say(ledger, uid, "berg", ReaderFinding.PRESENT, LATER, ranked=True, note="left base")
     reading.read(ledger, uid, "berg", LATER)
     with at(ledger, "ito") as ito:
         for text in (ito.get(f"/study/{uid}").text, ito.get(f"/study/{uid}/why").text):
@@ -102,7 +102,7 @@ def test_another_readers_finding_is_told_after_ones_own(ledger: sa.Engine):
 
 def test_who_judges_readings_hears_of_them_when_the_study_is_read(ledger: sa.Engine):
     uid = raised(ledger)
-    feedback.say(ledger, uid, "berg", Finding.PRESENT, LATER, ranked=True)
+    feedback.say(ledger, uid, "berg", ReaderFinding.PRESENT, LATER, ranked=True)
     with at(ledger, "anna", Role.PHYSICIST) as anna:
         for path in (f"/study/{uid}", f"/study/{uid}/why", f"/api/studies/{uid}"):
             assert "finding present" not in anna.get(path).text, "she may read it herself"
@@ -201,7 +201,7 @@ def test_nothing_was_shown_before_there_was_a_score(ledger: sa.Engine, reveal: s
 
 def test_a_word_said_before_the_score_is_judged_by_the_score_that_came(ledger: sa.Engine):
     receive(ledger, film(1, "1.2.1", NOW))
-    feedback.say(ledger, "1.2.1", "ito", Finding.PRESENT, NOW, ranked=True)
+    feedback.say(ledger, "1.2.1", "ito", ReaderFinding.PRESENT, NOW, ranked=True)
     scored(ledger, "1.2.1", 0.9, NOW)
     assert feedback.confirmed_of_raised(ledger, NOW - timedelta(days=1)) == (1, 1)
     assert [one.raised for one in monitoring.seen(ledger, NOW - timedelta(days=1), LATER)] == [True]
@@ -265,7 +265,7 @@ def test_a_stranger_elsewhere_locks_nobody_out():
 def test_tried_files_never_hold_the_threads_of_the_list(ledger: sa.Engine):
     with at(ledger, "ito", trial=lambda: lambda data, ignore_scope: None) as ito:
         context = ito.app.state.context
-        held = [context.tried_at_once.acquire(blocking=False) for _ in range(desks.MOST_TRIED)]
+        held = [context.tried_at_once.acquire(blocking=False) for _ in range(desks.MAX_TRIED)]
         assert all(held)
         refused = ito.post("/api/try", files={"file": ("a.png", b"x")})
         assert refused.status_code == 503

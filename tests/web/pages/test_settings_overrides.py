@@ -15,14 +15,13 @@ import sqlalchemy as sa
 from prioritizer.access import May, Role, rights_of
 from prioritizer.calibration.maps import Calibration
 from prioritizer.config.policy import QuietTime
-from prioritizer.config.sections import Calibration as CalibrationSection
-from prioritizer.config.sections import Site
+from prioritizer.config.sections import CalibrationSection, Site
 from prioritizer.config.settings import Settings
 from prioritizer.daemon import settings_in_force as settings_ruled
 from prioritizer.db.accounts import people, sessions
 from prioritizer.db.decisions import activation, calibrations, settings_overrides
 from prioritizer.db.decisions.activation import Decision
-from prioritizer.db.decisions.calibrations import Verdict
+from prioritizer.db.decisions.calibrations import CandidateVerdict
 from prioritizer.db.in_force.settings import holding
 from prioritizer.db.schema import connect, migrations
 from prioritizer.db.worklist import rows
@@ -74,7 +73,7 @@ def house(tmp_path: Any) -> Iterator[House]:
         rights = sorted(rights_of(role))
         tokens[name] = sessions.make_token(engine, name, "tests", rights, "tests", THEN, timedelta(days=1))[0]
     settings = [Settings(site=Site(name="test site", stage=Stage.ACTIVE))]
-    in_force = settings_ruled.InForce(engine, lambda: settings[0])
+    in_force = settings_ruled.SettingsInForce(engine, lambda: settings[0])
     page = backend_of(engine, settings=in_force, configured=lambda: settings[0], policy=lambda: SITE, settings_changed=in_force.forget)
     server = WebServer(page_app(page), "127.0.0.1", 0)
     server.start()
@@ -238,7 +237,7 @@ def test_going_back_from_a_calibration_by_an_old_page_is_refused(house: House) -
     for name, by in (("b", 1.0), ("c", 2.0)):
         made = OWN.moved(1.0, by, "intercept")
         made = Calibration(**{**{field: getattr(made, field) for field in made.__dataclass_fields__}, "id": name})
-        calibrations.add(house.engine, "d" * 64, made, Verdict(word="fit to activate", said="", report=""), "anna", THEN)
+        calibrations.add(house.engine, "d" * 64, made, CandidateVerdict(word="fit to activate", said="", report=""), "anna", THEN)
         activation.activate(house.engine, name, Decision(who="anna"), SITE, THEN)
     assert shown_in(house.get("/calibrations").text) == {"2"}
     assert house.post("/calibrations/rollback", shown=2).status_code == 303

@@ -17,7 +17,7 @@ from prioritizer.db.processing import housekeeping
 from prioritizer.db.processing.housekeeping import Alarm
 from prioritizer.db.worklist import deadlines, feedback, reading, rows
 from prioritizer.ranking.deadlines import Stage
-from prioritizer.study import Finding
+from prioritizer.study import ReaderFinding
 from tests.support.ledgers import LEASE, NOW, film, kinds, listed, receive, scored
 from tests.support.page_client import LATER, at
 
@@ -250,7 +250,7 @@ def test_a_note_that_was_not_said_is_never_lost_by_read_and_next(ledger: sa.Engi
         ito.post("/study/1.2.1/read", data={"note": "left base", "to": "next", "seen": 1})
     word = feedback.standing_of(ledger, "1.2.1", "ito")
     assert word is not None
-    assert (word.finding, word.note) == (Finding.PRESENT, "left base")
+    assert (word.finding, word.note) == (ReaderFinding.PRESENT, "left base")
     assert rows.study(ledger, "1.2.1").reading_state == "READ"
 
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prioritizer.db.worklist.rows import Row
+from prioritizer.db.worklist.rows import WorklistRow
 from prioritizer.ranking.deadlines import EARLIER, Band, RankingPolicy, Stage, Standing, in_short, place
 from prioritizer.states import ReadingState
 from prioritizer.study import AIState
@@ -34,7 +34,7 @@ NOON = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
 FORBIDDEN = re.compile(r"\b(normal|negative|low|clear|unremarkable|no finding|pneumonia|healthy|probab\w*|0\.\d+)\b", re.IGNORECASE)
 
 
-def row(**values: object) -> Row:
+def row(**values: object) -> WorklistRow:
     """A scored study that arrived half an hour ago; `values` say what is different."""
     usual: dict[str, object] = {
         "study_uid": "1.2.3", "patient_id": "4711", "patient_name": "Muster^Anna^^Dr", "patient_birth_date": "20230101",
@@ -44,7 +44,7 @@ def row(**values: object) -> Row:
         "overdue_at": None, "place_reason": "order of arrival", "reading_state": "OPEN", "reader": None, "reader_since": None,
         "reader_until": None, "read_at": None,
     }  # fmt: skip
-    return Row(**(usual | values))
+    return WorklistRow(**(usual | values))
 
 
 def texts(found: Line) -> str:

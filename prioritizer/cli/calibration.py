@@ -122,7 +122,7 @@ def list_(config: ConfigFile = None, as_json: AsJson = False) -> None:
         print_calibrations.show_list(rows, bundle, applies, out)
 
 
-def _told(engine: sa.Engine, name: str, bundle: Bundle, policy: SitePolicy) -> dict[str, Any]:
+def _described(engine: sa.Engine, name: str, bundle: Bundle, policy: SitePolicy) -> dict[str, Any]:
     """One calibration, the bundle's own included."""
     from prioritizer.cli import print_calibrations
     from prioritizer.db.decisions import calibrations
@@ -139,7 +139,7 @@ def show(name: Name, config: ConfigFile = None, as_json: AsJson = False) -> None
     from prioritizer.cli import print_calibrations
 
     engine, _, bundle, policy = _site(config)
-    told = _told(engine, name, bundle, policy)
+    told = _described(engine, name, bundle, policy)
     if as_json:
         print_json(told)
     else:

@@ -40,12 +40,12 @@ def show_list(settings: Settings, holds: OverriddenPolicy, rows: Sequence[Settin
     told = in_force_as_json(settings, holds)
     table = Table("Rule", "Configured", "Ruled", "In force", title="The site's rules", title_justify="left")
     for key in settings_override.KEYS:
-        ruled = settings_override.shown(key, told["ruled"][key]) if key in told["ruled"] else ""
+        ruled = settings_override.value_in_words(key, told["ruled"][key]) if key in told["ruled"] else ""
         cells = (
             settings_override.NAMES[key],
-            settings_override.shown(key, told["configured"][key]),
+            settings_override.value_in_words(key, told["configured"][key]),
             ruled,
-            settings_override.shown(key, told["in_force"][key]),
+            settings_override.value_in_words(key, told["in_force"][key]),
         )
         table.add_row(*map(Text, cells))
     out.print(table)
@@ -57,7 +57,7 @@ def show_list(settings: Settings, holds: OverriddenPolicy, rows: Sequence[Settin
 
 def said_of(row: SettingsOverrideRow) -> str:
     """One ruling in a line."""
-    what = f"!! {row.fault}" if row.fault else settings_override.told(row.changes)
+    what = f"!! {row.fault}" if row.fault else settings_override.in_words(row.changes)
     approved = f"; approved by {row.approved_by}" if row.approved_by else ""
     return f"{what}; proposed by {row.proposed_by} on {row.proposed_at:%Y-%m-%d}: {row.reason}{approved}"
 
@@ -66,7 +66,8 @@ def show_one(row: SettingsOverrideRow, out: Console) -> None:
     """Who did what with a ruling, and what it was simulated to do."""
     out.print(
         Text(
-            f"ruling {row.id}, {row.state.lower()}: {'!! ' + row.fault if row.fault else settings_override.told(row.changes)}", style="bold"
+            f"ruling {row.id}, {row.state.lower()}: {'!! ' + row.fault if row.fault else settings_override.in_words(row.changes)}",
+            style="bold",
         )
     )
     out.print(Text(f"reason: {row.reason}"), soft_wrap=True)

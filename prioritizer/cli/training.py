@@ -100,7 +100,7 @@ def runs(
         return
     table = Shown(*run_index.HEADER)
     for one in found:
-        table.add_row(*(Text(page.shown(cell)) for cell in run_index.row_of(one)))
+        table.add_row(*(Text(page.formatted(cell)) for cell in run_index.row_of(one)))
     out.print(table)
     talk.print(run_index.NO_EVIDENCE, markup=False, soft_wrap=True)
 

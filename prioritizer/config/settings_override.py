@@ -104,12 +104,12 @@ def _checked(before: Changes, changes: Mapping[str, Any]) -> tuple[Stage, Rankin
     return stage, ranking
 
 
-def told(changes: Changes) -> str:
+def in_words(changes: Changes) -> str:
     """A ruling in words."""
-    return ", ".join(f"{NAMES[key]} {shown(key, changes[key])}" for key in KEYS if key in changes)
+    return ", ".join(f"{NAMES[key]} {value_in_words(key, changes[key])}" for key in KEYS if key in changes)
 
 
-def shown(key: str, value: str | float) -> str:
+def value_in_words(key: str, value: str | float) -> str:
     """One value as people read it."""
     if key == "stage":
         return str(value)

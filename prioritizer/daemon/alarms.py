@@ -88,7 +88,7 @@ class Lasting:
         return now - since >= least
 
 
-def found(look: AlarmInputs, lasting: Lasting) -> list[Alarm]:
+def alarms_now(look: AlarmInputs, lasting: Lasting) -> list[Alarm]:
     """Every alarm that stands; what cannot be judged now is an alarm itself, and the others are judged."""
     standing, blind = list[Alarm](), list[str]()
     for judge in JUDGES:

@@ -148,7 +148,7 @@ def watch(engine: sa.Engine, settings: Settings, bundle_digest: str, now: dateti
     return [Alarm(name=f"board-{one['name']}", said=one["said"], mend=f"{one['owner']}: {one['action']}") for one in latest["alarms"]]
 
 
-def told(engine: sa.Engine, settings: Settings, bundle_digest: str, name: str, now: datetime) -> tuple[datetime, dict[str, Any]]:
+def dashboard_of(engine: sa.Engine, settings: Settings, bundle_digest: str, name: str, now: datetime) -> tuple[datetime, dict[str, Any]]:
     """A board and when it was computed: the kept one while it is fresh or its period over, else computed now. Raises NotAllowed."""
     period = period_of(name, settings, now)
     found = kept_boards.kept(engine, name)

@@ -70,7 +70,7 @@ class PageBackend:
             return None
         renderer = self._workers.renderer(bundle)
         return PageImages(
-            spool=self._daemon.spool, darkroom=renderer, scale=bundle.saliency_scale, padded=bundle.preprocessing.resize == "pad"
+            spool=self._daemon.spool, renderer=renderer, scale=bundle.saliency_scale, padded=bundle.preprocessing.resize == "pad"
         )
 
     def trial(self) -> FileTrial | None:
@@ -131,7 +131,7 @@ class OperationNow:
         if daemon.bundle is None:
             return {}
         applies = calibrations.applying(daemon.engine, daemon.policy()).calibration
-        return {**bundle_card.told(daemon.bundle), "calibration": applies.id if applies else ""}
+        return {**bundle_card.described(daemon.bundle), "calibration": applies.id if applies else ""}
 
     def metrics(self) -> bytes:
         """Prometheus text."""
@@ -140,7 +140,7 @@ class OperationNow:
     def dashboard(self, period: str) -> tuple[datetime, dict[str, Any]]:
         """The dashboard of a period, and when it was computed."""
         daemon = self._daemon
-        return dashboard_period.told(daemon.engine, daemon.settings, daemon.policy().bundle_digest, period, utc_now())
+        return dashboard_period.dashboard_of(daemon.engine, daemon.settings, daemon.policy().bundle_digest, period, utc_now())
 
     def conformance(self) -> str:
         """The DICOM conformance statement, Markdown."""

@@ -25,7 +25,7 @@ class PageImages:
     """What the pages show of pixels."""
 
     spool: Spool
-    darkroom: SandboxedRenderer
+    renderer: SandboxedRenderer
     scale: float
     """Contribution to the logit that is drawn strongest."""
     padded: bool
@@ -34,7 +34,7 @@ class PageImages:
         """A film with all its tones. Raises NotFound where the pixels are gone, Unprocessable where they cannot be shown."""
         path = self._path(sop_instance_uid)
         try:
-            return self.darkroom.film(path)
+            return self.renderer.film(path)
         except ChildDied as error:
             raise Unprocessable("pixels", "the image could not be read within the limits of the site") from error
 
@@ -42,7 +42,7 @@ class PageImages:
         """The same in the header's window, 8 bits."""
         path = self._path(sop_instance_uid)
         try:
-            return self.darkroom.display(path)
+            return self.renderer.display(path)
         except ChildDied as error:
             raise Unprocessable("pixels", "the image could not be read within the limits of the site") from error
 

@@ -44,7 +44,7 @@ class PublishWorker:
     engine: sa.Engine
     spool: Spool
     bundle: Bundle
-    darkroom: Renderer
+    renderer: Renderer
     settings: Settings
     software_version: str
     worker: str
@@ -120,7 +120,7 @@ class PublishWorker:
             encoding=self.settings.publish.encoding,
             padded=self.bundle.preprocessing.resize == "pad",
         )
-        built = self.darkroom.capture(path, cells.reshape(side, side).astype(np.float32) if heatmap else None, facts)
+        built = self.renderer.capture(path, cells.reshape(side, side).astype(np.float32) if heatmap else None, facts)
         return result_revisions.Result(
             sop_instance_uid=built.sop_instance_uid,
             sop_class_uid=built.sop_class_uid,

@@ -40,7 +40,7 @@ FIRST_RECONCILE_WAIT_S, MAX_RECONCILE_WAIT_S = 30.0, 3600.0
 LEFT_OUT_AGAIN_S = 600.0
 """So long after nothing was owed it is looked again though nothing changed: a study that was read may have been opened again."""
 NO_ANSWER = "the database does not answer"
-MAX_TURN = timedelta(minutes=15)
+MAX_JOB_TIME = timedelta(minutes=15)
 """A job that has not ended after so long hangs: the longest, the board of a million studies, takes seconds."""
 
 
@@ -135,7 +135,7 @@ class ScheduledJobs:
 
     def hanging(self, now: datetime) -> list[str]:
         """Jobs that began long ago and have not ended."""
-        return [name for name, began in dict(self._began).items() if now - began > MAX_TURN]
+        return [name for name, began in dict(self._began).items() if now - began > MAX_JOB_TIME]
 
     def look_at_the_clock(self) -> None:
         """A step of the machine's clock is an event; what it dated is brought to the present, or back to where it was."""
@@ -260,5 +260,5 @@ class ScheduledJobs:
             growth=self._growth,
             now=utc_now(),
         )
-        found = daemon_alarms.found(look, self._lasting)
+        found = daemon_alarms.alarms_now(look, self._lasting)
         housekeeping.stand(self._engine, daemon_alarms.judged(found, look), found, utc_now())

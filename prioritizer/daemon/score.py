@@ -95,7 +95,7 @@ class ScoreWorker:
     engine: sa.Engine
     spool: Spool
     bundle: Bundle
-    darkroom: Renderer
+    renderer: Renderer
     scorer: Scorer
     settings: Settings
     policy: SitePolicy
@@ -176,7 +176,7 @@ class ScoreWorker:
             if path is None:
                 break
             try:
-                return self.darkroom.model_input(path)
+                return self.renderer.model_input(path)
             except Unprocessable:
                 if path.exists():
                     raise

@@ -48,4 +48,4 @@ def file_display(file: Path) -> NDArray[np.uint8]:
 
 def file_film(file: Path) -> Shown:
     """The same with all its tones. Runs in the sandbox."""
-    return sandboxed.shown(*_grey(file))
+    return sandboxed.full_range_png(*_grey(file))

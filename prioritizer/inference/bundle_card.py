@@ -35,7 +35,7 @@ SETS = {
 """Sets of films whose name says too little."""
 
 
-def told(bundle: Bundle) -> dict[str, Any]:
+def described(bundle: Bundle) -> dict[str, Any]:
     """The card as the page shows it. Figures stand beside their 95 % intervals, one column for each set of films they were measured on."""
     card = bundle.card
     sets = {name: figures for name, figures in card.get("metrics", {}).items() if isinstance(figures, Mapping)}

@@ -101,7 +101,7 @@ class Report:
         return any(section.thumbnails_hold_images and section.thumbnails for section in self.sections)
 
 
-def shown(value: object) -> str:
+def formatted(value: object) -> str:
     """A cell as people read it: three decimals, a dash for what could not be computed."""
     if value is None or (isinstance(value, float) and value != value):  # noqa: PLR0124 - NaN is the one value unlike itself
         return "-"
@@ -115,7 +115,7 @@ _pages = jinja2.Environment(
     trim_blocks=True,
     lstrip_blocks=True,
 )
-_pages.filters |= {"shown": shown, "drawing": Markup}
+_pages.filters |= {"shown": formatted, "drawing": Markup}
 
 
 def html(report: Report) -> str:

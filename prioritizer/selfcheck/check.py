@@ -162,7 +162,7 @@ def _rules(settings: Settings, engine: sa.Engine) -> Proof:
     found = holding_for(engine, settings)
     if found.active is None:
         return Proof(what="rules", ok=True, said="the configuration alone")
-    said = found.fault or f"ruling {found.active.id} above the configuration: {settings_override.told(found.changes)}"
+    said = found.fault or f"ruling {found.active.id} above the configuration: {settings_override.in_words(found.changes)}"
     return Proof(what="rules", ok=not found.fault, said=said, mend=MEND)
 
 

@@ -12,7 +12,7 @@ from prioritizer.config.settings import Settings
 from prioritizer.errors import ConfigError
 from prioritizer.reading_queue.compare import Effect, as_drawn, compare, settings_of, variants_of
 from prioritizer.reading_queue.scenario import HOURS, Scenario
-from prioritizer.simulation.site import SimulationRequest, asked, site_of
+from prioritizer.simulation.site import SimulationRequest, settings_to_compare, site_of
 
 Tick = Callable[[int, int], None]
 
@@ -37,7 +37,7 @@ def run(
     """Simulate. `engine` is needed for --from-ledger only. Raises ConfigError for what cannot be asked, NotFound, CalibrationChanged."""
     _possible(request)
     scenario, policy, said = site_of(settings, engine, request, now)
-    tried = settings_of(policy, asked(scenario, policy, request))
+    tried = settings_of(policy, settings_to_compare(scenario, policy, request))
     changes = (("as stated", as_drawn), *variants_of(policy.t_high))
     found = []
     for index, (name, change) in enumerate(changes):

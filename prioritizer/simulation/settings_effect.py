@@ -68,7 +68,7 @@ def leaves_shadow(before: RankingPolicy, after: RankingPolicy) -> bool:
 
 def _accepted(settings: Settings, engine: sa.Engine, policy: SitePolicy, now: datetime) -> dict[str, Any]:
     """What this site measured in shadow."""
-    _, board = dashboard_period.told(engine, settings, policy.bundle_digest, dashboard_period.LATEST, now)
+    _, board = dashboard_period.dashboard_of(engine, settings, policy.bundle_digest, dashboard_period.LATEST, now)
     calibration = applying(engine, policy).calibration
     return acceptance(board, local_calibration=calibration is not None and calibration != policy.own)
 
@@ -135,7 +135,7 @@ def _order(effect: Effect) -> dict[str, Any]:
     rules, everyone = effect.setting.policy, effect.classes[ALL]
     return {
         "order": effect.setting.name,
-        "rules": "STAT, then arrival" if effect.setting.name == FIFO else settings_override.told(settings_override.values_of(rules)),
+        "rules": "STAT, then arrival" if effect.setting.name == FIFO else settings_override.in_words(settings_override.values_of(rules)),
         "raised": _number(effect.raised.value),
         "flagged": _mean(effect, (FLAGGED, FALSE)),
         "others": _mean(effect, (MISSED, QUIET, UNSCORED)),

@@ -110,7 +110,7 @@ def site_of(
     return scenario, ranking, _assumptions(scenario, ranking, request, where, scores)
 
 
-def asked(scenario: Scenario, policy: RankingPolicy, request: SimulationRequest) -> tuple[Setting, ...]:
+def settings_to_compare(scenario: Scenario, policy: RankingPolicy, request: SimulationRequest) -> tuple[Setting, ...]:
     """The windows that were asked for, then the thresholds, each at the first windows."""
     pairs = request.windows or ((policy.high / MINUTE, policy.neutral / MINUTE),)
     found = [Setting(name=f"deadlines {high:g}/{neutral:g}", policy=with_windows(policy, high, neutral)) for high, neutral in pairs]

@@ -88,14 +88,14 @@ def page_app(backend: Backend) -> FastAPI:
 
     @asynccontextmanager
     async def open_house(app: FastAPI) -> AsyncIterator[None]:
-        context.pulse.start()
+        context.change_feed.start()
         yield
-        context.pulse.stop()
-        context.ahead.stop()
+        context.change_feed.stop()
+        context.prefetch.stop()
 
     app = FastAPI(lifespan=open_house, title="prioritizer", version=__version__, docs_url=None, redoc_url=None, openapi_url=None)
     app.state.context = context
-    app.state.end_streams = context.pulse.stop
+    app.state.end_streams = context.change_feed.stop
     web = backend.settings().web
     app.state.proxies = web.proxies if web.behind_proxy else ()
     app.state.house = oidc.ready(app, web) if web.auth == "oidc" else None
@@ -121,32 +121,34 @@ def explain(request: Request, error: Exception) -> Response:
     if isinstance(error, NotSignedIn) and not for_programs(request):
         return sign_in.sign_in_first(request)
     headers = {"Retry-After": str(error.seconds)} if isinstance(error, TooManyTries) else {}
-    return told(request, status, title, said, headers, getattr(error, "code", ""))
+    return error_page(request, status, title, said, headers, getattr(error, "code", ""))
 
 
 def explain_values(request: Request, error: Exception) -> Response:
     """Which value of the request is not one, and what it may be."""
     assert isinstance(error, RequestValidationError)
     faults = [f"{'.'.join(str(part) for part in fault['loc'][1:]) or fault['loc'][0]}: {fault['msg']}" for fault in error.errors()]
-    return told(request, 422, "A value of the address or the form is not right", "; ".join(faults))
+    return error_page(request, 422, "A value of the address or the form is not right", "; ".join(faults))
 
 
 def explain_refusal(request: Request, error: Exception) -> Response:
     """An address that is not here, a method it does not have, a request that is too large."""
     assert isinstance(error, StarletteHTTPException)
     titles = {404: "There is no such page", 405: "This page is not asked that way", 408: "Too slow", 413: "Too large"}
-    return told(request, error.status_code, titles.get(error.status_code, "This did not work"), str(error.detail), error.headers or {})
+    return error_page(
+        request, error.status_code, titles.get(error.status_code, "This did not work"), str(error.detail), error.headers or {}
+    )
 
 
 def explain_fault(request: Request, error: Exception) -> Response:
     """A fault of ours: nothing of it is told but that it is one. It is answered outside of `RequestLimits`, and sets the headers itself."""
     said = f"prioritizer made a mistake ({type(error).__name__}). Look whether it took effect before you do it again; the log says more."
-    answer = told(request, 500, "This is our fault", said)
+    answer = error_page(request, 500, "This is our fault", said)
     answer.headers.update(headers_of({"path": request.url.path}, 500, secure=context_of(request).backend.settings().web.secure))
     return answer
 
 
-def told(
+def error_page(
     request: Request, status: int, title: str, said: str, headers: Mapping[str, str] = MappingProxyType({}), code: str = ""
 ) -> Response:
     """A page for people, application/problem+json (RFC 9457) for programs."""

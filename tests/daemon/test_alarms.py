@@ -40,7 +40,7 @@ def look(box: Box, **more: object) -> AlarmInputs:
 
 
 def names(box: Box, lasting: Lasting | None = None, **more: object) -> set[str]:
-    found = alarms.found(look(box, **more), lasting or Lasting())
+    found = alarms.alarms_now(look(box, **more), lasting or Lasting())
     assert all(": " in alarm.mend for alarm in found)
     return {alarm.name for alarm in found}
 
@@ -163,7 +163,7 @@ def test_a_reason_in_quarantine_that_cannot_be_read_counts_as_one_to_look_at(box
 
 def test_every_alarm_has_a_name_that_is_cleared_again(box: Box):
     everything = look(box, ready=["x"], parts=Parts(failing={"a": 9}))
-    assert {alarm.name for alarm in alarms.found(everything, Lasting())} <= set(alarms.NAMES)
+    assert {alarm.name for alarm in alarms.alarms_now(everything, Lasting())} <= set(alarms.NAMES)
 
 
 def test_a_daemon_that_was_not_heard_is_told(ledger: sa.Engine):

@@ -133,7 +133,9 @@ def test_a_study_from_before_the_period_is_not_forgotten(ledger: sa.Engine):
 
 def test_page_and_terminal_tell_of_those_that_wait(ledger: sa.Engine, monkeypatch: pytest.MonkeyPatch):
     receive(ledger, film(1, "1.2.1", LATER - 3 * DAY), film(1, "1.2.2", LATER - 40 * DAY))
-    with at(ledger, "anna", Role.PHYSICIST, dashboard=lambda name: dashboard_period.told(ledger, Settings(), "", name, LATER)) as anna:
+    with at(
+        ledger, "anna", Role.PHYSICIST, dashboard=lambda name: dashboard_period.dashboard_of(ledger, Settings(), "", name, LATER)
+    ) as anna:
         text = anna.get("/board").text
     assert "Not read yet: the longest has waited for 40 d 0 h." in text
     assert "Still waiting" in text
@@ -218,7 +220,9 @@ def test_images_beyond_the_limit_are_counted_by_scanner_and_week_with_what_becam
     }
     (week,) = [name for name in told if name.startswith("week of ")]
     assert told == {"all": (4, 3, 1, 1, 1), "DX1": (3, 2, 1, 1, 0), "DX2": (1, 1, 0, 0, 1), week: (4, 3, 1, 1, 1)}
-    with at(ledger, "anna", Role.PHYSICIST, dashboard=lambda name: dashboard_period.told(ledger, Settings(), "", name, LATER)) as anna:
+    with at(
+        ledger, "anna", Role.PHYSICIST, dashboard=lambda name: dashboard_period.dashboard_of(ledger, Settings(), "", name, LATER)
+    ) as anna:
         text = anna.get("/board").text
     assert week in text
     assert "3 of 4" in text
@@ -304,9 +308,9 @@ def test_a_month_kept_for_another_zone_is_told_anew(ledger: sa.Engine):
     receive(ledger, film(1, "1.2.1", datetime(2026, 9, 30, 22, 30, tzinfo=UTC)))
     receive(ledger, film(1, "1.2.2", datetime(2026, 10, 15, tzinfo=UTC)))
     kept_at, later = datetime(2026, 11, 2, tzinfo=UTC), datetime(2026, 11, 20, tzinfo=UTC)
-    assert dashboard_period.told(ledger, at_site("UTC"), "", "2026-10", kept_at)[1]["arrived"] == 1
-    assert dashboard_period.told(ledger, at_site("UTC"), "", "2026-10", later)[0] == kept_at
-    assert dashboard_period.told(ledger, at_site("Europe/Berlin"), "", "2026-10", later)[1]["arrived"] == 2
+    assert dashboard_period.dashboard_of(ledger, at_site("UTC"), "", "2026-10", kept_at)[1]["arrived"] == 1
+    assert dashboard_period.dashboard_of(ledger, at_site("UTC"), "", "2026-10", later)[0] == kept_at
+    assert dashboard_period.dashboard_of(ledger, at_site("Europe/Berlin"), "", "2026-10", later)[1]["arrived"] == 2
 
 
 @pytest.mark.parametrize("name", ["2026-13", "9999-01", "1999-12", "yesterday", "2026-1"])

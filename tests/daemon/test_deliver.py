@@ -309,7 +309,7 @@ def test_what_must_not_be_sent_is_parked_at_once(ledger: sa.Engine):
 
 
 class Broken:
-    """A darkroom that fails in a way nobody foresaw, so often, then builds."""
+    """A renderer that fails in a way nobody foresaw, so often, then builds."""
 
     def __init__(self, *errors: Exception) -> None:
         self.errors, self.facts = list(errors), list[CaptureFacts]()
@@ -325,27 +325,27 @@ class Broken:
         return CaptureObject(sop_instance_uid=made.sop_instance_uid, sop_class_uid=SC, transfer_syntax_uid=EXPLICIT, data=made.data)
 
 
-def publishing(ledger: sa.Engine, tmp_path: Path, darkroom: Broken, zone: str = "") -> PublishWorker:
+def publishing(ledger: sa.Engine, tmp_path: Path, renderer: Broken, zone: str = "") -> PublishWorker:
     spool = Spool(tmp_path / "spool")
     spool.store(spool.begin(receipt("1.2.3.1")))
     (path,) = spool.inbox()
     receive(ledger, film(1, "1.2.3", sha256=sha256_of(path)))
     score_next(ledger, 0.2)
     return PublishWorker(
-        engine=ledger, spool=spool, bundle=open_bundle(None), darkroom=darkroom,
+        engine=ledger, spool=spool, bundle=open_bundle(None), renderer=renderer,
         settings=Settings(site={"name": "test", "stage": "active", "time_zone": zone}), software_version="1", worker="w",
         rng=random.Random(1),
     )  # fmt: skip
 
 
 def test_nothing_is_built_from_a_file_that_is_not_the_one_that_was_scored(ledger: sa.Engine, tmp_path: Path):
-    darkroom = Broken()
-    station = publishing(ledger, tmp_path, darkroom)
+    renderer = Broken()
+    station = publishing(ledger, tmp_path, renderer)
     (path,) = station.spool.inbox()
     path.write_bytes(path.read_bytes() + b"other")
     assert station.step()
     (row,) = queues.unpublished(ledger, NOW, 10)
-    assert (row.again, darkroom.facts) == (True, [])
+    assert (row.again, renderer.facts) == (True, [])
     assert "changed since it arrived" in row.reason_text
 
 
@@ -369,9 +369,9 @@ def test_whatever_goes_wrong_in_building_is_said_on_the_row_and_tried_again(
 
 
 def test_the_time_of_a_result_is_that_of_its_images_receipt_in_the_zone_of_the_site(ledger: sa.Engine, tmp_path: Path):
-    darkroom = Broken()
-    assert publishing(ledger, tmp_path, darkroom, zone="Asia/Kolkata").step()
-    (facts,) = darkroom.facts
+    renderer = Broken()
+    assert publishing(ledger, tmp_path, renderer, zone="Asia/Kolkata").step()
+    (facts,) = renderer.facts
     assert facts.content_time == NOW
     assert facts.content_time.utcoffset() == timedelta(hours=5, minutes=30)
 

@@ -90,9 +90,9 @@ def test_what_the_pixels_alone_show_is_a_warning_of_the_score_and_a_doubt(tmp_pa
 def test_what_the_pixels_alone_show_is_on_the_row(tmp_path: Path, bundle: Bundle, ledger: sa.Engine):
     (tmp_path / "film.dcm").write_bytes(radiograph(**BEYOND))
     receive(ledger, [read_arrival(tmp_path / "film.dcm")], POLICY, NOW)
-    darkroom = SimpleNamespace(model_input=lambda path: sandboxed.model_input(path, bundle.preprocessing))
+    renderer = SimpleNamespace(model_input=lambda path: sandboxed.model_input(path, bundle.preprocessing))
     spool = SimpleNamespace(find=lambda _uid: tmp_path / "film.dcm")
-    site = {"engine": ledger, "spool": spool, "bundle": bundle, "darkroom": darkroom, "settings": Settings(), "worker": "w"}
+    site = {"engine": ledger, "spool": spool, "bundle": bundle, "renderer": renderer, "settings": Settings(), "worker": "w"}
     assert ScoreWorker(**site, scorer=Here(), policy=policy_of(site["settings"], bundle)).step()
     assert any("beyond Bits Stored" in warning for warning in study.study_instances(ledger, "1.2.3")[0].warnings or [])
 
@@ -110,10 +110,10 @@ def test_a_peer_may_be_told_to_send_raw_values(told: bool, state: str, tmp_path:
     (tmp_path / "film.dcm").write_bytes(raw)
     receive(ledger, [read_arrival(tmp_path / "film.dcm")], POLICY, NOW)
     peer = {"ae_title": "DX1", "host": "192.0.2.7", "score_for_processing": told}
-    darkroom = SimpleNamespace(model_input=lambda _path: sandboxed.ModelInput(picture=np.zeros((224, 224), np.float32)))
+    renderer = SimpleNamespace(model_input=lambda _path: sandboxed.ModelInput(picture=np.zeros((224, 224), np.float32)))
     spool = SimpleNamespace(find=lambda _uid: tmp_path / "film.dcm")
     settings = Settings(peers=(peer,))
-    site = {"engine": ledger, "spool": spool, "bundle": bundle, "darkroom": darkroom, "settings": settings, "worker": "w"}
+    site = {"engine": ledger, "spool": spool, "bundle": bundle, "renderer": renderer, "settings": settings, "worker": "w"}
     assert ScoreWorker(**site, scorer=Here(), policy=policy_of(site["settings"], bundle)).step()
     image = study.study_instances(ledger, "1.2.3")[0]
     assert image.state == state

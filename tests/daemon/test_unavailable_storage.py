@@ -66,7 +66,7 @@ def names_of(box: Box, **known: Any) -> set[str]:
     look = alarms.AlarmInputs(
         engine=box.ledger, spool=box.spool, settings=box.settings, policy=POLICY, now=utc_now() + timedelta(hours=1), **given | known
     )
-    return {alarm.name for alarm in alarms.found(look, alarms.Lasting())}
+    return {alarm.name for alarm in alarms.alarms_now(look, alarms.Lasting())}
 
 
 def standing_names(box: Box) -> set[str]:

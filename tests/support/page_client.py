@@ -35,7 +35,7 @@ WORKERS = (("receive", 0), ("score-0", 0), ("deliver-pacs", 2))
 
 def told_now(engine: sa.Engine, period: str) -> tuple[datetime, dict[str, Any]]:
     """The board as the ledger stands."""
-    return dashboard_period.told(engine, Settings(), "", period, THEN)
+    return dashboard_period.dashboard_of(engine, Settings(), "", period, THEN)
 
 
 OF_OPERATION = ("ai_off", "listening", "faults", "workers", "spool", "card", "metrics", "dashboard", "conformance", "examine")

@@ -181,9 +181,9 @@ class Chain:
             scope={"likeness": "flag"},
             publish={"quiet_seconds": 0, "ceiling_seconds": 1},
         )
-        policy, darkroom = policy_of(settings, self.bundle), Darkroom(self.bundle)
+        policy, renderer = policy_of(settings, self.bundle), Darkroom(self.bundle)
         worker, rng = f"chain:{os.getpid()}", random.Random(1)
-        site = {"engine": engine, "spool": spool, "bundle": self.bundle, "darkroom": darkroom, "settings": settings, "worker": worker}
+        site = {"engine": engine, "spool": spool, "bundle": self.bundle, "renderer": renderer, "settings": settings, "worker": worker}
         destination = Destination(name="pacs", ae_title="PACS", host="127.0.0.1", port=self.job["port"])
         ScheduledJobs(engine, spool, lambda: settings, Healthy()).reconcile()
         steps = (

@@ -30,7 +30,7 @@ def station(box: Box, read: Callable[[Path], Any], score: Callable[[Any], Output
         engine=box.ledger,
         spool=box.spool,
         bundle=bundle,
-        darkroom=SimpleNamespace(model_input=lambda path: ModelInput(picture=read(path))),
+        renderer=SimpleNamespace(model_input=lambda path: ModelInput(picture=read(path))),
         scorer=SimpleNamespace(name="x", precision="f32", score=score),
         settings=settings,
         policy=policy_of(settings, bundle),

@@ -73,7 +73,7 @@ def propose(
         values = {"document": text, "sha256": settings_override.digest_of(text), "reason": reason, "effect": dict(proposal.effect)}
         made = rulings.insert().values(state=SettingsOverrideState.CANDIDATE, proposed_at=now, proposed_by=who, **values)
         row = row_of(tx, int(tx.scalar(made.returning(rulings.c.id)) or 0))
-        said = f"ruling {row.id} proposed: {settings_override.told(changes)}; {reason}"
+        said = f"ruling {row.id} proposed: {settings_override.in_words(changes)}; {reason}"
         record(tx, Kind.RULING_PROPOSED, said, now, actor=who, ruling=row.id, changes=changes, sha256=row.sha256)
         return row
 
@@ -276,7 +276,7 @@ def _say(tx: sa.Connection, done: Done, chosen: SettingsOverrideRow | None, who:
     if chosen is None:
         said, kind = f"{left} ended, the configuration alone holds", Kind.RULING_ENDED
     else:
-        said = f"{'went back to' if back else 'activated'} ruling {chosen.id} from {left}: {settings_override.told(chosen.changes)}"
+        said = f"{'went back to' if back else 'activated'} ruling {chosen.id} from {left}: {settings_override.in_words(chosen.changes)}"
         kind, facts = Kind.RULING_ACTIVATED, {**facts, "sha256": chosen.sha256, "changes": chosen.changes}
     if against:
         said, facts = f"{said}, against its acceptance report: {against}", {**facts, "against_advice": against}

@@ -14,7 +14,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from prioritizer.db.order.search_terms import MIN_LENGTH, asked
+from prioritizer.db.order.search_terms import MIN_LENGTH, searched_words
 from prioritizer.db.schema.columns import EPOCH, READ, UNREAD
 from prioritizer.db.schema.tables import studies, terms
 from prioritizer.states import ReadingState
@@ -135,7 +135,7 @@ def lasting(wanted: Wanted, now: datetime) -> list[sa.ColumnElement[bool]]:
         found.append(studies.c.calling_ae == wanted.sender)
     if wanted.hours:
         found.append(studies.c.first_received_at >= now - timedelta(hours=wanted.hours))
-    words = [word for word in asked(wanted.text) if word not in wanted.common]
+    words = [word for word in searched_words(wanted.text) if word not in wanted.common]
     if wanted.text.strip() and not words:  # everything would be shown as found by what nothing was looked for
         found.append(sa.false())
     found += [studies.c.study_uid.in_(sa.select(terms.c.study_uid).where(begins(word))) for word in words]
@@ -153,7 +153,7 @@ def begins(word: str) -> sa.ColumnElement[bool]:
 
 def common_words(tx: sa.Connection, text: str) -> tuple[str, ...]:
     """The words of a search that begin too many terms."""
-    each = ((word, sa.select(terms.c.term).where(begins(word)).offset(MAX_FOUND).limit(1)) for word in asked(text))
+    each = ((word, sa.select(terms.c.term).where(begins(word)).offset(MAX_FOUND).limit(1)) for word in searched_words(text))
     return tuple(word for word, query in each if tx.scalar(query) is not None)
 
 

@@ -36,6 +36,6 @@ def terms_of(*, study_uid: str, patient_id: str, patient_name: str, accession_nu
     return frozenset(found - {""})
 
 
-def asked(text: str) -> list[str]:
+def searched_words(text: str) -> list[str]:
     """The words to look for; empty where there is none. All of them must be found in a study."""
     return words_of(text)[:MAX_WORDS]

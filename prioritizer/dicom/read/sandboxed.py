@@ -56,10 +56,10 @@ def display_picture(path: Path, longest_side: int = DISPLAY_SIDE) -> NDArray[np.
 def film_png(path: Path, longest_side: int = FILM_SIDE) -> Shown:
     """The radiograph with all its tones, as a PNG that a browser reads without loss. Raises Unprocessable."""
     frame = read_frame(path)
-    return shown(frame.pixels, frame.grey, longest_side, frame.geometry)
+    return full_range_png(frame.pixels, frame.grey, longest_side, frame.geometry)
 
 
-def shown(
+def full_range_png(
     stored: NDArray[np.generic], grey: preprocessing.GreyScale, longest_side: int = FILM_SIDE, geometry: Geometry = AS_STORED
 ) -> Shown:
     """Stored grey values with all their tones: red is the high byte of a tone, green the low one."""

@@ -16,7 +16,7 @@ from prioritizer.learning.evaluation.compare import Bout, Comparison
 from prioritizer.learning.evaluation.report import COST_SAID, cost_rows, plain
 from prioritizer.learning.evaluation.robustness import ELSEWHERE, NO_LUNGS, UNCHANGED
 from prioritizer.reports import plots
-from prioritizer.reports.page import Plot, Report, Section, Table, shown
+from prioritizer.reports.page import Plot, Report, Section, Table, formatted
 from prioritizer.statistics import curves
 from prioritizer.statistics.calibration_error import reliability
 from prioritizer.statistics.delong import Difference
@@ -241,5 +241,5 @@ def markdown_of(found: Comparison) -> str:
 
 def _markdown(header: Sequence[str], rows: Sequence[tuple[object, ...]]) -> str:
     lines = ["| " + " | ".join(header) + " |", "|---" * len(header) + "|"]
-    lines += ["| " + " | ".join(shown(cell).replace("|", "/") for cell in row) + " |" for row in rows]
+    lines += ["| " + " | ".join(formatted(cell).replace("|", "/") for cell in row) + " |" for row in rows]
     return "\n".join(lines)

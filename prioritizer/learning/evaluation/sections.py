@@ -11,7 +11,7 @@ from prioritizer.calibration.local_fit import MODERATE
 from prioritizer.learning.evaluation import control_sections
 from prioritizer.learning.evaluation.evaluate import Evaluation, Judgement
 from prioritizer.reports import assessment, plots
-from prioritizer.reports.page import Plot, Section, Table, shown
+from prioritizer.reports.page import Plot, Section, Table, formatted
 from prioritizer.statistics import at_threshold, curves
 from prioritizer.statistics.at_threshold import ThresholdCounts, counts
 from prioritizer.statistics.calibration_error import reliability
@@ -142,7 +142,7 @@ def _threshold_row(name: str, at: ThresholdCounts) -> tuple[object, ...]:
     raised = (at.caught + at.alarms) / max(at.caught + at.alarms + at.missed + at.passed, 1)
     shares = (at.sensitivity, at.specificity, at.ppv, at.npv)
     told = [f"{s.value:.3f} ({s.low:.3f}-{s.high:.3f})" if s.of else None for s in shares]
-    return (name, *told, f"{shown(1 - at.ppv.value)} / {shown(1 - at.npv.value)}", f"{raised:.0%}")
+    return (name, *told, f"{formatted(1 - at.ppv.value)} / {formatted(1 - at.npv.value)}", f"{raised:.0%}")
 
 
 def predictive(one: Judgement, prevalence: float | None) -> list[tuple[float, Figure, Figure]]:

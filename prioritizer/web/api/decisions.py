@@ -17,7 +17,7 @@ from prioritizer.db.decisions import calibrations, settings_overrides
 from prioritizer.db.decisions.activation import Activated, Decision
 from prioritizer.db.in_force.settings import holding
 from prioritizer.web.api.documents import problems
-from prioritizer.web.http.context import Here, RequestContext, Seeing
+from prioritizer.web.http.context import Context, RequestContext, Viewer
 from prioritizer.web.pages.calibrations import Beside, Physicist, applying, beside
 
 routes = APIRouter(prefix="/api", responses=problems())
@@ -154,7 +154,7 @@ def took_effect(context: RequestContext, done: Activated) -> TookEffect:
 
 
 @routes.get("/calibrations")
-def show_calibrations(context: Here, person: Seeing) -> Calibrations:
+def show_calibrations(context: Context, person: Viewer) -> Calibrations:
     """Every calibration, and which is in force."""
     applies = applying(context)
     return Calibrations(
@@ -166,13 +166,13 @@ def show_calibrations(context: Here, person: Seeing) -> Calibrations:
 
 
 @routes.get("/calibrations/{name}", responses=problems(404))
-def show_calibration(context: Here, person: Seeing, name: str) -> CalibrationOf:
+def show_calibration(context: Context, person: Viewer, name: str) -> CalibrationOf:
     """One calibration."""
     return calibration_of(beside(calibrations.find(context.engine, name)))
 
 
 @routes.post("/calibrations/rollback", responses=problems(404, 409))
-def roll_back(context: Here, person: Physicist, shown: Shown = None, *, own: bool = False) -> TookEffect:
+def roll_back(context: Context, person: Physicist, shown: Shown = None, *, own: bool = False) -> TookEffect:
     """What applied before applies again, or with `own` the bundle's own."""
     policy = context.backend.policy()
     return took_effect(
@@ -181,7 +181,7 @@ def roll_back(context: Here, person: Physicist, shown: Shown = None, *, own: boo
 
 
 @routes.post("/calibrations/{name}/activate", responses=problems(404, 409))
-def activate(context: Here, person: Physicist, name: str, why: Reason, shown: Shown = None) -> TookEffect:
+def activate(context: Context, person: Physicist, name: str, why: Reason, shown: Shown = None) -> TookEffect:
     """Put it in force. `reason` is asked for where its report advises against it."""
     decision = Decision(
         who=person.name, second_person=context.backend.settings().calibration.second_person, against_advice=why.reason.strip()
@@ -191,7 +191,7 @@ def activate(context: Here, person: Physicist, name: str, why: Reason, shown: Sh
 
 
 @routes.post("/calibrations/{name}/{step}", responses=problems(404, 409))
-def decide(context: Here, person: Physicist, name: str, step: Literal["approve", "reject"], why: Reason) -> CalibrationOf:
+def decide(context: Context, person: Physicist, name: str, step: Literal["approve", "reject"], why: Reason) -> CalibrationOf:
     """Agree as a second person, or decide against it for good."""
     if step == "approve":
         calibrations.approve(context.engine, name, person.name, context.now)
@@ -201,7 +201,7 @@ def decide(context: Here, person: Physicist, name: str, step: Literal["approve",
 
 
 @routes.get("/rules")
-def show_rules(context: Here, person: Seeing) -> SettingsDocument:
+def show_rules(context: Context, person: Viewer) -> SettingsDocument:
     """What is configured, what is in force, and every ruling, the newest first."""
     holds, may = holding(context.engine, context.backend.policy()), context.shows_ai_to(person)
     return SettingsDocument(
@@ -222,14 +222,14 @@ def ruling_of(row: Any, *, sees_effect: bool) -> RulingOf:
 
 
 @routes.post("/rules/{step}", responses=problems(404, 409))
-def change_rules(context: Here, person: Physicist, step: Literal["end", "back"], shown: Shown = None) -> RulesChanged:
+def change_rules(context: Context, person: Physicist, step: Literal["end", "back"], shown: Shown = None) -> RulesChanged:
     """The configuration alone holds again, or what held before."""
     work = settings_overrides.end if step == "end" else settings_overrides.back
     return changed(context, work(context.engine, context.backend.policy(), person.name, context.now, shown))
 
 
 @routes.post("/rules/{number}/activate", responses=problems(404, 409))
-def activate_ruling(context: Here, person: Physicist, number: Number, why: Reason = NO_REASON, shown: Shown = None) -> RulesChanged:
+def activate_ruling(context: Context, person: Physicist, number: Number, why: Reason = NO_REASON, shown: Shown = None) -> RulesChanged:
     """Put it in force in one transaction. `reason` is asked for where it leaves shadow against its acceptance report."""
     second = context.backend.settings().calibration.second_person
     decision = Decision(who=person.name, second_person=second, against_advice=why.reason)
@@ -238,7 +238,7 @@ def activate_ruling(context: Here, person: Physicist, number: Number, why: Reaso
 
 @routes.post("/rules/{number}/{step}", responses=problems(404, 409))
 def decide_ruling(
-    context: Here, person: Physicist, number: Number, step: Literal["approve", "reject"], why: Reason, shown: Shown = None
+    context: Context, person: Physicist, number: Number, step: Literal["approve", "reject"], why: Reason, shown: Shown = None
 ) -> RulingOf:
     """Agree as a second person, or decide against it for good."""
     if step == "approve":

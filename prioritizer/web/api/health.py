@@ -6,13 +6,13 @@ from fastapi import APIRouter
 from fastapi.responses import JSONResponse, PlainTextResponse, Response
 
 from prioritizer import __version__
-from prioritizer.web.http.context import Here
+from prioritizer.web.http.context import Context
 
 routes = APIRouter()
 
 
 @routes.get("/metrics")
-def metrics(context: Here) -> Response:
+def metrics(context: Context) -> Response:
     """Prometheus text format. It holds no patient data and needs no sign-in."""
     return PlainTextResponse(context.backend.operation.metrics(), media_type="text/plain; version=0.0.4")
 
@@ -24,7 +24,7 @@ def alive() -> Response:
 
 
 @routes.get("/readyz")
-def ready(context: Here) -> Response:
+def ready(context: Context) -> Response:
     """200 when everything works, else 503 with each reason."""
     faults = context.backend.operation.faults()
     return JSONResponse({"ready": not faults, "faults": faults}, status_code=503 if faults else 200)

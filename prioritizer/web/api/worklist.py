@@ -41,7 +41,7 @@ from prioritizer.web.api.documents import (
     Whole,
     problems,
 )
-from prioritizer.web.http.context import Here, Listening, RequestContext, Seeing
+from prioritizer.web.http.context import BackgroundViewer, Context, RequestContext, Viewer
 from prioritizer.web.pages.actions import Reading, do_step
 from prioritizer.web.pages.board import may_see_board
 from prioritizer.web.pages.upload import MayTry, try_one
@@ -69,7 +69,7 @@ def study_of(context: RequestContext, row: WorklistRow, asked: ListQuery | None 
 
 
 @routes.get("/worklist", responses=problems(404, 409))
-def show_worklist(context: Here, person: Seeing, address: Annotated[AddressOfProgram, Query()]) -> Listing:
+def show_worklist(context: Context, person: Viewer, address: Annotated[AddressOfProgram, Query()]) -> Listing:
     """The list, in the order and with the filters of the page's own address."""
     asked = ListQuery(address)
     audit_notes.list_given(context.engine, person, context.now)
@@ -88,8 +88,8 @@ def show_worklist(context: Here, person: Seeing, address: Annotated[AddressOfPro
 
 @routes.get("/changes", responses=problems(409))
 def show_changes(
-    context: Here,
-    person: Listening,
+    context: Context,
+    person: BackgroundViewer,
     since: Since,
     list: OfList = "",  # noqa: A002 - the name in the address
     shown: Annotated[str, Query(max_length=4100)] = "",
@@ -102,7 +102,7 @@ def show_changes(
 
 
 @routes.post("/next", responses={204: {"description": "nobody waits"}, **problems(409)})
-def take_next(context: Here, person: Reading, list: OfList = "") -> Study | None:  # noqa: A002
+def take_next(context: Context, person: Reading, list: OfList = "") -> Study | None:  # noqa: A002
     """Claim the first study of a list that nobody has."""
     lease = timedelta(minutes=context.backend.settings().ranking.claim_minutes)
     asked = list_of(list)
@@ -114,7 +114,7 @@ def take_next(context: Here, person: Reading, list: OfList = "") -> Study | None
 
 
 @routes.get("/studies/{study_uid}", responses=problems(404))
-def show_study(context: Here, person: Seeing, study_uid: str) -> Whole:
+def show_study(context: Context, person: Viewer, study_uid: str) -> Whole:
     """One study. That it was looked at is an event."""
     reading.opened(context.engine, study_uid, person.name, context.now, audit_notes.GIVEN_EVERY if person.token else reading.ONE_LOOK)
     return whole(context, person, study_uid)
@@ -161,7 +161,7 @@ def image_of(one: InstanceRow, far: Far) -> Image:
 
 
 @routes.post("/studies/{study_uid}/reveal", responses=problems(404, 409))
-def reveal(context: Here, person: Seeing, study_uid: str) -> Whole:
+def reveal(context: Context, person: Viewer, study_uid: str) -> Whole:
     """Show AI's result to who asks; that it was shown is kept before it is."""
     if hidden := why_hidden(context, person, feedback.said_of(context.engine, study_uid)):
         raise NotAllowed(hidden)
@@ -170,7 +170,7 @@ def reveal(context: Here, person: Seeing, study_uid: str) -> Whole:
 
 
 @routes.post("/studies/{study_uid}/feedback", status_code=201, responses=problems(404, 409))
-def say(context: Here, person: Reading, study_uid: str, word: FeedbackRequest) -> Whole:
+def say(context: Context, person: Reading, study_uid: str, word: FeedbackRequest) -> Whole:
     """Say what was found. An earlier word of the same person is withdrawn, not lost."""
     ranked = not word.blind and context.backend.settings().site.stage is not Stage.SHADOW
     feedback.say(context.engine, study_uid, person.name, word.finding, context.now, ranked=ranked, note=word.note, eyes=person.eyes)
@@ -178,20 +178,20 @@ def say(context: Here, person: Reading, study_uid: str, word: FeedbackRequest) -
 
 
 @routes.delete("/studies/{study_uid}/feedback", status_code=204, response_class=Response, responses=problems(404, 409))
-def withdraw(context: Here, person: Reading, study_uid: str) -> None:
+def withdraw(context: Context, person: Reading, study_uid: str) -> None:
     """Take one's word back."""
     feedback.withdraw(context.engine, study_uid, person.name, context.now)
 
 
 @routes.post("/studies/{study_uid}/{step}", responses=problems(404, 409))
-def take_step(context: Here, person: Reading, study_uid: str, step: reading.ReadingAction, seen: Images = None) -> Study:
+def take_step(context: Context, person: Reading, study_uid: str, step: reading.ReadingAction, seen: Images = None) -> Study:
     """Claim, release, take over, read, pin or unpin. `seen`: the `entries` looked at; read is refused where more came since."""
     do_step(context, person, study_uid, step, list_of(""), seen)
     return study_of(context, worklist_rows.study(context.engine, study_uid))
 
 
 @routes.get("/board/{period}", responses=problems(409))
-def show_board(context: Here, person: Seeing, period: str = "latest") -> dict[str, Any]:
+def show_board(context: Context, person: Viewer, period: str = "latest") -> dict[str, Any]:
     """The board of a period: `latest`, or a month as 2026-11. Shares carry their exact 95 % interval."""
     may_see_board(context, person)
     computed_at, found = context.backend.operation.dashboard(period)
@@ -199,7 +199,9 @@ def show_board(context: Here, person: Seeing, period: str = "latest") -> dict[st
 
 
 @routes.post("/try", responses=problems(409))
-def try_file(context: Here, person: MayTry, file: Annotated[UploadFile, File()], *, outside: Annotated[bool, Form()] = False) -> TriedFile:
+def try_file(
+    context: Context, person: MayTry, file: Annotated[UploadFile, File()], *, outside: Annotated[bool, Form()] = False
+) -> TriedFile:
     """Score a DICOM, PNG or JPEG file. Nothing of it is kept or ranked."""
     tried = try_one(context, person, file.file.read(), outside=outside)
     values = {name: getattr(tried, name) for name in TriedFile.model_fields if name != "warnings"}
@@ -207,7 +209,7 @@ def try_file(context: Here, person: MayTry, file: Annotated[UploadFile, File()],
 
 
 @routes.get("/openapi.json", include_in_schema=False)
-def description(request: Request, person: Seeing) -> JSONResponse:
+def description(request: Request, person: Viewer) -> JSONResponse:
     """What can be asked here, OpenAPI 3.1."""
     return JSONResponse(request.app.openapi())
 

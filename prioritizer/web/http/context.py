@@ -56,13 +56,13 @@ class RequestContext:
     """What a route works with."""
 
     backend: Backend
-    door: AccessPolicy
+    access: AccessPolicy
     templates: Environment
-    pulse: ChangeFeed
-    tallies: CachedCounts
+    change_feed: ChangeFeed
+    cached_counts: CachedCounts
     zone: ZoneInfo | None
     """Of the times on pages; None: the machine's."""
-    ahead: Prefetch = field(default_factory=Prefetch)
+    prefetch: Prefetch = field(default_factory=Prefetch)
     limits: SignInLimits = field(default_factory=SignInLimits)
     counts_of_views: dict[tuple[str, str], tuple[datetime, int]] = field(default_factory=dict)
     """Of saved lists, by person and query: when it was counted, and how many."""
@@ -91,7 +91,7 @@ class RequestContext:
 
     def counts(self) -> WorklistCounts:
         """The counts above the list: fifty pages ask for the same ones."""
-        return self.tallies.now().counts
+        return self.cached_counts.now().counts
 
     def shows_ai_to(self, person: Person) -> bool:
         """True for who may see what AI does: in stage shadow only those who measure it."""
@@ -110,13 +110,13 @@ class RequestContext:
         """What raising does now, and how often it was right here, in words."""
         if not self.shows_ai:
             return ""
-        tally = self.tallies.now()
+        tally = self.cached_counts.now()
         meaning = wording.meaning_words(self.backend.settings().site.stage, suspended=tally.suspended)
         return wording.frequency_words(*tally.confirmed, DAYS, meaning)
 
     def forget(self) -> None:
         """Something was changed here: the next page counts anew."""
-        self.tallies.forget()
+        self.cached_counts.forget()
         self.backend.decisions.settings_changed()
 
     def part(self, name: str, /, **values: Any) -> HTMLResponse:
@@ -157,10 +157,10 @@ def request_context(backend: Backend) -> RequestContext:
     )
     return RequestContext(
         backend=backend,
-        door=AccessPolicy(engine=backend.engine, settings=backend.configured, now=backend.now),
+        access=AccessPolicy(engine=backend.engine, settings=backend.configured, now=backend.now),
         templates=templates,
-        pulse=ChangeFeed(backend.engine, backend.now, looked=lambda changed: tallies.renew(changed=changed)),
-        tallies=tallies,
+        change_feed=ChangeFeed(backend.engine, backend.now, looked=lambda changed: tallies.renew(changed=changed)),
+        cached_counts=tallies,
         zone=zone,
     )
 
@@ -175,7 +175,7 @@ def needs(right: May, *, touch: bool = True) -> Dependency:
     """What a route is given: the person who asks. Without the right the route is never reached. `touch`: they are there."""
 
     async def admitted(request: Request) -> Person:
-        person = await run_in_threadpool(context_of(request).door.admit, request, right, touch=touch)
+        person = await run_in_threadpool(context_of(request).access.admit, request, right, touch=touch)
         THROUGH.set(person.by if person.token else "")
         return person
 
@@ -183,8 +183,8 @@ def needs(right: May, *, touch: bool = True) -> Dependency:
     return dependency
 
 
-Here = Annotated[RequestContext, Depends(context_of)]
-Seeing = Annotated[Person, needs(May.SEE)]
-Listening = Annotated[Person, needs(May.SEE, touch=False)]
+Context = Annotated[RequestContext, Depends(context_of)]
+Viewer = Annotated[Person, needs(May.SEE)]
+BackgroundViewer = Annotated[Person, needs(May.SEE, touch=False)]
 """For what an open page asks by itself: nobody needs to be before it."""
 Admin = Annotated[Person, needs(May.PEOPLE)]

@@ -14,7 +14,7 @@ from fastapi.responses import StreamingResponse
 
 from prioritizer.access import May
 from prioritizer.errors import Transient
-from prioritizer.web.http.context import Listening, context_of
+from prioritizer.web.http.context import BackgroundViewer, context_of
 from prioritizer.web.live.change_feed import Ear
 
 routes = APIRouter()
@@ -24,7 +24,7 @@ FULL = "retry: 60000\nevent: full\ndata: too many pages listen; this one asks by
 
 
 @routes.get("/live")
-async def live(person: Listening, request: Request) -> StreamingResponse:
+async def live(person: BackgroundViewer, request: Request) -> StreamingResponse:
     """Server-sent events: `changed` when there is something to ask for, `still` every ten seconds."""
     lines = told(request, f"{person.name} {person.token}")
     return StreamingResponse(lines, media_type="text/event-stream", headers={"X-Accel-Buffering": "no"})
@@ -33,14 +33,14 @@ async def live(person: Listening, request: Request) -> StreamingResponse:
 async def told(request: Request, who: str) -> AsyncIterator[str]:
     """The lines of one stream, until the browser leaves, the sign-in ends, the daemon does, or `who` opened too many pages after it."""
     context = context_of(request)
-    ear = context.pulse.join(who)
+    ear = context.change_feed.join(who)
     if ear is None:
         yield FULL
         return
     try:
         # Whatever happened while the page was on its way: the first thing it does is ask.
         yield "retry: 3000\nevent: changed\ndata: \n\n"
-        while not context.pulse.over:
+        while not context.change_feed.over:
             said = await _heard(ear)
             if ear.closed:
                 yield FULL
@@ -48,12 +48,12 @@ async def told(request: Request, who: str) -> AsyncIterator[str]:
             if not await asyncio.to_thread(_may_still, request):
                 yield "event: signed-out\ndata: \n\n"
                 return
-            if said == "still" and not context.pulse.sees:
+            if said == "still" and not context.change_feed.sees:
                 yield ": nothing is known now\n\n"
                 continue
             yield f"event: {said}\ndata: \n\n"
     finally:
-        context.pulse.leave(ear)
+        context.change_feed.leave(ear)
 
 
 async def _heard(ear: Ear) -> str:
@@ -69,7 +69,7 @@ async def _heard(ear: Ear) -> str:
 def _may_still(request: Request) -> bool:
     """Listening is not being there: it does not make a sign-in last longer."""
     try:
-        person = context_of(request).door.recognise(request, touch=False)
+        person = context_of(request).access.recognise(request, touch=False)
     except Transient:
         return True
     return person is not None and person.may(May.SEE)

@@ -11,7 +11,7 @@ from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from prioritizer.access import Person, Role
 from prioritizer.db.accounts import people, sessions
 from prioritizer.errors import NotAllowed
-from prioritizer.web.http.context import Admin, Here, RequestContext, Text
+from prioritizer.web.http.context import Admin, Context, RequestContext, Text
 from prioritizer.web.pages.oidc import base_of
 from prioritizer.web.pages.own_account import in_person
 
@@ -29,18 +29,18 @@ class AccountAction(StrEnum):
 
 def page(context: RequestContext, person: Person, status: int = 200, **more: Any) -> HTMLResponse:
     """Everybody who may sign in, every token, and what was just done."""
-    everybody, tokens = people.listed(context.engine, context.door.lifetime, context.now), sessions.listed_tokens(context.engine)
+    everybody, tokens = people.listed(context.engine, context.access.lifetime, context.now), sessions.listed_tokens(context.engine)
     return context.render("people.html", status, person=person, people=everybody, tokens=tokens, roles=list(Role), **more)
 
 
 @routes.get("", response_class=HTMLResponse)
-def show(context: Here, person: Admin) -> Response:
+def show(context: Context, person: Admin) -> Response:
     """The people of the site."""
     return page(context, person)
 
 
 @routes.post("", response_class=HTMLResponse)
-def invite(context: Here, request: Request, person: Admin, role: Annotated[Role, Form()], name: Text = "") -> Response:
+def invite(context: Context, request: Request, person: Admin, role: Annotated[Role, Form()], name: Text = "") -> Response:
     """A one-time link for a new person, or for one who forgot the password; it is on this answer and nowhere else."""
     in_person(person)
     name = name.strip().lower()
@@ -54,7 +54,7 @@ def invite(context: Here, request: Request, person: Admin, role: Annotated[Role,
 
 
 @routes.post("/{name}/{step}")
-def change(context: Here, person: Admin, name: str, step: AccountAction, role: Annotated[Role, Form()] = Role.READER) -> Response:
+def change(context: Context, person: Admin, name: str, step: AccountAction, role: Annotated[Role, Form()] = Role.READER) -> Response:
     """Disable, enable, sign out everywhere, or another role. A program may take away, and give nothing."""
     if step in (AccountAction.ENABLE, AccountAction.ROLE):
         in_person(person)

@@ -18,7 +18,7 @@ from prioritizer.db.worklist import feedback, preferences, reading, rows
 from prioritizer.errors import NotAllowed
 from prioritizer.states import ReadingState
 from prioritizer.study import ReaderFinding, study_instance_uid
-from prioritizer.web.http.context import Here, RequestContext, Seeing, Text, needs
+from prioritizer.web.http.context import Context, RequestContext, Text, Viewer, needs
 from prioritizer.web.pages.own_account import InPerson
 from prioritizer.web.view import wording
 from prioritizer.web.view.list_query import ListQuery, without_place
@@ -41,7 +41,7 @@ def to_study(study_uid: str, asked: ListQuery, read: str = "") -> Response:
 
 
 @routes.post("/next")
-def next_study(context: Here, person: Reading, list: Text = "", passing: Annotated[Sequence[str], Form()] = ()) -> Response:  # noqa: A002
+def next_study(context: Context, person: Reading, list: Text = "", passing: Annotated[Sequence[str], Form()] = ()) -> Response:  # noqa: A002
     """Claim the first study that nobody has and open it; the ones in `passing` are skipped, which is kept."""
     return take_next(context, person, list, passing)
 
@@ -59,7 +59,7 @@ def take_next(context: RequestContext, person: Person, list: str, passing: Seque
 
 
 @routes.get("/nothing-left", response_class=HTMLResponse)
-def nothing_left(context: Here, person: Seeing, list: str = "", *, read: bool = False) -> HTMLResponse:  # noqa: A002 - the name in the address
+def nothing_left(context: Context, person: Viewer, list: str = "", *, read: bool = False) -> HTMLResponse:  # noqa: A002 - the name in the address
     """Said in words: a list that is only drawn anew looks as if the key had not been heard."""
     said = ("The study is read. " if read else "") + "Every study of this list is read, or somebody has it."
     back = list_of(list).query(after="", at="")
@@ -68,7 +68,7 @@ def nothing_left(context: Here, person: Seeing, list: str = "", *, read: bool = 
 
 @routes.post("/study/{study_uid}/identity")
 def settle_identity(
-    context: Here,
+    context: Context,
     person: Operating,
     study_uid: str,
     take: Text = "no",
@@ -83,7 +83,7 @@ def settle_identity(
 
 @routes.post("/study/{study_uid}/{step}")
 def take_step(
-    context: Here,
+    context: Context,
     person: Reading,
     study_uid: str,
     step: reading.ReadingAction,
@@ -118,7 +118,7 @@ def keep_note(context: RequestContext, person: Person, study_uid: str, note: str
 
 
 @routes.get("/study/{study_uid}/release", response_class=HTMLResponse)
-def ask_before_release(context: Here, person: Operating, study_uid: str, list: str = "") -> HTMLResponse:  # noqa: A002
+def ask_before_release(context: Context, person: Operating, study_uid: str, list: str = "") -> HTMLResponse:  # noqa: A002
     """Before somebody's claim is taken away: whose it is, since when, and what becomes of what they did."""
     asked = list_of(list)
     row = rows.study(context.engine, study_uid)
@@ -152,7 +152,7 @@ def do_step(
 
 
 @routes.post("/views")
-def save_view(context: Here, person: InPerson, name: Text = "", list: Text = "", whose: Text = "mine") -> Response:  # noqa: A002
+def save_view(context: Context, person: InPerson, name: Text = "", list: Text = "", whose: Text = "mine") -> Response:  # noqa: A002
     """Keep a list under a name, for oneself or, by an administrator, for the site."""
     asked = without_place(list_of(list))
     if whose == "site" and not person.may(May.OPERATE):
@@ -162,7 +162,7 @@ def save_view(context: Here, person: InPerson, name: Text = "", list: Text = "",
 
 
 @routes.post("/views/delete")
-def delete_view(context: Here, person: InPerson, name: Text = "", whose: Text = "mine") -> Response:
+def delete_view(context: Context, person: InPerson, name: Text = "", whose: Text = "mine") -> Response:
     """Forget a list's name."""
     if whose == "site" and not person.may(May.OPERATE):
         raise NotAllowed("lists of the site are taken away by an administrator")
@@ -172,7 +172,7 @@ def delete_view(context: Here, person: InPerson, name: Text = "", whose: Text = 
 
 @routes.post("/columns")
 def choose_columns(
-    context: Here,
+    context: Context,
     person: InPerson,
     columns: Annotated[Sequence[str], Form()] = (),
     every: Annotated[Sequence[str], Form()] = (),

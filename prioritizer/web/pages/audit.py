@@ -11,7 +11,7 @@ from prioritizer.access import May, Person
 from prioritizer.db.accounts import audit_log
 from prioritizer.db.accounts.audit_log import AuditFilter
 from prioritizer.db.schema.events import Kind
-from prioritizer.web.http.context import Here, needs
+from prioritizer.web.http.context import Context, needs
 
 routes = APIRouter()
 Auditor = Annotated[Person, needs(May.AUDIT)]
@@ -21,7 +21,7 @@ Short = Annotated[str, Query(max_length=80)]
 
 @routes.get("/audit", response_class=HTMLResponse)
 def show(
-    context: Here,
+    context: Context,
     person: Auditor,
     actor: Short = "",
     kind: Kind | Literal[""] = "",

@@ -11,7 +11,7 @@ from fastapi.responses import HTMLResponse
 from prioritizer.access import Person
 from prioritizer.db.activity import monitoring
 from prioritizer.errors import Forbidden
-from prioritizer.web.http.context import Here, RequestContext, Seeing
+from prioritizer.web.http.context import Context, RequestContext, Viewer
 from prioritizer.web.view import wording
 
 routes = APIRouter()
@@ -19,13 +19,13 @@ LATEST = "latest"
 
 
 @routes.get("/board", response_class=HTMLResponse)
-def show_latest(context: Here, person: Seeing) -> HTMLResponse:
+def show_latest(context: Context, person: Viewer) -> HTMLResponse:
     """The last days."""
     return show_period(context, person, LATEST)
 
 
 @routes.get("/board/{period}", response_class=HTMLResponse)
-def show_period(context: Here, person: Seeing, period: str) -> HTMLResponse:
+def show_period(context: Context, person: Viewer, period: str) -> HTMLResponse:
     """A month, or the last days."""
     may_see_board(context, person)
     computed_at, board = context.backend.operation.dashboard(period)

@@ -21,7 +21,7 @@ from prioritizer.db.in_force.calibration import PolicyInForce
 from prioritizer.errors import CalibrationChanged, ModelError, NotAllowed, NotFound
 from prioritizer.ranking import moves
 from prioritizer.states import CalibrationState
-from prioritizer.web.http.context import Here, RequestContext, Seeing, Text, needs
+from prioritizer.web.http.context import Context, RequestContext, Text, Viewer, needs
 
 MAX_MOVED = 20
 """Studies that are told one by one, those that move furthest."""
@@ -63,7 +63,7 @@ def beside(row: CalibrationRow) -> Beside:
 
 
 @routes.get("", response_class=HTMLResponse)
-def show(context: Here, person: Seeing) -> HTMLResponse:
+def show(context: Context, person: Viewer) -> HTMLResponse:
     """Every calibration, the newest first, and what is in force."""
     return listed(context, person)
 
@@ -122,7 +122,7 @@ def may_apply(context: RequestContext, one: Beside) -> bool:
 
 
 @routes.get("/{name}", response_class=HTMLResponse)
-def show_one(context: Here, person: Seeing, name: str) -> HTMLResponse:
+def show_one(context: Context, person: Viewer, name: str) -> HTMLResponse:
     """One calibration beside the one in force: maps, thresholds, verdict."""
     found, applies = beside(calibrations.find(context.engine, name)), applying(context)
     now = applies.calibration
@@ -154,7 +154,7 @@ def show_one(context: Here, person: Seeing, name: str) -> HTMLResponse:
 
 
 @routes.get("/{name}/report")
-def report(context: Here, person: Physicist, name: str) -> Response:
+def report(context: Context, person: Physicist, name: str) -> Response:
     """The report of the recalibration as it was written; it names studies and what AI makes of them."""
     found = beside(calibrations.find(context.engine, name))
     if not found.has_report:
@@ -164,7 +164,7 @@ def report(context: Here, person: Physicist, name: str) -> Response:
 
 @routes.post("/threshold", response_class=HTMLResponse)
 def threshold(
-    context: Here,
+    context: Context,
     person: Physicist,
     shown: NowInForce,
     probability: Text = "",
@@ -194,7 +194,7 @@ def _number(text: str) -> float | None:
 
 
 @routes.post("/rollback/preview", response_class=HTMLResponse)
-def preview_back(context: Here, person: Physicist, own: Text = "") -> HTMLResponse:
+def preview_back(context: Context, person: Physicist, own: Text = "") -> HTMLResponse:
     """What going back would do, beside what is in force. Nothing is changed."""
     policy = context.backend.policy()
     try:
@@ -208,7 +208,7 @@ def preview_back(context: Here, person: Physicist, own: Text = "") -> HTMLRespon
 
 
 @routes.post("/rollback", response_class=HTMLResponse)
-def roll_back(context: Here, person: Physicist, own: Text = "", shown: ShownActivation = None) -> Response:
+def roll_back(context: Context, person: Physicist, own: Text = "", shown: ShownActivation = None) -> Response:
     """What applied before applies again, or the bundle's own."""
     try:
         decisions_activation.roll_back(
@@ -221,21 +221,21 @@ def roll_back(context: Here, person: Physicist, own: Text = "", shown: ShownActi
 
 
 @routes.post("/{name}/approve")
-def approve(context: Here, person: Physicist, name: str) -> Response:
+def approve(context: Context, person: Physicist, name: str) -> Response:
     """A second person agrees."""
     calibrations.approve(context.engine, name, person.name, context.now)
     return RedirectResponse(f"/calibrations/{name}", 303)
 
 
 @routes.post("/{name}/reject")
-def reject(context: Here, person: Physicist, name: str, reason: Text = "") -> Response:
+def reject(context: Context, person: Physicist, name: str, reason: Text = "") -> Response:
     """Decide against it, for good."""
     calibrations.reject(context.engine, name, person.name, reason.strip(), context.now)
     return RedirectResponse("/calibrations", 303)
 
 
 @routes.post("/{name}/activate", response_class=HTMLResponse)
-def activate(context: Here, person: Physicist, name: str, against_advice: Text = "", shown: ShownActivation = None) -> Response:
+def activate(context: Context, person: Physicist, name: str, against_advice: Text = "", shown: ShownActivation = None) -> Response:
     """Put it in force: every unread study is scored and placed anew by it in one transaction."""
     decision = Decision(
         who=person.name, second_person=context.backend.settings().calibration.second_person, against_advice=against_advice.strip()

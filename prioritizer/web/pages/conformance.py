@@ -9,7 +9,7 @@ from itertools import groupby
 from fastapi import APIRouter
 from fastapi.responses import HTMLResponse
 
-from prioritizer.web.http.context import Here, Seeing
+from prioritizer.web.http.context import Context, Viewer
 
 routes = APIRouter()
 
@@ -48,6 +48,6 @@ def _plain(text: str) -> str:
 
 
 @routes.get("/conformance", response_class=HTMLResponse)
-def show(context: Here, person: Seeing) -> HTMLResponse:
+def show(context: Context, person: Viewer) -> HTMLResponse:
     """What this installation speaks, for whoever connects a device to it."""
     return context.render("conformance.html", person=person, blocks=blocks(context.backend.operation.conformance()))

@@ -16,7 +16,7 @@ from prioritizer.config.web_sections import Web
 from prioritizer.db.accounts import sessions
 from prioritizer.errors import ConfigError, Forbidden, NotFound, Transient
 from prioritizer.web.http.auth import address_of
-from prioritizer.web.http.context import Here, RequestContext
+from prioritizer.web.http.context import Context, RequestContext
 from prioritizer.web.pages.sign_in import inside
 
 routes = APIRouter(prefix="/oidc")
@@ -54,7 +54,7 @@ def ready(app: FastAPI, web: Web) -> Any:
 
 
 @routes.get("")
-async def leave(context: Here, request: Request, to: str = "/") -> Response:
+async def leave(context: Context, request: Request, to: str = "/") -> Response:
     """To the provider."""
     client = _client(request)
     request.session["to"] = inside(to)
@@ -66,7 +66,7 @@ async def leave(context: Here, request: Request, to: str = "/") -> Response:
 
 
 @routes.get("/back")
-async def back(context: Here, request: Request) -> Response:
+async def back(context: Context, request: Request) -> Response:
     """From the provider, with a code. What it says is checked by authlib: signature, issuer, audience, nonce, time."""
     # Where people do not sign in this way there is no session to look into either: not found comes first.
     client, web = _client(request), context.backend.configured().web
@@ -93,7 +93,7 @@ async def back(context: Here, request: Request) -> Response:
         raise
     context.limits.take_back(None, address)
     response = RedirectResponse(inside(to), 303)
-    context.door.let_in(response, secret)
+    context.access.let_in(response, secret)
     return response
 
 

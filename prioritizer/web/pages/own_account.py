@@ -13,7 +13,7 @@ from prioritizer.db.accounts import people, sessions
 from prioritizer.db.worklist import preferences
 from prioritizer.errors import Forbidden, NotAllowed
 from prioritizer.web.http.auth import address_of
-from prioritizer.web.http.context import Here, RequestContext, Seeing, Text
+from prioritizer.web.http.context import Context, RequestContext, Text, Viewer
 from prioritizer.web.pages.sign_in import came_from, is_right
 
 routes = APIRouter()
@@ -21,7 +21,7 @@ Theme = Literal["", "light", "dark"]
 """What a person reads by; empty: as their system has it."""
 
 
-def in_person(person: Seeing) -> Person:
+def in_person(person: Viewer) -> Person:
     """Somebody at the page. Raises Forbidden for a program: it cannot make or end what lets people in, nor change their pages."""
     if person.token:
         raise Forbidden("this is done by a person who signed in, not with a token")
@@ -38,13 +38,15 @@ def page(context: RequestContext, person: Person, status: int = 200, **more: Any
 
 
 @routes.get("/account", response_class=HTMLResponse)
-def account(context: Here, person: Seeing) -> Response:
+def account(context: Context, person: Viewer) -> Response:
     """Who I am here, my tokens, my password."""
     return page(context, person)
 
 
 @routes.post("/account/password", response_class=HTMLResponse)
-def change_password(context: Here, request: Request, person: InPerson, old: Text = "", password: Text = "", again: Text = "") -> Response:
+def change_password(
+    context: Context, request: Request, person: InPerson, old: Text = "", password: Text = "", again: Text = ""
+) -> Response:
     """A new password; every other session of mine ends."""
     if not person.session:
         raise NotAllowed("passwords are changed on the page, by a person who signed in with one")
@@ -59,7 +61,7 @@ def change_password(context: Here, request: Request, person: InPerson, old: Text
 
 @routes.post("/account/tokens", response_class=HTMLResponse)
 def make_token(
-    context: Here,
+    context: Context,
     person: InPerson,
     purpose: Text = "",
     days: Annotated[int, Form(ge=1, le=366)] = 90,
@@ -74,14 +76,14 @@ def make_token(
 
 
 @routes.post("/account/tokens/{token_id}/revoke")
-def revoke(context: Here, person: InPerson, token_id: str) -> Response:
+def revoke(context: Context, person: InPerson, token_id: str) -> Response:
     """The token is worth nothing from now on."""
     sessions.revoke(context.engine, token_id, person, context.now)
     return RedirectResponse("/people" if person.may(May.PEOPLE) else "/account", 303)
 
 
 @routes.post("/account/theme")
-def choose_theme(context: Here, request: Request, person: InPerson, theme: Annotated[Theme, Form()] = "") -> Response:
+def choose_theme(context: Context, request: Request, person: InPerson, theme: Annotated[Theme, Form()] = "") -> Response:
     """Dark, light or as the system has it, from the next page on, on whatever screen; back to the page it was chosen on."""
     preferences.choose(context.engine, person.name, "theme", theme, context.now)
     return RedirectResponse(came_from(request), 303)

@@ -19,7 +19,7 @@ from prioritizer.db.decisions.settings_overrides import Done, Proposal
 from prioritizer.db.in_force.settings import SettingsOverrideRow, holding
 from prioritizer.errors import NotAllowed, NotFound, SettingsOverrideUnfit
 from prioritizer.ranking.deadlines import Stage
-from prioritizer.web.http.context import Here, RequestContext, Seeing, Text, needs
+from prioritizer.web.http.context import Context, RequestContext, Text, Viewer, needs
 
 routes = APIRouter(prefix="/rules")
 Physicist = Annotated[Person, needs(May.CALIBRATE)]
@@ -29,7 +29,7 @@ DIGITS = 10
 
 
 @routes.get("", response_class=HTMLResponse)
-def show(context: Here, person: Seeing) -> HTMLResponse:
+def show(context: Context, person: Viewer) -> HTMLResponse:
     """The rules in force, the form to propose others, candidates and history."""
     return page(context, person)
 
@@ -41,9 +41,9 @@ def page(context: RequestContext, person: Person, status: int = 200, **said: Any
     table = [
         (
             rules.NAMES[key],
-            rules.shown(key, configured[key]),
-            rules.shown(key, holds.changes[key]) if key in holds.changes else "",
-            rules.shown(key, in_force[key]),
+            rules.value_in_words(key, configured[key]),
+            rules.value_in_words(key, holds.changes[key]) if key in holds.changes else "",
+            rules.value_in_words(key, in_force[key]),
         )
         for key in rules.KEYS
     ]
@@ -80,7 +80,7 @@ FIELDS = (
 
 def words_of(row: SettingsOverrideRow) -> str:
     """What a ruling changes, in words, or why its document cannot be trusted."""
-    return f"!! {row.fault}" if row.fault else rules.told(row.changes)
+    return f"!! {row.fault}" if row.fault else rules.in_words(row.changes)
 
 
 def given(
@@ -130,7 +130,7 @@ def _share(value: float | None) -> str:
 
 
 @routes.post("/preview", response_class=HTMLResponse)
-def preview(context: Here, person: Physicist, wanted: Given, reason: Text = "") -> HTMLResponse:
+def preview(context: Context, person: Physicist, wanted: Given, reason: Text = "") -> HTMLResponse:
     """What it would do, simulated beside what is in force. Nothing is kept."""
     try:
         effect = context.backend.decisions.simulate(wanted, again=True)
@@ -139,11 +139,13 @@ def preview(context: Here, person: Physicist, wanted: Given, reason: Text = "") 
     if not effect["changes"]:
         said = "nothing differs from the configuration; to go back to it, end the ruling that is in force"
         return page(context, person, 422, fault=said, given=wanted, reason=reason)
-    return page(context, person, effect=effect, rows=effect_rows(effect), tried=rules.told(effect["changes"]), given=wanted, reason=reason)
+    return page(
+        context, person, effect=effect, rows=effect_rows(effect), tried=rules.in_words(effect["changes"]), given=wanted, reason=reason
+    )
 
 
 @routes.post("/{step}/preview", response_class=HTMLResponse)
-def preview_step(context: Here, person: Physicist, step: Literal["end", "back"]) -> HTMLResponse:
+def preview_step(context: Context, person: Physicist, step: Literal["end", "back"]) -> HTMLResponse:
     """What ending or going back would do, simulated beside what is in force. Nothing is changed."""
     policy = context.backend.policy()
     try:
@@ -157,7 +159,7 @@ def preview_step(context: Here, person: Physicist, step: Literal["end", "back"])
 
 
 @routes.post("/propose", response_class=HTMLResponse)
-def propose(context: Here, person: Physicist, wanted: Given, shown: ShownChange, reason: Text = "") -> Response:
+def propose(context: Context, person: Physicist, wanted: Given, shown: ShownChange, reason: Text = "") -> Response:
     """Keep it as a candidate, with the effect that was shown."""
     try:
         effect = context.backend.decisions.simulate(wanted, again=False)
@@ -170,7 +172,7 @@ def propose(context: Here, person: Physicist, wanted: Given, shown: ShownChange,
 
 
 @routes.post("/end", response_class=HTMLResponse)
-def end(context: Here, person: Physicist, shown: ShownChange) -> Response:
+def end(context: Context, person: Physicist, shown: ShownChange) -> Response:
     """The configuration alone holds again."""
     return decided(
         context, person, lambda: settings_overrides.end(context.engine, context.backend.policy(), person.name, context.now, shown)
@@ -178,7 +180,7 @@ def end(context: Here, person: Physicist, shown: ShownChange) -> Response:
 
 
 @routes.post("/back", response_class=HTMLResponse)
-def back(context: Here, person: Physicist, shown: ShownChange) -> Response:
+def back(context: Context, person: Physicist, shown: ShownChange) -> Response:
     """What held before holds again."""
     return decided(
         context, person, lambda: settings_overrides.back(context.engine, context.backend.policy(), person.name, context.now, shown)
@@ -186,7 +188,7 @@ def back(context: Here, person: Physicist, shown: ShownChange) -> Response:
 
 
 @routes.get("/{number}", response_class=HTMLResponse)
-def show_one(context: Here, person: Seeing, number: str) -> HTMLResponse:
+def show_one(context: Context, person: Viewer, number: str) -> HTMLResponse:
     """One ruling: who did what, why, and what was simulated when it was proposed."""
     row = settings_overrides.find(context.engine, number_of(number))
     return context.render(
@@ -220,7 +222,7 @@ def number_of(text: str) -> int:
 
 
 @routes.post("/{number}/approve", response_class=HTMLResponse)
-def approve(context: Here, person: Physicist, number: str, shown: ShownChange) -> Response:
+def approve(context: Context, person: Physicist, number: str, shown: ShownChange) -> Response:
     """A second person agrees."""
     try:
         settings_overrides.approve(context.engine, context.backend.policy(), number_of(number), person.name, context.now, shown)
@@ -230,7 +232,7 @@ def approve(context: Here, person: Physicist, number: str, shown: ShownChange) -
 
 
 @routes.post("/{number}/reject", response_class=HTMLResponse)
-def reject(context: Here, person: Physicist, number: str, shown: ShownChange, reason: Text = "") -> Response:
+def reject(context: Context, person: Physicist, number: str, shown: ShownChange, reason: Text = "") -> Response:
     """Decide against it, for good."""
     try:
         settings_overrides.reject(context.engine, context.backend.policy(), number_of(number), person.name, reason, context.now, shown)
@@ -240,7 +242,7 @@ def reject(context: Here, person: Physicist, number: str, shown: ShownChange, re
 
 
 @routes.post("/{number}/activate", response_class=HTMLResponse)
-def activate(context: Here, person: Physicist, number: str, shown: ShownChange, against_advice: Text = "") -> Response:
+def activate(context: Context, person: Physicist, number: str, shown: ShownChange, against_advice: Text = "") -> Response:
     """Put it in force: every unread study is placed anew by it in one transaction."""
     second = context.backend.settings().calibration.second_person
     decision = Decision(who=person.name, second_person=second, against_advice=against_advice)

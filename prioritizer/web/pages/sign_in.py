@@ -13,7 +13,7 @@ from prioritizer.access import MIN_PASSWORD
 from prioritizer.db.accounts import people, sessions
 from prioritizer.errors import NotAllowed, PrioritizerError
 from prioritizer.web.http.auth import SAFE, address_of, hosts_of
-from prioritizer.web.http.context import Here, RequestContext, Text, context_of
+from prioritizer.web.http.context import Context, RequestContext, Text, context_of
 
 routes = APIRouter()
 WRONG = "Name and password do not fit together, or this person may not sign in here."
@@ -53,9 +53,9 @@ def form(context: RequestContext, status: int = 200, **values: Any) -> HTMLRespo
 
 
 @routes.get("/sign-in", response_class=HTMLResponse)
-def sign_in_page(context: Here, request: Request, to: str = "/", *, lost: bool = False) -> Response:
+def sign_in_page(context: Context, request: Request, to: str = "/", *, lost: bool = False) -> Response:
     """Where a stranger begins. `lost`: what they just did was not done."""
-    if context.door.recognise(request) is not None:
+    if context.access.recognise(request) is not None:
         return RedirectResponse(inside(to), 303)
     return form(context, to=inside(to), lost=lost)
 
@@ -77,7 +77,7 @@ def is_right(context: RequestContext, name: str, password: str, address: str) ->
 
 @routes.post("/sign-in", response_class=HTMLResponse)
 def sign_in(
-    context: Here, request: Request, name: Text = "", password: Text = "", to: Text = "/", *, lost: Annotated[bool, Form()] = False
+    context: Context, request: Request, name: Text = "", password: Text = "", to: Text = "/", *, lost: Annotated[bool, Form()] = False
 ) -> Response:
     """Begin a session. The browser gets a new secret, whatever it sent."""
     settings = context.backend.settings()
@@ -87,30 +87,30 @@ def sign_in(
     if not is_right(context, name, password, address):
         return form(context, 401, to=inside(to), lost=lost, fault=WRONG, name=name)
     response = RedirectResponse(inside(to), 303)
-    context.door.let_in(response, sessions.begin(context.engine, name, address, context.now))
+    context.access.let_in(response, sessions.begin(context.engine, name, address, context.now))
     return response
 
 
 @routes.post("/sign-out")
-def sign_out(context: Here, request: Request) -> Response:
+def sign_out(context: Context, request: Request) -> Response:
     """End the session, in the browser and in the ledger."""
-    person = context.door.recognise(request)
+    person = context.access.recognise(request)
     if person is not None and person.session:
         sessions.end(context.engine, person, context.now)
     response = RedirectResponse("/sign-in", 303)
-    context.door.let_out(response)
+    context.access.let_out(response)
     return response
 
 
 @routes.get("/welcome/{secret}", response_class=HTMLResponse)
-def welcome(context: Here, secret: str) -> Response:
+def welcome(context: Context, secret: str) -> Response:
     """What a one-time link is good for; looking at it does not use it."""
     found = people.invitation(context.engine, secret, context.now)
     return context.render("welcome.html", secret=secret, invited=found, shortest=MIN_PASSWORD)
 
 
 @routes.post("/welcome/{secret}", response_class=HTMLResponse)
-def accept(context: Here, request: Request, secret: str, password: Text = "", again: Text = "", name: Text = "") -> Response:
+def accept(context: Context, request: Request, secret: str, password: Text = "", again: Text = "", name: Text = "") -> Response:
     """Use the link: set the password and sign in."""
     now = context.now
     found = people.invitation(context.engine, secret, now)
@@ -120,5 +120,5 @@ def accept(context: Here, request: Request, secret: str, password: Text = "", ag
         told = {"secret": secret, "invited": found, "shortest": MIN_PASSWORD, "fault": str(error), "name": name}
         return context.render("welcome.html", 422, **told)
     response = RedirectResponse("/", 303)
-    context.door.let_in(response, sessions.begin(context.engine, who, address_of(request, context.backend.settings()), now))
+    context.access.let_in(response, sessions.begin(context.engine, who, address_of(request, context.backend.settings()), now))
     return response

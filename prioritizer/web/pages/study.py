@@ -28,7 +28,7 @@ from prioritizer.scope.verdict import PopulationRule
 from prioritizer.states import ReadingState
 from prioritizer.study import AIState, ReaderFinding
 from prioritizer.web.http.backend import Images
-from prioritizer.web.http.context import Here, Listening, RequestContext, Seeing, Text
+from prioritizer.web.http.context import BackgroundViewer, Context, RequestContext, Text, Viewer
 from prioritizer.web.pages.actions import Operating, Reading
 from prioritizer.web.view import history, wording
 from prioritizer.web.view.list_query import ListQuery
@@ -43,7 +43,7 @@ MAX_PREPARED = 4
 
 
 @routes.get("", response_class=HTMLResponse)
-def show_study(context: Here, person: Seeing, study_uid: str, list: str = "", read: str = "") -> HTMLResponse:  # noqa: A002 - in the address
+def show_study(context: Context, person: Viewer, study_uid: str, list: str = "", read: str = "") -> HTMLResponse:  # noqa: A002 - in the address
     """The page of one study. Opening it is an event. `read`: the study that this reader has just read."""
     asked = list_of(list)
     reading.opened(context.engine, study_uid, person.name, context.now)
@@ -56,7 +56,7 @@ def show_study(context: Here, person: Seeing, study_uid: str, list: str = "", re
     with_study = context.backend.settings().reading.reveal == "with-study" and not asked.address.blind
     if with_study and row.ai_state == AIState.SCORED and not why_hidden(context, person, said):
         feedback.revealed(context.engine, study_uid, person.eyes[0], context.now)
-    context.ahead.opened(person.name, study_uid, lambda: films_after(context, person, asked, study_uid))
+    context.prefetch.opened(person.name, study_uid, lambda: films_after(context, person, asked, study_uid))
     happened = study.why(context.engine, study_uid)
     instances = study.study_instances(context.engine, study_uid)
     mine = feedback.standing_of(context.engine, study_uid, person.name)
@@ -126,7 +126,7 @@ def films_after(context: RequestContext, person: Person, asked: ListQuery, study
 
 @routes.get("/now", response_class=HTMLResponse)
 def show_now(
-    context: Here, person: Listening, study_uid: str, images: Annotated[int, Query(ge=0, lt=2**31)], *, mine: bool = False
+    context: Context, person: BackgroundViewer, study_uid: str, images: Annotated[int, Query(ge=0, lt=2**31)], *, mine: bool = False
 ) -> HTMLResponse:
     """What happened to a study while its page was open, that its reader must know. `images`: the entries that the page shows."""
     row = worklist_rows.study(context.engine, study_uid)
@@ -179,21 +179,21 @@ def pictures_of(context: RequestContext) -> Images:
 
 
 @routes.get("/image/{sop_instance_uid}.png")
-def show_image(context: Here, person: Seeing, study_uid: str, sop_instance_uid: str) -> Response:
+def show_image(context: Context, person: Viewer, study_uid: str, sop_instance_uid: str) -> Response:
     """The film in the header's window, for a browser without JavaScript."""
     instance_of(context, study_uid, sop_instance_uid)
     reading.opened(context.engine, study_uid, person.name, context.now)
-    return Response(context.ahead.display(pictures_of(context), sop_instance_uid), media_type=PNG)
+    return Response(context.prefetch.display(pictures_of(context), sop_instance_uid), media_type=PNG)
 
 
 @routes.get("/film/{sop_instance_uid}.png")
-def show_film(context: Here, person: Seeing, study_uid: str, sop_instance_uid: str) -> Response:
+def show_film(context: Context, person: Viewer, study_uid: str, sop_instance_uid: str) -> Response:
     """The film with all its tones; the header's window stands in two headers, as shares of the range."""
     instance_of(context, study_uid, sop_instance_uid)
     reading.opened(context.engine, study_uid, person.name, context.now)
     films = pictures_of(context)
-    film = context.ahead.film(films, sop_instance_uid)
-    context.ahead.shown(films, person.name, study_uid)
+    film = context.prefetch.film(films, sop_instance_uid)
+    context.prefetch.shown(films, person.name, study_uid)
     return Response(film.png, media_type=PNG, headers={"X-Window-Low": f"{film.low:.6f}", "X-Window-High": f"{film.high:.6f}"})
 
 
@@ -201,7 +201,7 @@ Side = Annotated[int, Query(ge=1, le=20000)]
 
 
 @routes.get("/heat/{sop_instance_uid}.png")
-def show_heat(context: Here, person: Seeing, study_uid: str, sop_instance_uid: str, rows: Side = 1, columns: Side = 1) -> Response:
+def show_heat(context: Context, person: Viewer, study_uid: str, sop_instance_uid: str, rows: Side = 1, columns: Side = 1) -> Response:
     """The heat map of an image, for a reader to whom AI's result was shown."""
     instance_of(context, study_uid, sop_instance_uid)
     said = feedback.said_of(context.engine, study_uid)
@@ -215,7 +215,7 @@ def show_heat(context: Here, person: Seeing, study_uid: str, sop_instance_uid: s
 
 
 @routes.post("/reveal")
-def reveal(context: Here, person: Seeing, study_uid: str, list: Text = "") -> Response:  # noqa: A002
+def reveal(context: Context, person: Viewer, study_uid: str, list: Text = "") -> Response:  # noqa: A002
     """Show AI's result to this reader; that it was shown is kept before it is."""
     said = feedback.said_of(context.engine, study_uid)
     if hidden := why_hidden(context, person, said):
@@ -226,7 +226,7 @@ def reveal(context: Here, person: Seeing, study_uid: str, list: Text = "") -> Re
 
 @routes.post("/say")
 def say(
-    context: Here,
+    context: Context,
     person: Reading,
     study_uid: str,
     finding: Annotated[ReaderFinding, Form()],
@@ -241,14 +241,14 @@ def say(
 
 
 @routes.post("/withdraw")
-def withdraw(context: Here, person: Reading, study_uid: str, list: Text = "") -> Response:  # noqa: A002
+def withdraw(context: Context, person: Reading, study_uid: str, list: Text = "") -> Response:  # noqa: A002
     """Take one's word back."""
     feedback.withdraw(context.engine, study_uid, person.name, context.now)
     return RedirectResponse(study_address(study_uid, list_of(list)), 303)
 
 
 @routes.post("/send-again")
-def send_again(context: Here, person: Operating, study_uid: str, list: Text = "") -> Response:  # noqa: A002
+def send_again(context: Context, person: Operating, study_uid: str, list: Text = "") -> Response:  # noqa: A002
     """Refused or waiting deliveries are tried at once."""
     deliver.requeue_deliveries(context.engine, study_uid, person.name, context.now)
     return RedirectResponse(study_address(study_uid, list_of(list)), 303)

@@ -23,7 +23,7 @@ from prioritizer.db.processing import deliver, requeue
 from prioritizer.db.worklist import rows
 from prioritizer.errors import NotAllowed
 from prioritizer.web.http.backend import TestedStep
-from prioritizer.web.http.context import Here, RequestContext, Seeing, Text, needs
+from prioritizer.web.http.context import Context, RequestContext, Text, Viewer, needs
 from prioritizer.web.view.alarms import repairs
 from prioritizer.web.view.list_view import alarms_for
 
@@ -49,7 +49,7 @@ class Again(StrEnum):
 
 
 @routes.get("", response_class=HTMLResponse)
-def show(context: Here, person: Seeing) -> HTMLResponse:
+def show(context: Context, person: Viewer) -> HTMLResponse:
     """Everything at a glance; what changes something is for administrators."""
     return page(context, person)
 
@@ -144,7 +144,7 @@ def in_force(settings: Settings) -> list[tuple[str, str]]:
 
 
 @routes.post("/test", response_class=HTMLResponse)
-def walk(context: Here, person: Operator, name: Text, *, send: Annotated[bool, Form()] = False) -> HTMLResponse:
+def walk(context: Context, person: Operator, name: Text, *, send: Annotated[bool, Form()] = False) -> HTMLResponse:
     """Walk one way from the bottom up: C-ECHO, and with `send` a phantom image."""
     known = {OURSELVES, *(destination.name for destination in context.backend.settings().destinations)}
     if name not in known:
@@ -154,7 +154,7 @@ def walk(context: Here, person: Operator, name: Text, *, send: Annotated[bool, F
 
 
 @routes.get("/waiting", response_class=HTMLResponse)
-def wait_for_test(context: Here, person: Operator, title: Title, since: Since | None = None) -> Response:
+def wait_for_test(context: Context, person: Operator, title: Title, since: Since | None = None) -> Response:
     """Wait for what a device sends: somebody stands at it. The moment from which on is kept in the address."""
     if since is None:
         return RedirectResponse(f"/system/waiting?{urlencode({'title': title, 'since': f'{context.now.timestamp():.3f}'})}", 303)
@@ -162,7 +162,7 @@ def wait_for_test(context: Here, person: Operator, title: Title, since: Since | 
 
 
 @routes.get("/waiting/now", response_class=HTMLResponse)
-def look_for_test(context: Here, person: Watching, title: Title, since: Since) -> HTMLResponse:
+def look_for_test(context: Context, person: Watching, title: Title, since: Since) -> HTMLResponse:
     """The same, for a page that asks again by itself."""
     return context.part("came.html", **what_came(context, title, since))
 
@@ -176,7 +176,7 @@ def what_came(context: RequestContext, title: str, since: float) -> dict[str, An
 
 
 @routes.post("/again/{what}", response_class=HTMLResponse)
-def again(context: Here, person: Operator, what: Again, study: Text = "") -> Response:
+def again(context: Context, person: Operator, what: Again, study: Text = "") -> Response:
     """Score a study or one image again, or every image that failed, or send a study's result again, or every refused one."""
     if what is Again.SCORE_ALL:
         found = requeue.requeue_failed(context.engine, person.name, context.backend.policy(), context.now)
@@ -193,7 +193,7 @@ def again(context: Here, person: Operator, what: Again, study: Text = "") -> Res
 
 
 @routes.post("/give-up")
-def give_up(context: Here, person: Operator, study: Text, reason: Text = "") -> Response:
+def give_up(context: Context, person: Operator, study: Text, reason: Text = "") -> Response:
     """Results that were refused for good are given up; why is kept."""
     deliver.discard_deliveries(context.engine, study, person.name, reason, context.now)
     context.forget()
@@ -201,7 +201,7 @@ def give_up(context: Here, person: Operator, study: Text, reason: Text = "") -> 
 
 
 @routes.post("/discard")
-def discard(context: Here, person: Operator, image: Text, reason: Text = "") -> Response:
+def discard(context: Context, person: Operator, image: Text, reason: Text = "") -> Response:
     """An image that failed is given up; why is kept. Its study stays on the list."""
     requeue.discard_failed(context.engine, image, person.name, reason, context.backend.policy(), context.now)
     context.forget()

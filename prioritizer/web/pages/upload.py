@@ -14,7 +14,7 @@ from prioritizer.access import May, Person
 from prioritizer.db.worklist import feedback
 from prioritizer.errors import NotAllowed, Transient, Unprocessable
 from prioritizer.file_result import Point, Tried
-from prioritizer.web.http.context import Here, RequestContext, needs
+from prioritizer.web.http.context import Context, RequestContext, needs
 
 routes = APIRouter()
 MayTry = Annotated[Person, needs(May.TRY)]
@@ -47,7 +47,7 @@ def offered(points: Sequence[Point], t_high: float) -> list[tuple[str, Point]]:
 
 def gate(context: RequestContext, request: Request) -> Callable[[], None]:
     """Who sends a file may try one, and one more can be taken now; returns what gives the place back. Raises what stands in the way."""
-    context.door.admit(request, May.TRY)
+    context.access.admit(request, May.TRY)
     if not context.tried_at_once.acquire(blocking=False):
         raise Transient("several files are being tried; try this one again in a moment")
     return context.tried_at_once.release
@@ -65,13 +65,15 @@ def try_one(context: RequestContext, person: Person, data: bytes, *, outside: bo
 
 
 @routes.get("/try", response_class=HTMLResponse)
-def ask(context: Here, person: MayTry) -> HTMLResponse:
+def ask(context: Context, person: MayTry) -> HTMLResponse:
     """The form."""
     return context.render("try.html", person=person, most=context.backend.settings().web.upload_mib)
 
 
 @routes.post("/try", response_class=HTMLResponse)
-def answer(context: Here, person: MayTry, file: Annotated[UploadFile, File()], *, outside: Annotated[bool, Form()] = False) -> HTMLResponse:
+def answer(
+    context: Context, person: MayTry, file: Annotated[UploadFile, File()], *, outside: Annotated[bool, Form()] = False
+) -> HTMLResponse:
     """The result, and what other thresholds would give."""
     most, name = context.backend.settings().web.upload_mib, (file.filename or "file")[-MAX_NAME:]
     try:

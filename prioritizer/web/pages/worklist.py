@@ -25,7 +25,7 @@ from prioritizer.db.worklist.changes import Asker, Changes, Mark, WorklistChange
 from prioritizer.db.worklist.rows import WorklistRow
 from prioritizer.errors import NotFound
 from prioritizer.states import ReadingState
-from prioritizer.web.http.context import Here, Listening, RequestContext, Seeing, needs
+from prioritizer.web.http.context import BackgroundViewer, Context, RequestContext, Viewer, needs
 from prioritizer.web.view import history, wording
 from prioritizer.web.view.history import OF_ITS_PLACE
 from prioritizer.web.view.list_query import Listed, ListQuery
@@ -65,7 +65,7 @@ UNMARKED = (*OF_ITS_PLACE, Kind.SCORED, Kind.INELIGIBLE, Kind.FAILED)
 
 
 @routes.get("/", response_class=HTMLResponse)
-def show_list(context: Here, person: Seeing, asked: Listed) -> HTMLResponse:
+def show_list(context: Context, person: Viewer, asked: Listed) -> HTMLResponse:
     """The worklist. It is drawn once and stays as it is until the reader wants the changes."""
     with connect.one_look(context.engine):
         return drawn(context, person, asked)
@@ -73,7 +73,7 @@ def show_list(context: Here, person: Seeing, asked: Listed) -> HTMLResponse:
 
 def drawn(context: RequestContext, person: Person, asked: ListQuery) -> HTMLResponse:
     """The page of this moment."""
-    tally = context.tallies.now()
+    tally = context.cached_counts.now()
     mark = changes.mark_now(context.engine, context.now)
     wanted, manner = wanted_of(context, asked, person), manner_of(context, asked)
     rows = worklist_rows.rows(context.engine, wanted, now=context.now, limit=PAGE_ROWS + 1, after=asked.place)
@@ -142,8 +142,8 @@ def elsewhere(asked: ListQuery) -> str:
 
 @routes.get("/changes", response_class=HTMLResponse)
 def show_changes(
-    context: Here,
-    person: Listening,
+    context: Context,
+    person: BackgroundViewer,
     since: str,
     list: str = "",  # noqa: A002 - the name in the address
     shown: Annotated[str, Query(max_length=4100)] = "",
@@ -182,8 +182,8 @@ def pill_words(found: Changes) -> list[str]:
 
 @routes.get("/study/{study_uid}/why", response_class=HTMLResponse)
 def why_here(
-    context: Here,
-    person: Seeing,
+    context: Context,
+    person: Viewer,
     study_uid: str,
     list: str = "",  # noqa: A002 - the name in the address
     hx_request: Annotated[str, Header()] = "",

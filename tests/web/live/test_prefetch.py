@@ -91,7 +91,7 @@ def opened(ledger: sa.Engine, maker: Maker, look: Callable[[TestClient], object]
     client = TestClient(app, base_url="http://127.0.0.1")
     client.cookies.set(COOKIE, sessions.begin(ledger, "ito", "127.0.0.1", NOW))
     look(client)
-    settled(app.state.context.ahead)
+    settled(app.state.context.prefetch)
 
 
 def look(client: TestClient) -> None:

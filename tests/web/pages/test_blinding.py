@@ -298,7 +298,9 @@ def test_the_board_counts_what_was_left_standing_by_band_and_names_nobody(ledger
     reading.claim(ledger, "1.2.4", "ito", LEASE, NOW)
     found = dashboard_period.board_of(ledger, Settings(), "", dashboard_period.period_of("latest", Settings(), LATER), LATER)["passed"]
     assert found == {"claims": 3, "skipped": {"raised": 1, "others": 0}, "passed_by": {"raised": 1, "others": 1}}
-    with at(ledger, "anna", Role.PHYSICIST, dashboard=lambda name: dashboard_period.told(ledger, Settings(), "", name, LATER)) as anna:
+    with at(
+        ledger, "anna", Role.PHYSICIST, dashboard=lambda name: dashboard_period.dashboard_of(ledger, Settings(), "", name, LATER)
+    ) as anna:
         text = anna.get("/board").text
         assert "3 claims" in text
         assert "ito" not in text

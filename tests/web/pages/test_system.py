@@ -56,7 +56,7 @@ def test_an_alarm_is_told_with_its_severity_its_moment_its_mend_and_the_place(le
 
 
 def test_the_bundle_tells_its_scope_its_data_and_its_figures_with_their_intervals(ledger: sa.Engine):
-    card = {**bundle_card.told(open_bundle(None)), "calibration": "own"}
+    card = {**bundle_card.described(open_bundle(None)), "calibration": "own"}
     assert ("ages", "0 to 120 years; trained on 1 to 5 years at one hospital, 2 to 95 years at the other") in card["scope"]
     assert "CC BY 4.0" in dict(card["data"])["licence"]
     assert card["sets"][1].startswith("Val report: nih adults (173 films, 62 with pneumonia; seen: ")

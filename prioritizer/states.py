@@ -16,9 +16,9 @@ State = TypeVar("State", bound=StrEnum)
 class InstanceState(StrEnum):
     """The scoring of one instance.
 
-    RECEIVED    The receive station enters it, with the ledger row. The score station leaves it. A crash leaves the row
+    RECEIVED    The receive worker enters it, with the ledger row. The score worker leaves it. A crash leaves the row
                 RECEIVED under a lease; when the lease runs out the instance is scored again, to the same numbers.
-    SCORED      The score station enters it in the same commit as the score and the new place. Another bundle in service leaves
+    SCORED      The score worker enters it in the same commit as the score and the new place. Another bundle in service leaves
                 it, while the study is unread: to RECEIVED, or without pixels to INELIGIBLE. So does a change of what is in force that
                 leaves images of another population unscored: to INELIGIBLE.
     INELIGIBLE  Outside the model's scope, or not a radiograph; `reason` says which rule. Or it failed and an operator gave it up. An
@@ -66,7 +66,7 @@ READING_TRANSITIONS: Mapping[ReadingState, frozenset[ReadingState]] = {
 class DeliveryState(StrEnum):
     """One result object on its way to one destination.
 
-    PENDING    The publish station enters it, in the commit that stores the bytes. A crash while sending leaves it PENDING
+    PENDING    The publish worker enters it, in the commit that stores the bytes. A crash while sending leaves it PENDING
                under a lease; the same bytes are sent again and the PACS recognises the same UID.
     SENT       The destination answered Success. Storage commitment leaves it, where the destination offers that; and so does the very
                same object being the study's result again after another was sent.

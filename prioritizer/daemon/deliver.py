@@ -23,7 +23,7 @@ SEND_LEASE = timedelta(seconds=180)
 
 @dataclass(slots=True, kw_only=True)
 class DeliverWorker:
-    """Stored results to one destination. Each destination has a station of its own, so a dead PACS delays no other."""
+    """Stored results to one destination. Each destination has a worker of its own, so a dead PACS delays no other."""
 
     engine: sa.Engine
     sender: Sender

@@ -45,7 +45,7 @@ MAX_JOB_TIME = timedelta(minutes=15)
 
 
 class DaemonHealth(Protocol):
-    """What chores ask of the daemon."""
+    """What the scheduled jobs ask of the daemon."""
 
     def ready(self) -> list[str]:
         """What stands in the way of full service."""
@@ -123,10 +123,10 @@ class ScheduledJobs:
                 self.failing.pop(job.__name__, None)
             except Transient as error:
                 self.failing[job.__name__] = NO_ANSWER
-                log.warning("%s waits: %s", job.__name__, error, extra={"event": "chore-waits"})
+                log.warning("%s waits: %s", job.__name__, error, extra={"event": "job-waits"})
             except Exception as error:
                 self.failing[job.__name__] = type(error).__name__
-                log.exception("%s failed; it is tried again at its next turn", job.__name__, extra={"event": "chore-fault"})
+                log.exception("%s failed; it is tried again at its next turn", job.__name__, extra={"event": "job-fault"})
             finally:
                 self._began.pop(job.__name__, None)
 

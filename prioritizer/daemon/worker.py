@@ -46,7 +46,7 @@ class WorkerThread(threading.Thread):
         self._wake.set()
 
     def run(self) -> None:
-        """The station loop: one of the three places that catch everything."""
+        """The worker loop: one of the three places that catch everything."""
         while not self._stopping.is_set():
             self._wake.clear()
             more = self._turn()
@@ -60,13 +60,13 @@ class WorkerThread(threading.Thread):
             self.failures = 0
             return more
         except Transient as error:
-            log.warning("%s: %s; trying again", self.name, error, extra={"event": "station-waits"})
+            log.warning("%s: %s; trying again", self.name, error, extra={"event": "worker-waits"})
         except ModelError as error:
             log.error("%s: %s", self.name, error, extra={"event": "model-error"})
             self._on_model_error(error)
         except PrioritizerError as error:
-            log.error("%s: %s", self.name, error, extra={"event": "station-error"})
+            log.error("%s: %s", self.name, error, extra={"event": "worker-error"})
         except Exception:
-            log.exception("%s: a fault of prioritizer itself; the work stays queued", self.name, extra={"event": "station-fault"})
+            log.exception("%s: a fault of prioritizer itself; the work stays queued", self.name, extra={"event": "worker-fault"})
         self.failures = min(self.failures + 1, 6)
         return False

@@ -1,4 +1,4 @@
-"""The engine inside its own child process, and the handle that the score station holds."""
+"""The engine inside its own child process, and the handle that the score worker holds."""
 
 from __future__ import annotations
 

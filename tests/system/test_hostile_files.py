@@ -191,5 +191,5 @@ def test_the_daemon_is_still_ready_and_the_next_good_film_is_scored(siege: Siege
 
 
 def test_no_station_met_a_fault_of_our_own(siege: Siege) -> None:
-    assert siege.daemon.events("station-fault") == []
+    assert siege.daemon.events("worker-fault") == []
     assert "Traceback" not in siege.daemon.log()

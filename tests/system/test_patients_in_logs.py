@@ -73,7 +73,7 @@ def test_no_mark_leaves_the_spool_and_the_ledger(daemon: Daemon, tmp_path: Path)
         data = put(put(put(data, 0x00100010, b"PN", NAME), 0x00100020, b"LO", NUMBER), 0x00080050, b"SH", ORDER)
         sent(daemon, edit(data), uid_of(path))
     inbox = daemon.folder / "var" / "spool" / "inbox"
-    wait_until(lambda: not list(inbox.iterdir()) or daemon.events("station-fault"), "the files were looked at")
+    wait_until(lambda: not list(inbox.iterdir()) or daemon.events("worker-fault"), "the files were looked at")
     told = daemon.get("/readyz")[1] + daemon.get("/metrics")[1]
     daemon.stop()
     found = [path for path in daemon.folder.rglob("*") if path.is_file() and "spool" not in path.parts and "ledger" not in path.name]

@@ -229,7 +229,7 @@ def test_without_its_database_films_are_acknowledged_and_listed_when_it_is_back(
         postgres.start()
         daemon.wait_scored(*(phantom_study_uid(number) for number in (first, second, third)))
         wait_until(lambda: daemon.get("/readyz")[0] == 200, "the daemon is ready again")
-        assert daemon.events("station-fault") == []
+        assert daemon.events("worker-fault") == []
         assert daemon.stop() == 0
 
 

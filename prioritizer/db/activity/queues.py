@@ -1,4 +1,4 @@
-"""What waits for each station, what could not be done, and how much each did in the last hour. Read only."""
+"""What waits for each worker, what could not be done, and how much each did in the last hour. Read only."""
 
 from __future__ import annotations
 
@@ -163,13 +163,13 @@ DONE = {
     "score": ("images", (Kind.SCORED, Kind.INELIGIBLE, Kind.FAILED)),
     "publish": ("results", (Kind.PUBLISHED,)),
 }
-"""What each station makes, and the events by which it is counted."""
+"""What each worker makes, and the events by which it is counted."""
 
 
 def done(engine: sa.Engine, now: datetime) -> dict[str, str]:
-    """What each station of `DONE` did in the last hour, in words."""
+    """What each worker of `DONE` did in the last hour, in words."""
     kinds = [kind for _, found in DONE.values() for kind in found]
-    # An image that a person gives up is told as not scored, too: no station did that.
+    # An image that a person gives up is told as not scored, too: no worker did that.
     mine = events.c.kind.in_(kinds) & (events.c.at >= now - LAST) & (events.c.actor == ITSELF)
     query = sa.select(events.c.kind, sa.func.count()).where(mine).group_by(events.c.kind)
     with connect.reading(engine) as tx:

@@ -52,7 +52,7 @@ def count_owed(tx: sa.Connection, rules: PolicyInForce) -> int:
 def judge_again(engine: sa.Engine, policy: SitePolicy, now: datetime) -> bool:
     """One turn of what is owed, in order of arrival: images to be scored, or, where they may not be, unscored. True while more may be.
 
-    Scoring them is the work of the score station, after whatever else waits for its first time in order of arrival.
+    Scoring them is the work of the score worker, after whatever else waits for its first time in order of arrival.
     """
     with connect.writing(engine) as tx:
         rules = in_force(tx, policy)

@@ -116,7 +116,7 @@ class SpoolIntake:
         try:
             same = is_same(path, known)
         except FileNotFoundError:
-            # The receive station moved it to objects/ meanwhile.
+            # The receive worker moved it to objects/ meanwhile.
             same = is_same(path, self.object_path(uid))
         if same:
             # A listener killed before its own fsync of the folder may have left the name it placed unsynced.

@@ -80,7 +80,7 @@ def page(
         failed=queues.failed_instances(context.engine, MAX_SHOWN),
         unconfirmed=rows.unconfirmed(context.engine, MAX_SHOWN),
         masked=settings.reading.mask_patients,
-        stations=turning(context),
+        workers=turning(context),
         room=context.backend.operation.spool(),
         card=context.backend.operation.card(),
         settings=settings,
@@ -97,11 +97,11 @@ def page(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Turning:
-    """One station as the page shows it."""
+    """One worker as the page shows it."""
 
     name: str
     queue: Queue | None
-    """None for a station that has none of its own."""
+    """None for a worker that has none of its own."""
     done: str
     """In the last hour."""
     turned: datetime
@@ -109,7 +109,7 @@ class Turning:
 
 
 def turning(context: RequestContext) -> list[Turning]:
-    """Every station with what waits for it. Several that score share one queue."""
+    """Every worker with what waits for it. Several that score share one queue."""
     room, waiting, did = context.backend.operation.spool(), queues.queues(context.engine), queues.done(context.engine, context.now)
     found = []
     for worker in context.backend.operation.workers():

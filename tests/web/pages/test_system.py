@@ -28,7 +28,7 @@ def test_every_alarm_says_where_it_is_mended(name: str):
 
 def test_what_is_grave_stands_first_and_of_that_the_oldest():
     told = [(name, NOW + timedelta(minutes=n), "x", "y") for n, name in enumerate(("board-ppv", "disk", "not-ready"))]
-    assert [one.place for one in repairs(told)] == ["The spool's disk", "The stations", "The board"]
+    assert [one.place for one in repairs(told)] == ["The spool's disk", "The workers", "The board"]
     assert [one.severity for one in repairs(told)] == [Severity.ALARM, Severity.ALARM, Severity.WARNING]
 
 
@@ -45,8 +45,8 @@ def test_an_alarm_is_told_with_its_severity_its_moment_its_mend_and_the_place(le
         assert "!! alarm" in grave
         assert "Storing is refused with 0xA700" in grave, "what is said keeps its letters"
         assert "<code>prioritizer check</code>" in grave
-        assert 'href="/system#stations"' in grave
-        assert 'id="stations"' in page
+        assert 'href="/system#workers"' in grave
+        assert 'id="workers"' in page
         assert '<a href="/?view=expired">' in other
         assert f"{NOW.astimezone():%Y-%m-%d %H:%M:%S}" in other
         for one in repairs([(name, NOW, "x", "y") for name in PLACES]):

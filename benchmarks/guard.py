@@ -37,9 +37,9 @@ from prioritizer.imaging.preprocessing import Preprocessing, equalised
 from prioritizer.inference.bundle import open_bundle
 from prioritizer.inference.engine import Engine
 from prioritizer.learning.bundling import image_kind_fit, other_kinds
-from prioritizer.learning.bundling.answers import group_of
+from prioritizer.learning.bundling.engine_answers import group_of
 from prioritizer.learning.bundling.image_kind_fit import RadiographSet
-from prioritizer.learning.cohorts.pictures import read_picture
+from prioritizer.learning.cohorts.decoded_images import read_picture
 from prioritizer.learning.cohorts.read import Cohort, LabelledImage, read_cohort
 from prioritizer.learning.cohorts.splits import read_splits, split_by_patient
 from prioritizer.scope import image_kind

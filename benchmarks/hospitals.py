@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from prioritizer.learning.cohorts.pictures import load_pictures
+from prioritizer.learning.cohorts.decoded_images import load_pictures
 from prioritizer.learning.cohorts.read import read_cohort
 from prioritizer.learning.evaluation.subjects import open_subject
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from benchmarks.results import named
 from prioritizer.inference.bundle import open_bundle
 from prioritizer.inference.engine import Engine
-from prioritizer.learning.cohorts.pictures import read_picture
+from prioritizer.learning.cohorts.decoded_images import read_picture
 from prioritizer.learning.cohorts.read import LabelledImage, read_cohort
 from prioritizer.learning.cohorts.splits import read_splits
 from prioritizer.statistics.delong import area

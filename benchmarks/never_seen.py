@@ -25,9 +25,9 @@ from prioritizer.calibration.operating_point import Wish, operating_point
 from prioritizer.inference.bundle import CARD, Bundle, open_bundle, sha256_of
 from prioritizer.inference.engine import Engine
 from prioritizer.learning.bundling import graph
-from prioritizer.learning.bundling.answers import answers, load_run
+from prioritizer.learning.bundling.engine_answers import answers, load_run
 from prioritizer.learning.bundling.export import draft_bundle
-from prioritizer.learning.bundling.first_maps import first_maps
+from prioritizer.learning.bundling.first_calibration import first_maps
 from prioritizer.learning.cohorts.labelled_image import LabelledImage
 from prioritizer.learning.cohorts.read import read_cohort
 from prioritizer.learning.cohorts.splits import LEFT_OUT, read_splits

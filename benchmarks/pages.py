@@ -29,9 +29,9 @@ from prioritizer.config.policy import SitePolicy
 from prioritizer.config.sections import Site
 from prioritizer.config.settings import Settings
 from prioritizer.db.accounts import people, sessions
-from prioritizer.db.order.cursor import place_of
-from prioritizer.db.order.order import WORKLIST
-from prioritizer.db.order.search_terms import terms_of
+from prioritizer.db.list_order.cursor import place_of
+from prioritizer.db.list_order.order import WORKLIST
+from prioritizer.db.list_order.search_terms import terms_of
 from prioritizer.db.schema import connect, migrations
 from prioritizer.db.schema.tables import events, studies, terms
 from prioritizer.ranking.deadlines import Stage

@@ -27,8 +27,8 @@ from prioritizer.learning.evaluation.compare import Bout, Comparison, compare
 from prioritizer.learning.evaluation.compare_report import report_of
 from prioritizer.learning.evaluation.trials import EvaluationRequest
 from prioritizer.learning.training.imagenet import MEAN, STD
-from prioritizer.learning.training.journal import LAST, Journal
 from prioritizer.learning.training.recipes import Phase, Picture, Recipe, find_recipe
+from prioritizer.learning.training.run_folder import LAST, Journal
 from prioritizer.learning.training.train import train
 from prioritizer.reports.page import write
 from prioritizer.statistics import delong

@@ -3,7 +3,7 @@
 import sqlalchemy as sa
 from alembic import op
 
-from prioritizer.db.order.search_terms import terms_of
+from prioritizer.db.list_order.search_terms import terms_of
 
 revision = "0003"
 down_revision = "0002"

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from prioritizer.reading_queue.compare import CLASSES
+from prioritizer.queue_simulation.compare import CLASSES
 from prioritizer.simulation import wording as words
 from prioritizer.simulation.run import SimulationOutcome
 

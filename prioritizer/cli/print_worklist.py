@@ -24,7 +24,7 @@ from prioritizer.db.decisions import calibrations
 from prioritizer.db.instances import differing_copies
 from prioritizer.db.instances.differing_copies import Newer
 from prioritizer.db.instances.side_by_side import side_by_side
-from prioritizer.db.order.order import Order, View, Wanted
+from prioritizer.db.list_order.order import Order, View, Wanted
 from prioritizer.db.schema import connect
 from prioritizer.db.worklist import counts as worklist_counts
 from prioritizer.db.worklist import rows as worklist_rows

@@ -137,8 +137,8 @@ def audit(
 
     from rich.text import Text
 
-    from prioritizer.db.accounts import audit_log as ledger
-    from prioritizer.db.accounts.audit_log import AuditFilter
+    from prioritizer.db.audit import audit_log as ledger
+    from prioritizer.db.audit.audit_log import AuditFilter
     from prioritizer.db.schema.events import Kind
     from prioritizer.db.worklist import rows
 

@@ -123,8 +123,8 @@ def export(
 ) -> None:
     """Write the bundle of a finished run: graph, guard, calibration, figures, proof. Needs the extra `train`."""
     from prioritizer.errors import ConfigError
+    from prioritizer.learning.bundling.card_statement import read_statement
     from prioritizer.learning.bundling.export import export as write_bundle
-    from prioritizer.learning.bundling.statement import read_statement
     from prioritizer.learning.evaluation.never_seen import measured
 
     cohorts = {name: Path(folder) for name, _, folder in (pair.partition("=") for pair in external or [])}

@@ -38,7 +38,7 @@ from prioritizer.daemon.settings_in_force import SettingsInForce
 from prioritizer.daemon.startup_checks import working_syntaxes
 from prioritizer.daemon.worker import WorkerThread
 from prioritizer.daemon.workers import Workers
-from prioritizer.db.processing import start
+from prioritizer.db.processing import daemon_start
 from prioritizer.db.schema import connect
 from prioritizer.dicom.read import sandboxed
 from prioritizer.dicom.spool.spool import Spool
@@ -170,8 +170,6 @@ class Daemon:
         page = f"page http://{self.settings.web.host}:{self.web.port}/"
         log.info("ready: %s, %s, stage %s, %s", dicom, page, self.in_force().site.stage, state, extra={"event": "ready"})
 
-    # --- while running -----------------------------------------------------------------------------------------
-
     def policy(self) -> SitePolicy:
         """The site's ranking rules now; without AI nothing is moved up."""
         return policy_of(self.settings, None if self.ai_off else self.bundle)
@@ -198,7 +196,7 @@ class Daemon:
         """Every unread study by what holds now; the taking over of the ledger does the same."""
         if self.ledger.fault:
             return
-        moved = start.rerank_open(self.engine, self.policy(), why, utc_now(), actor=actor)
+        moved = daemon_start.rerank_open(self.engine, self.policy(), why, utc_now(), actor=actor)
         report_override(self)
         log.info("%s: %s studies moved", why, moved, extra={"event": "reranked"})
 

@@ -23,7 +23,7 @@ from prioritizer import patient_identity
 from prioritizer.clock import Clock, utc_now
 from prioritizer.config.policy import SitePolicy
 from prioritizer.daemon.confirmed_copies import Read, end_taking
-from prioritizer.daemon.retries import Retries
+from prioritizer.daemon.retry_schedule import Retries
 from prioritizer.db.instances import differing_copies, taking_copies
 from prioritizer.db.instances.differing_copies import Held
 from prioritizer.db.processing import receive

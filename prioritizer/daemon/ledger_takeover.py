@@ -19,7 +19,7 @@ from prioritizer.daemon.running import Running
 from prioritizer.db.activity import daemons
 from prioritizer.db.decisions import calibrations
 from prioritizer.db.in_force.settings import holding
-from prioritizer.db.processing import housekeeping, start
+from prioritizer.db.processing import daemon_start, housekeeping
 from prioritizer.db.schema import clock_steps, migrations
 from prioritizer.errors import CalibrationChanged, Transient
 
@@ -86,12 +86,12 @@ class LedgerTakeover:
             raise Transient(another)
         end_claims_of_the_dead(engine)
         policy = self._daemon.policy()
-        if again := start.another_bundle(engine, policy, utc_now()):
+        if again := daemon_start.another_bundle(engine, policy, utc_now()):
             log.warning("another bundle serves: %s open studies are scored again", again, extra={"event": "bundle-changed"})
         clock_steps.hold_to_present(engine, utc_now())
         clock_steps.hold_results_to_present(engine, policy.quiet, utc_now())
         clock_steps.keep_on_the_list(engine, utc_now())
-        start.rerank_open(engine, policy, "prioritizer started", utc_now())
+        daemon_start.rerank_open(engine, policy, "prioritizer started", utc_now())
         report_override(self._daemon)
         prove_calibration(self._daemon)
         self.fault = ""

@@ -20,7 +20,7 @@ import sqlalchemy as sa
 from prioritizer.clock import Clock, utc_now
 from prioritizer.config.policy import SitePolicy
 from prioritizer.daemon.differing_copies import Compare, Copies
-from prioritizer.daemon.retries import Retries
+from prioritizer.daemon.retry_schedule import Retries
 from prioritizer.db.instances import differing_copies
 from prioritizer.db.processing import receive
 from prioritizer.db.processing.receive import NOT_STORED, NOT_TAKEN, Arrival, is_of_the_values

@@ -12,7 +12,7 @@ from typing import Protocol
 import sqlalchemy as sa
 
 from prioritizer.clock import utc_now
-from prioritizer.config.policy import SitePolicy, policy_of
+from prioritizer.config.policy import SitePolicy
 from prioritizer.config.settings import Settings
 from prioritizer.daemon import alarms as daemon_alarms
 from prioritizer.daemon import dashboard_period
@@ -22,7 +22,7 @@ from prioritizer.db.accounts import sessions
 from prioritizer.db.in_force.settings import holding
 from prioritizer.db.instances import differing_copies, healing, retention
 from prioritizer.db.instances.retention import Deadlines
-from prioritizer.db.processing import housekeeping, left_out, receive
+from prioritizer.db.processing import housekeeping, out_of_distribution, receive
 from prioritizer.db.schema import clock_steps
 from prioritizer.db.worklist import deadlines as worklist_deadlines
 from prioritizer.dicom.read import attributes
@@ -75,14 +75,14 @@ class ScheduledJobs:
         spool: Spool,
         settings: Callable[[], Settings],
         daemon: DaemonHealth,
-        policy: Callable[[], SitePolicy] | None = None,
+        policy: Callable[[], SitePolicy],
         parts: Callable[[], Parts] = Parts,
         ours: Callable[[], bool] = lambda: True,
     ) -> None:
         """`ours`: whether this daemon serves the ledger now; while it does not, no job touches it."""
         self._engine, self._spool, self._settings, self._daemon, self._parts = engine, spool, settings, daemon, parts
         self._ours = ours
-        self._policy = policy or (lambda: policy_of(settings(), None))
+        self._policy = policy
         self._scrubbed_to = ""
         self._reconciled, self._reconcile_at, self._reconcile_wait = False, 0.0, FIRST_RECONCILE_WAIT_S / 2
         self._left_out_by: tuple[object, ...] = ()
@@ -164,10 +164,10 @@ class ScheduledJobs:
     def left_out(self) -> None:
         """Images of another population: scored, or unscored again, some at a time, as what is in force says since it changed."""
         policy = self._policy()
-        decided_by = left_out.decided_by(self._engine, policy)
+        decided_by = out_of_distribution.decided_by(self._engine, policy)
         if self._left_out_by == decided_by and time.monotonic() < self._left_out_again:
             return
-        if not left_out.judge_again(self._engine, policy, utc_now()):
+        if not out_of_distribution.judge_again(self._engine, policy, utc_now()):
             self._left_out_by, self._left_out_again = decided_by, time.monotonic() + LEFT_OUT_AGAIN_S
 
     def reconcile(self) -> None:

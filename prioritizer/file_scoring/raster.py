@@ -12,7 +12,7 @@ from prioritizer.dicom.read import sandboxed
 from prioritizer.errors import Unprocessable
 from prioritizer.imaging import preprocessing
 from prioritizer.imaging.display import Shown
-from prioritizer.learning.cohorts.pictures import UNREADABLE, grey_of
+from prioritizer.learning.cohorts.decoded_images import UNREADABLE, grey_of
 
 _SIGNATURES = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff")
 

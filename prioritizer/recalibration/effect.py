@@ -14,11 +14,11 @@ from prioritizer.config.policy import policy_of
 from prioritizer.config.settings import Settings
 from prioritizer.db.activity import arrivals
 from prioritizer.inference.bundle import Bundle
+from prioritizer.queue_simulation.compare import FIFO, SICK, Effect, Setting, compare
+from prioritizer.queue_simulation.scenario import BinormalModel, Known, Scenario
+from prioritizer.queue_simulation.simulate import MINUTE, in_order_of_arrival, with_windows
 from prioritizer.ranking.deadlines import RankingPolicy, Stage
 from prioritizer.ranking.moves import Listed, moves
-from prioritizer.reading_queue.compare import FIFO, SICK, Effect, Setting, compare
-from prioritizer.reading_queue.scenario import BinormalModel, Known, Scenario
-from prioritizer.reading_queue.simulate import MINUTE, in_order_of_arrival, with_windows
 from prioritizer.recalibration.outcome import RecalibrationOutcome
 from prioritizer.reports.page import Section, Table
 from prioritizer.simulation import wording as words

@@ -25,10 +25,10 @@ from prioritizer.db.in_force.calibration import digest_of, document_text
 from prioritizer.errors import CalibrationChanged, ConfigError, NotFound
 from prioritizer.file_scoring.upload import trade_of
 from prioritizer.inference.bundle import Bundle, open_bundle
+from prioritizer.queue_simulation.compare import FIFO, Effect, Setting, compare
+from prioritizer.queue_simulation.simulate import in_order_of_arrival
 from prioritizer.ranking.deadlines import Stage
 from prioritizer.ranking.study_risk import risk_of_logits
-from prioritizer.reading_queue.compare import FIFO, Effect, Setting, compare
-from prioritizer.reading_queue.simulate import in_order_of_arrival
 from prioritizer.recalibration.effect import moved_last_week
 from prioritizer.reports import page
 from prioritizer.reports.page import Report, Section, Table

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from prioritizer.errors import ConfigError
-from prioritizer.reading_queue.scenario import Known
+from prioritizer.queue_simulation.scenario import Known
 
 COLUMNS = ("arrived_at", "stat", "label", "probability", "reading_minutes")
 YES_NO = {"1": 1.0, "true": 1.0, "yes": 1.0, "0": 0.0, "false": 0.0, "no": 0.0}

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from prioritizer.reading_queue.compare import CLASSES, FALSE, FLAGGED, GRID, MISSED, QUIET, STAT, UNSCORED, Effect
+from prioritizer.queue_simulation.compare import CLASSES, FALSE, FLAGGED, GRID, MISSED, QUIET, STAT, UNSCORED, Effect
 from prioritizer.reports import page, plots
 from prioritizer.reports.page import Plot, Report, ReportVerdict, Section, Table
 from prioritizer.simulation import wording as words

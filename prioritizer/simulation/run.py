@@ -10,8 +10,8 @@ import sqlalchemy as sa
 
 from prioritizer.config.settings import Settings
 from prioritizer.errors import ConfigError
-from prioritizer.reading_queue.compare import Effect, as_drawn, compare, settings_of, variants_of
-from prioritizer.reading_queue.scenario import HOURS, Scenario
+from prioritizer.queue_simulation.compare import Effect, as_drawn, compare, settings_of, variants_of
+from prioritizer.queue_simulation.scenario import HOURS, Scenario
 from prioritizer.simulation.site import SimulationRequest, settings_to_compare, site_of
 
 Tick = Callable[[int, int], None]

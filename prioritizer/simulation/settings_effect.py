@@ -22,11 +22,11 @@ from prioritizer.db.in_force.settings import holding
 from prioritizer.errors import ConfigError, ModelError, NotFound
 from prioritizer.inference.bundle import open_bundle
 from prioritizer.monitoring.acceptance import acceptance
+from prioritizer.queue_simulation.compare import ALL, FALSE, FIFO, FLAGGED, MISSED, QUIET, UNSCORED, Effect, Setting, compare
+from prioritizer.queue_simulation.scenario import Scenario
+from prioritizer.queue_simulation.simulate import in_order_of_arrival
 from prioritizer.ranking import moves
 from prioritizer.ranking.deadlines import RankingPolicy, Stage
-from prioritizer.reading_queue.compare import ALL, FALSE, FIFO, FLAGGED, MISSED, QUIET, UNSCORED, Effect, Setting, compare
-from prioritizer.reading_queue.scenario import Scenario
-from prioritizer.reading_queue.simulate import in_order_of_arrival
 from prioritizer.simulation import wording as words
 from prioritizer.simulation.site import DAYS_BACK, MAX_UTILISATION, RATE, REPLICATIONS, Said, SimulationRequest, site_of
 from prioritizer.statistics.intervals import Figure

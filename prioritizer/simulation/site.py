@@ -18,11 +18,11 @@ from prioritizer.db.activity.arrivals import Arrived
 from prioritizer.db.decisions import calibrations
 from prioritizer.errors import CalibrationChanged, ConfigError, NotFound
 from prioritizer.inference.bundle import Bundle, open_bundle
+from prioritizer.queue_simulation.compare import Setting
+from prioritizer.queue_simulation.scenario import HOURS, BinormalModel, Known, Scenario
+from prioritizer.queue_simulation.simulate import MINUTE, with_windows
 from prioritizer.ranking.deadlines import RankingPolicy, Stage
 from prioritizer.ranking.study_risk import risk_of_logits
-from prioritizer.reading_queue.compare import Setting
-from prioritizer.reading_queue.scenario import HOURS, BinormalModel, Known, Scenario
-from prioritizer.reading_queue.simulate import MINUTE, with_windows
 from prioritizer.simulation.arrival_file import minutes_of, read_arrivals
 from prioritizer.statistics.logistic import odds_of, sigmoid
 

@@ -9,8 +9,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from prioritizer.reading_queue.compare import ALL, CLASSES, FLAGGED, MISSED, ClassFigures, Effect
-from prioritizer.reading_queue.scenario import Scenario
+from prioritizer.queue_simulation.compare import ALL, CLASSES, FLAGGED, MISSED, ClassFigures, Effect
+from prioritizer.queue_simulation.scenario import Scenario
 from prioritizer.simulation.run import SimulationOutcome
 from prioritizer.statistics.intervals import Figure
 

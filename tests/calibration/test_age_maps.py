@@ -16,9 +16,9 @@ from prioritizer.clock import utc_now
 from prioritizer.config.policy import SitePolicy
 from prioritizer.db.in_force.site_policy import _policy, _text
 from prioritizer.errors import ConfigError, NotAllowed
-from prioritizer.learning.bundling.first_maps import first_maps
+from prioritizer.learning.bundling.first_calibration import first_maps
 from prioritizer.learning.cohorts.labelled_image import LabelledImage
-from prioritizer.learning.evaluation.trials import TestSet, parted_by_age
+from prioritizer.learning.evaluation.trials import EvaluationSet, parted_by_age
 from prioritizer.ranking.deadlines import Band, RankingPolicy, Standing, band_of
 from prioritizer.simulation.site import moved_odds
 from prioritizer.study import AIState
@@ -143,7 +143,7 @@ def test_where_one_group_is_too_small_everybody_has_one_map():
 
 def test_children_and_adults_are_judged_apart_where_they_have_a_map_each():
     its = images(6, 4)
-    trial = TestSet(name="films", root=Path(), images=tuple(its), form="", faults=(), own_source=False)
+    trial = EvaluationSet(name="films", root=Path(), images=tuple(its), form="", faults=(), own_source=False)
     told: list[str] = []
     assert parted_by_age([trial], [ONE], told.append) == (trial,)
     parts = parted_by_age([trial], [ONE, BOTH], told.append)

@@ -14,7 +14,7 @@ from prioritizer.daemon.score import ScoreWorker
 from prioritizer.db.decisions import activation, calibrations
 from prioritizer.db.decisions.activation import Decision
 from prioritizer.db.decisions.calibrations import CandidateVerdict
-from prioritizer.db.processing import left_out
+from prioritizer.db.processing import out_of_distribution as processing_out_of_distribution
 from prioritizer.db.worklist import study as worklist_study
 from prioritizer.ranking.deadlines import Stage
 from prioritizer.scope.out_of_distribution import Figures
@@ -75,12 +75,12 @@ def test_what_was_left_out_is_scored_by_the_station_once_the_site_is_calibrated_
     study, work = str(phantom(1).StudyInstanceUID), scoring(box, STRANGER, Stage.ACTIVE)
     assert work.step()
     activate_local(box, work)
-    assert left_out.judge_again(box.ledger, work.policy, NOW)
+    assert processing_out_of_distribution.judge_again(box.ledger, work.policy, NOW)
     assert work.step()
     assert box.row(study).ai_state == "SCORED"
     activation.roll_back(box.ledger, "berta", work.policy, NOW)
     assert box.row(study).ai_state == "NOT_SCORED"
-    assert not left_out.judge_again(box.ledger, work.policy, NOW)
+    assert not processing_out_of_distribution.judge_again(box.ledger, work.policy, NOW)
 
 
 @pytest.mark.parametrize("stage", [Stage.SHADOW, Stage.ACTIVE])

@@ -13,7 +13,7 @@ from prioritizer.errors import PrioritizerError
 from prioritizer.imaging.preprocessing import equalised
 from prioritizer.inference.bundle import default_folder, open_bundle
 from prioritizer.inference.engine import Engine
-from prioritizer.learning.cohorts.pictures import read_picture
+from prioritizer.learning.cohorts.decoded_images import read_picture
 from prioritizer.learning.cohorts.read import read_cohort
 from tests.support.cohort_files import shared
 

@@ -21,8 +21,8 @@ from prioritizer.db.decisions.calibrations import CandidateVerdict
 from prioritizer.db.decisions.what_if import places_by
 from prioritizer.db.in_force import local_calibration
 from prioritizer.db.in_force.local_calibration import Local
+from prioritizer.db.processing import daemon_start
 from prioritizer.db.processing import score as processing_score
-from prioritizer.db.processing import start
 from prioritizer.db.worklist import rows, study
 from prioritizer.errors import ConfigError, NotAllowed
 from prioritizer.inference.bundle import open_bundle
@@ -118,7 +118,7 @@ def test_one_map_is_put_in_force_and_taken_back_and_the_other_ages_stay(ledger: 
 
 def test_a_restart_or_a_reload_places_by_both_thresholds(ledger: sa.Engine) -> None:
     arrived(ledger, 0.3)
-    assert start.rerank_open(ledger, SITE, "a restart", NOW) == 0
+    assert daemon_start.rerank_open(ledger, SITE, "a restart", NOW) == 0
     assert bands(ledger) == ["HIGH", "NEUTRAL", "HIGH"]
 
 

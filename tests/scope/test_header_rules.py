@@ -14,9 +14,9 @@ from pydicom.sr.codedict import codes
 from prioritizer.dicom.read.ages import age_in_years
 from prioritizer.dicom.read.attributes import instance_of_file
 from prioritizer.scope.guard_rules import with_guard
-from prioritizer.scope.header_rules import CHECKS, FRONTAL_CODES, LATERAL_CODES, RADIOGRAPH_CLASSES, judge
+from prioritizer.scope.header_rules import CHECKS, RADIOGRAPH_CLASSES, judge
 from prioritizer.scope.out_of_distribution import Figures
-from prioritizer.scope.stated_view import OBLIQUE_CODES
+from prioritizer.scope.stated_view import FRONTAL_CODES, LATERAL_CODES, OBLIQUE_CODES
 from prioritizer.scope.verdict import Scope, ScopeRules, ScopeVerdict, Strictness, age_words, printable
 from tests.support.archive_headers import SECONDARY_CAPTURE, indiana, instance, rsna, shared_data
 

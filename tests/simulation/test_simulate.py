@@ -21,9 +21,9 @@ from prioritizer.db.schema import connect, migrations
 from prioritizer.db.schema.tables import instances, scores, studies
 from prioritizer.errors import ConfigError, NotFound
 from prioritizer.inference.bundle import open_bundle
+from prioritizer.queue_simulation.compare import FIFO, STRICT
+from prioritizer.queue_simulation.scenario import BinormalModel
 from prioritizer.ranking.deadlines import RankingPolicy
-from prioritizer.reading_queue.compare import FIFO, STRICT
-from prioritizer.reading_queue.scenario import BinormalModel
 from prioritizer.recalibration.effect import ThresholdChange, section
 from prioritizer.simulation.run import run
 from prioritizer.simulation.site import SimulationRequest

@@ -22,7 +22,7 @@ import pytest
 import sqlalchemy as sa
 
 from prioritizer.config.policy import QuietTime, SitePolicy
-from prioritizer.db.order.order import Wanted
+from prioritizer.db.list_order.order import Wanted
 from prioritizer.db.processing import deliver as processing_deliver
 from prioritizer.db.processing import receive as processing_receive
 from prioritizer.db.processing import score

@@ -185,7 +185,7 @@ class Chain:
         worker, rng = f"chain:{os.getpid()}", random.Random(1)
         site = {"engine": engine, "spool": spool, "bundle": self.bundle, "renderer": renderer, "settings": settings, "worker": worker}
         destination = Destination(name="pacs", ae_title="PACS", host="127.0.0.1", port=self.job["port"])
-        ScheduledJobs(engine, spool, lambda: settings, Healthy()).reconcile()
+        ScheduledJobs(engine, spool, lambda: settings, Healthy(), lambda: policy).reconcile()
         steps = (
             ReceiveWorker(engine=engine, spool=spool, policy=policy).step,
             ScoreWorker(**site, scorer=Scorer(self.outputs), policy=policy).step,

@@ -15,7 +15,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from prioritizer.clock import utc_now
-from prioritizer.db.accounts import audit_log
+from prioritizer.db.audit import audit_log
 from prioritizer.db.worklist import feedback, reading
 from prioritizer.db.worklist import rows as worklist_rows
 from tests.support.browsers import is_accessible

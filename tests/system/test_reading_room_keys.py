@@ -10,7 +10,8 @@ from playwright.sync_api import Browser, Page, expect
 
 from prioritizer.access import Role
 from prioritizer.clock import utc_now
-from prioritizer.db.accounts import audit_log, people
+from prioritizer.db.accounts import people
+from prioritizer.db.audit import audit_log
 from prioritizer.db.worklist import feedback, reading, rows
 from tests.support.browsers import is_accessible
 from tests.support.daemons import running_daemon, sections, wait_until

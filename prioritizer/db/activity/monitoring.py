@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import sqlalchemy as sa
 
-from prioritizer.db.order.order import Order, View, Wanted, in_view, order_keys
+from prioritizer.db.list_order.order import Order, View, Wanted, in_view, order_keys
 from prioritizer.db.schema import connect
 from prioritizer.db.schema.events import Kind
 from prioritizer.db.schema.instance_rows import OWN_OBJECT

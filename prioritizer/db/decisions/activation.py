@@ -11,10 +11,10 @@ import sqlalchemy as sa
 from prioritizer.config.policy import SitePolicy
 from prioritizer.db.decisions import calibrations
 from prioritizer.db.in_force.calibration import PolicyInForce, active_row, in_force
-from prioritizer.db.order.placement import high_suspended, lock_study, put_in_place, recompute_risk, standing_of
-from prioritizer.db.processing.left_out import count_owed
+from prioritizer.db.list_order.placement import high_suspended, lock_study, put_in_place, recompute_risk, standing_of
+from prioritizer.db.processing.daemon_start import hold_unread
+from prioritizer.db.processing.out_of_distribution import count_owed
 from prioritizer.db.processing.result_revisions import bump_revision
-from prioritizer.db.processing.start import hold_unread
 from prioritizer.db.schema import connect
 from prioritizer.db.schema.events import Kind, record
 from prioritizer.errors import NotAllowed

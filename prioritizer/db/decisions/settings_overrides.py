@@ -18,7 +18,7 @@ from prioritizer.db.decisions.activation import Decision
 from prioritizer.db.in_force.calibration import in_force
 from prioritizer.db.in_force.settings import COLUMNS, OverriddenPolicy, SettingsOverrideRow, ruled
 from prioritizer.db.processing import deliver
-from prioritizer.db.processing.start import place_unread
+from prioritizer.db.processing.daemon_start import place_unread
 from prioritizer.db.schema import connect
 from prioritizer.db.schema.events import Kind, record
 from prioritizer.db.schema.site_tables import rulings, site_rules

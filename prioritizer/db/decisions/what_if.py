@@ -11,8 +11,8 @@ from prioritizer.calibration.maps import Calibration
 from prioritizer.config import settings_override
 from prioritizer.config.policy import SitePolicy
 from prioritizer.db.in_force.calibration import in_force
-from prioritizer.db.order.order import View, in_view
-from prioritizer.db.order.placement import high_suspended, standing_of
+from prioritizer.db.list_order.order import View, in_view
+from prioritizer.db.list_order.placement import high_suspended, standing_of
 from prioritizer.db.schema import connect
 from prioritizer.db.schema.columns import UNREAD
 from prioritizer.db.schema.tables import instances, scores, studies

@@ -17,7 +17,7 @@ import sqlalchemy as sa
 
 from prioritizer import patient_identity
 from prioritizer.db.instances.identity import hold
-from prioritizer.db.order.placement import lock_study
+from prioritizer.db.list_order.placement import lock_study
 from prioritizer.db.processing.result_revisions import retract_unsent
 from prioritizer.db.schema import connect
 from prioritizer.db.schema.instance_rows import HEADER, Arrival, instance_of, row_of

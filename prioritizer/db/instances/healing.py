@@ -14,7 +14,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from prioritizer.db.in_force.calibration import PolicyInForce
-from prioritizer.db.order.placement import STALE, lock_study, replace_study
+from prioritizer.db.list_order.placement import STALE, lock_study, replace_study
 from prioritizer.db.processing.receive import open_again
 from prioritizer.db.processing.requeue import DISCARDED
 from prioritizer.db.processing.result_revisions import bump_revision, retract_unsent

@@ -14,7 +14,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from prioritizer import patient_identity
-from prioritizer.db.order.search_terms import terms_of
+from prioritizer.db.list_order.search_terms import terms_of
 from prioritizer.db.schema.events import Kind, record
 from prioritizer.db.schema.instance_rows import holds_a_radiograph
 from prioritizer.db.schema.tables import studies, terms

@@ -14,7 +14,7 @@ from prioritizer.config.policy import SitePolicy
 from prioritizer.db.in_force.calibration import in_force
 from prioritizer.db.instances.differing_copies import is_what_was_shown
 from prioritizer.db.instances.identity import TWO_PATIENTS, particulars_of_row, rows_under
-from prioritizer.db.order.placement import replace_study
+from prioritizer.db.list_order.placement import replace_study
 from prioritizer.db.processing.result_revisions import retract_unsent
 from prioritizer.db.schema import connect
 from prioritizer.db.schema.columns import NO_READER

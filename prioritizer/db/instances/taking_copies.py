@@ -16,7 +16,7 @@ from prioritizer.db.in_force.calibration import in_force
 from prioritizer.db.instances import healing
 from prioritizer.db.instances.differing_copies import ALIAS, BEING_TAKEN, came_again_for, is_what_was_shown, leave, lines_of
 from prioritizer.db.instances.identity import after, find_by, mark, particulars_of_row, texts_of
-from prioritizer.db.order.placement import lock_study, put_in_place
+from prioritizer.db.list_order.placement import lock_study, put_in_place
 from prioritizer.db.processing.receive import enter, move
 from prioritizer.db.processing.result_revisions import retract_unsent
 from prioritizer.db.schema import connect

@@ -14,7 +14,7 @@ from prioritizer.config.policy import SitePolicy
 from prioritizer.db.in_force import site_policy
 from prioritizer.db.in_force.calibration import PolicyInForce, in_force
 from prioritizer.db.instances import identity
-from prioritizer.db.order.placement import put_in_place, replace_study
+from prioritizer.db.list_order.placement import put_in_place, replace_study
 from prioritizer.db.processing.result_revisions import retract_unsent
 from prioritizer.db.schema import connect
 from prioritizer.db.schema.clock_steps import bring_to_present

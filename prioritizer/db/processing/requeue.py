@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from prioritizer.config.policy import SitePolicy
 from prioritizer.db.activity.queues import failed_ones
 from prioritizer.db.in_force.calibration import PolicyInForce, in_force
-from prioritizer.db.order.placement import replace_study
+from prioritizer.db.list_order.placement import replace_study
 from prioritizer.db.schema import connect
 from prioritizer.db.schema.events import Kind, record
 from prioritizer.db.schema.instance_rows import SET_ASIDE

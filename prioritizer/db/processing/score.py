@@ -12,7 +12,7 @@ from prioritizer.calibration.maps import Calibration
 from prioritizer.config.policy import SitePolicy
 from prioritizer.db.in_force import site_policy
 from prioritizer.db.in_force.calibration import in_force
-from prioritizer.db.order.placement import replace_study
+from prioritizer.db.list_order.placement import replace_study
 from prioritizer.db.processing import leases
 from prioritizer.db.processing.result_revisions import bump_revision
 from prioritizer.db.schema import connect

@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from prioritizer.config.policy import QuietTime
 from prioritizer.db.in_force import site_policy
 from prioritizer.db.in_force.calibration import PolicyInForce, in_force
-from prioritizer.db.order.placement import put_in_place
+from prioritizer.db.list_order.placement import put_in_place
 from prioritizer.db.processing.leases import MAX_WAIT
 from prioritizer.db.schema import connect
 from prioritizer.db.schema.columns import EPOCH, MICROSECOND

@@ -16,7 +16,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from prioritizer.db.order.order import View, Wanted, changing, chosen, in_view, lasting
+from prioritizer.db.list_order.order import View, Wanted, changing, chosen, in_view, lasting
 from prioritizer.db.schema import connect
 from prioritizer.db.schema.events import Kind, who
 from prioritizer.db.schema.tables import events, studies

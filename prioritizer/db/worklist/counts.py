@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 import sqlalchemy as sa
 
-from prioritizer.db.order.order import View, in_view, is_overdue
+from prioritizer.db.list_order.order import View, in_view, is_overdue
 from prioritizer.db.schema import connect
 from prioritizer.db.schema.tables import deliveries, studies
 from prioritizer.ranking.deadlines import RankingPolicy

@@ -9,7 +9,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from prioritizer.db.order.placement import latest_scores
+from prioritizer.db.list_order.placement import latest_scores
 from prioritizer.db.schema import connect
 from prioritizer.db.schema.events import Kind, record
 from prioritizer.db.schema.people_tables import feedback

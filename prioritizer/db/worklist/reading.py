@@ -14,8 +14,8 @@ import sqlalchemy as sa
 from prioritizer.config.policy import QuietTime, SitePolicy
 from prioritizer.db.in_force import site_policy
 from prioritizer.db.in_force.calibration import PolicyInForce, in_force
-from prioritizer.db.order.order import KEYS, WORKING, WORKLIST, Wanted, chosen, nobody_has, order_keys, stands_before
-from prioritizer.db.order.placement import put_in_place, replace_study
+from prioritizer.db.list_order.order import KEYS, WORKING, WORKLIST, Wanted, chosen, nobody_has, order_keys, stands_before
+from prioritizer.db.list_order.placement import put_in_place, replace_study
 from prioritizer.db.processing.result_revisions import bump_revision
 from prioritizer.db.schema import connect
 from prioritizer.db.schema.columns import NO_READER

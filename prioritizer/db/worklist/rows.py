@@ -10,9 +10,9 @@ import sqlalchemy as sa
 
 from prioritizer.config.policy import SitePolicy
 from prioritizer.db.in_force.settings import ruled
-from prioritizer.db.order.cursor import PageCursor, whole
-from prioritizer.db.order.order import WORKLIST, View, Wanted, chosen, common_words, in_view, order_keys, stands_after
-from prioritizer.db.order.placement import high_suspended
+from prioritizer.db.list_order.cursor import PageCursor, whole
+from prioritizer.db.list_order.order import WORKLIST, View, Wanted, chosen, common_words, in_view, order_keys, stands_after
+from prioritizer.db.list_order.placement import high_suspended
 from prioritizer.db.schema import connect
 from prioritizer.db.schema.tables import alarms, deliveries, results, studies
 from prioritizer.errors import NotAllowed, NotFound

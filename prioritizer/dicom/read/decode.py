@@ -23,7 +23,7 @@ from prioritizer.dicom.read.fragments import fragments
 from prioritizer.dicom.read.grey_scale_header import GREY_SCALE_TAGS, grey_scale_of, photometric_of
 from prioritizer.dicom.read.header import Header
 from prioritizer.dicom.read.image_shape import MAX_FRAME_BYTES, MAX_SIDE, SHAPE_TAGS, shape_of
-from prioritizer.dicom.read.quiet import IGNORE_INVALID
+from prioritizer.dicom.read.pydicom_logging import IGNORE_INVALID
 from prioritizer.dicom.read.stored_bits import StoredBits, proven_bits
 from prioritizer.dicom.read.structure import read_header
 from prioritizer.dicom.read.view_header import VIEW_TAGS, geometry_of

@@ -23,7 +23,7 @@ from pydicom.uid import (
 from prioritizer.dicom.read.byte_stream import BufferStream, ByteStream, InflatedStream
 from prioritizer.dicom.read.element_walk import ElementWalk
 from prioritizer.dicom.read.header import ITEM, LONG_VRS, SEQUENCE_END, SHORT_VRS, UNDEFINED, Element, Header
-from prioritizer.dicom.read.quiet import IGNORE_INVALID
+from prioritizer.dicom.read.pydicom_logging import IGNORE_INVALID
 from prioritizer.errors import Unprocessable
 
 MAX_ITEMS = 256

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Final, Literal
-from uuid import UUID
 
 import numpy as np
 import simplejpeg
@@ -25,8 +24,9 @@ from pydicom.filebase import DicomBytesIO
 from pydicom.filewriter import write_file_meta_info
 from pydicom.uid import UID, ExplicitVRLittleEndian, JPEGBaseline8Bit, SecondaryCaptureImageStorage
 
-from prioritizer.dicom.read.quiet import quietly
+from prioritizer.dicom.read.pydicom_logging import quietly
 from prioritizer.dicom.result.copied_values import encoded
+from prioritizer.dicom.result.result_uid import result_uid
 from prioritizer.dicom.result.source_header import SourceHeader, read_source
 from prioritizer.dicom.result.source_values import is_zone
 from prioritizer.dicom.standard.contexts import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
@@ -81,16 +81,6 @@ class CaptureObject:
     sop_class_uid: str
     transfer_syntax_uid: str
     data: bytes
-
-
-def result_uid(*parts: str) -> str:
-    """A UID of the 2.25 form that is a function of `parts` alone, about as unique as a random one."""
-    digest = hashlib.sha256()
-    for part in parts:
-        text = part.encode("utf-8", "surrogateescape")
-        # The length keeps ("ab", "c") and ("a", "bc") apart.
-        digest.update(len(text).to_bytes(8, "big") + text)
-    return f"2.25.{UUID(bytes=digest.digest()[:16], version=5).int}"
 
 
 def build(source_path: Path, picture: NDArray[np.uint8], saliency: NDArray[np.float32] | None, facts: CaptureFacts) -> CaptureObject:

@@ -24,7 +24,7 @@ from prioritizer.dicom.read.character_sets import CharacterSets
 from prioritizer.dicom.read.codecs import CODEC_FAILURES
 from prioritizer.dicom.read.elements import character_sets
 from prioritizer.dicom.read.header import Header
-from prioritizer.dicom.read.quiet import quietly
+from prioritizer.dicom.read.pydicom_logging import quietly
 from prioritizer.dicom.read.structure import encoded_element, read_header
 from prioritizer.dicom.result.copied_values import InvalidValueError, copy_of, element_of, has_value, value_of
 from prioritizer.dicom.result.lossy_history import lossy_history

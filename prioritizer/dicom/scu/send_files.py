@@ -20,7 +20,7 @@ from pydicom.uid import UID, MediaStorageDirectoryStorage
 from prioritizer.dicom.read.byte_stream import BufferStream, map_file
 from prioritizer.dicom.read.codecs import CODEC_FAILURES
 from prioritizer.dicom.read.elements import strings, tags_of
-from prioritizer.dicom.read.quiet import quietly
+from prioritizer.dicom.read.pydicom_logging import quietly
 from prioritizer.dicom.read.structure import read_header
 from prioritizer.dicom.scu.association import open_association
 from prioritizer.dicom.scu.destination import Destination

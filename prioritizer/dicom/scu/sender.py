@@ -24,7 +24,7 @@ from pynetdicom import _config
 from pynetdicom.association import Association
 from pynetdicom.dsutils import split_dataset
 
-from prioritizer.dicom.read.quiet import quietly
+from prioritizer.dicom.read.pydicom_logging import quietly
 from prioritizer.dicom.result.encodings import NATIVE_FORMS, RESULT_CONTEXTS, RESULT_SYNTAX_NAMES, STORED_FORMS, check_uids, in_form
 from prioritizer.dicom.scu.association import IDLE_SECONDS, accepts, open_association
 from prioritizer.dicom.scu.destination import Destination

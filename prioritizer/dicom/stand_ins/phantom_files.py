@@ -12,7 +12,7 @@ from pydicom import uid
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.encaps import encapsulate
 
-from prioritizer.dicom.result.secondary_capture import result_uid
+from prioritizer.dicom.result.result_uid import result_uid
 from prioritizer.dicom.standard.contexts import IMPLEMENTATION_CLASS_UID
 from prioritizer.errors import Unprocessable
 from prioritizer.imaging import phantoms

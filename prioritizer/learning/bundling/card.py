@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 from prioritizer.calibration.local_fit import RULE, Fit
 from prioritizer.calibration.operating_point import Trade
 from prioritizer.inference.bundle import GUARD, sha256_of
-from prioritizer.learning.bundling import first_maps, image_kind_fit
-from prioritizer.learning.bundling.first_maps import FirstMaps
+from prioritizer.learning.bundling import first_calibration, image_kind_fit
+from prioritizer.learning.bundling.first_calibration import FirstMaps
 from prioritizer.learning.training.recipes import Recipe
 from prioritizer.scope.out_of_distribution import Guards
 from prioritizer.statistics.intervals import Figure
 
 if TYPE_CHECKING:
-    from prioritizer.learning.bundling.statement import Statement
+    from prioritizer.learning.bundling.card_statement import Statement
 
 FILES = ("model.onnx", "weights.safetensors", "calibration.json", "golden.npz", GUARD)
 
@@ -121,7 +121,7 @@ def card(
         "guard": _guard(guard, guarded),
         "calibration": {
             "rule": RULE,
-            **({"by_age": first_maps.RULE} if first.calibration.groups else {}),
+            **({"by_age": first_calibration.RULE} if first.calibration.groups else {}),
             "compared_on_calib": by_group({group: _compared(fit) for group, fit in first.fits.items()}),
         },
         "data": {

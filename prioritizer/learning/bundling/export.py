@@ -20,9 +20,9 @@ from prioritizer.inference import guard_file
 from prioritizer.inference.bundle import CARD, GUARD, Bundle, open_bundle
 from prioritizer.inference.engine import Engine
 from prioritizer.learning.bundling import card, graph, image_kind_fit
-from prioritizer.learning.bundling.answers import MIN_COUNT, EngineAnswers, answers, load_run
-from prioritizer.learning.bundling.first_maps import first_maps
-from prioritizer.learning.bundling.statement import Statement
+from prioritizer.learning.bundling.card_statement import Statement
+from prioritizer.learning.bundling.engine_answers import MIN_COUNT, EngineAnswers, answers, load_run
+from prioritizer.learning.bundling.first_calibration import first_maps
 from prioritizer.learning.cohorts.read import LabelledImage, read_cohort
 from prioritizer.learning.cohorts.splits import LEFT_OUT, Splits, read_splits
 from prioritizer.learning.training import network

@@ -11,13 +11,13 @@ import tomlkit
 
 from prioritizer.errors import ConfigError
 from prioritizer.learning.bundling.card import SMOKE_LIMIT
-from prioritizer.learning.bundling.statement import TO_STATE
+from prioritizer.learning.bundling.card_statement import TO_STATE
 from prioritizer.learning.cohorts.labelled_image import Cohort, LabelledImage
 from prioritizer.learning.cohorts.read import read_cohort
 from prioritizer.learning.cohorts.splits import read_splits
 from prioritizer.learning.evaluation.evaluate import Evaluation, Judgement
 from prioritizer.learning.evaluation.robustness import ELSEWHERE, NO_LUNGS
-from prioritizer.learning.training.journal import Journal
+from prioritizer.learning.training.run_folder import Journal
 
 
 def write(run: Path, data: Path, labels: Path | None, found: Evaluation, target: Path) -> Path:

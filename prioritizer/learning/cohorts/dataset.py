@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from prioritizer.errors import ConfigError
+from prioritizer.learning.cohorts.decoded_images import load_pictures, read_picture
 from prioritizer.learning.cohorts.labelled_image import LabelledImage
-from prioritizer.learning.cohorts.pictures import load_pictures, read_picture
 from prioritizer.learning.cohorts.read import read_cohort
 from prioritizer.learning.cohorts.site_forms import patient_of
 from prioritizer.learning.cohorts.splits import (

@@ -16,8 +16,8 @@ from prioritizer.learning.cohorts.labelled_image import Cohort, Fault, LabelledI
 from prioritizer.learning.cohorts.labels import named
 from prioritizer.learning.cohorts.splits import Splits
 from prioritizer.learning.description import file_facts, shortcuts
-from prioritizer.learning.description.controls import Controls, controls, sentence
 from prioritizer.learning.description.file_facts import FileFacts
+from prioritizer.learning.description.metadata_control import Controls, controls, sentence
 from prioritizer.learning.description.shortcuts import Statistics
 
 CLASS_NAMES = ("no pneumonia", "pneumonia")

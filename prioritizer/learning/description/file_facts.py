@@ -16,10 +16,10 @@ from PIL import Image
 from prioritizer.dicom.read.decode import read_frame
 from prioritizer.errors import Unprocessable
 from prioritizer.imaging import preprocessing
+from prioritizer.learning.cohorts.decoded_images import UNREADABLE, grey_of
 from prioritizer.learning.cohorts.duplicates import THUMBNAIL
 from prioritizer.learning.cohorts.labelled_image import Fault, LabelledImage
 from prioritizer.learning.cohorts.labels import is_picture, named
-from prioritizer.learning.cohorts.pictures import UNREADABLE, grey_of
 
 Float32 = NDArray[np.float32]
 SIDE = 224

@@ -12,10 +12,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from prioritizer.dicom.standard.contexts import SYNTAX_BY_UID
+from prioritizer.learning.cohorts.decoded_images import read_picture
 from prioritizer.learning.cohorts.duplicates import MAX_BITS, MIN_CORRELATION
 from prioritizer.learning.cohorts.labelled_image import Fault, LabelledImage
-from prioritizer.learning.cohorts.pictures import read_picture
-from prioritizer.learning.description.controls import MIN_COUNT, SUSPICIOUS, sentence
 from prioritizer.learning.description.describe import (
     CLASS_NAMES,
     KNOWABLE,
@@ -29,6 +28,7 @@ from prioritizer.learning.description.describe import (
     split_counts,
 )
 from prioritizer.learning.description.file_facts import FILE_NAMES, SEEN
+from prioritizer.learning.description.metadata_control import MIN_COUNT, SUSPICIOUS, sentence
 from prioritizer.reports import plots
 from prioritizer.reports.page import Plot, Report, ReportVerdict, Section, Table, Thumbnail
 

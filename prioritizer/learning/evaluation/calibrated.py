@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 
 from prioritizer.calibration.maps import Calibration
-from prioritizer.learning.bundling.first_maps import first_maps
+from prioritizer.learning.bundling.first_calibration import first_maps
 from prioritizer.learning.cohorts.splits import Splits
 from prioritizer.learning.evaluation.inference_pass import look
 from prioritizer.learning.evaluation.subjects import Subject
-from prioritizer.learning.evaluation.trials import TestSet
+from prioritizer.learning.evaluation.trials import EvaluationSet
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -27,7 +27,7 @@ class Fitted:
     how: str
     """Where map and threshold come from, in a sentence."""
 
-    def calibration_for(self, trial: TestSet) -> Calibration:
+    def calibration_for(self, trial: EvaluationSet) -> Calibration:
         """The map for the films of a trial."""
         return self.calibration if trial.ages is None else self.calibration.of_group(trial.ages)
 

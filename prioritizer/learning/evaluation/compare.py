@@ -18,7 +18,7 @@ from prioritizer.learning.evaluation.evaluate import possible
 from prioritizer.learning.evaluation.inference_pass import InferencePass, look
 from prioritizer.learning.evaluation.robustness import MAX_COUNT, Robustness, robustness
 from prioritizer.learning.evaluation.subjects import Float64, Scores, Subject, open_subject
-from prioritizer.learning.evaluation.trials import EvaluationRequest, TestSet, parted_by_age, trials_of
+from prioritizer.learning.evaluation.trials import EvaluationRequest, EvaluationSet, parted_by_age, trials_of
 from prioritizer.statistics.paired import Pairing, Rated, paired
 
 Say = Callable[[str], None]
@@ -29,7 +29,7 @@ Tick = Callable[[int, int, str], None]
 class Bout:
     """All networks on one trial: only films that every one of them could read."""
 
-    trial: TestSet
+    trial: EvaluationSet
     looked: tuple[InferencePass, ...]
     rated: tuple[Rated, ...]
     pairing: Pairing
@@ -96,7 +96,7 @@ def names_of(subjects: Sequence[Subject]) -> tuple[str, ...]:
     )
 
 
-def _bout(networks: Sequence[Fitted], trial: TestSet, progress: Progress, seed: int) -> Bout:
+def _bout(networks: Sequence[Fitted], trial: EvaluationSet, progress: Progress, seed: int) -> Bout:
     seen = [look(one.subject, trial.images, trial.root, progress.named(f"{one.subject.name} on {trial.name}")) for one in networks]
     common = set.intersection(*({image.path for image in looked.images} for looked in seen))
     looked = tuple(_only(one, common) for one in seen)

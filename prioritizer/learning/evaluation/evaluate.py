@@ -15,13 +15,13 @@ from prioritizer.calibration.verdict import Evidence, Fitness
 from prioritizer.errors import ConfigError
 from prioritizer.learning.bundling.export import TARGET_SENSITIVITY
 from prioritizer.learning.cohorts.labelled_image import TEXT_MINED
-from prioritizer.learning.description.controls import MIN_COUNT
+from prioritizer.learning.description.metadata_control import MIN_COUNT
 from prioritizer.learning.evaluation.calibrated import Fitted, Progress, films_to_fit, fitted
 from prioritizer.learning.evaluation.cost import Cost, cost_of
 from prioritizer.learning.evaluation.inference_pass import InferencePass, look
 from prioritizer.learning.evaluation.robustness import MAX_COUNT, Robustness, robustness
 from prioritizer.learning.evaluation.subjects import Float64, open_subject
-from prioritizer.learning.evaluation.trials import EvaluationRequest, TestSet, parted_by_age, trials_of
+from prioritizer.learning.evaluation.trials import EvaluationRequest, EvaluationSet, parted_by_age, trials_of
 from prioritizer.statistics import at_threshold, curves, delong
 from prioritizer.statistics.at_threshold import ThresholdCounts
 from prioritizer.statistics.curves import DecisionCurve
@@ -37,7 +37,7 @@ Tick = Callable[[int, int, str], None]
 class Judgement:
     """One network on one trial."""
 
-    trial: TestSet
+    trial: EvaluationSet
     calibration: Calibration
     """The map for these films: the network's, or that for their age group."""
     looked: InferencePass
@@ -136,7 +136,7 @@ def possible(target: float, prevalence: float | None) -> None:
         raise ConfigError(tuple(faults))
 
 
-def judged(ready: Fitted, trial: TestSet, progress: Progress, seed: int) -> Judgement:
+def judged(ready: Fitted, trial: EvaluationSet, progress: Progress, seed: int) -> Judgement:
     """One network on one trial, from films to figures."""
     looked = look(ready.subject, trial.images, trial.root, progress.named(f"scoring {trial.name}"))
     calibration = ready.calibration_for(trial)

@@ -11,7 +11,7 @@ from PIL import Image
 from prioritizer.calibration.maps import Calibration
 from prioritizer.errors import Unprocessable
 from prioritizer.imaging.heatmap import heat_map
-from prioritizer.learning.cohorts.pictures import read_picture
+from prioritizer.learning.cohorts.decoded_images import read_picture
 from prioritizer.learning.evaluation.calibrated import Fitted
 from prioritizer.learning.evaluation.inference_pass import InferencePass
 from prioritizer.reports.page import Section, Thumbnail

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from prioritizer.calibration.maps import Calibration
 from prioritizer.errors import ConfigError
+from prioritizer.learning.cohorts.decoded_images import load_readable
 from prioritizer.learning.cohorts.labelled_image import Fault, LabelledImage
-from prioritizer.learning.cohorts.pictures import load_readable
 from prioritizer.learning.evaluation.lungs import lung_fields, share_inside
 from prioritizer.learning.evaluation.pointing import lungs_of, mask_of, peak_lies_in
 from prioritizer.learning.evaluation.subjects import Float32, Float64, Scores, Subject

@@ -16,9 +16,9 @@ from prioritizer.calibration.operating_point import Wish, operating_point
 from prioritizer.errors import CohortUnfit, ConfigError
 from prioritizer.inference.engine import Engine
 from prioritizer.learning.bundling import graph
-from prioritizer.learning.bundling.answers import EngineAnswers, answers, load_run
+from prioritizer.learning.bundling.engine_answers import EngineAnswers, answers, load_run
 from prioritizer.learning.bundling.export import TARGET_SENSITIVITY, draft_bundle
-from prioritizer.learning.bundling.first_maps import first_maps
+from prioritizer.learning.bundling.first_calibration import first_maps
 from prioritizer.learning.cohorts.read import read_cohort
 from prioritizer.learning.cohorts.splits import LEFT_OUT, read_splits
 from prioritizer.statistics.intervals import Figure

@@ -15,7 +15,7 @@ from prioritizer.learning.evaluation import sections as evaluation_sections
 from prioritizer.learning.evaluation.calibrated import Fitted
 from prioritizer.learning.evaluation.cost import Cost
 from prioritizer.learning.evaluation.evaluate import Evaluation, Judgement
-from prioritizer.learning.training.journal import curves_of
+from prioritizer.learning.training.run_folder import curves_of
 from prioritizer.reports import plots
 from prioritizer.reports.page import Plot, Report, ReportVerdict, Section, Table
 from prioritizer.statistics.intervals import Figure

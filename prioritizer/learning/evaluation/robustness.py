@@ -15,16 +15,16 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from prioritizer.learning.cohorts.decoded_images import load_readable
 from prioritizer.learning.cohorts.labelled_image import LabelledImage
-from prioritizer.learning.cohorts.pictures import load_readable
 from prioritizer.learning.description import shortcuts
-from prioritizer.learning.description.controls import MIN_COUNT
+from prioritizer.learning.description.metadata_control import MIN_COUNT
 from prioritizer.learning.evaluation.inference_pass import BATCH, InferencePass
 from prioritizer.learning.evaluation.lungs import lung_fields
 from prioritizer.learning.evaluation.pointing import lungs_of
 from prioritizer.learning.evaluation.subjects import Float32, Float64, Subject
 from prioritizer.learning.training.augment import disturbed
-from prioritizer.learning.training.surrounds import in_surrounds, lung_boxes, of_the_other_class
+from prioritizer.learning.training.surround_swap import in_surrounds, lung_boxes, of_the_other_class
 from prioritizer.statistics import delong
 from prioritizer.statistics.intervals import Figure
 

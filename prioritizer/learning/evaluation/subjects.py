@@ -18,10 +18,10 @@ from prioritizer.errors import ConfigError, NotFound
 from prioritizer.imaging.preprocessing import Preprocessing
 from prioritizer.inference.bundle import CARD, open_bundle
 from prioritizer.inference.engine import Engine
-from prioritizer.learning.bundling.answers import load_run
+from prioritizer.learning.bundling.engine_answers import load_run
 from prioritizer.learning.training import network
-from prioritizer.learning.training.journal import RUN, Epoch, Journal
 from prioritizer.learning.training.recipes import Recipe
+from prioritizer.learning.training.run_folder import RUN, Epoch, Journal
 from prioritizer.learning.training.selection import normalised
 
 Float32 = NDArray[np.float32]

@@ -27,7 +27,7 @@ WHY_SEEN = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TestSet:
+class EvaluationSet:
     """Films on which networks are judged."""
 
     name: str
@@ -45,7 +45,7 @@ class TestSet:
     ages: AgeGroup | None = None
     """Whose map they are judged by, where a calibration has one for each age group."""
 
-    def only(self, images: Iterable[LabelledImage]) -> TestSet:
+    def only(self, images: Iterable[LabelledImage]) -> EvaluationSet:
         """The same with fewer films."""
         return replace(self, images=tuple(images))
 
@@ -65,7 +65,7 @@ class EvaluationRequest:
     """Films of the training may be reported on; the report says so."""
 
 
-def trials_of(asked: EvaluationRequest, runs: Sequence[Path]) -> tuple[tuple[TestSet, ...], dict[Path, Splits]]:
+def trials_of(asked: EvaluationRequest, runs: Sequence[Path]) -> tuple[tuple[EvaluationSet, ...], dict[Path, Splits]]:
     """The trials in order, and the splits of each run. Raises ConfigError for what does not go together."""
     cohort = read_cohort(asked.data, asked.labels)
     splits = {run: read_splits(run / "splits.json", cohort.images, cohort.root) for run in runs}
@@ -80,7 +80,7 @@ def trials_of(asked: EvaluationRequest, runs: Sequence[Path]) -> tuple[tuple[Tes
     return (*own, *others), splits
 
 
-def _by_site(trial: TestSet) -> list[TestSet]:
+def _by_site(trial: EvaluationSet) -> list[EvaluationSet]:
     """Films of several hospitals are judged apart: who is ill at which of them is no skill of the network."""
     sites = sorted({image.site for image in trial.images})
     if len(sites) < 2:
@@ -90,7 +90,9 @@ def _by_site(trial: TestSet) -> list[TestSet]:
     return [replace(one, name=f"{one.name}, {site or 'no site'}") for site, one in both.items()] or [trial]
 
 
-def parted_by_age(trials: Sequence[TestSet], calibrations: Sequence[Calibration], say: Callable[[str], None]) -> tuple[TestSet, ...]:
+def parted_by_age(
+    trials: Sequence[EvaluationSet], calibrations: Sequence[Calibration], say: Callable[[str], None]
+) -> tuple[EvaluationSet, ...]:
     """Children and adults apart where a calibration has a map for each; an image without an age goes where the first of these puts it."""
     by_age = [one for one in calibrations if one.groups]
     if not by_age:
@@ -119,14 +121,14 @@ def _wanted(asked: EvaluationRequest, *, has_splits: bool) -> str:
     return split
 
 
-def _of_split(cohort: Cohort, split: str, known: Sequence[Splits]) -> TestSet:
+def _of_split(cohort: Cohort, split: str, known: Sequence[Splits]) -> EvaluationSet:
     """The films that stand in this split of everyone who has splits: nobody is judged on what it has learned."""
     parts = [[image for images in one.values() for image in images] if split == "all" else _named_split(one, split) for one in known]
     common = set.intersection(*({image.path for image in part} for part in parts))
     images = tuple(image for image in parts[0] if image.path in common)
     if not images:
         raise ConfigError((f"the runs have no film of the split {split} in common; train them on the same cohort with the same seed",))
-    return TestSet(
+    return EvaluationSet(
         name=f"{cohort.title}, split {split}",
         root=cohort.root,
         images=images,
@@ -144,13 +146,13 @@ def _named_split(splits: Splits, split: str) -> list[LabelledImage]:
     return list(splits[split])
 
 
-def _whole(cohort: Cohort, name: str) -> TestSet:
+def _whole(cohort: Cohort, name: str) -> EvaluationSet:
     """Every film of a cohort that may judge."""
     cohort = cohort.for_judging()
-    return TestSet(name=name, root=cohort.root, images=cohort.images, form=cohort.form, faults=cohort.faults, own_source=False)
+    return EvaluationSet(name=name, root=cohort.root, images=cohort.images, form=cohort.form, faults=cohort.faults, own_source=False)
 
 
-def _without(trial: TestSet, learned: set[str]) -> TestSet:
+def _without(trial: EvaluationSet, learned: set[str]) -> EvaluationSet:
     """A cohort without the films that stand, byte for byte, in the data of the training."""
     known = [image for image in trial.images if sha256_of(image.path) in learned]
     said = "the same file stands in the data of the training; left out"

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from prioritizer.learning.training.recipes import Augment
-from prioritizer.learning.training.surrounds import drawn, exchanged, lung_boxes, masks_exchanged
+from prioritizer.learning.training.surround_swap import drawn, exchanged, lung_boxes, masks_exchanged
 
 BLUR = (0.4, 1.8)
 """Standard deviation of the blur in pixels of a picture of side 224."""

@@ -13,13 +13,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from prioritizer.learning.training import augment, imagenet, network
-from prioritizer.learning.training.journal import BEST, LAST, Epoch, Journal
 from prioritizer.learning.training.lung_loss import outside_lungs, some_without_lungs
-from prioritizer.learning.training.material import SMOKE_STEPS, Material, Say, Tick, step_seed
 from prioritizer.learning.training.processes import ProcessRank
 from prioritizer.learning.training.recipes import Phase, Recipe, continuing
+from prioritizer.learning.training.run_folder import BEST, LAST, Epoch, Journal
 from prioritizer.learning.training.selection import normalised
 from prioritizer.learning.training.stopping import asked_to_stop
+from prioritizer.learning.training.training_images import SMOKE_STEPS, Material, Say, Tick, step_seed
 
 UNLINKED_FROM = 0.5
 """Share of the epochs after which the costly unlinked figure is taken, and an epoch may be kept for it."""

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from prioritizer.errors import NotFound
-from prioritizer.learning.training.journal import LOCK, RUN, Epoch, Journal, curves_of
+from prioritizer.learning.training.run_folder import LOCK, RUN, Epoch, Journal, curves_of
 from prioritizer.reports import plots
 from prioritizer.reports.page import Plot, Report, Section, Table
 

@@ -14,10 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from prioritizer.inference.bundle import sha256_of
+from prioritizer.learning.cohorts.decoded_images import load_pictures
 from prioritizer.learning.cohorts.labelled_image import TEXT_MINED, LabelledImage
-from prioritizer.learning.cohorts.pictures import load_pictures
 from prioritizer.learning.evaluation.subjects import open_subject
-from prioritizer.learning.training.journal import BEST, Journal
+from prioritizer.learning.training.run_folder import BEST, Journal
 from prioritizer.statistics.logistic import sigmoid
 
 BATCH = 32

@@ -17,16 +17,16 @@ from prioritizer.learning.cohorts.labelled_image import Role
 from prioritizer.learning.cohorts.read import Cohort, LabelledImage, read_cohort
 from prioritizer.learning.cohorts.splits import Splits
 from prioritizer.learning.description.file_facts import read_facts
-from prioritizer.learning.training import surrounds, teachers
-from prioritizer.learning.training.journal import Journal
+from prioritizer.learning.training import surround_swap, teachers
 from prioritizer.learning.training.loop import TrainingRun
 from prioritizer.learning.training.lung_loss import read_masks
-from prioritizer.learning.training.material import SMOKE_STEPS, Material, Say, Tick
 from prioritizer.learning.training.processes import take_place
 from prioritizer.learning.training.recipes import Recipe
 from prioritizer.learning.training.run_facts import facts, mask_facts, source_facts
+from prioritizer.learning.training.run_folder import Journal
 from prioritizer.learning.training.sampling import chances, propensity_of
 from prioritizer.learning.training.selection import SelectionSplit
+from prioritizer.learning.training.training_images import SMOKE_STEPS, Material, Say, Tick
 
 SHARES: Mapping[Role, Mapping[str, float]] = {
     "both": {"train": 0.72, "select": 0.08, "calib": 0.10, "val_report": 0.10},
@@ -199,14 +199,14 @@ def gather(splits: Splits, recipe: Recipe, *, smoke: bool, tick: Tick, teacher: 
         targets=torch.from_numpy(teachers.targets(teacher, chosen, recipe.teacher)) if teacher else None,
         pictures=pictures,
         labels=labels,
-        boxes=surrounds.lung_boxes(pictures) if recipe.augment.surround else None,
+        boxes=surround_swap.lung_boxes(pictures) if recipe.augment.surround else None,
         chances=chances(labels.numpy(), propensity[: len(chosen)], recipe, chosen),
         watched=SelectionSplit(
             pictures=watched,
             labels=truth,
             propensity=propensity[len(chosen) :],
             images=splits["select"] if recipe.select == "looking" else (),
-            elsewhere=surrounds.with_surrounds_of_the_other_class(watched, truth) if recipe.select == "unlinked" else None,
+            elsewhere=surround_swap.with_surrounds_of_the_other_class(watched, truth) if recipe.select == "unlinked" else None,
         ),
     )
 

@@ -14,8 +14,8 @@ from fastapi import APIRouter, File, Form, Query, Request, Response, UploadFile
 from fastapi.responses import JSONResponse
 
 from prioritizer.access import Person
-from prioritizer.db.accounts import audit_notes
-from prioritizer.db.order.cursor import place_of
+from prioritizer.db.audit import audit_notes
+from prioritizer.db.list_order.cursor import place_of
 from prioritizer.db.worklist import changes, feedback, reading, study
 from prioritizer.db.worklist import rows as worklist_rows
 from prioritizer.db.worklist.rows import WorklistRow

@@ -19,7 +19,7 @@ from jinja2 import Environment, FileSystemLoader, select_autoescape
 
 from prioritizer import __version__
 from prioritizer.access import May, Person
-from prioritizer.db.order.order import Wanted
+from prioritizer.db.list_order.order import Wanted
 from prioritizer.db.schema.events import THROUGH
 from prioritizer.db.worklist import preferences
 from prioritizer.db.worklist import rows as worklist_rows

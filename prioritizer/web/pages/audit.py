@@ -8,8 +8,8 @@ from fastapi import APIRouter, Query
 from fastapi.responses import HTMLResponse
 
 from prioritizer.access import May, Person
-from prioritizer.db.accounts import audit_log
-from prioritizer.db.accounts.audit_log import AuditFilter
+from prioritizer.db.audit import audit_log
+from prioritizer.db.audit.audit_log import AuditFilter
 from prioritizer.db.schema.events import Kind
 from prioritizer.web.http.context import Context, needs
 

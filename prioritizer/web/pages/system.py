@@ -15,9 +15,9 @@ from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from prioritizer import __version__
 from prioritizer.access import May, Person
 from prioritizer.config.settings import Settings
-from prioritizer.db.accounts import audit_notes
 from prioritizer.db.activity import queues, senders
 from prioritizer.db.activity.queues import NOTHING, Queue
+from prioritizer.db.audit import audit_notes
 from prioritizer.db.in_force.settings import holding
 from prioritizer.db.processing import deliver, requeue
 from prioritizer.db.worklist import rows

@@ -15,8 +15,8 @@ from fastapi import APIRouter, Header, Query
 from fastapi.responses import HTMLResponse
 
 from prioritizer.access import May, Person
-from prioritizer.db.order.cursor import place_of
-from prioritizer.db.order.order import WORKING, Order, View, changing
+from prioritizer.db.list_order.cursor import place_of
+from prioritizer.db.list_order.order import WORKING, Order, View, changing
 from prioritizer.db.schema import connect
 from prioritizer.db.schema.events import Kind
 from prioritizer.db.worklist import changes, feedback, study

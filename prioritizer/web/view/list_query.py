@@ -12,8 +12,8 @@ from urllib.parse import parse_qs, urlencode
 from fastapi import Depends, Query
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from prioritizer.db.order.cursor import PageCursor
-from prioritizer.db.order.order import WORKING, Order, View, Wanted
+from prioritizer.db.list_order.cursor import PageCursor
+from prioritizer.db.list_order.order import WORKING, Order, View, Wanted
 from prioritizer.study import AIState
 
 MAX_HOURS = 24 * 366

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from urllib.parse import quote
 
 from prioritizer.access import May, Person
-from prioritizer.db.order.order import View, Wanted
+from prioritizer.db.list_order.order import View, Wanted
 from prioritizer.db.worklist import preferences
 from prioritizer.db.worklist import rows as worklist_rows
 from prioritizer.db.worklist.rows import WorklistRow

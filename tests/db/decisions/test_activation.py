@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from prioritizer.db.decisions import activation, calibrations
 from prioritizer.db.decisions.activation import Activated
 from prioritizer.db.in_force import local_calibration
-from prioritizer.db.processing import deliver, housekeeping, start
+from prioritizer.db.processing import daemon_start, deliver, housekeeping
 from prioritizer.db.processing import score as processing_score
 from prioritizer.db.worklist import reading, rows
 from prioritizer.db.worklist import study as worklist_study
@@ -70,7 +70,7 @@ def test_the_thresholds_of_the_active_calibration_hold_wherever_a_study_is_place
     activate(ledger, candidate(ledger, by=0.0, t_high=0.9))
     study(ledger, "1.2.3", 1.0)
     assert row(ledger).band == "NEUTRAL"
-    start.rerank_open(ledger, SITE, "a restart", LATER)
+    daemon_start.rerank_open(ledger, SITE, "a restart", LATER)
     reading.pin(ledger, "1.2.3", "anna", SITE, LATER)
     reading.pin(ledger, "1.2.3", "anna", SITE, LATER, remove=True)
     receive(ledger, film(2, at=LATER), policy=SITE)
@@ -314,7 +314,7 @@ def test_a_changed_document_is_refused_and_nothing_is_scored_or_raised_with_it(l
     with pytest.raises(CalibrationChanged, match="not what was stored"):
         score(ledger, -1.0)
     assert "digest differs" in calibrations.applying(ledger, SITE).fault
-    start.rerank_open(ledger, SITE, "a restart", LATER)
+    daemon_start.rerank_open(ledger, SITE, "a restart", LATER)
     assert {found.band for found in rows.rows(ledger)} == {"NEUTRAL"}
 
 

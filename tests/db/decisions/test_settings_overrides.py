@@ -15,13 +15,13 @@ from prioritizer.config.policy import SitePolicy
 from prioritizer.config.sections import Monitoring, Ranking, Site
 from prioritizer.config.settings import Settings
 from prioritizer.daemon import settings_in_force as settings_ruled
-from prioritizer.db.accounts import audit_log
-from prioritizer.db.accounts.audit_log import AuditFilter
+from prioritizer.db.audit import audit_log
+from prioritizer.db.audit.audit_log import AuditFilter
 from prioritizer.db.decisions import settings_overrides
 from prioritizer.db.decisions.activation import Decision
 from prioritizer.db.decisions.settings_overrides import Done, Proposal
 from prioritizer.db.in_force.settings import OverriddenPolicy, SettingsOverrideRow, holding
-from prioritizer.db.processing import deliver, score, start
+from prioritizer.db.processing import daemon_start, deliver, score
 from prioritizer.db.worklist import reading, rows
 from prioritizer.errors import NotAllowed, NotFound, SettingsOverrideUnfit, Transient
 from prioritizer.ranking.deadlines import Stage
@@ -123,7 +123,7 @@ def test_a_ruled_stage_puts_the_list_into_order_of_arrival(ledger: sa.Engine, st
     ruled(ledger, stage=stage)
     assert due(ledger) == 120 * MINUTE
     assert f"stage {stage}" in rows.study(ledger, "1.2.3").place_reason
-    start.rerank_open(ledger, POLICY, "a restart", LATER)
+    daemon_start.rerank_open(ledger, POLICY, "a restart", LATER)
     assert due(ledger) == 120 * MINUTE
 
 
@@ -202,12 +202,12 @@ def test_a_candidate_is_judged_again_when_it_is_activated(ledger: sa.Engine) -> 
 def test_a_configuration_that_makes_the_ruling_unsafe_sets_it_aside_in_every_transaction(ledger: sa.Engine) -> None:
     ruled(ledger, high_minutes=60)
     tighter = policy_with(POLICY, neutral=45 * MINUTE, high=20 * MINUTE)
-    start.rerank_open(ledger, tighter, "reloaded", LATER)
+    daemon_start.rerank_open(ledger, tighter, "reloaded", LATER)
     scored(ledger, "1.2.3", 0.9)
     found = now(ledger, tighter)
     assert (found.policy, found.changes) == (tighter, {})
     assert "set aside" in found.fault
-    start.rerank_open(ledger, tighter, "again", LATER)
+    daemon_start.rerank_open(ledger, tighter, "again", LATER)
     assert due(ledger) == 20 * MINUTE
     assert now(ledger).fault == ""
 

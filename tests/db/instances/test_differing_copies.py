@@ -93,7 +93,7 @@ def test_taking_the_copy_corrects_row_file_and_search_and_scores_nothing_twice(b
     assert states(box) == [CopyState.TAKEN]
     assert box.row(STUDY).risk == pytest.approx(0.9)
     assert deliver.claim_study(box.ledger, "p", LEASE, utc_now()) is not None
-    from prioritizer.db.order.order import Wanted
+    from prioritizer.db.list_order.order import Wanted
     from tests.support.ledgers import listed
 
     assert listed(box.ledger, text="right-2") == listed(box.ledger, text=str(phantom(1).PatientID)) == [STUDY]

@@ -13,7 +13,7 @@ from prioritizer.config.policy import SitePolicy
 from prioritizer.db.decisions import activation, calibrations
 from prioritizer.db.decisions.activation import Decision
 from prioritizer.db.decisions.calibrations import CandidateVerdict
-from prioritizer.db.processing import deliver, requeue, start
+from prioritizer.db.processing import daemon_start, deliver, requeue
 from prioritizer.db.processing import score as processing_score
 from prioritizer.db.schema import connect
 from prioritizer.db.schema.tables import events, instances
@@ -55,7 +55,7 @@ def row(ledger: sa.Engine, uid: str = "1.2.3") -> rows.WorklistRow:
 
 def take_over(ledger: sa.Engine, bundle: str = NEW) -> int:
     """What the daemon does at every start."""
-    return start.another_bundle(ledger, site(bundle), LATER)
+    return daemon_start.another_bundle(ledger, site(bundle), LATER)
 
 
 def said_of_change(ledger: sa.Engine) -> list[str]:
@@ -87,7 +87,7 @@ def test_the_same_bundle_takes_nothing_back(ledger: sa.Engine) -> None:
 
 def test_without_a_model_scores_stand_as_they_were_made(ledger: sa.Engine) -> None:
     before = raised(ledger)
-    assert start.another_bundle(ledger, site_policy(), LATER) == 0
+    assert daemon_start.another_bundle(ledger, site_policy(), LATER) == 0
     assert row(ledger) == before
 
 
@@ -181,6 +181,6 @@ def test_a_person_cannot_have_a_score_made_again_that_would_come_out_the_same(le
 def test_many_open_studies_are_taken_back_in_turns(ledger: sa.Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     for number in range(5):
         raised(ledger, f"1.2.{number + 3}", images=2)
-    monkeypatch.setattr(start, "A_TURN", 2)
+    monkeypatch.setattr(daemon_start, "A_TURN", 2)
     assert take_over(ledger) == 5
     assert {row(ledger, f"1.2.{number + 3}").ai_state for number in range(5)} == {"WAITING"}

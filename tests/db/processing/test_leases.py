@@ -9,7 +9,7 @@ from datetime import timedelta
 import pytest
 import sqlalchemy as sa
 
-from prioritizer.db.processing import deliver, score, start
+from prioritizer.db.processing import daemon_start, deliver, score
 from prioritizer.db.worklist import deadlines, reading, rows
 from prioritizer.errors import NotAllowed, Transient
 from prioritizer.ranking.study_risk import study_risk
@@ -140,7 +140,7 @@ def test_reranking_twice_at_once_ends_with_one_order(ledger: sa.Engine):
     for number in range(10):
         scored(ledger, f"1.2.{number}", probability=0.9 if number % 2 else 0.1, at=NOW + timedelta(minutes=number))
     before = listed(ledger)
-    jobs = [lambda: start.rerank_open(ledger, POLICY, "test", NOW), lambda: deadlines.mark_overdue(ledger, NOW + timedelta(days=1))]
+    jobs = [lambda: daemon_start.rerank_open(ledger, POLICY, "test", NOW), lambda: deadlines.mark_overdue(ledger, NOW + timedelta(days=1))]
     together(*jobs * 4)
     assert listed(ledger) == before
 

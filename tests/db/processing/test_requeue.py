@@ -16,7 +16,7 @@ from prioritizer.cli import print_worklist
 from prioritizer.cli.app import app
 from prioritizer.config.settings import Settings
 from prioritizer.db.activity import queues, senders
-from prioritizer.db.processing import requeue, score, start
+from prioritizer.db.processing import daemon_start, requeue, score
 from prioritizer.db.schema.tables import instances
 from prioritizer.db.worklist import rows
 from prioritizer.db.worklist import study as worklist_study
@@ -162,7 +162,7 @@ def test_what_was_discarded_may_be_scored_again_by_a_person_and_by_no_other_bund
     failed(ledger, "1.2.1")
     requeue.discard_failed(ledger, "1.2.1", "chief", "a wedge", POLICY, LATER)
     with ledger.begin() as tx:
-        start._judge_again(tx, "1.2.1")
+        daemon_start._judge_again(tx, "1.2.1")
     assert states(ledger, "1.2.1") == ["INELIGIBLE"]
     assert requeue.requeue(ledger, "1.2.1", "chief", POLICY, LATER) == 1
     assert kinds(ledger, "1.2.1")[-1] == "requeued"

@@ -7,10 +7,10 @@ from datetime import timedelta
 import pytest
 import sqlalchemy as sa
 
+from prioritizer.db.processing import daemon_start as processing_start
 from prioritizer.db.processing import deliver as processing_deliver
 from prioritizer.db.processing import requeue
 from prioritizer.db.processing import score as processing_score
-from prioritizer.db.processing import start as processing_start
 from prioritizer.db.worklist import reading, rows, study
 from prioritizer.errors import NotAllowed, NotFound
 from prioritizer.ranking.deadlines import Stage

@@ -13,10 +13,10 @@ import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
 
 from prioritizer.calibration.maps import Calibration
+from prioritizer.db.processing import daemon_start as processing_start
 from prioritizer.db.processing import deliver as processing_deliver
 from prioritizer.db.processing import requeue
 from prioritizer.db.processing import score as processing_score
-from prioritizer.db.processing import start as processing_start
 from prioritizer.db.processing.deliver import ClaimedDelivery
 from prioritizer.db.processing.score import ClaimedInstance
 from prioritizer.db.schema import connect

@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 import sqlalchemy as sa
 
-from prioritizer.db.order.order import View, Wanted
+from prioritizer.db.list_order.order import View, Wanted
 from prioritizer.db.schema.events import Kind
 from prioritizer.db.worklist import changes, deadlines, reading
 from prioritizer.db.worklist.changes import Asker, Changes

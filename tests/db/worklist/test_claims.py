@@ -8,8 +8,8 @@ from datetime import timedelta
 import pytest
 import sqlalchemy as sa
 
-from prioritizer.db.order.order import View
-from prioritizer.db.processing import start as processing_start
+from prioritizer.db.list_order.order import View
+from prioritizer.db.processing import daemon_start as processing_start
 from prioritizer.db.worklist import counts, deadlines, reading, rows
 from prioritizer.errors import NotAllowed, NotFound
 from prioritizer.ranking.deadlines import Stage

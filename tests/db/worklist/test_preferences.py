@@ -11,8 +11,8 @@ import sqlalchemy as sa
 
 import prioritizer
 from prioritizer.access import May, Person, Role
-from prioritizer.db.accounts import audit_log, audit_notes
-from prioritizer.db.accounts.audit_log import AuditFilter
+from prioritizer.db.audit import audit_log, audit_notes
+from prioritizer.db.audit.audit_log import AuditFilter
 from prioritizer.db.worklist import preferences
 from prioritizer.errors import NotAllowed
 from tests.support.ledgers import NOW, together

@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 import sqlalchemy as sa
 
-from prioritizer.db.order.order import Order, Wanted
+from prioritizer.db.list_order.order import Order, Wanted
 from prioritizer.db.schema import connect
 from prioritizer.db.schema.tables import events
 from prioritizer.db.worklist import reading, rows, study

@@ -13,9 +13,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from prioritizer.db.activity import queues
-from prioritizer.db.order import order as order_order
-from prioritizer.db.order.cursor import PageCursor, place_of
-from prioritizer.db.order.order import WORKING, Order, View, Wanted
+from prioritizer.db.list_order import order as order_order
+from prioritizer.db.list_order.cursor import PageCursor, place_of
+from prioritizer.db.list_order.order import WORKING, Order, View, Wanted
 from prioritizer.db.processing import score
 from prioritizer.db.schema import connect
 from prioritizer.db.schema.tables import studies

@@ -15,7 +15,7 @@ from pydicom.dataset import Dataset
 
 from prioritizer.dicom.read.header import Header
 from prioritizer.dicom.result.lossy_history import lossy_history
-from prioritizer.dicom.result.secondary_capture import result_uid
+from prioritizer.dicom.result.result_uid import result_uid
 from prioritizer.dicom.scu.destination import Destination
 from prioritizer.dicom.scu.sender import Sender
 from prioritizer.dicom.stand_ins.phantom_files import phantom_file

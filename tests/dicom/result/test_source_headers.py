@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from pydicom.tag import Tag
 
 from prioritizer.dicom.read.character_sets import declared
-from prioritizer.dicom.read.quiet import quietly
+from prioritizer.dicom.read.pydicom_logging import quietly
 from prioritizer.dicom.result.source_values import is_valid, is_zone
 from prioritizer.dicom.stand_ins.phantom_files import phantom_file
 from prioritizer.errors import Unprocessable

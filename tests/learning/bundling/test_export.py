@@ -16,8 +16,8 @@ from prioritizer.errors import ConfigError
 from prioritizer.inference import guard_file
 from prioritizer.inference.bundle import GUARD, open_bundle
 from prioritizer.inference.engine import Engine
-from prioritizer.learning.bundling import answers, export, graph
-from prioritizer.learning.bundling import statement as bundling_statement
+from prioritizer.learning.bundling import card_statement as bundling_statement
+from prioritizer.learning.bundling import engine_answers, export, graph
 from prioritizer.learning.training import network, train
 from prioritizer.learning.training.recipes import Phase, Picture, Recipe
 from prioritizer.scope import image_kind
@@ -65,7 +65,7 @@ def test_the_card_names_what_was_kept_and_how_it_was_chosen(bundle_folder: Path,
 def test_thresholds_come_from_the_calib_split(bundle_folder: Path, folder: Path, run: Path):
     bundle = open_bundle(bundle_folder)
     splits = export.read_splits(run / "splits.json", export.read_cohort(folder).images, folder)
-    answered = answers.answers(Engine(bundle), splits["calib"])
+    answered = engine_answers.answers(Engine(bundle), splits["calib"])
     probabilities = bundle.calibration.probabilities(answered.logits)
     flagged = probabilities[answered.labels == 1] >= bundle.calibration.t_high - 1e-9
     assert flagged.mean() >= export.TARGET_SENSITIVITY
@@ -78,7 +78,7 @@ def test_the_guard_lets_its_own_kind_pass_and_stops_noise(bundle_folder: Path, f
     assert isinstance(guard, Guards)
     splits = export.read_splits(run / "splits.json", export.read_cohort(folder).images, folder)
     engine = Engine(bundle)
-    seen = answers.answers(engine, splits["train"])
+    seen = engine_answers.answers(engine, splits["train"])
     kinds = np.stack([image_kind.features(picture) for picture in seen.pictures])
     assert (guard.image_kind.distance(kinds) > 1).mean() < 0.2
     assert (guard.population.distance(seen.embeddings) > 1).mean() < 0.2

@@ -16,8 +16,8 @@ from prioritizer.errors import PrioritizerError
 from prioritizer.inference.bundle import open_bundle
 from prioritizer.learning.bundling import image_kind_fit, other_kinds
 from prioritizer.learning.bundling.image_kind_fit import RadiographSet
+from prioritizer.learning.cohorts.decoded_images import read_picture
 from prioritizer.learning.cohorts.labelled_image import LabelledImage
-from prioritizer.learning.cohorts.pictures import read_picture
 from prioritizer.scope import image_kind
 from prioritizer.scope.image_kind import ImageKind
 from tests.support.cohort_files import shared

@@ -193,7 +193,7 @@ def test_a_table_is_believed_before_folders(tmp_path: Path) -> None:
 
 
 def test_reading_a_cohort_needs_nothing_of_the_extra() -> None:
-    code = "import sys, prioritizer.learning.cohorts.read, prioritizer.learning.cohorts.duplicates, prioritizer.learning.cohorts.pictures; "
+    code = "import sys, prioritizer.learning.cohorts.read, prioritizer.learning.cohorts.duplicates, prioritizer.learning.cohorts.decoded_images; "
     code += "print([name for name in ('torch', 'timm', 'sklearn', 'scipy', 'matplotlib') if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

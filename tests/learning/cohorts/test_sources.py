@@ -19,8 +19,8 @@ from prioritizer.calibration import local_fit
 from prioritizer.errors import ConfigError
 from prioritizer.inference import bundle_card
 from prioritizer.inference.bundle import open_bundle
+from prioritizer.learning.bundling import card_statement as bundling_statement
 from prioritizer.learning.bundling import export
-from prioritizer.learning.bundling import statement as bundling_statement
 from prioritizer.learning.cohorts import lung_masks
 from prioritizer.learning.cohorts.labelled_image import TEXT_MINED, LabelledImage
 from prioritizer.learning.cohorts.read import Cohort, read_cohort
@@ -31,7 +31,7 @@ from prioritizer.learning.description import report as description_report
 from prioritizer.learning.evaluation import never_seen
 from prioritizer.learning.evaluation.trials import EvaluationRequest, trials_of
 from prioritizer.learning.training import run_facts, train
-from prioritizer.learning.training.journal import Journal
+from prioritizer.learning.training.run_folder import Journal
 from prioritizer.recalibration.cohort import labelled_cohort
 from tests.support.cohort_files import film, shared, table
 from tests.support.hospitals import QUICK, image, mined, source, sources_file

@@ -18,12 +18,12 @@ from typer.testing import CliRunner
 from prioritizer.cli.app import app
 from prioritizer.imaging import preprocessing
 from prioritizer.learning.cohorts import duplicates, splits
+from prioritizer.learning.cohorts.decoded_images import GREY_8
 from prioritizer.learning.cohorts.labelled_image import LabelledImage
-from prioritizer.learning.cohorts.pictures import GREY_8
 from prioritizer.learning.cohorts.read import read_cohort
 from prioritizer.learning.description import file_facts
-from prioritizer.learning.description.controls import controls, sentence
 from prioritizer.learning.description.describe import Description, describe, facts_of
+from prioritizer.learning.description.metadata_control import controls, sentence
 from prioritizer.learning.description.report import report_of, verdict_of
 from prioritizer.learning.description.shortcuts import Statistics, file_statistics, weighted_auc
 from prioritizer.reports.page import html

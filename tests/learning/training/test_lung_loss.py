@@ -18,10 +18,10 @@ from prioritizer.learning.cohorts.lung_masks import with_masks
 from prioritizer.learning.evaluation.pointing import mask_of, peak_lies_in
 from prioritizer.learning.training import network, train
 from prioritizer.learning.training.augment import augmented, augmented_with_masks
-from prioritizer.learning.training.journal import Journal
 from prioritizer.learning.training.loop import TrainingRun
 from prioritizer.learning.training.lung_loss import outside_lungs, read_masks, some_without_lungs
 from prioritizer.learning.training.recipes import Augment, Phase, Picture, Recipe
+from prioritizer.learning.training.run_folder import Journal
 from prioritizer.learning.training.selection import SelectionSplit, normalised
 from tests.support.phantom_training import TINY, phantom_cohort, weights_of
 

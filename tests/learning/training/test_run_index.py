@@ -12,8 +12,8 @@ from typer.testing import CliRunner
 from prioritizer.cli import app
 from prioritizer.errors import NotFound
 from prioritizer.learning.training import run_index
-from prioritizer.learning.training.journal import Epoch, Journal
 from prioritizer.learning.training.recipes import Phase, Recipe
+from prioritizer.learning.training.run_folder import Epoch, Journal
 from prioritizer.reports import page
 from prioritizer.reports.page import Report, Section
 

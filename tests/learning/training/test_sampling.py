@@ -12,12 +12,12 @@ import torch
 from prioritizer.errors import ConfigError
 from prioritizer.learning.cohorts.labelled_image import LabelledImage
 from prioritizer.learning.training import sampling
-from prioritizer.learning.training.journal import Journal
 from prioritizer.learning.training.loop import TrainingRun
-from prioritizer.learning.training.material import Material
 from prioritizer.learning.training.processes import take_place
 from prioritizer.learning.training.recipes import Recipe
+from prioritizer.learning.training.run_folder import Journal
 from prioritizer.learning.training.selection import SelectionSplit
+from prioritizer.learning.training.training_images import Material
 from prioritizer.statistics.delong import area
 from tests.support.hospitals import QUICK, image
 

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 
 from prioritizer.errors import ConfigError
+from prioritizer.learning.cohorts.decoded_images import load_pictures
 from prioritizer.learning.cohorts.labelled_image import TEXT_MINED
-from prioritizer.learning.cohorts.pictures import load_pictures
 from prioritizer.learning.cohorts.read import read_cohort
 from prioritizer.learning.cohorts.splits import read_splits
 from prioritizer.learning.evaluation.subjects import open_subject
 from prioritizer.learning.training import teachers, train
-from prioritizer.learning.training.journal import Journal
+from prioritizer.learning.training.run_folder import Journal
 from prioritizer.statistics.logistic import sigmoid
 from tests.support.hospitals import QUICK
 

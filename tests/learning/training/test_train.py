@@ -25,8 +25,8 @@ from prioritizer.learning.bundling import statement_template
 from prioritizer.learning.cohorts import dataset
 from prioritizer.learning.cohorts.read import read_cohort
 from prioritizer.learning.training import imagenet, network, run_index, sampling, train
-from prioritizer.learning.training.journal import Journal
 from prioritizer.learning.training.recipes import Augment, Phase, Picture, Recipe
+from prioritizer.learning.training.run_folder import Journal
 from tests.support.phantom_training import EVERY_CHANGE, TINY, phantom_cohort, weights_of
 
 

@@ -18,7 +18,7 @@ import sqlalchemy as sa
 from prioritizer.access import May, Role
 from prioritizer.config.policy import SitePolicy
 from prioritizer.db.accounts import people, sessions
-from prioritizer.db.order.order import WORKLIST
+from prioritizer.db.list_order.order import WORKLIST
 from prioritizer.db.schema import connect
 from prioritizer.db.schema.events import Kind, record
 from prioritizer.db.worklist import changes, counts, deadlines, reading, rows

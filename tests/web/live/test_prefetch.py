@@ -12,7 +12,7 @@ from fastapi.testclient import TestClient
 
 from prioritizer.access import Role
 from prioritizer.db.accounts import people, sessions
-from prioritizer.db.order.order import Wanted
+from prioritizer.db.list_order.order import Wanted
 from prioritizer.db.worklist import reading
 from prioritizer.errors import Unprocessable
 from prioritizer.imaging.display import Shown

@@ -15,7 +15,7 @@ from prioritizer.config.settings import Settings
 from prioritizer.daemon import dashboard_period
 from prioritizer.db.accounts import sessions as accounts_sessions
 from prioritizer.db.activity import monitoring
-from prioritizer.db.order.order import Order, Wanted
+from prioritizer.db.list_order.order import Order, Wanted
 from prioritizer.db.processing import receive as processing_receive
 from prioritizer.db.worklist import deadlines, feedback, reading
 from prioritizer.errors import CalibrationChanged, NotAllowed

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from prioritizer.imaging import phantoms
-from prioritizer.learning.training.surrounds import (
+from prioritizer.learning.training.surround_swap import (
     in_surrounds,
     lung_boxes,
     of_the_other_class,

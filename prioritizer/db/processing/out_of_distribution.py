@@ -13,8 +13,8 @@ import sqlalchemy as sa
 from prioritizer.config.policy import SitePolicy
 from prioritizer.db.decisions.calibrations import applying
 from prioritizer.db.in_force.calibration import PolicyInForce, in_force
-from prioritizer.db.order.order import View, in_view
-from prioritizer.db.order.placement import replace_study
+from prioritizer.db.list_order.order import View, in_view
+from prioritizer.db.list_order.placement import replace_study
 from prioritizer.db.processing.requeue import score_again
 from prioritizer.db.schema import connect
 from prioritizer.db.schema.columns import LEFT_OUT, SCORED_BEYOND

@@ -10,8 +10,8 @@ import sqlalchemy as sa
 from prioritizer.config.policy import SitePolicy
 from prioritizer.db.in_force import site_policy
 from prioritizer.db.in_force.calibration import called_back, in_force
-from prioritizer.db.order.order import View, in_view
-from prioritizer.db.order.placement import high_suspended, put_in_place, replace_study
+from prioritizer.db.list_order.order import View, in_view
+from prioritizer.db.list_order.placement import high_suspended, put_in_place, replace_study
 from prioritizer.db.processing.requeue import A_TURN, DISCARDED
 from prioritizer.db.schema import connect
 from prioritizer.db.schema.events import Kind, record

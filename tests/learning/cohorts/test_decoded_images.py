@@ -12,8 +12,8 @@ from prioritizer.dicom.read import sandboxed
 from prioritizer.errors import Unprocessable
 from prioritizer.file_scoring.raster import file_picture
 from prioritizer.imaging import preprocessing
+from prioritizer.learning.cohorts.decoded_images import load_pictures, load_readable, read_picture
 from prioritizer.learning.cohorts.labelled_image import LabelledImage
-from prioritizer.learning.cohorts.pictures import load_pictures, load_readable, read_picture
 from tests.support.cohort_files import dicom, film, noisy
 
 SPEC = preprocessing.Preprocessing(id="t", size=64, resize="squash", mean=(0.5,) * 3, std=(0.25,) * 3)

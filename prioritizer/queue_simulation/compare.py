@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from prioritizer.queue_simulation.scenario import Flags, Float64, Scenario, Studies, draw, with_prevalence, with_specificity
+from prioritizer.queue_simulation.simulate import MINUTE, NEVER, SimulatedRun, in_order_of_arrival, overtaken_by, simulate, strictly_by_ai
 from prioritizer.ranking.deadlines import RankingPolicy, Stage
-from prioritizer.reading_queue.scenario import Flags, Float64, Scenario, Studies, draw, with_prevalence, with_specificity
-from prioritizer.reading_queue.simulate import MINUTE, NEVER, SimulatedRun, in_order_of_arrival, overtaken_by, simulate, strictly_by_ai
 from prioritizer.statistics.intervals import Figure
 
 FLAGGED, MISSED = "pneumonia, flagged", "pneumonia, not flagged"

@@ -11,8 +11,9 @@ import pytest
 import sqlalchemy as sa
 
 from prioritizer.access import May, Person, Role, through
-from prioritizer.db.accounts import audit_log, people, sessions
-from prioritizer.db.accounts.audit_log import AuditFilter
+from prioritizer.db.accounts import people, sessions
+from prioritizer.db.audit import audit_log
+from prioritizer.db.audit.audit_log import AuditFilter
 from prioritizer.db.schema import connect
 from prioritizer.db.schema.events import Kind
 from prioritizer.db.schema.tables import BY_ITSELF, events

@@ -11,9 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from prioritizer.ranking.deadlines import RankingPolicy, Stage
-from prioritizer.reading_queue.scenario import Studies
-from prioritizer.reading_queue.simulate import (
+from prioritizer.queue_simulation.scenario import Studies
+from prioritizer.queue_simulation.simulate import (
     SimulatedRun,
     in_order_of_arrival,
     overtaken_by,
@@ -22,6 +21,7 @@ from prioritizer.reading_queue.simulate import (
     strictly_by_ai,
     with_windows,
 )
+from prioritizer.ranking.deadlines import RankingPolicy, Stage
 
 T_HIGH, T_LOW = 0.5, 0.1
 DAY_AND_NIGHT = (1,)

@@ -15,13 +15,13 @@ from prioritizer.calibration.maps import Calibration
 from prioritizer.inference.engine import Engine
 from prioritizer.learning.bundling import graph
 from prioritizer.learning.bundling.image_kind_fit import RadiographSet
-from prioritizer.learning.cohorts.pictures import read_picture
+from prioritizer.learning.cohorts.decoded_images import read_picture
 from prioritizer.learning.cohorts.read import LabelledImage
 from prioritizer.learning.evaluation.lungs import share_inside
 from prioritizer.learning.evaluation.pointing import lungs_of, mask_of, peak_lies_in
 from prioritizer.learning.training import network
-from prioritizer.learning.training.journal import BEST, Journal
 from prioritizer.learning.training.recipes import Recipe
+from prioritizer.learning.training.run_folder import BEST, Journal
 from prioritizer.scope import image_kind
 from prioritizer.statistics.intervals import Cases, Figure
 from prioritizer.statistics.measures import figures, mean_figure

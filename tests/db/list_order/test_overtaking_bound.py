@@ -22,8 +22,8 @@ from prioritizer.db.decisions import activation, calibrations, settings_override
 from prioritizer.db.decisions.activation import Decision
 from prioritizer.db.decisions.calibrations import CandidateVerdict
 from prioritizer.db.decisions.settings_overrides import Proposal
+from prioritizer.db.processing import daemon_start as processing_start
 from prioritizer.db.processing import score as processing_score
-from prioritizer.db.processing import start as processing_start
 from prioritizer.db.schema import clock_steps
 from prioritizer.db.schema.every_table import metadata
 from prioritizer.db.worklist import reading

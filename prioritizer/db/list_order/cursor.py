@@ -14,7 +14,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from prioritizer.db.order.order import KEYS, Order, Wanted
+from prioritizer.db.list_order.order import KEYS, Order, Wanted
 from prioritizer.db.schema.columns import EPOCH
 from prioritizer.db.schema.tables import studies
 from prioritizer.errors import NotAllowed, NotFound

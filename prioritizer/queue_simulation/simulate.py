@@ -15,9 +15,9 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 from numpy.typing import NDArray
 
+from prioritizer.queue_simulation.scenario import Float64, Studies
 from prioritizer.ranking import deadlines
 from prioritizer.ranking.deadlines import Band, RankingPolicy, Stage, Standing
-from prioritizer.reading_queue.scenario import Float64, Studies
 from prioritizer.study import AIState
 
 START = datetime(2000, 1, 1, tzinfo=UTC)

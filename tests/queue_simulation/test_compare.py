@@ -8,8 +8,7 @@ from datetime import timedelta
 import numpy as np
 import pytest
 
-from prioritizer.ranking.deadlines import RankingPolicy
-from prioritizer.reading_queue.compare import (
+from prioritizer.queue_simulation.compare import (
     ALL,
     CLASSES,
     FIFO,
@@ -27,7 +26,7 @@ from prioritizer.reading_queue.compare import (
     settings_of,
     variants_of,
 )
-from prioritizer.reading_queue.scenario import (
+from prioritizer.queue_simulation.scenario import (
     BinormalModel,
     Known,
     Scenario,
@@ -37,7 +36,8 @@ from prioritizer.reading_queue.scenario import (
     with_prevalence,
     with_specificity,
 )
-from prioritizer.reading_queue.simulate import with_windows
+from prioritizer.queue_simulation.simulate import with_windows
+from prioritizer.ranking.deadlines import RankingPolicy
 
 MODEL = BinormalModel(sensitivity=0.9, specificity=0.9)
 POLICY = RankingPolicy(t_high=MODEL.t_high, max_high_share=1.0)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from prioritizer.daemon.retries import Retries
+from prioritizer.daemon.retry_schedule import Retries
 
 
 def test_each_wait_is_twice_the_one_before_to_a_limit_and_begins_anew_for_what_was_gone():

@@ -20,9 +20,10 @@ from prioritizer.db.decisions.calibrations import CandidateVerdict
 from prioritizer.db.in_force import local_calibration, site_policy
 from prioritizer.db.in_force.calibration import PolicyInForce, in_force
 from prioritizer.db.in_force.local_calibration import Local
-from prioritizer.db.order import placement
+from prioritizer.db.list_order import placement
 from prioritizer.db.processing import deliver as processing_deliver
-from prioritizer.db.processing import left_out, score
+from prioritizer.db.processing import out_of_distribution as processing_out_of_distribution
+from prioritizer.db.processing import score
 from prioritizer.db.processing.score import Distance
 from prioritizer.db.schema import connect
 from prioritizer.db.schema.tables import deliveries, instances
@@ -94,7 +95,7 @@ def roll_back(ledger: sa.Engine, policy: SitePolicy = SITE) -> Activated:
 def judged(ledger: sa.Engine, policy: SitePolicy = SITE) -> int:
     """Turns of the chore until nothing is owed; how many images were then scored."""
     count = 0
-    while left_out.judge_again(ledger, policy, SOON):
+    while processing_out_of_distribution.judge_again(ledger, policy, SOON):
         count += score_waiting(ledger, policy=policy)
     return count
 
@@ -130,9 +131,9 @@ def test_what_an_activation_owes_survives_that_the_process_dies_after_it(ledger:
 
 def test_nothing_is_owed_without_the_word_fit(ledger: sa.Engine):
     stranger(ledger)
-    assert not left_out.judge_again(ledger, SITE, SOON)
+    assert not processing_out_of_distribution.judge_again(ledger, SITE, SOON)
     assert activate(ledger, verdict=CARE).left_out == 0
-    assert not left_out.judge_again(ledger, SITE, SOON)
+    assert not processing_out_of_distribution.judge_again(ledger, SITE, SOON)
     assert state(ledger)[0] == "INELIGIBLE"
 
 
@@ -164,15 +165,15 @@ def test_what_another_rule_left_out_is_no_part_of_it(ledger: sa.Engine):
 
 
 def test_no_more_images_wait_because_of_it_than_a_turn_holds(ledger: sa.Engine, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(left_out, "A_TURN", 2)
+    monkeypatch.setattr(processing_out_of_distribution, "A_TURN", 2)
     for number in range(5):
         stranger(ledger, f"1.2.{number}")
     assert activate(ledger).left_out == 5
     receive(ledger, film(1, "1.3.1"), policy=SITE)
-    assert left_out.judge_again(ledger, SITE, SOON)
+    assert processing_out_of_distribution.judge_again(ledger, SITE, SOON)
     assert score_waiting(ledger) == 2, "one of a scanner, and one that was left out"
     receive(ledger, *(film(1, f"1.3.{number}") for number in (2, 3)), policy=SITE)
-    assert left_out.judge_again(ledger, SITE, SOON), "there is more, and it waits for what came"
+    assert processing_out_of_distribution.judge_again(ledger, SITE, SOON), "there is more, and it waits for what came"
     assert score_waiting(ledger) == 2
     assert judged(ledger) == 4
 
@@ -192,7 +193,7 @@ def test_where_the_site_always_leaves_them_out_only_those_within_the_local_limit
     assert activate(ledger, policy=strict, local_limit=2.0).left_out == 1
     assert judged(ledger, strict) == 1
     assert (state(ledger, "1.2.3")[0], state(ledger, "1.2.4")[0]) == ("SCORED", "INELIGIBLE")
-    assert not left_out.judge_again(ledger, strict, SOON)
+    assert not processing_out_of_distribution.judge_again(ledger, strict, SOON)
 
 
 # --- and what it lifted is held back again once it is gone -------------------------------------------------------------
@@ -209,7 +210,7 @@ def test_going_back_leaves_unread_studies_unscored_again_in_the_same_commit(ledg
     assert deliveries_of(ledger) == {"2.25.1": DeliveryState.RETRACTED}
     said = study.why(ledger, "1.2.3")
     assert any("no longer scored" in one.said and "judged fit" in one.said for one in said if one.kind == "not-scored")
-    assert not left_out.judge_again(ledger, SITE, SOON)
+    assert not processing_out_of_distribution.judge_again(ledger, SITE, SOON)
 
 
 def test_going_back_changes_nothing_of_a_study_that_was_read(ledger: sa.Engine):
@@ -233,9 +234,9 @@ def test_what_was_scored_in_shadow_is_left_out_once_studies_are_moved_and_scored
     shadow = policy_with(SITE, stage=Stage.SHADOW)
     stranger(ledger, policy=shadow)
     assert state(ledger)[0] == "SCORED"
-    assert left_out.judge_again(ledger, SITE, SOON)
+    assert processing_out_of_distribution.judge_again(ledger, SITE, SOON)
     assert state(ledger) == ("INELIGIBLE", "NEUTRAL")
-    assert not left_out.judge_again(ledger, SITE, SOON)
+    assert not processing_out_of_distribution.judge_again(ledger, SITE, SOON)
     assert judged(ledger, shadow) == 1
     assert state(ledger)[0] == "SCORED"
 
@@ -244,7 +245,7 @@ def test_a_site_that_only_warns_leaves_nothing_out(ledger: sa.Engine):
     warns = policy_with(SITE, out_of_distribution=PopulationRule.FLAG)
     stranger(ledger, policy=warns)
     assert state(ledger) == ("SCORED", "HIGH")
-    assert not left_out.judge_again(ledger, warns, SOON)
+    assert not processing_out_of_distribution.judge_again(ledger, warns, SOON)
 
 
 # --- who does it ---------------------------------------------------------------------------------------------------------
@@ -260,13 +261,13 @@ class Watched:
 
 def test_the_daemon_looks_once_after_every_change_and_seldom_besides(ledger: sa.Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     looked: list[SitePolicy] = []
-    judge = left_out.judge_again
+    judge = processing_out_of_distribution.judge_again
 
     def counted(engine: sa.Engine, policy: SitePolicy, now: Any) -> bool:
         looked.append(policy)
         return judge(engine, policy, now)
 
-    monkeypatch.setattr(left_out, "judge_again", counted)
+    monkeypatch.setattr(processing_out_of_distribution, "judge_again", counted)
     chores = ScheduledJobs(ledger, Spool(tmp_path), Settings, Watched(), policy=lambda: SITE)
     for _ in range(3):
         chores.left_out()
@@ -308,7 +309,7 @@ def test_a_local_limit_counts_only_where_the_calibration_in_force_was_judged_fit
 
 
 def test_nobody_asks_a_calibration_for_its_limit_past_that_rule():
-    package = Path(left_out.__file__).parents[2]
+    package = Path(processing_out_of_distribution.__file__).parents[2]
     asking = {
         path.name for path in package.rglob("*.py") if re.search(r"calibration(\(\))?\.local_limit", path.read_text(encoding="utf-8"))
     }
@@ -372,9 +373,9 @@ def test_what_is_owed_is_looked_up_and_no_ledger_is_read_whole_for_it(ledger: sa
     if ledger.dialect.name != "sqlite":
         return
     stranger(ledger)
-    plans = plans_of(ledger, lambda: left_out.judge_again(ledger, SITE, SOON))
+    plans = plans_of(ledger, lambda: processing_out_of_distribution.judge_again(ledger, SITE, SOON))
     activate(ledger)
-    plans += plans_of(ledger, lambda: left_out.judge_again(ledger, SITE, SOON))
+    plans += plans_of(ledger, lambda: processing_out_of_distribution.judge_again(ledger, SITE, SOON))
     read = [line for line in plans if "instances" in line]
     assert any("ix_instances_left_out" in line for line in read)
     assert any("ix_instances_scored_beyond" in line for line in read)
@@ -424,7 +425,7 @@ def test_a_result_that_is_at_the_pacs_is_replaced_where_its_image_is_left_out(le
     two_images(ledger, (1.5, 3.0), (0.5, -1.5), FLAG)
     publish(ledger)
     deliver(ledger)
-    left_out.judge_again(ledger, SITE, SOON)
+    processing_out_of_distribution.judge_again(ledger, SITE, SOON)
     row = rows.study(ledger, "1.2.3")
     assert (row.ai_state, row.band) == ("SCORED", "NEUTRAL")
     assert waits_to_be_published(ledger)
@@ -443,7 +444,7 @@ def test_a_distance_that_another_bundle_measured_leaves_nothing_out(ledger: sa.E
     two_images(ledger, (1.5, 3.0), (0.5, -1.5), FLAG)
     with ledger.begin() as tx:
         tx.execute(instances.update().values(measured_by="another"))
-    left_out.judge_again(ledger, SITE, SOON)
+    processing_out_of_distribution.judge_again(ledger, SITE, SOON)
     assert {image.state for image in study.study_instances(ledger, "1.2.3")} == {"SCORED"}
 
 
@@ -454,7 +455,7 @@ def test_a_new_image_is_scored_before_all_that_were_left_out(ledger: sa.Engine):
     for number in range(8):
         stranger(ledger, f"1.2.{number}")
     activate(ledger)
-    left_out.judge_again(ledger, SITE, SOON)
+    processing_out_of_distribution.judge_again(ledger, SITE, SOON)
     receive(ledger, film(1, "9.9.9"), policy=SITE)
     with ledger.begin() as tx:
         tx.execute(instances.update().where(instances.c.study_uid == "9.9.9").values(received_at=SOON))
@@ -464,14 +465,14 @@ def test_a_new_image_is_scored_before_all_that_were_left_out(ledger: sa.Engine):
 
 
 def test_of_those_left_out_the_earliest_are_scored_first(ledger: sa.Engine, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(left_out, "A_TURN", 2)
+    monkeypatch.setattr(processing_out_of_distribution, "A_TURN", 2)
     for number in range(4):
         stranger(ledger, f"1.2.{number}")
         with ledger.begin() as tx:
             its = instances.c.study_uid == f"1.2.{number}"
             tx.execute(instances.update().where(its).values(received_at=NOW + timedelta(minutes=10 - number)))
     activate(ledger)
-    left_out.judge_again(ledger, SITE, SOON)
+    processing_out_of_distribution.judge_again(ledger, SITE, SOON)
     with ledger.connect() as tx:
         waiting = tx.scalars(sa.select(instances.c.study_uid).where(instances.c.state == InstanceState.RECEIVED)).all()
     assert sorted(waiting) == ["1.2.2", "1.2.3"]

@@ -14,7 +14,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from prioritizer.db.order.search_terms import MIN_LENGTH, searched_words
+from prioritizer.db.list_order.search_terms import MIN_LENGTH, searched_words
 from prioritizer.db.schema.columns import EPOCH, READ, UNREAD
 from prioritizer.db.schema.tables import studies, terms
 from prioritizer.states import ReadingState

@@ -1,0 +1,1 @@
+"""A reading room as a queueing simulation: values alone."""

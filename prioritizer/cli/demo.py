@@ -122,5 +122,5 @@ def _wait_results(stand_in: PacsStandIn, uids: list[str], keep: Path, out: Conso
     if len(pictures) < len(uids):
         talk.print(f"   only {len(pictures)} of {len(uids)} came back; `prioritizer status` says why", style="bold red")
         return False
-    talk.print("Done. The phantoms stay on the list until they are read: prioritizer read STUDY_UID --config ...")
+    talk.print("Done. The phantoms stay on the list until they are read: prioritizer mark-read STUDY_UID --config ...")
     return True

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from prioritizer.cli.earlier_names import keep_verb
 from prioritizer.cli.exit_codes import out, print_json, talk, verb
 from prioritizer.cli.options import AsJson, ConfigFile, Reader, in_force_of, ledger_of
 from prioritizer.clock import utc_now
@@ -20,27 +21,30 @@ app = typer.Typer()
 
 @app.command()
 @verb
-def say(
+def finding(
     study: Annotated[str, typer.Argument(metavar="STUDY", help="Study UID, the end of it, or accession number.")],
-    finding: Annotated[ReaderFinding, typer.Argument(help="What was found.")],
+    found: Annotated[ReaderFinding, typer.Argument(metavar="FINDING", help="What was found.")],
     note: Annotated[str, typer.Option(help="A line of text.")] = "",
     blind: Annotated[bool, typer.Option("--blind", help="Neither AI's result nor the order it gave was known.")] = False,
     reader: Reader = getpass.getuser(),
     config: ConfigFile = None,
 ) -> None:
-    """Say what was found in a study: present, absent, or unsure. A new word replaces the old one, which is kept as withdrawn."""
+    """Record a reader's finding of a study: present, absent, or unsure. A new one replaces the earlier one, which is kept as withdrawn."""
     from prioritizer.db.worklist import feedback, rows
     from prioritizer.ranking.deadlines import Stage
 
     engine, settings = in_force_of(config)
     ranked = not blind and settings.site.stage is not Stage.SHADOW
-    feedback.say(engine, rows.find(engine, study).study_uid, reader, finding, utc_now(), ranked=ranked, note=note)
-    talk.print(f"finding {finding}, said by {reader}")
+    feedback.say(engine, rows.find(engine, study).study_uid, reader, found, utc_now(), ranked=ranked, note=note)
+    talk.print(f"finding {found}, recorded for {reader}")
+
+
+keep_verb(app, "say", "finding", finding)
 
 
 @app.command()
 @verb
-def board(
+def dashboard(
     period: Annotated[str, typer.Argument(metavar="[PERIOD]", help="latest, or a month as 2026-11.")] = "latest",
     config: ConfigFile = None,
     as_json: AsJson = False,
@@ -55,6 +59,9 @@ def board(
         print_json(told)
         return
     show_board(told)
+
+
+keep_verb(app, "board", "dashboard", dashboard)
 
 
 def _digest(settings: Settings) -> str:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from prioritizer.cli.earlier_names import keep_group
 from prioritizer.cli.exit_codes import out, print_json, talk, verb
 from prioritizer.cli.options import AsJson, ConfigFile, ledger_of, rules_of
 from prioritizer.clock import utc_now
@@ -23,10 +24,12 @@ if TYPE_CHECKING:
     from prioritizer.db.decisions.settings_overrides import Done
 
 app = typer.Typer()
-rules = typer.Typer(help="Rulings on the site's rules: propose with the simulated effect, approve, activate, back.", no_args_is_help=True)
-app.add_typer(rules, name="rules")
+overrides = typer.Typer(
+    help="Settings overrides, above the configuration: propose with the simulated effect, approve, activate, go back.", no_args_is_help=True
+)
+app.add_typer(overrides, name="overrides")
 
-Number = Annotated[int, typer.Argument(metavar="NUMBER", help="Number of a ruling, as `rules show` lists it.")]
+Number = Annotated[int, typer.Argument(metavar="NUMBER", help="Number of a settings override, as `overrides show` lists it.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only simulate: nothing is changed.")]
 Who = Annotated[str, typer.Option("--as", help="Who does this; it is recorded.", show_default="the user signed in here")]
 
@@ -37,10 +40,10 @@ def _site(config: Path | None) -> tuple[sa.Engine, Settings, SitePolicy]:
     return engine, settings, rules_of(settings)
 
 
-@rules.command()
+@overrides.command()
 @verb
 def show(
-    number: Annotated[int | None, typer.Argument(metavar="[NUMBER]", help="One ruling, with its simulated effect.")] = None,
+    number: Annotated[int | None, typer.Argument(metavar="[NUMBER]", help="One settings override, with its simulated effect.")] = None,
     config: ConfigFile = None,
     as_json: AsJson = False,
 ) -> None:
@@ -64,7 +67,7 @@ def show(
         print_settings_overrides.show_list(settings, holds, rows, out)
 
 
-@rules.command()
+@overrides.command()
 @verb
 def propose(
     reason: Annotated[str, typer.Option(help="Why; it is recorded. Needed unless --dry-run.")] = "",
@@ -104,11 +107,11 @@ def propose(
         print_json(print_settings_overrides.as_json(row))
         return
     print_settings_overrides.show_one(row, out)
-    second = f"another person: prioritizer rules approve {row.id}; then " if settings.calibration.second_person else ""
-    talk.print(f"A candidate; nothing is changed yet. Next, {second}prioritizer rules activate {row.id}", markup=False, soft_wrap=True)
+    second = f"another person: prioritizer overrides approve {row.id}; then " if settings.calibration.second_person else ""
+    talk.print(f"A candidate; nothing is changed yet. Next, {second}prioritizer overrides activate {row.id}", markup=False, soft_wrap=True)
 
 
-@rules.command()
+@overrides.command()
 @verb
 def approve(number: Number, who: Who = getpass.getuser(), config: ConfigFile = None, as_json: AsJson = False) -> None:
     """Agree to a candidate that another person proposed."""
@@ -119,7 +122,7 @@ def approve(number: Number, who: Who = getpass.getuser(), config: ConfigFile = N
     _say_row(engine, number, f"approved by {who}", as_json=as_json)
 
 
-@rules.command()
+@overrides.command()
 @verb
 def reject(
     number: Number,
@@ -136,7 +139,7 @@ def reject(
     _say_row(engine, number, f"rejected by {who}", as_json=as_json)
 
 
-@rules.command()
+@overrides.command()
 @verb
 def activate(
     number: Number,
@@ -154,7 +157,7 @@ def activate(
     _say_done(settings_overrides.activate(engine, policy, number, decision, utc_now()), as_json=as_json)
 
 
-@rules.command()
+@overrides.command()
 @verb
 def end(dry_run: DryRun = False, who: Who = getpass.getuser(), config: ConfigFile = None, as_json: AsJson = False) -> None:
     """End the ruling in force: the configuration alone holds again. Needs nobody's approval."""
@@ -169,9 +172,9 @@ def end(dry_run: DryRun = False, who: Who = getpass.getuser(), config: ConfigFil
     _say_done(settings_overrides.end(engine, policy, who, utc_now()), as_json=as_json)
 
 
-@rules.command()
+@overrides.command()
 @verb
-def back(dry_run: DryRun = False, who: Who = getpass.getuser(), config: ConfigFile = None, as_json: AsJson = False) -> None:
+def rollback(dry_run: DryRun = False, who: Who = getpass.getuser(), config: ConfigFile = None, as_json: AsJson = False) -> None:
     """Go back to what held before the ruling in force: the one before it, or the configuration. Needs nobody's approval."""
     from prioritizer.db.decisions import settings_overrides
 
@@ -211,3 +214,6 @@ def _say_done(done: Done, *, as_json: bool) -> None:
     more = f"; {done.retracted} results that waited are not sent" if done.retracted else ""
     said = f"{after} holds now, in place of {before} (change {done.change}): {done.moved} unread studies moved{more}"
     talk.print(said, markup=False, highlight=False, soft_wrap=True)
+
+
+keep_group(app, "rules", "overrides", overrides, {"back": "rollback"})

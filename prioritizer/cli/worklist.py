@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from prioritizer.cli.earlier_names import keep_verb
 from prioritizer.cli.exit_codes import out, talk, verb
 from prioritizer.cli.options import AsJson, ConfigFile, Reader, in_force_of, ledger_of
 from prioritizer.clock import utc_now
@@ -102,15 +103,18 @@ def claim(
     talk.print(f"claimed by {reader} for {settings.ranking.claim_minutes:g} min")
 
 
-@app.command()
+@app.command("mark-read")
 @verb
-def read(study: StudyName, reader: Reader = getpass.getuser(), config: ConfigFile = None) -> None:
+def mark_read(study: StudyName, reader: Reader = getpass.getuser(), config: ConfigFile = None) -> None:
     """Mark a study as read: it leaves the list."""
     from prioritizer.db.worklist import reading
 
     engine, _ = ledger_of(config)
     reading.read(engine, study_uid_of(engine, study), reader, utc_now())
     talk.print("read")
+
+
+keep_verb(app, "read", "mark-read", mark_read)
 
 
 @app.command()

@@ -21,7 +21,7 @@ FRESH_S = 1.0
 """Seconds for which a page may go on with what it read: a request asks ten times."""
 SET_ASIDE = "ruling-set-aside"
 MEND = (
-    "Propose a ruling that goes with the configuration, or `prioritizer rules end`, or mend the configuration and reload. "
+    "Propose a ruling that goes with the configuration, or `prioritizer overrides end`, or mend the configuration and reload. "
     "Until then the configuration alone holds"
 )
 

@@ -28,9 +28,10 @@ def test_the_conformance_statement_names_every_class_and_syntax_that_is_accepted
 
 
 def verbs_of(group: typer.Typer, prefix: str = "") -> Iterator[str]:
-    """Every verb of the command line, those of a named group with the name before them."""
-    yield from (prefix + (command.name or command.callback.__name__) for command in group.registered_commands if command.callback)
-    for inner in group.registered_groups:
+    """Every verb of the command line that its help names, those of a named group with the name before them."""
+    listed = [command for command in group.registered_commands if command.callback and not command.hidden]
+    yield from (prefix + (command.name or command.callback.__name__) for command in listed)
+    for inner in (inner for inner in group.registered_groups if inner.hidden is not True):
         assert inner.typer_instance is not None
         yield from verbs_of(inner.typer_instance, f"{prefix}{inner.name} " if isinstance(inner.name, str) else prefix)
 

@@ -66,7 +66,7 @@ def test_requeue_all_takes_every_failed_image_and_wants_no_study_beside_it(daemo
 
 
 def test_a_study_that_is_not_there_exits_3_in_every_verb(daemon: Daemon, scored: str) -> None:
-    verbs = (("worklist", "--why", "1.2.3"), ("claim", "1.2.3"), ("read", "1.2.3"), ("pin", "1.2.3"), ("requeue", "1.2.3"))
+    verbs = (("worklist", "--why", "1.2.3"), ("claim", "1.2.3"), ("mark-read", "1.2.3"), ("pin", "1.2.3"), ("requeue", "1.2.3"))
     for verb in verbs:
         done = daemon.cli(*verb)
         assert (verb, done.returncode, done.stdout) == (verb, 3, "")
@@ -145,7 +145,7 @@ def test_status_says_when_nothing_is_wrong(tmp_path: Path) -> None:
 
 def test_every_verb_has_a_help_that_teaches(tmp_path: Path) -> None:
     told = prioritizer("--help", cwd=tmp_path)
-    verbs = ("serve", "check", "migrate", "init", "worklist", "status", "claim", "read", "pin", "requeue", "score", "send", "demo")
+    verbs = ("serve", "check", "migrate", "init", "worklist", "status", "claim", "mark-read", "pin", "requeue", "score", "send", "demo")
     assert told.returncode == 0
     assert all(verb in told.stdout for verb in verbs)
 

@@ -26,8 +26,8 @@ def daemon(tmp_path: Path) -> Iterator[Daemon]:
 
 
 def rules(daemon: Daemon, verb: str, *arguments: str) -> Any:
-    """What `prioritizer rules VERB` says with --json."""
-    done = prioritizer("rules", verb, "--config", str(daemon.config), *arguments, "--json", cwd=daemon.folder)
+    """What `prioritizer overrides VERB` says with --json."""
+    done = prioritizer("overrides", verb, "--config", str(daemon.config), *arguments, "--json", cwd=daemon.folder)
     assert done.returncode == 0, done.stdout + done.stderr
     return json.loads(done.stdout)
 
@@ -59,7 +59,7 @@ def test_windows_that_are_ruled_place_what_waits_and_what_comes(daemon: Daemon, 
     after = film(daemon, tmp_path)
     assert {minutes(daemon, before), minutes(daemon, after)} <= {10.0, 11.0}
     placed = minutes(daemon, before), minutes(daemon, after)
-    for verb in ("end", "back"):
+    for verb in ("end", "rollback"):
         told = rules(daemon, verb, "--dry-run")
         assert told["changes"] == {}
         assert told["orders"][-1]["rules"].startswith(
@@ -69,7 +69,7 @@ def test_windows_that_are_ruled_place_what_waits_and_what_comes(daemon: Daemon, 
     assert (minutes(daemon, before), minutes(daemon, after)) == placed
     rules(daemon, "end")
     assert {minutes(daemon, before), minutes(daemon, after)} <= {30.0, 120.0}
-    assert prioritizer("rules", "end", "--dry-run", "--config", str(daemon.config), cwd=daemon.folder).returncode != 0
+    assert prioritizer("overrides", "end", "--dry-run", "--config", str(daemon.config), cwd=daemon.folder).returncode != 0
 
 
 def test_a_ruled_shadow_shows_and_publishes_nothing_from_then_on(daemon: Daemon, tmp_path: Path) -> None:

@@ -122,7 +122,7 @@ def test_a_claimed_study_is_kept_from_another_reader_who_may_take_it_over(daemon
     assert daemon.cli("claim", study, "--as", "dr-a").returncode == 0
     refused = daemon.cli("claim", study, "--as", "dr-b")
     assert (refused.returncode, "dr-a" in refused.stderr) == (4, True)
-    assert daemon.cli("read", study, "--as", "dr-b").returncode == 4
+    assert daemon.cli("mark-read", study, "--as", "dr-b").returncode == 4
     assert daemon.cli("claim", study, "--as", "dr-b", "--take-over").returncode == 0
     row = daemon.row(study)
     assert row is not None
@@ -134,7 +134,7 @@ def test_a_read_study_leaves_the_list_and_a_late_instance_opens_it_again(daemon:
     study = phantom_study_uid(number)
     sends(daemon, phantom(tmp_path, number))
     daemon.wait_scored(study)
-    assert daemon.cli("read", study, "--as", "dr-a").returncode == 0
+    assert daemon.cli("mark-read", study, "--as", "dr-a").returncode == 0
     assert daemon.row(study) is None
     assert study in [row["study_uid"] for row in daemon.listed(view="read")]
     sends(daemon, phantom(tmp_path, number, instance=2))

@@ -91,7 +91,7 @@ def find(engine: sa.Engine, number: int) -> SettingsOverrideRow:
     with connect.reading(engine) as tx:
         row = tx.execute(sa.select(*COLUMNS).where(rulings.c.id == number)).one_or_none()
     if row is None:
-        raise NotFound(f"there is no ruling {number}; `prioritizer rules show` lists them")
+        raise NotFound(f"there is no ruling {number}; `prioritizer overrides show` lists them")
     return SettingsOverrideRow(**row._mapping)
 
 
@@ -131,7 +131,7 @@ def activate(engine: sa.Engine, policy: SitePolicy, number: int, decision: Decis
         _fits(row, policy)
         if decision.second_person and (row.approved_by is None or row.approved_by.casefold() == row.proposed_by.casefold()):
             raise NotAllowed(
-                f"a second person must approve first: `prioritizer rules approve {number}`, by anyone but {row.proposed_by} "
+                f"a second person must approve first: `prioritizer overrides approve {number}`, by anyone but {row.proposed_by} "
                 "(calibration.second_person)"
             )
         _accepted(before, row, policy, decision)
@@ -183,7 +183,7 @@ def row_of(tx: sa.Connection, number: int) -> SettingsOverrideRow:
     known = 0 < number <= LARGEST
     row = tx.execute(sa.select(*COLUMNS).where(rulings.c.id == number).with_for_update()).one_or_none() if known else None
     if row is None:
-        raise NotFound("there is no ruling of this number; `prioritizer rules show` lists them")
+        raise NotFound("there is no ruling of this number; `prioritizer overrides show` lists them")
     return SettingsOverrideRow(**row._mapping)
 
 

@@ -146,7 +146,7 @@ class NotAllowed(PrioritizerError):
 
 @dataclass(eq=False)
 class SettingsOverrideUnfit(NotAllowed):
-    """The ruling on the site's rules cannot hold: the configuration would refuse what comes of it, or it is not what was stored."""
+    """The override on the site's rules cannot hold: the configuration would refuse what comes of it, or it is not what was stored."""
 
     code = "PRI-6006"
 

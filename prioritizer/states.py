@@ -118,7 +118,7 @@ CALIBRATION_TRANSITIONS: Mapping[CalibrationState, frozenset[CalibrationState]] 
 
 
 class SettingsOverrideState(StrEnum):
-    """One ruling of a person on the site's rules, above the configuration.
+    """One settings override of a person on the site's rules, above the configuration.
 
     CANDIDATE  A person proposes it, with its simulated effect. Activating or rejecting leaves it. A crash leaves nothing: it is one commit.
     ACTIVE     A person activated it: every study is placed by it. At most one; none means that the configuration alone holds.

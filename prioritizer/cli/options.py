@@ -74,7 +74,7 @@ def _daemon_starts(settings: Settings) -> bool:
 
 
 def in_force_of(config: Path | None) -> tuple[sa.Engine, Settings]:
-    """The ledger, and the settings in force: the configured ones with the active ruling over them."""
+    """The ledger, and the settings in force: the configured ones with the active settings override over them."""
     from prioritizer.daemon.settings_in_force import in_force_for
 
     engine, settings = ledger_of(config)

@@ -1,4 +1,4 @@
-"""Rulings on the terminal and as JSON: what is configured, ruled and in force, and what a ruling was simulated to do."""
+"""Settings overrides on the terminal and as JSON: what is configured, ruled and in force, and what an override was simulated to do."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from prioritizer.simulation.wording import SIMULATED, minutes
 
 
 def as_json(row: SettingsOverrideRow) -> dict[str, Any]:
-    """Everything about one ruling."""
+    """Everything about one settings override."""
     return {**asdict(row), "changes": {} if row.fault else row.changes, "fault": row.fault}
 
 
@@ -34,7 +34,7 @@ def in_force_as_json(settings: Settings, holds: OverriddenPolicy) -> dict[str, A
 
 
 def show_list(settings: Settings, holds: OverriddenPolicy, rows: Sequence[SettingsOverrideRow], out: Console) -> None:
-    """The rules in force, then every ruling, the newest first."""
+    """The rules in force, then every settings override, the newest first."""
     if holds.fault:
         out.print(Text(f"!! {holds.fault}. The configuration alone holds.", style="bold red"), soft_wrap=True)
     told = in_force_as_json(settings, holds)
@@ -50,23 +50,23 @@ def show_list(settings: Settings, holds: OverriddenPolicy, rows: Sequence[Settin
         table.add_row(*map(Text, cells))
     out.print(table)
     if not rows:
-        out.print("No ruling was ever proposed: the configuration alone holds.")
+        out.print("No settings override was ever proposed: the configuration alone holds.")
     for row in rows:
         out.print(Text(f"{row.id:>4}  {row.state.lower():<9}  {said_of(row)}"), soft_wrap=True)
 
 
 def said_of(row: SettingsOverrideRow) -> str:
-    """One ruling in a line."""
+    """One settings override in a line."""
     what = f"!! {row.fault}" if row.fault else settings_override.in_words(row.changes)
     approved = f"; approved by {row.approved_by}" if row.approved_by else ""
     return f"{what}; proposed by {row.proposed_by} on {row.proposed_at:%Y-%m-%d}: {row.reason}{approved}"
 
 
 def show_one(row: SettingsOverrideRow, out: Console) -> None:
-    """Who did what with a ruling, and what it was simulated to do."""
+    """Who did what with a settings override, and what it was simulated to do."""
     out.print(
         Text(
-            f"ruling {row.id}, {row.state.lower()}: {'!! ' + row.fault if row.fault else settings_override.in_words(row.changes)}",
+            f"override {row.id}, {row.state.lower()}: {'!! ' + row.fault if row.fault else settings_override.in_words(row.changes)}",
             style="bold",
         )
     )

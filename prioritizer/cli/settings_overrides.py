@@ -47,7 +47,7 @@ def show(
     config: ConfigFile = None,
     as_json: AsJson = False,
 ) -> None:
-    """What is configured, what is ruled, what is in force, and every ruling; or one of them."""
+    """What is configured, what is ruled, what is in force, and every settings override; or one of them."""
     from prioritizer.cli import print_settings_overrides
     from prioritizer.db.decisions import settings_overrides
     from prioritizer.db.in_force.settings import holding
@@ -81,7 +81,7 @@ def propose(
     config: ConfigFile = None,
     as_json: AsJson = False,
 ) -> None:
-    """Simulate a ruling beside the rules in force, and keep it as a candidate. What is not given stays as configured."""
+    """Simulate a settings override beside the rules in force, and keep it as a candidate. What is not given stays as configured."""
     from prioritizer.cli import print_settings_overrides
     from prioritizer.db.decisions import settings_overrides
     from prioritizer.db.in_force.settings import holding
@@ -160,7 +160,7 @@ def activate(
 @overrides.command()
 @verb
 def end(dry_run: DryRun = False, who: Who = getpass.getuser(), config: ConfigFile = None, as_json: AsJson = False) -> None:
-    """End the ruling in force: the configuration alone holds again. Needs nobody's approval."""
+    """End the settings override in force: the configuration alone holds again. Needs nobody's approval."""
     from prioritizer.db.decisions import settings_overrides
     from prioritizer.db.in_force.settings import holding
 
@@ -175,7 +175,7 @@ def end(dry_run: DryRun = False, who: Who = getpass.getuser(), config: ConfigFil
 @overrides.command()
 @verb
 def rollback(dry_run: DryRun = False, who: Who = getpass.getuser(), config: ConfigFile = None, as_json: AsJson = False) -> None:
-    """Go back to what held before the ruling in force: the one before it, or the configuration. Needs nobody's approval."""
+    """Go back to what held before the settings override in force: the one before it, or the configuration. Needs nobody's approval."""
     from prioritizer.db.decisions import settings_overrides
 
     engine, settings, policy = _site(config)
@@ -201,7 +201,7 @@ def _say_row(engine: sa.Engine, number: int, done: str, *, as_json: bool) -> Non
     if as_json:
         print_json(print_settings_overrides.as_json(settings_overrides.find(engine, number)))
     else:
-        talk.print(f"ruling {number} {done}", markup=False, highlight=False)
+        talk.print(f"settings override {number} {done}", markup=False, highlight=False)
 
 
 def _say_done(done: Done, *, as_json: bool) -> None:
@@ -210,7 +210,9 @@ def _say_done(done: Done, *, as_json: bool) -> None:
     if as_json:
         print_json(asdict(done))
         return
-    after, before = (f"ruling {number}" if number is not None else "the configuration alone" for number in (done.after, done.before))
+    after, before = (
+        f"settings override {number}" if number is not None else "the configuration alone" for number in (done.after, done.before)
+    )
     more = f"; {done.retracted} results that waited are not sent" if done.retracted else ""
     said = f"{after} holds now, in place of {before} (change {done.change}): {done.moved} unread studies moved{more}"
     talk.print(said, markup=False, highlight=False, soft_wrap=True)

@@ -1,7 +1,7 @@
-"""A ruling: a person's decision on the site's rules, above the configuration. What it changes, and whether what comes of it is safe.
+"""A override: a person's decision on the site's rules, above the configuration. What it changes, and whether what comes of it is safe.
 
-A ruling holds only the values that it changes. It is judged by the very rules of the configuration, each time it is put over one: a
-ruling that was safe over yesterday's configuration may not be over today's.
+A override holds only the values that it changes. It is judged by the very rules of the configuration, each time it is put over one: a
+settings override that was safe over yesterday's configuration may not be over today's.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ MAX_REASON = 500
 
 
 def text_of(changes: Changes) -> str:
-    """The canonical JSON of a ruling: what is stored, and what its digest is taken of."""
+    """The canonical JSON of a settings override: what is stored, and what its digest is taken of."""
     return json.dumps(dict(changes), sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
 
 
@@ -41,7 +41,7 @@ def digest_of(text: str) -> str:
 
 
 def read(text: str, sha256: str) -> dict[str, str | float]:
-    """The values that a stored ruling changes. Raises RulingUnfit where it is not what was stored."""
+    """The values that a stored settings override changes. Raises SettingsOverrideUnfit where it is not what was stored."""
     if digest_of(text) != sha256:
         raise SettingsOverrideUnfit("it is not what was stored (its digest differs)")
     try:
@@ -49,25 +49,25 @@ def read(text: str, sha256: str) -> dict[str, str | float]:
     except ValueError as error:
         raise SettingsOverrideUnfit("it cannot be read") from error
     if not isinstance(found, dict) or not found or found.keys() - set(KEYS):
-        raise SettingsOverrideUnfit("it changes what no ruling may change: made by a newer prioritizer?")
+        raise SettingsOverrideUnfit("it changes what no settings override may change: made by a newer prioritizer?")
     return found
 
 
 def values_of(policy: RankingPolicy) -> dict[str, str | float]:
-    """What a ruling may change, as a policy has it."""
+    """What a settings override may change, as a policy has it."""
     windows = {key: getattr(policy, name) / MINUTE for key, name in WINDOWS.items()}
     return {"stage": str(policy.stage), **windows, "max_high_share": policy.max_high_share}
 
 
 def configured(settings: Settings) -> dict[str, str | float]:
-    """What a ruling may change, as the configuration has it."""
+    """What a settings override may change, as the configuration has it."""
     return {"stage": str(settings.site.stage), **{key: getattr(settings.ranking, key) for key in KEYS[1:]}}
 
 
 def changed(policy: RankingPolicy, wanted: Mapping[str, Any]) -> dict[str, str | float]:
-    """Of the wanted values those that differ from the configured ones of `policy`, as numbers. Raises RulingUnfit."""
+    """Of the wanted values those that differ from the configured ones of `policy`, as numbers. Raises SettingsOverrideUnfit."""
     if unknown := sorted(wanted.keys() - set(KEYS)):
-        raise SettingsOverrideUnfit(f"{', '.join(unknown)}: a ruling changes {', '.join(KEYS)}, nothing else")
+        raise SettingsOverrideUnfit(f"{', '.join(unknown)}: a settings override changes {', '.join(KEYS)}, nothing else")
     before = values_of(policy)
     stage, ranking = _checked(before, wanted)
     after = {"stage": str(stage), **{key: getattr(ranking, key) for key in KEYS[1:]}}
@@ -75,14 +75,14 @@ def changed(policy: RankingPolicy, wanted: Mapping[str, Any]) -> dict[str, str |
 
 
 def over(policy: RankingPolicy, changes: Changes) -> RankingPolicy:
-    """The policy with a ruling over it. Raises RulingUnfit where the configuration would refuse what comes of it."""
+    """The policy with a settings override over it. Raises SettingsOverrideUnfit where the configuration would refuse what comes of it."""
     stage, ranking = _checked(values_of(policy), changes)
     windows: dict[str, Any] = {name: timedelta(minutes=getattr(ranking, key)) for key, name in WINDOWS.items() if key in changes}
     return replace(policy, stage=stage, max_high_share=ranking.max_high_share, **windows)
 
 
 def applied(settings: Settings, changes: Changes) -> Settings:
-    """The settings with a ruling over them. Raises RulingUnfit where the configuration would refuse what comes of it."""
+    """The settings with an override over them. Raises SettingsOverrideUnfit where the configuration would refuse what comes of it."""
     stage, ranking = _checked(configured(settings), changes)
     kept = {key: getattr(ranking, key) for key in KEYS[1:] if key in changes}
     return settings.model_copy(
@@ -105,7 +105,7 @@ def _checked(before: Changes, changes: Mapping[str, Any]) -> tuple[Stage, Rankin
 
 
 def in_words(changes: Changes) -> str:
-    """A ruling in words."""
+    """A settings override in words."""
     return ", ".join(f"{NAMES[key]} {value_in_words(key, changes[key])}" for key in KEYS if key in changes)
 
 

@@ -146,7 +146,7 @@ def report_override(daemon: Running) -> None:
     if alarm:
         log.error("%s. The configuration alone holds", found.fault, extra={"event": "ruling-set-aside"})
     elif found.active is not None:
-        log.info("ruling %s lies above the configuration", found.active.id, extra={"event": "ruling"})
+        log.info("settings override %s lies above the configuration", found.active.id, extra={"event": "ruling"})
 
 
 def end_claims_of_the_dead(engine: sa.Engine) -> None:

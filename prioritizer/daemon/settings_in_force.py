@@ -1,4 +1,4 @@
-"""The settings in force: the configured ones with the active ruling over them. For those who show things and those who publish.
+"""The settings in force: the configured ones with the active settings override over them. For those who show things and those who publish.
 
 Whoever places a study is given the configured rules and asks the ledger in its own transaction (`db.in_force`).
 """
@@ -21,7 +21,7 @@ FRESH_S = 1.0
 """Seconds for which a page may go on with what it read: a request asks ten times."""
 SET_ASIDE = "ruling-set-aside"
 MEND = (
-    "Propose a ruling that goes with the configuration, or `prioritizer overrides end`, or mend the configuration and reload. "
+    "Propose a settings override that goes with the configuration, or `prioritizer overrides end`, or mend the configuration and reload. "
     "Until then the configuration alone holds"
 )
 
@@ -32,7 +32,7 @@ def holding_for(engine: sa.Engine, settings: Settings) -> OverriddenPolicy:
 
 
 def in_force_for(engine: sa.Engine, settings: Settings) -> Settings:
-    """These settings with the ruling that holds over them. Raises Transient."""
+    """These settings with the settings override that holds over them. Raises Transient."""
     return over(settings, holding_for(engine, settings).changes)
 
 
@@ -45,7 +45,7 @@ def over(settings: Settings, changes: Mapping[str, str | float]) -> Settings:
 
 
 def alarm_of(found: OverriddenPolicy, settings: Settings) -> Alarm | None:
-    """The alarm of a ruling that was set aside, with who is asked to mend it."""
+    """The alarm of a settings override that was set aside, with who is asked to mend it."""
     if not found.fault or found.active is None:
         return None
     who = f"{settings.monitoring.owner}, and {found.active.activated_by}, who put it in force"

@@ -38,7 +38,7 @@ def in_force_at(settings: Settings, bundle: Bundle) -> tuple[PolicyInForce, str]
 
 
 def settings_at(settings: Settings) -> Settings:
-    """The settings with the active ruling over them; the configuration alone where there is no ledger that can be asked."""
+    """The settings with the active settings override over them; the configuration alone where there is no ledger that can be asked."""
     if connect.missing_file(settings.database_url):
         return settings
     try:

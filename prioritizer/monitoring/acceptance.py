@@ -1,4 +1,4 @@
-"""Whether what a site measured in stage shadow speaks for leaving it: the local acceptance report that such a ruling carries.
+"""Whether what a site measured in stage shadow speaks for leaving it: the local acceptance report that such a settings override carries.
 
 The rule is fixed here, before anybody looks at a site's figures. It says what is known and what is not; a person may go on against it,
 and says why.
@@ -45,7 +45,7 @@ def acceptance(board: Mapping[str, Any], *, local_calibration: bool) -> dict[str
 
 
 def stands_against(effect: Mapping[str, Any]) -> list[str]:
-    """What a ruling's acceptance report says against leaving shadow; a ruling without one has nothing that speaks for it."""
+    """What a settings override's acceptance report says against leaving shadow; an override without one has nothing that speaks for it."""
     found = effect.get("acceptance")
     return ["no acceptance report was made when it was proposed"] if found is None else list(found["faults"])
 

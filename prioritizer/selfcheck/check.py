@@ -155,14 +155,14 @@ def _database(settings: Settings) -> Iterator[Proof]:
 
 
 def _rules(settings: Settings, engine: sa.Engine) -> Proof:
-    """The ruling that lies above the configuration, and whether the two go together."""
+    """The settings override that lies above the configuration, and whether the two go together."""
     from prioritizer.config import settings_override
     from prioritizer.daemon.settings_in_force import MEND, holding_for
 
     found = holding_for(engine, settings)
     if found.active is None:
         return Proof(what="rules", ok=True, said="the configuration alone")
-    said = found.fault or f"ruling {found.active.id} above the configuration: {settings_override.in_words(found.changes)}"
+    said = found.fault or f"settings override {found.active.id} above the configuration: {settings_override.in_words(found.changes)}"
     return Proof(what="rules", ok=not found.fault, said=said, mend=MEND)
 
 

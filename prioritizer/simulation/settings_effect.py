@@ -1,4 +1,4 @@
-"""What a ruling would do before it is saved: simulated beside the rules in force, and on the list as it stands at this moment."""
+"""What an override would do before it is saved: simulated beside the rules in force, and on the list as it stands at this moment."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ MAX_ARRIVALS = 2000
 """The newest arrivals that are simulated: a page waits for it."""
 MAX_SHOWN = 20
 SAID_BY_THE_RULES = ("raising is suspended",)
-"""Assumptions of the simulation that a ruling may change: each way of ordering names its own."""
+"""Assumptions of the simulation that a settings override may change: each way of ordering names its own."""
 NOW, PROPOSED = "in force now", "proposed"
 KEPT = 16
 """Effects that are remembered, so that what is saved is what was shown."""
 
 
 def effect_of(settings: Settings, engine: sa.Engine, changes: Mapping[str, Any], now: datetime) -> dict[str, Any]:
-    """The effect of a ruling over the configured `settings`, as JSON; no changes: the configuration alone. Raises RulingUnfit."""
+    """The effect of an override over the configured `settings`, as JSON; no changes: the configuration. Raises SettingsOverrideUnfit."""
     told: dict[str, Any] = {"made_at": now.isoformat(), "fault": ""}
     try:
         bundle = open_bundle(settings.model.bundle)

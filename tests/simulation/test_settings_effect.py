@@ -1,4 +1,4 @@
-"""What a ruling would do is simulated before it is saved, by the rules that run, on the site's own arrivals where there are enough."""
+"""What a settings override would do is simulated before it is saved, by the rules that run, on the site's own arrivals where there are enough."""
 
 from __future__ import annotations
 

@@ -177,7 +177,7 @@ def main(target: Path) -> None:
                         page.get_by_role("button", name="Simulate ending it").click()
                         page.locator("#effect").wait_for()
                         shoot(page, target, f"rules-ending-{ending}")
-                        page.locator("#effect").get_by_role("button", name="End the ruling").click()
+                        page.locator("#effect").get_by_role("button", name="End the settings override").click()
                         page.goto(f"/board/{utc_now():%Y-%m}")
                         shoot(page, target, f"board-month-{ending}")
                         page.goto("/study/1.2.3")

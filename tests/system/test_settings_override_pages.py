@@ -1,4 +1,4 @@
-"""The pages of rulings in a real browser before a running daemon: without a script, on a telephone, and for who cannot see them."""
+"""The pages of settings overrides in a real browser before a running daemon: without a script, on a telephone, and for who cannot see them."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ def test_without_a_script_a_ruling_is_tried_proposed_activated_and_ended(room: R
         effect = page.get_by_role("region", name="Simulated effect")
         expect(effect).to_contain_text("in force now")
         expect(effect).to_contain_text("open studies would stand elsewhere")
-        page.get_by_role("button", name="Propose this ruling").click()
+        page.get_by_role("button", name="Propose this settings override").click()
         page.wait_for_url(re.compile(r"/rules/\d+$"))
         page.get_by_role("button", name="Activate").click()
         expect(page.get_by_role("status")).to_contain_text("is in force (change")
         page.goto("/system")
         expect(page.get_by_text("17 min")).to_be_visible()
         page.goto("/rules")
-        page.get_by_role("button", name="End the ruling").click()
+        page.get_by_role("button", name="End the settings override").click()
         expect(page.get_by_role("status")).to_contain_text("The configuration alone is in force")
 
 
@@ -55,7 +55,7 @@ def test_what_was_tried_fits_on_a_telephone_and_axe_finds_no_violation(room: Roo
             try_deadline(page, 19)
             assert page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth") <= 0
             is_accessible(page)
-            page.get_by_role("button", name="Propose this ruling").click()
+            page.get_by_role("button", name="Propose this settings override").click()
             page.wait_for_url(re.compile(r"/rules/\d+$"))
             assert page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth") <= 0
             is_accessible(page)

@@ -112,4 +112,4 @@ def test_a_configuration_that_makes_the_ruling_unsafe_sets_it_aside_with_an_alar
 
 def test_check_names_the_ruling(daemon: Daemon) -> None:
     ruled(daemon, "--high-minutes", "10")
-    assert "ruling 1 above the configuration" in daemon.cli("check").stdout
+    assert "settings override 1 above the configuration" in daemon.cli("check").stdout

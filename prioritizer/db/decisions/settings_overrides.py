@@ -1,4 +1,4 @@
-"""Rulings on the site's rules: proposed, approved, activated, ended, gone back from. Each step is one transaction and an event.
+"""Settings overrides: proposed, approved, activated, ended, gone back from. Each step is one transaction and an event.
 
 Who decides says which change of the rules they were shown (`shown`); where something else is in force by then, nothing is done.
 """
@@ -36,7 +36,7 @@ class Done:
     """What a decision did."""
 
     before: int | None
-    """The ruling that held before; None: the configuration alone."""
+    """The settings override that held before; None: the configuration alone."""
     after: int | None
     change: int
     moved: int
@@ -57,41 +57,43 @@ class Proposal:
 def propose(
     engine: sa.Engine, policy: SitePolicy, proposal: Proposal, who: str, now: datetime, shown: int | None = None
 ) -> SettingsOverrideRow:
-    """Enter a candidate. Raises RulingUnfit where the configuration would refuse it, NotAllowed where it changes nothing."""
+    """Enter a candidate. Raises SettingsOverrideUnfit where the configuration would refuse it, NotAllowed where it changes nothing."""
     reason = " ".join(proposal.reason.split())
     if not 0 < len(reason) <= settings_override.MAX_REASON:
-        raise NotAllowed(f"a ruling needs a reason of at most {settings_override.MAX_REASON} characters: it is read when somebody asks why")
+        raise NotAllowed(
+            f"a settings override needs a reason of at most {settings_override.MAX_REASON} characters: it is read when somebody asks why"
+        )
     with connect.writing(engine) as tx:
         before = ruled(tx, policy)
         _as_shown(tx, before, shown)
         changes = settings_override.changed(policy.ranking, proposal.wanted)
         if not changes:
-            raise NotAllowed("nothing differs from the configuration; to go back to it, end the ruling that is in force")
+            raise NotAllowed("nothing differs from the configuration; to go back to it, end the settings override that is in force")
         if dict(before.changes) == changes:
-            raise NotAllowed(f"this is in force already, by ruling {before.active.id if before.active else ''}")
+            raise NotAllowed(f"this is in force already, by settings override {before.active.id if before.active else ''}")
         text = settings_override.text_of(changes)
         values = {"document": text, "sha256": settings_override.digest_of(text), "reason": reason, "effect": dict(proposal.effect)}
         made = rulings.insert().values(state=SettingsOverrideState.CANDIDATE, proposed_at=now, proposed_by=who, **values)
         row = row_of(tx, int(tx.scalar(made.returning(rulings.c.id)) or 0))
-        said = f"ruling {row.id} proposed: {settings_override.in_words(changes)}; {reason}"
+        said = f"settings override {row.id} proposed: {settings_override.in_words(changes)}; {reason}"
         record(tx, Kind.RULING_PROPOSED, said, now, actor=who, ruling=row.id, changes=changes, sha256=row.sha256)
         return row
 
 
 def listed(engine: sa.Engine, limit: int = 100) -> list[SettingsOverrideRow]:
-    """The newest rulings first."""
+    """The newest first."""
     with connect.reading(engine) as tx:
         return [SettingsOverrideRow(**row._mapping) for row in tx.execute(sa.select(*COLUMNS).order_by(rulings.c.id.desc()).limit(limit))]
 
 
 def find(engine: sa.Engine, number: int) -> SettingsOverrideRow:
-    """One ruling. Raises NotFound."""
+    """One settings override. Raises NotFound."""
     if not 0 < number <= LARGEST:
-        raise NotFound("there is no ruling of this number")
+        raise NotFound("there is no settings override of this number")
     with connect.reading(engine) as tx:
         row = tx.execute(sa.select(*COLUMNS).where(rulings.c.id == number)).one_or_none()
     if row is None:
-        raise NotFound(f"there is no ruling {number}; `prioritizer overrides show` lists them")
+        raise NotFound(f"there is no settings override {number}; `prioritizer overrides show` lists them")
     return SettingsOverrideRow(**row._mapping)
 
 
@@ -102,12 +104,12 @@ def approve(engine: sa.Engine, policy: SitePolicy, number: int, who: str, now: d
         row = row_of(tx, number)
         _is_candidate(row)
         if row.approved_by is not None:
-            raise NotAllowed(f"{row.approved_by} approved ruling {number} already")
+            raise NotAllowed(f"{row.approved_by} approved settings override {number} already")
         if row.proposed_by.casefold() == who.casefold():
-            raise NotAllowed(f"{who} proposed ruling {number}; another person approves it")
+            raise NotAllowed(f"{who} proposed settings override {number}; another person approves it")
         _fits(row, policy)
         tx.execute(rulings.update().where(rulings.c.id == number).values(approved_by=who, approved_at=now))
-        record(tx, Kind.RULING_APPROVED, f"ruling {number} approved", now, actor=who, ruling=number, sha256=row.sha256)
+        record(tx, Kind.RULING_APPROVED, f"settings override {number} approved", now, actor=who, ruling=number, sha256=row.sha256)
 
 
 def reject(engine: sa.Engine, policy: SitePolicy, number: int, who: str, reason: str, now: datetime, shown: int | None = None) -> None:
@@ -117,7 +119,7 @@ def reject(engine: sa.Engine, policy: SitePolicy, number: int, who: str, reason:
         row = row_of(tx, number)
         _is_candidate(row)
         _enter(tx, row, SettingsOverrideState.REJECTED, ended_at=now, ended_by=who)
-        said = f"ruling {number} rejected" + (f": {reason.strip()[: settings_override.MAX_REASON]}" if reason.strip() else "")
+        said = f"settings override {number} rejected" + (f": {reason.strip()[: settings_override.MAX_REASON]}" if reason.strip() else "")
         record(tx, Kind.RULING_REJECTED, said, now, actor=who, ruling=number)
 
 
@@ -157,7 +159,7 @@ def end(engine: sa.Engine, policy: SitePolicy, who: str, now: datetime, shown: i
 
 
 def back(engine: sa.Engine, policy: SitePolicy, who: str, now: datetime, shown: int | None = None) -> Done:
-    """What held before the active ruling holds again: the one before it, or the configuration. Asks for nobody's approval."""
+    """What held before the active settings override holds again: the one before it, or the configuration. Asks for nobody's approval."""
     with connect.writing(engine) as tx:
         before = ruled(tx, policy, alone=True)
         _as_shown(tx, before, shown)
@@ -179,11 +181,11 @@ def before_the_active(engine: sa.Engine, policy: SitePolicy) -> SettingsOverride
 
 
 def row_of(tx: sa.Connection, number: int) -> SettingsOverrideRow:
-    """One ruling, its row held until the commit: of two who decide at once the second sees what the first did. Raises NotFound."""
+    """One override, its row held until the commit: of two who decide at once the second sees what the first did. Raises NotFound."""
     known = 0 < number <= LARGEST
     row = tx.execute(sa.select(*COLUMNS).where(rulings.c.id == number).with_for_update()).one_or_none() if known else None
     if row is None:
-        raise NotFound("there is no ruling of this number; `prioritizer overrides show` lists them")
+        raise NotFound("there is no settings override of this number; `prioritizer overrides show` lists them")
     return SettingsOverrideRow(**row._mapping)
 
 
@@ -193,7 +195,7 @@ def _as_shown(tx: sa.Connection, now_in_force: OverriddenPolicy, shown: int | No
         return
     active = now_in_force.active
     if active is not None:
-        said = f"ruling {active.id}, put in force by {active.activated_by}"
+        said = f"settings override {active.id}, put in force by {active.activated_by}"
     else:
         last = tx.execute(
             sa.select(rulings.c.id, rulings.c.ended_by)
@@ -201,7 +203,7 @@ def _as_shown(tx: sa.Connection, now_in_force: OverriddenPolicy, shown: int | No
             .order_by(rulings.c.ended_at.desc(), rulings.c.id.desc())
             .limit(1)
         ).one_or_none()
-        said = f"the configuration alone, since {last.ended_by} ended ruling {last.id}" if last else "the configuration alone"
+        said = f"the configuration alone, since {last.ended_by} ended settings override {last.id}" if last else "the configuration alone"
     raise NotAllowed(f"something else is in force than what you were shown: {said}. Look at it, then decide")
 
 
@@ -215,29 +217,29 @@ def _is_candidate(row: SettingsOverrideRow) -> None:
         SettingsOverrideState.REJECTED: f"no candidate any more: {row.ended_by} rejected it",
         SettingsOverrideState.ENDED: f"no candidate any more: {row.ended_by} ended it. {again}",
     }
-    raise NotAllowed(f"ruling {row.id} is {how[SettingsOverrideState(row.state)]}")
+    raise NotAllowed(f"settings override {row.id} is {how[SettingsOverrideState(row.state)]}")
 
 
 def _fits(row: SettingsOverrideRow, policy: SitePolicy) -> None:
-    """Raises RulingUnfit where the ruling is not what was stored, or unsafe over the configuration of today."""
+    """Raises SettingsOverrideUnfit where the settings override is not what was stored, or unsafe over the configuration of today."""
     try:
         settings_override.over(policy.ranking, row.changes)
     except SettingsOverrideUnfit as error:
-        raise SettingsOverrideUnfit(f"ruling {row.id} cannot be put in force: {error}") from error
+        raise SettingsOverrideUnfit(f"settings override {row.id} cannot be put in force: {error}") from error
 
 
 def active_of(before: OverriddenPolicy) -> SettingsOverrideRow:
-    """The active ruling. Raises NotAllowed where the configuration alone holds."""
+    """The active settings override. Raises NotAllowed where the configuration alone holds."""
     if before.active is None:
         raise NotAllowed("the configuration alone holds: there is nothing to go back from")
     return before.active
 
 
 def _enter(tx: sa.Connection, row: SettingsOverrideRow, state: SettingsOverrideState, **values: Any) -> None:
-    """Move a ruling into `state`, when the table of transitions has that step."""
+    """Move a settings override into `state`, when the table of transitions has that step."""
     allowed = rulings.c.state.in_(states_before(RULING_TRANSITIONS, state))
     if tx.execute(rulings.update().where(rulings.c.id == row.id, allowed).values(state=state, **values)).rowcount != 1:
-        raise NotAllowed(f"ruling {row.id} is {row.state}: it cannot become {state}")
+        raise NotAllowed(f"settings override {row.id} is {row.state}: it cannot become {state}")
 
 
 def _put_in_force(
@@ -271,12 +273,13 @@ def _put_in_force(
 
 
 def _say(tx: sa.Connection, done: Done, chosen: SettingsOverrideRow | None, who: str, now: datetime, *, back: bool, against: str) -> None:
-    left = f"ruling {done.before}" if done.before is not None else "the configuration"
+    left = f"settings override {done.before}" if done.before is not None else "the configuration"
     facts: dict[str, Any] = {"from": done.before, "to": done.after, "change": done.change, "moved": done.moved, "retracted": done.retracted}
     if chosen is None:
         said, kind = f"{left} ended, the configuration alone holds", Kind.RULING_ENDED
     else:
-        said = f"{'went back to' if back else 'activated'} ruling {chosen.id} from {left}: {settings_override.in_words(chosen.changes)}"
+        done = "went back to" if back else "activated"
+        said = f"{done} settings override {chosen.id} from {left}: {settings_override.in_words(chosen.changes)}"
         kind, facts = Kind.RULING_ACTIVATED, {**facts, "sha256": chosen.sha256, "changes": chosen.changes}
     if against:
         said, facts = f"{said}, against its acceptance report: {against}", {**facts, "against_advice": against}

@@ -44,7 +44,7 @@ class OpenPlaces:
 
 
 def open_places(engine: sa.Engine, policy: SitePolicy, changes: Mapping[str, str | float]) -> OpenPlaces:
-    """The list as it is, and the rules that a ruling would make in the place of what is in force. Raises RulingUnfit."""
+    """The list as it is, and the rules that an override would make in the place of what is in force. Raises SettingsOverrideUnfit."""
     with connect.reading(engine) as tx:
         before = in_force(tx, policy, held=False).policy.ranking
         proposed = settings_override.over(policy.ranking, changes) if changes else policy.ranking

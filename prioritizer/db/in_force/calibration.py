@@ -32,7 +32,7 @@ NOTHING_IS_RAISED = 2.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PolicyInForce:
-    """What holds in this transaction: the configured rules, the ruling over them, the thresholds of the calibration that applies."""
+    """What holds in this transaction: the configured rules, the override over them, the thresholds of the calibration that applies."""
 
     policy: SitePolicy
     calibration: Calibration | None = None
@@ -58,7 +58,7 @@ class PolicyInForce:
 
     @property
     def holds_back(self) -> bool:
-        """Studies are moved or marked (stages pilot and active, by the ruling in force) and none that was judged fit is active."""
+        """Studies are moved or marked (stages pilot and active, by the override in force) and none that was judged fit is active."""
         return self.policy.ranking.stage is not Stage.SHADOW and not self.fit
 
     @property
@@ -107,7 +107,7 @@ def trusted(row: Mapping[str, Any]) -> Calibration:
 
 
 def in_force(tx: sa.Connection, policy: SitePolicy, *, alone: bool = False, held: bool = True) -> PolicyInForce:
-    """The rules of `policy` with the active ruling and the calibration that is active for its bundle over them, held until the commit.
+    """The rules of `policy` with the active override and the calibration that is active for its bundle over them, held until the commit.
 
     `alone` by who changes the calibration. Call it before any study is held: whoever changes something takes them in this order.
     """

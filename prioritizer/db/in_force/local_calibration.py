@@ -16,7 +16,7 @@ class Local:
     """What the site's own calibration makes of an image that is unlike the training data."""
 
     holds_back: bool
-    """Studies are moved or marked (stages pilot and active, by the ruling in force) and none that was judged fit is in force."""
+    """Studies are moved or marked (stages pilot and active, by the settings override in force) and none that was judged fit is in force."""
     limit: float | None
     """That of such a calibration, in units of the bundle's; None: the bundle's own."""
 

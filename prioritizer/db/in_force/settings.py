@@ -1,7 +1,7 @@
-"""Which ruling lies above the configuration, read inside the transaction that uses it, and held until that transaction ends.
+"""Which settings override lies above the configuration, read inside the transaction that uses it, and held until that transaction ends.
 
-Who scores or places holds the row of `site_rules` shared, who decides on a ruling holds it alone; always this row first, then the
-bundle's, then studies. A ruling that does not hold over the configuration at hand, or is not what was stored, is set aside here, in
+Who scores or places holds the row of `site_rules` shared, who decides on an override holds it alone; always this row first, then the
+bundle's, then studies. A override that does not hold over the configuration at hand, or is not what was stored, is set aside here, in
 the same transaction: the configuration alone holds, and whoever asks is told why.
 """
 
@@ -25,7 +25,7 @@ from prioritizer.states import SettingsOverrideState
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SettingsOverrideRow:
-    """A ruling as the ledger keeps it."""
+    """A settings override as the ledger keeps it."""
 
     id: int
     state: str
@@ -47,7 +47,7 @@ class SettingsOverrideRow:
 
     @property
     def changes(self) -> dict[str, str | float]:
-        """The values that it changes. Raises RulingUnfit where it is not what was stored."""
+        """The values that it changes. Raises SettingsOverrideUnfit where it is not what was stored."""
         return settings_override.read(self.document, self.sha256)
 
     @property
@@ -68,18 +68,18 @@ class OverriddenPolicy:
     """The site's rules as they hold in this transaction."""
 
     policy: SitePolicy
-    """The configured rules with the ruling over them."""
+    """The configured rules with the settings override over them."""
     change: int = 0
     """How often what lies above the configuration was changed."""
     active: SettingsOverrideRow | None = None
     changes: Mapping[str, str | float] = field(default_factory=dict)
-    """What the active ruling changes; empty where none holds."""
+    """What the active settings override changes; empty where none holds."""
     fault: str = ""
-    """Why the active ruling was set aside; then the configuration alone holds."""
+    """Why the active settings override was set aside; then the configuration alone holds."""
 
 
 def ruled(tx: sa.Connection, policy: SitePolicy, *, alone: bool = False, held: bool = True) -> OverriddenPolicy:
-    """The rules of `policy` with the active ruling over them, held until the commit; `alone` by who decides on rulings."""
+    """The rules of `policy` with the active settings override over them, held until the commit; `alone` by who decides on overrides."""
     change = _held_change(tx, alone=alone) if held else int(tx.scalar(sa.select(site_rules.c.change)) or 0)
     # A query of its own, after the row is held: on Postgres a joined row would be that of before the wait.
     active = active_row(tx)
@@ -90,7 +90,7 @@ def ruled(tx: sa.Connection, policy: SitePolicy, *, alone: bool = False, held: b
         ranking = settings_override.over(policy.ranking, changes)
         return OverriddenPolicy(policy=replace(policy, ranking=ranking), change=change, active=active, changes=changes)
     except SettingsOverrideUnfit as error:
-        return OverriddenPolicy(policy=policy, change=change, active=active, fault=f"ruling {active.id} is set aside: {error}")
+        return OverriddenPolicy(policy=policy, change=change, active=active, fault=f"settings override {active.id} is set aside: {error}")
 
 
 def holding(engine: sa.Engine, policy: SitePolicy) -> OverriddenPolicy:
@@ -100,7 +100,7 @@ def holding(engine: sa.Engine, policy: SitePolicy) -> OverriddenPolicy:
 
 
 def active_row(tx: sa.Connection) -> SettingsOverrideRow | None:
-    """The active ruling; None while the configuration alone holds."""
+    """The active settings override; None while the configuration alone holds."""
     found = tx.execute(sa.select(*COLUMNS).where(rulings.c.state == SettingsOverrideState.ACTIVE)).one_or_none()
     return SettingsOverrideRow(**found._mapping) if found else None
 

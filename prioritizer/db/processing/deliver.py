@@ -90,7 +90,7 @@ def finish_published(
     """Store the result and its deliveries and retract unsent older ones, in one commit; False when the claim was lost.
 
     Without a result, `error` says why there is none; the study page and `status` show it. Where `policy` is given and the rules in
-    force say shadow by now, the result is not kept: what was built before a ruling never goes out after it.
+    force say shadow by now, the result is not kept: what was built before a settings override never goes out after it.
     """
     with connect.writing(engine) as tx:
         if policy is not None and ruled(tx, policy).policy.ranking.stage is Stage.SHADOW:

@@ -84,7 +84,7 @@ site_rules = Table(
     Column("change", sa.Integer, nullable=False, default=0),
     CheckConstraint("one = 1", name="one_row"),
 )
-"""How often what lies above the configuration was changed. Who places holds the row shared, who decides on rulings holds it alone."""
+"""How often what lies above the configuration was changed. Who places holds the row shared, who decides on overrides holds it alone."""
 rulings = Table(
     "rulings",
     metadata,

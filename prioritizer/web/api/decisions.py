@@ -81,7 +81,7 @@ class TookEffect(BaseModel):
 
 
 class RulingOf(BaseModel):
-    """One ruling above the configuration."""
+    """One settings override above the configuration."""
 
     id: int
     state: str
@@ -202,7 +202,7 @@ def decide(context: Context, person: Physicist, name: str, step: Literal["approv
 
 @routes.get("/rules")
 def show_rules(context: Context, person: Viewer) -> SettingsDocument:
-    """What is configured, what is in force, and every ruling, the newest first."""
+    """What is configured, what is in force, and every settings override, the newest first."""
     holds, may = holding(context.engine, context.backend.policy()), context.shows_ai_to(person)
     return SettingsDocument(
         configured=rules.configured(context.backend.configured()),
@@ -215,7 +215,7 @@ def show_rules(context: Context, person: Viewer) -> SettingsDocument:
 
 
 def ruling_of(row: Any, *, sees_effect: bool) -> RulingOf:
-    """A ruling for programs."""
+    """A settings override for programs."""
     own = ("changes", "effect")
     values = {name: getattr(row, name) for name in RulingOf.model_fields if name not in own}
     return RulingOf(**values, changes={} if row.fault else dict(row.changes), effect=dict(row.effect) if sees_effect else {})

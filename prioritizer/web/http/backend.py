@@ -120,7 +120,7 @@ class Decisions(Protocol):
     """What a person decides that takes more than the ledger."""
 
     def simulate(self, changes: Mapping[str, Any], *, again: bool) -> dict[str, Any]:
-        """What a settings override would do; simulated again, or as it was shown of the same values. Raises RulingUnfit."""
+        """What a settings override would do; simulated again, or as it was shown of the same values. Raises SettingsOverrideUnfit."""
 
     def settings_changed(self) -> None:
         """A settings override was decided on this page: the settings are read again."""

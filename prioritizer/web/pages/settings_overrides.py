@@ -1,4 +1,4 @@
-"""The site's rules: what is configured, what people ruled above it, what is in force; and rulings, tried before they are saved.
+"""The site's rules: what is configured, what people ruled above it, what is in force; and settings overrides, tried before they are saved.
 
 Every form says which change of the rules it was shown; where something else is in force by then, the ledger refuses it.
 """
@@ -25,7 +25,7 @@ routes = APIRouter(prefix="/rules")
 Physicist = Annotated[Person, needs(May.CALIBRATE)]
 ShownChange = Annotated[int, Form(ge=0, le=settings_overrides.LARGEST)]
 DIGITS = 10
-"""Of the largest number that a ruling may have."""
+"""Of the largest number that a settings override may have."""
 
 
 @routes.get("", response_class=HTMLResponse)
@@ -79,7 +79,7 @@ FIELDS = (
 
 
 def words_of(row: SettingsOverrideRow) -> str:
-    """What a ruling changes, in words, or why its document cannot be trusted."""
+    """What a settings override changes, in words, or why its document cannot be trusted."""
     return f"!! {row.fault}" if row.fault else rules.in_words(row.changes)
 
 
@@ -137,7 +137,7 @@ def preview(context: Context, person: Physicist, wanted: Given, reason: Text = "
     except SettingsOverrideUnfit as error:
         return page(context, person, 422, fault=str(error), given=wanted, reason=reason)
     if not effect["changes"]:
-        said = "nothing differs from the configuration; to go back to it, end the ruling that is in force"
+        said = "nothing differs from the configuration; to go back to it, end the settings override that is in force"
         return page(context, person, 422, fault=said, given=wanted, reason=reason)
     return page(
         context, person, effect=effect, rows=effect_rows(effect), tried=rules.in_words(effect["changes"]), given=wanted, reason=reason
@@ -154,7 +154,7 @@ def preview_step(context: Context, person: Physicist, step: Literal["end", "back
         effect = context.backend.decisions.simulate(chosen.changes if chosen else {}, again=True)
     except NotAllowed as error:
         return page(context, person, 409, fault=str(error))
-    tried = f"ruling {chosen.id} again, {words_of(chosen)}" if chosen else "the configuration alone"
+    tried = f"settings override {chosen.id} again, {words_of(chosen)}" if chosen else "the configuration alone"
     return page(context, person, effect=effect, rows=effect_rows(effect), tried=tried, step=step)
 
 
@@ -189,7 +189,7 @@ def back(context: Context, person: Physicist, shown: ShownChange) -> Response:
 
 @routes.get("/{number}", response_class=HTMLResponse)
 def show_one(context: Context, person: Viewer, number: str) -> HTMLResponse:
-    """One ruling: who did what, why, and what was simulated when it was proposed."""
+    """One settings override: who did what, why, and what was simulated when it was proposed."""
     row = settings_overrides.find(context.engine, number_of(number))
     return context.render(
         "rule.html",
@@ -207,7 +207,7 @@ def show_one(context: Context, person: Viewer, number: str) -> HTMLResponse:
 
 
 def leaves(context: RequestContext, row: SettingsOverrideRow) -> bool:
-    """True for a ruling by which readers would begin to see AI's opinion now."""
+    """True for a settings override by which readers would begin to see AI's opinion now."""
     try:
         return not context.shows_ai and rules.over(context.backend.policy().ranking, row.changes).stage is not Stage.SHADOW
     except SettingsOverrideUnfit:
@@ -217,7 +217,7 @@ def leaves(context: RequestContext, row: SettingsOverrideRow) -> bool:
 def number_of(text: str) -> int:
     """The number in an address. Raises NotFound for what is none, however long."""
     if not (text.isascii() and text.isdecimal() and len(text) <= DIGITS):
-        raise NotFound("there is no ruling of this number")
+        raise NotFound("there is no settings override of this number")
     return int(text)
 
 
@@ -259,6 +259,6 @@ def decided(context: RequestContext, person: Person, work: Callable[[], Done]) -
     except NotAllowed as error:
         return page(context, person, 409, fault=str(error))
     context.forget()
-    after = f"Ruling {done.after}" if done.after is not None else "The configuration alone"
+    after = f"Settings override {done.after}" if done.after is not None else "The configuration alone"
     more = f" {done.retracted} results that waited are not sent." if done.retracted else ""
     return page(context, person, done=f"{after} is in force (change {done.change}): {done.moved} unread studies moved.{more}")

@@ -1,4 +1,4 @@
-"""A ruling lies above the configuration in one commit, for every process that places, and never where the configuration refuses it."""
+"""A settings override lies above the configuration in one commit, for every process that places, and never where the configuration refuses it."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def activate(
 
 
 def ruled(ledger: sa.Engine, policy: SitePolicy = POLICY, **wanted: Any) -> int:
-    """A ruling in force."""
+    """A settings override in force."""
     number = propose(ledger, policy=policy, **wanted)
     activate(ledger, number, policy=policy)
     return number
@@ -158,7 +158,7 @@ def test_settings_and_policy_agree_on_what_is_in_force(ledger: sa.Engine) -> Non
     assert now(ledger).policy.ranking.stage is Stage.PILOT
 
 
-# --- what a ruling may not be --------------------------------------------------------------------------------------
+# --- what a settings override may not be --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -194,7 +194,7 @@ def test_what_changes_nothing_and_what_has_no_reason_is_refused(ledger: sa.Engin
 
 def test_a_candidate_is_judged_again_when_it_is_activated(ledger: sa.Engine) -> None:
     number = propose(ledger, high_minutes=60)
-    with pytest.raises(SettingsOverrideUnfit, match=f"ruling {number} cannot be put in force: .*below neutral_minutes"):
+    with pytest.raises(SettingsOverrideUnfit, match=f"settings override {number} cannot be put in force: .*below neutral_minutes"):
         activate(ledger, number, policy=policy_with(POLICY, neutral=45 * MINUTE))
     assert settings_overrides.find(ledger, number).state == "CANDIDATE"
 
@@ -226,7 +226,7 @@ def test_a_ruling_that_is_not_what_was_stored_is_set_aside_with_an_alarm_that_na
     alarm = settings_ruled.alarm_of(found, Settings(monitoring=Monitoring(owner="the physicist")))
     assert alarm is not None
     assert "the physicist, and berta" in alarm.said
-    assert "rules end" in alarm.mend
+    assert "overrides end" in alarm.mend
     assert settings_ruled.alarm_of(replace(found, fault=""), Settings()) is None
 
 
@@ -234,7 +234,7 @@ def test_a_ruling_that_was_set_aside_may_be_ended_or_replaced(ledger: sa.Engine)
     first = ruled(ledger, high_minutes=15)
     change_document(ledger)
     assert activate(ledger, propose(ledger, high_minutes=10)).before == first
-    assert "ruling 1 cannot be put in force" in refused(lambda: settings_overrides.back(ledger, POLICY, "berta", LATER))
+    assert "settings override 1 cannot be put in force" in refused(lambda: settings_overrides.back(ledger, POLICY, "berta", LATER))
     assert settings_overrides.end(ledger, POLICY, "berta", LATER).after is None
 
 
@@ -285,7 +285,7 @@ def test_where_the_site_asks_for_a_second_person_nobody_activates_without_one(le
     assert "anyone but anna" in refused(lambda: activate(ledger, number, second_person=True))
     assert "another person" in refused(lambda: settings_overrides.approve(ledger, POLICY, number, "Anna", LATER))
     settings_overrides.approve(ledger, POLICY, number, "carla", LATER)
-    assert "carla approved ruling" in refused(lambda: settings_overrides.approve(ledger, POLICY, number, "dora", LATER))
+    assert "carla approved settings override" in refused(lambda: settings_overrides.approve(ledger, POLICY, number, "dora", LATER))
     assert activate(ledger, number, second_person=True).after == number
 
 
@@ -303,7 +303,7 @@ def test_a_rejected_candidate_stays_rejected_and_everybody_is_told_by_whom(ledge
 def test_who_was_shown_other_rules_is_refused_and_told_what_holds_now(ledger: sa.Engine) -> None:
     one, other = propose(ledger, high_minutes=15), propose(ledger, high_minutes=10)
     activate(ledger, one, shown=0)
-    said = f"ruling {one}, put in force by berta"
+    said = f"settings override {one}, put in force by berta"
     for step in (
         lambda: activate(ledger, other, who="carla", shown=0),
         lambda: settings_overrides.approve(ledger, POLICY, other, "carla", LATER, 0),
@@ -314,7 +314,7 @@ def test_who_was_shown_other_rules_is_refused_and_told_what_holds_now(ledger: sa
     ):
         assert said in refused(step)
     settings_overrides.end(ledger, POLICY, "dora", LATER, 1)
-    assert "since dora ended ruling" in refused(lambda: activate(ledger, other, shown=1))
+    assert "since dora ended settings override" in refused(lambda: activate(ledger, other, shown=1))
     assert activate(ledger, other, shown=2).change == 3
 
 
@@ -380,7 +380,7 @@ def test_every_step_is_in_the_audit_log_with_who_and_what(ledger: sa.Engine) -> 
         ("ruling-rejected", "emil"),
     ]  # fmt: skip
     assert "deadline of a raised study 15 min; a trial" in found[0][2]
-    assert "went back to ruling 1 from ruling 2" in found[5][2]
+    assert "went back to settings override 1 from settings override 2" in found[5][2]
     assert "the configuration alone holds" in found[6][2]
     assert found[8][2].endswith("rejected: not now")
 

@@ -93,17 +93,17 @@ def test_what_is_configured_ruled_and_in_force_stands_side_by_side(house: House)
     answer = house.post(f"/rules/{number}/activate", shown=0)
     assert answer.status_code == 200
     page = house.get("/rules").text
-    assert f"ruling {number}</a> above the configuration, by pia" in page
+    assert f"settings override {number}</a> above the configuration, by pia" in page
     assert "<td>30 min</td><td>15 min</td><td><b>15 min</b></td>" in page
     assert "<td>180 min</td><td></td><td>180 min</td>" in page
-    assert f"ruling {number} above the configuration" in house.get("/system").text
+    assert f"settings override {number} above the configuration" in house.get("/system").text
 
 
 def test_a_preview_shows_the_effect_and_saves_nothing(house: House) -> None:
     page = house.post("/rules/preview", **SHADOW)
     assert page.status_code == 200
     assert "simulated by a test" in page.text
-    assert "Propose this ruling" in page.text
+    assert "Propose this settings override" in page.text
     assert 'name="stage" value="shadow"' in page.text
     assert settings_overrides.listed(house.engine) == []
 
@@ -148,7 +148,7 @@ def test_every_form_says_what_it_was_shown_and_is_refused_when_something_else_is
     for path in (f"/rules/{second}/activate", f"/rules/{second}/reject", f"/rules/{second}/approve", "/rules/end", "/rules/back"):
         answer = house.post(path, "paul", shown=0)
         assert answer.status_code == 409, path
-        assert f"ruling {first}, put in force by pia" in answer.text
+        assert f"settings override {first}, put in force by pia" in answer.text
     assert house.post("/rules/propose", shown=0, high_minutes="5", reason="x").status_code == 409
     assert house.change() == 1
 
@@ -164,7 +164,7 @@ def test_ending_and_going_back_by_their_buttons(house: House) -> None:
     first = house.propose()
     house.post(f"/rules/{first}/activate", shown=0)
     house.post(f"/rules/{house.propose(high_minutes='10')}/activate", shown=1)
-    assert f"Ruling {first} is in force" in house.post("/rules/back", shown=2).text
+    assert f"Settings override {first} is in force" in house.post("/rules/back", shown=2).text
     assert "The configuration alone is in force" in house.post("/rules/end", shown=3).text
     assert house.post("/rules/end", shown=4).status_code == 409
 
@@ -176,13 +176,13 @@ def test_ending_and_going_back_are_simulated_before_they_are_done(house: House) 
     house.post(f"/rules/{first}/activate", shown=0)
     house.post(f"/rules/{house.propose(high_minutes='10')}/activate", shown=1)
     back, end = house.post("/rules/back/preview").text, house.post("/rules/end/preview").text
-    assert f"What it would do: ruling {first} again, deadline of a raised study 15 min" in back
+    assert f"What it would do: settings override {first} again, deadline of a raised study 15 min" in back
     assert "What it would do: the configuration alone" in end
     for step, page in (("back", back), ("end", end)):
         assert "simulated by a test" in page
         assert shown_in(page[page.index('id="effect"') :]) == {"2"}
         assert f'action="/rules/{step}"' in page[page.index('id="effect"') :]
-        assert "Propose this ruling" not in page
+        assert "Propose this settings override" not in page
     assert house.change() == 2
     assert house.post("/rules/mend/preview").status_code == 422
 
@@ -227,7 +227,7 @@ def test_a_ruling_that_was_set_aside_is_said_on_top_and_may_be_ended(house: Hous
     with house.engine.begin() as connection:
         connection.exec_driver_sql("UPDATE rulings SET document = replace(document, '15', '25')")
     page = house.get("/rules").text
-    assert f"ruling {number} is set aside" in page
+    assert f"settings override {number} is set aside" in page
     assert "The configuration alone holds" in page
     assert house.get(f"/rules/{number}").status_code == 200
     assert house.post("/rules/end", shown=1).status_code == 200

@@ -158,7 +158,7 @@ class Asking:
         return (time.perf_counter() - begin) * 1000, size
 
     def after_a_step_ms(self, study: str) -> float:
-        """Milliseconds of the first page right after a claim, whose figures are counted anew, and after the release."""
+        """Milliseconds of the first page right after a claim, whose figures are counted again, and after the release."""
         found = []
         for step in ("claim", "release"):
             self.ms(f"/study/{study}/{step}", "POST")
@@ -232,7 +232,7 @@ def beside(few: sa.Engine, many: sa.Engine, sizes: Sizes) -> dict[str, Found]:
         _tell(name, found[name], sizes)
         for path in SIZED:
             for asking, _ in both:
-                asking.connection.close()  # it is opened anew: the server ends one that says nothing while the other is asked
+                asking.connection.close()  # it is opened again: the server ends one that says nothing while the other is asked
             small, large = ([asking.ms(sizes.filled(path, count)) for _ in range(FEW_TIMES)] for asking, count in both)
             took = [statistics.median(one[0] for one in asked) for asked in (small, large)]
             found[path] = Found(took[0], took[1], max(size for _, size in (*small, *large)))

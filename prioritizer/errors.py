@@ -85,7 +85,7 @@ class PermanentRefusal(PrioritizerError):
     code = "PRI-4002"
 
     def __str__(self) -> str:
-        return f"refused for good (0x{self.status:04X}): {self.reason}"
+        return f"refused permanently (0x{self.status:04X}): {self.reason}"
 
 
 @dataclass(eq=False)

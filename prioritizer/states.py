@@ -98,7 +98,7 @@ class CalibrationState(StrEnum):
 
     CANDIDATE  `recalibrate` enters it, with its report. Activating or rejecting leaves it. A crash leaves nothing: it is one commit.
     ACTIVE     A person activated it: every score of its bundle is made with it. At most one a bundle; none means the bundle's own.
-               Activating another, or rolling back, leaves it, in the commit that places the unread studies anew.
+               Activating another, or rolling back, leaves it, in the commit that places the unread studies again.
     RETIRED    It was active. Rolling back, or activating it again, leaves it.
     REJECTED   A person decided against it. Nothing leaves it.
     """
@@ -122,7 +122,7 @@ class SettingsOverrideState(StrEnum):
 
     CANDIDATE  A person proposes it, with its simulated effect. Activating or rejecting leaves it. A crash leaves nothing: it is one commit.
     ACTIVE     A person activated it: every study is placed by it. At most one; none means that the configuration alone holds.
-               Activating another, ending it, or going back leaves it, in the commit that places the unread studies anew.
+               Activating another, ending it, or going back leaves it, in the commit that places the unread studies again.
     ENDED      It was active. Going back from the one that replaced it leaves it.
     REJECTED   A person decided against it. Nothing leaves it.
     """

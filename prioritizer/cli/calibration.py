@@ -12,6 +12,7 @@ from prioritizer.calibration.maps import AgeGroup
 from prioritizer.cli.exit_codes import out, print_json, talk, verb
 from prioritizer.cli.options import AsJson, ConfigFile, ledger_of
 from prioritizer.clock import utc_now
+from prioritizer.earlier_keys import with_earlier_keys
 
 if TYPE_CHECKING:
     import sqlalchemy as sa
@@ -184,7 +185,7 @@ def reject(
     config: ConfigFile = None,
     as_json: AsJson = False,
 ) -> None:
-    """Decide against a candidate, for good."""
+    """Decide against a candidate, permanently."""
     from prioritizer.db.decisions import calibrations
 
     engine, _ = ledger_of(config)
@@ -202,7 +203,7 @@ def activate(
     config: ConfigFile = None,
     as_json: AsJson = False,
 ) -> None:
-    """Put a calibration in force: every unread study is scored and placed anew in that moment. No restart."""
+    """Put a calibration in force: every unread study is scored and placed again in that moment. No restart."""
     from prioritizer.db.decisions import activation, calibrations
 
     engine, settings, _, policy = _site(config)
@@ -266,10 +267,10 @@ def _say_done(done: Activated, *, as_json: bool) -> None:
     from dataclasses import asdict
 
     if as_json:
-        print_json(asdict(done))
+        print_json(with_earlier_keys(asdict(done)))
         return
-    said = f"{done.calibration} applies now, in place of {done.before} (activation {done.activation}): {done.scored_anew} unread studies"
-    talk.print(f"{said} scored anew, {done.moved} moved, {done.published_anew} to be published anew", markup=False, soft_wrap=True)
+    said = f"{done.calibration} applies now, in place of {done.before} (activation {done.activation}): {done.scored_again} unread studies"
+    talk.print(f"{said} scored again, {done.moved} moved, {done.published_again} to be published again", markup=False, soft_wrap=True)
     if done.unscored:
         talk.print(f"{done.unscored} studies that are unlike the training data are left unscored now, in order of arrival", soft_wrap=True)
     if done.left_out:

@@ -64,12 +64,8 @@ def said_of(row: SettingsOverrideRow) -> str:
 
 def show_one(row: SettingsOverrideRow, out: Console) -> None:
     """Who did what with a settings override, and what it was simulated to do."""
-    out.print(
-        Text(
-            f"override {row.id}, {row.state.lower()}: {'!! ' + row.fault if row.fault else settings_override.in_words(row.changes)}",
-            style="bold",
-        )
-    )
+    what = f"!! {row.fault}" if row.fault else settings_override.in_words(row.changes)
+    out.print(Text(f"settings override {row.id}, {row.state.lower()}: {what}", style="bold"))
     out.print(Text(f"reason: {row.reason}"), soft_wrap=True)
     last = "rejected" if row.state == "REJECTED" else "ended"
     for word, who, at in (

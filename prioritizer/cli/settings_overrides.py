@@ -131,7 +131,7 @@ def reject(
     config: ConfigFile = None,
     as_json: AsJson = False,
 ) -> None:
-    """Decide against a candidate, for good."""
+    """Decide against a candidate, permanently."""
     from prioritizer.db.decisions import settings_overrides
 
     engine, _, policy = _site(config)
@@ -148,7 +148,7 @@ def activate(
     config: ConfigFile = None,
     as_json: AsJson = False,
 ) -> None:
-    """Put a candidate in force: every unread study is placed anew in that moment. No restart."""
+    """Put a candidate in force: every unread study is placed again in that moment. No restart."""
     from prioritizer.db.decisions import settings_overrides
     from prioritizer.db.decisions.activation import Decision
 

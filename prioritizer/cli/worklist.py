@@ -46,7 +46,7 @@ def worklist(
     config: ConfigFile = None,
     as_json: AsJson = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="CSV on standard output.")] = False,
-    watch: Annotated[bool, typer.Option("--watch", help="Show it anew every 2 seconds until Ctrl-C.")] = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Show it again every 2 seconds until Ctrl-C.")] = False,
     fifo: Annotated[bool, typer.Option("--fifo", help="In order of arrival (STAT first).")] = False,
     why: Annotated[str | None, typer.Option("--why", metavar="STUDY", help="Everything that happened to one study.")] = None,
     view: Annotated[str, typer.Option(help="open, expired or read.")] = "open",

@@ -1,6 +1,6 @@
-"""A override: a person's decision on the site's rules, above the configuration. What it changes, and whether what comes of it is safe.
+"""An override: a person's decision on the site's rules, above the configuration. What it changes, and whether what comes of it is safe.
 
-A override holds only the values that it changes. It is judged by the very rules of the configuration, each time it is put over one: a
+An override holds only the values that it changes. It is judged by the very rules of the configuration, each time it is put over one: a
 settings override that was safe over yesterday's configuration may not be over today's.
 """
 

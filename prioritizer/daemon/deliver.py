@@ -33,7 +33,7 @@ class DeliverWorker:
     rng: random.Random
 
     def step(self) -> bool:
-        """Send the next result; True when it went through or was refused for good."""
+        """Send the next result; True when it went through or was refused permanently."""
         claim = deliver.claim_delivery(self.engine, self.destination.name, self.worker, SEND_LEASE)
         if claim is None:
             self.sender.release_idle()

@@ -90,7 +90,7 @@ class LedgerCollector:
             told = f"Studies on the list: {name.replace('_', ' ')}"
             yield _family(f"studies_{name}", told, (), [(getattr(counts, name),)])
         yield GaugeMetricFamily("prioritizer_deliveries_unsent", "Results waiting for a destination", value=float(counts.unsent))
-        yield GaugeMetricFamily("prioritizer_deliveries_rejected", "Results refused for good", value=float(counts.rejected))
+        yield GaugeMetricFamily("prioritizer_deliveries_rejected", "Results refused permanently", value=float(counts.rejected))
 
 
 Rows = Iterable[tuple[Any, ...]]

@@ -69,7 +69,7 @@ class SettingsInForce:
         return made[2]
 
     def forget(self) -> None:
-        """Something was ruled here: read anew."""
+        """Something was ruled here: read again."""
         self._read = None
 
     def _changes(self) -> Mapping[str, str | float]:

@@ -62,7 +62,7 @@ class EngineProcess:
             raise
 
     def score(self, picture: NDArray[np.float32]) -> Outputs:
-        """Outputs for one picture float32 (S, S), 0..1. A child that dies is Transient: the next one is proved anew."""
+        """Outputs for one picture float32 (S, S), 0..1. A child that dies is Transient: the next one is proved again."""
         try:
             return self._sandbox.run(_score, SCORE_TIMEOUT_S, picture)
         except ChildDied as error:

@@ -64,7 +64,7 @@ def with_windows(policy: RankingPolicy, high: float, neutral: float) -> RankingP
 
 
 class _Worklist:
-    """The open list as a heap of ranking's sort keys. A study that is placed anew leaves a stale entry, dropped when it comes up."""
+    """The open list as a heap of ranking's sort keys. A study that is placed again leaves a stale entry, dropped when it comes up."""
 
     def __init__(self, studies: Studies, policy: RankingPolicy) -> None:
         moments = [START + MINUTE * minutes for minutes in studies.arrived.tolist()]
@@ -89,7 +89,7 @@ class _Worklist:
         self._put(number, suspended=False)
 
     def score(self, number: int) -> None:
-        """A study gets its risk; if it waits still, it is placed anew."""
+        """A study gets its risk; if it waits still, it is placed again."""
         standing = replace(self.standings[number], ai_state=AIState.SCORED, risk=self.risks[number])
         self.standings[number] = standing
         band = deadlines.band_of(standing, self.policy)

@@ -179,7 +179,7 @@ def _sign_off(outcome: RecalibrationOutcome) -> Section:
     rows += [("Valid until", "", ""), ("Next check planned", "", "")]
     name = outcome.entered.id if outcome.entered else ""
     text = (
-        f"Activate: prioritizer calibration activate {name}. Unread studies are scored and placed anew in that moment, and it is recorded.",
+        f"Activate: prioritizer calibration activate {name}. Unread studies are scored and placed again in that moment, which is recorded.",
         "Go back: prioritizer calibration rollback returns to what applied before; with --own to the bundle's own calibration.",
     )
     shown = text if outcome.entered else ("No candidate was made: nothing can be activated.",)

@@ -304,7 +304,7 @@ def test_the_months_that_are_kept_are_the_sites(ledger: sa.Engine):
     assert monitoring.periods(ledger) == ["latest", "2026-12", "2026-11"]
 
 
-def test_a_month_kept_for_another_zone_is_told_anew(ledger: sa.Engine):
+def test_a_month_kept_for_another_zone_is_told_again(ledger: sa.Engine):
     receive(ledger, film(1, "1.2.1", datetime(2026, 9, 30, 22, 30, tzinfo=UTC)))
     receive(ledger, film(1, "1.2.2", datetime(2026, 10, 15, tzinfo=UTC)))
     kept_at, later = datetime(2026, 11, 2, tzinfo=UTC), datetime(2026, 11, 20, tzinfo=UTC)

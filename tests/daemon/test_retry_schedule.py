@@ -5,7 +5,7 @@ from __future__ import annotations
 from prioritizer.daemon.retry_schedule import Retries
 
 
-def test_each_wait_is_twice_the_one_before_to_a_limit_and_begins_anew_for_what_was_gone():
+def test_each_wait_is_twice_the_one_before_to_a_limit_and_begins_again_for_what_was_gone():
     at = [0.0]
     retries = Retries[str](5.0, 60.0, now=lambda: at[0])
     assert [retries.later("a") for _ in range(6)] == [5.0, 10.0, 20.0, 40.0, 60.0, 60.0]

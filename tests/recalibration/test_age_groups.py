@@ -105,7 +105,7 @@ def test_one_map_is_put_in_force_and_taken_back_and_the_other_ages_stay(ledger: 
     calibrations.add(ledger, BUNDLE, made, FIT, "anna", NOW)
     foreseen = places_by(ledger, SITE, made)
     done = activation.activate(ledger, "local", Decision(who="berta"), SITE, NOW)
-    assert (done.scored_anew, done.moved) == (3, 1)
+    assert (done.scored_again, done.moved) == (3, 1)
     assert foreseen.raised == (2, 3)
     moved = moves.shifts(foreseen.standings, foreseen.before, foreseen.after, then=foreseen.then)
     assert {shift.study_uid: shift.after for shift in moved} == {"1.2.2": 2, "1.2.3": 3}

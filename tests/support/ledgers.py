@@ -149,7 +149,7 @@ def empty_ledger(backend: str) -> Iterator[sa.Engine]:
 
 
 def opened_again(ledger: sa.Engine) -> sa.Engine:
-    """The same ledger as a process that starts anew opens it."""
+    """The same ledger as a process that starts again opens it."""
     return connect.open_ledger(ledger.url.render_as_string(hide_password=False))
 
 

@@ -115,7 +115,7 @@ def test_an_activation_moves_what_waits_and_holds_for_what_comes_without_a_resta
     assert row(daemon, before)["band"] == "NEUTRAL"
     name = candidate(daemon, RAISES_ALL)
     done = told(daemon, "activate", name)
-    assert (done["calibration"], done["scored_anew"] >= 1, done["moved"] >= 1) == (name, True, True)
+    assert (done["calibration"], done["scored_again"] >= 1, done["moved"] >= 1) == (name, True, True)
     assert row(daemon, before)["band"] == "HIGH"
     after = film(daemon, tmp_path)
     assert row(daemon, after)["band"] == "HIGH"

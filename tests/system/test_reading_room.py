@@ -397,7 +397,7 @@ def test_a_key_that_slips_says_and_reads_nothing(room: Room) -> None:
         expect(page.locator("main")).not_to_contain_text("claimed by you")
 
 
-def test_a_calibration_is_activated_and_the_list_is_placed_anew(room: Room) -> None:
+def test_a_calibration_is_activated_and_the_list_is_placed_again(room: Room) -> None:
     study = room.film()
     room.candidate(RAISES_NONE)
     all_of_them = room.candidate(RAISES_ALL)
@@ -408,7 +408,7 @@ def test_a_calibration_is_activated_and_the_list_is_placed_anew(room: Room) -> N
         page.goto(f"/calibrations/{all_of_them}")
         page.get_by_role("button", name="Activate").click()
         expect(page.get_by_role("status")).to_contain_text("is in force")
-        expect(reader.locator("#pill")).to_contain_text("the list was placed anew")
+        expect(reader.locator("#pill")).to_contain_text("the list was placed again")
         assert rows(reader) == before
         reader.keyboard.press("r")
         expect(reader.locator(f'tr[data-uid="{study}"]')).to_contain_text("RAISED")

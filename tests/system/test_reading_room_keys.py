@@ -66,7 +66,7 @@ def test_however_often_enter_is_pressed_no_study_is_read_that_was_not_looked_at(
         assert (entry.at - opened[-1].at).total_seconds() > 0.7, "a press that was meant for the study before"
 
 
-def test_a_note_and_the_window_stay_when_a_key_loads_the_page_anew(room: Room) -> None:
+def test_a_note_and_the_window_stay_when_a_key_loads_the_page_again(room: Room) -> None:
     study = room.film()
     with room.signed_in("ito") as page:
         page.goto(f"/study/{study}")

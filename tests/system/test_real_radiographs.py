@@ -157,7 +157,7 @@ def test_each_study_has_one_result_in_the_right_study_after_an_outage(story: Sto
     assert {found["series_number"] for found in story.stored["first"]} == {"9901"}
 
 
-def test_sending_all_again_and_a_restart_publish_nothing_anew(story: Story) -> None:
+def test_sending_all_again_and_a_restart_publish_nothing_again(story: Story) -> None:
     assert story.results("restarted") == story.results("first")
 
 

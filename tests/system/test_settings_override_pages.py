@@ -59,7 +59,7 @@ def test_what_was_tried_fits_on_a_telephone_and_axe_finds_no_violation(room: Roo
             page.wait_for_url(re.compile(r"/rules/\d+$"))
             assert page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth") <= 0
             is_accessible(page)
-            page.get_by_role("button", name="Reject for good").click()
+            page.get_by_role("button", name="Reject permanently").click()
             page.wait_for_url(re.compile(r"/rules$"))
 
 

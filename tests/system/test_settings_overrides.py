@@ -101,7 +101,7 @@ def test_a_configuration_that_makes_the_ruling_unsafe_sets_it_aside_with_an_alar
 
     found = wait_until(alarm, "the alarm stands")
     assert "berta" in found["said"]
-    assert "rules end" in found["mend"]
+    assert "overrides end" in found["mend"]
     assert minutes(daemon, study) in (20.0, 45.0)
     daemon.stop()
     daemon.start()

@@ -1,4 +1,4 @@
-"""A calibration takes effect: one transaction changes the states, scores and places every unread study anew and says so."""
+"""A calibration takes effect: one transaction changes the states, scores and places every unread study again and says so."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ class Activated:
     """The id of what applies now."""
     before: str
     activation: int
-    scored_anew: int
-    """Unread studies whose scores were made anew from their logits."""
+    scored_again: int
+    """Unread studies whose scores were made again from their logits."""
     moved: int
     """Of these, those that stand elsewhere now."""
-    published_anew: int
+    published_again: int
     """Of these, those whose mark changed: a new result goes to the PACS."""
     unscored: int = 0
     """Studies that lost every score, because their images are unlike the training data and what is in force leaves such out."""
@@ -130,7 +130,7 @@ def _put_in_force(
     calibrations.take_its_place(tx, policy, before, chosen, who, now, back=back)
     rules = in_force(tx, policy, alone=True)
     assert rules.calibration is not None
-    counts = _score_and_place_anew(tx, rules, now) | {"left_out": count_owed(tx, rules)}
+    counts = _score_and_place_again(tx, rules, now) | {"left_out": count_owed(tx, rules)}
     done = Activated(
         calibration=rules.calibration.id,
         before=left.id if left is not None else policy.own.id if policy.own else "",
@@ -141,14 +141,14 @@ def _put_in_force(
     said = f"{words} calibration {done.calibration} from {done.before} (activation {done.activation})"
     facts: dict[str, Any] = {"from": done.before, "to": done.calibration, "activation": done.activation, **counts, **extra}
     facts |= {"sha256": chosen.sha256, "verdict": chosen.verdict} if chosen else {"own": True}
-    said += f": {done.scored_anew} studies scored anew"
+    said += f": {done.scored_again} studies scored again"
     more = f"; {done.left_out} images that were unlike the training data are to be scored" if done.left_out else ""
     more += f"; {done.unscored} studies unlike the training data lost their score" if done.unscored else ""
     record(tx, Kind.CALIBRATION_ACTIVATED, f"{said}, {done.moved} moved{more}", now, actor=who, **facts)
     return done
 
 
-def _score_and_place_anew(tx: sa.Connection, rules: PolicyInForce, now: datetime) -> dict[str, int]:
+def _score_and_place_again(tx: sa.Connection, rules: PolicyInForce, now: datetime) -> dict[str, int]:
     """Every unread scored study by the calibration that now applies."""
     rows = [lock_study(tx, uid) for uid in hold_unread(tx)]
     marks = {row.study_uid: (row.band, row.deciding_instance) for row in rows if row.ai_state == AIState.SCORED}
@@ -157,12 +157,12 @@ def _score_and_place_anew(tx: sa.Connection, rules: PolicyInForce, now: datetime
     bands = {uid: deadlines.band_of(standing_of(lock_study(tx, uid)), rules.policy.ranking) for uid in marks}
     suspended = high_suspended(tx, rules.policy.ranking, bands)
     moved = sum(put_in_place(tx, uid, rules.policy.ranking, now, suspended=suspended) for uid in marks)
-    shown_anew = unscored = 0
+    shown_again = unscored = 0
     for uid, mark in marks.items():
         after = lock_study(tx, uid)
         if after.ai_state != AIState.SCORED:
             unscored += 1
         elif (after.band, after.deciding_instance) != mark:
             bump_revision(tx, uid, rules.policy.quiet, now)
-            shown_anew += 1
-    return {"scored_anew": len(marks) - unscored, "moved": moved, "published_anew": shown_anew, "unscored": unscored}
+            shown_again += 1
+    return {"scored_again": len(marks) - unscored, "moved": moved, "published_again": shown_again, "unscored": unscored}

@@ -163,7 +163,7 @@ def approve(engine: sa.Engine, name: str, who: str, now: datetime) -> None:
 
 
 def reject(engine: sa.Engine, name: str, who: str, reason: str, now: datetime) -> None:
-    """A person decides against a candidate, for good. Raises NotAllowed for anything but a candidate."""
+    """A person decides against a candidate, permanently. Raises NotAllowed for anything but a candidate."""
     with connect.writing(engine) as tx:
         _enter(tx, row_of(tx, name), CalibrationState.REJECTED)
         said = f"calibration {name} rejected" + (f": {reason}" if reason else "")

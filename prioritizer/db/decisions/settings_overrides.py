@@ -113,7 +113,7 @@ def approve(engine: sa.Engine, policy: SitePolicy, number: int, who: str, now: d
 
 
 def reject(engine: sa.Engine, policy: SitePolicy, number: int, who: str, reason: str, now: datetime, shown: int | None = None) -> None:
-    """A person decides against a candidate, for good. Raises NotAllowed for anything but a candidate."""
+    """A person decides against a candidate, permanently. Raises NotAllowed for anything but a candidate."""
     with connect.writing(engine) as tx:
         _as_shown(tx, ruled(tx, policy), shown)
         row = row_of(tx, number)
@@ -253,7 +253,7 @@ def _put_in_force(
     back: bool,
     against: str = "",
 ) -> Done:
-    """End what is active, put `chosen` (None: the configuration) in its place, and place every unread study anew by it."""
+    """End what is active, put `chosen` (None: the configuration) in its place, and place every unread study again by it."""
     active = before.active
     if active is not None:
         _enter(tx, active, SettingsOverrideState.ENDED, ended_at=now, ended_by=who)
@@ -278,8 +278,8 @@ def _say(tx: sa.Connection, done: Done, chosen: SettingsOverrideRow | None, who:
     if chosen is None:
         said, kind = f"{left} ended, the configuration alone holds", Kind.RULING_ENDED
     else:
-        done = "went back to" if back else "activated"
-        said = f"{done} settings override {chosen.id} from {left}: {settings_override.in_words(chosen.changes)}"
+        verb = "went back to" if back else "activated"
+        said = f"{verb} settings override {chosen.id} from {left}: {settings_override.in_words(chosen.changes)}"
         kind, facts = Kind.RULING_ACTIVATED, {**facts, "sha256": chosen.sha256, "changes": chosen.changes}
     if against:
         said, facts = f"{said}, against its acceptance report: {against}", {**facts, "against_advice": against}

@@ -1,7 +1,7 @@
 """Which settings override lies above the configuration, read inside the transaction that uses it, and held until that transaction ends.
 
 Who scores or places holds the row of `site_rules` shared, who decides on an override holds it alone; always this row first, then the
-bundle's, then studies. A override that does not hold over the configuration at hand, or is not what was stored, is set aside here, in
+bundle's, then studies. An override that does not hold over the configuration at hand, or is not what was stored, is set aside here, in
 the same transaction: the configuration alone holds, and whoever asks is told why.
 """
 

@@ -44,15 +44,15 @@ AT_ONCE = QuietTime(quiet=timedelta(0), ceiling=timedelta(0))
 """Where nothing more is awaited before the next result is built."""
 
 
-def high_suspended(tx: sa.Connection, policy: RankingPolicy, anew: Mapping[str, Band] | None = None) -> bool:
-    """True when the share of HIGH among the last N scored studies is over the site's limit; `anew`: bands they are about to get."""
+def high_suspended(tx: sa.Connection, policy: RankingPolicy, again: Mapping[str, Band] | None = None) -> bool:
+    """True when the share of HIGH among the last N scored studies is over the site's limit; `again`: bands they are about to get."""
     recent = tx.execute(
         sa.select(studies.c.study_uid, studies.c.band)
         .where(studies.c.ai_state == AIState.SCORED)
         .order_by(studies.c.first_received_at.desc())
         .limit(policy.last_n)
     )
-    return deadlines.high_is_suspended([(anew or {}).get(row.study_uid, Band(row.band)) for row in recent], policy)
+    return deadlines.high_is_suspended([(again or {}).get(row.study_uid, Band(row.band)) for row in recent], policy)
 
 
 def lock_study(tx: sa.Connection, study_uid: str) -> sa.Row[tuple[object, ...]]:
@@ -73,7 +73,7 @@ def latest_scores(tx: sa.Connection, study_uid: str) -> list[sa.Row[Any]]:
     return list(tx.execute(sa.select(scores).where(scores.c.id.in_(newest)).order_by(*order)))
 
 
-def _score_anew(tx: sa.Connection, study: sa.Row[Any], scored: list[sa.Row[Any]], rules: PolicyInForce, now: datetime) -> bool:
+def _score_again(tx: sa.Connection, study: sa.Row[Any], scored: list[sa.Row[Any]], rules: PolicyInForce, now: datetime) -> bool:
     """Scores of this bundle made with an earlier calibration, or by the map of another age, get a row from their stored logit.
 
     `scored` are the latest scores of the study. True when there were any such.
@@ -190,7 +190,7 @@ def recompute_risk(tx: sa.Connection, study_uid: str, rules: PolicyInForce, now:
         found = latest_scores(tx, study_uid)
     if left and found:  # what was retracted, or is at the PACS already, showed the study with the image that is left out now
         bump_revision(tx, study_uid, AT_ONCE, now)
-    if _score_anew(tx, study, found, rules, now):
+    if _score_again(tx, study, found, rules, now):
         found = latest_scores(tx, study_uid)
     counts = dict.fromkeys(InstanceState, 0)
     for state, count in tx.execute(

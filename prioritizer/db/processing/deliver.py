@@ -179,7 +179,7 @@ def finish_delivery(engine: sa.Engine, claim: ClaimedDelivery, state: DeliverySt
         if done.rowcount != 1:
             return False
         sent = state is DeliveryState.SENT
-        said = f"result stored by {claim.destination}" if sent else f"{claim.destination} refused the result for good: {text}"
+        said = f"result stored by {claim.destination}" if sent else f"{claim.destination} refused the result permanently: {text}"
         kind = Kind.SENT if sent else Kind.REJECTED
         record(tx, kind, said, now, study=claim.study_uid, instance=claim.result.sop_instance_uid)
     return True
@@ -206,7 +206,7 @@ def put_delivery_back(engine: sa.Engine, claim: ClaimedDelivery, delay: timedelt
 
 
 def requeue_deliveries(engine: sa.Engine, study_uid: str, actor: str, now: datetime) -> int:
-    """Send again what was refused for good or is waiting for its next try; returns how many deliveries."""
+    """Send again what was refused permanently or is waiting for its next try; returns how many deliveries."""
     with connect.writing(engine) as tx:
         if not tx.scalar(sa.select(sa.literal(1)).where(studies.c.study_uid == study_uid)):
             raise NotFound(f"no study {study_uid} in the ledger")
@@ -223,7 +223,7 @@ def requeue_deliveries(engine: sa.Engine, study_uid: str, actor: str, now: datet
 
 
 def discard_deliveries(engine: sa.Engine, study_uid: str, actor: str, reason: str, now: datetime) -> int:
-    """Give up what was refused for good: the alarm ends, the result stays here. Returns how many. Raises NotFound, NotAllowed."""
+    """Give up what was refused permanently: the alarm ends, the result stays here. Returns how many. Raises NotFound, NotAllowed."""
     reason = " ".join(reason.split())
     if not 0 < len(reason) <= MAX_REASON:
         raise NotAllowed(f"say why these results are given up, in at most {MAX_REASON} characters; it is kept")
@@ -242,7 +242,7 @@ def discard_deliveries(engine: sa.Engine, study_uid: str, actor: str, reason: st
 
 
 def requeue_all(engine: sa.Engine, actor: str, now: datetime) -> int:
-    """Send again every result that was refused for good; returns of how many studies."""
+    """Send again every result that was refused permanently; returns of how many studies."""
     with connect.reading(engine) as tx:
         uids = tx.scalars(sa.select(deliveries.c.study_uid).where(deliveries.c.state == DeliveryState.REJECTED).distinct()).all()
     for uid in uids:

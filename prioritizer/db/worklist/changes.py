@@ -104,7 +104,7 @@ class Changes:
     """New or pinned STAT studies among them."""
     overdue: int = 0
     reordered: bool = False
-    """The whole list was placed anew."""
+    """The whole list was placed again."""
     more: bool = False
     """There was more than is counted."""
     told: tuple[WorklistChange, ...] = field(default=())

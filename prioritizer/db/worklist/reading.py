@@ -244,7 +244,7 @@ def held_in_order(tx: sa.Connection, wanted: sa.ColumnElement[bool]) -> Sequence
 
 
 ONE_LOOK = timedelta(minutes=1)
-"""So long a page that is loaded anew by its own steps, and the films that it fetches, are one look at the study."""
+"""So long a page that is loaded again by its own steps, and the films that it fetches, are one look at the study."""
 
 
 def opened(engine: sa.Engine, study_uid: str, actor: str, now: datetime, one_look: timedelta = ONE_LOOK) -> None:

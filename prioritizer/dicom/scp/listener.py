@@ -28,7 +28,7 @@ from prioritizer.redaction.exceptions import guard_standard_error
 
 __all__ = ["ListenerSettings", "PeerRule", "main", "spawn_environment"]
 
-# Above glibc's default threshold every PDU buffer would be mapped and faulted in anew (PERFORMANCE: CPU 34 -> 25 ms an image).
+# Above glibc's default threshold every PDU buffer would be mapped and faulted in again (PERFORMANCE: CPU 34 -> 25 ms an image).
 _MALLOC = {"MALLOC_MMAP_THRESHOLD_": "4194304", "MALLOC_TRIM_THRESHOLD_": "16777216", "MALLOC_TOP_PAD_": "1048576"}
 
 

@@ -1,7 +1,7 @@
 """The public adult sets as their users have them, recognised by the columns of their label file.
 
 Positive is what each set itself calls pneumonia; what counts as negative is the caller's `LabelPolicy`. Laterals are left out with a
-fault. The official splits of the sets are not used: images are split anew, by patient.
+fault. The official splits of the sets are not used: images are split again, by patient.
 
 - RSNA Pneumonia Detection Challenge, stage 2 (Shih et al., Radiol AI 2019): Target 1 is a lung opacity that 3 radiologists found
   suspicious for pneumonia; `no-finding` is the class "Normal".

@@ -67,7 +67,7 @@ def read_folders(gathered: Gathering) -> str:
                 _take_by_folder(gathered, path, label)
     if parents == [gathered.root]:
         return "folders NORMAL/ and PNEUMONIA/"
-    return "folders NORMAL/ and PNEUMONIA/ inside train/, val/, test/ (that split is not used: images are split anew, by patient)"
+    return "folders NORMAL/ and PNEUMONIA/ inside train/, val/, test/ (that split is not used: images are split again, by patient)"
 
 
 def _take_by_folder(gathered: Gathering, path: Path, label: int) -> None:

@@ -117,7 +117,7 @@ class Journal:
         """A checkpoint. Raises ConfigError where the run has none yet."""
         path = self.folder / name
         if not path.exists():
-            raise ConfigError((f"{self.folder} holds no {name}; the run was stopped before its first checkpoint: start it anew",))
+            raise ConfigError((f"{self.folder} holds no {name}; the run was stopped before its first checkpoint: start it again",))
         state: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
         return state
 

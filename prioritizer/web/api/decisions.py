@@ -5,17 +5,19 @@ A step says which activation, or which change of the rules, it was decided on (`
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, JsonValue
 
 from prioritizer.config import settings_override as rules
 from prioritizer.db.decisions import activation as decisions_activation
 from prioritizer.db.decisions import calibrations, settings_overrides
 from prioritizer.db.decisions.activation import Activated, Decision
 from prioritizer.db.in_force.settings import holding
+from prioritizer.earlier_keys import with_earlier_keys
 from prioritizer.web.api.documents import problems
 from prioritizer.web.http.context import Context, RequestContext, Viewer
 from prioritizer.web.pages.calibrations import Beside, Physicist, applying, beside
@@ -65,15 +67,22 @@ class Calibrations(BaseModel):
     calibrations: list[CalibrationOf]
 
 
+DEPRECATED: dict[str, JsonValue] = {"deprecated": True}
+
+
 class TookEffect(BaseModel):
     """What an activation did."""
 
     calibration: str
     before: str
     activation: int
-    scored_anew: int
+    scored_again: int
+    scored_anew: int = Field(json_schema_extra=DEPRECATED)
+    """`scored_again`, by its name before 0.2."""
     moved: int
-    published_anew: int
+    published_again: int
+    published_anew: int = Field(json_schema_extra=DEPRECATED)
+    """`published_again`, by its name before 0.2."""
     unscored: int
     """Studies that lost every score, as unlike the training data."""
     left_out: int
@@ -148,9 +157,9 @@ def calibration_of(one: Beside) -> CalibrationOf:
 
 
 def took_effect(context: RequestContext, done: Activated) -> TookEffect:
-    """What it did; the figures above the list are counted anew."""
+    """What it did; the figures above the list are counted again."""
     context.forget()
-    return TookEffect(**{name: getattr(done, name) for name in TookEffect.model_fields})
+    return TookEffect(**with_earlier_keys(asdict(done)))
 
 
 @routes.get("/calibrations")
@@ -192,7 +201,7 @@ def activate(context: Context, person: Physicist, name: str, why: Reason, shown:
 
 @routes.post("/calibrations/{name}/{step}", responses=problems(404, 409))
 def decide(context: Context, person: Physicist, name: str, step: Literal["approve", "reject"], why: Reason) -> CalibrationOf:
-    """Agree as a second person, or decide against it for good."""
+    """Agree as a second person, or decide against it permanently."""
     if step == "approve":
         calibrations.approve(context.engine, name, person.name, context.now)
     else:
@@ -240,7 +249,7 @@ def activate_ruling(context: Context, person: Physicist, number: Number, why: Re
 def decide_ruling(
     context: Context, person: Physicist, number: Number, step: Literal["approve", "reject"], why: Reason, shown: Shown = None
 ) -> RulingOf:
-    """Agree as a second person, or decide against it for good."""
+    """Agree as a second person, or decide against it permanently."""
     if step == "approve":
         settings_overrides.approve(context.engine, context.backend.policy(), number, person.name, context.now, shown)
     else:
@@ -249,6 +258,6 @@ def decide_ruling(
 
 
 def changed(context: RequestContext, done: settings_overrides.Done) -> RulesChanged:
-    """What it did; the figures above the list are counted anew."""
+    """What it did; the figures above the list are counted again."""
     context.forget()
     return RulesChanged(**{name: getattr(done, name) for name in RulesChanged.model_fields})

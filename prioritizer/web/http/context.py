@@ -36,7 +36,7 @@ FOLDER = Path(__file__).parents[1]
 
 
 def assets_of(folder: Path) -> str:
-    """A short digest of every file that pages fetch: it stands in their addresses, so that a browser may keep them for good."""
+    """A short digest of every file that pages fetch: it stands in their addresses, so that a browser may keep them permanently."""
     digest = hashlib.sha256()
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
         digest.update(path.read_bytes())
@@ -115,7 +115,7 @@ class RequestContext:
         return wording.frequency_words(*tally.confirmed, DAYS, meaning)
 
     def forget(self) -> None:
-        """Something was changed here: the next page counts anew."""
+        """Something was changed here: the next page counts again."""
         self.cached_counts.forget()
         self.backend.decisions.settings_changed()
 

@@ -1,4 +1,4 @@
-"""The figures above the list, kept beside the pages: taken anew when the list has changed, not by every page that is drawn."""
+"""The figures above the list, kept beside the pages: taken again when the list has changed, not by every page that is drawn."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ DAYS = 90
 FRESH = timedelta(seconds=1)
 """So old figures may be that nobody watches over."""
 RENEWED = timedelta(seconds=10)
-"""So often they are taken anew although the list did not change: deliveries and words of readers do not move it."""
+"""So often they are taken again although the list did not change: deliveries and words of readers do not move it."""
 WANTED_FOR = timedelta(minutes=1)
 """So long after the last page they are kept up."""
 
@@ -76,7 +76,7 @@ class CachedCounts:
             self._taken()
 
     def forget(self) -> None:
-        """Something was changed here: the next page counts anew."""
+        """Something was changed here: the next page counts again."""
         with self._lock:
             self._kept = None
             self._steps += 1

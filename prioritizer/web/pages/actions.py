@@ -30,7 +30,7 @@ Operating = Annotated[Person, needs(May.OPERATE)]
 
 
 def back_to(asked: ListQuery, study_uid: str) -> Response:
-    """The list, drawn anew, with the row selected."""
+    """The list, drawn again, with the row selected."""
     return RedirectResponse(f"/{asked.query(at=study_uid, after=asked.address.after)}", 303)
 
 
@@ -60,7 +60,7 @@ def take_next(context: RequestContext, person: Person, list: str, passing: Seque
 
 @routes.get("/nothing-left", response_class=HTMLResponse)
 def nothing_left(context: Context, person: Viewer, list: str = "", *, read: bool = False) -> HTMLResponse:  # noqa: A002 - the name in the address
-    """Said in words: a list that is only drawn anew looks as if the key had not been heard."""
+    """Said in words: a list that is only drawn again looks as if the key had not been heard."""
     said = ("The study is read. " if read else "") + "Every study of this list is read, or somebody has it."
     back = list_of(list).query(after="", at="")
     return context.render("message.html", person=person, title="Nothing is left to read here", said=said, back=back)
@@ -131,7 +131,7 @@ def ask_before_release(context: Context, person: Operating, study_uid: str, list
 def do_step(
     context: RequestContext, person: Person, study_uid: str, step: reading.ReadingAction, asked: ListQuery, seen: int | None = None
 ) -> None:
-    """One step with a study, and the counts are taken anew."""
+    """One step with a study, and the counts are taken again."""
     lease = timedelta(minutes=context.backend.settings().ranking.claim_minutes)
     policy = context.backend.policy()
     match step:

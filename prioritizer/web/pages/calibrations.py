@@ -229,14 +229,14 @@ def approve(context: Context, person: Physicist, name: str) -> Response:
 
 @routes.post("/{name}/reject")
 def reject(context: Context, person: Physicist, name: str, reason: Text = "") -> Response:
-    """Decide against it, for good."""
+    """Decide against it, permanently."""
     calibrations.reject(context.engine, name, person.name, reason.strip(), context.now)
     return RedirectResponse("/calibrations", 303)
 
 
 @routes.post("/{name}/activate", response_class=HTMLResponse)
 def activate(context: Context, person: Physicist, name: str, against_advice: Text = "", shown: ShownActivation = None) -> Response:
-    """Put it in force: every unread study is scored and placed anew by it in one transaction."""
+    """Put it in force: every unread study is scored and placed again by it in one transaction."""
     decision = Decision(
         who=person.name, second_person=context.backend.settings().calibration.second_person, against_advice=against_advice.strip()
     )
@@ -245,7 +245,7 @@ def activate(context: Context, person: Physicist, name: str, against_advice: Tex
     except NotAllowed as error:
         return listed(context, person, 409, fault=str(error))
     context.forget()
-    said = f"{done.calibration} is in force (activation {done.activation}): {done.scored_anew} studies scored anew, {done.moved} moved."
+    said = f"{done.calibration} is in force (activation {done.activation}): {done.scored_again} studies scored again, {done.moved} moved."
     if done.unscored:
         said += f" {done.unscored} studies that are unlike the training data are left unscored now, in order of arrival."
     if done.left_out:

@@ -233,7 +233,7 @@ def approve(context: Context, person: Physicist, number: str, shown: ShownChange
 
 @routes.post("/{number}/reject", response_class=HTMLResponse)
 def reject(context: Context, person: Physicist, number: str, shown: ShownChange, reason: Text = "") -> Response:
-    """Decide against it, for good."""
+    """Decide against it, permanently."""
     try:
         settings_overrides.reject(context.engine, context.backend.policy(), number_of(number), person.name, reason, context.now, shown)
     except NotAllowed as error:
@@ -243,7 +243,7 @@ def reject(context: Context, person: Physicist, number: str, shown: ShownChange,
 
 @routes.post("/{number}/activate", response_class=HTMLResponse)
 def activate(context: Context, person: Physicist, number: str, shown: ShownChange, against_advice: Text = "") -> Response:
-    """Put it in force: every unread study is placed anew by it in one transaction."""
+    """Put it in force: every unread study is placed again by it in one transaction."""
     second = context.backend.settings().calibration.second_person
     decision = Decision(who=person.name, second_person=second, against_advice=against_advice)
     wanted = number_of(number)

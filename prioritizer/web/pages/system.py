@@ -194,7 +194,7 @@ def again(context: Context, person: Operator, what: Again, study: Text = "") -> 
 
 @routes.post("/give-up")
 def give_up(context: Context, person: Operator, study: Text, reason: Text = "") -> Response:
-    """Results that were refused for good are given up; why is kept."""
+    """Results that were refused permanently are given up; why is kept."""
     deliver.discard_deliveries(context.engine, study, person.name, reason, context.now)
     context.forget()
     return RedirectResponse("/system", 303)

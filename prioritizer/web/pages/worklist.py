@@ -177,7 +177,7 @@ def pill_words(found: Changes) -> list[str]:
         (found.taken, "claimed"), (found.freed, "free again"), (found.scored, "with a result of AI"),
     )  # fmt: skip
     said = [f"{count} {word}" for count, word in counted if count]
-    return said + (["the list was placed anew"] if found.reordered else []) + (["and more"] if found.more else [])
+    return said + (["the list was placed again"] if found.reordered else []) + (["and more"] if found.more else [])
 
 
 @routes.get("/study/{study_uid}/why", response_class=HTMLResponse)

@@ -71,7 +71,7 @@
       if (this.onheat) this.onheat();
     }
 
-    // As the reader left it: a key that loads the page anew changes nothing of what they look at.
+    // As the reader left it: a key that loads the page again changes nothing of what they look at.
     begin() {
       const kept = keptViews()[this.figure.dataset.film];
       if (!kept) {

@@ -123,7 +123,7 @@
     on("u", () => follow(inRow('[data-step="release"]')));
     on("v", () => follow(inRow("a.viewer")));
     on("w", () => follow(inRow(".whylink")));
-    // The address holds the selected row: shown anew, the list keeps the reader's place.
+    // The address holds the selected row: shown again, the list keeps the reader's place.
     on("r", () => location.reload());
     document.addEventListener("click", (event) => {
       if (!event.target.closest("#show") || event.ctrlKey || event.metaKey || event.shiftKey) return;
@@ -183,7 +183,7 @@
     }
   }
 
-  // --- a note that is typed and not said yet: a key that loads the page anew, or leaves it for a while, loses none of it ---
+  // --- a note that is typed and not said yet: a key that loads the page again, or leaves it for a while, loses none of it ---
   const note = one("#note");
   if (note) {
     // Of this person: another one who signs in at this screen must not read it.
@@ -366,7 +366,7 @@
       else say(`!! not live: last answer ${Math.round(silent / 1000)} s ago, rows as of ${clock(drawn)}`, true);
       if ((lost || !answered) && Date.now() - asked > ASK_EVERY) {
         asked = Date.now();
-        // A browser gives a stream up for good when the server answered it with an error.
+        // A browser gives a stream up permanently when the server answered it with an error.
         if (!document.hidden) news.open();
         ask();
       }
@@ -375,7 +375,7 @@
     let asked = Date.now();
     setInterval(watch, 1000);
     addEventListener("pageshow", (event) => {
-      // Back from a study: the browser may show the list as it was; the reader left it, so it is drawn anew.
+      // Back from a study: the browser may show the list as it was; the reader left it, so it is drawn again.
       if (event.persisted) location.reload();
     });
   }

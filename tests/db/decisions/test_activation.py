@@ -55,11 +55,11 @@ def test_without_an_active_calibration_the_bundles_own_applies(ledger: sa.Engine
     assert (instance(ledger).calibration_id, row(ledger).band, calibrations.applying(ledger, SITE).calibration) == ("own", "NEUTRAL", OWN)
 
 
-def test_activating_scores_and_places_every_unread_study_anew_in_one_commit(ledger: sa.Engine) -> None:
+def test_activating_scores_and_places_every_unread_study_again_in_one_commit(ledger: sa.Engine) -> None:
     study(ledger, "1.2.3", -1.0)
     study(ledger, "1.2.4", -5.0)
     done = activate(ledger, candidate(ledger))
-    assert (done.before, done.calibration, done.activation, done.scored_anew, done.moved) == ("own", "b", 1, 2, 1)
+    assert (done.before, done.calibration, done.activation, done.scored_again, done.moved) == ("own", "b", 1, 2, 1)
     assert (row(ledger).band, row(ledger, "1.2.4").band) == ("HIGH", "NEUTRAL")
     assert row(ledger).risk == pytest.approx(OWN.probability(1.0))
     assert row(ledger).due_at == NOW + SITE.ranking.high
@@ -89,7 +89,7 @@ def test_the_earlier_score_stays_beside_the_new_one(ledger: sa.Engine) -> None:
 def test_a_study_that_was_read_keeps_its_scores_until_it_is_open_again(ledger: sa.Engine) -> None:
     study(ledger, "1.2.3", -1.0)
     reading.read(ledger, "1.2.3", "dr-a", NOW)
-    assert activate(ledger, candidate(ledger)).scored_anew == 0
+    assert activate(ledger, candidate(ledger)).scored_again == 0
     assert instance(ledger).calibration_id == "own"
     receive(ledger, film(2, at=LATER), policy=SITE)
     assert (instance(ledger).calibration_id, row(ledger).band) == ("b", "HIGH")
@@ -171,7 +171,7 @@ def test_in_stage_pilot_an_activation_moves_no_study(ledger: sa.Engine) -> None:
     study(ledger, "1.2.3", -1.0)
     done = activate(ledger, candidate(ledger), policy=policy_with(SITE, stage=Stage.PILOT))
     assert row(ledger).due_at == NOW + SITE.ranking.neutral
-    assert done.published_anew == 1
+    assert done.published_again == 1
 
 
 # --- going back ----------------------------------------------------------------------------------------------------
@@ -206,16 +206,16 @@ def test_going_back_makes_another_result_so_that_the_newest_in_the_pacs_is_the_o
     publish(ledger, "2.25.1")
     activate(ledger, candidate(ledger))
     publish(ledger, "2.25.2")
-    assert roll_back(ledger).published_anew == 1
+    assert roll_back(ledger).published_again == 1
     claim = deliver.claim_study(ledger, "publisher", LEASE, LATER)
     assert claim is not None
     assert (claim.calibration_id, claim.activation, claim.band) == ("own", 2, "NEUTRAL")
 
 
-def test_a_study_whose_mark_stays_is_not_published_anew(ledger: sa.Engine) -> None:
+def test_a_study_whose_mark_stays_is_not_published_again(ledger: sa.Engine) -> None:
     study(ledger, "1.2.3", -5.0)
     publish(ledger)
-    assert activate(ledger, candidate(ledger)).published_anew == 0
+    assert activate(ledger, candidate(ledger)).published_again == 0
     assert deliver.claim_study(ledger, "publisher", LEASE, LATER) is None
     assert set(deliveries_of(ledger)) == {"2.25.1"}
 

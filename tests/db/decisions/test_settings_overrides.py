@@ -100,7 +100,7 @@ def test_a_candidate_changes_nothing(ledger: sa.Engine) -> None:
     assert (now(ledger).policy, due(ledger)) == (POLICY, 30 * MINUTE)
 
 
-def test_activating_places_every_unread_study_anew_in_one_commit(ledger: sa.Engine) -> None:
+def test_activating_places_every_unread_study_again_in_one_commit(ledger: sa.Engine) -> None:
     scored(ledger, "1.2.3", 0.9)
     scored(ledger, "1.2.4", 0.2)
     done = activate(ledger, propose(ledger, high_minutes=15))
@@ -271,7 +271,7 @@ def test_ending_goes_straight_to_the_configuration(ledger: sa.Engine) -> None:
     assert "nothing to go back from" in refused(lambda: settings_overrides.end(ledger, POLICY, "carla", LATER))
 
 
-def test_what_was_ended_is_proposed_anew_and_not_activated_again(ledger: sa.Engine) -> None:
+def test_what_was_ended_is_proposed_again_and_not_activated_again(ledger: sa.Engine) -> None:
     number = ruled(ledger)
     settings_overrides.end(ledger, POLICY, "carla", LATER)
     assert "carla ended it. Propose it again" in refused(lambda: activate(ledger, number))

@@ -64,7 +64,7 @@ def test_what_is_foreseen_is_what_activating_does(ledger: sa.Engine, by: float):
     assert (order, raised[1]) == (listed(ledger), raised_now(ledger))
 
 
-def test_of_a_study_of_several_films_the_deciding_one_is_judged_anew(ledger: sa.Engine):
+def test_of_a_study_of_several_films_the_deciding_one_is_judged_again(ledger: sa.Engine):
     receive(ledger, film(1), film(2), film(1, "1.2.1", NOW - timedelta(minutes=1)), policy=SITE)
     for logit in (-4.0, -3.0, -1.0):
         score(ledger, logit)
@@ -172,7 +172,7 @@ def test_going_back_names_what_it_goes_back_to_and_shows_it_before_it_is_done(le
         assert (written(ledger), raised_now(ledger)) == (before, 0)
         assert "Going back to b" in shown
         assert "<b>1 would be</b>" in shown
-        assert "Go back to b: every unread study is placed anew" in shown
+        assert "Go back to b: every unread study is placed again" in shown
         assert 'name="shown" value="2"' in shown
         own = anna.post("/calibrations/rollback/preview", data={"own": "yes"}).text
         assert 'name="own" value="yes"' in own

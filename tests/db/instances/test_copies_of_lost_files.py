@@ -86,7 +86,7 @@ def test_a_result_that_waits_to_be_sent_is_not_sent_once_the_copy_is_taken(box: 
     box.receive()
     settle(box, take=True)
     assert deliveries_of(box.ledger, STUDY) == {"2.25.1": DeliveryState.RETRACTED}
-    assert deliver.claim_study(box.ledger, "p", LEASE, utc_now()) is not None, "it is built anew, with the right name"
+    assert deliver.claim_study(box.ledger, "p", LEASE, utc_now()) is not None, "it is built again, with the right name"
 
 
 def test_a_result_that_is_being_built_when_the_copy_is_taken_is_not_kept(box: Box):

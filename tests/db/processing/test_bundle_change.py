@@ -1,4 +1,4 @@
-"""Another bundle takes over: what the one before it made of a study places nobody, and is made anew."""
+"""Another bundle takes over: what the one before it made of a study places nobody, and is made again."""
 
 from __future__ import annotations
 

@@ -53,7 +53,7 @@ def test_a_study_is_published_after_its_quiet_time(ledger: sa.Engine):
     assert processing_deliver.claim_study(ledger, "w", LEASE, NOW) is None
 
 
-def test_another_image_starts_the_quiet_time_anew_up_to_the_ceiling(ledger: sa.Engine):
+def test_another_image_starts_the_quiet_time_again_up_to_the_ceiling(ledger: sa.Engine):
     scored(ledger)
     patient = policy_with(POLICY, quiet=QuietTime(quiet=timedelta(hours=1), ceiling=timedelta(hours=2)))
     processing_receive.receive(ledger, [processing_receive.Arrival(instance=film(2))], patient, NOW)

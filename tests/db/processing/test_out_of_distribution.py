@@ -408,7 +408,7 @@ def waits_to_be_published(ledger: sa.Engine) -> bool:
     return processing_deliver.claim_study(ledger, "publisher", LEASE, LATER + timedelta(hours=1)) is not None
 
 
-def test_the_result_of_the_image_that_stays_is_built_anew_after_going_back(ledger: sa.Engine):
+def test_the_result_of_the_image_that_stays_is_built_again_after_going_back(ledger: sa.Engine):
     activate(ledger)
     two_images(ledger, (0.5, 3.0), (1.5, 1.0), SITE)
     publish(ledger)
@@ -519,4 +519,4 @@ def test_going_back_says_how_many_studies_lost_their_score(ledger: sa.Engine):
     receive(ledger, film(1, "1.2.3"), policy=SITE)
     score_one(ledger, 1.5, 2.0)
     done = roll_back(ledger)
-    assert (done.unscored, done.scored_anew, done.published_anew) == (1, 0, 0)
+    assert (done.unscored, done.scored_again, done.published_again) == (1, 0, 0)

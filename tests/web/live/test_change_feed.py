@@ -191,7 +191,7 @@ def tallies_of(ledger: sa.Engine, clock: Callable[[], object]) -> CachedCounts:
     return CachedCounts(ledger, clock, SitePolicy, lambda: timedelta(hours=2))  # type: ignore[arg-type]
 
 
-def test_figures_are_taken_anew_by_who_watches_and_after_a_step(ledger: sa.Engine):
+def test_figures_are_taken_again_by_who_watches_and_after_a_step(ledger: sa.Engine):
     moment = [NOW]
     tallies = tallies_of(ledger, lambda: moment[0])
     tallies.renew(changed=True)

@@ -61,8 +61,13 @@ def test_the_wheel_carries_bundle_template_and_migrations_and_proves_itself(inst
 
 @pytest.mark.timeout(600)
 def test_the_serving_install_holds_no_torch(installed: Path, tmp_path: Path) -> None:
-    told = run(installed / "python", "-c", "import importlib.util as u; print(u.find_spec('torch'), u.find_spec('timm'))", cwd=tmp_path)
-    assert told.stdout.split() == ["None", "None"]
+    told = run(
+        installed / "python",
+        "-c",
+        "import importlib.util as u; print(*(u.find_spec(name) is None for name in ('torch', 'timm', 'psycopg')))",
+        cwd=tmp_path,
+    )
+    assert told.stdout.split() == ["True", "True", "False"], "no torch; psycopg as the README's line asks for it"
 
 
 @pytest.mark.timeout(600)

@@ -19,7 +19,7 @@ BY_MAKE = {
 """A target of make, and the end of what it would do: run by tests/system, or this very run."""
 INSTALLS = (
     "pip wheel --no-deps --wheel-dir . .",
-    "python3 -m venv /opt/prioritizer && /opt/prioritizer/bin/pip install prioritizer-*.whl",
+    'python3 -m venv /opt/prioritizer && /opt/prioritizer/bin/pip install "$(ls prioritizer-*.whl)[postgres]"',
     "mkdir -p /etc/prioritizer",
     "/opt/prioritizer/bin/prioritizer init /etc/prioritizer/prioritizer.toml",
     "/opt/prioritizer/bin/prioritizer check --config /etc/prioritizer/prioritizer.toml",

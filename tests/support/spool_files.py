@@ -33,3 +33,8 @@ def keep(spool: Spool, data: bytes, uid: str = "1.2.3", syntax: str = EXPLICIT) 
 
 def data_of(path: Path) -> bytes:
     return path.read_bytes()[read_receipt(path).dataset_offset :]
+
+
+def kept_beside(spool: Spool) -> list[tuple[str, Path]]:
+    """(SOP Instance UID, file) of every differing copy that the spool keeps beside the first."""
+    return [(read_receipt(path).sop_instance_uid, path) for path in spool.copies()]

@@ -219,12 +219,6 @@ class Spool(SpoolIntake):
         """Every file set aside, with its `reason`, `at` and what was known of its sender."""
         return self.kept_aside.listing()
 
-    def conflicts(self) -> Iterator[tuple[str, Path]]:
-        """(SOP Instance UID, file) of every differing copy that was kept beside the first."""
-        for path in self.copies():
-            with suppress(FileNotFoundError, ValueError):
-                yield read_receipt(path).sop_instance_uid, path
-
     def notices(self) -> list[Path]:
         """Unread notices, oldest first; hand each to `acknowledge` once its row is committed. Raises OSError where the disk gives none."""
         return self.board.waiting()

@@ -45,6 +45,7 @@ from tests.support.listener_process import (
     storescu,
 )
 from tests.support.pacs import program
+from tests.support.spool_files import kept_beside
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -179,7 +180,7 @@ def test_other_bytes_under_the_same_uid_are_kept_as_a_conflict(listener: Listene
     before = first.read_bytes()
     assert "Success" in storescu(listener.port, tmp_path / "b.dcm")
     assert first.read_bytes() == before
-    ((conflicting, path),) = listener.spool.conflicts()
+    ((conflicting, path),) = kept_beside(listener.spool)
     assert conflicting == uid
     assert data_set_bytes(path) == data_set_bytes(tmp_path / "b.dcm")
 

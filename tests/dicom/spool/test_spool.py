@@ -23,7 +23,7 @@ from prioritizer.dicom.standard import status
 from prioritizer.dicom.standard.contexts import IMPLEMENTATION_CLASS_UID
 from prioritizer.errors import Refused
 from tests.support.listener_process import DX
-from tests.support.spool_files import EXPLICIT, data_of, keep, receipt
+from tests.support.spool_files import EXPLICIT, data_of, keep, kept_beside, receipt
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -89,7 +89,7 @@ def test_settling_moves_an_instance_to_its_place_and_may_be_repeated(spool: Spoo
     path.write_bytes(copy)
     assert spool.settle(path) == settled
     assert not list(spool.inbox())
-    assert not list(spool.conflicts())
+    assert not kept_beside(spool)
 
 
 def test_a_crash_between_link_and_unlink_is_settled_by_settling_again(spool: Spool) -> None:
@@ -99,7 +99,7 @@ def test_a_crash_between_link_and_unlink_is_settled_by_settling_again(spool: Spo
     os.link(path, spool.object_path("1.2.3"))
     spool.settle(path)
     assert not list(spool.inbox())
-    assert not list(spool.conflicts())
+    assert not kept_beside(spool)
 
 
 @pytest.mark.parametrize("settled", [False, True])
@@ -118,7 +118,7 @@ def test_other_bytes_are_kept_beside_the_first_once(spool: Spool, settled: bool)
     if settled:
         spool.settle(next(spool.inbox()))
     assert [keep(spool, b"other"), keep(spool, b"other")] == [StoreOutcome.CONFLICT] * 2
-    ((uid, path),) = spool.conflicts()
+    ((uid, path),) = kept_beside(spool)
     assert (uid, data_of(path)) == ("1.2.3", b"other")
     assert data_of(spool.find("1.2.3") or Path()) == b"first"
     assert [one.name for one in spool.copies()] == [path.name]
@@ -146,7 +146,7 @@ def test_settling_other_bytes_keeps_both(spool: Spool) -> None:
     next(other.inbox()).rename(late)
     spool.settle(late)
     assert data_of(spool.object_path("1.2.3")) == b"first"
-    assert [data_of(path) for _, path in spool.conflicts()] == [b"other"]
+    assert [data_of(path) for _, path in kept_beside(spool)] == [b"other"]
 
 
 def test_a_failed_fsync_of_the_file_is_refused_and_never_repeated(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -209,7 +209,7 @@ def test_many_senders_of_one_instance_at_once_leave_one_first_and_one_conflict_e
         outcomes = [each.result() for each in sent]
         assert [each.result() for each in settled] == [None] * (3 * settling)
     settle()
-    kept = {data_of(spool.object_path("1.2.3")), *(data_of(path) for _, path in spool.conflicts())}
+    kept = {data_of(spool.object_path("1.2.3")), *(data_of(path) for _, path in kept_beside(spool))}
     assert kept == {b"one", b"two", b"six"}
     assert StoreOutcome.STORED in outcomes
     assert outcomes.count(StoreOutcome.STORED) == 1 or settling
@@ -261,7 +261,7 @@ def test_killed_at_any_step_of_settling_the_instance_is_held_once(spool: Spool, 
     for path in list(restarted.inbox()):
         restarted.settle(path)
     assert data_of(restarted.object_path("1.2.3")) == b"data set"
-    assert (list(restarted.inbox()), list(restarted.conflicts())) == ([], [])
+    assert (list(restarted.inbox()), kept_beside(restarted)) == ([], [])
 
 
 def test_what_a_crash_left_half_written_is_swept(spool: Spool) -> None:

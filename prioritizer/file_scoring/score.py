@@ -25,6 +25,7 @@ from prioritizer.errors import ConfigError, NotFound, Unprocessable
 from prioritizer.file_scoring.raster import file_display
 from prioritizer.file_scoring.score_one import look_at
 from prioritizer.imaging.heatmap import overlay_picture
+from prioritizer.inference import bundle_selftest
 from prioritizer.inference.bundle import Bundle, open_bundle
 from prioritizer.inference.engine import Engine
 from prioritizer.inference.sandbox import ChildDied, Sandbox
@@ -75,7 +76,7 @@ def score_files(
     if why_own and why_own != NO_LEDGER:
         talk.print(f"with the bundle's own calibration: {why_own}", markup=False, highlight=False, soft_wrap=True)
     engine = Engine(bundle, precision=settings.model.precision, threads=settings.model.threads)
-    engine.prove()
+    bundle_selftest.prove(engine)
     limit = settings.model.decode_memory_mib << 20
     sandbox = Sandbox(1, memory_bytes=limit, prepare=sandboxed.warm_up)
     unread = 0

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from prioritizer.errors import ModelError
 from prioritizer.imaging import preprocessing
-from prioritizer.inference.bundle import TOLERANCE, Bundle
+from prioritizer.inference.bundle import Bundle
 from prioritizer.scope.out_of_distribution import NOT_ASKED, Figures
 
 # Nothing leaves the house: reading a model, OpenVINO reports to its maker by HTTPS, unless this module cannot be imported.
@@ -74,26 +74,3 @@ class Engine:
         outputs = self.infer(preprocessing.normalised(picture[None], self.bundle.preprocessing))
         figures = Figures() if self._guard is None else self._guard.figures(outputs.embedding[0], picture)
         return replace(outputs, figures=figures)
-
-    def prove(self) -> float:
-        """The largest difference in probability on the golden inputs. Raises ModelError when it is over the tolerance."""
-        golden = self.bundle.golden()
-        worst = 0.0
-        for picture, logit, saliency in zip(golden.pictures, golden.logit, golden.saliency, strict=True):
-            outputs = self.score(picture.astype(np.float32) / np.float32(255))
-            for _, calibration in self.bundle.calibration.maps():
-                worst = max(worst, abs(calibration.probability(float(outputs.logit[0])) - calibration.probability(float(logit))))
-            self._prove_saliency(outputs, saliency)
-        if not worst <= TOLERANCE[self.precision]:
-            raise ModelError(
-                f"self-test failed: probability differs by {worst:.2g} from the bundle's golden outputs ({self.precision})",
-                'Set model.precision to "f32"; if it fails there too, this processor or OpenVINO build cannot be trusted',
-            )
-        return worst
-
-    def _prove_saliency(self, outputs: Outputs, expected: Float32) -> None:
-        """The map is the golden one and sums with the bias to the logit, within the precision."""
-        limit = {"f32": 1e-3, "bf16": 0.25}[self.precision]
-        gap = abs(float(outputs.saliency.sum()) + self.bundle.bias - float(outputs.logit[0]))
-        if not (gap <= limit and float(np.abs(outputs.saliency[0] - expected).max()) <= limit):
-            raise ModelError("self-test failed: the saliency is not that of the bundle's golden outputs", "Copy the bundle again")

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from prioritizer.errors import ModelError, Transient
+from prioritizer.inference import bundle_selftest
 from prioritizer.inference.bundle import open_bundle
 from prioritizer.inference.engine import Engine, Outputs
 from prioritizer.inference.sandbox import ChildDied, Sandbox
@@ -23,7 +24,7 @@ def _load(folder: Path, precision: str, threads: int) -> None:
     global _engine  # noqa: PLW0603 - the child's one engine
     try:
         engine = Engine(open_bundle(folder), precision=precision, threads=threads)
-        engine.prove()
+        bundle_selftest.prove(engine)
         _engine = engine
     except ModelError as error:
         _engine = error

@@ -15,6 +15,7 @@ from prioritizer.config.settings import Settings
 from prioritizer.dicom.read import sandboxed
 from prioritizer.errors import Unprocessable
 from prioritizer.file_scoring.raster import file_picture
+from prioritizer.inference import bundle_selftest
 from prioritizer.inference.bundle import Bundle, sha256_of
 from prioritizer.inference.engine import Engine
 from prioritizer.inference.sandbox import ChildDied, Sandbox
@@ -104,7 +105,7 @@ class Looking:
         if self._engine is None or self._sandbox is None:
             model = self._settings.model
             self._engine = Engine(self._bundle, precision=model.precision, threads=model.threads)
-            self._engine.prove()
+            bundle_selftest.prove(self._engine)
             self._sandbox = Sandbox(1, memory_bytes=model.decode_memory_mib << 20, prepare=sandboxed.warm_up)
         return self._engine, self._sandbox
 

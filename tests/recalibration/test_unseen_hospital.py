@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.never_seen import HALVES, Summary, logits_of, summary
+from prioritizer.inference import bundle_selftest
 from prioritizer.inference.bundle import Bundle, open_bundle
 from prioritizer.inference.engine import Engine
 from prioritizer.learning.cohorts.read import read_cohort
@@ -39,7 +40,7 @@ def judged(bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Summary:
     sources = tmp_path_factory.mktemp("never-seen") / "sources.toml"
     sources.write_text(SOURCES.format(data=shared("rsna-mixed")))
     engine = Engine(bundle)
-    engine.prove()
+    bundle_selftest.prove(engine)
     images = read_cohort(sources).images
     return summary(images, logits_of(engine, images), bundle.calibration)
 

@@ -16,7 +16,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final
 
-from prioritizer.dicom.scp import association_pdu, refusals
+from prioritizer.dicom.scp import association_pdu, refusal_reasons
 from prioritizer.dicom.scp.admission import BOTH_TITLES, PeerPolicy, PeerRule, plain_address
 from prioritizer.dicom.scp.association import Association
 from prioritizer.dicom.scp.association_pdu import AbortReason, AssociationRequest, Rejection
@@ -252,7 +252,7 @@ class Acceptor:
     def _start(self, pending: _Pending, request: AssociationRequest, party: Party) -> None:
         self._forget(pending)
         accepted = association_pdu.negotiate(request, self._offered)
-        if refused := refusals.refused_contexts(request, accepted, self._offered):
+        if refused := refusal_reasons.refused_contexts(request, accepted, self._offered):
             self._intake.notice(notices.REFUSED_ASSOCIATION, party, *refused)
         pending.connection.setblocking(True)
         conversation = Association(

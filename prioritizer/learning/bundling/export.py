@@ -16,7 +16,7 @@ import torch
 from prioritizer.calibration import local_fit
 from prioritizer.calibration.maps import AgeGroup, Calibration, as_document
 from prioritizer.calibration.operating_point import Trade, trade
-from prioritizer.inference import guard_file
+from prioritizer.inference import bundle_selftest, guard_file
 from prioritizer.inference.bundle import CARD, GUARD, Bundle, open_bundle
 from prioritizer.inference.engine import Engine
 from prioritizer.learning.bundling import card, graph, image_kind_fit
@@ -186,7 +186,7 @@ def export(
     )
     (target / CARD).write_text(tomlkit.dumps(content), encoding="utf-8")
     card.write_card_page(content, as_document(fitted), target / "CARD.md")
-    worst = Engine(open_bundle(target)).prove()
+    worst = bundle_selftest.prove(Engine(open_bundle(target)))
     say(f"{target}: the serving engine differs from torch by {worst:.1e} in probability on the golden inputs")
 
 

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from prioritizer.calibration.maps import Calibration
 from prioritizer.errors import ConfigError, NotFound
 from prioritizer.imaging.preprocessing import Preprocessing
+from prioritizer.inference import bundle_selftest
 from prioritizer.inference.bundle import CARD, open_bundle
 from prioritizer.inference.engine import Engine
 from prioritizer.learning.bundling.engine_answers import load_run
@@ -79,7 +80,7 @@ def open_subject(folder: Path, *, threads: int = 0) -> Subject:
 def _bundle(folder: Path, threads: int) -> Subject:
     bundle = open_bundle(folder)
     engine = Engine(bundle, threads=threads)
-    engine.prove()
+    bundle_selftest.prove(engine)
     guarded = bundle.guard() is not None
 
     def score(pictures: Float32) -> Scores:

@@ -13,9 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from prioritizer.config.settings import Settings
-from prioritizer.db.activity.senders import NoticeRow
+from prioritizer.db.activity.senders_and_refusals import NoticeRow
 from prioritizer.dicom.read import attributes, decode
-from prioritizer.dicom.scp import association_pdu, refusals
+from prioritizer.dicom.scp import association_pdu, refusal_reasons
 from prioritizer.dicom.scp.admission import PeerPolicy, PeerRule, read_peers
 from prioritizer.dicom.stand_ins.phantom_files import PhantomPatient, phantom_file
 from prioritizer.dicom.standard.contexts import COMPUTED_RADIOGRAPHY, VERIFICATION
@@ -131,7 +131,7 @@ def test_whatever_stands_for_a_uid_the_request_is_read_and_the_refusal_can_be_pr
     inner = [item(0x30, abstract) + b"".join(item(0x40, one) for one in syntaxes) for abstract, syntaxes in contexts]
     sent = request(*(item(0x20, bytes((2 * number + 1, 0, 0, 0)) + one) for number, one in enumerate(inner)))
     read = association_pdu.parse_request(sent[6:])
-    code, sentence = refusals.refused_contexts(read, {}, {}) or ("", "")
+    code, sentence = refusal_reasons.refused_contexts(read, {}, {}) or ("", "")
     assert code == "no-context"
     assert sentence.isprintable()
     assert sentence.isascii()

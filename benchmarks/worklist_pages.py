@@ -392,7 +392,7 @@ def run(parts: Sequence[str] = PARTS, sizes: Sizes | None = None, films: int = F
 
 
 def main() -> None:
-    """`python -m benchmarks.pages [--only sqlite] [--studies 20000]`: one line for every target, with its ratio."""
+    """`python -m benchmarks.worklist_pages [--only sqlite] [--studies 20000]`: one line for every target, with its ratio."""
     asked = argparse.ArgumentParser(description=main.__doc__)
     asked.add_argument("--only", choices=PARTS, action="append", help="one part; may be given several times")
     asked.add_argument("--studies", type=int, default=MANY, help="in the larger ledger")

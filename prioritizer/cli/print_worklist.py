@@ -19,7 +19,7 @@ from rich.text import Text
 from prioritizer.config.policy import policy_of
 from prioritizer.config.settings import Settings
 from prioritizer.daemon.settings_in_force import in_force_for
-from prioritizer.db.activity import daemons, queues, senders_and_refusals
+from prioritizer.db.activity import daemons, queues, senders
 from prioritizer.db.decisions import calibrations
 from prioritizer.db.instances import differing_copies
 from prioritizer.db.instances.differing_copies import Newer
@@ -206,7 +206,7 @@ def daemon_words(engine: sa.Engine) -> str:
 
 def show_status(engine: sa.Engine, settings: Settings, *, as_json: bool, out: Console) -> None:
     """Alarms, failed images, unsent results, refusals; of a list that is cut, which part it is."""
-    failed_images, refusals = queues.failed_instances(engine, MAX_TOLD), senders_and_refusals.newest_notices(engine, MAX_TOLD)
+    failed_images, refusals = queues.failed_instances(engine, MAX_TOLD), senders.newest_notices(engine, MAX_TOLD)
     told: dict[str, Any] = {
         "site": settings.site.name,
         "stage": str(settings.site.stage),
@@ -257,7 +257,7 @@ def _print_results(told: dict[str, Any], out: Console) -> None:
         out.print(Text(f"no result   {one['study_uid']}: {one['reason_text']}{again}"), soft_wrap=True)
 
 
-def _print_refusals(refusals: queues.Some[senders_and_refusals.NoticeRow], out: Console) -> None:
+def _print_refusals(refusals: queues.Some[senders.NoticeRow], out: Console) -> None:
     """What the listener refused, with the lines that would admit it."""
     for notice in refusals.rows:
         head = f"{notice.at.astimezone():%Y-%m-%d %H:%M:%S} {notice.kind} {notice.address} {notice.calling_ae} -> {notice.called_ae}"

@@ -21,6 +21,7 @@ from prioritizer.clock import Clock, utc_now
 from prioritizer.config.policy import SitePolicy
 from prioritizer.daemon.differing_copies import Compare, Copies
 from prioritizer.daemon.retry_schedule import Retries
+from prioritizer.db.activity import refused_associations
 from prioritizer.db.instances import differing_copies
 from prioritizer.db.processing import receive
 from prioritizer.db.processing.receive import NOT_STORED, NOT_TAKEN, Arrival, is_of_the_values
@@ -207,7 +208,7 @@ class ReceiveWorker:
         try:
             notice = notices.read(path)
             if notice.get("kind") != notices.CONFLICT:  # an earlier version wrote these; the copy itself is judged
-                receive.record_notice(self.engine, path.name, notice, moment_of(notice, self.clock()), self.clock())
+                refused_associations.record_notice(self.engine, path.name, notice, moment_of(notice, self.clock()), self.clock())
         except (sa.exc.SQLAlchemyError, TypeError, ValueError, OverflowError) as error:
             if isinstance(error, sa.exc.SQLAlchemyError) and not is_of_the_values(error):
                 raise

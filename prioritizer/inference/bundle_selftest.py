@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from prioritizer.errors import ModelError
 from prioritizer.inference.bundle import TOLERANCE
-from prioritizer.inference.engine import Engine, Float32, Outputs
+
+if TYPE_CHECKING:  # the engine takes its time to import
+    from prioritizer.inference.engine import Engine, Float32, Outputs
 
 
 def prove(engine: Engine) -> float:

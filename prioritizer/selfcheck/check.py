@@ -10,15 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from prioritizer.config.sections import UNNAMED
-from prioritizer.config.sections import DestinationSection as ConfiguredDestination
+from prioritizer.config.sections import UNNAMED, DestinationSection
 from prioritizer.config.settings import Settings, is_loopback
 from prioritizer.dicom.result.encodings import proposed_results
 from prioritizer.dicom.scu.destination import Destination
 from prioritizer.dicom.scu.sender import Offer, Sender
 from prioritizer.errors import ModelError, PermanentRefusal, PrioritizerError, Transient
 from prioritizer.inference import bundle_selftest
-from prioritizer.inference.bundle import Bundle
+from prioritizer.inference.bundle import Bundle, open_bundle
 
 if TYPE_CHECKING:
     import sqlalchemy as sa
@@ -171,7 +170,6 @@ def _population(settings: Settings, engine: sa.Engine) -> Iterator[Proof]:
     """Whether images of another population or device than in training are left unscored, and what lifts that."""
     from prioritizer.config.policy import policy_of
     from prioritizer.db.decisions import calibrations
-    from prioritizer.inference.bundle import open_bundle
 
     try:
         applies = calibrations.applying(engine, policy_of(settings, open_bundle(settings.model.bundle)))
@@ -206,7 +204,6 @@ def _codecs() -> Iterator[Proof]:
 
 
 def _model(settings: Settings) -> Iterator[Proof]:
-    from prioritizer.inference.bundle import open_bundle
     from prioritizer.inference.engine import Engine
 
     try:
@@ -268,7 +265,7 @@ def _port(settings: Settings) -> Iterator[Proof]:
             )  # fmt: skip
 
 
-def _destination(configured: ConfiguredDestination, settings: Settings) -> Proof:
+def _destination(configured: DestinationSection, settings: Settings) -> Proof:
     """It answers, and would take a result of ours in a form that we can send."""
     where = f"{configured.ae_title}@{configured.host}:{configured.port}"
     what = f"destination {configured.name}"

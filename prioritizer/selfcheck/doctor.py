@@ -15,7 +15,7 @@ import sqlalchemy as sa
 
 from prioritizer.config.sections import DestinationSection as ConfiguredDestination
 from prioritizer.config.settings import Settings
-from prioritizer.db.activity import senders_and_refusals
+from prioritizer.db.activity import senders
 from prioritizer.db.worklist import counts as worklist_counts
 from prioritizer.dicom.result.encodings import proposed_results
 from prioritizer.dicom.scu.destination import Destination
@@ -126,7 +126,7 @@ def wait_for(engine: sa.Engine, title: str, seconds: float) -> Iterator[Proof]:
     began, told = datetime.now(UTC), set[tuple[str, datetime]]()
     last = time.monotonic() + seconds
     while True:
-        found = senders_and_refusals.came(engine, title, began)
+        found = senders.came(engine, title, began)
         for refusal in reversed(found.refusals):
             if (refusal.reason, refusal.at) not in told:
                 told.add((refusal.reason, refusal.at))

@@ -17,6 +17,7 @@ from prioritizer.daemon import receive as daemon_receive
 from prioritizer.daemon.alarms import Parts
 from prioritizer.daemon.receive import ReceiveWorker
 from prioritizer.daemon.scheduled_jobs import ScheduledJobs
+from prioritizer.db.activity import refused_associations
 from prioritizer.db.instances import healing, retention
 from prioritizer.db.processing import receive as processing_receive
 from prioritizer.db.schema import connect
@@ -127,7 +128,7 @@ def test_a_notice_waits_for_the_ledger(box: Box, monkeypatch: pytest.MonkeyPatch
         raise error
 
     with monkeypatch.context() as now:
-        now.setattr(processing_receive, "record_notice", fails)
+        now.setattr(refused_associations, "record_notice", fails)
         try:
             worker._take_notices()
         except Transient:

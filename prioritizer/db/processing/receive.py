@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
@@ -21,7 +21,7 @@ from prioritizer.db.schema.clock_steps import bring_to_present
 from prioritizer.db.schema.columns import NO_READER
 from prioritizer.db.schema.events import Kind, record
 from prioritizer.db.schema.instance_rows import Arrival, holds_a_radiograph, row_of
-from prioritizer.db.schema.tables import ECHO, differing_copies, instances, notices, results, studies
+from prioritizer.db.schema.tables import differing_copies, instances, results, studies
 from prioritizer.errors import Contended
 from prioritizer.patient_identity import in_words, particulars_of
 from prioritizer.ranking import deadlines
@@ -30,7 +30,7 @@ from prioritizer.scope.header_rules import may_be_a_radiograph
 from prioritizer.states import ReadingState
 from prioritizer.study import AIState, FileFault, Hold, Instance
 
-__all__ = ["Arrival", "enter", "known_instances", "receive", "record_notice"]
+__all__ = ["Arrival", "enter", "known_instances", "receive"]
 
 
 NOT_TAKEN = (sa.exc.SQLAlchemyError, UnicodeError, OverflowError)
@@ -224,23 +224,6 @@ def open_again(tx: sa.Connection, study: sa.Row[Any], what: str, now: datetime) 
         record(tx, Kind.LATE, f"{what}: on the list again", now, study=study.study_uid)
         return {"expired_at": None, "listed_since": now}
     return {}
-
-
-def record_notice(engine: sa.Engine, name: str, notice: Mapping[str, Any], at: datetime, now: datetime) -> None:
-    """Enter one notice of the listener, once however often it is handed in. Of the C-ECHOs of a peer only the newest is kept."""
-    columns = ("kind", "address", "calling_ae", "called_ae", "reason")
-    # Postgres takes no NUL in a text, and a hostile peer's AE title may hold one.
-    texts = {key: str(notice.get(key) or "").replace("\0", "\N{REPLACEMENT CHARACTER}")[:500] for key in columns}
-    echo = texts["kind"] == ECHO
-    if echo:
-        name = f"{ECHO} {texts['calling_ae']} {texts['address']}"[:80]
-    with connect.writing(engine) as tx:
-        if tx.scalar(sa.select(sa.literal(1)).where(notices.c.name == name)):
-            if echo:
-                tx.execute(notices.update().where(notices.c.name == name, notices.c.at < at).values(at=at))
-            return
-        detail = {key: value for key, value in notice.items() if key not in columns}
-        tx.execute(notices.insert().values(name=name, at=at, detail=detail, **texts))
 
 
 def known_instances(engine: sa.Engine) -> dict[str, bool]:

@@ -15,7 +15,7 @@ from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from prioritizer import __version__
 from prioritizer.access import May, Person
 from prioritizer.config.settings import Settings
-from prioritizer.db.activity import queues, senders_and_refusals
+from prioritizer.db.activity import queues, senders
 from prioritizer.db.activity.queues import NOTHING, Queue
 from prioritizer.db.audit import audit_notes
 from prioritizer.db.in_force.settings import holding
@@ -61,7 +61,7 @@ def page(
     settings, now = context.backend.settings(), context.now
     faults, alarms, counts = context.backend.operation.faults(), alarms_for(context, person), context.counts()
     day = now.astimezone(context.zone).replace(hour=0, minute=0, second=0, microsecond=0).astimezone(UTC)
-    heard = senders_and_refusals.heard(context.engine, {peer.ae_title for peer in settings.peers if peer.ae_title != "*"}, day, now)
+    heard = senders.heard(context.engine, {peer.ae_title for peer in settings.peers if peer.ae_title != "*"}, day, now)
     return context.render(
         "system.html",
         person=person,
@@ -72,9 +72,9 @@ def page(
         heard=heard,
         notes={peer.ae_title: peer for peer in settings.peers},
         any_peer=next((peer for peer in settings.peers if peer.ae_title == "*"), None),
-        last_refusal=senders_and_refusals.last_refusals(context.engine, {one.calling_ae for one in heard}, now),
-        refusals=senders_and_refusals.newest_notices(context.engine, MAX_SHOWN),
-        refused_today=senders_and_refusals.refused_since(context.engine, day),
+        last_refusal=senders.last_refusals(context.engine, {one.calling_ae for one in heard}, now),
+        refusals=senders.newest_notices(context.engine, MAX_SHOWN),
+        refused_today=senders.refused_since(context.engine, day),
         destinations=settings.destinations,
         deliveries=queues.unfinished_deliveries(context.engine, MAX_SHOWN),
         failed=queues.failed_instances(context.engine, MAX_SHOWN),
@@ -170,7 +170,7 @@ def look_for_test(context: Context, person: Watching, title: Title, since: Since
 def what_came(context: RequestContext, title: str, since: float) -> dict[str, Any]:
     """What a device sent since then. `again`: nothing was stored yet, and it is worth looking again."""
     began = datetime.fromtimestamp(since, UTC)
-    found = senders_and_refusals.came(context.engine, title, began)
+    found = senders.came(context.engine, title, began)
     again = not found.images and context.now - began < MAX_WAIT
     return {"title": title, "since": since, "began": began, "came": found, "again": again, "settings": context.backend.settings()}
 

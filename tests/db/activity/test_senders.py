@@ -8,8 +8,7 @@ import pytest
 import sqlalchemy as sa
 
 from prioritizer.access import Role
-from prioritizer.db.activity import queues, senders_and_refusals
-from prioritizer.db.processing import receive as processing_receive
+from prioritizer.db.activity import queues, refused_associations, senders
 from prioritizer.db.schema import tables
 from prioritizer.dicom.spool import notices
 from prioritizer.selfcheck import doctor
@@ -28,25 +27,23 @@ STRANGER = {
 
 
 def told(ledger: sa.Engine, notice: dict[str, str], minutes: float, name: str = "n.json") -> None:
-    processing_receive.record_notice(ledger, name, notice, NOW + timedelta(minutes=minutes), LATER)
+    refused_associations.record_notice(ledger, name, notice, NOW + timedelta(minutes=minutes), LATER)
 
 
 def test_of_the_echoes_of_a_peer_only_the_newest_is_kept_and_none_is_a_refusal(ledger: sa.Engine):
     for number, minutes in enumerate((1, 9, 5)):
         told(ledger, ECHO, minutes, f"{number}.json")
     told(ledger, {**ECHO, "calling_ae": "DX2"}, 2, "other.json")
-    found = {one.calling_ae: one for one in senders_and_refusals.heard(ledger, {"DX1", "DX3"}, NOW, LATER)}
+    found = {one.calling_ae: one for one in senders.heard(ledger, {"DX1", "DX3"}, NOW, LATER)}
     assert found["DX1"].echoed == NOW + timedelta(minutes=9)
     assert found["DX2"].echoed == NOW + timedelta(minutes=2), "who sent nothing but a C-ECHO today is told of"
     assert found["DX3"].echoed is None
-    assert senders_and_refusals.newest_notices(ledger, 9).rows == []
-    assert senders_and_refusals.refused_since(ledger, NOW - timedelta(days=1)) == 0
+    assert senders.newest_notices(ledger, 9).rows == []
+    assert senders.refused_since(ledger, NOW - timedelta(days=1)) == 0
 
 
 def test_every_kind_of_notice_is_a_refusal_or_an_echo():
-    assert set(notices.KINDS) == {*senders_and_refusals.REFUSALS, tables.ECHO}, (
-        "a kind that neither page nor status asks for would be hidden"
-    )
+    assert set(notices.KINDS) == {*senders.REFUSALS, tables.ECHO}, "a kind that neither page nor status asks for would be hidden"
 
 
 def test_what_a_device_sent_since_is_told_with_the_refusals_of_everybody(ledger: sa.Engine):
@@ -59,11 +56,11 @@ def test_what_a_device_sent_since_is_told_with_the_refusals_of_everybody(ledger:
     told(ledger, ECHO, 1)
     told(ledger, STRANGER, 2, "s.json")
     since = NOW + timedelta(seconds=30)
-    found = senders_and_refusals.came(ledger, "DX1", since)
+    found = senders.came(ledger, "DX1", since)
     assert [one.study_uid for one in found.images] == ["1.2.2"]
     assert [one.calling_ae for one in found.echoes] == ["DX1"]
     assert [one.calling_ae for one in found.refusals] == ["DX-1"], "a device that is set up wrongly calls itself something else"
-    late = senders_and_refusals.came(ledger, "DX1", NOW + timedelta(minutes=4))
+    late = senders.came(ledger, "DX1", NOW + timedelta(minutes=4))
     assert (late.images, late.echoes, late.refusals) == ([], [], [])
 
 
@@ -73,7 +70,7 @@ def test_the_last_refusal_of_a_peer_is_told_however_often_others_are_refused(led
     for number in range(60):
         told(ledger, STRANGER, 2 + number / 100, f"{number}.json")
     told(ledger, {**STRANGER, "calling_ae": "DX2"}, -31 * 24 * 60, "long-ago.json")
-    found = senders_and_refusals.last_refusals(ledger, {"DX1", "DX2", "DX3"}, LATER)
+    found = senders.last_refusals(ledger, {"DX1", "DX2", "DX3"}, LATER)
     assert {title: one.reason for title, one in found.items()} == {"DX1": "DX1 is configured at 10.0.0.7"}
     receive(ledger, film(at=LATER))
     with at(ledger, "chief", Role.ADMIN) as chief:
@@ -86,19 +83,19 @@ def test_a_list_that_is_cut_says_so(ledger: sa.Engine, monkeypatch: pytest.Monke
     for number in range(55):
         told(ledger, STRANGER, number, f"{number}.json")
     told(ledger, {**STRANGER, "kind": "quarantined"}, 99, "quarantined.json")
-    found = senders_and_refusals.newest_notices(ledger, 50)
+    found = senders.newest_notices(ledger, 50)
     assert [one.kind for one in found.rows[:2]] == ["quarantined", "refused-association"], "the newest of all kinds"
     assert found.cut == "the newest 50 of 56"
-    assert senders_and_refusals.newest_notices(ledger, 60).cut == ""
+    assert senders.newest_notices(ledger, 60).cut == ""
     with at(ledger, "chief", Role.ADMIN) as chief:
         assert "in conflict: the newest 50 of 56" in chief.get("/system").text
-    monkeypatch.setattr(senders_and_refusals, "MAX_COUNTED", 10)
+    monkeypatch.setattr(senders, "MAX_COUNTED", 10)
     monkeypatch.setattr(queues, "MAX_COUNTED", 10)
-    assert senders_and_refusals.newest_notices(ledger, 5).cut == "the newest 5 of more than 10"
+    assert senders.newest_notices(ledger, 5).cut == "the newest 5 of more than 10"
 
 
 def test_every_kind_of_notice_but_an_echo_is_a_refusal_and_no_other():
-    assert {*senders_and_refusals.REFUSALS, notices.ECHOED} == set(notices.KINDS)
+    assert {*senders.REFUSALS, notices.ECHOED} == set(notices.KINDS)
 
 
 def test_what_waits_and_what_was_done_is_told_of_each_station(ledger: sa.Engine):

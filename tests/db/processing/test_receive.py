@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import sqlalchemy as sa
 
-from prioritizer.db.activity import senders_and_refusals
+from prioritizer.db.activity import refused_associations, senders
 from prioritizer.db.processing import deliver as processing_deliver
 from prioritizer.db.processing import receive as processing_receive
 from prioritizer.db.processing import requeue
@@ -157,14 +157,14 @@ def test_an_expired_study_with_a_late_image_is_on_the_list_again(ledger: sa.Engi
 def test_a_notice_is_entered_once(ledger: sa.Engine):
     notice = {"kind": "refused-association", "address": "10.0.0.1", "calling_ae": "X", "reason": "not listed", "code": "peer"}
     for _ in range(2):
-        processing_receive.record_notice(ledger, "n1.json", notice, NOW, NOW)
-    (row,) = senders_and_refusals.newest_notices(ledger, 9).rows
+        refused_associations.record_notice(ledger, "n1.json", notice, NOW, NOW)
+    (row,) = senders.newest_notices(ledger, 9).rows
     assert (row.kind, row.address, row.calling_ae, row.detail) == ("refused-association", "10.0.0.1", "X", {"code": "peer"})
 
 
 def test_a_notice_of_a_hostile_title_is_entered_too(ledger: sa.Engine):
-    processing_receive.record_notice(ledger, "n1.json", {"kind": "quarantined", "calling_ae": "A\0B", "detail": "\0"}, NOW, NOW)
-    assert senders_and_refusals.newest_notices(ledger, 9).rows[0].calling_ae == "A\N{REPLACEMENT CHARACTER}B"
+    refused_associations.record_notice(ledger, "n1.json", {"kind": "quarantined", "calling_ae": "A\0B", "detail": "\0"}, NOW, NOW)
+    assert senders.newest_notices(ledger, 9).rows[0].calling_ae == "A\N{REPLACEMENT CHARACTER}B"
 
 
 def test_the_ledger_knows_which_files_it_expects(ledger: sa.Engine):

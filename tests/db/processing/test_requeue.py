@@ -15,7 +15,7 @@ from prioritizer.access import Role
 from prioritizer.cli import print_worklist
 from prioritizer.cli.app import app
 from prioritizer.config.settings import Settings
-from prioritizer.db.activity import queues, senders_and_refusals
+from prioritizer.db.activity import queues, senders
 from prioritizer.db.processing import daemon_start, requeue, score
 from prioritizer.db.schema.tables import instances
 from prioritizer.db.worklist import rows
@@ -69,9 +69,9 @@ def test_neither_failed_images_nor_refusals_are_found_by_reading_everything(ledg
         pytest.skip("the planner of the other database reads small tables whole")
     plans = plans_of(ledger, lambda: queues.failed_instances(ledger, 1))
     plans += plans_of(ledger, lambda: queues.unfinished_deliveries(ledger, 1))
-    plans += plans_of(ledger, lambda: senders_and_refusals.newest_notices(ledger, 1))
-    plans += plans_of(ledger, lambda: senders_and_refusals.last_refusals(ledger, {"DX1"}, NOW))
-    plans += plans_of(ledger, lambda: senders_and_refusals.refused_since(ledger, NOW))
+    plans += plans_of(ledger, lambda: senders.newest_notices(ledger, 1))
+    plans += plans_of(ledger, lambda: senders.last_refusals(ledger, {"DX1"}, NOW))
+    plans += plans_of(ledger, lambda: senders.refused_since(ledger, NOW))
     whole = [
         plan
         for plan in plans

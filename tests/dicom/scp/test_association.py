@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from prioritizer.config.settings import Settings
-from prioritizer.db.activity.senders_and_refusals import NoticeRow
+from prioritizer.db.activity.senders import NoticeRow
 from prioritizer.dicom.read import attributes, decode
 from prioritizer.dicom.scp import association_pdu, refusal_reasons
 from prioritizer.dicom.scp.admission import PeerPolicy, PeerRule, read_peers

@@ -37,7 +37,7 @@ from prioritizer.db.schema.tables import events, studies, terms
 from prioritizer.ranking.deadlines import Stage
 from prioritizer.web.app import page_app
 from prioritizer.web.server import WebServer
-from tests.support.page_client import page_of
+from tests.support.page_client import backend_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -178,7 +178,7 @@ def token(engine: sa.Engine, now: datetime, name: str = "bench") -> dict[str, st
 def served(engine: sa.Engine) -> Iterator[Asking]:
     """The application on loopback, and how a reader asks it."""
     headers = token(engine, NOW)
-    app = page_app(page_of(engine, now=lambda: NOW, settings=lambda: CHOSEN, policy=SitePolicy))
+    app = page_app(backend_of(engine, now=lambda: NOW, settings=lambda: CHOSEN, policy=SitePolicy))
     server = WebServer(app, "127.0.0.1", 0)
     server.start()
     connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=600)

@@ -1,6 +1,6 @@
 """Who may do what: roles, the rights of each, and what a session, a token or an invitation is worth at a moment.
 
-Four questions are kept apart. Who is it (a password, a token, the house's identity provider)? May this role do it? Is the proof
+Four questions are kept apart. Who is it (a password, a token, the site's identity provider)? May this role do it? Is the proof
 still good? Was it written down? The first is answered at the edges, the last by the ledger, the other two here.
 """
 

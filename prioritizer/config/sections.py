@@ -238,11 +238,11 @@ class Reading(ConfigSection):
     mask_patients: bool = False
     """Show no name, number or birth date on pages: for demonstrations."""
     name_format: Literal["family-first", "given-first", "as-sent"] = "family-first"
-    """Names as the house writes them: MUSTER, Anna; Anna MUSTER; or with the carets of DICOM, as they were sent."""
+    """Names as the site writes them: MUSTER, Anna; Anna MUSTER; or with the carets of DICOM, as they were sent."""
     name_groups: Literal["alphabetic", "ideographic", "phonetic", "all"] = "alphabetic"
     """Which group of a name is shown, where it was sent in several: PHANTOM^One=... ; a name without it is shown by the first it has."""
     date_format: str = "%Y-%m-%d"
-    """Dates as the house writes them, in the signs of strftime: %d.%m.%Y, %m/%d/%Y."""
+    """Dates as the site writes them, in the signs of strftime: %d.%m.%Y, %m/%d/%Y."""
     stat_sound: bool = False
     """An open list sounds twice when a STAT study arrives. Nothing else ever sounds; a browser may stay silent until its page is used."""
 

@@ -17,7 +17,7 @@ REFUSED_SCHEMES = ("javascript", "data", "vbscript", "file", "blob")
 
 
 class Viewer(ConfigSection):
-    """A viewer of the house that a study is opened in, in a window of its own that is used again. The first is the first choice."""
+    """A viewer of the site that a study is opened in, in a window of its own that is used again. The first is the first choice."""
 
     name: str = Field(min_length=1, max_length=40)
     """What the link is called."""
@@ -46,12 +46,12 @@ class Web(ConfigSection):
     time_zone: TimeZone = ""
     """IANA name such as Europe/Berlin for the times on pages and the months of the board; empty: site.time_zone."""
     auth: Literal["local", "proxy", "oidc"] = "local"
-    """local: names and passwords of prioritizer. proxy: a proxy of the house signs people in and names them in `proxy_header`.
-    oidc: the identity provider of the house does, by OpenID Connect."""
+    """local: names and passwords of prioritizer. proxy: a proxy of the site signs people in and names them in `proxy_header`.
+    oidc: the identity provider of the site does, by OpenID Connect."""
     address: str = Field(default="", pattern=r"^(https?://[^/\s]+)?$")
     """How browsers reach the page, such as https://prioritizer.hospital.example; empty: as each of them asks."""
     behind_proxy: bool = False
-    """A proxy of the house stands before the page and speaks TLS to the browsers."""
+    """A proxy of the site stands before the page and speaks TLS to the browsers."""
     proxies: tuple[str, ...] = ("127.0.0.1", "::1")
     """Addresses of that proxy. What others say in its headers is not believed."""
     proxy_header: str = "X-Forwarded-User"

@@ -13,7 +13,7 @@ from prioritizer.imaging import preprocessing
 from prioritizer.inference.bundle import Bundle
 from prioritizer.scope.out_of_distribution import NOT_ASKED, Figures
 
-# Nothing leaves the house: reading a model, OpenVINO reports to its maker by HTTPS, unless this module cannot be imported.
+# Nothing leaves the site: reading a model, OpenVINO reports to its maker by HTTPS, unless this module cannot be imported.
 sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
 import openvino  # noqa: E402
 

@@ -47,7 +47,7 @@ class Curve:
 
 @contextmanager
 def drawing(width: float, height: float) -> Iterator[tuple[Figure, Axes]]:
-    """A figure of `width` x `height` inches in the house look; no window, no global state left behind."""
+    """A figure of `width` x `height` inches in the look of all reports; no window, no global state left behind."""
     import matplotlib as mpl
     from matplotlib.figure import Figure
 

@@ -98,7 +98,7 @@ def page_app(backend: Backend) -> FastAPI:
     app.state.end_streams = context.change_feed.stop
     web = backend.settings().web
     app.state.proxies = web.proxies if web.behind_proxy else ()
-    app.state.house = oidc.ready(app, web) if web.auth == "oidc" else None
+    app.state.identity_provider = oidc.ready(app, web) if web.auth == "oidc" else None
     app.mount("/static", StaticFiles(directory=FOLDER / "static"), name="static")
     uploads = dict.fromkeys(("/try", "/api/try"), partial(upload.most_bytes, context))
     app.add_middleware(RequestLimits, settings=backend.configured, uploads=uploads, gate=partial(upload.gate, context), explain=explain)

@@ -111,7 +111,7 @@ def invite(engine: sa.Engine, person: str, role: Role, by: str, now: datetime, l
 
 
 def add(engine: sa.Engine, name: str, role: Role, by: str, now: datetime) -> None:
-    """Somebody without a password: whom the proxy of the house signs in, or for whom a program acts. Raises NotAllowed."""
+    """Somebody without a password: whom the proxy of the site signs in, or for whom a program acts. Raises NotAllowed."""
     if fault := access.faults_of_name(name):
         raise NotAllowed(fault)
     with connect.writing(engine) as tx:

@@ -74,7 +74,7 @@ def by_session(engine: sa.Engine, secret: str, lifetime: Lifetime, now: datetime
 
 
 def by_proxy(engine: sa.Engine, name: str) -> Person | None:
-    """The person whom the proxy of the house names; None where nobody of that name may come in here."""
+    """The person whom the proxy of the site names; None where nobody of that name may come in here."""
     with connect.reading(engine) as tx:
         row = tx.execute(sa.select(people).where(people.c.name == name.strip().lower())).one_or_none()
     if row is None or row.disabled_at is not None:

@@ -1,4 +1,4 @@
-"""One C-STORE from its command to its status, and what the listener tells the rest of the house about it."""
+"""One C-STORE from its command to its status, and what the listener tells the daemon about it."""
 
 from __future__ import annotations
 

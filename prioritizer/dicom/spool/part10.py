@@ -88,7 +88,7 @@ def _long_element(element: int, value: bytes) -> bytes:
 
 
 def read_receipt(path: Path) -> Receipt:
-    """What the header of a spooled file says; ValueError when this house did not write it or it is damaged."""
+    """What the header of a spooled file says; ValueError when prioritizer did not write it or it is damaged."""
     with path.open("rb") as file:
         head = file.read(len(PREAMBLE) + 12)
         if len(head) < len(PREAMBLE) + 12 or head[128:140] != b"DICM\x02\x00\x00\x00UL\x04\x00":

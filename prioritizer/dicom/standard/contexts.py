@@ -1,4 +1,4 @@
-"""The SOP classes and transfer syntaxes this house accepts: one table, from which the conformance statement is checked.
+"""The SOP classes and transfer syntaxes that prioritizer accepts: one table, from which the conformance statement is checked.
 
 Only strings and tuples stand here, so that the listener starts without loading a DICOM library.
 """

@@ -1,4 +1,4 @@
-"""The DIMSE statuses this house sends and understands, by name (PS3.4 B.2.3, PS3.7 annex C)."""
+"""The DIMSE statuses that prioritizer sends and understands, by name (PS3.4 B.2.3, PS3.7 annex C)."""
 
 from __future__ import annotations
 

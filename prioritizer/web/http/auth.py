@@ -1,4 +1,4 @@
-"""Who asks, and may they? Sessions, tokens, the proxy of the house; tries that are counted; requests of other sites."""
+"""Who asks, and may they? Sessions, tokens, the proxy of the site; tries that are counted; requests of other sites."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ from prioritizer.web.http.auth import same_address
 MAX_COUNT = 2048
 """Connections in all, or half of the files that the process may open where that is less."""
 MAX_OF_ONE_ADDRESS = 256
-"""Forty browsers behind one address hold six each. A proxy of the house holds those of everybody and is not counted."""
+"""Forty browsers behind one address hold six each. A proxy of the site holds those of everybody and is not counted."""
 REQUEST_S = 20.0
 """Seconds from the connection, or from the last answer, to the next whole head of a request. uvicorn ends silent ones after five."""
 

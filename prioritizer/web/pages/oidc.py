@@ -1,4 +1,4 @@
-"""Signing in with the house's identity provider (OpenID Connect, authorization code with PKCE), by authlib.
+"""Signing in with the site's identity provider (OpenID Connect, authorization code with PKCE), by authlib.
 
 The provider says who somebody is; what they may do here is kept here. Nobody comes in whom an administrator has not let in.
 """
@@ -61,7 +61,7 @@ async def leave(context: Context, request: Request, to: str = "/") -> Response:
     try:
         found: Response = await client.authorize_redirect(request, f"{base_of(request, context.backend.configured().web)}/oidc/back")
     except _unreachable() as error:
-        raise Transient(f"the identity provider of the house does not answer ({type(error).__name__})") from error
+        raise Transient(f"the identity provider of the site does not answer ({type(error).__name__})") from error
     return found
 
 
@@ -80,7 +80,7 @@ async def back(context: Context, request: Request) -> Response:
         raise Forbidden("the identity provider did not sign you in; begin again at the list") from error
     except _unreachable() as error:
         context.limits.take_back(None, address)
-        raise Transient(f"the identity provider of the house does not answer ({type(error).__name__})") from error
+        raise Transient(f"the identity provider of the site does not answer ({type(error).__name__})") from error
     name = str(told.get(web.oidc_claim, "")).strip().lower()
     if web.oidc_claim == EMAIL and str(told.get("email_verified", "")).lower() != "true":
         # Whoever may write any address into their account there would be anybody here (OpenID Connect Core 5.7).
@@ -98,12 +98,12 @@ async def back(context: Context, request: Request) -> Response:
 
 
 def begin(context: RequestContext, name: str, address: str) -> str:
-    """A session of whom the house named; its secret. Raises Forbidden where nobody of that name was let in."""
+    """A session of whom the site named; its secret. Raises Forbidden where nobody of that name was let in."""
     if not name or sessions.by_proxy(context.engine, name) is None:
         sessions.refused(context.engine, name or "?", address, context.now)
         known_as = name or f"nobody with a {context.backend.configured().web.oidc_claim}"
         raise Forbidden(
-            f"the house says you are {known_as}, and nobody of that name was let "
+            f"the identity provider of the site names you {known_as}, and nobody of that name was let "
             "in here; ask an administrator to run `prioritizer people add NAME --role reader`"
         )
     return sessions.begin(context.engine, name, address, context.now)
@@ -116,7 +116,7 @@ def base_of(request: Request, web: Web) -> str:
 
 
 def _client(request: Request) -> Any:
-    client = request.app.state.house
+    client = request.app.state.identity_provider
     if client is None:
         raise NotFound("people do not sign in by an identity provider here")
     return client

@@ -82,7 +82,7 @@ def sign_in(
     """Begin a session. The browser gets a new secret, whatever it sent."""
     settings = context.backend.settings()
     if settings.web.auth != "local":
-        raise NotAllowed(f"people are signed in by the {'proxy' if settings.web.auth == 'proxy' else 'identity provider'} of the house")
+        raise NotAllowed(f"people are signed in by the {'proxy' if settings.web.auth == 'proxy' else 'identity provider'} of the site")
     name, address = name.strip().lower(), address_of(request, settings)
     if not is_right(context, name, password, address):
         return form(context, 401, to=inside(to), lost=lost, fault=WRONG, name=name)

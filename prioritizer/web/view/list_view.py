@@ -122,7 +122,7 @@ def views(context: RequestContext, person: Person, asked: ListQuery) -> list[Sav
 
 
 def viewers_of(context: RequestContext, row: WorklistRow, manner: Manner) -> list[tuple[str, str]]:
-    """The viewers of the house with their links to one study; what a peer sent is quoted, so that it stays a value. Masked: none."""
+    """The viewers of the site with their links to one study; what a peer sent is quoted, so that it stays a value. Masked: none."""
     viewers = context.backend.settings().viewers
     if manner.masked or not viewers:
         return []

@@ -24,7 +24,7 @@ MIN_WORDS = 30
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Manner:
-    """How the house writes, and how much this page may tell."""
+    """How the site writes, and how much this page may tell."""
 
     marks: bool = True
     """False in stage shadow, and on a list without AI."""
@@ -203,7 +203,7 @@ def born_words(row: WorklistRow, manner: Manner) -> str:
 
 
 def date_words(text: str, form: str) -> str:
-    """A DICOM date as the house writes dates; what is no date is shown as it was sent."""
+    """A DICOM date as the site writes dates; what is no date is shown as it was sent."""
     try:
         return datetime.strptime(text.strip(), "%Y%m%d").strftime(form)  # noqa: DTZ007 - a date has no zone
     except ValueError:

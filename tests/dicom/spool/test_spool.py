@@ -202,7 +202,7 @@ def test_many_senders_of_one_instance_at_once_leave_one_first_and_one_conflict_e
         for path in spool.inbox():
             spool.settle(path)
 
-    # One settler, as in the house: the receive station is the only one that moves files out of the inbox.
+    # One settler, as in the daemon: the receive worker is the only one that moves files out of the inbox.
     with ThreadPoolExecutor(9) as senders, ThreadPoolExecutor(1) as station:
         sent = [senders.submit(send, content) for content in (b"one", b"two", b"six") * 3]
         settled = [station.submit(settle) for _ in range(3 * settling)]

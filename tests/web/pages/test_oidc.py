@@ -58,7 +58,7 @@ def walk(url: str) -> httpx.Response:
     """A browser that asks for a study, follows every redirect and signs in on the way."""
     with httpx.Client(follow_redirects=True, timeout=PATIENCE_S) as browser:
         form = browser.get(f"{url}/system")
-        assert "Sign in with the house" in form.text
+        assert "Sign in with the site's account" in form.text
         return browser.get(f"{url}/oidc?to=/system")
 
 

@@ -353,7 +353,7 @@ def test_a_proxy_is_believed_only_where_it_stands(room: Room):
     assert get(room.url, headers=named).status_code == 200
     assert get(room.url, headers={"X-Forwarded-User": "stranger"}).status_code == 303
     assert get(room.url).status_code == 303
-    assert "proxy of the house" in get(f"{room.url}/sign-in").text
+    assert "proxy of the site" in get(f"{room.url}/sign-in").text
 
 
 def test_who_opened_a_study_is_recorded_by_name(room: Room):

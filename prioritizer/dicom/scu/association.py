@@ -6,7 +6,10 @@ Sources: PS3.8 9.3.4 (A-ASSOCIATE-RJ), PS3.7 annex D (negotiation).
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterable
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from typing import TYPE_CHECKING, Final
 
@@ -30,6 +33,42 @@ PDU_BYTES: Final = 131072
 REJECTED_PERMANENTLY: Final = 0x01
 MAX_NAMED: Final = 6
 """Contexts that a refusal names."""
+PAUSE_SECONDS: Final = 5.0
+"""So long the thread of an association may take to stand still; it looks about once a millisecond."""
+
+
+class Checkpoint(threading.Event):
+    """Where the thread of an association waits while a message is sent and answered; it tells when the thread stands there.
+
+    pynetdicom 3.0.4 takes its thread to stand still a moment before it does. A thread that is overtaken in that moment takes the answer off
+    the queue, and the answer is waited for until the time-out (`Association._run_reactor`).
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._turn = threading.Condition()
+        self._pauses = self._seen = 0
+        self.set()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Called by the thread, each time round."""
+        with self._turn:
+            if not self.is_set():
+                self._seen = self._pauses
+                self._turn.notify_all()
+        return super().wait(timeout)
+
+    def pause(self, seconds: float, is_alive: Callable[[], bool]) -> bool:
+        """True once the thread stands here, and stays until `set`, or has ended; False where neither came in that time."""
+        with self._turn:
+            self._pauses += 1
+            self.clear()
+            until = time.monotonic() + seconds
+            while self._seen != self._pauses and is_alive():
+                if time.monotonic() > until:
+                    return False
+                self._turn.wait(0.05)
+        return True
 
 
 def open_association(destination: Destination, contexts: Iterable[tuple[UID, UID]], reply_seconds: float) -> Association:
@@ -57,7 +96,21 @@ def open_association(destination: Destination, contexts: Iterable[tuple[UID, UID
         raise Transient(f"{destination.name} cannot be reached: {getattr(error, 'strerror', None) or type(error).__name__}") from error
     if not association.is_established:
         raise _why_not_established(destination, association, connected=bool(opened))
+    association._reactor_checkpoint = Checkpoint()
     return association
+
+
+@contextmanager
+def standing_still(association: Association) -> Iterator[None]:
+    """While a message is sent and answered the thread of the association takes nothing off the queue. Raises Transient."""
+    checkpoint = association._reactor_checkpoint
+    assert isinstance(checkpoint, Checkpoint)
+    try:
+        if not checkpoint.pause(PAUSE_SECONDS, association.is_alive):
+            raise Transient("the association's own thread does not stand still")
+        yield
+    finally:
+        checkpoint.set()
 
 
 def accepts(association: Association, sop_class: UID, syntax: UID) -> bool:

@@ -26,7 +26,7 @@ from pynetdicom.dsutils import split_dataset
 
 from prioritizer.dicom.read.pydicom_logging import quietly
 from prioritizer.dicom.result.encodings import NATIVE_FORMS, RESULT_CONTEXTS, RESULT_SYNTAX_NAMES, STORED_FORMS, check_uids, in_form
-from prioritizer.dicom.scu.association import IDLE_SECONDS, accepts, open_association
+from prioritizer.dicom.scu.association import IDLE_SECONDS, accepts, open_association, standing_still
 from prioritizer.dicom.scu.destination import Destination
 from prioritizer.dicom.standard import status
 from prioritizer.errors import PermanentRefusal, Transient
@@ -92,7 +92,9 @@ class Sender:
         try:
             echoes = accepts(association, VERIFICATION, ImplicitVRLittleEndian)
             if echoes:
-                judge(destination, association.send_c_echo().get("Status"))
+                with standing_still(association):
+                    answer = association.send_c_echo().get("Status")
+                judge(destination, answer)
             return Offer(
                 echoes=echoes, result_syntaxes=tuple(name for cx, name in RESULT_SYNTAX_NAMES.items() if accepts(association, *cx))
             )
@@ -105,7 +107,9 @@ class Sender:
         try:
             if not accepts(association, VERIFICATION, ImplicitVRLittleEndian):
                 raise PermanentRefusal(status.SOP_CLASS_NOT_SUPPORTED, f"{destination.name} does not offer Verification")
-            judge(destination, association.send_c_echo().get("Status"))
+            with standing_still(association):
+                answer = association.send_c_echo().get("Status")
+            judge(destination, answer)
         finally:
             association.release() if association.is_established else association.abort()
 
@@ -191,7 +195,7 @@ def store(destination: Destination, association: Association, path: Path, sop_cl
         proposed = ", ".join(cx.transfer_syntax[0].name for cx in requested if cx.abstract_syntax == sop_class)
         raise PermanentRefusal(status.SOP_CLASS_NOT_SUPPORTED, f"{destination.name} does not accept {sop_class.name} in {proposed}")
     try:
-        with quietly():
+        with quietly(), standing_still(association):
             response = association.send_c_store(path)
     except (OSError, RuntimeError, ValueError, AttributeError) as error:
         raise Transient(f"the association with {destination.name} broke: {type(error).__name__}") from error

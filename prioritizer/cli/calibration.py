@@ -56,7 +56,6 @@ def recalibrate(
 
     from prioritizer.calibration.operating_point import Wish
     from prioritizer.calibration.verdict import NOT
-    from prioritizer.daemon.settings_in_force import in_force_for
     from prioritizer.recalibration.outcome import RecalibrationRequest
     from prioritizer.recalibration.recalibrate import run
 
@@ -79,7 +78,7 @@ def recalibrate(
     with Progress(*columns, console=talk, transient=True) as progress:
         bar = progress.add_task("scoring the cohort", total=None)
         outcome, path = run(
-            engine, in_force_for(engine, settings), request, utc_now(),
+            engine, settings, request, utc_now(),
             tick=lambda done, of: progress.update(bar, completed=done, total=of),
         )  # fmt: skip
     if as_json:

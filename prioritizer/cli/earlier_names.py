@@ -35,11 +35,17 @@ def keep_verb(app: typer.Typer, old: str, new: str, command: Callable[P, None]) 
 
 def keep_group(app: typer.Typer, old: str, new: str, group: typer.Typer, verbs: Mapping[str, str]) -> None:
     """`old VERB` does what `new VERB` does, for every verb that the group has now; `verbs`: earlier names of some of them."""
-    earlier = typer.Typer(no_args_is_help=True, callback=lambda: renamed(old, new))
+
+    def say_new_name(context: typer.Context) -> None:
+        asked = context.invoked_subcommand or ""
+        renamed(f"{old} {asked}".strip(), f"{new} {verbs.get(asked, asked)}".strip())
+
+    said = f"Called `prioritizer {new}` now; the earlier name ends with {ENDS_WITH}."
+    earlier = typer.Typer(no_args_is_help=True, callback=say_new_name, help=said)
     earlier.registered_commands = [copy(command) for command in group.registered_commands]
     now = {command.name or getattr(command.callback, "__name__", ""): command for command in group.registered_commands}
     for name, verb in verbs.items():
         command = copy(now[verb])
-        command.name = name
+        command.name, command.hidden = name, True
         earlier.registered_commands.append(command)
     app.add_typer(earlier, name=old, hidden=True)

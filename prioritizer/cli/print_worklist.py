@@ -117,7 +117,7 @@ def as_table(engine: sa.Engine, rows: list[WorklistRow], settings: Settings, *, 
 
 
 def watch(engine: sa.Engine, settings: Settings, *, fifo: bool, view: str, limit: int) -> None:
-    """The list, again every two seconds, until Ctrl-C; `settings` as they are configured."""
+    """The list, drawn again every two seconds, until Ctrl-C; `settings` as they are configured."""
     with Live(screen=True, auto_refresh=False) as live:
         while True:
             rows = fetch(engine, fifo=fifo, view=view, limit=limit)

@@ -168,6 +168,9 @@ class ScoreWorker:
         )
         if processing_score.finish_scored(self.engine, claim, score, self.policy, self.clock()):
             log.info("scored", extra={"event": "scored", "study": claim.instance.study_uid, "instance": uid})
+        else:
+            said = "no score is kept: the claim was lost, or AI was turned off meanwhile"
+            log.info(said, extra={"event": "score-not-kept", "study": claim.instance.study_uid, "instance": uid})
 
     def _model_input(self, uid: str) -> ModelInput:
         """What the network sees. The file may settle, that is move, between finding and opening it: then it is found again."""

@@ -51,7 +51,7 @@ class RecalibrationOutcome:
     in_force: Calibration
     """The whole calibration that applies, with the maps of all age groups."""
     before: Calibration
-    """The map of it that is fitted again."""
+    """The map of it that the fit starts from."""
     ages: AgeGroup | None
     """Whose map it is; None: everybody's."""
     made_at: datetime

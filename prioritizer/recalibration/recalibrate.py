@@ -20,6 +20,7 @@ from prioritizer.calibration.maps import AgeGroup, Calibration
 from prioritizer.calibration.operating_point import Wish
 from prioritizer.config.policy import policy_of, rules_of
 from prioritizer.config.settings import Settings
+from prioritizer.daemon.settings_in_force import in_force_for
 from prioritizer.db.decisions import calibrations
 from prioritizer.db.decisions.calibrations import CandidateVerdict
 from prioritizer.db.in_force.calibration import digest_of, document_text
@@ -46,7 +47,7 @@ def run(
     """Cohort, lint and logits, fit and verdict, effect on the list, report, candidate; the outcome and the report's path.
 
     Raises ConfigError for what cannot be asked, CalibrationChanged. A cohort that carries no fit is an outcome with `refused`, and has
-    its report too. `settings`: those in force.
+    its report too. `settings`: as configured; the effect on the list is that of the settings in force when the cohort was scored.
     """
     _possible(request)
     bundle = open_bundle(settings.model.bundle)
@@ -57,7 +58,7 @@ def run(
     outcome = _by_age(request, bundle, in_force, gathered, now)
     name = outcome.entered.id if outcome.entered else f"refused-{now:%Y%m%d-%H%M%S}"
     path = (request.report or folder / f"{name}.html").resolve()
-    recalibration_report.write(outcome, path, effect.sections(outcome, engine, settings))
+    recalibration_report.write(outcome, path, effect.sections(outcome, engine, in_force_for(engine, settings)))
     if outcome.entered is not None:
         verdict = CandidateVerdict(word=outcome.advice.word, said=outcome.advice.said, report=str(path))
         calibrations.add(engine, bundle.digest, outcome.entered, verdict, request.by, now)

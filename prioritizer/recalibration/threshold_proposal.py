@@ -36,7 +36,9 @@ from prioritizer.reports.page import ReportVerdict as Shown
 from prioritizer.simulation import wording as words
 from prioritizer.simulation.site import DAYS_BACK, MAX_UTILISATION, RATE, REPLICATIONS, SimulationRequest, site_of
 
-RULE = "A threshold without new labels: whether the map is right here is not known again, so it is never more than 'activate with care'."
+RULE = (
+    "A threshold without new labels: nothing new is known of whether the map is right here, so it is never more than 'activate with care'."
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

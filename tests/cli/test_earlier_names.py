@@ -41,9 +41,18 @@ def test_an_earlier_name_does_the_same_and_says_the_new_one_on_standard_error(ar
     rest = tuple("rollback" if one == "back" else one for one in arguments[1:])
     earlier, now = run(*arguments, config=config), run(new, *rest, config=config)
     assert (earlier.exit_code, earlier.stdout) == (now.exit_code, now.stdout)
-    said = f"`prioritizer {arguments[0]}` is called `prioritizer {new}` now; the earlier name ends with {ENDS_WITH}"
+    group = arguments[0] == "rules"
+    old, called = (" ".join(arguments), " ".join((new, *rest))) if group else (arguments[0], new)
+    said = f"`prioritizer {old}` is called `prioritizer {called}` now; the earlier name ends with {ENDS_WITH}"
     assert said in earlier.stderr
     assert said not in now.stderr
+
+
+def test_the_help_of_an_earlier_group_says_the_new_name_and_lists_the_verbs_of_now():
+    text = CliRunner().invoke(app, ["rules", "--help"], env={"COLUMNS": "200"}).stdout
+    assert "Called `prioritizer overrides` now" in text
+    assert "rollback" in text
+    assert "│ back " not in text
 
 
 def test_what_reads_json_of_an_earlier_name_goes_on_reading(config: Path):

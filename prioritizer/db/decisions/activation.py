@@ -17,6 +17,7 @@ from prioritizer.db.processing.out_of_distribution import count_owed
 from prioritizer.db.processing.result_revisions import bump_revision
 from prioritizer.db.schema import connect
 from prioritizer.db.schema.events import Kind, record
+from prioritizer.earlier_keys import with_earlier_keys
 from prioritizer.errors import NotAllowed
 from prioritizer.ranking import deadlines
 from prioritizer.states import CalibrationState
@@ -144,7 +145,7 @@ def _put_in_force(
     said += f": {done.scored_again} studies scored again"
     more = f"; {done.left_out} images that were unlike the training data are to be scored" if done.left_out else ""
     more += f"; {done.unscored} studies unlike the training data lost their score" if done.unscored else ""
-    record(tx, Kind.CALIBRATION_ACTIVATED, f"{said}, {done.moved} moved{more}", now, actor=who, **facts)
+    record(tx, Kind.CALIBRATION_ACTIVATED, f"{said}, {done.moved} moved{more}", now, actor=who, **with_earlier_keys(facts))
     return done
 
 

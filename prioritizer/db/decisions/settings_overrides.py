@@ -124,7 +124,7 @@ def reject(engine: sa.Engine, policy: SitePolicy, number: int, who: str, reason:
 
 
 def activate(engine: sa.Engine, policy: SitePolicy, number: int, decision: Decision, now: datetime, shown: int | None = None) -> Done:
-    """Put a candidate in force in the place of what holds. Raises NotAllowed with what stands in the way, RulingUnfit."""
+    """Put a candidate in force in the place of what holds. Raises NotAllowed with what stands in the way, SettingsOverrideUnfit."""
     with connect.writing(engine) as tx:
         before = ruled(tx, policy, alone=True)
         row = row_of(tx, number)
@@ -171,7 +171,7 @@ def back(engine: sa.Engine, policy: SitePolicy, who: str, now: datetime, shown: 
 
 
 def before_the_active(engine: sa.Engine, policy: SitePolicy) -> SettingsOverrideRow | None:
-    """What `back` would put in force; None: the configuration alone. Raises NotAllowed where it holds already, RulingUnfit."""
+    """What `back` would put in force; None: the configuration alone. Raises NotAllowed where it holds already, SettingsOverrideUnfit."""
     with connect.reading(engine) as tx:
         active = active_of(ruled(tx, policy, held=False))
     chosen = find(engine, active.replaced) if active.replaced is not None else None

@@ -129,7 +129,7 @@ def changing(wanted: Wanted, now: datetime) -> list[sa.ColumnElement[bool]]:
 
 
 def lasting(wanted: Wanted, now: datetime) -> list[sa.ColumnElement[bool]]:
-    """Those that a study fulfils permanently, or never."""
+    """Those that a study fulfils always, or never."""
     found = []
     if wanted.sender:
         found.append(studies.c.calling_ae == wanted.sender)

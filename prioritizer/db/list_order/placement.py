@@ -44,15 +44,15 @@ AT_ONCE = QuietTime(quiet=timedelta(0), ceiling=timedelta(0))
 """Where nothing more is awaited before the next result is built."""
 
 
-def high_suspended(tx: sa.Connection, policy: RankingPolicy, again: Mapping[str, Band] | None = None) -> bool:
-    """True when the share of HIGH among the last N scored studies is over the site's limit; `again`: bands they are about to get."""
+def high_suspended(tx: sa.Connection, policy: RankingPolicy, new_bands: Mapping[str, Band] | None = None) -> bool:
+    """True when the share of HIGH among the last N scored studies is over the site's limit; `new_bands`: those they are about to get."""
     recent = tx.execute(
         sa.select(studies.c.study_uid, studies.c.band)
         .where(studies.c.ai_state == AIState.SCORED)
         .order_by(studies.c.first_received_at.desc())
         .limit(policy.last_n)
     )
-    return deadlines.high_is_suspended([(again or {}).get(row.study_uid, Band(row.band)) for row in recent], policy)
+    return deadlines.high_is_suspended([(new_bands or {}).get(row.study_uid, Band(row.band)) for row in recent], policy)
 
 
 def lock_study(tx: sa.Connection, study_uid: str) -> sa.Row[tuple[object, ...]]:

@@ -126,7 +126,7 @@ def _without_delay(event: evt.Event) -> None:
 
 
 def _why_not_established(destination: Destination, association: Association, *, connected: bool) -> Transient | PermanentRefusal:
-    """A-ASSOCIATE-RJ with result 1 is permanently (a wrong AE title, mostly); all else may pass."""
+    """A-ASSOCIATE-RJ with result 1 is permanent (a wrong AE title, mostly); all else may pass."""
     if association.is_rejected:
         reply = association.acceptor.primitive
         result = None if reply is None else reply.result

@@ -1,4 +1,4 @@
-"""Settings overrides on the terminal and as JSON: what is configured, ruled and in force, and what an override was simulated to do."""
+"""Settings overrides on the terminal and as JSON: what is configured, overridden and in force, and what an override was simulated to do."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def as_json(row: SettingsOverrideRow) -> dict[str, Any]:
 
 
 def in_force_as_json(settings: Settings, holds: OverriddenPolicy) -> dict[str, Any]:
-    """What is configured, what is ruled, what is in force."""
+    """What is configured, what is overridden, what is in force."""
     return {
         "configured": settings_override.configured(settings),
         "ruled": dict(holds.changes),
@@ -38,7 +38,7 @@ def show_list(settings: Settings, holds: OverriddenPolicy, rows: Sequence[Settin
     if holds.fault:
         out.print(Text(f"!! {holds.fault}. The configuration alone holds.", style="bold red"), soft_wrap=True)
     told = in_force_as_json(settings, holds)
-    table = Table("Rule", "Configured", "Ruled", "In force", title="The site's rules", title_justify="left")
+    table = Table("Rule", "Configured", "Overridden", "In force", title="The site's rules", title_justify="left")
     for key in settings_override.KEYS:
         ruled = settings_override.value_in_words(key, told["ruled"][key]) if key in told["ruled"] else ""
         cells = (

@@ -47,7 +47,7 @@ def show(
     config: ConfigFile = None,
     as_json: AsJson = False,
 ) -> None:
-    """What is configured, what is ruled, what is in force, and every settings override; or one of them."""
+    """What is configured, what is overridden, what is in force, and every settings override; or one of them."""
     from prioritizer.cli import print_settings_overrides
     from prioritizer.db.decisions import settings_overrides
     from prioritizer.db.in_force.settings import holding

@@ -21,7 +21,7 @@ HEAD = """\
 # Every key is listed. A key behind "#" has the value shown; remove the "#" to change it. Unknown keys are errors.
 # `prioritizer check --config THIS_FILE` proves it and starts nothing. `systemctl reload prioritizer` takes up [[peers]],
 # [ranking], [scope], [publish] and site.stage; the rest needs a restart and is named when it does.
-# What people rule with `prioritizer overrides` lies above site.stage, the windows and max_high_share.
+# What people decide with `prioritizer overrides` lies above site.stage, the windows and max_high_share.
 """
 TABLES: Mapping[str, type[BaseModel]] = {"peers": Peer, "destinations": DestinationSection, "viewers": Viewer, "alarms": AlarmRule}
 

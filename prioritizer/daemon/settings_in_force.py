@@ -69,7 +69,7 @@ class SettingsInForce:
         return made[2]
 
     def forget(self) -> None:
-        """Something was ruled here: read again."""
+        """A settings override was decided here: read again."""
         self._read = None
 
     def _changes(self) -> Mapping[str, str | float]:

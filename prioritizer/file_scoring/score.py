@@ -34,7 +34,7 @@ from prioritizer.ranking import deadlines
 from prioritizer.ranking.deadlines import Standing
 from prioritizer.study import AIState
 
-FURTHEST_TOLD = 1e6
+MAX_DISTANCE = 1e6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,7 +107,7 @@ def _print(answer: Answer, as_json: bool, out: Console) -> None:
         told: dict[str, Any] = {name: getattr(answer, name) for name in Answer.__dataclass_fields__}
         for name in ("image_kind", "out_of_distribution"):
             # JSON has no infinity.
-            told[name] = None if told[name] is None else min(told[name], FURTHEST_TOLD)
+            told[name] = None if told[name] is None else min(told[name], MAX_DISTANCE)
         print(json.dumps(told), flush=True)
         return
     if answer.state == "scored":

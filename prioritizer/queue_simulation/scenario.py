@@ -16,7 +16,7 @@ Float64 = NDArray[np.float64]
 Flags = NDArray[np.bool_]
 HOURS = 24
 DAY = HOURS * 60
-MAX_DISTANCE = 1e-6
+MIN_DISTANCE = 1e-6
 """Sensitivity and specificity are kept this far from 0 and 1: no curve passes through the corners."""
 
 
@@ -213,4 +213,4 @@ def with_specificity(studies: Studies, less: float, t_high: float, rng: np.rando
 
 def _normal(share: float) -> float:
     """The standard normal quantile."""
-    return NormalDist().inv_cdf(min(max(share, MAX_DISTANCE), 1 - MAX_DISTANCE))
+    return NormalDist().inv_cdf(min(max(share, MIN_DISTANCE), 1 - MIN_DISTANCE))

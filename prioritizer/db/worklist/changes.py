@@ -3,7 +3,7 @@
 Every change of the list is an event, written in the transaction that made it, so no second account of what changed can disagree
 with the first. A moment is named by a mark. On SQLite, with one writer at a time, it is the newest event's number. On Postgres a
 smaller number may be committed after a greater one, so the mark holds the snapshot that was read, and what is not visible in it
-is new. No transaction here that tells something lasts as long as `MAX_LENGTH`.
+is new. No transaction here that tells something lasts as long as `MAX_TRANSACTION`.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from prioritizer.states import ReadingState
 MAX_TOLD = 12
 """Changes that are told one by one; the others are counted."""
 MAX_LOOKED_AT = 500
-MAX_LENGTH = timedelta(minutes=2)
+MAX_TRANSACTION = timedelta(minutes=2)
 """Longer than any transaction that writes an event."""
 _MARK = re.compile(r"\d{1,18}(:\d{1,20}:\d{1,20}:(\d{1,20}(,\d{1,20}){0,400})?)?", re.ASCII)
 MOVES = (Kind.PLACED, Kind.PINNED, Kind.UNPINNED)
@@ -127,7 +127,7 @@ def mark(tx: sa.Connection, now: datetime) -> Mark:
     if tx.dialect.name != "postgresql":
         return Mark(tx.scalar(newest) or 0)
     # Numbers are given in order: what is older than the longest transaction cannot be joined by a smaller number any more.
-    older = newest.where(events.c.at < now - MAX_LENGTH).scalar_subquery()
+    older = newest.where(events.c.at < now - MAX_TRANSACTION).scalar_subquery()
     row = tx.execute(sa.select(older, sa.cast(sa.func.pg_current_snapshot(), sa.Text))).one()
     return Mark(row[0] or 0, row[1])
 
@@ -190,7 +190,7 @@ def _urgent(tx: sa.Connection, before: Mark, most: int) -> Sequence[sa.Row[Any]]
     # The kind is hidden from the planner: the few STAT studies lead to their events, not a million arrivals to the STAT ones.
     moves = sa.and_(events.c.study_uid.in_(stat), sa.func.coalesce(events.c.kind, "").in_((Kind.ARRIVED, Kind.LATE, *MOVES)))
     then = tx.scalar(sa.select(events.c.at).where(events.c.id == before.number))
-    late = sa.and_(events.c.kind == Kind.OVERDUE, events.c.at >= then - MAX_LENGTH if then else sa.true())
+    late = sa.and_(events.c.kind == Kind.OVERDUE, events.c.at >= then - MAX_TRANSACTION if then else sa.true())
     each = (sa.select(*_TOLD).where(*after, which).order_by(events.c.id.desc()).limit(most) for which in (moves, late))
     return [row for query in each for row in tx.execute(query)]
 

@@ -47,12 +47,12 @@ class Acceptor:
     def __init__(self, intake: CStore) -> None:
         self._intake, self._settings = intake, intake.settings
         self._offered = contexts.accepted_contexts(self._settings.decodable, self._settings.ignorable)
-        self._doorkeeper = PeerPolicy(self._settings.peers)
+        self._peer_policy = PeerPolicy(self._settings.peers)
         self._selector = selectors.DefaultSelector()
         self._pending: dict[_Pending, None] = {}
         self._running: dict[Association, str] = {}
         self._lock = threading.Lock()
-        # One byte in this pair stops the loop and every idle conversation; it is never read, so all of them see it.
+        # One byte in this pair stops the loop and every idle association; it is never read, so all of them see it.
         self._stopping, self._stop = socket.socketpair()
         self._listening = socket.socket()
 
@@ -74,7 +74,7 @@ class Acceptor:
 
     def reload(self, peers: tuple[PeerRule, ...]) -> None:
         """Admit by these rules from now on; running associations are left in peace."""
-        self._doorkeeper = PeerPolicy(peers)
+        self._peer_policy = PeerPolicy(peers)
 
     def stop(self) -> None:
         """Make `serve` return; may be called from any thread and from a signal handler."""
@@ -106,8 +106,8 @@ class Acceptor:
         if not self._wait_until_empty(self._settings.drain_seconds):
             with self._lock:
                 left = list(self._running)
-            for conversation in left:
-                conversation.cut()
+            for association in left:
+                association.cut()
             self._wait_until_empty(1.0)
 
     def _wait_until_empty(self, seconds: float) -> bool:
@@ -202,7 +202,7 @@ class Acceptor:
         except ValueError as exc:
             self._refuse_malformed(pending, str(exc))
             return
-        rules = self._doorkeeper.rules(request.calling_ae if request.calling_is_plain else "", pending.address)
+        rules = self._peer_policy.rules(request.calling_ae if request.calling_is_plain else "", pending.address)
         party = Party(
             calling_ae=request.calling_ae,
             called_ae=request.called_ae,
@@ -228,7 +228,7 @@ class Acceptor:
         is_ours = self._settings.accept_any_called or (request.called_is_plain and request.called_ae == ours)
         called = f"it called {party.called_ae or 'no AE title'}, and this listener is {ours}"
         if not is_listed:
-            code, reason = self._doorkeeper.objection(party.calling_ae, party.address, is_plain=request.calling_is_plain)
+            code, reason = self._peer_policy.objection(party.calling_ae, party.address, is_plain=request.calling_is_plain)
             if not is_ours:
                 code, reason = BOTH_TITLES, f"{reason}; also {called}: no line here admits it until the device calls {ours}"
             return association_pdu.CALLING_AE_NOT_RECOGNISED, code, reason
@@ -255,7 +255,7 @@ class Acceptor:
         if refused := refusal_reasons.refused_contexts(request, accepted, self._offered):
             self._intake.notice(notices.REFUSED_ASSOCIATION, party, *refused)
         pending.connection.setblocking(True)
-        conversation = Association(
+        association = Association(
             pending.connection,
             request=request,
             accepted=accepted,
@@ -264,22 +264,22 @@ class Acceptor:
             stopping=self._stopping.fileno(),
         )
         with self._lock:
-            self._running[conversation] = party.address
+            self._running[association] = party.address
         self._intake.count("associations_accepted")
         acceptance = association_pdu.encode_accept(request, accepted, self._offered, self._settings.pdu_size)
         try:
-            threading.Thread(target=self._converse, args=(conversation, acceptance), name="association", daemon=True).start()
+            threading.Thread(target=self._serve, args=(association, acceptance), name="association", daemon=True).start()
         except RuntimeError:
             # No thread to be had: this peer is told nothing and tries again; the gate itself must go on.
-            del self._running[conversation]
-            conversation.close()
+            del self._running[association]
+            association.close()
 
-    def _converse(self, conversation: Association, acceptance: bytes) -> None:
+    def _serve(self, association: Association, acceptance: bytes) -> None:
         try:
-            conversation.run(acceptance)
+            association.run(acceptance)
         finally:
             with self._lock:
-                del self._running[conversation]
+                del self._running[association]
 
     def _refuse_malformed(self, pending: _Pending, reason: str) -> None:
         self._intake.count("rejected")

@@ -84,7 +84,7 @@ class Association:
         self._socket.close()
 
     def cut(self) -> None:
-        """Make every wait of this conversation end; its own thread does the rest."""
+        """Make every wait of this association end; its own thread does the rest."""
         with suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
 

@@ -96,6 +96,7 @@ def open_association(destination: Destination, contexts: Iterable[tuple[UID, UID
         raise Transient(f"{destination.name} cannot be reached: {getattr(error, 'strerror', None) or type(error).__name__}") from error
     if not association.is_established:
         raise _why_not_established(destination, association, connected=bool(opened))
+    # A private name: pynetdicom gives no other way to know that its thread stands still.
     association._reactor_checkpoint = Checkpoint()
     return association
 
